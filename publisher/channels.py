@@ -1,0 +1,144 @@
+"""Channel names and the namespaces they belong to.
+
+A channel name is ``<namespace>/<id>``. The namespace decides who may subscribe and how long
+messages are retained; the id is the application's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from publisher.errors import InvalidChannel, InvalidNamespace
+
+MAX_CHANNEL_BYTES: Final = 255
+
+# About 31 years, or as many messages: far from where Redis refuses an expiry in the middle of a script.
+MAX_RETENTION: Final = 1_000_000_000
+
+# Braces never occur in a name, so `{<channel>}` is always a valid Redis Cluster hash tag.
+_CHANNEL: Final = re.compile(r"([A-Za-z0-9._:@-]+)/([A-Za-z0-9._:@-]+)")
+_NAMESPACE: Final = re.compile(r"[A-Za-z0-9._:@-]+")
+
+
+class Owner(StrEnum):
+    """Who may subscribe to the channels of a namespace."""
+
+    USER = "user"
+    """Only the user whose id is the channel's id."""
+
+    GRANT = "grant"
+    """Users granted by the publisher, or named in the token's ``channels`` claim."""
+
+    ANYONE = "anyone"
+    """Every authenticated user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much of a channel's log is kept: at most ``max_messages`` of at most ``max_age_seconds``."""
+
+    max_messages: int
+    max_age_seconds: int
+
+    def __post_init__(self) -> None:
+        for limit in (self.max_messages, self.max_age_seconds):
+            if type(limit) is not int or not 1 <= limit <= MAX_RETENTION:
+                raise InvalidNamespace(
+                    "retention needs max_messages and max_age_seconds, integers from 1 to "
+                    f"{MAX_RETENTION}; use a namespace without retention to keep no log"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """The rules shared by all channels ``<name>/…``.
+
+    ``retention`` of ``None`` means that messages are not logged: they reach whoever is subscribed
+    at that moment, carry no id, and are gone.
+    """
+
+    name: str
+    owner: Owner = Owner.GRANT
+    retention: Retention | None = Retention(1_000, 7 * 86_400)
+
+    def __post_init__(self) -> None:
+        if not _NAMESPACE.fullmatch(self.name):
+            raise InvalidNamespace(
+                f"namespace {self.name!r} may only hold ASCII letters, digits and . _ : @ -"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The shape that :meth:`from_dict` reads, without the name."""
+        kept = self.retention
+        return {
+            "owner": self.owner.value,
+            "retention": kept
+            and {"max_messages": kept.max_messages, "max_age_seconds": kept.max_age_seconds},
+        }
+
+    @classmethod
+    def from_dict(cls, name: str, value: Mapping[str, Any]) -> Namespace:
+        """Read ``{"owner": "user", "retention": {"max_messages": 1000, "max_age_seconds": 604800}}``.
+
+        Both keys are optional; ``"retention": null`` switches the log off.
+
+        Raises:
+            InvalidNamespace: an unknown key, owner rule or a retention that is not two positive integers.
+        """
+        unknown = set(value) - {"owner", "retention"}
+        if unknown:
+            raise InvalidNamespace(f"namespace {name!r}: unknown key {min(unknown)!r}")
+        try:
+            owner = Owner(value.get("owner", Owner.GRANT))
+        except ValueError:
+            rules = ", ".join(repr(rule.value) for rule in Owner)
+            raise InvalidNamespace(f"namespace {name!r}: owner must be one of {rules}") from None
+        if "retention" not in value:
+            return cls(name, owner)
+        kept = value["retention"]
+        if kept is None:
+            return cls(name, owner, None)
+        if (
+            not isinstance(kept, Mapping)
+            or set(kept) != {"max_messages", "max_age_seconds"}
+            or not all(type(limit) is int for limit in kept.values())
+        ):
+            raise InvalidNamespace(
+                f"namespace {name!r}: retention must be null or "
+                '{"max_messages": integer, "max_age_seconds": integer}'
+            )
+        return cls(name, owner, Retention(**kept))
+
+
+NOTIFICATIONS: Final = "notifications"
+RUN_RESULTS: Final = "run-results"
+
+DEFAULT_NAMESPACES: Final[Mapping[str, Namespace]] = {
+    NOTIFICATIONS: Namespace(NOTIFICATIONS, Owner.USER, Retention(1_000, 7 * 86_400)),
+    RUN_RESULTS: Namespace(RUN_RESULTS, Owner.GRANT, Retention(200, 86_400)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A parsed channel name."""
+
+    name: str
+    namespace: str
+    id: str
+
+
+def parse_channel(name: str) -> Channel:
+    """Parse ``<namespace>/<id>``.
+
+    Raises:
+        InvalidChannel: the name has another form, another character or is over 255 bytes long.
+    """
+    match = _CHANNEL.fullmatch(name) if isinstance(name, str) else None
+    if match is None or len(name) > MAX_CHANNEL_BYTES:
+        raise InvalidChannel(name)
+    return Channel(name, match[1], match[2])

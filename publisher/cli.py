@@ -1,0 +1,254 @@
+"""The ``publisher`` command.
+
+Results are JSON on standard output, one object a line; an error is one line on standard error. Exit
+codes: 0 done, 1 Redis is unavailable, 2 the input is wrong. ``run`` exits with its command's code, and
+with 1 or 2 only if the command succeeded and its result could not be published.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import orjson
+
+from publisher import discovery, execution
+from publisher.arguments import check_text
+from publisher.channels import RUN_RESULTS, parse_channel
+from publisher.client import Publisher
+from publisher.errors import InvalidData, InvalidInput, PublisherError, Unavailable
+from publisher.keys import DEFAULT_PREFIX
+from publisher.operations import DEFAULT_GRANT_TTL_SECONDS, DEFAULT_MAX_MESSAGE_BYTES
+
+UNAVAILABLE: Final = 1
+BAD_INPUT: Final = 2
+_SIGNAL_BASE: Final = 128
+
+# What a run result's JSON takes besides its two texts, and a little more.
+_RESULT_FRAME_BYTES: Final = 256
+
+Command = Callable[[Publisher, argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    # Defaults are given here because the options' own would overwrite those before the command.
+    defaults = argparse.Namespace(redis_url=None, prefix=None, exit_code=0)
+    options = _parser().parse_args(arguments, defaults)
+    try:
+        return _execute(options)
+    except PublisherError as error:
+        code = _fail(error)
+        # What `run` ran may have failed by itself, and that is the more telling code.
+        return options.exit_code or code
+    except KeyboardInterrupt:
+        return _SIGNAL_BASE + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read the output has had enough. Python must not complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return options.exit_code or _SIGNAL_BASE + signal.SIGPIPE
+
+
+def _execute(options: argparse.Namespace) -> int:
+    address = discovery.find_redis(options.redis_url, os.environ, Path.cwd())
+    prefix = options.prefix or os.environ.get(discovery.PREFIX_VARIABLE) or DEFAULT_PREFIX
+    command: Command = options.command
+    with Publisher.from_url(address.url, prefix=prefix) as publisher:
+        try:
+            code = command(publisher, options)
+            sys.stdout.flush()
+        except Unavailable as error:
+            if address.file is not None:
+                error.add_note(f"the address is from {address.file}; is `make run` running there?")
+            raise
+        return code
+
+
+def _publish(publisher: Publisher, options: argparse.Namespace) -> int:
+    text = sys.stdin.buffer.read() if options.json == "-" else options.json
+    try:
+        data = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidData(f"this is not JSON: {error}") from None
+    _print(publisher.publish(options.channel, data, idempotency_key=options.idempotency_key))
+    return 0
+
+
+def _notify(publisher: Publisher, options: argparse.Namespace) -> int:
+    _print(
+        publisher.notify(
+            options.user,
+            title=options.title,
+            message=options.message,
+            action=options.action,
+            request_id=options.request_id,
+            idempotency_key=options.idempotency_key,
+        )
+    )
+    return 0
+
+
+def _run(publisher: Publisher, options: argparse.Namespace) -> int:
+    # A mistake in a name must not cost a run.
+    channel = f"{RUN_RESULTS}/{options.session}"
+    parse_channel(channel)
+    if options.user is not None:
+        check_text("user", options.user)
+        # Who subscribes while the program runs must be let in; granted again with the result.
+        with contextlib.suppress(Unavailable):
+            publisher.grant(channel, options.user)
+    ended = execution.run(options.program, DEFAULT_MAX_MESSAGE_BYTES)
+    stdout, stderr = ended.texts(DEFAULT_MAX_MESSAGE_BYTES - _RESULT_FRAME_BYTES)
+    options.exit_code = ended.exit_code
+    _print(
+        publisher.run_result(
+            options.session,
+            stdout=stdout,
+            stderr=stderr,
+            exit_code=ended.exit_code,
+            duration=ended.duration,
+            user=options.user,
+        )
+    )
+    return ended.exit_code
+
+
+def _grant(publisher: Publisher, options: argparse.Namespace) -> int:
+    if options.ttl < 0:
+        raise InvalidData("--ttl must be a number of seconds, or 0 for ever")
+    ttl = options.ttl or None
+    publisher.grant(options.channel, options.user, ttl)
+    _print({"channel": options.channel, "user": options.user, "ttl": ttl})
+    return 0
+
+
+def _revoke(publisher: Publisher, options: argparse.Namespace) -> int:
+    revoked = publisher.revoke(options.channel, options.user)
+    _print({"channel": options.channel, "user": options.user, "revoked": revoked})
+    return 0
+
+
+def _history(publisher: Publisher, options: argparse.Namespace) -> int:
+    for entry in publisher.history(options.channel, options.since, options.limit):
+        _print(entry)
+    return 0
+
+
+def _connections(publisher: Publisher, options: argparse.Namespace) -> int:
+    for connection in publisher.connections(options.user):
+        _print(connection)
+    return 0
+
+
+def _print(result: Any) -> None:
+    sys.stdout.write(orjson.dumps(result).decode() + "\n")
+
+
+def _fail(error: PublisherError) -> int:
+    _complain("; ".join([str(error).rstrip("."), *getattr(error, "__notes__", [])]))
+    return BAD_INPUT if isinstance(error, InvalidInput) else UNAVAILABLE
+
+
+def _complain(message: str) -> None:
+    # One line, whatever the message quotes.
+    sys.stderr.write(f"publisher: {' '.join(message.split())}\n")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        _complain(f"{message} (see {self.prog} --help)")
+        raise SystemExit(BAD_INPUT)
+
+
+def _parser() -> argparse.ArgumentParser:
+    # Without a default of their own, these may stand before the command and after it.
+    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument(
+        "--redis-url", metavar="URL", help=f"where Redis is (default: ${discovery.URL_VARIABLE})"
+    )
+    common.add_argument(
+        "--prefix",
+        help=f"key prefix of the gateways (default: ${discovery.PREFIX_VARIABLE}, {DEFAULT_PREFIX})",
+    )
+    parser = _Parser(
+        "publisher", description="Publish to users' browsers and apps.", parents=[common]
+    )
+    parser.add_argument("--version", action="version", version=version("realtime-gateway"))
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=f"{text}.", parents=[common])
+        added.set_defaults(command=command)
+        return added
+
+    _add_publish(add("publish", _publish, "Publish JSON to a channel"))
+    _add_notify(add("notify", _notify, "Send a notification to a user"))
+    _add_run(add("run", _run, "Run a command and publish its result"))
+    _add_grants(
+        add("grant", _grant, "Let a user subscribe to a channel"),
+        add("revoke", _revoke, "Take a grant back and end what it allowed"),
+    )
+    _add_reading(
+        add("history", _history, "Print a channel's retained messages, oldest first"),
+        add("connections", _connections, "Print a user's live connections"),
+    )
+    return parser
+
+
+def _add_publish(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("channel", metavar="CHANNEL", help="<namespace>/<id>")
+    parser.add_argument("json", metavar="JSON", help="the message's data; - reads standard input")
+    _add_idempotency_key(parser)
+
+
+def _add_notify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("user", metavar="USER")
+    parser.add_argument("--title", required=True)
+    parser.add_argument("--message", required=True)
+    parser.add_argument("--action", help="what the app may offer to do, such as approve_request")
+    parser.add_argument("--request-id", metavar="ID", help="what the action is about")
+    _add_idempotency_key(parser)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "publisher run [options] --session ID [--user ID] -- COMMAND..."
+    parser.add_argument("--session", metavar="ID", required=True, help="publish to run-results/ID")
+    parser.add_argument("--user", metavar="ID", help="let this user subscribe to the session")
+    parser.add_argument("program", metavar="COMMAND", nargs="+", help="what to run, after --")
+
+
+def _add_grants(grant: argparse.ArgumentParser, revoke: argparse.ArgumentParser) -> None:
+    for parser in (grant, revoke):
+        parser.add_argument("channel", metavar="CHANNEL")
+        parser.add_argument("user", metavar="USER", help="a user's id, or * for everybody")
+    grant.add_argument(
+        "--ttl",
+        metavar="SECONDS",
+        type=int,
+        default=DEFAULT_GRANT_TTL_SECONDS,
+        help="how long it holds; 0 for ever (default: 30 days)",
+    )
+
+
+def _add_reading(history: argparse.ArgumentParser, connections: argparse.ArgumentParser) -> None:
+    history.add_argument("channel", metavar="CHANNEL")
+    history.add_argument(
+        "--since", metavar="ID", type=int, default=0, help="only what came after it"
+    )
+    history.add_argument("--limit", metavar="N", type=int, help="at most so many (default: all)")
+    connections.add_argument("user", metavar="USER")
+
+
+def _add_idempotency_key(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--idempotency-key",
+        metavar="KEY",
+        help="publish once, however often this is called with it",
+    )

@@ -1,0 +1,235 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from publisher.assembly import checked, from_environment, log_failure, operations, outgoing
+from publisher.channels import Retention
+from publisher.errors import PublisherError, Unavailable
+from publisher.exchange import exchange
+from publisher.flow import Flow, Pause, T
+from publisher.keys import DEFAULT_PREFIX
+from publisher.operations import DEFAULT_GRANT_TTL_SECONDS, DEFAULT_MAX_MESSAGE_BYTES
+from publisher.records import Connection, Entry, Outgoing, Published
+
+
+class Publisher:
+    """Publishes messages to users, through Redis. Safe to share between threads.
+
+    Args:
+        client: an existing ``redis.Redis``; its pool is used and stays yours to close.
+        prefix: key prefix, the gateways' ``GATEWAY_REDIS_PREFIX``.
+        max_message_bytes: a message's JSON may not be longer.
+        retries: how often a call is tried again when Redis does not answer; never duplicates.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        retries: int = 3,
+    ) -> None:
+        self._client = client
+        self._owned = False
+        self._operations = operations(prefix, max_message_bytes, retries)
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        retries: int = 3,
+        timeout: float = 5.0,
+    ) -> Self:
+        """Connect to ``redis://``, ``rediss://`` or ``unix://``, when the first call needs it.
+
+        ``timeout`` is the longest wait for Redis in seconds, at each try.
+
+        Raises:
+            InvalidURL: the URL, or an option in it, cannot be used.
+        """
+        client = checked(
+            lambda: redis.Redis.from_url(
+                url,
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+                retry=Retry(NoBackoff(), 0),
+                protocol=2,
+            )
+        )
+        publisher = cls(client, prefix=prefix, max_message_bytes=max_message_bytes, retries=retries)
+        publisher._owned = True
+        return publisher
+
+    @classmethod
+    def from_env(cls, **options: Any) -> Self:
+        """Connect to the Redis that ``PUBLISHER_REDIS_URL`` names, or to that of ``make run``.
+
+        The latter is found from any folder of a checkout whose development gateway is running.
+        ``PUBLISHER_REDIS_PREFIX`` is read as well. ``options`` are those of :meth:`from_url`.
+
+        Raises:
+            InvalidInput: neither is there, or the URL cannot be used.
+        """
+        url, prefix = from_environment()
+        return cls.from_url(url, **{"prefix": prefix, **options})
+
+    def publish(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        idempotency_key: str | None = None,
+        retention: Retention | None = None,
+    ) -> Published:
+        """Publish ``data`` (anything JSON can hold) to ``channel``.
+
+        With an ``idempotency_key`` a message is published at most once while the log retains it; a
+        second call returns the first one's id and ``duplicate=True``. ``retention`` replaces the
+        namespace's: the channel's whole log is trimmed to it, now.
+
+        Raises:
+            InvalidInput: a bad channel, unknown namespace, data that is no JSON or too large.
+            Unavailable: Redis did not answer; ``maybe_sent`` says whether the message may be out.
+        """
+        return self._run(
+            self._operations.publish(Outgoing(channel, data, idempotency_key, retention))
+        )
+
+    def publish_many(
+        self, messages: Iterable[Outgoing | tuple[str, Any]]
+    ) -> list[Published | PublisherError]:
+        """Publish many, 500 in a round trip; returns the outcome of each in their order, errors included.
+
+        A message is an :class:`Outgoing` or ``(channel, data)``. They are published in this order, save
+        those that a retry sends later. Nothing is raised for a message that cannot be published.
+        """
+        return self._run(self._operations.publish_many(map(outgoing, messages)))
+
+    def notify(
+        self,
+        user: str,
+        *,
+        title: str,
+        message: str,
+        action: str | None = None,
+        request_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Published:
+        """Send a notification to ``notifications/<user>``. Raises as :meth:`publish` does."""
+        return self._run(
+            self._operations.notify(
+                user,
+                title=title,
+                message=message,
+                action=action,
+                request_id=request_id,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    def run_result(
+        self,
+        session: str,
+        *,
+        stdout: str,
+        stderr: str,
+        exit_code: int,
+        duration: int,
+        user: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Published:
+        """Send a program's result (``duration`` in ms) to ``run-results/<session>``.
+
+        ``user``, if named, is granted the session first, for 30 days. Raises as :meth:`publish` does.
+        """
+        return self._run(
+            self._operations.run_result(
+                session,
+                stdout=stdout,
+                stderr=stderr,
+                exit_code=exit_code,
+                duration=duration,
+                user=user,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    def grant(self, channel: str, user: str, ttl: int | None = DEFAULT_GRANT_TTL_SECONDS) -> None:
+        """Let ``user`` (``*``: everybody) subscribe to ``channel``.
+
+        For ``ttl`` seconds, or for ever with ``None``; a second grant replaces the first one's time.
+
+        Raises:
+            InvalidInput: a bad channel, user or ttl.
+            Unavailable: Redis did not answer. Calling again is always safe.
+        """
+        self._run(self._operations.grant(channel, user, ttl))
+
+    def revoke(self, channel: str, user: str) -> bool:
+        """Take a grant back; the subscriptions it allowed end at once. Returns whether there was one.
+
+        A grant to ``*``, or a token that names the channel, still lets the user in. After a lost reply
+        ``False`` may also mean that the first try has removed it. Raises as :meth:`grant` does.
+        """
+        return self._run(self._operations.revoke(channel, user))
+
+    def history(self, channel: str, since: int = 0, limit: int | None = None) -> list[Entry]:
+        """The retained messages after id ``since``, oldest first, at most ``limit``.
+
+        Raises:
+            InvalidInput: a bad channel, ``since`` or ``limit``.
+            Unavailable: Redis did not answer.
+        """
+        return self._run(self._operations.history(channel, since, limit))
+
+    def connections(self, user: str) -> list[Connection]:
+        """The user's live connections, on all nodes. Raises as :meth:`history` does."""
+        return self._run(self._operations.connections(user))
+
+    def close(self) -> None:
+        """Close the connections this publisher opened."""
+        if self._owned:
+            self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _run(self, flow: Flow[T]) -> T:
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Pause):
+                    time.sleep(step.seconds)
+                    step = flow.send([])
+                    continue
+                try:
+                    replies = exchange(self._client.connection_pool, step.calls)
+                except Unavailable as error:
+                    log_failure(error)
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(replies)
+        except StopIteration as done:
+            result: T = done.value
+            return result

@@ -1,0 +1,54 @@
+"""Where the commands find Redis: as told, in the environment, or in a checkout that runs `make run`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from publisher.errors import InvalidInput
+
+URL_VARIABLE: Final = "PUBLISHER_REDIS_URL"
+PREFIX_VARIABLE: Final = "PUBLISHER_REDIS_PREFIX"
+
+# One line, written by a development gateway about the server it has started.
+_URL_FILE: Final = Path(".gateway") / "redis.url"
+
+
+class NoRedis(InvalidInput):
+    """Nothing says where Redis is."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"no Redis given: set {URL_VARIABLE} (or --redis-url on the command line), or start a development gateway "
+            f"with `make run` and call this from its checkout (it writes {_URL_FILE})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Redis's URL, and the file that it was read from, if any."""
+
+    # It may hold a password.
+    url: str = field(repr=False)
+    file: Path | None = None
+
+
+def find_redis(option: str | None, environment: Mapping[str, str], folder: Path) -> Address:
+    """The URL: the option's, else the environment's, else that of ``folder`` or its nearest parent.
+
+    Raises:
+        NoRedis: there is none.
+    """
+    if given := option or environment.get(URL_VARIABLE):
+        return Address(given)
+    for parent in (folder, *folder.parents):
+        file = parent / _URL_FILE
+        try:
+            url = file.read_text("utf-8").strip()
+        except OSError:
+            continue
+        if url:
+            return Address(url, file)
+    raise NoRedis

@@ -1,0 +1,128 @@
+"""Everything the publisher raises, one tree.
+
+::
+
+    PublisherError
+    ├── InvalidInput           nothing was sent; mend the call
+    │   ├── InvalidChannel
+    │   ├── InvalidNamespace
+    │   ├── UnknownNamespace
+    │   ├── InvalidData
+    │   ├── InvalidURL
+    │   └── MessageTooLarge
+    └── Unavailable            Redis did not answer; ``maybe_sent`` says what is known
+        └── Rejected           it answered with an error that trying again does not mend
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, Self
+
+
+class PublisherError(Exception):
+    """Root of all errors of this package.
+
+    ``retryable``: the same call may succeed later. ``maybe_sent``: the call may have taken effect (the
+    message may have been published) although it failed; ``False`` means that it certainly has not.
+    """
+
+    retryable: bool = False
+    maybe_sent: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Task queues send errors between processes, and pickle would call the class with the message.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[PublisherError], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class InvalidInput(PublisherError, ValueError):
+    """The call's arguments are wrong; nothing was sent to Redis."""
+
+
+class InvalidChannel(InvalidInput):
+    """The channel name does not have the form ``<namespace>/<id>``."""
+
+    def __init__(self, channel: object) -> None:
+        self.channel = channel
+        super().__init__(
+            f"invalid channel {channel!r}: expected <namespace>/<id>, ASCII letters, digits and "
+            ". _ : @ -, exactly one /, at most 255 bytes"
+        )
+
+
+class InvalidNamespace(InvalidInput):
+    """A namespace's definition cannot be used."""
+
+
+class UnknownNamespace(InvalidInput):
+    """No namespace of that name is configured at the gateway."""
+
+    def __init__(self, namespace: str, known: Iterable[str]) -> None:
+        self.namespace = namespace
+        self.known = tuple(sorted(known))
+        super().__init__(
+            f"unknown namespace {namespace!r}: configured are {', '.join(self.known)}; "
+            "add it to GATEWAY_NAMESPACES and restart the gateways"
+        )
+
+
+class InvalidData(InvalidInput):
+    """The data cannot be written as JSON, or another argument has an impossible value."""
+
+
+class InvalidURL(InvalidInput):
+    """The address of Redis cannot be read. It may hold a password, so the message does not repeat it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "invalid Redis URL: expected redis://, rediss:// or unix:// with options that the redis "
+            "package knows; special characters in a password must be percent-encoded"
+        )
+
+
+class MessageTooLarge(InvalidInput):
+    """The data's JSON is longer than the publisher's ``max_message_bytes``."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(
+            f"message of {size} bytes is over the limit of {limit}; send a reference to large data"
+        )
+
+
+class Unavailable(PublisherError):
+    """Redis could not be reached, or did not answer in time.
+
+    ``maybe_sent`` is ``True`` when a command had left and no answer came back. Where the call had an
+    ``idempotency_key``, repeating it with the same key cannot duplicate the message.
+    """
+
+    retryable = True
+    _problem: ClassVar[str] = "Redis is unavailable"
+
+    def __init__(self, reason: str, *, maybe_sent: bool) -> None:
+        self.reason = reason
+        self.maybe_sent = maybe_sent
+        effect = "may have taken effect" if maybe_sent else "had no effect"
+        super().__init__(f"{self._problem} ({reason}); the call {effect}")
+
+    def told(self, *, maybe_sent: bool) -> Self:
+        """The same failure with what is known after all tries, as an error of its own to raise."""
+        error = type(self)(self.reason, maybe_sent=maybe_sent)
+        error.__cause__ = self.__cause__
+        return error
+
+
+class Rejected(Unavailable):
+    """Redis answered with an error that trying again does not mend, such as a missing permission."""
+
+    retryable = False
+    _problem = "Redis rejected the call"

@@ -1,0 +1,62 @@
+"""Every key and pub/sub channel in Redis. Nothing else in the project names one.
+
+==========================  ==========  ==================================================
+``rt1:log:{<channel>}``     sorted set  the log: score = id, member = entry (``message.py``)
+``rt1:seen:{<channel>}``    hash        user -> id of the last message confirmed for them
+``rt1:grant:{<channel>}``   sorted set  user, or ``*`` for everybody -> expiry (ms, Redis time)
+``rt1:live:{<channel>}``    pub/sub     the same entries, as they are published
+``rt1:conn:{<user>}``       sorted set  ``<node>/<connection>`` -> lease expiry (ms, Redis time)
+``rt1:nodes``               sorted set  node -> lease expiry (ms, Redis time)
+``rt1:namespaces``          hash        namespace -> its rules as JSON, written by the gateways
+``rt1:control``             pub/sub     commands to all nodes (``control.py``)
+``rt1:probe:<node>``        pub/sub     a node hearing itself
+==========================  ==========  ==================================================
+
+The prefix is the version of this contract. All keys of a channel share a hash tag, so that each
+script touches one slot of a Redis Cluster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+DEFAULT_PREFIX: Final = "rt1"
+EVERYBODY: Final = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The key names under one prefix."""
+
+    prefix: str = DEFAULT_PREFIX
+
+    def log(self, channel: str) -> str:
+        return f"{self.prefix}:log:{{{channel}}}"
+
+    def seen(self, channel: str) -> str:
+        return f"{self.prefix}:seen:{{{channel}}}"
+
+    def grant(self, channel: str) -> str:
+        return f"{self.prefix}:grant:{{{channel}}}"
+
+    def live(self, channel: str) -> str:
+        return f"{self.prefix}:live:{{{channel}}}"
+
+    def connections(self, user: str) -> str:
+        return f"{self.prefix}:conn:{{{user}}}"
+
+    @property
+    def nodes(self) -> str:
+        return f"{self.prefix}:nodes"
+
+    @property
+    def namespaces(self) -> str:
+        return f"{self.prefix}:namespaces"
+
+    @property
+    def control(self) -> str:
+        return f"{self.prefix}:control"
+
+    def probe(self, node: str) -> str:
+        return f"{self.prefix}:probe:{node}"

@@ -1,0 +1,89 @@
+"""How a message is written in Redis: in a channel's log and on its live channel, byte for byte the same.
+
+::
+
+    <id>:<prev>:<nonce>:<JSON of data>
+
+``id`` is in microseconds of the Redis clock and rises within the channel, ``prev`` is the id before it
+(0 for none), ``nonce`` names the publish. A message that is not logged has an empty ``prev``, and its
+``id`` is only a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+NOT_LOGGED: Final = -1
+"""``Message.prev`` of a message that has no place in a log."""
+
+MAX_ID: Final = 2**53 - 1
+"""Ids stay exact in JavaScript and as a sorted-set score (Redis documentation, sorted sets)."""
+
+
+class Message:
+    """A message as read from Redis. ``body`` is the JSON of its data, ready to be sent on."""
+
+    __slots__ = ("body", "id", "nonce", "prev")
+
+    def __init__(self, id: int, prev: int, body: bytes, nonce: bytes = b"") -> None:
+        self.id = id
+        self.prev = prev
+        self.body = body
+        self.nonce = nonce
+
+    @property
+    def logged(self) -> bool:
+        """Whether the message has an id that a client may see."""
+        return self.prev != NOT_LOGGED
+
+    @property
+    def timestamp(self) -> int:
+        """When it was published, in milliseconds since 1970."""
+        return self.id // 1000
+
+    def __repr__(self) -> str:
+        return f"Message(id={self.id}, prev={self.prev}, {len(self.body)} bytes)"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Message):
+            return NotImplemented
+        return (self.id, self.prev, self.body) == (other.id, other.prev, other.body)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.prev))
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """A page of a log.
+
+    ``position`` is where it was read from, ``newest`` the id of the log's last message (0 when it
+    is empty), and ``messages`` are those after the position, oldest first.
+    """
+
+    position: int
+    newest: int
+    messages: list[Message]
+    unreadable: int = 0
+    """Entries that nobody of ours wrote; they are left out."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing follows in the log."""
+        return not self.messages or self.messages[-1].id >= self.newest
+
+
+def decode(entry: bytes) -> Message:
+    """Read an entry of a log or a live payload.
+
+    Raises:
+        ValueError: the entry was not written by this package.
+    """
+    id_, prev, nonce, body = entry.split(b":", 3)
+    return Message(int(id_), int(prev) if prev else NOT_LOGGED, body, nonce)
+
+
+def encode_unlogged(timestamp_us: int, nonce: bytes, body: bytes) -> bytes:
+    """The payload of a message that is published without a log."""
+    return b"%d::%b:%b" % (timestamp_us, nonce, body)

@@ -1,0 +1,34 @@
+"""The Lua scripts, each in a file whose head names its KEYS, ARGV and reply."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script's text and the name under which Redis caches it (``EVALSHA``)."""
+
+    name: str
+    text: str = field(repr=False)
+    sha: str
+
+
+def _load(name: str) -> Script:
+    text = (files(__name__) / f"{name}.lua").read_text("utf-8")
+    # Redis names scripts by SHA-1 (EVALSHA); nothing secret rests on it.
+    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+PUBLISH = _load("publish")
+READ = _load("read")
+ADVANCE = _load("advance")
+ACQUIRE = _load("acquire")
+RENEW = _load("renew")
+BEAT = _load("beat")
+LIVE_NODES = _load("live_nodes")
+GRANT = _load("grant")
+GRANTED = _load("granted")
+CONNECTIONS = _load("connections")

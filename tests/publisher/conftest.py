@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import redis
+
+from publisher import AsyncPublisher, Publisher
+from publisher.keys import Keys
+from tests.publisher.reply_cutter import ReplyCutter
+
+
+@pytest.fixture
+def keys(prefix: str) -> Keys:
+    return Keys(prefix)
+
+
+@pytest.fixture
+def server(redis_url: str) -> Iterator[redis.Redis]:
+    """Redis itself, to look at what the publisher has done."""
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def publisher(redis_url: str, prefix: str) -> Iterator[Publisher]:
+    with Publisher.from_url(redis_url, prefix=prefix) as publisher:
+        yield publisher
+
+
+@pytest.fixture
+async def async_publisher(redis_url: str, prefix: str) -> AsyncIterator[AsyncPublisher]:
+    async with AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher:
+        yield publisher
+
+
+@pytest.fixture
+def cutter(redis_url: str) -> Iterator[ReplyCutter]:
+    """A way to Redis on which replies can be lost."""
+    with ReplyCutter(redis_url) as cutter:
+        yield cutter

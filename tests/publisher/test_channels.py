@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from publisher.channels import (
+    DEFAULT_NAMESPACES,
+    MAX_RETENTION,
+    Channel,
+    Namespace,
+    Owner,
+    Retention,
+    parse_channel,
+)
+from publisher.errors import InvalidChannel, InvalidNamespace
+
+
+@pytest.mark.parametrize(
+    "name", ["run-results/session-123", "notifications/user@example.com", "a/b", "A.b_c:d@e-f/0"]
+)
+def test_a_channel_is_a_namespace_and_an_id(name: str):
+    namespace, _, id_ = name.partition("/")
+    assert parse_channel(name) == Channel(name, namespace, id_)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "/",
+        "a",
+        "a/",
+        "/b",
+        "a/b/c",
+        "a/b\n",
+        "a /b",
+        "a/é",
+        "a/{b}",
+        "a/*",
+        "a/b,",
+        1,
+        None,
+        b"a/b",
+    ],
+)
+def test_any_other_form_is_refused_with_the_name_in_the_error(name: object):
+    with pytest.raises(InvalidChannel) as caught:
+        parse_channel(name)  # type: ignore[arg-type]
+    assert caught.value.channel == name
+    assert repr(name) in str(caught.value)
+
+
+def test_a_name_of_255_bytes_is_accepted_and_one_of_256_is_not():
+    assert parse_channel("n/" + "x" * 253)
+    with pytest.raises(InvalidChannel):
+        parse_channel("n/" + "x" * 254)
+
+
+@given(st.text())
+def test_no_text_makes_parsing_fail_otherwise(name: str):
+    try:
+        channel = parse_channel(name)
+    except InvalidChannel:
+        return
+    assert f"{channel.namespace}/{channel.id}" == name
+    assert name.isascii()
+    assert not set("{} \n") & set(name)
+
+
+@pytest.mark.parametrize("limit", [0, -1, MAX_RETENTION + 1, True, 1.5, "1", None])
+def test_retention_takes_two_positive_integers(limit: object):
+    with pytest.raises(InvalidNamespace):
+        Retention(limit, 1)  # type: ignore[arg-type]
+    with pytest.raises(InvalidNamespace):
+        Retention(1, limit)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "namespace",
+    [
+        *DEFAULT_NAMESPACES.values(),
+        Namespace("ticker", Owner.ANYONE, None),
+        Namespace("orders", Owner.GRANT, Retention(1, 2)),
+    ],
+)
+def test_a_namespace_survives_being_written_and_read(namespace: Namespace):
+    assert Namespace.from_dict(namespace.name, namespace.to_dict()) == namespace
+
+
+def test_a_namespace_of_no_rules_is_granted_and_logged():
+    assert Namespace.from_dict("orders", {}) == Namespace("orders")
+
+
+@pytest.mark.parametrize(
+    ("rules", "complaint"),
+    [
+        ({"owners": "user"}, "owners"),
+        ({"owner": "nobody"}, "'user', 'grant', 'anyone'"),
+        ({"owner": ["user"]}, "owner must be"),
+        ({"retention": 5}, "retention must be"),
+        ({"retention": {"max_messages": 5}}, "retention must be"),
+        ({"retention": {"max_messages": 5, "max_age_seconds": 1.5}}, "retention must be"),
+        ({"retention": {"max_messages": True, "max_age_seconds": 1}}, "retention must be"),
+        ({"retention": {"max_messages": 0, "max_age_seconds": 1}}, "from 1"),
+    ],
+)
+def test_rules_that_cannot_be_used_are_named(rules: dict[str, object], complaint: str):
+    with pytest.raises(InvalidNamespace, match=complaint):
+        Namespace.from_dict("orders", rules)
+
+
+def test_a_namespace_may_not_hold_a_slash():
+    with pytest.raises(InvalidNamespace):
+        Namespace("a/b")
+
+
+def test_the_defaults_are_those_of_the_specification():
+    assert {name: each.to_dict() for name, each in DEFAULT_NAMESPACES.items()} == {
+        "notifications": {
+            "owner": "user",
+            "retention": {"max_messages": 1_000, "max_age_seconds": 7 * 86_400},
+        },
+        "run-results": {
+            "owner": "grant",
+            "retention": {"max_messages": 200, "max_age_seconds": 86_400},
+        },
+    }

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+import publisher
+from publisher.errors import (
+    InvalidInput,
+    InvalidURL,
+    MessageTooLarge,
+    PublisherError,
+    Rejected,
+    Unavailable,
+    UnknownNamespace,
+)
+
+
+def test_there_is_one_root():
+    errors = [
+        each
+        for name in publisher.__all__
+        if isinstance(each := getattr(publisher, name), type) and issubclass(each, Exception)
+    ]
+    assert len(errors) == 10
+    assert all(issubclass(each, PublisherError) for each in errors)
+
+
+def test_invalid_input_is_a_value_error_that_sent_nothing():
+    error = InvalidURL()
+    assert isinstance(error, InvalidInput)
+    assert isinstance(error, ValueError)
+    assert not error.retryable
+    assert not error.maybe_sent
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            Unavailable("refused", maybe_sent=False),
+            "Redis is unavailable (refused); the call had no effect",
+        ),
+        (
+            Unavailable("cut", maybe_sent=True),
+            "Redis is unavailable (cut); the call may have taken effect",
+        ),
+        (Rejected("no", maybe_sent=False), "Redis rejected the call (no); the call had no effect"),
+    ],
+)
+def test_unavailable_says_what_is_known_in_words_that_fit_every_call(error: Unavailable, text: str):
+    assert str(error) == text
+
+
+def test_only_what_may_pass_is_retryable():
+    assert Unavailable("x", maybe_sent=True).retryable
+    assert not Rejected("x", maybe_sent=True).retryable
+
+
+def test_errors_carry_data():
+    assert (MessageTooLarge(3, 2).size, MessageTooLarge(3, 2).limit) == (3, 2)
+    error = UnknownNamespace("c", ["b", "a"])
+    assert (error.namespace, error.known) == ("c", ("a", "b"))
+    assert "GATEWAY_NAMESPACES" in str(error)
+
+
+@pytest.mark.parametrize(
+    "error", [MessageTooLarge(3, 2), UnknownNamespace("c", ["a"]), Rejected("no", maybe_sent=True)]
+)
+def test_errors_travel_between_processes(error: PublisherError):
+    arrived = pickle.loads(pickle.dumps(error))
+    assert type(arrived) is type(error)
+    assert str(arrived) == str(error)
+    assert vars(arrived) == vars(error)

@@ -1,0 +1,174 @@
+"""Round trips on a connection that the test plays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoScriptError,
+    ReadOnlyError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from publisher.errors import Unavailable
+from publisher.exchange import Call, exchange, exchange_async
+from publisher.scripts import READ
+
+PING = Call(("PING",))
+
+
+class Connection:
+    """Answers with ``replies`` in turn; an exception among them is raised."""
+
+    def __init__(self, *replies: Any) -> None:
+        self.replies = list(replies)
+        self.sent: list[Any] = []
+        self.disconnects = 0
+        self.releases = 0
+
+    def pack_commands(self, commands: Any) -> Any:
+        return list(commands)
+
+    def send_packed_command(self, command: Any) -> None:
+        self.sent.append(command)
+
+    def read_response(self, disable_decoding: bool) -> Any:
+        assert disable_decoding
+        reply = self.replies.pop(0)
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
+
+    def disconnect(self) -> None:
+        self.disconnects += 1
+
+    def get_connection(self) -> Connection:
+        return self
+
+    def release(self, connection: Connection) -> None:
+        assert connection is self
+        self.releases += 1
+
+
+class AsyncConnection(Connection):
+    """The same, awaited; the reply ``...`` never comes."""
+
+    reading: Callable[[], None] = staticmethod(lambda: None)
+
+    async def send_packed_command(self, command: Any) -> None:  # type: ignore[override]
+        self.sent.append(command)
+
+    async def read_response(self, disable_decoding: bool, timeout: float) -> Any:  # type: ignore[override]  # noqa: ASYNC109
+        if self.replies[0] is ...:
+            self.reading()
+            await asyncio.Event().wait()
+        return super().read_response(disable_decoding)
+
+    async def disconnect(self, nowait: bool) -> None:  # type: ignore[override]
+        assert nowait
+        self.disconnects += 1
+
+    async def get_connection(self) -> AsyncConnection:  # type: ignore[override]
+        return self
+
+    async def release(self, connection: Connection) -> None:  # type: ignore[override]
+        self.releases += 1
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def play(request: pytest.FixtureRequest):
+    """Exchange calls over a connection with these replies; gives it and the outcome back."""
+
+    async def run(calls: list[Call], *replies: Any) -> tuple[Connection, Any]:
+        blocking = request.param == "blocking"
+        connection = Connection(*replies) if blocking else AsyncConnection(*replies)
+        try:
+            if blocking:
+                return connection, exchange(connection, calls)
+            assert isinstance(connection, AsyncConnection)
+            return connection, await exchange_async(connection, calls, 10)
+        except (Unavailable, KeyboardInterrupt) as error:
+            return connection, error
+        finally:
+            assert connection.releases == len(connection.sent)
+
+    return run
+
+
+async def test_an_error_stands_in_its_calls_place(play):
+    wrong = ResponseError("WRONGTYPE")
+    connection, replies = await play([PING, PING, PING], b"1", wrong, b"3")
+    assert replies == [b"1", wrong, b"3"]
+    assert connection.disconnects == 0
+
+
+async def test_an_unknown_script_is_sent_whole_and_only_that(play):
+    script = Call.run(READ, ["k"], "u")
+    connection, replies = await play([PING, script], b"1", NoScriptError("x"), b"2")
+    assert replies == [b"1", b"2"]
+    assert connection.sent == [
+        [("PING",), ("EVALSHA", READ.sha, 1, "k", "u")],
+        [("EVAL", READ.text, 1, "k", "u")],
+    ]
+
+
+async def test_a_connection_that_breaks_is_not_used_again(play):
+    connection, error = await play([PING], RedisConnectionError("broken"))
+    assert (error.reason, error.maybe_sent) == ("broken", True)
+    assert connection.disconnects == 1
+
+
+async def test_an_interrupted_call_leaves_no_reply_for_the_next(play):
+    connection, error = await play([PING], KeyboardInterrupt())
+    assert isinstance(error, KeyboardInterrupt)
+    assert connection.disconnects == 1
+
+
+async def test_a_cancelled_call_leaves_no_reply_for_the_next():
+    connection = AsyncConnection(...)
+    reading = asyncio.Event()
+    connection.reading = reading.set  # type: ignore[method-assign]
+    call = asyncio.create_task(exchange_async(connection, [PING], 10))
+    await reading.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert (connection.disconnects, connection.releases) == (1, 1)
+
+
+async def test_a_primary_that_has_become_a_replica_is_looked_for_anew(play):
+    connection, replies = await play([PING], ReadOnlyError("You can't write"))
+    assert isinstance(replies[0], ReadOnlyError)
+    assert connection.disconnects == 1
+
+
+@pytest.mark.parametrize("refusal", [BusyLoadingError("loading"), AuthenticationError("NOAUTH")])
+async def test_what_redis_refuses_had_no_effect(play, refusal: Exception):
+    _, error = await play([PING], refusal)
+    assert not error.maybe_sent
+
+
+async def test_of_several_calls_some_may_have_had_their_effect(play):
+    _, error = await play([PING, PING], b"1", BusyLoadingError("loading"))
+    assert error.maybe_sent
+
+
+async def test_the_reason_does_not_repeat_a_commands_arguments():
+    said = "unknown command 'AUTH', with args beginning with: 's3cr3t'"
+
+    class Pool(Connection):
+        def get_connection(self) -> Connection:
+            raise ResponseError(said)
+
+    with pytest.raises(Unavailable) as caught:
+        exchange(Pool(), [PING])
+    assert caught.value.reason == "unknown command 'AUTH'"
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    assert not caught.value.maybe_sent

@@ -1,0 +1,119 @@
+"""Grants and connections, against a real server."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import redis
+
+from publisher import AsyncPublisher, Connection, Publisher
+from publisher.control import GrantRevoked, decode
+from publisher.exchange import Call, exchange
+from publisher.keys import Keys
+from publisher.scripts import GRANTED
+from tests.publisher.listening import listening
+
+CHANNEL = "run-results/s"
+
+
+@pytest.fixture
+def granted(server: redis.Redis, keys: Keys):
+    def ask(user: str) -> bool:
+        call = Call.run(GRANTED, [keys.grant(CHANNEL)], user)
+        return exchange(server.connection_pool, [call]) == [1]
+
+    return ask
+
+
+def test_a_grant_is_for_one_user_of_one_channel(publisher: Publisher, granted):
+    assert not granted("u")
+    publisher.grant(CHANNEL, "u")
+    assert granted("u")
+    assert not granted("v")
+
+
+def test_a_grant_lasts_30_days_unless_told_otherwise(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    publisher.grant(CHANNEL, "u")
+    publisher.grant(CHANNEL, "v", ttl=60)
+    expiry = {user: server.zscore(keys.grant(CHANNEL), user) / 1000 - time.time() for user in "uv"}
+    assert 30 * 86_400 - 10 < expiry["u"] <= 30 * 86_400
+    assert 50 < expiry["v"] <= 60
+
+
+def test_the_key_lives_as_long_as_its_longest_grant(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    publisher.grant(CHANNEL, "u", ttl=1_000)
+    publisher.grant(CHANNEL, "v", ttl=60)
+    assert 990 <= server.ttl(keys.grant(CHANNEL)) <= 1_000
+
+
+def test_a_grant_for_ever_keeps_the_key_until_it_is_taken_back(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    publisher.grant(CHANNEL, "u", ttl=60)
+    publisher.grant(CHANNEL, "v", ttl=None)
+    publisher.grant(CHANNEL, "w", ttl=60)
+    assert server.ttl(keys.grant(CHANNEL)) == -1
+    publisher.revoke(CHANNEL, "v")
+    publisher.grant(CHANNEL, "w", ttl=60)
+    assert 0 < server.ttl(keys.grant(CHANNEL)) <= 60
+
+
+def test_a_second_grant_replaces_the_time_of_the_first(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    publisher.grant(CHANNEL, "u", ttl=None)
+    publisher.grant(CHANNEL, "u", ttl=60)
+    assert server.zscore(keys.grant(CHANNEL), "u") < (time.time() + 61) * 1000
+
+
+def test_a_grant_that_has_run_out_counts_no_more_and_is_dropped(
+    publisher: Publisher, server: redis.Redis, keys: Keys, granted
+):
+    server.zadd(keys.grant(CHANNEL), {"u": (time.time() - 1) * 1000})
+    assert not granted("u")
+    publisher.grant(CHANNEL, "v")
+    assert server.zrange(keys.grant(CHANNEL), 0, -1) == [b"v"]
+
+
+@pytest.mark.parametrize("ttl", [60, None])
+def test_everybody_can_be_granted(publisher: Publisher, granted, ttl: int | None):
+    publisher.grant(CHANNEL, "*", ttl)
+    assert granted("anybody at all")
+
+
+def test_revoking_takes_the_grant_and_tells_every_node(
+    publisher: Publisher, server: redis.Redis, keys: Keys, granted
+):
+    publisher.grant(CHANNEL, "u")
+    with listening(server, keys.control) as pubsub:
+        assert publisher.revoke(CHANNEL, "u")
+        told = pubsub.get_message(timeout=10)
+        assert not publisher.revoke(CHANNEL, "u")
+        assert pubsub.get_message(timeout=10)
+    assert told is not None
+    assert decode(told["data"]) == GrantRevoked(CHANNEL, "u")
+    assert not granted("u")
+
+
+async def test_the_asyncio_client_grants_and_revokes(async_publisher: AsyncPublisher, granted):
+    await async_publisher.grant(CHANNEL, "u")
+    assert granted("u")
+    assert await async_publisher.revoke(CHANNEL, "u") is True
+    assert await async_publisher.revoke(CHANNEL, "u") is False
+
+
+def test_connections_are_those_whose_lease_runs(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    later = int(time.time() * 1000) + 60_000
+    server.zadd(keys.connections("u"), {"node-1/a": later, "host/2/b": later + 1, "dead/c": 1})
+    assert publisher.connections("u") == [
+        Connection("node-1", "a", later),
+        Connection("host/2", "b", later + 1),
+    ]
+    assert publisher.connections("nobody") == []

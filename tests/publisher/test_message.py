@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from publisher.control import GrantRevoked
+from publisher.control import decode as decode_command
+from publisher.control import encode as encode_command
+from publisher.message import MAX_ID, NOT_LOGGED, Message, decode, encode_unlogged
+
+
+def test_an_entry_has_id_predecessor_nonce_and_body():
+    message = decode(b'1640995200000123:1640995200000122:abc:{"a":":"}')
+    assert (message.id, message.prev, message.nonce) == (1640995200000123, 1640995200000122, b"abc")
+    assert message.body == b'{"a":":"}'
+    assert message.logged
+
+
+def test_the_timestamp_is_the_id_in_milliseconds():
+    assert decode(b"1640995200000999:0:n:1").timestamp == 1640995200000
+
+
+@given(st.integers(0, MAX_ID), st.binary())
+def test_an_unlogged_payload_is_read_as_not_logged(id_: int, body: bytes):
+    message = decode(encode_unlogged(id_, b"n", body))
+    assert (message.id, message.prev, message.body) == (id_, NOT_LOGGED, body)
+    assert not message.logged
+
+
+@pytest.mark.parametrize("entry", [b"", b"1", b"1:2:3", b"x:0:n:1", b"1:x:n:1"])
+def test_a_foreign_entry_is_a_value_error(entry: bytes):
+    with pytest.raises(ValueError):
+        decode(entry)
+
+
+def test_messages_are_equal_by_what_is_delivered():
+    assert Message(1, 0, b"1", b"a") == Message(1, 0, b"1", b"b")
+    assert len({Message(1, 0, b"1"), Message(1, 0, b"1")}) == 1
+    assert Message(1, 0, b"1") != Message(1, 0, b"2")
+    assert Message(1, 0, b"1") != 1
+
+
+def test_the_repr_does_not_show_the_body():
+    assert repr(Message(2, 1, b'"secret"')) == "Message(id=2, prev=1, 8 bytes)"
+
+
+def test_a_control_command_survives_its_way():
+    command = GrantRevoked("run-results/s", "user-1")
+    assert decode_command(encode_command(command)) == command
+
+
+def test_a_control_command_of_a_newer_version_is_skipped():
+    assert decode_command(b'{"type":"from_the_future"}') is None
+    assert decode_command(b'{"type":"grant_revoked","channel":1}') is None
+
+
+@pytest.mark.parametrize("payload", [b"", b"x", b"1", b"[]", b"{}"])
+def test_what_is_no_control_command_is_a_value_error(payload: bytes):
+    with pytest.raises(ValueError):
+        decode_command(payload)

@@ -1,0 +1,435 @@
+"""The flows, driven by hand: no Redis, no waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+import pytest
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ResponseError
+
+from publisher.channels import DEFAULT_NAMESPACES, Namespace, Retention
+from publisher.errors import (
+    InvalidChannel,
+    InvalidData,
+    InvalidInput,
+    MessageTooLarge,
+    PublisherError,
+    Rejected,
+    Unavailable,
+    UnknownNamespace,
+)
+from publisher.exchange import Call
+from publisher.flow import Flow, Pause, Retries, RoundTrip
+from publisher.keys import Keys
+from publisher.operations import BATCH, Operations
+from publisher.records import Outgoing, Published
+
+REFUSED = Unavailable("refused", maybe_sent=False)
+CUT = Unavailable("cut", maybe_sent=True)
+
+Answer = list[Any] | Unavailable | Callable[[Sequence[Call]], list[Any]]
+
+
+class Run:
+    """Plays Redis's part in a flow, and keeps what was asked and how long it paused."""
+
+    def __init__(self, flow: Flow[Any], *answers: Answer) -> None:
+        self.trips: list[Sequence[Call]] = []
+        self.pauses: list[float] = []
+        self.result: Any = None
+        self.error: PublisherError | None = None
+        queue = list(answers)
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Pause):
+                    self.pauses.append(step.seconds)
+                    step = flow.send([])
+                    continue
+                assert isinstance(step, RoundTrip)
+                self.trips.append(step.calls)
+                answer = queue.pop(0)
+                if isinstance(answer, Unavailable):
+                    step = flow.throw(answer)
+                else:
+                    step = flow.send(answer if isinstance(answer, list) else answer(step.calls))
+        except StopIteration as done:
+            self.result = done.value
+        except PublisherError as error:
+            self.error = error
+        assert not queue, "the flow ended early"
+
+
+@pytest.fixture
+def now() -> list[float]:
+    return [0.0]
+
+
+@pytest.fixture
+def operations(now: list[float]) -> Operations:
+    """Operations that know the default namespaces and those without a log called ``ticker``."""
+    return Operations(
+        Keys("p"),
+        clock=lambda: now[0],
+        wall_clock=lambda: 1_640_995_200_000_000,
+        retries=Retries(3, random=lambda: 1.0),
+        max_message_bytes=100,
+        namespaces=DEFAULT_NAMESPACES | {"ticker": Namespace("ticker", retention=None)},
+        _learnt_at=0.0,
+    )
+
+
+def nonce(call: Call) -> bytes:
+    argument = call.arguments[3]
+    assert isinstance(argument, bytes)
+    return argument
+
+
+def searches(call: Call) -> bool:
+    return call.arguments[-1] == "1"
+
+
+def test_a_publish_is_one_round_trip_that_does_not_search_the_log(operations: Operations):
+    run = Run(operations.publish(Outgoing("run-results/s", {"a": 1})), [[b"17", 0]])
+    assert run.result == Published(17, "run-results/s", duplicate=False)
+    (call,) = run.trips[0]
+    assert call.arguments[:3] == (1, "p:log:{run-results/s}", "p:live:{run-results/s}")
+    assert call.arguments[4:] == (b'{"a":1}', 200, 86_400, "")
+
+
+def test_a_retry_after_a_lost_reply_keeps_the_nonce_and_searches_for_it(operations: Operations):
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, [[17, 0]])
+    assert run.result == Published(17, "run-results/s", duplicate=False)
+    (first,), (second,) = run.trips
+    assert nonce(first) == nonce(second)
+    assert not searches(first)
+    assert searches(second)
+
+
+def test_a_retry_after_a_refused_connection_need_not_search(operations: Operations):
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), REFUSED, [[b"17", 0]])
+    assert not searches(run.trips[1][0])
+
+
+def test_a_key_is_searched_for_at_once_and_its_nonce_tells_the_calls_apart(operations: Operations):
+    message = Outgoing("run-results/s", 1, idempotency_key="order 7")
+    first, second = (Run(operations.publish(message), [[17, 1]]) for _ in range(2))
+    assert first.result.duplicate
+    nonces = [nonce(run.trips[0][0]) for run in (first, second)]
+    assert all(searches(run.trips[0][0]) for run in (first, second))
+    assert nonces[0] != nonces[1]
+    assert nonces[0].split(b".")[0] == nonces[1].split(b".")[0]
+    assert all(b":" not in each for each in nonces)
+
+
+def test_retries_end_and_the_error_tells_of_every_try(operations: Operations):
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), REFUSED, CUT, REFUSED, REFUSED)
+    assert isinstance(run.error, Unavailable)
+    assert run.error.maybe_sent
+    assert run.error.reason == "refused"
+
+
+def test_pauses_double_from_the_first(operations: Operations):
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), *[REFUSED] * 4)
+    assert run.pauses == [0.05, 0.1, 0.2]
+
+
+def test_pauses_are_spread_and_bounded():
+    assert Retries(9, random=lambda: 0.0).pause(1).seconds == 0.025
+    assert Retries(9, random=lambda: 1.0).pause(10**6).seconds == 2.0
+
+
+def test_an_unlogged_message_is_published_plainly_with_id_0(operations: Operations):
+    run = Run(operations.publish(Outgoing("ticker/x", 1)), [0])
+    assert run.result == Published(0, "ticker/x")
+    command, live, payload = run.trips[0][0].cached()
+    assert (command, live) == ("PUBLISH", "p:live:{ticker/x}")
+    assert isinstance(payload, bytes)
+    assert payload.startswith(b"1640995200000000::")
+
+
+def test_an_unlogged_message_is_not_sent_twice_after_a_lost_reply(operations: Operations):
+    run = Run(operations.publish(Outgoing("ticker/x", 1)), CUT)
+    assert isinstance(run.error, Unavailable)
+    assert run.error.maybe_sent
+
+
+def test_an_unlogged_message_is_tried_again_when_nothing_had_left(operations: Operations):
+    assert Run(operations.publish(Outgoing("ticker/x", 1)), REFUSED, [0]).result.id == 0
+
+
+def test_in_a_batch_only_the_unlogged_is_given_up_after_a_lost_reply(operations: Operations):
+    messages = [Outgoing("ticker/x", 1), Outgoing("run-results/s", 2)]
+    run = Run(operations.publish_many(messages), CUT, [[17, 0]])
+    assert isinstance(run.result[0], Unavailable)
+    assert run.result[0].maybe_sent
+    assert run.result[1] == Published(17, "run-results/s")
+
+
+def test_each_of_many_has_its_outcome_in_order(operations: Operations):
+    messages = [
+        Outgoing("run-results/s", 1),
+        Outgoing("nonsense", 2),
+        Outgoing("run-results/s", "x" * 100),
+        Outgoing("run-results/s", {1, 2}),
+        Outgoing("notifications/u", 3),
+    ]
+    run = Run(operations.publish_many(messages), [[17, 0], [18, 0]])
+    assert [type(each) for each in run.result] == [
+        Published,
+        InvalidChannel,
+        MessageTooLarge,
+        InvalidData,
+        Published,
+    ]
+    assert [each.id for each in (run.result[0], run.result[-1])] == [17, 18]
+
+
+def test_nothing_valid_means_no_round_trip(operations: Operations):
+    assert Run(operations.publish_many([Outgoing("nonsense", 1)])).trips == []
+    assert Run(operations.publish_many([])).result == []
+
+
+def test_many_go_in_batches_and_the_first_that_fails_for_good_ends_it(operations: Operations):
+    messages = [Outgoing("run-results/s", n) for n in range(2 * BATCH + 1)]
+    accept: Answer = lambda calls: [[17, 0] for _ in calls]  # noqa: E731
+    run = Run(operations.publish_many(messages), accept, accept, accept)
+    assert [len(calls) for calls in run.trips] == [BATCH, BATCH, 1]
+
+    run = Run(operations.publish_many(messages), accept, CUT, CUT, CUT, CUT)
+    outcomes = run.result
+    assert all(isinstance(each, Published) for each in outcomes[:BATCH])
+    assert all(each.maybe_sent for each in outcomes[BATCH : 2 * BATCH])
+    assert isinstance(outcomes[-1], Unavailable)
+    assert not outcomes[-1].maybe_sent
+
+
+def test_an_error_that_passes_is_tried_again(operations: Operations):
+    full = OutOfMemoryError("command not allowed when used memory > 'maxmemory'. script: f1, on @x")
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), [full], [[17, 0]])
+    assert run.result.id == 17
+    assert not searches(run.trips[1][0])
+
+
+def test_an_error_that_does_not_pass_is_raised_at_once(operations: Operations):
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), [NoPermissionError("no")])
+    assert isinstance(run.error, Rejected)
+    assert not run.error.retryable
+    assert not run.error.maybe_sent
+
+
+def test_an_error_inside_a_script_may_have_come_after_its_write(operations: Operations):
+    broken = ResponseError("x script: f1, on @user_script:35.")
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), [broken])
+    assert isinstance(run.error, Rejected)
+    assert run.error.maybe_sent
+
+
+def test_an_override_replaces_the_retention(operations: Operations):
+    message = Outgoing("run-results/s", 1, retention=Retention(5, 60))
+    assert Run(operations.publish(message), [[17, 0]]).trips[0][0].arguments[5:7] == (5, 60)
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        (Outgoing("ticker/x", 1, idempotency_key="k"), InvalidData),
+        (Outgoing("ticker/x", 1, retention=Retention(1, 1)), InvalidData),
+        (Outgoing("run-results/s", 1, idempotency_key=""), InvalidData),
+        (Outgoing("run-results/s", 1, idempotency_key="\ud800"), InvalidData),
+        (Outgoing("run-results/s", "\ud800"), InvalidData),
+        (Outgoing("run-results/s", object()), InvalidData),
+        (Outgoing("run-results/s", 1 << 70), InvalidData),
+    ],
+)
+def test_a_message_that_cannot_be_is_refused_before_any_round_trip(
+    operations: Operations, message: Outgoing, error: type[InvalidInput]
+):
+    run = Run(operations.publish(message))
+    assert type(run.error) is error
+    assert run.trips == []
+
+
+def test_a_message_at_the_limit_is_accepted(operations: Operations):
+    assert Run(operations.publish(Outgoing("run-results/s", "x" * 98)), [[17, 0]]).result.id == 17
+    run = Run(operations.publish(Outgoing("run-results/s", "x" * 99)))
+    assert isinstance(run.error, MessageTooLarge)
+    assert (run.error.size, run.error.limit) == (101, 100)
+
+
+def announced(*namespaces: Namespace) -> list[Any]:
+    return [
+        item for each in namespaces for item in (each.name.encode(), orjson.dumps(each.to_dict()))
+    ]
+
+
+def test_namespaces_are_learnt_once_a_minute(operations: Operations, now: list[float]):
+    now[0] = 59.0
+    assert len(Run(operations.publish(Outgoing("run-results/s", 1)), [[17, 0]]).trips) == 1
+    now[0] = 60.0
+    orders = announced(Namespace("orders", retention=Retention(7, 8)))
+    run = Run(operations.publish(Outgoing("orders/1", 1)), [orders], [[17, 0]])
+    assert run.trips[0][0].cached() == ("HGETALL", "p:namespaces")
+    assert run.trips[1][0].arguments[5:7] == (7, 8)
+
+
+def test_a_namespace_not_heard_of_is_looked_up_at_once(operations: Operations):
+    assert Run(
+        operations.publish(Outgoing("orders/1", 1)), [announced(Namespace("orders"))], [[1, 0]]
+    ).result
+
+    run = Run(operations.publish(Outgoing("missing/1", 1)), [announced(Namespace("orders"))])
+    assert isinstance(run.error, UnknownNamespace)
+    assert run.error.known == ("orders",)
+
+
+def test_without_an_announcement_the_defaults_stay(operations: Operations, now: list[float]):
+    now[0] = 60.0
+    assert Run(operations.publish(Outgoing("run-results/s", 1)), [[]], [[17, 0]]).result.id == 17
+
+
+def test_the_announcement_may_come_as_a_map(operations: Operations):
+    assert Run(operations.publish(Outgoing("orders/1", 1)), [{b"orders": b"{}"}], [[1, 0]]).result
+
+
+def test_what_a_newer_gateway_adds_to_a_namespace_is_ignored(operations: Operations):
+    reply = [
+        b"odd",
+        b'{"owner":"robots"}',
+        b"orders",
+        b'{"owner":"grant","colour":"blue"}',
+        b"bad",
+        b"[",
+    ]
+    assert Run(operations.publish(Outgoing("orders/1", 1)), [reply], [[1, 0]]).result
+    assert operations.namespaces == {"orders": Namespace("orders")}
+
+
+def test_a_publish_that_fails_while_learning_namespaces_was_certainly_not_sent(
+    operations: Operations, now: list[float]
+):
+    now[0] = 60.0
+    run = Run(
+        operations.publish_many([Outgoing("run-results/s", 1), Outgoing("no", 1)]), *[CUT] * 4
+    )
+    assert [type(each) for each in run.result] == [Unavailable, InvalidChannel]
+    assert not run.result[0].maybe_sent
+
+
+def test_a_notification_holds_only_what_was_given(operations: Operations):
+    run = Run(operations.notify("u", title="t", message="m"), [[17, 0]])
+    assert run.trips[0][0].arguments[4] == b'{"title":"t","message":"m"}'
+    flow = operations.notify("u", title="t", message="", action="a", request_id="r")
+    run = Run(flow, [[17, 0]])
+    assert (
+        run.trips[0][0].arguments[4] == b'{"title":"t","message":"","action":"a","requestId":"r"}'
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"title": None}, {"message": 5}, {"action": 5}, {"request_id": b"x"}]
+)
+def test_a_notification_is_made_of_strings(operations: Operations, wrong: dict[str, Any]):
+    with pytest.raises(InvalidData, match="must be a string"):
+        operations.notify("u", **({"title": "t", "message": "m"} | wrong))
+
+
+def result(operations: Operations, **changes: Any) -> Flow[Published]:
+    values = {"stdout": "o", "stderr": "e", "exit_code": 0, "duration": 5} | changes
+    return operations.run_result("s", **values)
+
+
+def test_a_run_result_has_the_shape_of_the_specification(operations: Operations):
+    run = Run(result(operations), [[17, 0]])
+    assert run.trips[0][0].arguments[4] == b'{"stdout":"o","stderr":"e","exitCode":0,"duration":5}'
+
+
+def test_a_run_result_grants_the_session_before_it_is_sent(operations: Operations):
+    run = Run(result(operations, user="u"), [b"OK"], [[17, 0]])
+    assert run.trips[0][0].arguments == (1, "p:grant:{run-results/s}", "u", 30 * 86_400_000)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"stdout": b"x"},
+        {"duration": 1.5},
+        {"duration": -1},
+        {"exit_code": True},
+        {"stdout": "x" * 99},
+    ],
+)
+def test_nobody_is_granted_a_session_for_a_result_that_cannot_be_sent(
+    operations: Operations, wrong: dict[str, Any]
+):
+    run = Run(result(operations, user="u", **wrong))
+    assert isinstance(run.error, InvalidInput)
+    assert run.trips == []
+
+
+@pytest.mark.parametrize("ttl", [0, -1, 1.5, True, "60", 10**10])
+def test_a_grant_lasts_whole_seconds_or_for_ever(operations: Operations, ttl: Any):
+    assert isinstance(Run(operations.grant("run-results/s", "u", ttl)).error, InvalidData)
+    assert (
+        Run(operations.grant("run-results/s", "u", None), [b"OK"]).trips[0][0].arguments[-1] == ""
+    )
+
+
+@pytest.mark.parametrize("user", ["", None, 5, "\ud800"])
+def test_a_user_is_a_string_that_is_not_empty(operations: Operations, user: Any):
+    flows = [
+        operations.grant("run-results/s", user),
+        operations.revoke("run-results/s", user),
+        operations.connections(user),
+    ]
+    assert all(isinstance(Run(flow).error, InvalidData) for flow in flows)
+
+
+def test_a_grant_is_repeated_after_a_lost_reply(operations: Operations):
+    run = Run(operations.grant("run-results/s", "u"), CUT, [b"OK"])
+    assert run.error is None
+
+
+def test_a_grant_that_fails_tells_of_every_try(operations: Operations):
+    run = Run(operations.grant("run-results/s", "u"), CUT, REFUSED, REFUSED, REFUSED)
+    assert isinstance(run.error, Unavailable)
+    assert run.error.maybe_sent
+
+
+def test_reading_has_no_effect_that_could_be_in_doubt(operations: Operations):
+    run = Run(operations.connections("u"), *[CUT] * 4)
+    assert isinstance(run.error, Unavailable)
+    assert not run.error.maybe_sent
+
+
+def test_a_read_that_is_rejected_is_not_repeated(operations: Operations):
+    assert isinstance(
+        Run(operations.connections("u"), [ResponseError("WRONGTYPE x")]).error, Rejected
+    )
+
+
+def page(*ids: int, newest: int = 0) -> list[Any]:
+    entries = (b"%d:0:n:%d" % (each, each) for each in ids)
+    return [[b"0", b"%d" % (newest or ids[-1]), *entries]]
+
+
+def test_history_reads_in_pages_each_from_where_the_last_ended(operations: Operations):
+    first = range(1, BATCH + 1)
+    run = Run(operations.history("run-results/s"), page(*first, newest=BATCH + 1), page(BATCH + 1))
+    assert [entry.id for entry in run.result] == [*first, BATCH + 1]
+    assert [calls[0].arguments[-3:-1] for calls in run.trips] == [(0, BATCH), (BATCH, BATCH)]
+
+
+def test_history_asks_for_no_more_than_the_limit(operations: Operations):
+    run = Run(operations.history("run-results/s", 5, 2), page(6, 7))
+    assert [entry.data for entry in run.result] == [6, 7]
+    assert run.trips[0][0].arguments[-3:-1] == (5, 2)
+
+
+@pytest.mark.parametrize(
+    ("since", "limit"), [(-1, None), (2**53, None), ("1", None), (0, 0), (0, True)]
+)
+def test_history_takes_an_id_and_a_positive_limit(operations: Operations, since: Any, limit: Any):
+    assert isinstance(Run(operations.history("run-results/s", since, limit)).error, InvalidData)

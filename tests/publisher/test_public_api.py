@@ -1,0 +1,91 @@
+"""What users of the package rely on. A change here is a change for them."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import publisher
+from publisher import AsyncPublisher, Publisher
+
+SIGNATURES = {
+    "from_url": "(url: 'str', *, prefix: 'str' = 'rt1', max_message_bytes: 'int' = 1048576, retries: 'int' = 3, timeout: 'float' = 5.0) -> 'Self'",
+    "from_env": "(**options: 'Any') -> 'Self'",
+    "publish": "(self, channel: 'str', data: 'Any', *, idempotency_key: 'str | None' = None, retention: 'Retention | None' = None) -> 'Published'",
+    "publish_many": "(self, messages: 'Iterable[Outgoing | tuple[str, Any]]') -> 'list[Published | PublisherError]'",
+    "notify": "(self, user: 'str', *, title: 'str', message: 'str', action: 'str | None' = None, request_id: 'str | None' = None, idempotency_key: 'str | None' = None) -> 'Published'",
+    "run_result": "(self, session: 'str', *, stdout: 'str', stderr: 'str', exit_code: 'int', duration: 'int', user: 'str | None' = None, idempotency_key: 'str | None' = None) -> 'Published'",
+    "grant": "(self, channel: 'str', user: 'str', ttl: 'int | None' = 2592000) -> 'None'",
+    "revoke": "(self, channel: 'str', user: 'str') -> 'bool'",
+    "history": "(self, channel: 'str', since: 'int' = 0, limit: 'int | None' = None) -> 'list[Entry]'",
+    "connections": "(self, user: 'str') -> 'list[Connection]'",
+}
+
+
+def public_methods(client: type) -> set[str]:
+    return {name for name in vars(client) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("client", [Publisher, AsyncPublisher])
+def test_the_signatures_are_pinned_and_the_same_for_both_clients(client: type):
+    found = {name: str(inspect.signature(getattr(client, name))) for name in SIGNATURES}
+    assert found == SIGNATURES
+
+
+def test_neither_client_has_a_method_that_the_other_lacks():
+    assert public_methods(Publisher) == {*SIGNATURES, "close"}
+    assert public_methods(AsyncPublisher) == {*SIGNATURES, "aclose"}
+
+
+@pytest.mark.parametrize("name", sorted({*SIGNATURES} - {"from_url", "from_env"}))
+def test_the_asyncio_methods_are_awaited(name: str):
+    assert inspect.iscoroutinefunction(getattr(AsyncPublisher, name))
+    assert not inspect.iscoroutinefunction(getattr(Publisher, name))
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in publisher.__all__:
+        assert inspect.getdoc(getattr(publisher, name)), name
+
+
+@pytest.mark.parametrize("result", [publisher.Published, publisher.Entry, publisher.Connection])
+def test_results_are_frozen(result: Any):
+    assert result.__dataclass_params__.frozen
+
+
+def test_the_package_imports_only_redis_and_orjson_besides_the_standard_library():
+    imported = set()
+    for file in Path(publisher.__path__[0]).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").partition(".")[0])
+    assert imported - sys.stdlib_module_names == {"publisher", "redis", "orjson"}
+
+
+def test_importing_it_prints_and_configures_nothing():
+    code = "import logging, publisher; print(logging.root.handlers, logging.getLogger('publisher').level)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (run.stdout, run.stderr) == ("[] 0\n", "")
+
+
+def test_it_declares_its_types():
+    assert (Path(publisher.__path__[0]) / "py.typed").exists()
+
+
+def test_each_script_has_a_head_that_names_its_keys_arguments_and_reply():
+    scripts = sorted((Path(publisher.__path__[0]) / "scripts").glob("*.lua"))
+    assert len(scripts) == 10
+    for script in scripts:
+        head = re.match(r"(--.*\n)+", script.read_text("utf-8"))
+        assert head, script.name
+        assert "KEYS[1]" in head[0], script.name
+        assert ("ARGV" in script.read_text("utf-8")) == ("ARGV" in head[0]), script.name

@@ -1,0 +1,145 @@
+"""The scripts that only the gateways call, against a real server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+import redis
+
+from publisher.exchange import Argument, Call, exchange
+from publisher.keys import Keys
+from publisher.operations import parse_log, read_log
+from publisher.scripts import ACQUIRE, ADVANCE, BEAT, LIVE_NODES, RENEW, Script
+
+LEASE_MS = 60_000
+
+
+@pytest.fixture
+def call(server: redis.Redis):
+    def run(script: Script, key: str, *arguments: Argument) -> Any:
+        (reply,) = exchange(server.connection_pool, [Call.run(script, [key], *arguments)])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    return run
+
+
+@pytest.fixture
+def places(keys: Keys) -> str:
+    return keys.connections("u")
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def test_a_place_is_taken_for_the_time_of_the_lease(call, server: redis.Redis, places: str):
+    before = now_ms()
+    assert call(ACQUIRE, places, "n/1", 5, LEASE_MS) == []
+    assert before <= server.zscore(places, "n/1") - LEASE_MS <= now_ms()
+    assert 0 < server.pttl(places) <= LEASE_MS
+
+
+def test_at_the_limit_the_holders_are_named_and_nothing_is_taken(
+    call, server: redis.Redis, places: str
+):
+    for n in range(5):
+        assert call(ACQUIRE, places, f"n/{n}", 5, LEASE_MS) == []
+    assert sorted(call(ACQUIRE, places, "n/5", 5, LEASE_MS)) == [b"n/%d" % n for n in range(5)]
+    assert server.zcard(places) == 5
+
+
+def test_a_holder_may_take_its_own_place_again_at_the_limit(call, places: str):
+    assert call(ACQUIRE, places, "n/0", 1, LEASE_MS) == []
+    assert call(ACQUIRE, places, "n/0", 1, LEASE_MS) == []
+    assert call(ACQUIRE, places, "n/1", 1, LEASE_MS) == [b"n/0"]
+
+
+def test_the_limit_is_exact_when_many_ask_at_once(call, server: redis.Redis, places: str):
+    start = threading.Barrier(8)
+    taken: list[str] = []
+
+    def ask(node: int) -> None:
+        start.wait()
+        names = (f"{node}/{n}" for n in range(10))
+        taken.extend(name for name in names if call(ACQUIRE, places, name, 5, LEASE_MS) == [])
+
+    threads = [threading.Thread(target=ask, args=(node,)) for node in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == 5
+    assert sorted(server.zrange(places, 0, -1)) == sorted(each.encode() for each in taken)
+
+
+def test_a_lease_that_has_run_out_frees_its_place(call, server: redis.Redis, places: str):
+    server.zadd(places, {"dead/1": now_ms() - 1, "live/1": now_ms() + LEASE_MS})
+    assert call(ACQUIRE, places, "n/1", 2, LEASE_MS) == []
+    assert sorted(server.zrange(places, 0, -1)) == [b"live/1", b"n/1"]
+
+
+def test_a_short_lease_does_not_shorten_the_life_of_the_others(
+    call, server: redis.Redis, places: str
+):
+    call(ACQUIRE, places, "n/1", 5, LEASE_MS)
+    call(ACQUIRE, places, "n/2", 5, 1_000)
+    call(RENEW, places, 1_000, "n/2")
+    assert server.pttl(places) > LEASE_MS - 10_000
+
+
+def test_a_renewal_moves_the_leases_and_names_the_lost(call, server: redis.Redis, places: str):
+    expiry = now_ms() + 5_000
+    server.zadd(places, {"n/1": expiry, "n/2": expiry, "n/out": now_ms() - 1})
+    server.pexpire(places, 5_000)
+    assert call(RENEW, places, LEASE_MS, "n/1", "n/out", "n/gone") == [b"n/out", b"n/gone"]
+    assert server.zscore(places, "n/1") > expiry
+    assert server.zscore(places, "n/2") == expiry
+    assert server.zscore(places, "n/gone") is None
+    assert server.pttl(places) > 5_000
+
+
+def test_a_renewal_without_any_place_left_creates_nothing(call, server: redis.Redis, places: str):
+    assert call(RENEW, places, LEASE_MS, "n/1") == [b"n/1"]
+    assert not server.exists(places)
+
+
+def test_nodes_live_as_long_as_they_beat(call, server: redis.Redis, keys: Keys):
+    call(BEAT, keys.nodes, "a", 10_000, 60_000)
+    server.zadd(keys.nodes, {"silent": now_ms() - 1, "forgotten": now_ms() - 60_001})
+    assert call(LIVE_NODES, keys.nodes) == [b"a"]
+    call(BEAT, keys.nodes, "b", 10_000, 60_000)
+    assert call(LIVE_NODES, keys.nodes) == [b"a", b"b"]
+    assert b"forgotten" not in server.zrange(keys.nodes, 0, -1)
+    assert b"silent" in server.zrange(keys.nodes, 0, -1)
+
+
+def test_what_is_confirmed_moves_forward_only(call, server: redis.Redis, keys: Keys):
+    seen = keys.seen("run-results/s")
+    first, second = 1_795_365_451_321_934, 1_795_365_451_321_935
+    call(ADVANCE, seen, 60, "u", second, "v", first)
+    call(ADVANCE, seen, 60, "u", first, "v", second, "w", 9)
+    assert server.hgetall(seen) == {b"u": b"%d" % second, b"v": b"%d" % second, b"w": b"9"}
+    assert 0 < server.ttl(seen) <= 60
+
+
+def test_a_page_of_the_log_begins_after_what_the_user_has_confirmed(
+    call, server: redis.Redis, keys: Keys
+):
+    channel = "run-results/s"
+    server.zadd(keys.log(channel), {b"%d:%d:n:1" % (n, n - 1): n for n in range(1, 6)})
+    call(ADVANCE, keys.seen(channel), 60, "u", 2)
+
+    def read(user: str, since: int | None, limit: int) -> tuple[int, int, list[int]]:
+        request = read_log(keys, channel, user, since, limit)
+        page = parse_log(exchange(server.connection_pool, [request])[0])
+        return page.position, page.newest, [message.id for message in page.messages]
+
+    assert read("u", None, 2) == (2, 5, [3, 4])
+    assert read("u", 4, 2) == (4, 5, [5])
+    assert read("stranger", None, 9) == (0, 5, [1, 2, 3, 4, 5])
+    assert read("u", 5, 9) == (5, 5, [])

@@ -1,0 +1,117 @@
+"""Gateway nodes as processes of their own, the way an operator runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.support.redis_server import free_port
+from tests.support.tokens import SECRET
+from tests.support.waiting import until
+
+START_SECONDS = 20.0
+STOP_SECONDS = 20.0
+
+
+@dataclass
+class GatewayProcess:
+    """A running ``gateway serve``."""
+
+    process: asyncio.subprocess.Process
+    port: int
+    internal_port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def internal_url(self) -> str:
+        return f"http://127.0.0.1:{self.internal_port}"
+
+    @property
+    def output(self) -> str:
+        """All it has written so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    async def is_ready(self) -> bool:
+        """Whether its ``/readyz`` says so; raises when it has ended instead."""
+        if self.process.returncode is not None:
+            raise RuntimeError(f"gateway serve ended with {self.process.returncode}")
+        timeout = aiohttp.ClientTimeout(total=2)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            try:
+                async with session.get(f"{self.internal_url}/readyz") as answer:
+                    return answer.status == 200
+            except (aiohttp.ClientError, TimeoutError):
+                return False
+
+    async def terminate(self) -> int:
+        """Ask it to drain and end, and return its exit code."""
+        return await self._end(signal.SIGTERM)
+
+    async def kill(self) -> int:
+        """End it without warning."""
+        return await self._end(signal.SIGKILL)
+
+    async def _end(self, number: signal.Signals) -> int:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+        async with asyncio.timeout(STOP_SECONDS):
+            return await self.process.wait()
+
+
+@contextlib.asynccontextmanager
+async def gateway_process(
+    redis_url: str, prefix: str, *, port: int | None = None, **settings: Any
+) -> AsyncIterator[GatewayProcess]:
+    """Run a node until the block ends; its output is told with whatever error leaves the block.
+
+    Args:
+        redis_url: the Redis it shares with the others.
+        prefix: of its keys there.
+        port: for clients; a free one unless given.
+        settings: further settings by their names, as of ``gateway.settings.Settings``.
+    """
+    port, internal_port = port or free_port(), free_port()
+    given = {
+        "host": "127.0.0.1",
+        "internal_port": internal_port,
+        "redis_url": redis_url,
+        "redis_prefix": prefix,
+        "jwt_secret": SECRET,
+        **settings,
+    }
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+    with tempfile.TemporaryDirectory(prefix="gateway-") as folder:
+        log = Path(folder) / "output"
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "gateway", "serve", "--port", str(port)),
+                env=inherited | {f"GATEWAY_{name.upper()}": str(v) for name, v in given.items()},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # Ctrl-C at the terminal is for pytest, which then ends the node in order.
+                start_new_session=True,
+            )
+        node = GatewayProcess(process, port, internal_port, log)
+        try:
+            await until(node.is_ready, START_SECONDS)
+            yield node
+        except BaseException as error:
+            error.add_note(f"Output of gateway serve on port {port}:\n{node.output}")
+            raise
+        finally:
+            await node.kill()

@@ -1,0 +1,37 @@
+"""Programs and modules that some tests need and a development machine may lack."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+from collections.abc import Callable
+from types import ModuleType
+from typing import NoReturn
+
+import pytest
+
+RequireProgram = Callable[[str], str]
+
+
+def require_program(name: str) -> str:
+    """The program's path; without it the test is skipped, or fails where all tests must run."""
+    # Debian keeps servers in sbin, which is not on every user's PATH.
+    path = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    if path is None:
+        _give_up(f"{name} is not installed")
+    return path
+
+
+def require_module(name: str) -> ModuleType:
+    """The module, of which the same holds."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        _give_up(f"the module {name} is not installed")
+
+
+def _give_up(reason: str) -> NoReturn:
+    if os.environ.get("REQUIRE_ALL_TESTS") == "1":
+        pytest.fail(f"{reason}, and REQUIRE_ALL_TESTS=1 lets no test be skipped", pytrace=False)
+    pytest.skip(reason)

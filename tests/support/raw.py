@@ -1,0 +1,79 @@
+"""A client that sees frames as they are: opcodes, flags, pings, and what it does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from tests.support.waiting import PATIENCE
+
+TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
+
+
+@dataclass
+class Frame:
+    """A frame from the server; ``compressed`` is RSV1."""
+
+    opcode: int
+    compressed: bool
+    payload: bytes
+
+
+class RawClient:
+    """Reads frames one by one; answers no ping by itself."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, headers: str
+    ) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.headers = headers
+
+    async def frame(self) -> Frame:
+        """The next frame."""
+        async with asyncio.timeout(PATIENCE):
+            first, second = await self.reader.readexactly(2)
+            size = second & 0x7F
+            if size >= 126:
+                size = int.from_bytes(await self.reader.readexactly(2 if size == 126 else 8))
+            return Frame(first & 0xF, bool(first & 0x40), await self.reader.readexactly(size))
+
+    async def next(self, opcode: int) -> Frame:
+        """The next frame of that kind; others are passed over."""
+        while (frame := await self.frame()).opcode != opcode:
+            pass
+        return frame
+
+    def send(self, opcode: int, payload: bytes) -> None:
+        """Send a frame, masked with zeros."""
+        size = len(payload)
+        length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2)
+        self.writer.write(bytes([0x80 | opcode]) + length + b"\0\0\0\0" + payload)
+
+
+@contextlib.asynccontextmanager
+async def raw_client(url: str, token: str, extensions: str = "") -> AsyncIterator[RawClient]:
+    """Shake hands by hand."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    offer = f"Sec-WebSocket-Extensions: {extensions}\r\n" if extensions else ""
+    writer.write(
+        (
+            f"GET /?token={token} HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n{offer}"
+            f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n\r\n"
+        ).encode()
+    )
+    try:
+        headers = (await reader.readuntil(b"\r\n\r\n")).decode()
+        assert headers.startswith("HTTP/1.1 101"), headers
+        yield RawClient(reader, writer, headers)
+    finally:
+        writer.transport.abort()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
