@@ -1,0 +1,127 @@
+"""WebSocket frames as bytes (RFC 6455 §5, RFC 7692).
+
+A server's frames are not masked, so that the same bytes serve every socket.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from struct import pack
+from typing import Final, NamedTuple
+
+from gateway.core import protocol
+from gateway.core.closing import Closing
+from publisher.message import Message
+
+_FIN: Final = 0x80
+_RSV1: Final = 0x40  # the message is compressed (RFC 7692 §6)
+_TEXT: Final = 0x1
+_CLOSE: Final = 0x8
+_PING: Final = 0x9
+_PONG: Final = 0xA
+
+_DEFLATE_TAIL: Final = b"\x00\x00\xff\xff"  # left out on the wire (RFC 7692 §7.2.1)
+
+
+def _frame(head: int, payload: bytes) -> bytes:
+    size = len(payload)
+    if size < 126:
+        return pack("!BB", head, size) + payload
+    if size < 65536:
+        return pack("!BBH", head, 126, size) + payload
+    return pack("!BBQ", head, 127, size) + payload
+
+
+def text(payload: bytes) -> bytes:
+    """A text message in one frame."""
+    return _frame(_FIN | _TEXT, payload)
+
+
+def ping(payload: bytes) -> bytes:
+    """A ping; the pong brings ``payload`` (at most 125 bytes) back."""
+    return _frame(_FIN | _PING, payload)
+
+
+def pong(payload: bytes) -> bytes:
+    """The answer to a ping."""
+    return _frame(_FIN | _PONG, payload)
+
+
+def close(closing: Closing) -> bytes:
+    """A close frame."""
+    return _frame(_FIN | _CLOSE, pack("!H", closing.code) + closing.reason.encode())
+
+
+def deflated(payload: bytes, window_bits: int) -> bytes:
+    """A compressed text message that rests on no message before it.
+
+    Without shared context the same bytes serve every socket with this window, and a socket costs no
+    compressor (RFC 7692 §7.1.1: the sender is free not to use the context).
+    """
+    compressor = zlib.compressobj(zlib.Z_BEST_SPEED, zlib.DEFLATED, -window_bits)
+    squeezed = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    return _frame(_FIN | _RSV1 | _TEXT, squeezed.removesuffix(_DEFLATE_TAIL))
+
+
+class Encoding(NamedTuple):
+    """How a socket wants its messages: sockets that agree share the bytes.
+
+    ``window_bits`` of 0: not compressed. ``batch``: a frame may hold an array of messages.
+    """
+
+    window_bits: int
+    batch: bool
+
+
+PLAIN: Final = Encoding(0, False)
+
+MAX_BATCH_BYTES: Final = 256 * 1024
+"""A frame with a batch grows no larger, so that a client's first message does not wait for its last."""
+
+_BATCH_EXTRA_BYTES: Final = 2  # the brackets; a comma counts with its message
+
+
+def encode(
+    prefix: bytes, messages: Sequence[Message], encodings: Iterable[Encoding], threshold: int
+) -> dict[Encoding, bytes]:
+    """Turn a channel's messages into what each kind of socket is to be sent, all in one piece.
+
+    Each message is rendered once, and compressed at most once for all sockets that want it alike;
+    only what is longer than ``threshold`` bytes is compressed.
+    """
+    texts = [protocol.data(prefix, message) for message in messages]
+    large = any(len(each) > threshold for each in texts)
+    singly: dict[int, bytes] = {}
+    encoded: dict[Encoding, bytes] = {}
+    for encoding in encodings:
+        if encoding.batch and len(texts) > 1:
+            encoded[encoding] = _frames(_batches(texts), encoding.window_bits, threshold)
+            continue
+        window_bits = encoding.window_bits if large else 0
+        if window_bits not in singly:
+            singly[window_bits] = _frames(texts, window_bits, threshold)
+        encoded[encoding] = singly[window_bits]
+    return encoded
+
+
+def _frames(texts: Iterable[bytes], window_bits: int, threshold: int) -> bytes:
+    return b"".join(
+        [
+            deflated(each, window_bits) if window_bits and len(each) > threshold else text(each)
+            for each in texts
+        ]
+    )
+
+
+def _batches(texts: Sequence[bytes]) -> Iterator[bytes]:
+    """Arrays of messages, none longer than it has to be over ``MAX_BATCH_BYTES``."""
+    group: list[bytes] = []
+    size = 0
+    for each in texts:
+        if group and size + len(each) + _BATCH_EXTRA_BYTES > MAX_BATCH_BYTES:
+            yield group[0] if len(group) == 1 else protocol.batch(group)
+            group, size = [], 0
+        group.append(each)
+        size += len(each) + 1
+    yield group[0] if len(group) == 1 else protocol.batch(group)

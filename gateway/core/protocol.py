@@ -1,0 +1,230 @@
+"""The JSON protocol spoken with clients; ``docs/protocol.md`` is its specification.
+
+Parsing turns a text frame into a request or raises :class:`BadRequest`; rendering turns what the
+server has to say into JSON bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, TypeAlias
+
+import orjson
+
+from publisher.channels import Channel, parse_channel
+from publisher.errors import InvalidChannel
+from publisher.message import MAX_ID, Message
+
+
+class ErrorCode(StrEnum):
+    """The ``code`` of an ``error`` message."""
+
+    INVALID_MESSAGE = "invalid_message"
+    UNKNOWN_TYPE = "unknown_type"
+    BINARY_UNSUPPORTED = "binary_unsupported"
+    MESSAGE_TOO_LARGE = "message_too_large"
+    INVALID_CHANNEL = "invalid_channel"
+    FORBIDDEN = "forbidden"
+    TOO_MANY_SUBSCRIPTIONS = "too_many_subscriptions"
+    FLOOD = "flood"
+    TOKEN_MISSING = "token_missing"  # noqa: S105 - a code, not a password
+    TOKEN_INVALID = "token_invalid"  # noqa: S105
+    TOKEN_EXPIRED = "token_expired"  # noqa: S105
+    CONNECTION_LIMIT = "connection_limit"
+    MESSAGES_LOST = "messages_lost"
+    INTERNAL_ERROR = "internal_error"
+
+
+# The wording existing clients know; `code` and `detail` are ours to add.
+INVALID_MESSAGE_FORMAT: Final = "Invalid message format"
+
+
+class BadRequest(Exception):
+    """A client's message that cannot be served; it becomes an ``error`` message."""
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        detail: str | None = None,
+        channel: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.detail = detail
+        self.channel = channel
+
+    def render(self) -> bytes:
+        """The ``error`` message for it."""
+        return error(self.code, self.message, detail=self.detail, channel=self.channel)
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """``since``: replay what came after this id, whatever was delivered before."""
+
+    channel: Channel
+    since: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """Leave a channel."""
+
+    channel: Channel
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The client's own sign of life, answered with the server's time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The client has processed everything in ``channel`` up to ``id``."""
+
+    channel: Channel
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """A new token for the same user, before the old one expires."""
+
+    token: str
+
+
+Request: TypeAlias = Subscribe | Unsubscribe | Heartbeat | Ack | Refresh
+
+
+def parse(text: str | bytes) -> Request:
+    """Read one client message.
+
+    Raises:
+        BadRequest: not JSON, not an object, an unknown ``type``, a field of the wrong type, a channel
+            name of the wrong form.
+    """
+    try:
+        message = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise _invalid("the message is not JSON") from None
+    if not isinstance(message, dict):
+        raise _invalid("the message is not a JSON object")
+    match message.get("type"):
+        case "subscribe":
+            return Subscribe(_channel(message), _id(message, "since", optional=True))
+        case "unsubscribe":
+            return Unsubscribe(_channel(message))
+        case "heartbeat":
+            return Heartbeat()
+        case "ack":
+            id_ = _id(message, "id")
+            assert id_ is not None
+            return Ack(_channel(message), id_)
+        case "refresh":
+            token = message.get("token")
+            if not isinstance(token, str):
+                raise _invalid("'token' must be a string")
+            return Refresh(token)
+        case str():
+            raise BadRequest(
+                ErrorCode.UNKNOWN_TYPE,
+                "Unknown message type",
+                detail="'type' must be one of subscribe, unsubscribe, heartbeat, ack, refresh",
+            )
+        case _:
+            raise _invalid("'type' must be a string")
+
+
+def _invalid(detail: str) -> BadRequest:
+    return BadRequest(ErrorCode.INVALID_MESSAGE, INVALID_MESSAGE_FORMAT, detail=detail)
+
+
+def _channel(message: dict[str, Any]) -> Channel:
+    name = message.get("channel")
+    if not isinstance(name, str):
+        raise _invalid("'channel' must be a string")
+    try:
+        return parse_channel(name)
+    except InvalidChannel:
+        raise BadRequest(
+            ErrorCode.INVALID_CHANNEL,
+            "Invalid channel name",
+            detail="a channel is <namespace>/<id>: ASCII letters, digits and . _ : @ -, "
+            "exactly one /, at most 255 bytes",
+        ) from None
+
+
+def _id(message: dict[str, Any], field: str, *, optional: bool = False) -> int | None:
+    value = message.get(field)
+    if value is None and optional:
+        return None
+    if type(value) is not int or not 0 <= value <= MAX_ID:
+        raise _invalid(f"{field!r} must be a message id: an integer from 0 to 2^53 - 1")
+    return value
+
+
+def connected(user: str) -> bytes:
+    """The first message on every connection."""
+    return orjson.dumps(
+        {"type": "connected", "message": "WebSocket connection established", "userId": user}
+    )
+
+
+def subscribed(channel: str, recovered: bool | None = None) -> bytes:
+    """``recovered`` of ``None`` leaves the key out, as clients without ``since`` have always seen it."""
+    message: dict[str, Any] = {"type": "subscribed", "channel": channel}
+    if recovered is not None:
+        message["recovered"] = recovered
+    return orjson.dumps(message)
+
+
+def unsubscribed(channel: str, reason: str | None = None) -> bytes:
+    """``reason`` is there when the client did not ask for it."""
+    message = {"type": "unsubscribed", "channel": channel}
+    if reason is not None:
+        message["reason"] = reason
+    return orjson.dumps(message)
+
+
+def heartbeat(timestamp_ms: int) -> bytes:
+    """The answer to a heartbeat: the server's time in milliseconds since 1970."""
+    return orjson.dumps({"type": "heartbeat", "timestamp": timestamp_ms})
+
+
+def error(
+    code: ErrorCode, message: str, *, detail: str | None = None, channel: str | None = None
+) -> bytes:
+    """``message`` is for people, ``code`` for programs, ``detail`` says what to mend."""
+    body: dict[str, str] = {"type": "error", "message": message, "code": code}
+    if detail is not None:
+        body["detail"] = detail
+    if channel is not None:
+        body["channel"] = channel
+    return orjson.dumps(body)
+
+
+def data_prefix(channel: Channel) -> bytes:
+    """What all data messages of a channel begin with; made once per channel."""
+    head = orjson.dumps({"type": channel.namespace, "channel": channel.name})
+    return head[:-1] + b',"data":'
+
+
+def data(prefix: bytes, message: Message) -> bytes:
+    """A data message. The publisher's JSON goes in as it is, never parsed on its way."""
+    if message.logged:
+        return b'%b%b,"timestamp":%d,"id":%d}' % (
+            prefix,
+            message.body,
+            message.id // 1000,
+            message.id,
+        )
+    return b'%b%b,"timestamp":%d}' % (prefix, message.body, message.id // 1000)
+
+
+def batch(messages: list[bytes]) -> bytes:
+    """Several messages in one frame, for clients that asked for it (``?batch=true``)."""
+    return b"[" + b",".join(messages) + b"]"

@@ -1,0 +1,56 @@
+"""The state of one client's connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.core.claims import Identity
+from gateway.core.rate import TokenBucket
+from gateway.node.ports import Socket
+
+if TYPE_CHECKING:
+    from gateway.node.subscription import Subscription
+
+
+class Connection:
+    """A client's socket, who they are, and what they listen to.
+
+    ``outbox`` holds what is due to the socket in this turn of the event loop; the hub writes it.
+    ``positions`` holds the last id sent in channels the client has left, so that coming back on the
+    same connection repeats nothing.
+    """
+
+    __slots__ = (
+        "bucket",
+        "closed",
+        "id",
+        "identity",
+        "outbox",
+        "positions",
+        "socket",
+        "subscriptions",
+    )
+
+    def __init__(self, id: str, identity: Identity, socket: Socket, bucket: TokenBucket) -> None:
+        self.id = id
+        self.identity = identity
+        self.socket = socket
+        self.bucket = bucket
+        self.outbox = b""
+        self.closed = False
+        self.subscriptions: dict[str, Subscription] = {}
+        self.positions: dict[str, int] = {}
+
+    @property
+    def user(self) -> str:
+        """The id of the user behind the connection."""
+        return self.identity.user
+
+    def sent_upto(self, channel: str) -> int:
+        """The last id it was sent in a channel; 0 for none, and for channels it was not let into."""
+        subscription = self.subscriptions.get(channel)
+        here = subscription.sent_upto if subscription is not None else 0
+        return max(here, self.positions.get(channel, 0))
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.id} user={self.user!r}>"

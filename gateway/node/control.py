@@ -1,0 +1,29 @@
+"""Cluster-wide commands, as this node carries them out."""
+
+from __future__ import annotations
+
+import logging
+
+from gateway.node.dispatch import Dispatcher
+from publisher.control import GrantRevoked, decode
+from publisher.keys import EVERYBODY
+
+log = logging.getLogger(__name__)
+
+
+class Control:
+    """Takes the commands that arrive on the control channel."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    def receive(self, payload: bytes) -> None:
+        """Carry out one command; one that cannot be read is logged and left."""
+        try:
+            command = decode(payload)
+        except ValueError:
+            log.warning("control_invalid bytes=%d", len(payload))
+            return
+        match command:
+            case GrantRevoked(channel, user):
+                self._dispatcher.revoke(channel, None if user == EVERYBODY else user)

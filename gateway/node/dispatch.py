@@ -1,0 +1,284 @@
+"""What a client's messages do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from gateway.core import closing, frames, protocol
+from gateway.core.claims import TokenRejected
+from gateway.core.protocol import (
+    Ack,
+    BadRequest,
+    ErrorCode,
+    Heartbeat,
+    Refresh,
+    Request,
+    Subscribe,
+    Unsubscribe,
+)
+from gateway.node.confirmation import Confirmation
+from gateway.node.connection import Connection
+from gateway.node.heartbeats import Heartbeats
+from gateway.node.hub import Hub
+from gateway.node.interest import Interests
+from gateway.node.joining import Joining
+from gateway.node.ports import Clock, Verifier
+from gateway.node.stats import Stats
+from gateway.node.subscription import Subscription
+from gateway.node.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+# In tokens of the connection's bucket. A broken client that repeats its mistake is cut off soon.
+_MESSAGE_COST: Final = 1.0
+_MISTAKE_COST: Final = 20.0
+_PONG_COST: Final = 0.1  # asked for by us, up to once a second and channel
+
+_NOT_ALLOWED: Final = "Not allowed to subscribe to this channel"
+
+
+class Dispatcher:
+    """Serves the requests of all connections of a node."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        joining: Joining,
+        interests: Interests,
+        confirmation: Confirmation,
+        heartbeats: Heartbeats,
+        verifier: Verifier,
+        tasks: Tasks,
+        stats: Stats,
+        clock: Clock,
+        wall_clock_ms: Callable[[], int],
+        max_message_bytes: int,
+        max_subscriptions: int,
+    ) -> None:
+        self._hub = hub
+        self._joining = joining
+        self._interests = interests
+        self._confirmation = confirmation
+        self._heartbeats = heartbeats
+        self._verifier = verifier
+        self._tasks = tasks
+        self._stats = stats
+        self._clock = clock
+        self._wall_clock_ms = wall_clock_ms
+        self._max_message_bytes = max_message_bytes
+        self._max_subscriptions = max_subscriptions
+
+    # -- a connection's life ------------------------------------------------------------------
+
+    def arrive(self, connection: Connection) -> None:
+        """Take in a connection and greet it."""
+        self._hub.connections[connection.id] = connection
+        self._heartbeats.watch(connection)
+        self._stats.connections_opened += 1
+        self._send(connection, protocol.connected(connection.user))
+
+    def depart(self, connection: Connection) -> None:
+        """Forget a connection whose socket is gone."""
+        connection.closed = True
+        self._heartbeats.forget(connection)
+        for subscription in list(connection.subscriptions.values()):
+            self._drop(subscription)
+        self._hub.connections.pop(connection.id, None)
+
+    # -- what it says -------------------------------------------------------------------------
+
+    def text(self, connection: Connection, message: bytes) -> None:
+        """Serve a text message; whatever is wrong with it becomes an ``error`` message."""
+        self._stats.client_messages += 1
+        try:
+            self._check_size(message)
+            request = protocol.parse(message)
+            if self._afford(connection, _MESSAGE_COST):
+                self._serve(connection, request)
+        except BadRequest as error:
+            self.refuse(connection, error)
+
+    def _check_size(self, message: bytes) -> None:
+        if len(message) > self._max_message_bytes:
+            raise BadRequest(
+                ErrorCode.MESSAGE_TOO_LARGE,
+                "Message too large",
+                detail=f"a message may have at most {self._max_message_bytes} bytes",
+            )
+
+    def binary(self, connection: Connection) -> None:
+        """Answer a binary message, which the protocol has no use for."""
+        self._stats.client_messages += 1
+        self.refuse(
+            connection,
+            BadRequest(
+                ErrorCode.BINARY_UNSUPPORTED,
+                "Binary messages are not supported",
+                detail="send JSON in text messages",
+            ),
+        )
+
+    def ping(self, connection: Connection, payload: bytes) -> None:
+        """Answer a client's own ping."""
+        if self._afford(connection, _MESSAGE_COST):
+            self._hub.send(connection, frames.pong(payload))
+
+    def pong(self, connection: Connection, payload: bytes) -> None:
+        """Hear a pong."""
+        if not self._afford(connection, _PONG_COST):
+            return
+        self._heartbeats.heard(connection)
+        self._confirmation.pong(connection, payload)
+
+    def refuse(self, connection: Connection, error: BadRequest) -> None:
+        """Tell a client what was wrong; the connection lives on, unless mistakes come in a flood."""
+        self._stats.client_errors[error.code] += 1
+        if self._afford(connection, _MISTAKE_COST):
+            self._send(connection, error.render())
+
+    def _afford(self, connection: Connection, cost: float) -> bool:
+        if connection.closed:
+            return False
+        if connection.bucket.take(cost, self._clock()):
+            return True
+        log.warning("flood connection=%s user=%r", connection.id, connection.user)
+        error = protocol.error(ErrorCode.FLOOD, "Too many messages", detail="send fewer messages")
+        self._hub.close(connection, closing.FLOOD, error)
+        return False
+
+    def _serve(self, connection: Connection, request: Request) -> None:
+        match request:
+            case Heartbeat():
+                self._send(connection, protocol.heartbeat(self._wall_clock_ms()))
+            case Subscribe():
+                self._subscribe(connection, request)
+            case Unsubscribe(channel):
+                if (subscription := connection.subscriptions.get(channel.name)) is not None:
+                    self._drop(subscription)
+                self._send(connection, protocol.unsubscribed(channel.name))
+            case Ack(channel, id_):
+                self._confirmation.confirm(connection, channel.name, id_)
+            case Refresh(token):
+                self._refresh(connection, token)
+
+    def _send(self, connection: Connection, message: bytes) -> None:
+        self._hub.send(connection, frames.text(message))
+
+    # -- subscriptions ------------------------------------------------------------------------
+
+    def _subscribe(self, connection: Connection, request: Subscribe) -> None:
+        name = request.channel.name
+        existing = connection.subscriptions.get(name)
+        # Without a log there is nothing to go back to, and leaving would lose what comes meanwhile.
+        if existing is not None and (
+            request.since is None or not self._joining.keeps_log(request.channel)
+        ):
+            if existing.answers:
+                existing.answers += 1
+            else:
+                self._send(connection, protocol.subscribed(name))
+            return
+        owed = 0
+        if existing is not None:
+            owed = existing.answers
+            self._drop(existing)
+        if len(connection.subscriptions) >= self._max_subscriptions:
+            raise BadRequest(
+                ErrorCode.TOO_MANY_SUBSCRIPTIONS,
+                "Too many subscriptions",
+                detail=f"a connection may hold {self._max_subscriptions}; unsubscribe from one first",
+                channel=name,
+            )
+        subscription = Subscription(connection, request.channel)
+        subscription.answers += owed
+        connection.subscriptions[name] = subscription
+        subscription.task = self._tasks.spawn(
+            self._join(subscription, request.since), f"join {name}"
+        )
+
+    async def _join(self, subscription: Subscription, since: int | None) -> None:
+        connection, name = subscription.connection, subscription.channel.name
+        try:
+            if await self._allowed(subscription):
+                await self._joining.join(subscription, since)
+                return
+            refusal = BadRequest(ErrorCode.FORBIDDEN, _NOT_ALLOWED, channel=name)
+        except Exception:
+            log.exception("join_failed channel=%s user=%r", name, connection.user)
+            refusal = BadRequest(
+                ErrorCode.INTERNAL_ERROR, "Internal error", detail="subscribe again", channel=name
+            )
+        self._drop(subscription)
+        self.refuse(connection, refusal)
+
+    async def _allowed(self, subscription: Subscription) -> bool:
+        while True:
+            subscription.doubtful = False
+            allowed = await self._joining.allowed(subscription)
+            # A grant that was revoked meanwhile may have been seen just before.
+            if not subscription.doubtful:
+                return allowed
+
+    def _drop(self, subscription: Subscription) -> None:
+        """End a subscription, wherever it stands."""
+        connection, name = subscription.connection, subscription.channel.name
+        connection.subscriptions.pop(name, None)
+        if subscription.interested:
+            self._hub.leave(self._hub.open(subscription.channel), subscription)
+            self._interests.release(name)
+            self._remember(connection, name, subscription.position)
+        task = subscription.task
+        if task is not None and not task.done() and task is not asyncio.current_task():
+            task.cancel()
+
+    def _remember(self, connection: Connection, channel: str, position: int) -> None:
+        connection.positions[channel] = max(position, connection.positions.pop(channel, 0))
+        if len(connection.positions) > self._max_subscriptions:
+            del connection.positions[next(iter(connection.positions))]
+
+    def revoke(self, channel: str, user: str | None) -> None:
+        """Judge again the subscriptions to ``channel`` of ``user``, or of everybody."""
+        for connection in self._hub.connections.values():
+            subscription = connection.subscriptions.get(channel)
+            if subscription is None or user not in (None, connection.user):
+                continue
+            if not subscription.interested:
+                subscription.doubtful = True
+            else:
+                self._tasks.spawn(self._judge_again(subscription), f"revoke {channel}")
+
+    async def _judge_again(self, subscription: Subscription) -> None:
+        if await self._joining.allowed(subscription):
+            return
+        connection, name = subscription.connection, subscription.channel.name
+        if connection.subscriptions.get(name) is subscription:
+            self._drop(subscription)
+            self._send(connection, protocol.unsubscribed(name, "revoked"))
+
+    # -- tokens -------------------------------------------------------------------------------
+
+    def _refresh(self, connection: Connection, token: str) -> None:
+        try:
+            identity = self._verifier.verify(token)
+        except TokenRejected as rejected:
+            log.info("refresh_rejected connection=%s reason=%s", connection.id, rejected)
+            code = ErrorCode.TOKEN_EXPIRED if rejected.expired else ErrorCode.TOKEN_INVALID
+            raise BadRequest(
+                code, "Token rejected", detail="the old token stays in force"
+            ) from None
+        if identity.user != connection.user:
+            raise BadRequest(
+                ErrorCode.TOKEN_INVALID,
+                "Token rejected",
+                detail="a connection keeps its user; open another one",
+            )
+        connection.identity = identity
+        self._heartbeats.expect_expiry(connection)
+        # The new token may name fewer channels.
+        for subscription in connection.subscriptions.values():
+            subscription.doubtful = True
+            if subscription.interested:
+                self._tasks.spawn(self._judge_again(subscription), "judge after refresh")

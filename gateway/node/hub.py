@@ -1,0 +1,195 @@
+"""The fan-out: from a message on a live channel to bytes on every socket that listens to it.
+
+All within one turn of the event loop: messages gather per channel as they arrive; at the end of the
+turn each channel's are encoded once, laid into the outboxes, and every socket is written to once.
+Nothing here waits for a socket or for Redis.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from gateway.core import frames
+from gateway.core.closing import Closing
+from gateway.node.channel import LiveChannel
+from gateway.node.confirmation import Confirmation
+from gateway.node.connection import Connection
+from gateway.node.stats import Stats
+from gateway.node.subscription import Subscription
+from publisher.channels import Channel
+from publisher.message import decode
+
+log = logging.getLogger(__name__)
+
+
+class Hub:
+    """The connections and live channels of a node.
+
+    Args:
+        call_soon: runs a callback at the end of this turn (``loop.call_soon``).
+        compression_threshold: messages of more bytes are compressed for sockets that can.
+    """
+
+    def __init__(
+        self,
+        call_soon: Callable[[Callable[[], None]], object],
+        confirmation: Confirmation,
+        stats: Stats,
+        compression_threshold: int,
+    ) -> None:
+        self._call_soon = call_soon
+        self._confirmation = confirmation
+        self._stats = stats
+        self._threshold = compression_threshold
+        self.connections: dict[str, Connection] = {}
+        self.channels: dict[str, LiveChannel] = {}
+        self._changed: list[LiveChannel] = []
+        self._outgoing: list[Connection] = []
+        self._scheduled = False
+
+    # -- from Redis ---------------------------------------------------------------------------
+
+    def receive(self, name: str, payload: bytes) -> None:
+        """Take a message from a live channel. The hot path begins here."""
+        channel = self.channels.get(name)
+        if channel is None:
+            return
+        self._stats.messages_received += 1
+        try:
+            message = decode(payload)
+        except ValueError:
+            self._stats.messages_invalid += 1
+            log.warning("message_invalid channel=%s bytes=%d", name, len(payload))
+            return
+        if message.logged:
+            if message.id <= channel.last:
+                return
+            channel.last = message.id
+        for subscription in tuple(channel.joining):
+            if subscription.offer(message):
+                self.go_live(channel, subscription)
+        if not channel.pending:
+            self._changed.append(channel)
+            self._schedule()
+        channel.pending.append(message)
+
+    # -- to the sockets -----------------------------------------------------------------------
+
+    def send(self, connection: Connection, data: bytes) -> None:
+        """Lay whole frames into a connection's outbox, to be written at the end of this turn."""
+        if not connection.outbox:
+            self._outgoing.append(connection)
+            self._schedule()
+        connection.outbox += data
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self.flush)
+
+    def flush(self) -> None:
+        """End the turn: encode what came in, and write to each socket once."""
+        self._scheduled = False
+        self._distribute_all()
+        outgoing, self._outgoing = self._outgoing, []
+        for connection in outgoing:
+            data, connection.outbox = connection.outbox, b""
+            try:
+                connection.socket.write(data)
+            except Exception:
+                # One broken socket must not cost the others their messages.
+                log.exception("write_failed connection=%s", connection.id)
+        self._stats.socket_writes += len(outgoing)
+
+    def _distribute_all(self) -> None:
+        changed, self._changed = self._changed, []
+        for channel in changed:
+            try:
+                self._distribute(channel)
+            except Exception:
+                # One broken channel must not silence the others.
+                log.exception("distribute_failed channel=%s", channel.name)
+
+    def _distribute(self, channel: LiveChannel) -> None:
+        """Lay a channel's pending messages into its members' outboxes."""
+        pending, channel.pending = channel.pending, []
+        if not pending or not channel.members:
+            return
+        encoded = frames.encode(channel.prefix, pending, channel.members, self._threshold)
+        upto = max((message.id for message in pending if message.logged), default=0)
+        question = self._confirmation.sent(channel.name, upto) if upto else b""
+        outgoing = self._outgoing
+        for encoding, members in channel.members.items():
+            data = encoded[encoding] + question
+            for connection in members:
+                if connection.outbox:
+                    connection.outbox += data
+                else:
+                    connection.outbox = data
+                    outgoing.append(connection)
+            self._stats.messages_delivered += len(members) * len(pending)
+
+    def ask(self, name: str, question: bytes) -> None:
+        """Send a ping to all members of a channel, to learn whether they have it all."""
+        channel = self.channels.get(name)
+        if channel is not None:
+            for members in channel.members.values():
+                for connection in members:
+                    self.send(connection, question)
+
+    # -- joining and leaving ------------------------------------------------------------------
+
+    def open(self, channel: Channel) -> LiveChannel:
+        """The live channel of that name; a new one hears nothing until its interest is taken."""
+        live = self.channels.get(channel.name)
+        if live is None:
+            live = self.channels[channel.name] = LiveChannel(channel)
+        return live
+
+    def forget(self, name: str) -> None:
+        """Drop a channel that nobody listens to any more."""
+        self.channels.pop(name, None)
+        self._confirmation.forget(name)
+
+    def hold(self, channel: LiveChannel, subscription: Subscription) -> None:
+        """Keep live messages for a subscription that is reading the log."""
+        channel.joining[subscription] = None
+
+    def go_live(self, channel: LiveChannel, subscription: Subscription) -> None:
+        """Let a subscription hear live messages from the next one on."""
+        # What gathered in this turn was held for it already.
+        self._distribute(channel)
+        channel.joining.pop(subscription, None)
+        subscription.live = channel
+        connection = subscription.connection
+        channel.members.setdefault(connection.socket.encoding, set()).add(connection)
+
+    def leave(self, channel: LiveChannel, subscription: Subscription) -> None:
+        """Take a subscription out, whether it was joining or live."""
+        channel.joining.pop(subscription, None)
+        if subscription.live is None:
+            return
+        self._distribute(channel)
+        subscription.position = channel.last
+        subscription.live = None
+        connection = subscription.connection
+        encoding = connection.socket.encoding
+        members = channel.members[encoding]
+        members.discard(connection)
+        if not members:
+            del channel.members[encoding]
+
+    # -- ending -------------------------------------------------------------------------------
+
+    def close(self, connection: Connection, closing: Closing, error: bytes | None = None) -> None:
+        """End a connection: what is due to it, an ``error`` message if there is one, a close frame."""
+        if connection.closed:
+            return
+        connection.closed = True
+        self._distribute_all()
+        if error is not None:
+            self.send(connection, frames.text(error))
+        self.flush()
+        self._stats.connections_closed[str(int(closing.code))] += 1
+        connection.socket.close(closing)

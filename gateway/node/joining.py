@@ -1,0 +1,176 @@
+"""From a subscribe request to live delivery: without a gap, without a repeat.
+
+The order matters. First the node hears the live channel, then the log is read while live messages are
+held back, then both are spliced: whatever is published in between is in at least one of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeVar
+
+from gateway.core import frames, protocol
+from gateway.core.policy import Decision, decide
+from gateway.core.protocol import ErrorCode
+from gateway.core.splice import lost, splice
+from gateway.node.confirmation import Confirmation
+from gateway.node.hub import Hub
+from gateway.node.interest import Interests
+from gateway.node.ports import Cursors, Grants, Log
+from gateway.node.stats import Stats
+from gateway.node.subscription import Subscription
+from publisher.channels import Channel, Namespace
+from publisher.errors import Unavailable
+from publisher.message import LogPage, Message
+
+log = logging.getLogger(__name__)
+
+PAGE: Final = 100
+"""Messages read from the log at a time."""
+
+_RETRY_SECONDS: Final = 0.2
+_RETRY_LIMIT_SECONDS: Final = 2.0
+
+T = TypeVar("T")
+
+
+class Joining:
+    """Carries subscriptions from the request to live delivery."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        interests: Interests,
+        history: Log,
+        grants: Grants,
+        cursors: Cursors,
+        confirmation: Confirmation,
+        namespaces: Mapping[str, Namespace],
+        stats: Stats,
+        compression_threshold: int,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._hub = hub
+        self._interests = interests
+        self._log = history
+        self._grants = grants
+        self._cursors = cursors
+        self._confirmation = confirmation
+        self._namespaces = namespaces
+        self._stats = stats
+        self._threshold = compression_threshold
+        self._jitter = jitter
+
+    async def allowed(self, subscription: Subscription) -> bool:
+        """Whether the subscription's user may hear its channel, by the rules and the grants."""
+        channel = subscription.channel
+        connection = subscription.connection
+        decision = decide(connection.identity, channel, self._namespaces)
+        if decision is Decision.IF_GRANTED:
+            return await self._insist(lambda: self._grants.granted(channel.name, connection.user))
+        return decision is Decision.ALLOWED
+
+    def keeps_log(self, channel: Channel) -> bool:
+        """Whether the channel's messages are logged; unknown namespaces keep nothing."""
+        namespace = self._namespaces.get(channel.namespace)
+        return namespace is not None and namespace.retention is not None
+
+    async def join(self, subscription: Subscription, since: int | None) -> None:
+        """Bring an allowed subscription up to date and let it go live. Waits out Redis trouble."""
+        channel = self._hub.open(subscription.channel)
+        confirmed = self._interests.take(channel.name)
+        subscription.interested = True
+        await asyncio.shield(confirmed)
+        self._hub.hold(channel, subscription)
+        namespace = self._namespaces[subscription.channel.namespace]
+        if namespace.retention is None:
+            self._answer(subscription, None if since is None else False)
+        else:
+            await self._catch_up(subscription, since)
+        subscription.reading = False
+        if channel.last >= subscription.position:
+            self._hub.go_live(channel, subscription)
+
+    async def _catch_up(self, subscription: Subscription, since: int | None) -> None:
+        page = await self._read(subscription, since)
+        position = page.position if since is not None else self._known(subscription, page.position)
+        missing = lost(position, page.newest, splice(position, page.messages))
+        if missing:
+            self._note_loss(subscription)
+        # Of a position that the log does not reach, nothing can be taken for a repeat.
+        subscription.position = min(position, page.newest)
+        self._answer(subscription, None if since is None and not missing else not missing)
+
+        while not page.complete or subscription.overflowed:
+            self._give(subscription, splice(subscription.position, page.messages))
+            subscription.read_again()
+            # A page goes out before the next is read, so that a slow client costs one page.
+            self._hub.flush()
+            await subscription.connection.socket.drained()
+            page = await self._read(subscription, subscription.position)
+            if lost(subscription.position, page.newest, page.messages):
+                self._note_loss(subscription)
+                self._tell_loss(subscription)
+        self._give(subscription, splice(subscription.position, page.messages, subscription.held))
+        subscription.held.clear()
+
+    def _known(self, subscription: Subscription, confirmed: int) -> int:
+        """What the user has, also where it is not written to Redis yet."""
+        connection, name = subscription.connection, subscription.channel.name
+        return max(
+            confirmed,
+            connection.positions.get(name, 0),
+            self._cursors.confirmed(name, connection.user),
+        )
+
+    def _note_loss(self, subscription: Subscription) -> None:
+        self._stats.losses_reported += 1
+        log.warning(
+            "messages_lost channel=%s user=%r",
+            subscription.channel.name,
+            subscription.connection.user,
+        )
+
+    def _tell_loss(self, subscription: Subscription) -> None:
+        error = protocol.error(
+            ErrorCode.MESSAGES_LOST,
+            "Messages were lost",
+            detail="they are no longer retained; reload from the source",
+            channel=subscription.channel.name,
+        )
+        self._hub.send(subscription.connection, frames.text(error))
+
+    async def _read(self, subscription: Subscription, since: int | None) -> LogPage:
+        name, user = subscription.channel.name, subscription.connection.user
+        return await self._insist(lambda: self._log.read(name, user, since, PAGE))
+
+    def _answer(self, subscription: Subscription, recovered: bool | None) -> None:
+        answer = frames.text(protocol.subscribed(subscription.channel.name, recovered))
+        self._hub.send(subscription.connection, answer * subscription.answers)
+        subscription.answers = 0
+
+    def _give(self, subscription: Subscription, messages: list[Message]) -> None:
+        if not messages:
+            return
+        connection = subscription.connection
+        encoding = connection.socket.encoding
+        prefix = protocol.data_prefix(subscription.channel)
+        data = frames.encode(prefix, messages, [encoding], self._threshold)[encoding]
+        logged = [message.id for message in messages if message.logged]
+        if logged:
+            subscription.position = logged[-1]
+            data += self._confirmation.replayed(subscription.channel.name, logged[-1])
+        self._hub.send(connection, data)
+        self._stats.messages_replayed += len(messages)
+
+    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask Redis until it answers: a client that has no answer yet has lost nothing."""
+        pause = _RETRY_SECONDS
+        while True:
+            try:
+                return await ask()
+            except Unavailable:
+                await asyncio.sleep(pause * (0.5 + self._jitter()))
+                pause = min(pause * 2, _RETRY_LIMIT_SECONDS)

@@ -1,0 +1,82 @@
+"""What a node needs from the outside: the interfaces that ``backplane`` and ``web`` implement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.core.claims import Identity
+from gateway.core.closing import Closing
+from gateway.core.frames import Encoding
+from publisher.message import LogPage
+
+Clock = Callable[[], float]
+"""Seconds of a monotonic clock."""
+
+
+class Socket(Protocol):
+    """A client's WebSocket, for writing."""
+
+    encoding: Encoding
+
+    def write(self, data: bytes) -> None:
+        """Hand over whole frames; never waits. Nothing happens on a socket that is closing."""
+
+    async def drained(self) -> None:
+        """Wait until the client has taken most of what was written, or is gone."""
+
+    def close(self, closing: Closing) -> None:
+        """Send a close frame after all that was written, and end the connection soon after."""
+
+
+class Feed(Protocol):
+    """The live channels of Redis."""
+
+    async def subscribe(self, channel: str) -> None:
+        """Return once Redis has confirmed; waits out a lost connection."""
+
+    def unsubscribe(self, channel: str) -> None:
+        """Stop listening, without waiting."""
+
+
+class Log(Protocol):
+    """The retained messages of channels."""
+
+    async def read(self, channel: str, user: str, since: int | None, limit: int) -> LogPage:
+        """At most ``limit`` messages after ``since``, or after what ``user`` has confirmed.
+
+        Raises:
+            publisher.errors.Unavailable: Redis did not answer.
+        """
+
+
+class Grants(Protocol):
+    """Who was let into which channel."""
+
+    async def granted(self, channel: str, user: str) -> bool:
+        """Whether ``user``, or everybody, holds a grant.
+
+        Raises:
+            publisher.errors.Unavailable: Redis did not answer.
+        """
+
+
+class Cursors(Protocol):
+    """What users have confirmed."""
+
+    def advance(self, channel: str, user: str, id: int) -> None:
+        """Note that ``user`` has everything up to ``id``; written soon, only ever forward."""
+
+    def confirmed(self, channel: str, user: str) -> int:
+        """What is noted for ``user`` and may not be written yet; 0 for nothing."""
+
+
+class Verifier(Protocol):
+    """Judges tokens."""
+
+    def verify(self, token: str) -> Identity:
+        """Whom a token speaks for.
+
+        Raises:
+            gateway.core.claims.TokenRejected: it is malformed, expired or wrongly signed.
+        """

@@ -1,0 +1,27 @@
+"""What a node has counted. Plain integers, read when Prometheus scrapes (``gateway/metrics.py``)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counters only ever rise; their names are the metrics' names without prefix and suffix."""
+
+    messages_received: int = 0
+    messages_delivered: int = 0
+    messages_replayed: int = 0
+    messages_dropped: int = 0
+    losses_reported: int = 0
+    messages_invalid: int = 0
+    socket_writes: int = 0
+    client_messages: int = 0
+    connections_opened: int = 0
+    connections_refused: Counter[str] = field(default_factory=Counter)
+    connections_closed: Counter[str] = field(default_factory=Counter)
+    client_errors: Counter[str] = field(default_factory=Counter)
+    redis_reconnects: int = 0
+    redis_errors: int = 0
+    event_loop_lag: float = 0.0

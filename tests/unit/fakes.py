@@ -1,0 +1,143 @@
+"""What stands around the parts of a node in these tests: a client, Redis, and the time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from gateway.core.claims import Identity
+from gateway.core.closing import Closing
+from gateway.core.frames import PLAIN, Encoding
+from gateway.core.rate import TokenBucket
+from gateway.node.channel import LiveChannel
+from gateway.node.confirmation import Confirmation
+from gateway.node.connection import Connection
+from gateway.node.hub import Hub
+from gateway.node.stats import Stats
+from gateway.node.subscription import Subscription
+from publisher.channels import parse_channel
+from publisher.message import NOT_LOGGED, Message
+
+T = TypeVar("T")
+
+NEWS = parse_channel("news/today")
+
+
+class FakeClock:
+    def __init__(self, now: float = 1_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class RecordingSocket:
+    def __init__(self, encoding: Encoding = PLAIN) -> None:
+        self.encoding = encoding
+        self.writes: list[bytes] = []
+        self.closing: Closing | None = None
+
+    @property
+    def received(self) -> bytes:
+        return b"".join(self.writes)
+
+    def write(self, data: bytes) -> None:
+        if self.closing is None:
+            self.writes.append(data)
+
+    async def drained(self) -> None:
+        await asyncio.sleep(0)
+
+    def close(self, closing: Closing) -> None:
+        self.closing = closing
+
+
+class RecordingCursors:
+    def __init__(self) -> None:
+        self.advanced: list[tuple[str, str, int]] = []
+
+    def advance(self, channel: str, user: str, id: int) -> None:
+        self.advanced.append((channel, user, id))
+
+    def confirmed(self, channel: str, user: str) -> int:
+        return 0
+
+
+class RecordingFeed:
+    """Redis confirms a subscription when ``confirm`` is set."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.confirm = asyncio.Event()
+
+    async def subscribe(self, channel: str) -> None:
+        self.calls.append(("subscribe", channel))
+        await self.confirm.wait()
+
+    def unsubscribe(self, channel: str) -> None:
+        self.calls.append(("unsubscribe", channel))
+
+
+class Node:
+    """A hub with nothing around it but its confirmation.
+
+    With an interval of for ever, only a channel's first message is followed by a ping.
+    """
+
+    def __init__(self, *, threshold: int = 1024, interval: float = float("inf")) -> None:
+        self.clock = FakeClock()
+        self.cursors = RecordingCursors()
+        self.stats = Stats()
+        self.confirmation = Confirmation(self.cursors, self.clock, interval)
+        self.hub = Hub(
+            lambda callback: asyncio.get_running_loop().call_soon(callback),
+            self.confirmation,
+            self.stats,
+            threshold,
+        )
+
+    def open(self, name: str = NEWS.name) -> LiveChannel:
+        return self.hub.open(parse_channel(name))
+
+    def listen(self, client: Connection, name: str = NEWS.name) -> Subscription:
+        """Let a client hear a channel at once, as if it had nothing to catch up with."""
+        subscription = Subscription(client, parse_channel(name))
+        subscription.reading = False
+        client.subscriptions[name] = subscription
+        self.hub.go_live(self.open(name), subscription)
+        return subscription
+
+
+def make_connection(
+    encoding: Encoding = PLAIN, *, user: str = "user-123", id: str = "c1"
+) -> tuple[Connection, RecordingSocket]:
+    socket = RecordingSocket(encoding)
+    return Connection(id, Identity(user), socket, TokenBucket(1e9, 1e9, 0.0)), socket
+
+
+def logged(id: int, prev: int = 0, body: bytes = b"1") -> Message:
+    return Message(id, prev, body)
+
+
+def unlogged(id: int, body: bytes = b"1") -> Message:
+    return Message(id, NOT_LOGGED, body)
+
+
+def payload(id: int, prev: int | None = 0, body: bytes = b"1") -> bytes:
+    """A message as it comes from Redis; ``prev`` of None: it is not logged."""
+    return b"%d:%b:n:%b" % (id, b"" if prev is None else b"%d" % prev, body)
+
+
+async def turn() -> None:
+    """Let the event loop finish what was scheduled for this turn."""
+    await asyncio.sleep(0)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run on a loop of its own: for examples of Hypothesis, which is not asynchronous."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.close()

@@ -1,0 +1,58 @@
+"""Who a token says the client is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.core.claims import Identity, TokenRejected, identify
+
+
+def test_the_user_is_the_claim_that_names_it() -> None:
+    assert identify({"sub": "user-123"}, "sub") == Identity("user-123")
+    assert identify({"sub": "x", "uid": "user-9"}, "uid") == Identity("user-9")
+
+
+@pytest.mark.parametrize("user", [None, "", 0, 1, True, [], ["user"], {}, b"user"])
+def test_a_user_that_is_no_string_with_something_in_it_is_rejected(user: Any) -> None:
+    with pytest.raises(TokenRejected, match="'sub'"):
+        identify({"sub": user}, "sub")
+
+
+def test_a_token_without_the_claim_is_rejected() -> None:
+    with pytest.raises(TokenRejected, match="'uid'"):
+        identify({"sub": "user-123"}, "uid")
+
+
+def test_channels_are_taken_as_they_are() -> None:
+    identity = identify({"sub": "u", "channels": ["a/b", "a/*", "a/b", ""]}, "sub")
+    assert identity.channels == {"a/b", "a/*", ""}
+
+
+@pytest.mark.parametrize(
+    "channels", [None, "a/b", {"a/b": 1}, 1, True, [1], ["a/b", None], [["a"]]]
+)
+def test_channels_of_another_form_are_rejected(channels: Any) -> None:
+    with pytest.raises(TokenRejected, match="channels"):
+        identify({"sub": "u", "channels": channels}, "sub")
+
+
+@pytest.mark.parametrize(("exp", "expected"), [(None, None), (1_700_000_000, 1.7e9), (1.5, 1.5)])
+def test_the_end_of_the_token_is_in_seconds_or_never(exp: Any, expected: float | None) -> None:
+    assert identify({"sub": "u", "exp": exp}, "sub").expires_at == expected
+
+
+def test_a_token_without_exp_never_ends() -> None:
+    assert identify({"sub": "u"}, "sub").expires_at is None
+
+
+def test_a_rejection_knows_whether_the_token_had_expired() -> None:
+    assert not TokenRejected("malformed").expired
+    assert TokenRejected("late", expired=True).expired
+
+
+@pytest.mark.parametrize("claims", [{"sub": "\ud800"}, {"sub": "u", "exp": 10**400}])
+def test_what_cannot_be_written_or_counted_is_rejected_and_no_other_error(claims: Any) -> None:
+    with pytest.raises(TokenRejected):
+        identify(claims, "sub")

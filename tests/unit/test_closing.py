@@ -1,0 +1,40 @@
+"""Close codes and reasons."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.core import closing
+from gateway.core.closing import CloseCode, Closing
+
+ALL = {name: value for name, value in vars(closing).items() if isinstance(value, Closing)}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_reason_fits_into_a_control_frame(name: str) -> None:
+    assert len(ALL[name].reason.encode()) <= 123
+
+
+def test_codes_are_those_of_the_protocol() -> None:
+    assert {name: int(value.code) for name, value in ALL.items()} == {
+        "TOKEN_MISSING": 1008,
+        "TOKEN_INVALID": 1008,
+        "TOKEN_EXPIRED": 1008,
+        "CONNECTION_LIMIT": 1008,
+        "FLOOD": 1008,
+        "SLOW_CONSUMER": 1013,
+        "DRAINING": 1001,
+        "PONG_TIMEOUT": 3008,
+    }
+
+
+def test_reasons_tell_apart_what_shares_a_code() -> None:
+    reasons = [value.reason for value in ALL.values()]
+    assert len(set(reasons)) == len(reasons)
+
+
+@pytest.mark.parametrize("code", CloseCode)
+def test_every_code_may_be_sent_in_a_close_frame(code: CloseCode) -> None:
+    # RFC 6455 §7.4.1 and §7.4.2: 1004 to 1006 and 1015 are never sent.
+    assert 1000 <= code <= 4999
+    assert code not in {1004, 1005, 1006, 1015}

@@ -1,0 +1,213 @@
+"""Questions by ping, answers by pong, and what may be concluded from them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from gateway.node.channel import LiveChannel
+from gateway.node.confirmation import Confirmation
+from gateway.node.connection import Connection
+from gateway.node.subscription import Subscription
+from tests.unit.fakes import NEWS, FakeClock, RecordingCursors, make_connection
+from tests.unit.wire import PING, frames_in
+
+INTERVAL = 1.0
+
+
+class Bench:
+    """A confirmation and a client that is subscribed to the news."""
+
+    def __init__(self) -> None:
+        self.cursors = RecordingCursors()
+        self.clock = FakeClock()
+        self.confirmation = Confirmation(self.cursors, self.clock, INTERVAL)
+        self.client: Connection = make_connection(user="ann")[0]
+        self.subscription = subscribed(self.client, upto=1_000)
+        self.asked: list[tuple[str, bytes]] = []
+
+    def sent(self, upto: int, channel: str = NEWS.name) -> bytes:
+        return self.confirmation.sent(channel, upto)
+
+    def tick(self) -> list[tuple[str, bytes]]:
+        self.asked.clear()
+        self.confirmation.tick(lambda channel, ping: self.asked.append((channel, ping)))
+        return self.asked.copy()
+
+    def answer(self, question: bytes) -> None:
+        self.confirmation.pong(self.client, ping_payload(question))
+
+
+def subscribed(client: Connection, upto: int) -> Subscription:
+    """Subscribe to the news, of which the client was sent everything up to ``upto``."""
+    subscription = client.subscriptions[NEWS.name] = Subscription(client, NEWS)
+    subscription.position = upto
+    return subscription
+
+
+def ping_payload(question: bytes) -> bytes:
+    [frame] = frames_in(question)
+    assert frame.opcode == PING
+    assert len(frame.payload) <= 125
+    return frame.payload
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_the_first_message_is_followed_by_a_question_at_once(bench: Bench) -> None:
+    bench.answer(bench.sent(7))
+    assert bench.cursors.advanced == [(NEWS.name, "ann", 7)]
+
+
+def test_within_the_interval_nothing_more_is_asked(bench: Bench) -> None:
+    assert bench.sent(7)
+    bench.clock.now += INTERVAL - 0.01
+    assert bench.sent(8) == b""
+    assert bench.tick() == []
+
+
+def test_after_the_interval_the_next_message_is_followed_by_a_question(bench: Bench) -> None:
+    bench.sent(7)
+    bench.clock.now += INTERVAL
+    bench.answer(bench.sent(8))
+    assert bench.cursors.advanced == [(NEWS.name, "ann", 8)]
+
+
+def test_the_tick_asks_once_for_all_that_was_not_asked_about(bench: Bench) -> None:
+    bench.sent(7)
+    bench.sent(8)
+    bench.sent(9)
+    bench.clock.now += INTERVAL
+    [(channel, question)] = bench.tick()
+    bench.answer(question)
+    assert channel == NEWS.name
+    assert bench.cursors.advanced == [(NEWS.name, "ann", 9)]
+    bench.clock.now += INTERVAL
+    assert bench.tick() == []
+
+
+def test_the_tick_asks_nothing_when_everything_was_asked_about(bench: Bench) -> None:
+    bench.sent(7)
+    bench.clock.now += INTERVAL
+    assert bench.tick() == []
+
+
+def test_however_messages_and_ticks_fall_there_is_one_question_an_interval(bench: Bench) -> None:
+    asked_at = []
+    for id_ in range(1, 400):
+        bench.clock.now += 0.03
+        if bench.sent(id_):
+            asked_at.append(bench.clock.now)
+        if id_ % 8 == 0:
+            asked_at += [bench.clock.now] * len(bench.tick())
+    gaps = [later - earlier for earlier, later in pairwise(asked_at)]
+    assert len(asked_at) >= 10
+    assert min(gaps) >= INTERVAL
+
+
+def test_channels_are_asked_about_each_for_itself(bench: Bench) -> None:
+    assert bench.sent(7, "news/a")
+    assert bench.sent(7, "news/b")
+
+
+def test_the_longest_channel_name_fits_into_a_question(bench: Bench) -> None:
+    name = "news/" + "x" * 250
+    assert ping_payload(bench.confirmation.replayed(name, 2**53 - 1))
+
+
+def test_an_answer_proves_what_was_asked_and_not_what_was_sent_since(bench: Bench) -> None:
+    question = bench.sent(7)
+    bench.sent(8)
+    bench.answer(question)
+    assert bench.cursors.advanced == [(NEWS.name, "ann", 7)]
+
+
+def test_the_end_of_a_replay_is_always_asked_about(bench: Bench) -> None:
+    bench.sent(7)
+    bench.answer(bench.confirmation.replayed(NEWS.name, 5))
+    assert bench.cursors.advanced == [(NEWS.name, "ann", 5)]
+
+
+def test_members_may_answer_one_question_each_for_its_user(bench: Bench) -> None:
+    question = bench.sent(7)
+    other = make_connection(user="bob", id="c2")[0]
+    subscribed(other, upto=1_000)
+    bench.answer(question)
+    bench.confirmation.pong(other, ping_payload(question))
+    assert bench.cursors.advanced == [(NEWS.name, "ann", 7), (NEWS.name, "bob", 7)]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"h", b"c", b"c1", b"c1:", b"c2:7", b"c:7", b"1:7", b"C1:7", b"c1:-7", b"c1: 7", b"c1:7 ", b"c1:7_0",
+     b"c1:7\n", b"c1:\xb2", "c1:\u0661".encode(), b"c1:" + b"9" * 121, b"c" + b"9" * 120 + b":7", b"\x00\xff"],
+)  # fmt: skip
+def test_a_pong_that_answers_no_question_proves_nothing(bench: Bench, payload: bytes) -> None:
+    bench.sent(7)
+    bench.confirmation.pong(bench.client, payload)
+    assert bench.cursors.advanced == []
+
+
+def test_of_a_channel_that_nobody_listens_to_nothing_is_kept(bench: Bench) -> None:
+    question = bench.sent(7)
+    bench.confirmation.forget(NEWS.name)
+    bench.confirmation.forget(NEWS.name)
+    bench.answer(question)
+    assert bench.cursors.advanced == []
+    assert not bench.confirmation._progress
+    assert not bench.confirmation._channels
+    assert not bench.confirmation._numbers
+
+
+def test_a_number_is_never_used_for_another_channel(bench: Bench) -> None:
+    question = bench.sent(7, "news/other")
+    bench.confirmation.forget("news/other")
+    bench.sent(9)
+    bench.answer(question)
+    assert bench.cursors.advanced == []
+
+
+def test_nothing_is_kept_of_a_quiet_channel_but_its_number(bench: Bench) -> None:
+    for number in range(100):
+        bench.sent(number, f"news/{number}")
+    bench.clock.now += INTERVAL
+    bench.tick()
+    assert not bench.confirmation._progress
+    assert not bench.confirmation._asked
+
+
+def test_no_client_confirms_more_than_it_was_sent(bench: Bench) -> None:
+    bench.subscription.position = 7
+    bench.confirmation.confirm(bench.client, NEWS.name, 2**53 - 1)
+    bench.confirmation.pong(bench.client, ping_payload(bench.sent(3))[:-1] + b"9999")
+    assert bench.cursors.advanced == [(NEWS.name, "ann", 7)] * 2
+
+
+def test_a_live_subscription_was_sent_what_came_live(bench: Bench) -> None:
+    bench.subscription.live = LiveChannel(NEWS)
+    bench.subscription.live.last = 2_000
+    bench.confirmation.confirm(bench.client, NEWS.name, 5_000)
+    assert bench.cursors.advanced == [(NEWS.name, "ann", 2_000)]
+
+
+def test_who_was_never_let_into_a_channel_confirms_nothing_in_it(bench: Bench) -> None:
+    bench.answer(bench.sent(7, "news/other"))
+    bench.confirmation.confirm(bench.client, "news/other", 9)
+    assert bench.cursors.advanced == []
+
+
+def test_who_left_a_channel_may_still_confirm_what_it_was_sent(bench: Bench) -> None:
+    question = bench.sent(7)
+    del bench.client.subscriptions[NEWS.name]
+    bench.client.positions[NEWS.name] = 7
+    bench.answer(question)
+    assert bench.cursors.advanced == [(NEWS.name, "ann", 7)]
+
+
+def test_an_ack_counts_for_the_user_of_its_connection(bench: Bench) -> None:
+    bench.confirmation.confirm(bench.client, NEWS.name, 12)
+    assert bench.cursors.advanced == [(NEWS.name, "ann", 12)]

@@ -1,0 +1,188 @@
+"""What the fan-out may cost: guards that count, for the promises of DESIGN sections 5 and 7."""
+
+from __future__ import annotations
+
+import gc
+import json
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from gateway.core import frames, protocol
+from gateway.core.frames import PLAIN, Encoding
+from publisher.message import Message
+from tests.unit.fakes import NEWS, Node, RecordingSocket, make_connection, payload, turn
+from tests.unit.wire import messages_in
+
+BURST = 300
+CHANNELS = ["news/a", "news/b", "news/c"]
+LARGE = json.dumps("x" * 2_000).encode()
+
+
+def burst(node: Node, body: bytes = b"1") -> None:
+    for id_ in range(1, BURST + 1):
+        node.hub.receive(CHANNELS[id_ % len(CHANNELS)], payload(id_, max(0, id_ - 3), body))
+
+
+def crowd(
+    node: Node, size: int, *encodings: Encoding, channels: list[str] = CHANNELS
+) -> list[RecordingSocket]:
+    """Clients that listen to all channels, their encodings taking turns."""
+    sockets = []
+    for number in range(size):
+        encoding = encodings[number % len(encodings)] if encodings else PLAIN
+        client, socket = make_connection(encoding, id=f"c{number}")
+        for channel in channels:
+            node.listen(client, channel)
+        sockets.append(socket)
+    return sockets
+
+
+@pytest.mark.parametrize("encoding", [PLAIN, Encoding(15, False), Encoding(0, True)])
+async def test_a_burst_over_several_channels_is_one_write_to_a_socket(encoding: Encoding) -> None:
+    node = Node()
+    sockets = crowd(node, 20, encoding)
+    burst(node)
+    await turn()
+    assert [len(socket.writes) for socket in sockets] == [1] * 20
+    assert node.stats.socket_writes == 20
+    received = Counter(message["id"] for message in messages_in(sockets[0].received))
+    assert received == Counter(range(1, BURST + 1))
+
+
+async def test_answers_messages_and_questions_of_a_turn_share_the_one_write() -> None:
+    node = Node()
+    client, socket = make_connection()
+    node.listen(client)
+    node.hub.send(client, frames.text(b'{"n":1}'))
+    node.hub.receive(NEWS.name, payload(1))
+    node.hub.ask(NEWS.name, frames.ping(b"c9"))
+    node.hub.send(client, frames.text(b'{"n":2}'))
+    await turn()
+    assert len(socket.writes) == 1
+
+
+async def test_nothing_is_written_when_nothing_is_due() -> None:
+    node = Node()
+    [quiet] = crowd(node, 1, channels=["news/quiet"])
+    [busy] = crowd(node, 1, channels=["news/a"])
+    for id_ in range(1, 4):
+        node.hub.receive("news/a", payload(id_, id_ - 1))
+        await turn()
+    await turn()
+    node.hub.flush()
+    assert quiet.writes == []
+    assert len(busy.writes) == 3
+
+
+async def test_a_turn_is_flushed_by_one_callback_however_much_it_brings() -> None:
+    node = Node()
+    scheduled: list[Callable[[], None]] = []
+    node.hub._call_soon = scheduled.append  # type: ignore[assignment]
+    crowd(node, 5)
+    burst(node)
+    assert len(scheduled) == 1
+    scheduled.pop()()
+    assert scheduled == []
+
+
+async def test_each_message_is_rendered_once_for_all_sockets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rendered: Counter[int] = Counter()
+    data = protocol.data
+
+    def counting(prefix: bytes, message: Message) -> bytes:
+        rendered[message.id] += 1
+        return data(prefix, message)
+
+    monkeypatch.setattr(protocol, "data", counting)
+    node = Node()
+    crowd(node, 40, PLAIN, Encoding(15, False), Encoding(15, True), Encoding(10, False))
+    burst(node)
+    await turn()
+    assert rendered == Counter(range(1, BURST + 1))
+
+
+async def test_a_message_nobody_listens_to_is_not_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node()
+    node.open()
+    monkeypatch.setattr(protocol, "data", None)
+    node.hub.receive(NEWS.name, payload(1))
+    node.hub.flush()
+
+
+async def test_each_large_message_is_compressed_once_for_all_sockets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compressed: Counter[tuple[bytes, int]] = Counter()
+    deflated = frames.deflated
+
+    def counting(text: bytes, window_bits: int) -> bytes:
+        compressed[text, window_bits] += 1
+        return deflated(text, window_bits)
+
+    monkeypatch.setattr(frames, "deflated", counting)
+    node = Node()
+    crowd(node, 40, PLAIN, Encoding(15, False))
+    burst(node, LARGE)
+    await turn()
+    assert len(compressed) == BURST
+    assert set(compressed.values()) == {1}
+
+
+async def test_sockets_that_agree_are_handed_the_same_bytes() -> None:
+    node = Node()
+    sockets = crowd(node, 60, PLAIN, Encoding(15, False), Encoding(0, True), channels=["news/a"])
+    for id_ in (1, 2, 3):
+        node.hub.receive("news/a", payload(id_, id_ - 1, LARGE))
+    await turn()
+    assert len({id(socket.writes[0]) for socket in sockets}) == 3
+
+
+async def _allocated(sockets: int, body: bytes) -> int:
+    """Bytes that a fan-out to so many sockets leaves allocated while all still hold their data."""
+    node = Node()
+    held = crowd(node, sockets, channels=["news/a"])
+    node.hub.receive("news/a", payload(1, 0, body))
+    await turn()  # whatever is made once is made now
+    for socket in held:
+        socket.writes[0] = b""
+    gc.collect()
+    node.hub.receive("news/a", payload(2, 1, body))
+    tracemalloc.start()
+    try:
+        node.hub.flush()
+        allocated, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(len(socket.writes[1]) for socket in held) > sockets * len(body)
+    return allocated
+
+
+async def test_a_socket_more_costs_no_memory_for_its_messages() -> None:
+    body = json.dumps("x" * 20_000).encode()
+    few, many = await _allocated(10, body), await _allocated(1_010, body)
+    # A place in the list of a recording socket is what remains; a copy would be 20,000.
+    assert (many - few) / 1_000 < 200
+
+
+async def test_a_delivery_makes_no_objects_for_a_socket() -> None:
+    node = Node()
+    held = crowd(node, 1_000, channels=["news/a"])
+    for socket in held:
+        socket.writes = [b""] * 8  # room for the next ones without growing
+        del socket.writes[:]
+    peak = []
+    for id_ in (1, 2):
+        node.hub.receive("news/a", payload(id_, id_ - 1))
+        gc.collect()
+        tracemalloc.start()
+        node.hub.flush()
+        snapshot = tracemalloc.take_snapshot()
+        tracemalloc.stop()
+        in_hub = snapshot.filter_traces([tracemalloc.Filter(True, "*/gateway/*")])
+        peak.append(sum(stat.count for stat in in_hub.statistics("filename")))
+    assert peak[-1] < 50

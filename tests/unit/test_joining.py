@@ -1,0 +1,471 @@
+"""From subscribing to live delivery, with Redis, the log and the event loop interleaved at will."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from gateway.core.frames import PLAIN, Encoding
+from gateway.core.splice import lost
+from gateway.node import joining as joining_module
+from gateway.node import subscription as subscription_module
+from gateway.node.connection import Connection
+from gateway.node.interest import Interests
+from gateway.node.joining import Joining
+from gateway.node.subscription import Subscription
+from gateway.node.tasks import Tasks
+from publisher.channels import Namespace, Owner, Retention
+from publisher.errors import Unavailable
+from publisher.message import LogPage, Message
+from tests.unit.fakes import (
+    NEWS,
+    Node,
+    RecordingSocket,
+    logged,
+    make_connection,
+    payload,
+    run,
+    turn,
+)
+from tests.unit.wire import TEXT, frames_in, messages_in, messages_of
+
+NAMESPACES = {
+    "news": Namespace("news", Owner.ANYONE, Retention(1_000, 60)),
+    "runs": Namespace("runs", Owner.GRANT, Retention(1_000, 60)),
+    "calls": Namespace("calls", Owner.ANYONE, None),
+}
+
+
+class FakeRedis:
+    """One channel: a log, a stream of live messages in order, answers when the test says so."""
+
+    def __init__(self, node: Node, name: str = NEWS.name) -> None:
+        self.node = node
+        self.name = name
+        self.log: list[Message] = []
+        self.subscribed = False
+        self.subscribing: deque[asyncio.Future[None]] = deque()
+        self.stream: deque[asyncio.Future[None] | Message] = deque()
+        self.reads: deque[tuple[asyncio.Future[LogPage], int, int]] = deque()
+        self.down = False
+        self.grants: set[tuple[str, str]] = set()
+
+    # -- ports ------------------------------------------------------------------------------------
+
+    async def subscribe(self, channel: str) -> None:
+        confirmed = asyncio.get_running_loop().create_future()
+        self.subscribing.append(confirmed)
+        await confirmed
+
+    def unsubscribe(self, channel: str) -> None:
+        self.subscribed = False
+
+    async def read(self, channel: str, user: str, since: int | None, limit: int) -> LogPage:
+        answered: asyncio.Future[LogPage] = asyncio.get_running_loop().create_future()
+        self.reads.append((answered, since or 0, limit))
+        return await answered
+
+    async def granted(self, channel: str, user: str) -> bool:
+        if self.down:
+            raise Unavailable("down", maybe_sent=False)
+        return (channel, user) in self.grants
+
+    # -- what the test does -----------------------------------------------------------------------
+
+    def publish(self) -> None:
+        prev = self.log[-1].id if self.log else 0
+        message = logged(prev + 2, prev)
+        self.log.append(message)
+        if self.subscribed:
+            self.stream.append(message)
+
+    def accept(self) -> None:
+        """A SUBSCRIBE arrives: from here on, messages travel behind its confirmation."""
+        if self.subscribing:
+            self.subscribed = True
+            self.stream.append(self.subscribing.popleft())
+
+    def deliver(self) -> None:
+        """The next thing on the pub/sub connection arrives at the node."""
+        if self.stream:
+            match self.stream.popleft():
+                case Message() as message:
+                    self.node.hub.receive(self.name, payload(message.id, message.prev))
+                case confirmed:
+                    confirmed.set_result(None)
+
+    def flood(self) -> None:
+        """Deliver all that is under way, in one turn of the loop."""
+        while self.stream:
+            self.deliver()
+
+    def answer(self) -> None:
+        """The log is read now; what was asked for arrives in a later turn."""
+        if not self.reads:
+            return
+        answered, since, limit = self.reads.popleft()
+        if self.down:
+            answered.set_exception(Unavailable("down", maybe_sent=False))
+            return
+        after = [message for message in self.log if message.id > since]
+        newest = self.log[-1].id if self.log else 0
+        answered.set_result(LogPage(since, newest, after[:limit]))
+
+    async def advance(self) -> None:
+        """Bring whoever is joining to where it has asked for the log."""
+        for _ in range(8):
+            await turn()
+            self.accept()
+            self.flood()
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.node = Node(threshold=100, interval=0)  # every message is asked about
+        self.redis = FakeRedis(self.node)
+        self.tasks = Tasks()
+        self.interests = Interests(self.redis, self.tasks, self.node.hub.forget, 3_600)
+        self.joining = Joining(
+            self.node.hub,
+            self.interests,
+            self.redis,
+            self.redis,
+            self.node.cursors,
+            self.node.confirmation,
+            NAMESPACES,
+            self.node.stats,
+            100,
+            lambda: -0.5,  # tries again without a pause
+        )
+
+    def join(
+        self, since: int | None = None, encoding: Encoding = PLAIN, id: str = "c1"
+    ) -> tuple[Connection, RecordingSocket, asyncio.Task[None]]:
+        client, socket = make_connection(encoding, id=id, user=f"user-{id}")
+        subscription = Subscription(client, NEWS)
+        client.subscriptions[NEWS.name] = subscription
+        task = self.tasks.spawn(self.joining.join(subscription, since), "join")
+        return client, socket, task
+
+    async def settle(self) -> None:
+        """Let everything arrive."""
+        for _ in range(100):
+            self.redis.accept()
+            self.redis.deliver()
+            self.redis.answer()
+            await turn()
+        assert not self.redis.stream
+        assert not self.redis.reads
+
+    async def close(self) -> None:
+        self.interests.close()
+        await self.tasks.aclose()
+
+
+def ids(socket: RecordingSocket) -> list[int]:
+    return [message["id"] for message in messages_in(socket.received) if "id" in message]
+
+
+@contextmanager
+def small(page: int, held: int) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(joining_module, "PAGE", page)
+        patch.setattr(subscription_module, "MAX_HELD", held)
+        yield
+
+
+STEPS = st.lists(
+    st.sampled_from(
+        ["publish", "publish", "deliver", "flood", "accept", "answer", "advance", "turn", "join"]
+    ),
+    max_size=60,
+)
+
+
+# One client is live; another has read message 2 before it comes live, together with message 4.
+QUESTION_TOO_EARLY = [
+    *("advance", "answer", "turn", "turn", "join", "advance"),
+    *("publish", "answer", "turn", "turn", "publish", "flood"),
+]
+
+
+async def interleave(
+    bench: Bench, before: int, since: int | None, steps: list[str]
+) -> list[tuple[Connection, RecordingSocket]]:
+    """Up to four clients join a channel that holds ``before`` messages, while all else goes on."""
+    redis = bench.redis
+    for _ in range(before):
+        redis.publish()
+    joined: list[tuple[Connection, RecordingSocket, asyncio.Task[None]]] = []
+    encodings = iter([PLAIN, Encoding(0, True), Encoding(15, False), PLAIN])
+    for step in ["join", *steps]:
+        match step:
+            case "publish" | "accept" | "deliver" | "flood" | "answer":
+                getattr(redis, step)()
+            case "advance":
+                await redis.advance()
+            case "join":
+                if (encoding := next(encodings, None)) is not None:
+                    joined.append(bench.join(since, encoding, f"c{len(joined)}"))
+            case _:
+                await turn()
+    await bench.settle()
+    assert all(task.done() for _, _, task in joined)
+    return [(client, socket) for client, socket, _ in joined]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(0, 8), st.none() | st.integers(0, 8), STEPS, st.integers(2, 4), st.integers(0, 3)
+)
+def test_however_things_fall_every_client_gets_every_message_once_and_in_order(
+    before: int, since: int | None, steps: list[str], page: int, held: int
+) -> None:
+    position = 2 * min(since, before) if since is not None else None
+
+    async def scenario() -> None:
+        bench = Bench()
+        clients = await interleave(bench, before, position, steps)
+        # A last message shows that everybody has gone live.
+        bench.redis.publish()
+        await bench.settle()
+        everything = [m.id for m in bench.redis.log if m.id > (position or 0)]
+        for client, socket in clients:
+            received = messages_in(socket.received)
+            assert [m["type"] for m in received].count("subscribed") == 1
+            assert received[0]["type"] == "subscribed"
+            assert received[0].get("recovered") is (None if since is None else True)
+            assert ids(socket) == everything
+            assert client in bench.node.open().members[socket.encoding]
+        await bench.close()
+
+    with small(page, held):
+        run(scenario())
+
+
+@settings(max_examples=150, deadline=None, database=None, derandomize=True)
+@given(st.integers(0, 4), STEPS)
+@example(0, QUESTION_TOO_EARLY)
+def test_however_things_fall_no_pong_proves_more_than_what_came_before_its_ping(
+    before: int, steps: list[str]
+) -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        clients = await interleave(bench, before, None, steps)
+        for client, socket in clients:
+            received = 0
+            for frame in frames_in(socket.received):
+                if frame.opcode == TEXT:
+                    received = max([received, *(m.get("id", 0) for m in messages_of(frame))])
+                else:
+                    bench.node.confirmation.pong(client, frame.payload)
+                    [(_, _, proven)] = bench.node.cursors.advanced
+                    assert proven <= received
+                    bench.node.cursors.advanced.clear()
+        await bench.close()
+
+    with small(3, 2):
+        run(scenario())
+
+
+# -- single cases ---------------------------------------------------------------------------------
+
+
+async def test_the_log_is_read_only_once_the_channel_is_heard() -> None:
+    bench = Bench()
+    bench.join()
+    for _ in range(5):
+        await turn()
+    assert not bench.redis.reads
+    await bench.redis.advance()
+    assert bench.redis.reads
+    bench.redis.answer()
+    await turn()
+    await bench.close()
+
+
+async def test_what_comes_while_the_log_is_read_follows_what_was_read() -> None:
+    bench = Bench()
+    bench.redis.publish()
+    _, socket, _ = bench.join()
+    await bench.redis.advance()
+    bench.redis.publish()
+    bench.redis.answer()  # holds 2 and 4; 4 comes live too, and 6 only live
+    bench.redis.publish()
+    bench.redis.flood()
+    await turn()
+    await turn()
+    assert ids(socket) == [2, 4, 6]
+    await bench.close()
+
+
+async def test_what_was_read_before_it_comes_live_is_not_repeated() -> None:
+    bench = Bench()
+    _, socket, _ = bench.join()
+    await bench.redis.advance()
+    bench.redis.publish()
+    bench.redis.answer()
+    await turn()
+    bench.redis.flood()
+    await turn()
+    assert ids(socket) == [2]
+    await bench.close()
+
+
+async def test_who_has_read_all_that_came_is_live_at_once() -> None:
+    bench = Bench()
+    client, socket, _ = bench.join()
+    await bench.settle()
+    assert client in bench.node.open().members[socket.encoding]
+    assert not bench.node.open().joining
+    await bench.close()
+
+
+@pytest.mark.parametrize("held", [0, 2])
+async def test_more_than_can_be_held_is_read_from_the_log_instead(held: int) -> None:
+    bench = Bench()
+    with small(100, held):
+        _, socket, _ = bench.join()
+        await bench.redis.advance()
+        bench.redis.answer()
+        for _ in range(4):
+            bench.redis.publish()
+        bench.redis.flood()
+        await bench.settle()
+    assert ids(socket) == [2, 4, 6, 8]
+    await bench.close()
+
+
+async def test_without_since_a_loss_is_told_and_without_loss_nothing_is_said() -> None:
+    for trimmed, recovered in ((0, None), (2, False)):
+        bench = Bench()
+        for _ in range(4):
+            bench.redis.publish()
+        del bench.redis.log[:trimmed]
+        _, socket, _ = bench.join()
+        await bench.settle()
+        assert messages_in(socket.received)[0].get("recovered") is recovered
+        assert bench.node.stats.losses_reported == (1 if trimmed else 0)
+        await bench.close()
+
+
+@pytest.mark.parametrize(("trimmed", "recovered"), [(0, True), (2, True), (3, False)])
+async def test_with_since_the_answer_says_whether_everything_follows(
+    trimmed: int, recovered: bool
+) -> None:
+    bench = Bench()
+    for _ in range(5):
+        bench.redis.publish()
+    del bench.redis.log[:trimmed]
+    _, socket, _ = bench.join(since=4)
+    await bench.settle()
+    assert messages_in(socket.received)[0]["recovered"] is recovered
+    assert ids(socket) == [m.id for m in bench.redis.log if m.id > 4]
+    await bench.close()
+
+
+async def test_a_page_has_gone_out_when_the_socket_is_asked_whether_it_has_drained() -> None:
+    bench = Bench()
+    with small(2, 1_000):
+        for _ in range(6):
+            bench.redis.publish()
+        _, socket, _ = bench.join(since=0)
+        written: list[int] = []
+        drained = socket.drained
+
+        async def watched() -> None:
+            written.append(len(ids(socket)))
+            await drained()
+
+        socket.drained = watched  # type: ignore[method-assign]
+        await bench.settle()
+        assert written == [2, 4]
+    await bench.close()
+
+
+async def test_what_is_trimmed_between_two_pages_is_not_lost_in_silence() -> None:
+    bench = Bench()
+    with small(2, 1_000):
+        for _ in range(8):
+            bench.redis.publish()
+        _, socket, _ = bench.join(since=0)
+        while not ids(socket):
+            bench.redis.accept()
+            bench.redis.deliver()
+            bench.redis.answer()
+            await turn()
+        del bench.redis.log[:6]
+        await bench.settle()
+        assert ids(socket) == [2, 4, 14, 16]
+        assert lost(4, 16, bench.redis.log)
+        assert bench.node.stats.losses_reported == 1
+    await bench.close()
+
+
+async def test_a_since_that_the_log_does_not_reach_is_a_loss_and_mutes_nothing() -> None:
+    bench = Bench()
+    bench.redis.publish()
+    _, socket, _ = bench.join(since=2**53 - 1)
+    await bench.settle()
+    bench.redis.publish()
+    await bench.settle()
+    assert messages_in(socket.received)[0]["recovered"] is False
+    assert ids(socket) == [4]
+    await bench.close()
+
+
+async def test_what_this_connection_was_sent_before_is_not_repeated() -> None:
+    bench = Bench()
+    for _ in range(3):
+        bench.redis.publish()
+    client, socket, _ = bench.join()
+    client.positions[NEWS.name] = 4
+    await bench.settle()
+    assert ids(socket) == [6]
+    await bench.close()
+
+
+async def test_since_counts_more_than_what_was_sent_before() -> None:
+    bench = Bench()
+    for _ in range(3):
+        bench.redis.publish()
+    client, socket, _ = bench.join(since=0)
+    client.positions[NEWS.name] = 4
+    await bench.settle()
+    assert ids(socket) == [2, 4, 6]
+    await bench.close()
+
+
+async def test_every_request_that_waits_is_answered() -> None:
+    bench = Bench()
+    client, socket, _ = bench.join()
+    client.subscriptions[NEWS.name].answers = 3
+    await bench.settle()
+    assert [m["type"] for m in messages_in(socket.received)] == ["subscribed"] * 3
+    await bench.close()
+
+
+async def test_while_redis_is_away_a_subscription_waits_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(joining_module, "_RETRY_SECONDS", 0.0)
+    bench = Bench()
+    bench.redis.publish()
+    bench.redis.down = True
+    _, socket, _ = bench.join()
+    for _ in range(20):
+        bench.redis.accept()
+        bench.redis.deliver()
+        bench.redis.answer()
+        await turn()
+    assert socket.writes == []
+    bench.redis.down = False
+    await bench.settle()
+    assert ids(socket) == [2]
+    await bench.close()

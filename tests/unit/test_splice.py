@@ -1,0 +1,162 @@
+"""Joining log and live messages, against a model of a log that is trimmed and expires."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.core.splice import lost, splice
+from publisher.message import Message
+from tests.unit.fakes import logged, unlogged
+
+
+@dataclass
+class Log:
+    """What Redis does: ids rise, each names the one before it, the oldest go, all may expire."""
+
+    now: int = 0
+    retained: list[Message] = field(default_factory=list)
+    published: list[Message] = field(default_factory=list)
+    trimmed: list[Message] = field(default_factory=list)
+    expired_up_to: int = -1
+
+    @property
+    def newest(self) -> int:
+        return self.retained[-1].id if self.retained else 0
+
+    def publish(self, after: int) -> None:
+        self.now += after
+        prev = self.retained[-1].id if self.retained else 0
+        message = logged(self.now, prev, b"%d" % self.now)
+        self.retained.append(message)
+        self.published.append(message)
+
+    def trim(self, count: int) -> None:
+        # A publish trims, and what it appends stays.
+        while count and len(self.retained) > 1:
+            self.trimmed.append(self.retained.pop(0))
+            count -= 1
+
+    def expire(self) -> None:
+        if self.retained:
+            self.expired_up_to = self.retained[-1].id
+        self.trimmed.clear()  # with the chain goes all that could be known of it
+        self.retained.clear()
+
+    def after(self, position: int) -> list[Message]:
+        return [message for message in self.retained if message.id > position]
+
+    def has_lost(self, position: int) -> bool:
+        """Whether a reader at ``position`` has lost something, or cannot know.
+
+        A reader without a position takes a log as it finds it: what had expired as a whole before is
+        no loss to it, what was trimmed from the log that stands is.
+        """
+        if any(message.id > position for message in self.trimmed):
+            return True
+        return 0 < position <= self.expired_up_to
+
+
+ops = st.lists(
+    st.one_of(
+        st.tuples(st.just("publish"), st.integers(1, 5)),
+        st.tuples(st.just("trim"), st.integers(1, 4)),
+        st.tuples(st.just("expire"), st.just(0)),
+    ),
+    max_size=25,
+)
+
+
+def build(steps: list[tuple[str, int]]) -> Log:
+    log = Log()
+    for step, value in steps:
+        match step:
+            case "publish":
+                log.publish(value)
+            case "trim":
+                log.trim(value)
+            case _:
+                log.expire()
+    return log
+
+
+@settings(max_examples=400, deadline=None)
+@given(ops, st.data())
+def test_a_loss_is_told_exactly_when_there_was_one_or_none_can_know(
+    steps: list[tuple[str, int]], data: st.DataObject
+) -> None:
+    log = build(steps)
+    position = data.draw(st.sampled_from([0, *(message.id for message in log.published)]))
+    assert lost(position, log.newest, log.after(position)) == log.has_lost(position)
+
+
+def test_a_new_reader_of_a_new_channel_has_lost_nothing() -> None:
+    assert not lost(0, 0, [])
+    assert not lost(0, 5, [logged(5, 0)])
+
+
+def test_a_new_reader_is_told_of_what_was_trimmed() -> None:
+    assert lost(0, 9, [logged(9, 5)])
+
+
+def test_who_has_everything_has_lost_nothing() -> None:
+    assert not lost(9, 9, [])
+
+
+def test_a_position_in_an_empty_log_counts_as_a_loss() -> None:
+    assert lost(9, 0, [])
+
+
+def test_a_chain_that_begins_anew_counts_as_a_loss() -> None:
+    assert lost(9, 20, [logged(20, 0)])
+
+
+def test_a_position_that_the_log_does_not_reach_counts_as_a_loss() -> None:
+    assert lost(9, 8, [])
+
+
+@settings(max_examples=300, deadline=None)
+@given(ops, st.data())
+def test_page_and_live_messages_make_exactly_what_came_after_the_position(
+    steps: list[tuple[str, int]], data: st.DataObject
+) -> None:
+    log = build(steps)
+    ids = [message.id for message in log.published]
+    position = data.draw(st.sampled_from([0, *ids]))
+    # The page holds all up to the moment it was read; live came all after some earlier moment,
+    # in any order and more than once, and perhaps some from before the position.
+    read_at = data.draw(st.integers(0, len(ids)))
+    heard_from = data.draw(st.integers(0, read_at))
+    page = [message for message in log.published[:read_at] if message.id > position]
+    heard = log.published[heard_from:]
+    live = data.draw(st.permutations(heard))
+    if heard:
+        live += data.draw(st.lists(st.sampled_from(heard), max_size=5))
+    expected = [message for message in log.published if message.id > position]
+    assert splice(position, page, live) == expected
+    assert splice(position, live, page) == expected
+    assert splice(position, page + live) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 9), st.booleans()), max_size=12), st.integers(0, 9))
+def test_messages_without_a_log_come_last_all_of_them_in_their_order(
+    drawn: list[tuple[int, bool]], position: int
+) -> None:
+    messages = [
+        logged(id_) if has_log else unlogged(id_, b"%d" % number)
+        for number, (id_, has_log) in enumerate(drawn)
+    ]
+    result = splice(position, messages)
+    assert [m for m in result if not m.logged] == [m for m in messages if not m.logged]
+    ids = [m.id for m in result if m.logged]
+    assert ids == sorted({m.id for m in messages if m.logged and m.id > position})
+    assert [m.logged for m in result] == sorted((m.logged for m in result), reverse=True)
+
+
+@pytest.mark.parametrize("sources", [(), ([],), ([], [])])
+def test_nothing_joined_with_nothing_is_nothing(sources: tuple[list[Message], ...]) -> None:
+    assert splice(0, *sources) == []

@@ -1,0 +1,56 @@
+"""What a subscription does with live messages before it is live."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.node import subscription as module
+from gateway.node.subscription import Subscription
+from tests.unit.fakes import NEWS, logged, make_connection, unlogged
+
+
+@pytest.fixture
+def subscription() -> Subscription:
+    return Subscription(make_connection()[0], NEWS)
+
+
+def test_while_it_reads_it_holds_everything(subscription: Subscription) -> None:
+    messages = [logged(1), unlogged(2), logged(3)]
+    assert [subscription.offer(message) for message in messages] == [False, False, False]
+    assert subscription.held == messages
+
+
+def test_what_it_cannot_hold_is_noted_and_not_kept(
+    subscription: Subscription, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_HELD", 2)
+    for id_ in (1, 2, 3):
+        assert not subscription.offer(logged(id_))
+    assert [message.id for message in subscription.held] == [1, 2]
+    assert subscription.overflowed
+
+
+def test_reading_again_begins_with_empty_hands(
+    subscription: Subscription, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_HELD", 0)
+    subscription.offer(logged(1))
+    subscription.read_again()
+    assert subscription.held == []
+    assert not subscription.overflowed
+
+
+def test_once_it_has_read_it_goes_live_with_the_first_newer_message(
+    subscription: Subscription,
+) -> None:
+    subscription.reading = False
+    subscription.position = 5
+    assert not subscription.offer(logged(4))
+    assert not subscription.offer(logged(5))
+    assert subscription.offer(logged(6))
+
+
+def test_a_message_without_a_log_is_always_newer(subscription: Subscription) -> None:
+    subscription.reading = False
+    subscription.position = 5
+    assert subscription.offer(unlogged(1))
