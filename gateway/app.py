@@ -1,0 +1,374 @@
+"""Assembly and lifecycle of a node. The only place that knows all the parts."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import random
+import secrets
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+from aiohttp import web
+from redis.asyncio import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
+
+from gateway.backplane.batching import Batcher
+from gateway.backplane.cursors import Cursors
+from gateway.backplane.leases import Leases
+from gateway.backplane.log_reader import GrantReader, LogReader
+from gateway.backplane.subscriber import Subscriber
+from gateway.core import closing, protocol
+from gateway.core.protocol import ErrorCode
+from gateway.metrics import NodeCollector, exposition
+from gateway.node.confirmation import Confirmation
+from gateway.node.control import Control
+from gateway.node.dispatch import Dispatcher
+from gateway.node.drain import drain
+from gateway.node.heartbeats import Heartbeats
+from gateway.node.hub import Hub
+from gateway.node.interest import Interests
+from gateway.node.joining import Joining
+from gateway.node.ports import Verifier
+from gateway.node.stats import Stats
+from gateway.node.tasks import Tasks
+from gateway.settings import Settings
+from gateway.web import page
+from gateway.web.credentials import TokenVerifier, load_key
+from gateway.web.endpoint import Endpoint, Limits
+from gateway.web.handshake import negotiate_compression
+from gateway.web.internal import internal_app
+from publisher.errors import Unavailable
+from publisher.exchange import Call
+from publisher.keys import Keys
+
+log = logging.getLogger(__name__)
+
+_FAREWELL_SECONDS: Final = 5.0
+# Made once: left to itself, the library looks its version up on disk for every connection.
+_DRIVER_INFO: Final = DriverInfo()
+_ANNOUNCE_RETRY_SECONDS: Final = 1.0
+_ANNOUNCE_SECONDS: Final = 60.0  # again and again: Redis may lose its data
+_RESTART_SECONDS: Final = 1.0
+_BACKLOG: Final = 4096
+_REQUEST_SECONDS: Final = 10.0
+_READY_POLL_SECONDS: Final = 0.02
+
+
+def make_verifier(settings: Settings) -> TokenVerifier:
+    """The verifier that the settings describe.
+
+    Raises:
+        gateway.web.credentials.BadKey: the key or the algorithms cannot be used.
+    """
+    secret = settings.jwt_secret
+    return TokenVerifier(
+        load_key(secret.get_secret_value() if secret else None, settings.jwt_public_key),
+        algorithms=settings.jwt_algorithms,
+        user_claim=settings.jwt_user_claim,
+        require_expiry=settings.jwt_require_expiry,
+        audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer,
+        leeway=settings.jwt_leeway_seconds,
+    )
+
+
+def make_pool(settings: Settings) -> ConnectionPool:
+    """Connections to Redis; retrying is the callers' business."""
+    assert settings.redis_url is not None
+    return ConnectionPool.from_url(
+        settings.redis_url.get_secret_value(),
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        driver_info=_DRIVER_INFO,
+    )
+
+
+def _new_node_id() -> str:
+    return f"{socket.gethostname().replace('/', '-')}-{secrets.token_hex(4)}"
+
+
+class CannotListen(Exception):
+    """A port cannot be listened on; the message says which setting chooses another."""
+
+    def __init__(self, host: str, port: int, setting: str, error: OSError) -> None:
+        reason = "it is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        super().__init__(
+            f"cannot listen on {host} port {port}: {reason}; "
+            f"GATEWAY_{setting.upper()} chooses another port"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a running node listens."""
+
+    public: tuple[str, int]
+    internal: tuple[str, int]
+
+
+class Gateway:
+    """A node: made of its parts here, started and stopped here.
+
+    Args:
+        settings: with a Redis URL and a key.
+    """
+
+    def __init__(self, settings: Settings, verifier: Verifier | None = None) -> None:
+        self._settings = settings
+        self._draining = False
+        self._runners: list[web.AppRunner] = []
+        self.node_id = _new_node_id()
+        self.stats = Stats()
+        self._tasks = Tasks()
+        self._farewells = Tasks()
+        self._keys = Keys(settings.redis_prefix)
+        self._namespaces = settings.all_namespaces
+        clock = time.monotonic
+
+        self._pool = make_pool(settings)
+        self._batcher = Batcher(self._pool, self._tasks, self.stats, settings.redis_timeout_seconds)
+        self._cursors = Cursors(self._batcher, self._keys, self._namespaces)
+        confirmation = Confirmation(self._cursors, clock, settings.confirm_interval_seconds)
+        self.hub = Hub(
+            lambda callback: asyncio.get_running_loop().call_soon(callback),
+            confirmation,
+            self.stats,
+            settings.compression_threshold_bytes,
+        )
+        self._subscriber = Subscriber(
+            self._pool,
+            self._keys,
+            self.hub.receive,
+            self.stats,
+            settings.redis_timeout_seconds,
+            random.random,
+        )
+        self._interests = Interests(
+            self._subscriber, self._tasks, self.hub.forget, settings.unsubscribe_linger_seconds
+        )
+        self._leases = Leases(
+            self._batcher,
+            self._keys,
+            self.node_id,
+            settings.max_connections_per_user,
+            settings.connection_lease_seconds,
+            settings.node_lease_seconds,
+            self._place_lost,
+        )
+        self._heartbeats = Heartbeats(
+            self.hub,
+            confirmation,
+            self.stats,
+            clock,
+            time.time,
+            random.random,
+            settings.ping_interval_seconds,
+            settings.pong_timeout_seconds,
+            settings.confirm_interval_seconds,
+        )
+        verifier = verifier or make_verifier(settings)
+        dispatcher = Dispatcher(
+            self.hub,
+            Joining(
+                self.hub,
+                self._interests,
+                LogReader(self._batcher, self._keys, self.stats),
+                GrantReader(self._batcher, self._keys),
+                self._cursors,
+                confirmation,
+                self._namespaces,
+                self.stats,
+                settings.compression_threshold_bytes,
+                random.random,
+            ),
+            self._interests,
+            confirmation,
+            self._heartbeats,
+            verifier,
+            self._tasks,
+            self.stats,
+            clock,
+            lambda: time.time_ns() // 1_000_000,
+            settings.max_message_bytes,
+            settings.max_subscriptions,
+        )
+        self._control = Control(dispatcher)
+        self._endpoint = Endpoint(
+            self.hub,
+            dispatcher,
+            self._leases,
+            verifier,
+            self._farewells,
+            self.stats,
+            clock,
+            Limits(
+                settings.max_connections,
+                settings.max_connections_per_user,
+                settings.max_message_bytes,
+                settings.max_buffer_bytes,
+                settings.client_messages_per_second,
+                settings.client_message_burst,
+                frozenset(settings.allowed_origins),
+            ),
+            self.ready,
+            _ids(),
+        )
+
+    # -- state --------------------------------------------------------------------------------
+
+    def readiness(self) -> dict[str, bool]:
+        """The checks behind ``/readyz``."""
+        return {
+            "pubsub": self._subscriber.connected,
+            "redis": self._leases.alive,
+            "serving": not self._draining,
+        }
+
+    def ready(self) -> bool:
+        """Whether new connections are welcome."""
+        return self._subscriber.connected and self._leases.alive and not self._draining
+
+    async def until_ready(self) -> None:
+        """Return once new connections are welcome."""
+        while not self.ready():  # noqa: ASYNC110 - readiness is the state of several parts
+            await asyncio.sleep(_READY_POLL_SECONDS)
+
+    def _place_lost(self, connection_id: str) -> None:
+        connection = self.hub.connections.get(connection_id)
+        if connection is not None:
+            log.warning("place_lost connection=%s user=%r", connection_id, connection.user)
+            error = protocol.error(ErrorCode.CONNECTION_LIMIT, "Too many connections")
+            self.hub.close(connection, closing.CONNECTION_LIMIT, error)
+
+    # -- lifecycle ----------------------------------------------------------------------------
+
+    async def start(self) -> Addresses:
+        """Listen. Redis may come later: until it does, the node is not ready.
+
+        Raises:
+            CannotListen: a port is in use, or not ours to take.
+        """
+        settings = self._settings
+        internal = internal_app(
+            self.readiness,
+            exposition(NodeCollector(self.hub, self.stats, self.ready, settings.max_connections)),
+        )
+        addresses = Addresses(
+            await self._listen(self._public_app(), settings.host, settings.port, "port"),
+            await self._listen(
+                internal, settings.internal_host, settings.internal_port, "internal_port"
+            ),
+        )
+        for work in (
+            self._subscriber.run,
+            self._leases.run_beat,
+            self._leases.run_renewal,
+            self._cursors.run,
+            self._heartbeats.run,
+            self._announce,
+        ):
+            self._tasks.spawn(_keep_going(work), work.__qualname__)
+        listen = self._subscriber.listen(self._keys.control, self._control.receive)
+        self._tasks.spawn(listen, "listen to control")
+        log.info("node_started node=%s address=%s:%d", self.node_id, *addresses.public)
+        return addresses
+
+    def _public_app(self) -> web.Application:
+        app = web.Application()
+        app.on_response_prepare.append(negotiate_compression)
+        for path in ("/", "/ws"):
+            app.router.add_get(path, self._endpoint.handle, allow_head=False)
+        if self._settings.development:
+            page.add_to(app)
+        return app
+
+    async def _listen(
+        self, app: web.Application, host: str, port: int, setting: str
+    ) -> tuple[str, int]:
+        # aiohttp's access log would write the query string, and with it the token.
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=1.0,
+            # Also how long a client may take over its request: it holds a file, and counts nowhere.
+            keepalive_timeout=_REQUEST_SECONDS,
+        )
+        await runner.setup()
+        self._runners.append(runner)
+        try:
+            await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and self._may_choose(setting):
+                await web.TCPSite(runner, host, 0, backlog=_BACKLOG).start()
+            else:
+                raise CannotListen(host, port, setting, error) from None
+        address = runner.addresses[0]
+        return address[0], address[1]
+
+    def _may_choose(self, setting: str) -> bool:
+        """Development mode takes another internal port rather than fail, unless one was asked for."""
+        settings = self._settings
+        return (
+            settings.development
+            and setting == "internal_port"
+            and setting not in settings.model_fields_set
+        )
+
+    async def _announce(self) -> None:
+        """Tell the publishers which namespaces there are, and what they retain."""
+        rules = [
+            part
+            for name, namespace in self._namespaces.items()
+            for part in (name, orjson.dumps(namespace.to_dict()))
+        ]
+        while True:
+            pause = _ANNOUNCE_SECONDS
+            try:
+                await self._batcher.call(Call(("HSET", self._keys.namespaces, *rules)))
+            except Unavailable:
+                pause = _ANNOUNCE_RETRY_SECONDS
+            await asyncio.sleep(pause)
+
+    async def stop(self) -> None:
+        """Leave: take nobody in, close everybody with 1001, write what is known, give places back."""
+        self._draining = True
+        await drain(self.hub, self._settings.drain_seconds)
+        await self._farewells.aclose(_FAREWELL_SECONDS)
+        for runner in self._runners:
+            await runner.cleanup()
+        await self._farewells.aclose(_FAREWELL_SECONDS)
+        try:
+            await self._cursors.flush()
+        except Exception:
+            # Whatever it is, the places below still have to be given back.
+            log.exception("cursors_unwritten")
+        await self._leases.leave()
+        self._interests.close()
+        await self._tasks.aclose()
+        await self._pool.aclose()
+        log.info("node_stopped node=%s", self.node_id)
+
+
+async def _keep_going(work: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Run a loop of the node; a defect in it is logged and must not leave the node half alive."""
+    while True:
+        try:
+            return await work()
+        except Exception:
+            log.exception("loop_failed loop=%s", work.__qualname__)
+            await asyncio.sleep(_RESTART_SECONDS)
+
+
+def _ids() -> Callable[[], str]:
+    """Connection ids: unique within a node, which is unique in the cluster."""
+    count = iter(range(1, 2**63))
+    return lambda: f"{next(count):x}"

@@ -1,0 +1,91 @@
+"""What users have confirmed, written to Redis several times a second."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.backplane.batching import Batcher
+from gateway.backplane.chunks import chunks
+from publisher import scripts
+from publisher.channels import Namespace, parse_channel
+from publisher.errors import Unavailable
+from publisher.exchange import Call
+from publisher.keys import Keys
+
+log = logging.getLogger(__name__)
+
+_PAUSE_SECONDS: Final = 0.2
+_USERS_PER_CALL: Final = 500
+_MIN_LIFETIME_SECONDS: Final = 30 * 86_400
+"""Longer than any log: a reader who comes back late must be told that something is missing."""
+
+
+class Cursors:
+    """Implements ``ports.Cursors``: gathers, and writes one script call per channel."""
+
+    def __init__(self, batcher: Batcher, keys: Keys, namespaces: Mapping[str, Namespace]) -> None:
+        self._batcher = batcher
+        self._keys = keys
+        self._namespaces = namespaces
+        self._gathered: dict[str, dict[str, int]] = {}
+        self._writing: dict[str, dict[str, int]] = {}
+
+    def advance(self, channel: str, user: str, id: int) -> None:
+        """Note that ``user`` has everything up to ``id``."""
+        users = self._gathered.setdefault(channel, {})
+        if users.get(user, 0) < id:
+            users[user] = id
+
+    def confirmed(self, channel: str, user: str) -> int:
+        """What is noted for ``user`` and not written yet."""
+        return max(
+            self._gathered.get(channel, {}).get(user, 0),
+            self._writing.get(channel, {}).get(user, 0),
+        )
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        failing = False
+        while True:
+            await asyncio.sleep(_PAUSE_SECONDS)
+            try:
+                await self.flush()
+                failing = False
+            except Unavailable as error:
+                if not failing:
+                    log.warning("cursors_unwritten reason=%s", error.reason)
+                failing = True
+
+    async def flush(self) -> None:
+        """Write what has gathered; what cannot be written stays for the next time.
+
+        Raises:
+            Unavailable: Redis did not answer.
+        """
+        if not self._gathered:
+            return
+        calls = [
+            self._call(channel, some)
+            for channel, users in self._gathered.items()
+            for some in chunks(users.items(), _USERS_PER_CALL)
+        ]
+        self._writing, self._gathered = self._gathered, {}
+        try:
+            await asyncio.gather(*map(self._batcher.call, calls))
+        except BaseException:
+            for channel, users in self._writing.items():
+                for user, id_ in users.items():
+                    self.advance(channel, user, id_)
+            raise
+        finally:
+            self._writing = {}
+
+    def _call(self, channel: str, users: tuple[tuple[str, int], ...]) -> Call:
+        namespace = self._namespaces[parse_channel(channel).namespace]
+        kept = namespace.retention
+        lifetime = max(_MIN_LIFETIME_SECONDS, 2 * kept.max_age_seconds if kept else 0)
+        pairs = [part for pair in users for part in pair]
+        return Call.run(scripts.ADVANCE, [self._keys.seen(channel)], lifetime, *pairs)

@@ -1,0 +1,205 @@
+"""The pub/sub connection: one for the node, read by hiredis in a plain asyncio protocol.
+
+The client library opens the connection (TLS, authentication, Sentinel); from then on its reader would
+cost three times the CPU for each message, so this protocol takes the transport over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from typing import Any, Final, cast
+
+import hiredis
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
+
+from gateway.backplane.chunks import chunks
+from gateway.node.stats import Stats
+from publisher.keys import Keys
+
+log = logging.getLogger(__name__)
+
+_CHANNELS_PER_COMMAND: Final = 500
+_FIRST_PAUSE_SECONDS: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 2.0
+
+Handler = Callable[[bytes], None]
+Command = tuple[bytes, bytes]
+
+
+class Subscriber:
+    """Holds subscriptions over connections that come and go. Implements ``ports.Feed``.
+
+    Args:
+        receive: takes the channel's name and the payload of each live message.
+        connect_timeout: seconds for opening a connection.
+        jitter: a number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        keys: Keys,
+        receive: Callable[[str, bytes], None],
+        stats: Stats,
+        connect_timeout: float,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._pool = pool
+        self._keys = keys
+        self._receive = receive
+        self._stats = stats
+        self._connect_timeout = connect_timeout
+        self._jitter = jitter
+        self._handlers: dict[bytes, Handler] = {}
+        self._waiters: dict[bytes, asyncio.Future[None]] = {}
+        # SUBSCRIBEs sent and not confirmed: only the last one's confirmation speaks of now.
+        self._unconfirmed: dict[bytes, int] = {}
+        self._queued: list[Command] = []
+        self._protocol: _Reader | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is there."""
+        return self._protocol is not None
+
+    # -- subscriptions ------------------------------------------------------------------------
+
+    async def subscribe(self, channel: str) -> None:
+        """Listen to a live channel; returns once Redis has confirmed, however long that takes."""
+        receive = self._receive
+        await self.listen(self._keys.live(channel), lambda payload: receive(channel, payload))
+
+    def unsubscribe(self, channel: str) -> None:
+        """Stop listening to a live channel."""
+        name = self._keys.live(channel).encode()
+        if self._handlers.pop(name, None) is not None:
+            if (waiter := self._waiters.pop(name, None)) is not None:
+                waiter.cancel()
+            self._send(b"UNSUBSCRIBE", name)
+
+    async def listen(self, name: str, handler: Handler) -> None:
+        """Listen to any pub/sub channel, as :meth:`subscribe` does."""
+        raw = name.encode()
+        self._handlers[raw] = handler
+        waiter = self._waiters[raw] = asyncio.get_running_loop().create_future()
+        self._send(b"SUBSCRIBE", raw)
+        await waiter
+
+    def _send(self, verb: bytes, name: bytes) -> None:
+        """Queue a command; those of one turn of the event loop leave in one write, in their order."""
+        if self._protocol is None:
+            return  # a new connection subscribes to everything there is
+        if verb == b"SUBSCRIBE":
+            self._unconfirmed[name] = self._unconfirmed.get(name, 0) + 1
+        if not self._queued:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._queued.append((verb, name))
+
+    def _flush(self) -> None:
+        queued, self._queued = self._queued, []
+        if self._protocol is not None:
+            for verb, commands in groupby(queued, key=lambda command: command[0]):
+                self._write(self._protocol, verb, (name for _, name in commands))
+
+    @staticmethod
+    def _write(protocol: _Reader, verb: bytes, names: Iterable[bytes]) -> None:
+        for some in chunks(names, _CHANNELS_PER_COMMAND):
+            protocol.transport.write(hiredis.pack_command((verb, *some)))  # type: ignore[arg-type] # its stub takes one argument
+
+    # -- the connection -----------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep a connection until cancelled."""
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                await self._serve()
+                pause = _FIRST_PAUSE_SECONDS
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("subscriber_failed reason=%s", error)
+            self._stats.redis_reconnects += 1
+            await asyncio.sleep(pause * (0.5 + self._jitter() / 2))
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    async def _serve(self) -> None:
+        """Open a connection, subscribe to everything, and stay until it is lost."""
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                await connection.connect()  # type: ignore[no-untyped-call]
+            self._protocol = _Reader(_take_over(connection), self._handle)
+            self._queued.clear()
+            self._unconfirmed = dict.fromkeys(self._handlers, 1)
+            self._write(self._protocol, b"SUBSCRIBE", self._handlers)
+            log.info("subscriber_connected channels=%d", len(self._handlers))
+            await self._protocol.lost
+            log.warning("subscriber_lost channels=%d", len(self._handlers))
+        finally:
+            self._protocol = None
+            await connection.disconnect(nowait=True)
+
+    def _handle(self, reply: Any) -> None:
+        """Take what Redis says: nearly always ``[b"message", channel, payload]``."""
+        if type(reply) is not list:
+            # Such as a permission that is missing: nothing would ever be confirmed.
+            log.error("subscriber_error reason=%s", reply)
+            if self._protocol is not None:
+                self._protocol.transport.abort()
+            return
+        if reply[0] == b"message":
+            handler = self._handlers.get(reply[1])
+            if handler is not None:
+                handler(reply[2])
+        elif reply[0] == b"subscribe":
+            self._confirmed(reply[1])
+
+    def _confirmed(self, name: bytes) -> None:
+        left = self._unconfirmed.pop(name, 1) - 1
+        if left > 0:
+            self._unconfirmed[name] = left
+            return
+        waiter = self._waiters.pop(name, None)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+def _take_over(connection: AbstractConnection) -> asyncio.Transport:
+    # The library has no public way to hand its transport over; a test holds it to this one.
+    writer = connection._writer  # noqa: SLF001
+    assert writer is not None
+    return cast(asyncio.Transport, writer.transport)
+
+
+class _Reader(asyncio.Protocol):
+    """Feeds what arrives to hiredis and hands every reply on."""
+
+    def __init__(self, transport: asyncio.Transport, handle: Callable[[Any], None]) -> None:
+        self.transport = transport
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._replies = hiredis.Reader()
+        self._handle = handle
+        transport.set_protocol(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Part of the hot path: no await, no task, no object beyond the replies."""
+        replies = self._replies
+        try:
+            replies.feed(data)
+            while (reply := replies.gets()) is not False:
+                try:
+                    self._handle(reply)
+                except Exception:
+                    log.exception("message_handler_failed")
+        except hiredis.ProtocolError:
+            log.exception("subscriber_protocol_error")
+            self.transport.abort()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The transport is gone."""
+        if not self.lost.done():
+            self.lost.set_result(None)

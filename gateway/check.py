@@ -1,0 +1,68 @@
+"""What ``gateway check`` looks at before a deploy does."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from gateway.advice import advice
+from gateway.app import make_pool, make_verifier
+from gateway.settings import Settings
+from gateway.web.credentials import BadKey
+from publisher.errors import Unavailable
+from publisher.exchange import Call, exchange_async
+
+
+async def check(settings: Settings) -> dict[str, Any]:
+    """``{"ok": bool, "errors": [...], "warnings": [...], "namespaces": {...}, "redis": {...}}``."""
+    errors: list[str] = []
+    warnings = advice(settings, os.environ)
+    try:
+        make_verifier(settings)
+    except BadKey as error:
+        errors.append(str(error))
+    redis: dict[str, Any] = {}
+    if settings.redis_url is None:
+        errors.append("GATEWAY_REDIS_URL is not set")
+    else:
+        redis = await _look_at_redis(settings, errors, warnings)
+    return {
+        "ok": not errors,
+        "errors": errors,
+        "warnings": warnings,
+        "namespaces": {name: each.to_dict() for name, each in settings.all_namespaces.items()},
+        "redis": redis,
+    }
+
+
+async def _look_at_redis(
+    settings: Settings, errors: list[str], warnings: list[str]
+) -> dict[str, Any]:
+    pool = make_pool(settings)
+    try:
+        info, policy, append = await exchange_async(
+            pool,
+            [
+                Call(("INFO", "server")),
+                Call(("CONFIG", "GET", "maxmemory-policy")),
+                Call(("CONFIG", "GET", "appendonly")),
+            ],
+            settings.redis_timeout_seconds,
+        )
+    except Unavailable as error:
+        errors.append(f"Redis: {error.reason}")
+        return {"reachable": False}
+    finally:
+        await pool.aclose()
+    # CONFIG is often forbidden on hosted servers; then nothing is known, and nothing said.
+    if isinstance(policy, list) and policy[1:] not in ([], [b"noeviction"]):
+        warnings.append("Redis may evict messages: set maxmemory-policy to noeviction")
+    if isinstance(append, list) and append[1:] == [b"no"]:
+        warnings.append(
+            "Redis keeps no append-only file: a restart loses the queue (appendonly yes)"
+        )
+    found: dict[str, Any] = {"reachable": True}
+    if isinstance(info, bytes):
+        fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+        found["version"] = fields.get("valkey_version") or fields.get("redis_version")
+    return found

@@ -1,0 +1,81 @@
+"""Prometheus metrics, collected when they are asked for: counting costs the hot path an addition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from gateway.node.hub import Hub
+from gateway.node.stats import Stats
+
+_COUNTERS = {
+    "messages_received": "Messages that came from Redis",
+    "messages_delivered": "Live messages written, once for each socket",
+    "messages_replayed": "Messages written from the log after a subscribe",
+    "messages_dropped": "Messages without a log that a slow client did not get",
+    "messages_invalid": "Payloads on live channels that were no messages",
+    "losses_reported": "Replays that told the client of messages lost to retention",
+    "socket_writes": "Writes to sockets",
+    "client_messages": "Messages from clients",
+    "connections_opened": "Connections that were let in",
+    "redis_reconnects": "Times the pub/sub connection was lost or could not be opened",
+    "redis_errors": "Redis round trips that failed",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NodeCollector(Collector):
+    """Reads a node's counters and state."""
+
+    hub: Hub
+    stats: Stats
+    ready: Callable[[], bool]
+    max_connections: int
+
+    def collect(self) -> Iterable[Metric]:
+        """All metrics of the node, named ``gateway_…``."""
+        for name, text in _COUNTERS.items():
+            yield CounterMetricFamily(f"gateway_{name}", text, value=getattr(self.stats, name))
+        yield _labelled(
+            "connections_refused", "Handshakes refused", "reason", self.stats.connections_refused
+        )
+        yield _labelled(
+            "connections_closed", "Connections ended", "code", self.stats.connections_closed
+        )
+        yield _labelled("client_errors", "Errors told to clients", "code", self.stats.client_errors)
+        connections = self.hub.connections.values()
+        subscriptions = sum(len(connection.subscriptions) for connection in connections)
+        yield _gauge("ready", "Whether the node takes connections", int(self.ready()))
+        yield _gauge("connections", "Open connections", len(connections))
+        yield _gauge("connections_limit", "Connections this node may hold", self.max_connections)
+        yield _gauge("subscriptions", "Subscriptions of all connections", subscriptions)
+        yield _gauge("channels", "Live channels listened to", len(self.hub.channels))
+        yield _gauge(
+            "event_loop_lag_seconds", "How late the last sweep came", self.stats.event_loop_lag
+        )
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"gateway_{name}", text, value=value)
+
+
+def _labelled(name: str, text: str, label: str, counts: dict[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"gateway_{name}", text, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family
+
+
+def exposition(collector: Collector) -> Callable[[], bytes]:
+    """A function that renders the node's and the process's metrics as text."""
+    registry = CollectorRegistry()
+    registry.register(collector)
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return lambda: generate_latest(registry)

@@ -1,0 +1,201 @@
+"""Every setting, declared once: an option of ``gateway serve``, an environment variable
+``GATEWAY_<NAME>`` and a key of the TOML file named by ``--config`` or ``GATEWAY_CONFIG``, in this order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import orjson
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from publisher.channels import DEFAULT_NAMESPACES, Namespace
+from publisher.errors import InvalidNamespace
+from publisher.keys import DEFAULT_PREFIX
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(ge=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Names = Annotated[list[str], NoDecode]
+
+
+class Settings(BaseSettings):
+    """The gateway's settings. A field's description is its documentation everywhere."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", extra="forbid", frozen=True)
+
+    host: str = Field("0.0.0.0", description="Address clients connect to")  # noqa: S104 - a server's
+    port: Port = Field(3001, description="Port clients connect to; 0 picks a free one")
+    internal_host: str = Field("127.0.0.1", description="Address of the internal port")
+    internal_port: Port = Field(9300, description="Port of /healthz, /readyz and /metrics")
+
+    redis_url: SecretStr | None = Field(
+        None,
+        description="redis://, rediss:// or unix://; without one, development mode starts its own",
+    )
+    redis_prefix: str = Field(DEFAULT_PREFIX, description="Prefix of all keys in Redis")
+    redis_timeout_seconds: PositiveFloat = Field(
+        3.0, description="A Redis round trip may take this long"
+    )
+
+    jwt_secret: SecretStr | None = Field(
+        None, description="HMAC secret that tokens are signed with"
+    )
+    jwt_public_key: str | None = Field(
+        None, description="Public key (PEM, or @file) of tokens signed with RS, PS, ES or EdDSA"
+    )
+    jwt_algorithms: Names = Field(
+        [], description="Narrower choice of algorithms than the key allows, comma-separated"
+    )
+    jwt_user_claim: str = Field("sub", description="Claim that names the user")
+    jwt_require_expiry: bool = Field(True, description="Refuse tokens without exp")
+    jwt_audience: str | None = Field(None, description="What aud must contain")
+    jwt_issuer: str | None = Field(None, description="What iss must be")
+    jwt_leeway_seconds: Seconds = Field(5.0, description="How far clocks may differ")
+
+    allowed_origins: Names = Field(
+        [], description="Origins whose pages may connect, comma-separated; empty allows all"
+    )
+    namespaces: Annotated[dict[str, Any], NoDecode] = Field(
+        {},
+        description="Further namespaces, or other rules for the default ones, as JSON: "
+        '{"lessons": {"owner": "grant", "retention": {"max_messages": 100, "max_age_seconds": 3600}}}',
+    )
+
+    max_connections_per_user: PositiveInt = Field(
+        5, description="Connections of a user, on all nodes"
+    )
+    max_connections: PositiveInt = Field(20_000, description="Connections of this node")
+    max_subscriptions: PositiveInt = Field(100, description="Subscriptions of a connection")
+    max_message_bytes: PositiveInt = Field(16_384, description="Size of a client's message")
+    max_buffer_bytes: PositiveInt = Field(
+        4_194_304, description="What may wait for a client that does not read"
+    )
+    client_messages_per_second: PositiveFloat = Field(
+        100.0, description="Sustained rate of a client's messages; more is a flood"
+    )
+    client_message_burst: PositiveFloat = Field(
+        1_000.0, description="Messages a client may send at once"
+    )
+    compression_threshold_bytes: PositiveInt = Field(
+        1024, description="Larger messages are compressed"
+    )
+
+    ping_interval_seconds: PositiveFloat = Field(30.0, description="Time between two pings")
+    pong_timeout_seconds: PositiveFloat = Field(30.0, description="Time a pong may take")
+    confirm_interval_seconds: PositiveFloat = Field(
+        1.0, description="Time between two questions whether messages have arrived"
+    )
+    unsubscribe_linger_seconds: Seconds = Field(
+        1.0, description="A channel without subscribers is kept this long"
+    )
+    connection_lease_seconds: PositiveFloat = Field(
+        180.0, description="A connection's place is held this long without renewal"
+    )
+    node_lease_seconds: PositiveFloat = Field(
+        10.0, description="A silent node counts as gone after this"
+    )
+    drain_seconds: Seconds = Field(
+        10.0, description="Connections are closed over this time at the end"
+    )
+
+    development: bool = Field(
+        False, description="Development mode: a Redis and a secret of its own, and a test page"
+    )
+    data_folder: Path = Field(Path(".gateway"), description="Where development mode keeps its data")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level logged"
+    )
+
+    @field_validator("jwt_algorithms", "allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("jwt_public_key")
+    @classmethod
+    def _read_key(cls, value: str | None) -> str | None:
+        if value is None or not value.startswith("@"):
+            return value
+        try:
+            return Path(value[1:]).read_text("utf-8")
+        except OSError as error:
+            raise ValueError(f"cannot read {value[1:]}: {error.strerror}") from None
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _is_redis_url(value.get_secret_value()):
+            raise ValueError("expected redis://host:port/db, rediss://… or unix:///path")
+        return value
+
+    @field_validator("namespaces", mode="before")
+    @classmethod
+    def _read_namespaces(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise ValueError(f"not JSON: {error}") from None
+
+    @field_validator("namespaces")
+    @classmethod
+    def _check_namespaces(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name, rules in value.items():
+            if not isinstance(rules, Mapping):
+                raise ValueError(f"namespace {name!r}: expected an object")  # noqa: TRY004 - pydantic's
+            try:
+                Namespace.from_dict(name, rules)
+            except InvalidNamespace as error:
+                raise ValueError(str(error)) from None
+        return value
+
+    @property
+    def all_namespaces(self) -> dict[str, Namespace]:
+        """The default namespaces, and those configured."""
+        configured = {
+            name: Namespace.from_dict(name, rules) for name, rules in self.namespaces.items()
+        }
+        return {**DEFAULT_NAMESPACES, **configured}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the hook's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options before environment before file."""
+        return (
+            init_settings,
+            env_settings,
+            TomlConfigSettingsSource(settings_cls, os.environ.get("GATEWAY_CONFIG")),
+        )
+
+
+def _is_redis_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - reading it is the check
+    except ValueError:
+        return False
+    if parts.scheme == "unix":
+        return bool(parts.path)
+    return parts.scheme in {"redis", "rediss"} and bool(parts.hostname)

@@ -1,0 +1,149 @@
+"""Where a client's token may stand, and whether it is genuine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import jwt
+from aiohttp import hdrs, web
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from gateway.core.claims import Identity, TokenRejected, identify
+
+SUBPROTOCOL: Final = "realtime"
+"""Offered by clients that send their token as a subprotocol; the only one ever echoed."""
+
+_SUBPROTOCOL_TOKEN: Final = "bearer."  # noqa: S105 - a prefix
+_HMAC: Final = ("HS256", "HS384", "HS512")
+_EC_CURVES: Final = {
+    "secp256r1": "ES256",
+    "secp384r1": "ES384",
+    "secp521r1": "ES512",
+    "secp256k1": "ES256K",
+}
+
+
+class BadKey(Exception):
+    """The configured key cannot verify tokens."""
+
+
+def find_token(request: web.BaseRequest) -> str | None:
+    """The token of a handshake: ``?token=``, ``Authorization: Bearer``, or a subprotocol
+    ``bearer.<token>`` beside ``realtime``. ``None`` when there is none.
+    """
+    if token := request.query.get("token"):
+        return token
+    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    for offered in request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(","):
+        if (token := offered.strip()).startswith(_SUBPROTOCOL_TOKEN):
+            return token.removeprefix(_SUBPROTOCOL_TOKEN)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A verification key and the algorithms that go with its kind, and with no other."""
+
+    material: Any
+    algorithms: tuple[str, ...]
+
+
+def load_key(secret: str | None, public_key: str | None) -> Key:
+    """Make a key of an HMAC secret or of a public key in PEM; exactly one of them.
+
+    The algorithms follow from the kind of the key: a public key can never be taken for an HMAC secret
+    (RFC 8725 §3.1), and ``none`` is not among them.
+
+    Raises:
+        BadKey: neither or both, or no PEM of a kind that signs tokens.
+    """
+    if secret and public_key:
+        raise BadKey("set GATEWAY_JWT_SECRET or GATEWAY_JWT_PUBLIC_KEY, not both")
+    if secret:
+        return Key(secret, _HMAC)
+    if not public_key:
+        raise BadKey("set GATEWAY_JWT_SECRET, or GATEWAY_JWT_PUBLIC_KEY to a public key in PEM")
+    try:
+        key = load_pem_public_key(public_key.encode())
+    except ValueError:
+        raise BadKey("GATEWAY_JWT_PUBLIC_KEY is not a public key in PEM") from None
+    match key:
+        case RSAPublicKey():
+            return Key(key, ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"))
+        case EllipticCurvePublicKey() if key.curve.name in _EC_CURVES:
+            return Key(key, (_EC_CURVES[key.curve.name],))
+        case Ed25519PublicKey() | Ed448PublicKey():
+            return Key(key, ("EdDSA",))
+    raise BadKey("GATEWAY_JWT_PUBLIC_KEY is of a kind that signs no tokens")
+
+
+class TokenVerifier:
+    """Implements ``ports.Verifier`` with PyJWT.
+
+    Args:
+        algorithms: a narrower choice than the key's kind allows; empty for all of them.
+        audience, issuer: what ``aud`` and ``iss`` must say; ``None`` leaves them unchecked.
+        leeway: seconds by which clocks may differ.
+    """
+
+    def __init__(
+        self,
+        key: Key,
+        *,
+        algorithms: Sequence[str] = (),
+        user_claim: str = "sub",
+        require_expiry: bool = True,
+        audience: str | None = None,
+        issuer: str | None = None,
+        leeway: float = 0,
+    ) -> None:
+        foreign = set(algorithms) - set(key.algorithms)
+        if foreign:
+            raise BadKey(
+                f"GATEWAY_JWT_ALGORITHMS names {', '.join(sorted(foreign))}, "
+                f"but this key goes with {', '.join(key.algorithms)}"
+            )
+        self._key = key
+        self._user_claim = user_claim
+        self._audience = audience
+        self._issuer = issuer
+        self._leeway = leeway
+        self._decoder = jwt.PyJWT(
+            {
+                "require": ["exp"] if require_expiry else [],
+                "verify_aud": audience is not None,
+                "verify_sub": False,  # identify() looks at the claim that names the user
+                "enforce_minimum_key_length": False,  # `gateway check` advises, once
+            }
+        )
+        self._algorithms = list(algorithms or key.algorithms)
+
+    def verify(self, token: str) -> Identity:
+        """Whom ``token`` speaks for.
+
+        Raises:
+            TokenRejected: it is malformed, expired, not valid yet, wrongly signed, or names nobody.
+        """
+        try:
+            claims = self._decoder.decode(
+                token,
+                self._key.material,
+                algorithms=self._algorithms,
+                audience=self._audience,
+                issuer=self._issuer,
+                leeway=self._leeway,
+            )
+        except jwt.ExpiredSignatureError:
+            raise TokenRejected("expired", expired=True) from None
+        except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
+            # Bytes that are no text and numbers that are no time get past PyJWT's own errors.
+            raise TokenRejected(type(error).__name__) from None
+        return identify(claims, self._user_claim, self._leeway)

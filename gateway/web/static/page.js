@@ -1,0 +1,289 @@
+import { Connection, shouldReconnect } from '/dev/connection.js';
+import { dataEntry, element, errorEntry, protocolEntry } from '/dev/entries.js';
+
+const MAX_ENTRIES = 500;
+
+const $ = (id) => document.getElementById(id);
+
+const STATES = {
+  idle: 'Not connected',
+  connecting: 'Connecting…',
+  connected: 'Connected',
+  waiting: 'Reconnecting…',
+  closed: 'Closed',
+};
+
+const ADVICE = {
+  token_missing: 'The gateway got no token.',
+  token_invalid: 'The gateway does not accept this token. Paste another one.',
+  token_expired: 'This token has run out. Start the gateway again, or run “gateway token”.',
+  connection_limit: 'This user holds all the connections they may. Close another tab.',
+  flood: 'Too many messages, or too many mistakes, in a short time.',
+  draining: 'This gateway is being stopped; another one takes over.',
+  slow_consumer: 'This page did not read fast enough.',
+  pong_timeout: 'The gateway heard nothing from this page for too long.',
+};
+
+let connection;
+let connectedAt = 0;
+let heartbeatAt;
+let newest = new Map(); // channel → id of its newest message
+let channels = new Map(); // channel → its state, as the list shows it
+
+// -- the connection ---------------------------------------------------------------------------
+
+function connect(token) {
+  connection?.close();
+  if (connection?.token !== token) {
+    channels = new Map();
+    newest = new Map();
+    showChannels();
+    $('user').textContent = '–';
+  }
+  $('token').value = token;
+  const address = new URL(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/`);
+  // So that ?batch=true on the page's own address reaches the gateway.
+  address.search = location.search;
+  $('address').textContent = address.href.replace(/\/$/, '');
+  const current = new Connection(address, token, {
+    // An earlier connection, still closing, has nothing to say here.
+    state: (name, details) => current === connection && showState(name, details),
+    received: (message) => current === connection && receive(message),
+    sent: (message) => current === connection && showSent(message),
+    closed: (code, reason) => current === connection && showClosing(code, reason),
+  });
+  connection = current;
+  current.open();
+}
+
+function showState(name, details) {
+  document.body.dataset.state = name;
+  $('state').textContent = STATES[name];
+  $('heartbeat').disabled = name !== 'connected';
+  showButtons();
+  $('retry').hidden = name !== 'waiting';
+  if (name === 'connected') {
+    connectedAt = Date.now();
+    $('closing').hidden = true;
+    $('compression').textContent = details.compression ? 'negotiated' : 'off';
+  } else {
+    heartbeatAt = undefined;
+    $('round-trip').textContent = '–';
+    $('compression').textContent = '–';
+  }
+  if (name === 'waiting') {
+    const { delay, attempt, attempts } = details;
+    $('retry-text').textContent = `Attempt ${attempt} of ${attempts}, after ${delay / 1000} s`;
+  }
+}
+
+function showButtons() {
+  const active = !['idle', 'closed'].includes(document.body.dataset.state);
+  $('connect').hidden = active && $('token').value === connection.token;
+  $('disconnect').hidden = !active;
+}
+
+function showClosing(code, reason) {
+  $('closing').hidden = false;
+  $('closing').dataset.code = code;
+  $('closing-code').textContent = `Closed ${code}`;
+  $('closing-reason').textContent = reason;
+  $('closing-advice').textContent = ADVICE[reason] ?? adviceOn(code);
+  for (const [name, state] of channels) {
+    if (state === 'subscribed' || state === 'asked') channels.set(name, 'wanted');
+  }
+  showChannels();
+  show(protocolEntry('×', `closed ${code} ${reason}`, 'closed'));
+}
+
+function adviceOn(code) {
+  if (code === 1000) return 'Closed in order.';
+  if (code === 1006) return 'The connection broke, or was refused before it opened.';
+  return shouldReconnect(code, '') ? '' : 'Connecting again would not help.';
+}
+
+// -- what comes in ----------------------------------------------------------------------------
+
+function receive(message) {
+  const { type, channel } = message;
+  switch (type) {
+    case 'connected':
+      show(protocolEntry('←', `connected as ${message.userId}`, type));
+      $('user').textContent = message.userId;
+      $('state').textContent = `Connected as ${message.userId}`;
+      showCommands(message.userId);
+      subscribeAll(message.userId);
+      break;
+    case 'subscribed':
+      show(protocolEntry('←', `subscribed ${channel}`, type));
+      if (message.recovered === false) {
+        show(protocolEntry('!', `${channel}: some messages were gone before they could be delivered`, 'lost'));
+      }
+      setChannel(channel, 'subscribed');
+      break;
+    case 'unsubscribed':
+      show(protocolEntry('←', `unsubscribed ${channel} ${message.reason ?? ''}`, type));
+      if (message.reason) setChannel(channel, message.reason);
+      else dropChannel(channel);
+      break;
+    case 'heartbeat':
+      showRoundTrip();
+      show(protocolEntry('←', 'heartbeat', type));
+      break;
+    case 'error':
+      show(errorEntry(message));
+      if (channels.get(channel) === 'asked') setChannel(channel, message.code ?? 'error');
+      break;
+    default:
+      receiveData(message);
+  }
+}
+
+function receiveData(message) {
+  const { channel, id, timestamp } = message;
+  const repeated = id !== undefined && id <= (newest.get(channel) ?? 0);
+  if (id !== undefined && !repeated) newest.set(channel, id);
+  show(dataEntry(message, { repeated, late: timestamp < connectedAt }));
+}
+
+function showRoundTrip() {
+  if (heartbeatAt === undefined) return;
+  $('round-trip').textContent = `${(performance.now() - heartbeatAt).toFixed(1)} ms`;
+  heartbeatAt = undefined;
+}
+
+function showSent(message) {
+  show(protocolEntry('→', `${message.type} ${message.channel ?? ''}`, 'sent'));
+}
+
+function show(entry) {
+  const feed = $('feed');
+  feed.prepend(entry);
+  while (feed.children.length > MAX_ENTRIES) feed.lastElementChild.remove();
+}
+
+// -- channels ---------------------------------------------------------------------------------
+
+// After every connect, so also after a reconnect: the gateway forgets a connection's channels with it.
+function subscribeAll(user) {
+  if (channels.size === 0) {
+    channels.set(`notifications/${user}`, 'wanted');
+    channels.set('run-results/demo', 'wanted');
+  }
+  for (const [name, state] of channels) if (state === 'wanted') subscribe(name);
+}
+
+function subscribe(channel) {
+  const sent = connection?.send({ type: 'subscribe', channel });
+  setChannel(channel, sent ? 'asked' : 'wanted');
+}
+
+function setChannel(name, state) {
+  channels.set(name, state);
+  showChannels();
+}
+
+function dropChannel(name) {
+  channels.delete(name);
+  showChannels();
+}
+
+function showChannels() {
+  $('channels').replaceChildren(...[...channels].map(([name, state]) => channelRow(name, state)));
+}
+
+function channelRow(name, state) {
+  const on = state === 'subscribed';
+  const button = element('button', { type: 'button', class: 'quiet' }, on ? 'Leave' : 'Try again');
+  button.setAttribute('aria-label', `${button.textContent}: ${name}`);
+  button.addEventListener('click', () => {
+    if (on) connection.send({ type: 'unsubscribe', channel: name });
+    else subscribe(name);
+  });
+  const waiting = state === 'wanted' || state === 'asked';
+  return element(
+    'li',
+    { 'data-channel': name, 'data-state': state },
+    element('span', { class: 'dot' }),
+    element('span', { class: 'name' }, name),
+    !on && element('span', { class: 'why' }, waiting ? 'waiting' : state),
+    !waiting && button,
+  );
+}
+
+// -- commands ---------------------------------------------------------------------------------
+
+let publisher = 'publisher';
+
+async function findPublisher() {
+  const response = await fetch('/dev/publisher.json');
+  if (response.ok) publisher = (await response.json()).command;
+}
+
+function quoted(text) {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}
+
+function showCommands(user) {
+  const id = quoted(user);
+  const json = quoted(JSON.stringify({ any: 'thing' }));
+  const commands = [
+    ['A notification', `${publisher} notify ${id} --title "Hello" --message "It works"`],
+    ['A program’s result', `${publisher} run --session demo --user ${id} -- python3 -c 'print(6 * 7)'`],
+    ['Any JSON', `${publisher} publish ${quoted(`notifications/${user}`)} ${json}`],
+  ];
+  $('commands').replaceChildren(...commands.map(([title, command]) => commandRow(title, command)));
+}
+
+function commandRow(title, command) {
+  const copy = element('button', { type: 'button', class: 'quiet', 'aria-label': `Copy: ${title}` }, 'Copy');
+  copy.addEventListener('click', async () => {
+    await navigator.clipboard.writeText(command);
+    copy.textContent = 'Copied';
+    setTimeout(() => (copy.textContent = 'Copy'), 1500);
+  });
+  return element(
+    'li',
+    {},
+    element('span', { class: 'command-title' }, title),
+    element('code', {}, command),
+    copy,
+  );
+}
+
+// -- controls ---------------------------------------------------------------------------------
+
+$('token-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const token = $('token').value.trim();
+  // Kept where `make run` puts it, so that a reload finds it again; never sent to a server from there.
+  history.replaceState(null, '', `#${new URLSearchParams({ token })}`);
+  connect(token);
+});
+$('token').addEventListener('input', showButtons);
+$('disconnect').addEventListener('click', () => connection.close());
+$('retry-now').addEventListener('click', () => connection.open());
+$('heartbeat').addEventListener('click', () => {
+  heartbeatAt = performance.now();
+  connection.send({ type: 'heartbeat' });
+});
+$('channel-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  subscribe($('channel').value.trim());
+  $('channel').value = '';
+});
+$('clear').addEventListener('click', () => $('feed').replaceChildren());
+$('protocol').addEventListener('change', (event) => {
+  $('feed').classList.toggle('no-protocol', !event.target.checked);
+});
+
+function connectFromAddress() {
+  const token = new URLSearchParams(location.hash.slice(1)).get('token');
+  if (token) connect(token);
+}
+
+addEventListener('hashchange', connectFromAddress);
+showState('idle');
+await findPublisher();
+showCommands('user-123');
+connectFromAddress();

@@ -1,0 +1,150 @@
+"""The one-way rule of the house (DESIGN section 6) as a table, and the imports of a tree held against it.
+
+Every import counts: those inside functions, and those under ``TYPE_CHECKING`` too. A type that is only
+named is still something that the reader must know, and the file that names it changes with it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+PURE: Final = frozenset({"channels", "control", "errors", "keys", "message", "scripts"})
+"""The part of ``publisher`` that states the contract and does nothing."""
+
+# Whom each part may know, beside itself. A file of `gateway` that is not in the table has no place yet.
+_LAYERS: Final[dict[str, frozenset[str]]] = {
+    name: frozenset(others.split())
+    for name, others in {
+        "publisher.pure": "",
+        "publisher": "publisher.pure",
+        "gateway": "",
+        "gateway.core": "publisher.pure",
+        "gateway.node": "publisher.pure gateway.core",
+        "gateway.backplane": "publisher.pure publisher gateway.core gateway.node",
+        "gateway.web": "publisher.pure gateway.core gateway.node",
+        "gateway.logs": "",
+        "gateway.embedded": "",
+        "gateway.settings": "publisher.pure gateway.core",
+        "gateway.metrics": "publisher.pure gateway.core gateway.node",
+        "gateway.advice": "gateway.settings",
+        "gateway.options": "gateway.settings",
+        "gateway.development": "gateway.settings gateway.web gateway.app",
+        "gateway.app": "publisher.pure publisher gateway.core gateway.node gateway.backplane "
+        "gateway.web gateway.metrics gateway.settings",
+        "gateway.check": "publisher.pure publisher gateway.web gateway.settings gateway.advice gateway.app",
+        "gateway.cli": "publisher.pure gateway.web gateway.logs gateway.embedded gateway.settings "
+        "gateway.advice gateway.options gateway.development gateway.app gateway.check",
+        "gateway.__main__": "gateway.cli",
+    }.items()
+}
+
+# An allowance, since what touches the outside cannot all be named.
+_CORE_MAY_IMPORT: Final = (
+    "__future__ bisect collections dataclasses enum functools heapq itertools math operator orjson re "
+    "string struct typing zlib"
+)
+_FORBIDDEN: Final = {
+    "publisher.pure": "aiohttp asyncio hiredis random redis socket threading time",
+    "publisher": "aiohttp",
+    "gateway.node": "aiohttp hiredis http random redis socket time",
+    "gateway.backplane": "aiohttp",
+    "gateway.web": "hiredis redis",
+    "gateway.settings": "aiohttp asyncio hiredis redis",
+    "gateway.logs": "aiohttp asyncio hiredis redis",
+    "gateway.metrics": "aiohttp asyncio hiredis redis",
+    "gateway.advice": "aiohttp asyncio hiredis redis",
+    "gateway.options": "aiohttp asyncio hiredis redis",
+    "gateway.development": "aiohttp hiredis redis",
+    "gateway.check": "aiohttp",
+    "gateway.cli": "aiohttp hiredis redis",
+}
+_CORE_MAY_NOT_CALL: Final = frozenset(
+    {"__import__", "breakpoint", "eval", "exec", "input", "open", "print"}
+)
+
+
+@dataclass(frozen=True)
+class Import:
+    """One module that a file names, and where."""
+
+    file: str
+    line: int
+    module: str
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """All modules of the two packages by name."""
+    found = {}
+    for package in ("gateway", "publisher"):
+        for path in sorted((root / package).rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(path: Path, root: Path, known: dict[str, Path]) -> Iterator[Import]:
+    """Everything a file imports, relative names resolved, as modules where they are modules."""
+    here = path.relative_to(root)
+    package = here.parent.parts
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(str(here), node.lineno, alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package[: len(package) - node.level + 1]
+                base = ".".join([*above, base] if base else above)
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield Import(str(here), node.lineno, inner if inner in known else base)
+
+
+def layer(module: str) -> str:
+    """The part of the house that a module of ours belongs to."""
+    package, _, rest = module.partition(".")
+    part = rest.partition(".")[0]
+    if package == "publisher":
+        return "publisher.pure" if part in PURE else "publisher"
+    return f"{package}.{part}" if part else package
+
+
+def broken_rules(root: Path) -> list[str]:
+    """What is imported or called where it may not be; one line each."""
+    known = modules(root)
+    problems = []
+    for module, path in known.items():
+        home = layer(module)
+        if home not in _LAYERS:
+            problems.append(f"{path.relative_to(root)}: {home} has no place in the table")
+            continue
+        problems += [
+            f"{each.file}:{each.line}: {home} {problem}"
+            for each in imports(path, root, known)
+            if (problem := _judge(home, each.module)) is not None
+        ]
+        if home == "gateway.core":
+            problems += _calls(path, root)
+    return problems
+
+
+def _judge(home: str, imported: str) -> str | None:
+    top = imported.partition(".")[0]
+    if top in ("gateway", "publisher"):
+        there = layer(imported)
+        if there == home or there in _LAYERS[home]:
+            return None
+        return f"imports {imported}"
+    if home == "gateway.core":
+        return None if top in _CORE_MAY_IMPORT.split() else f"imports {imported}, which is not pure"
+    return f"imports {imported}" if top in _FORBIDDEN.get(home, "").split() else None
+
+
+def _calls(path: Path, root: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Name) and node.id in _CORE_MAY_NOT_CALL:
+            yield f"{path.relative_to(root)}:{node.lineno}: gateway.core uses {node.id}"

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+from publisher import AsyncPublisher
+from tests.support.nodes import Node, running_node
+
+StartNode = Callable[..., Awaitable[Node]]
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls() -> Iterator[BlockBuster]:
+    """A call of the gateway's that blocks the event loop fails the test."""
+    with blockbuster_ctx("gateway") as detector:
+        # Reading /proc waits for nothing.
+        for function in detector.functions.values():
+            function.can_block_in("prometheus_client/process_collector.py", "collect")
+        yield detector
+
+
+@pytest.fixture
+async def start_node(redis_url: str, prefix: str) -> AsyncIterator[StartNode]:
+    """Starts nodes that end with the test."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(**settings: Any) -> Node:
+            return await stack.enter_async_context(running_node(redis_url, prefix, **settings))
+
+        yield start
+
+
+@pytest.fixture
+async def node(start_node: StartNode) -> Node:
+    """A node with the default settings."""
+    return await start_node()
+
+
+@pytest.fixture
+async def publisher(redis_url: str, prefix: str) -> AsyncIterator[AsyncPublisher]:
+    """A publisher to the same Redis."""
+    async with AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher:
+        yield publisher

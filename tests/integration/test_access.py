@@ -1,0 +1,120 @@
+"""Nobody hears what is not theirs."""
+
+from __future__ import annotations
+
+import pytest
+
+from publisher import AsyncPublisher
+from tests.integration.conftest import StartNode
+from tests.support.client import connected
+from tests.support.nodes import Node
+from tests.support.tokens import make_token
+from tests.support.waiting import until
+
+DENIED = {
+    "another user's notifications": "notifications/somebody-else",
+    "a session nobody granted": "run-results/secret",
+    "a namespace that does not exist": "nowhere/x",
+    "notifications by another spelling": "Notifications/u",
+}
+
+
+@pytest.mark.parametrize("channel", DENIED.values(), ids=DENIED)
+async def test_denied_without_telling_what_exists(
+    node: Node, publisher: AsyncPublisher, channel: str
+) -> None:
+    if channel == "run-results/secret":
+        await publisher.publish(channel, "there is something")
+    async with connected(node.url, make_token("u", ["notifications/*", "run-results/u"])) as client:
+        await client.send({"type": "subscribe", "channel": channel})
+        assert await client.receive() == {
+            "type": "error",
+            "message": "Not allowed to subscribe to this channel",
+            "code": "forbidden",
+            "channel": channel,
+        }
+        if channel != "nowhere/x":
+            await publisher.publish_many([(channel, "not for you")])
+        await client.sync()
+
+
+async def test_a_grant_opens_a_session_to_one_user(node: Node, publisher: AsyncPublisher) -> None:
+    await publisher.grant("run-results/s", "u")
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe("run-results/s")
+    async with connected(node.url, make_token("v")) as client:
+        await client.send({"type": "subscribe", "channel": "run-results/s"})
+        await client.expect(type="error", code="forbidden")
+
+
+async def test_a_grant_to_everybody_opens_it_to_all(node: Node, publisher: AsyncPublisher) -> None:
+    await publisher.grant("run-results/s", "*")
+    async with connected(node.url, make_token("v")) as client:
+        await client.subscribe("run-results/s")
+
+
+@pytest.mark.parametrize("claim", ["run-results/s", "run-results/*"])
+async def test_the_channels_claim_opens_sessions(node: Node, claim: str) -> None:
+    async with connected(node.url, make_token("u", [claim])) as client:
+        await client.subscribe("run-results/s")
+
+
+async def test_a_revoked_grant_ends_the_subscription_and_says_why(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    await publisher.grant("run-results/s", "u")
+    async with (
+        connected(node.url, make_token("u")) as granted,
+        connected(node.url, make_token("v", ["run-results/s"])) as claimed,
+    ):
+        await granted.subscribe("run-results/s")
+        await claimed.subscribe("run-results/s")
+        assert await publisher.revoke("run-results/s", "u")
+        await granted.expect(type="unsubscribed", channel="run-results/s", reason="revoked")
+        await publisher.publish("run-results/s", 1)
+        assert await claimed.data(1) == [1]
+        await granted.sync()
+
+
+async def test_revoking_from_everybody_spares_those_granted_by_name(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    await publisher.grant("run-results/s", "*")
+    await publisher.grant("run-results/s", "u")
+    async with (
+        connected(node.url, make_token("u")) as named,
+        connected(node.url, make_token("v")) as anybody,
+    ):
+        await named.subscribe("run-results/s")
+        await anybody.subscribe("run-results/s")
+        await publisher.revoke("run-results/s", "*")
+        await anybody.expect(type="unsubscribed", reason="revoked")
+        await publisher.publish("run-results/s", 1)
+        assert await named.data(1) == [1]
+
+
+async def test_a_refreshed_token_that_names_fewer_channels_ends_subscriptions(node: Node) -> None:
+    async with connected(node.url, make_token("u", ["run-results/*"])) as client:
+        await client.subscribe("run-results/s")
+        await client.send({"type": "refresh", "token": make_token("u")})
+        await client.expect(type="unsubscribed", channel="run-results/s", reason="revoked")
+
+
+async def test_a_new_namespace_needs_configuration_only(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    node = await start_node(
+        namespaces={
+            "lessons": {"owner": "anyone", "retention": {"max_messages": 2, "max_age_seconds": 60}},
+            "cursor": {"owner": "anyone", "retention": None},
+        }
+    )
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe("cursor/1")
+        await until(lambda: publisher.publish("cursor/1", {"x": 1}))
+        message = await client.expect(type="cursor", data={"x": 1})
+        assert "id" not in message
+        await publisher.publish_many([("lessons/1", number) for number in range(3)])
+        answer = await client.subscribe("lessons/1")
+        assert answer["recovered"] is False
+        assert await client.data(2) == [1, 2]

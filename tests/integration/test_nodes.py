@@ -1,0 +1,154 @@
+"""Several nodes behave as one."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from publisher import AsyncPublisher
+from tests.integration.conftest import StartNode
+from tests.support.client import connected
+from tests.support.nodes import Node
+from tests.support.tokens import make_token
+from tests.support.waiting import until
+
+CHANNEL = "notifications/u"
+
+
+async def listeners(publisher: AsyncPublisher, prefix: str, channel: str) -> int:
+    """How many nodes Redis would send the channel's messages to."""
+    name = f"{prefix}:live:{{{channel}}}"
+    return int((await publisher._client.pubsub_numsub(name))[0][1])
+
+
+async def test_a_message_reaches_the_user_on_every_node(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    first, second = await start_node(), await start_node()
+    async with (
+        connected(first.url, make_token("u")) as here,
+        connected(second.url, make_token("u")) as there,
+    ):
+        await here.subscribe(CHANNEL)
+        await there.subscribe(CHANNEL)
+        await publisher.publish_many([(CHANNEL, number) for number in range(100)])
+        assert await here.data(100) == await there.data(100) == list(range(100))
+
+
+async def test_what_one_node_delivered_another_does_not_repeat(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    first, second = await start_node(), await start_node()
+    async with connected(first.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        published = await publisher.publish(CHANNEL, 1)
+        await client.data(1)
+
+        async def known() -> bool:
+            seen = await publisher._client.hget(f"{prefix}:seen:{{{CHANNEL}}}", "u")
+            return int(seen or 0) == published.id
+
+        await until(known)
+    await publisher.publish(CHANNEL, 2)
+    async with connected(second.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        assert await client.data(1) == [2]
+        await client.sync()
+
+
+async def test_redis_is_listened_to_only_while_somebody_here_does(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    node = await start_node()
+
+    async def count(expected: int) -> bool:
+        return await listeners(publisher, prefix, CHANNEL) == expected
+
+    assert await count(0)
+    async with connected(node.url, make_token("u")) as one:
+        await one.subscribe(CHANNEL)
+        assert await count(1)
+        async with connected(node.url, make_token("u")) as other:
+            await other.subscribe(CHANNEL)
+            assert await count(1)
+        await one.sync()
+        assert await count(1)
+    await until(lambda: count(0))
+    await until(lambda: not node.gateway.hub.channels)
+
+
+async def test_a_page_reload_costs_no_subscription(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    node = await start_node(unsubscribe_linger_seconds=30.0)
+    for number in range(3):
+        async with connected(node.url, make_token("u")) as client:
+            await client.subscribe(CHANNEL)
+            await publisher.publish(CHANNEL, number)
+            while await client.data(1) != [number]:
+                pass
+        await until(lambda: not node.gateway.hub.connections)
+        assert list(node.gateway.hub.channels) == [CHANNEL]
+
+
+async def test_first_and_last_interest_may_follow_each_other_at_any_pace(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    node = await start_node(unsubscribe_linger_seconds=0.0)
+    async with connected(node.url, make_token("u")) as client:
+        for number in range(100):
+            await client.subscribe(CHANNEL)
+            await publisher.publish(CHANNEL, number)
+            assert await client.data(1) == [number]
+            await client.send({"type": "unsubscribe", "channel": CHANNEL})
+            await client.expect(type="unsubscribed")
+            if number % 4:
+                await asyncio.sleep(0)
+
+
+async def test_health_readiness_and_metrics(node: Node, publisher: AsyncPublisher) -> None:
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        await publisher.publish(CHANNEL, 1)
+        await client.data(1)
+        assert (await node.get("/healthz"))[0] == 200
+        assert (await node.get("/readyz"))[0] == 200
+        status, metrics = await node.get("/metrics")
+        assert status == 200
+        for line in (
+            "gateway_connections 1.0",
+            "gateway_subscriptions 1.0",
+            "gateway_channels 1.0",
+            "gateway_ready 1.0",
+            "gateway_messages_delivered_total 1.0",
+            "gateway_connections_opened_total 1.0",
+        ):
+            assert line in metrics.splitlines()
+
+
+async def test_a_leaving_node_says_goodbye(start_node: StartNode) -> None:
+    node = await start_node()
+    async with connected(node.url, make_token("u")) as client:
+        stopping = asyncio.create_task(node.gateway.stop())
+        assert await client.expect_close() == (1001, "draining")
+        await stopping
+    assert not node.gateway.hub.connections
+
+
+@pytest.mark.parametrize("when", ["before the handshake", "later"])
+async def test_a_lost_pubsub_connection_comes_back(
+    start_node: StartNode, publisher: AsyncPublisher, when: str
+) -> None:
+    node = await start_node()
+    async with connected(node.url, make_token("u")) as client:
+        if when == "later":
+            await client.subscribe(CHANNEL)
+        await publisher._client.client_kill_filter(_type="pubsub")
+        await until(lambda: not node.gateway.ready())
+        await until(node.gateway.ready)
+        if when != "later":
+            await client.subscribe(CHANNEL)
+        await until(lambda: publisher._client.pubsub_numsub(node.gateway._keys.live(CHANNEL)))
+        await publisher.publish(CHANNEL, 1)
+        assert await client.data(1) == [1]

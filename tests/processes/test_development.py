@@ -1,0 +1,103 @@
+"""Development mode: what ``make run`` starts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+
+from tests.support.client import connected
+from tests.support.redis_server import free_port
+from tests.support.waiting import until
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextlib.asynccontextmanager
+async def development(folder: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """Start it in an empty folder; yields the process and what it printed."""
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "PUBLISHER_"))
+    }
+    with (folder / "log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway", "serve", "--development", "--host", "127.0.0.1"),
+            *("--port", str(free_port()), "--internal-port", str(free_port())),
+            cwd=folder,
+            env=environment | {"PYTHONPATH": str(ROOT)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+        )
+    assert process.stdout is not None
+    printed = ""
+    try:
+        async with asyncio.timeout(30):
+            while "Publish" not in printed or not printed.endswith("\n\n"):
+                line = await process.stdout.readline()
+                assert line, (folder / "log").read_text()
+                printed += line.decode()
+        yield process, printed
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.wait(), 20)
+
+
+async def publish(folder: Path, *arguments: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "publisher", *arguments),
+        cwd=folder,
+        env={k: v for k, v in os.environ.items() if not k.startswith("PUBLISHER_")}
+        | {"PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    assert await asyncio.wait_for(process.wait(), 20) == 0
+
+
+async def test_what_it_prints_works_and_a_restart_keeps_the_queue(tmp_path: Path) -> None:
+    async with development(tmp_path) as (process, printed):
+        match = re.search(r"(ws://localhost:\d+)\?token=(\S+)", printed)
+        assert match is not None
+        async with connected(match[1], match[2]) as client:
+            await client.subscribe("notifications/user-123")
+            await publish(tmp_path, "notify", "user-123", "--title", "Hello", "--message", "World")
+            await client.expect(type="notifications", data={"title": "Hello", "message": "World"})
+            await client.subscribe("run-results/demo")
+        page = re.search(r"http://\S+/dev", printed)
+        assert page is not None
+        async with aiohttp.ClientSession() as session, session.get(page[0]) as answer:
+            assert answer.status == 200
+            assert "<title>" in await answer.text()
+        await publish(tmp_path, "publish", "run-results/demo", "1")
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+
+    async with development(tmp_path) as (_, printed):
+        match = re.search(r"(ws://localhost:\d+)\?token=(\S+)", printed)
+        assert match is not None
+        async with connected(match[1], match[2]) as client:
+            await client.subscribe("run-results/demo", since=0)
+            assert await client.data(1) == [1]
+    assert not (tmp_path / ".gateway" / "redis.url").exists()
+
+
+async def test_nothing_is_left_running(tmp_path: Path) -> None:
+    async with development(tmp_path):
+        server = int((tmp_path / ".gateway" / "redis.pid").read_text())
+        os.kill(server, 0)
+
+    def gone() -> bool:
+        try:
+            os.kill(server, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    await until(gone)

@@ -1,0 +1,282 @@
+"""``gateway serve`` as an operator runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+import tomllib
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from publisher import AsyncPublisher
+from tests.support.client import connected
+from tests.support.processes import gateway_process
+from tests.support.redis_server import free_port
+from tests.support.tokens import SECRET, make_token
+from tests.support.waiting import until
+
+ROOT = Path(__file__).parents[2]
+
+
+async def run(*arguments: str, cwd: Path | None = None, **environment: str) -> tuple[int, str, str]:
+    """Run a ``gateway`` command to its end."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", *arguments),
+        cwd=cwd,
+        env=inherited | {"PYTHONPATH": str(ROOT)} | environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 30)
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_signal_ends_it_in_order(
+    redis_url: str, prefix: str, number: signal.Signals
+) -> None:
+    async with gateway_process(redis_url, prefix) as node:
+        async with connected(node.url, make_token("u")) as client:
+            node.process.send_signal(number)
+            assert await client.expect_close() == (1001, "draining")
+        assert await asyncio.wait_for(node.process.wait(), 10) == 0
+        assert "Traceback" not in node.output
+    async with AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher:
+        assert await publisher.connections("u") == []
+
+
+async def test_a_signal_ends_it_before_it_is_ready_too(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "serve", "--development", "--port", "0"),
+        cwd=tmp_path,
+        env=os.environ
+        | {"PYTHONPATH": str(ROOT), "GATEWAY_REDIS_URL": f"redis://127.0.0.1:{free_port()}"},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    while b"subscriber_failed" not in await process.stderr.readline():
+        pass
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
+async def test_what_was_confirmed_survives_the_node(redis_url: str, prefix: str) -> None:
+    async with AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher:
+        async with gateway_process(redis_url, prefix) as node:
+            async with connected(node.url, make_token("u")) as client:
+                await client.subscribe("notifications/u")
+                published = await publisher.notify("u", title="a", message="b")
+                await client.expect(type="notifications", id=published.id)
+                key = f"{prefix}:seen:{{notifications/u}}"
+                await until(lambda: publisher._client.hget(key, "u"))
+            assert await node.terminate() == 0
+        async with gateway_process(redis_url, prefix) as node:
+            async with connected(node.url, make_token("u")) as client:
+                await client.subscribe("notifications/u")
+                await client.sync()
+
+
+async def test_no_token_is_ever_written(redis_url: str, prefix: str) -> None:
+    token = make_token("u")
+    async with gateway_process(redis_url, prefix, log_level="debug") as node:
+        async with connected(node.url, token) as client:
+            await client.send({"type": "refresh", "token": token})
+            await client.sync()
+        async with connected(node.url, protocols=("realtime", f"bearer.{token}")):
+            pass
+        await node.terminate()
+        assert "connection_opened" in node.output
+        assert token not in node.output
+        assert SECRET not in node.output
+
+
+async def test_logs_are_one_line_each(redis_url: str, prefix: str) -> None:
+    async with gateway_process(redis_url, prefix) as node:
+        async with connected(node.url, make_token("new\nline")):
+            pass
+        await node.terminate()
+        for line in node.output.splitlines():
+            assert re.match(
+                r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (INFO|WARNING) [\w.]+ \w+", line
+            )
+
+
+async def test_settings_come_from_options_before_environment_before_file(
+    redis_url: str, prefix: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text(
+        f'jwt_secret = "{SECRET}"\nmax_connections_per_user = 1\nmax_connections = 1\n'
+        f'redis_prefix = "{prefix}"\n[namespaces.lessons]\nowner = "anyone"\n'
+    )
+    assert tomllib.loads(config.read_text())["namespaces"]
+    code, out, err = await run(
+        *("check", "--config", str(config), "--max-connections", "3"),
+        GATEWAY_REDIS_URL=redis_url,
+        GATEWAY_MAX_CONNECTIONS_PER_USER="2",
+    )
+    assert code == 0, err
+    assert json.loads(out)["namespaces"]["lessons"]["owner"] == "anyone"
+
+    from gateway.cli import _parser
+    from gateway.options import load_settings
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GATEWAY_MAX_CONNECTIONS_PER_USER", "2")
+        patch.setenv("GATEWAY_CONFIG", str(config))
+        options = _parser().parse_args(["serve", "--max-connections", "3"])
+        settings = load_settings(options)
+    assert settings.max_connections == 3
+    assert settings.max_connections_per_user == 2
+    assert settings.redis_prefix == prefix
+
+
+MISTAKES = {
+    "no Redis": (["serve"], {"GATEWAY_JWT_SECRET": SECRET}, "GATEWAY_REDIS_URL"),
+    "no key": (["serve"], {"GATEWAY_REDIS_URL": "redis://127.0.0.1:1"}, "GATEWAY_JWT_SECRET"),
+    "a number that is none": (["serve", "--port", "many"], {}, "port"),
+    "a number out of bounds": (["check"], {"GATEWAY_MAX_CONNECTIONS": "0"}, "max_connections"),
+    "a file that is not there": (["serve", "--config", "no.toml"], {}, "no.toml"),
+    "a namespace with an unknown rule": (
+        ["check", "--namespaces", '{"x": {"owner": "nobody"}}'],
+        {},
+        "owner must be one of",
+    ),
+    "namespaces that are no JSON": (["check", "--namespaces", "{"], {}, "not JSON"),
+    "a Redis URL without a scheme": (
+        ["check"],
+        {"GATEWAY_REDIS_URL": "localhost:6379"},
+        "redis_url (GATEWAY_REDIS_URL): expected redis://",
+    ),
+    "a Redis URL with a bad port": (
+        ["serve"],
+        {"GATEWAY_REDIS_URL": "redis://:hidden@localhost:x"},
+        "expected redis://",
+    ),
+    "an algorithm foreign to the key": (
+        ["serve"],
+        {
+            "GATEWAY_REDIS_URL": "redis://127.0.0.1:1",
+            "GATEWAY_JWT_SECRET": SECRET,
+            "GATEWAY_JWT_ALGORITHMS": "RS256",
+        },
+        "RS256",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "environment", "told"), MISTAKES.values(), ids=MISTAKES)
+async def test_a_mistake_is_one_clear_error_and_exit_2(
+    arguments: list[str], environment: dict[str, str], told: str
+) -> None:
+    code, _, err = await run(*arguments, **environment)
+    assert code == 2
+    assert told in err
+    assert "Traceback" not in err
+    assert SECRET not in err
+    assert "hidden" not in err
+
+
+async def test_a_port_in_use_is_one_clear_error(redis_url: str, prefix: str) -> None:
+    async with gateway_process(redis_url, prefix) as node:
+        code, _, err = await run(
+            *("serve", "--port", str(node.port), "--internal-port", "0"),
+            GATEWAY_REDIS_URL=redis_url,
+            GATEWAY_REDIS_PREFIX=prefix,
+            GATEWAY_JWT_SECRET=SECRET,
+        )
+    assert code == 2
+    assert f"port {node.port}: it is in use; GATEWAY_PORT" in err
+    assert "drain" not in err
+
+
+async def test_check_tells_what_is_wrong(redis_url: str) -> None:
+    code, _, err = await run("serve")
+    assert "GATEWAY_REDIS_URL and GATEWAY_JWT_SECRET" in err
+    code, out, _ = await run("check", GATEWAY_REDIS_URL=redis_url, GATEWAY_JWT_SECRET="short")
+    report = json.loads(out)
+    assert (code, report["ok"], report["redis"]["reachable"]) == (0, True, True)
+    assert any("32 bytes" in warning for warning in report["warnings"])
+    code, out, _ = await run(
+        "check",
+        GATEWAY_REDIS_URL=f"redis://:hidden@127.0.0.1:{free_port()}",
+        GATEWAY_MAX_CONECTIONS="5",
+    )
+    report = json.loads(out)
+    assert (code, report["ok"], report["redis"]["reachable"]) == (1, False, False)
+    assert any("GATEWAY_JWT_SECRET" in error for error in report["errors"])
+    assert any("GATEWAY_MAX_CONECTIONS" in warning for warning in report["warnings"])
+    assert "hidden" not in out
+
+
+async def test_a_token_made_by_the_command_is_accepted(redis_url: str, prefix: str) -> None:
+    code, token, _ = await run(
+        *("token", "--user", "pupil", "--channel", "run-results/1", "--ttl", "60"),
+        GATEWAY_JWT_SECRET=SECRET,
+    )
+    assert code == 0
+    async with gateway_process(redis_url, prefix) as node:
+        async with connected(node.url, token.strip()) as client:
+            await client.subscribe("run-results/1")
+            await client.subscribe("notifications/pupil")
+
+
+async def test_a_token_needs_a_secret(tmp_path: Path) -> None:
+    code, out, err = await run("token", "--user", "u", cwd=tmp_path)
+    assert (code, out) == (2, "")
+    assert "GATEWAY_JWT_SECRET" in err
+
+
+async def test_without_redis_it_waits_refuses_with_503_and_then_serves(
+    prefix: str, tmp_path: Path
+) -> None:
+    from tests.support.redis_server import redis_server
+
+    port, gateway_port, internal = free_port(), free_port(), free_port()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "serve", "--host", "127.0.0.1"),
+        *("--port", str(gateway_port), "--internal-port", str(internal)),
+        env=os.environ
+        | {
+            "GATEWAY_REDIS_URL": f"redis://127.0.0.1:{port}",
+            "GATEWAY_JWT_SECRET": SECRET,
+            "GATEWAY_REDIS_PREFIX": prefix,
+        },
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+
+    async def status(path: str) -> int:
+        try:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(f"http://127.0.0.1:{internal}{path}") as answer,
+            ):
+                return answer.status
+        except aiohttp.ClientError:
+            return 0
+
+    async def is_status(path: str, expected: int) -> bool:
+        return await status(path) == expected
+
+    url = f"ws://127.0.0.1:{gateway_port}"
+    try:
+        await until(lambda: is_status("/healthz", 200))
+        assert await status("/readyz") == 503
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            async with connected(url, make_token("u")):
+                pass
+        assert refused.value.status == 503
+        with redis_server(tmp_path, port=port):
+            await until(lambda: is_status("/readyz", 200))
+            async with connected(url, make_token("u")) as client:
+                await client.subscribe("notifications/u")
+    finally:
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 15) == 0
