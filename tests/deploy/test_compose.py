@@ -1,0 +1,154 @@
+"""compose.yaml and the Dockerfile against the code they run; no container engine is needed."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from gateway.settings import Settings
+from tests.support.programs import require_module
+from tests.support.redis_server import redis_server
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+GATEWAYS = ("gateway-1", "gateway-2", "gateway-3")
+
+
+@pytest.fixture(scope="module")
+def compose() -> Any:
+    return require_module("yaml").safe_load((DEPLOY / "compose.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def dockerfile() -> list[str]:
+    """The instructions, one a line."""
+    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def environment_of_image(dockerfile: list[str]) -> dict[str, str]:
+    return dict(re.findall(r"(GATEWAY_\w+)=(\S+)", " ".join(dockerfile)))
+
+
+def test_there_are_three_gateways_a_redis_a_balancer_and_prometheus(compose):
+    assert set(compose["services"]) == {*GATEWAYS, "redis", "nginx", "prometheus"}
+
+
+@pytest.mark.parametrize("name", GATEWAYS)
+def test_the_gateways_settings_exist_and_are_enough_to_serve(
+    compose, dockerfile, name, monkeypatch
+):
+    given = {**environment_of_image(dockerfile), **compose["services"][name]["environment"]}
+    for variable, value in given.items():
+        assert variable.removeprefix("GATEWAY_").lower() in Settings.model_fields
+        monkeypatch.setenv(variable, value)
+    settings = Settings()
+    assert settings.redis_url is not None
+    assert settings.redis_url.get_secret_value().startswith("redis://redis:")
+    assert settings.jwt_secret is not None
+    # Loopback, the default, would hide the container from Prometheus.
+    assert settings.internal_host == "0.0.0.0"
+
+
+def test_the_secret_comes_from_outside_and_cannot_be_forgotten(compose):
+    for name in GATEWAYS:
+        secret = compose["services"][name]["environment"]["GATEWAY_JWT_SECRET"]
+        assert secret.startswith("${GATEWAY_JWT_SECRET:?")
+
+
+@pytest.mark.parametrize("name", GATEWAYS)
+def test_a_gateway_has_more_time_than_its_drain_takes(compose, name):
+    gateway = compose["services"][name]
+    grace = int(gateway["stop_grace_period"].removesuffix("s"))
+    assert grace >= int(gateway["environment"]["GATEWAY_DRAIN_SECONDS"]) + 10
+    assert gateway["ulimits"]["nofile"] > int(gateway["environment"]["GATEWAY_MAX_CONNECTIONS"])
+
+
+def test_only_the_balancer_is_open_to_the_world(compose):
+    published = {
+        name: service["ports"]
+        for name, service in compose["services"].items()
+        if "ports" in service
+    }
+    assert set(published) == {"nginx", "prometheus"}
+    assert all(port.startswith("127.0.0.1:") for port in published["prometheus"])
+
+
+def test_the_addresses_in_all_files_are_the_services(compose, dockerfile):
+    image = environment_of_image(dockerfile)
+    upstream = re.findall(
+        r"^server (\S+)", (DEPLOY / "nginx/upstream.conf").read_text(), re.MULTILINE
+    )
+    assert upstream == [f"{name}:{image['GATEWAY_PORT']}" for name in GATEWAYS]
+    targets = re.findall(r"- (gateway-\S+)", (DEPLOY / "prometheus/prometheus.yml").read_text())
+    assert targets == [f"{name}:{image['GATEWAY_INTERNAL_PORT']}" for name in GATEWAYS]
+    inside = compose["services"]["nginx"]["ports"][0].partition(":")[2]
+    assert re.search(
+        rf"^listen {inside}\b", (DEPLOY / "nginx/listen.conf").read_text(), re.MULTILINE
+    )
+
+
+def test_what_is_mounted_exists(compose):
+    for service in compose["services"].values():
+        for volume in service.get("volumes", ()):
+            source = volume.partition(":")[0]
+            if source.startswith("."):
+                assert (DEPLOY / source).is_dir()
+            else:
+                assert source in compose["volumes"]
+
+
+def test_redis_understands_its_options(compose, tmp_path):
+    options = compose["services"]["redis"]["command"][1:]
+    with redis_server(tmp_path, *options) as url, redis.Redis.from_url(url) as client:
+        config = client.config_get(
+            "appendonly",
+            "appendfsync",
+            "maxmemory",
+            "maxmemory-policy",
+            "client-output-buffer-limit",
+        )
+    assert config["appendonly"] == "yes"
+    assert config["appendfsync"] == "everysec"
+    assert config["maxmemory-policy"] == "noeviction"
+    assert int(config["maxmemory"]) == 2**30
+    assert f"pubsub {256 * 2**20} {64 * 2**20} 60" in config["client-output-buffer-limit"]
+
+
+def test_the_image_does_not_run_as_root(dockerfile):
+    last_stage = dockerfile[
+        max(i for i, line in enumerate(dockerfile) if line.startswith("FROM")) :
+    ]
+    users = [line for line in last_stage if line.startswith("USER")]
+    assert users
+    # By number, so that an orchestrator can see that it is not root.
+    assert int(users[-1].split()[1]) > 0
+
+
+def test_the_process_gets_its_signals(dockerfile):
+    """In shell form a shell would be process 1, and SIGTERM would end there."""
+    for instruction in ("ENTRYPOINT", "CMD", "HEALTHCHECK"):
+        (line,) = [line for line in dockerfile if line.startswith(instruction)]
+        assert json.loads(line[line.index("[") :])
+    assert "STOPSIGNAL SIGTERM" in dockerfile
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (entrypoint,) = [line for line in dockerfile if line.startswith("ENTRYPOINT")]
+    assert json.loads(entrypoint.removeprefix("ENTRYPOINT"))[0] in project["scripts"]
+
+
+def test_all_that_is_copied_into_the_image_is_sent_to_the_builder(dockerfile):
+    allowed = re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    copied = {
+        name
+        for line in dockerfile
+        if line.startswith("COPY") and "--from" not in line
+        for name in line.split()[1:-1]
+    }
+    assert copied == set(allowed)
+    assert all((ROOT / name).exists() for name in copied)

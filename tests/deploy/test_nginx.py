@@ -1,0 +1,286 @@
+"""The very nginx.conf of the deployment, in front of real gateway processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import subprocess
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from publisher import AsyncPublisher
+from tests.deploy.conftest import NGINX
+from tests.support.client import Client, connected
+from tests.support.processes import GatewayProcess, gateway_process
+from tests.support.redis_server import free_port
+from tests.support.tokens import make_token
+from tests.support.waiting import until
+
+CLIENTS = 6
+
+
+@pytest.fixture
+async def gateways(redis_url, prefix) -> AsyncIterator[tuple[GatewayProcess, GatewayProcess]]:
+    async with (
+        gateway_process(redis_url, prefix, drain_seconds=0.5) as first,
+        gateway_process(redis_url, prefix, drain_seconds=0.5) as second,
+    ):
+        yield first, second
+
+
+@pytest.fixture
+async def publisher(redis_url, prefix) -> AsyncIterator[AsyncPublisher]:
+    async with AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher:
+        yield publisher
+
+
+async def connections(gateway: GatewayProcess) -> int:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{gateway.internal_url}/metrics") as answer,
+    ):
+        found = re.search(r"^gateway_connections (\S+)", await answer.text(), re.MULTILINE)
+    assert found is not None
+    return int(float(found[1]))
+
+
+async def status(url: str, **headers: str) -> int:
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
+        return answer.status
+
+
+def test_nginx_accepts_the_configuration(nginx):
+    balancer = nginx(1)
+    done = subprocess.run([*balancer.command, "-t"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_only_the_two_address_files_are_left_to_the_tests():
+    includes = re.findall(r"^\s*include (\S+);", (NGINX / "nginx.conf").read_text(), re.MULTILINE)
+    assert sorted(includes) == ["listen.conf", "upstream.conf"]
+    directives = {
+        line.split()[0]
+        for name in includes
+        for line in (NGINX / name).read_text().splitlines()
+        if line and not line.startswith("#")
+    }
+    assert directives == {"listen", "resolver", "server"}
+
+
+async def test_the_handshake_passes_as_the_client_made_it(balanced, gateways):
+    async with balanced(gateways[0].port) as balancer:
+        token = make_token("user-1")
+        async with connected(
+            balancer.url, headers={"Authorization": f"Bearer {token}"}, compress=15
+        ) as client:
+            # permessage-deflate was offered to the gateway and accepted by it.
+            assert client.socket.compress
+        async with connected(
+            f"{balancer.url}/ws", protocols=("realtime", f"bearer.{token}")
+        ) as client:
+            assert client.socket.protocol == "realtime"
+
+
+async def test_the_gateway_learns_who_the_client_is_and_what_it_asked_for(balanced):
+    seen: dict[str, str] = {}
+
+    async def handle(request: web.Request) -> web.Response:
+        seen.update(request.headers)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/ws", handle)
+    async with TestServer(app) as upstream, balanced(upstream.port) as balancer:
+        address = {"Host": "realtime.example.com:3001", "X-Forwarded-For": "203.0.113.7"}
+        assert await status(f"{balancer.http_url}/ws", **address) == 200
+    assert seen["Host"] == "realtime.example.com:3001"
+    assert seen["X-Forwarded-For"] == "203.0.113.7, 127.0.0.1"
+    assert seen["X-Forwarded-Proto"] == "http"
+
+
+async def test_a_new_connection_goes_where_there_are_fewest(balanced, gateways):
+    async with (
+        balanced(*(gateway.port for gateway in gateways)) as balancer,
+        contextlib.AsyncExitStack() as stack,
+    ):
+
+        async def connect(user: str) -> Client:
+            return await stack.enter_async_context(connected(balancer.url, make_token(user)))
+
+        on_first = []
+        for number in range(CLIENTS):
+            client = await connect(f"user-{number}")
+            if await connections(gateways[0]) > len(on_first):
+                on_first.append(client)
+        assert len(on_first) == await connections(gateways[1]) == 3
+
+        for client in on_first:
+            await client.close()
+        await until(lambda: is_empty(gateways[0]))
+        # Taking turns would now give some to either.
+        for number in range(3):
+            await connect(f"late-{number}")
+        assert [await connections(gateway) for gateway in gateways] == [3, 3]
+
+
+async def is_empty(gateway: GatewayProcess) -> bool:
+    return await connections(gateway) == 0
+
+
+async def test_internal_endpoints_cannot_be_reached(balanced, gateways):
+    async with balanced(*(gateway.port for gateway in gateways)) as balancer:
+        paths = ("/metrics", "/readyz", "/ws/metrics", "/ws/../metrics", "/%2e%2e/metrics")
+        for path in paths:
+            answer = await raw(
+                balancer.port, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            )
+            assert re.match(rb"HTTP/1.1 40[04] ", answer)
+        assert await status(f"{balancer.http_url}/healthz") == 200
+        # None of them was a gateway's answer.
+        logged = [json.loads(line) for line in balancer.logs.splitlines() if line[0] == "{"]
+        assert [line["gateway"] for line in logged] == [""] * len(paths)
+
+
+class Follower:
+    """A plain client as the documentation wants it: reconnects, subscribes again, shows what comes."""
+
+    def __init__(self, url: str, user: str) -> None:
+        self._url = url
+        self._token = make_token(user)
+        self._channel = f"notifications/{user}"
+        self.subscribed = asyncio.Event()
+        self.sockets = 0
+        self.refusals = 0
+        self.titles: list[str] = []
+
+    async def follow(self) -> None:
+        async with aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    async with session.ws_connect(f"{self._url}/?token={self._token}") as socket:
+                        self.sockets += 1
+                        await self._listen(socket)
+                except aiohttp.WSServerHandshakeError:
+                    self.refusals += 1
+                self.subscribed.clear()
+
+    async def _listen(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        await socket.send_json({"type": "subscribe", "channel": self._channel})
+        async for frame in socket:
+            message = json.loads(frame.data)
+            if message["type"] == "subscribed":
+                self.subscribed.set()
+            elif message["type"] == "notifications":
+                self.titles.append(message["data"]["title"])
+
+
+@contextlib.asynccontextmanager
+async def following(url: str) -> AsyncIterator[list[Follower]]:
+    followers = [Follower(url, f"user-{number}") for number in range(CLIENTS)]
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(follower.follow()) for follower in followers]
+        await until(lambda: all(follower.subscribed.is_set() for follower in followers))
+        yield followers
+        for task in running:
+            task.cancel()
+
+
+async def notify_all(publisher: AsyncPublisher, title: str) -> None:
+    for number in range(CLIENTS):
+        await publisher.notify(f"user-{number}", title=title, message="")
+
+
+@pytest.mark.parametrize("way", ["terminate", "kill"])
+async def test_when_a_gateway_goes_its_clients_find_the_other_and_miss_nothing(
+    way, balanced, gateways, publisher
+):
+    leaving, staying = gateways
+    async with (
+        balanced(leaving.port, staying.port) as balancer,
+        following(balancer.url) as followers,
+    ):
+        assert await connections(leaving) == CLIENTS / 2
+        await notify_all(publisher, "before")
+        await until(lambda: all(follower.titles == ["before"] for follower in followers))
+
+        going = asyncio.create_task(getattr(leaving, way)())
+        titles = ["before"]
+        while not going.done():
+            titles.append(f"meanwhile {len(titles)}")
+            await notify_all(publisher, titles[-1])
+        await notify_all(publisher, "after")
+        titles.append("after")
+
+        await until(lambda: all(follower.titles[-1] == "after" for follower in followers))
+        for follower in followers:
+            # A message may come twice to a client that keeps no position; each comes, and in order.
+            assert list(dict.fromkeys(follower.titles)) == titles
+        assert sorted(follower.sockets for follower in followers) == [1, 1, 1, 2, 2, 2]
+        assert await connections(staying) == CLIENTS
+        # A handshake that met the gateway that was leaving or gone went on to the other.
+        assert [follower.refusals for follower in followers] == [0] * CLIENTS
+        assert await going == (0 if way == "terminate" else -9)
+
+
+async def test_a_full_gateway_sends_the_handshake_to_the_next(
+    balanced, gateways, redis_url, prefix
+):
+    async with (
+        gateway_process(redis_url, prefix, max_connections=1) as small,
+        balanced(small.port, gateways[0].port) as balancer,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for number in range(CLIENTS):
+            token = make_token(f"user-{number}")
+            await stack.enter_async_context(connected(balancer.url, token))
+        assert await connections(small) == 1
+        assert await connections(gateways[0]) == CLIENTS - 1
+
+
+async def test_without_any_gateway_the_client_is_told_when_to_come_back(balanced):
+    async with (
+        balanced(free_port(), free_port()) as balancer,
+        aiohttp.ClientSession() as session,
+        session.get(balancer.http_url) as answer,
+    ):
+        assert answer.status == 503
+        assert answer.headers["Retry-After"] == "2"
+
+
+async def test_no_token_is_in_any_log(balanced, gateways):
+    token = make_token("user-1")
+    leaving, staying = gateways
+    async with balanced(leaving.port, staying.port) as balancer:
+        async with connected(balancer.url, token), connected(balancer.url, token):
+            # A gateway that dies under a connection: nginx logs that, of all things.
+            await leaving.kill()
+        page = f"{balancer.http_url}/?token={token}"
+        for path in ("/", "/ws", "/elsewhere"):
+            await status(f"{balancer.http_url}{path}?token={token}", Referer=page)
+        await staying.kill()
+        await status(f"{balancer.http_url}/?token={token}", Upgrade="websocket")
+        await raw(balancer.port, f"GET /?token={token} HTTP/1.1\r\nHost: a b\r\n\r\n")
+        await raw(balancer.port, f"GET /?token={token} HTTP/9.9\r\n\r\n")
+        await raw(balancer.port, f"GET /%zz?token={token} HTTP/1.1\r\n\r\n")
+        await until(lambda: '"gateway_status":"502' in balancer.logs)
+    logged = balancer.logs + leaving.output + staying.output
+    assert '"path":"/ws"' in logged
+    assert "node_started" in logged
+    assert token not in logged
+    assert token.rpartition(".")[2] not in logged
+    assert "token=" not in logged
+
+
+async def raw(port: int, request: str) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request.encode())
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
