@@ -1,0 +1,80 @@
+"""The test page, in a headless Chromium."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from tests.browser.node_program import NodeProgram
+
+SUBSCRIBED = "#channels [data-state=subscribed]"
+CLOSED = "body[data-state=closed]"
+ERROR = "#feed [data-type=error]"
+
+
+@dataclass
+class Page:
+    """A tab."""
+
+    program: NodeProgram
+    name: str
+    heartbeats: int = 0
+
+    async def do(self, action: str, **details: Any) -> Any:
+        """Do what tests/js/browser.mjs knows."""
+        await self.program.tell(action, page=self.name, **details)
+        answer = await self.program.line()
+        assert "failed" not in answer, answer["failed"]
+        return answer["done"]
+
+    async def wait(self, selector: str, count: int | None = None) -> None:
+        """Wait until it is there, ``count`` times if given."""
+        await self.do("wait", selector=selector, count=count)
+
+    async def click(self, selector: str) -> None:
+        await self.do("click", selector=selector)
+
+    async def fill(self, selector: str, text: str) -> None:
+        await self.do("fill", selector=selector, text=text)
+
+    async def texts(self, selector: str) -> list[str]:
+        texts: list[str] = await self.do("texts", selector=selector)
+        return texts
+
+    async def text(self, selector: str) -> str:
+        (text,) = await self.texts(selector)
+        return text
+
+    async def data(self, count: int) -> list[dict[str, Any]]:
+        """The ``count`` data messages that it has got, oldest first, as they came over the wire."""
+        await self.wait("#feed .raw", count)
+        # The answer to a heartbeat comes behind everything that was sent before it.
+        self.heartbeats += 1
+        await self.click("#heartbeat")
+        await self.wait("#feed [data-type=heartbeat]", self.heartbeats)
+        messages = [json.loads(raw) for raw in reversed(await self.texts("#feed .raw"))]
+        assert len(messages) == count
+        return messages
+
+    async def complaints(self) -> list[str]:
+        """What its console and network had to complain of."""
+        complaints: list[str] = await self.do("complaints")
+        return complaints
+
+    async def close(self) -> None:
+        await self.do("close")
+
+
+class Browser:
+    """A browser, in which each page has a profile of its own."""
+
+    def __init__(self, program: NodeProgram) -> None:
+        self._program = program
+
+    async def open(self, url: str, token: str, query: str = "") -> Page:
+        """Open a gateway's test page with a token, and wait for nothing."""
+        page = Page(self._program, secrets.token_hex(4))
+        await page.do("open", url=f"{url.replace('ws', 'http', 1)}/dev{query}#token={token}")
+        return page

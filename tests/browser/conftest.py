@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import secrets
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.browser.backend import Backend
+from tests.browser.chromium import Browser
+from tests.browser.documentation import make_module
+from tests.browser.node_program import NodeProgram
+from tests.support.processes import GatewayProcess, gateway_process
+from tests.support.programs import require_program
+from tests.support.tokens import make_token
+
+JS = Path(__file__).parent.parent / "js"
+_INSTALL_SECONDS = 50
+
+
+@pytest.fixture(scope="session")
+def js() -> Path:
+    """The folder with the JavaScript programs, its packages installed."""
+    npm = require_program("npm")
+    lockfile = JS / "package-lock.json"
+    # One worker installs, the others wait for it.
+    with lockfile.open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        wanted = hashlib.sha256(lock.read()).hexdigest()
+        stamp = JS / "node_modules" / ".installed"
+        if not stamp.exists() or stamp.read_text() != wanted:
+            _install(npm)
+            stamp.write_text(wanted)
+    return JS
+
+
+def _install(npm: str) -> None:
+    try:
+        subprocess.run(
+            [npm, "ci"], cwd=JS, check=True, capture_output=True, timeout=_INSTALL_SECONDS
+        )
+    except subprocess.SubprocessError as error:
+        reason = f"npm ci failed: {error} {(error.stderr or b'').decode()}"
+        if os.environ.get("REQUIRE_ALL_TESTS") == "1":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def shared_prefix() -> str:
+    """The key prefix of the gateway that most tests share; each test has users of its own."""
+    return f"browser-{secrets.token_hex(6)}"
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def gateway(redis_url: str, shared_prefix: str) -> AsyncIterator[GatewayProcess]:
+    async with gateway_process(redis_url, shared_prefix, development=True) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def backend(redis_url: str, shared_prefix: str) -> Backend:
+    return Backend(redis_url, shared_prefix)
+
+
+@pytest.fixture
+def user() -> str:
+    return f"user-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def session() -> str:
+    return f"session-{secrets.token_hex(4)}"
+
+
+# -- programs of tests/js ---------------------------------------------------------------------
+
+Start = Callable[..., Awaitable[NodeProgram]]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def programs(js: Path) -> AsyncIterator[Start]:
+    """``await programs("program.mjs", *arguments)``; what is started ends with the test."""
+    node = require_program("node")
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(name: str, *arguments: str) -> NodeProgram:
+            return await stack.enter_async_context(NodeProgram.running(node, js / name, *arguments))
+
+        yield start
+
+
+@pytest.fixture
+def documented_module(tmp_path: Path) -> str:
+    return str(make_module(tmp_path))
+
+
+@pytest.fixture
+def start_client(programs: Start, documented_module: str) -> Start:
+    """``await start_client(kind, url, user, session)``, with both channels subscribed.
+
+    ``kind`` is ``plain``, the client of the wire contract, or ``documented``, that of docs/frontend.md.
+    """
+
+    async def start(kind: str, url: str, user: str, session: str) -> NodeProgram:
+        token = make_token(user, [f"run-results/{session}"])
+        channels = [f"run-results/{session}", f"notifications/{user}"]
+        if kind == "plain":
+            client = await programs("plain-client.mjs", url, token, *channels)
+        else:
+            client = await programs(
+                "documented-client.mjs", documented_module, url, token, session, user
+            )
+        await client.subscribed(channels)
+        return client
+
+    return start
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chromium(js: Path) -> AsyncIterator[NodeProgram]:
+    node = require_program("node")
+    path = require_program("chromium")
+    async with NodeProgram.running(node, js / "browser.mjs", path) as program:
+        yield program
+
+
+@pytest.fixture
+def browser(chromium: NodeProgram) -> Browser:
+    return Browser(chromium)

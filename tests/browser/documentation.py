@@ -1,0 +1,27 @@
+"""The code in docs/frontend.md, made into a module that can be run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "frontend.md"
+
+# What the example's reader has, and where the example's gateway is.
+_GIVEN = "getToken, sessionId, userId, showResult, showNotification, reload, showLogin"
+_ADDRESS = "'ws://localhost:3001'"
+
+
+def make_module(folder: Path) -> Path:
+    """Write a module that holds the client, and ``start()`` for the example of its use."""
+    client, use = re.findall(
+        r"^```js\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    assert use.count(_ADDRESS) == 1
+    module = folder / "documented.mjs"
+    module.write_text(
+        f"{client}\nexport function start({{ address, {_GIVEN} }}) {{\n"
+        f"{use.replace(_ADDRESS, 'address')}\nreturn client;\n}}\n",
+        "utf-8",
+    )
+    return module

@@ -1,0 +1,89 @@
+// A headless Chromium that does what lines of JSON on standard input say, one after the other:
+//
+//   {"do": "open", "page": "a", "url": "http://…"}            {"do": "close", "page": "a"}
+//   {"do": "wait", "page": "a", "selector": "li", "count": 2}  (without count: until it is visible)
+//   {"do": "texts", "page": "a", "selector": "li"}
+//   {"do": "click", …}   {"do": "fill", …, "text": "…"}   {"do": "shot", …, "file": "x.png", "dark": true}
+//   {"do": "complaints", "page": "a"}                          what its console and network had to complain of
+//
+// Each is answered with one line: {"done": result} or {"failed": message}.
+//
+// Usage: node browser.mjs CHROMIUM
+
+import { createInterface } from 'node:readline';
+import { chromium } from 'playwright-core';
+
+const browser = await chromium.launch({
+  executablePath: process.argv[2],
+  headless: true,
+  args: [
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+  ],
+});
+
+const pages = new Map();
+const complaints = new Map();
+
+async function open({ page: name, url, width = 1280, height = 900 }) {
+  const context = await browser.newContext({
+    permissions: ['clipboard-read', 'clipboard-write'],
+    reducedMotion: 'reduce',
+    viewport: { width, height },
+  });
+  context.setDefaultTimeout(15_000);
+  const page = await context.newPage();
+  const heard = [];
+  page.on('console', (message) => {
+    if (['error', 'warning'].includes(message.type())) heard.push(message.text());
+  });
+  page.on('pageerror', (error) => heard.push(String(error)));
+  page.on('request', (request) => {
+    if (new URL(request.url()).host !== new URL(url).host) heard.push(`asks ${request.url()}`);
+  });
+  pages.set(name, page);
+  complaints.set(name, heard);
+  await page.goto(url);
+}
+
+async function wait({ page, selector, count }) {
+  const locator = pages.get(page).locator(selector);
+  if (count == null) await locator.first().waitFor();
+  // The last one wanted is there, and none more.
+  else if (count > 0) await locator.nth(count - 1).waitFor({ state: 'attached' });
+  const found = await locator.count();
+  if (count != null && found !== count) throw new Error(`${found} of ${selector}, not ${count}`);
+}
+
+async function shot({ page: name, file, dark, whole = false }) {
+  const page = pages.get(name);
+  await page.emulateMedia({ colorScheme: dark ? 'dark' : 'light' });
+  await page.screenshot({ path: file, fullPage: whole });
+}
+
+const actions = {
+  open,
+  wait,
+  shot,
+  close: ({ page }) => pages.get(page).context().close(),
+  click: ({ page, selector }) => pages.get(page).locator(selector).click(),
+  fill: ({ page, selector, text }) => pages.get(page).locator(selector).fill(text),
+  texts: ({ page, selector }) => pages.get(page).locator(selector).allTextContents(),
+  clipboard: ({ page }) => pages.get(page).evaluate(() => navigator.clipboard.readText()),
+  complaints: ({ page }) => complaints.get(page),
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { do: action, ...details } = JSON.parse(line);
+  try {
+    console.log(JSON.stringify({ done: (await actions[action](details)) ?? null }));
+  } catch (error) {
+    console.log(JSON.stringify({ failed: String(error) }));
+  }
+}
+await browser.close();

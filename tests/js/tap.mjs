@@ -1,0 +1,36 @@
+// Lets pytest watch and steer a client that knows nothing of it: the client finds `WebSocket` where a
+// browser has it, each event of a socket becomes a line of JSON on standard output, and each line of
+// JSON on standard input is a command.
+
+import { createInterface } from 'node:readline';
+import WS from 'ws';
+
+export function report(event, details) {
+  process.stdout.write(`${JSON.stringify({ event, ...details })}\n`);
+}
+
+// Standard output is the test's; what a client tells the console is for people.
+console.log = console.error;
+
+globalThis.WebSocket = class extends WS {
+  constructor(url, protocols) {
+    super(url, protocols);
+    this.on('open', () => report('open', { extensions: this.extensions }));
+    this.on('message', (data) => {
+      // `received`: bytes on the wire since the connection was opened.
+      report('message', { message: JSON.parse(data), received: this._socket.bytesRead });
+    });
+    // A browser's WebSocket throws nothing when nobody listens for its errors; `ws` would.
+    this.on('error', () => {});
+    this.on('close', (code, reason) => report('close', { code, reason: String(reason) }));
+  }
+};
+
+/** Calls the action that each command names, until standard input ends. */
+export async function obey(actions) {
+  for await (const line of createInterface({ input: process.stdin })) {
+    const { do: action, ...details } = JSON.parse(line);
+    actions[action](details);
+  }
+  process.exit();
+}
