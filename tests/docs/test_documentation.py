@@ -1,0 +1,93 @@
+"""What the documentation says is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gateway.core import closing
+from gateway.core.protocol import ErrorCode
+from gateway.settings import Settings
+from gateway.web.credentials import TokenVerifier, load_key
+from publisher import Publisher
+from publisher.channels import DEFAULT_NAMESPACES
+from tests.support.tokens import SECRET
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+PROTOCOL = (ROOT / "docs" / "protocol.md").read_text("utf-8")
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+
+
+def default(name: str) -> str:
+    value = Settings.model_fields[name].default
+    if value in (None, [], {}):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_has_its_row(name: str) -> None:
+    row = f"| `GATEWAY_{name.upper()}` | {default(name)} | {Settings.model_fields[name].description} |"
+    assert row in CONFIGURATION.splitlines()
+
+
+def test_no_row_is_without_its_setting() -> None:
+    rows = re.findall(r"^\| `GATEWAY_(\w+)` \|", CONFIGURATION, re.MULTILINE)
+    assert [row.lower() for row in rows] == list(Settings.model_fields)
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_every_error_code_is_explained(code: ErrorCode) -> None:
+    assert f"`{code.value}`" in PROTOCOL
+
+
+@pytest.mark.parametrize(
+    "each", [value for value in vars(closing).values() if isinstance(value, closing.Closing)]
+)
+def test_every_close_reason_is_explained(each: closing.Closing) -> None:
+    rows = [line for line in PROTOCOL.splitlines() if line.startswith(f"| {each.code}")]
+    assert any(f"`{each.reason}`" in row for row in rows)
+
+
+@pytest.mark.parametrize("namespace", DEFAULT_NAMESPACES.values(), ids=str)
+def test_the_retention_of_the_default_namespaces_is_told(namespace: object) -> None:
+    kept = DEFAULT_NAMESPACES[namespace.name].retention  # type: ignore[attr-defined]
+    assert kept is not None
+    age = {7 * 86_400: "7 days", 86_400: "24 hours"}[kept.max_age_seconds]
+    assert f"{kept.max_messages:,} messages, {age}" in PROTOCOL
+
+
+def test_the_backend_example_runs(
+    redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUBLISHER_REDIS_URL", redis_url)
+    monkeypatch.setenv("PUBLISHER_REDIS_PREFIX", prefix)
+    (example,) = re.findall(r"<!-- tested: backend -->\n```python\n(.*?)```", README, re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), scope)
+    with Publisher.from_url(redis_url, prefix=prefix) as publisher:
+        assert len(publisher.history("notifications/user-456")) == 1
+        assert len(publisher.history("run-results/session-123")) == 2
+    scope["publisher"].close()  # type: ignore[attr-defined]
+
+
+def test_the_token_example_makes_a_token_that_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_JWT_SECRET", SECRET)
+    (example,) = re.findall(r"<!-- tested: token -->\n```python\n(.*?)```", README, re.DOTALL)
+    scope: dict[str, str] = {}
+    exec(compile(example, "README.md", "exec"), scope)
+    assert TokenVerifier(load_key(SECRET, None)).verify(scope["token"]).user == "user-123"
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert ((ROOT / page).parent / target).exists(), target
