@@ -74,13 +74,14 @@ class Delivery:
             return Call(("PUBLISH", live, encode_unlogged(clock(), self._nonce, self._body)))
         return Call.run(
             scripts.PUBLISH,
-            [keys.log(self.channel.name)],
+            [keys.log(self.channel.name), keys.last(self.channel.name)],
             live,
             self._nonce,
             self._body,
             self._retention.max_messages,
             self._retention.max_age_seconds,
             "1" if self._keyed or self.maybe_sent else "",
+            self._retention.positions_seconds,
         )
 
     def answered(self, reply: Reply) -> None:

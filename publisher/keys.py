@@ -2,6 +2,7 @@
 
 ==========================  ==========  ==================================================
 ``rt1:log:{<channel>}``     sorted set  the log: score = id, member = entry (``message.py``)
+``rt1:last:{<channel>}``    string      id of the newest message ever logged; outlives the log
 ``rt1:seen:{<channel>}``    hash        user -> id of the last message confirmed for them
 ``rt1:grant:{<channel>}``   sorted set  user, or ``*`` for everybody -> expiry (ms, Redis time)
 ``rt1:live:{<channel>}``    pub/sub     the same entries, as they are published
@@ -33,6 +34,9 @@ class Keys:
 
     def log(self, channel: str) -> str:
         return f"{self.prefix}:log:{{{channel}}}"
+
+    def last(self, channel: str) -> str:
+        return f"{self.prefix}:last:{{{channel}}}"
 
     def seen(self, channel: str) -> str:
         return f"{self.prefix}:seen:{{{channel}}}"

@@ -58,8 +58,7 @@ class Message:
 class LogPage:
     """A page of a log.
 
-    ``position`` is where it was read from, ``newest`` the id of the log's last message (0 when it
-    is empty), and ``messages`` are those after the position, oldest first.
+    ``position`` is where it was read from, ``newest`` the id of the last message ever logged (0 for none that is known of), and ``messages`` are those after the position, oldest first.
     """
 
     position: int

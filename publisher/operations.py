@@ -280,8 +280,8 @@ class Operations:
 def read_log(keys: Keys, channel: str, user: str, since: int | None, limit: int) -> Call:
     """Read at most ``limit`` entries after ``since``, or after what ``user`` has confirmed."""
     position = "" if since is None else since
-    log, seen = keys.log(channel), keys.seen(channel)
-    return Call.run(scripts.READ, [log, seen], user, position, limit, PAGE_BYTES)
+    all_keys = [keys.log(channel), keys.last(channel), keys.seen(channel)]
+    return Call.run(scripts.READ, all_keys, user, position, limit, PAGE_BYTES)
 
 
 def parse_log(reply: Reply) -> LogPage:

@@ -19,8 +19,6 @@ log = logging.getLogger(__name__)
 
 _PAUSE_SECONDS: Final = 0.2
 _USERS_PER_CALL: Final = 500
-_MIN_LIFETIME_SECONDS: Final = 30 * 86_400
-"""Longer than any log: a reader who comes back late must be told that something is missing."""
 
 
 class Cursors:
@@ -85,7 +83,7 @@ class Cursors:
 
     def _call(self, channel: str, users: tuple[tuple[str, int], ...]) -> Call:
         namespace = self._namespaces[parse_channel(channel).namespace]
-        kept = namespace.retention
-        lifetime = max(_MIN_LIFETIME_SECONDS, 2 * kept.max_age_seconds if kept else 0)
+        assert namespace.retention is not None  # only logged messages have ids to confirm
+        lifetime = namespace.retention.positions_seconds
         pairs = [part for pair in users for part in pair]
         return Call.run(scripts.ADVANCE, [self._keys.seen(channel)], lifetime, *pairs)

@@ -30,12 +30,11 @@ def splice(position: int, *sources: Iterable[Message]) -> list[Message]:
 def lost(position: int, newest: int, following: list[Message]) -> bool:
     """Whether messages after ``position`` were taken away before a reader could have them.
 
-    ``following`` are those that the log still has after it, ``newest`` is the id of the log's last
-    one (0 when it is empty). A reader whose position the log does not reach cannot know what else was
-    there: the log has expired as a whole, or Redis has lost data. That counts as a loss too. So does
-    a chain that begins anew after the reader's position.
+    ``following`` are those that the log still has after it, ``newest`` is the id of the last one ever
+    logged (0 for none that is known of). A reader ahead of it cannot know what Redis has lost with
+    it: that counts as a loss too. So does a chain that begins anew after the reader's position.
     """
     if following:
         first = following[0].prev
         return first > position or (first == 0 and position > 0)
-    return position > newest
+    return position != newest

@@ -99,9 +99,12 @@ class Joining:
         missing = lost(position, page.newest, splice(position, page.messages))
         if missing:
             self._note_loss(subscription)
-        # Of a position that the log does not reach, nothing can be taken for a repeat.
-        subscription.position = min(position, page.newest)
         self._answer(subscription, None if since is None and not missing else not missing)
+        subscription.position = position
+        if missing and not page.messages:
+            # Nothing is left to wait for: who has been told begins anew behind it.
+            subscription.position = page.newest
+            self._ask(subscription)
 
         while not page.complete or subscription.overflowed:
             self._give(subscription, splice(subscription.position, page.messages))
@@ -159,11 +162,16 @@ class Joining:
         prefix = protocol.data_prefix(subscription.channel)
         data = frames.encode(prefix, messages, [encoding], self._threshold)[encoding]
         logged = [message.id for message in messages if message.logged]
+        self._hub.send(connection, data)
         if logged:
             subscription.position = logged[-1]
-            data += self._confirmation.replayed(subscription.channel.name, logged[-1])
-        self._hub.send(connection, data)
+            self._ask(subscription)
         self._stats.messages_replayed += len(messages)
+
+    def _ask(self, subscription: Subscription) -> None:
+        """Ask whether all has arrived that the subscription was sent so far."""
+        name, upto = subscription.channel.name, subscription.position
+        self._hub.send(subscription.connection, self._confirmation.replayed(name, upto))
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask Redis until it answers: a client that has no answer yet has lost nothing."""

@@ -265,6 +265,43 @@ async def test_what_retention_took_away_is_told(
         assert await client.data(2) == [3, 4]
 
 
+async def test_who_had_everything_is_told_of_no_loss_when_the_log_has_expired(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    published = await publisher.publish(CHANNEL, 1)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        await client.data(1)
+
+        async def known() -> bool:
+            return await confirmed(publisher, prefix, "u", CHANNEL) == published.id
+
+        await until(known)
+    await publisher._client.delete(f"{prefix}:log:{{{CHANNEL}}}")
+    async with connected(node.url, make_token("u")) as client:
+        assert "recovered" not in await client.subscribe(CHANNEL)
+        assert (await client.subscribe(CHANNEL, since=published.id))["recovered"] is True
+        await publisher.publish(CHANNEL, 2)
+        assert await client.data(1) == [2]
+        await client.sync()
+
+
+async def test_who_missed_a_log_that_has_expired_is_told_once(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    missed = await publisher.publish(CHANNEL, 1)
+    await publisher._client.delete(f"{prefix}:log:{{{CHANNEL}}}")
+    async with connected(node.url, make_token("u")) as client:
+        assert (await client.subscribe(CHANNEL))["recovered"] is False
+
+        async def known() -> bool:
+            return await confirmed(publisher, prefix, "u", CHANNEL) == missed.id
+
+        await until(known)
+    async with connected(node.url, make_token("u")) as client:
+        assert "recovered" not in await client.subscribe(CHANNEL)
+
+
 async def test_long_queues_are_replayed_whole(node: Node, publisher: AsyncPublisher) -> None:
     await publisher.publish_many([(CHANNEL, number) for number in range(950)])
     async with connected(node.url, make_token("u")) as client:

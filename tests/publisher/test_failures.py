@@ -142,7 +142,11 @@ def test_when_the_second_round_trip_fails_the_first_one_counts(
     server.script_flush()
     calls = [
         Call(("SET", f"{keys.prefix}:plain", "1")),
-        Call.run(PUBLISH, [keys.log(CHANNEL)], keys.live(CHANNEL), "n", "1", 5, 60, ""),
+        Call.run(
+            PUBLISH,
+            [keys.log(CHANNEL), keys.last(CHANNEL)],
+            *(keys.live(CHANNEL), "n", "1", 5, 60, "", 99),
+        ),
     ]
 
     class Pool:

@@ -82,21 +82,26 @@ def operations(now: list[float]) -> Operations:
 
 
 def nonce(call: Call) -> bytes:
-    argument = call.arguments[3]
+    argument = call.arguments[4]
     assert isinstance(argument, bytes)
     return argument
 
 
 def searches(call: Call) -> bool:
-    return call.arguments[-1] == "1"
+    return call.arguments[-2] == "1"
 
 
 def test_a_publish_is_one_round_trip_that_does_not_search_the_log(operations: Operations):
     run = Run(operations.publish(Outgoing("run-results/s", {"a": 1})), [[b"17", 0]])
     assert run.result == Published(17, "run-results/s", duplicate=False)
     (call,) = run.trips[0]
-    assert call.arguments[:3] == (1, "p:log:{run-results/s}", "p:live:{run-results/s}")
-    assert call.arguments[4:] == (b'{"a":1}', 200, 86_400, "")
+    assert call.arguments[:4] == (
+        2,
+        "p:log:{run-results/s}",
+        "p:last:{run-results/s}",
+        "p:live:{run-results/s}",
+    )
+    assert call.arguments[5:] == (b'{"a":1}', 200, 86_400, "", 30 * 86_400)
 
 
 def test_a_retry_after_a_lost_reply_keeps_the_nonce_and_searches_for_it(operations: Operations):
@@ -229,7 +234,7 @@ def test_an_error_inside_a_script_may_have_come_after_its_write(operations: Oper
 
 def test_an_override_replaces_the_retention(operations: Operations):
     message = Outgoing("run-results/s", 1, retention=Retention(5, 60))
-    assert Run(operations.publish(message), [[17, 0]]).trips[0][0].arguments[5:7] == (5, 60)
+    assert Run(operations.publish(message), [[17, 0]]).trips[0][0].arguments[6:8] == (5, 60)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +277,7 @@ def test_namespaces_are_learnt_once_a_minute(operations: Operations, now: list[f
     orders = announced(Namespace("orders", retention=Retention(7, 8)))
     run = Run(operations.publish(Outgoing("orders/1", 1)), [orders], [[17, 0]])
     assert run.trips[0][0].cached() == ("HGETALL", "p:namespaces")
-    assert run.trips[1][0].arguments[5:7] == (7, 8)
+    assert run.trips[1][0].arguments[6:8] == (7, 8)
 
 
 def test_a_namespace_not_heard_of_is_looked_up_at_once(operations: Operations):
@@ -320,11 +325,11 @@ def test_a_publish_that_fails_while_learning_namespaces_was_certainly_not_sent(
 
 def test_a_notification_holds_only_what_was_given(operations: Operations):
     run = Run(operations.notify("u", title="t", message="m"), [[17, 0]])
-    assert run.trips[0][0].arguments[4] == b'{"title":"t","message":"m"}'
+    assert run.trips[0][0].arguments[5] == b'{"title":"t","message":"m"}'
     flow = operations.notify("u", title="t", message="", action="a", request_id="r")
     run = Run(flow, [[17, 0]])
     assert (
-        run.trips[0][0].arguments[4] == b'{"title":"t","message":"","action":"a","requestId":"r"}'
+        run.trips[0][0].arguments[5] == b'{"title":"t","message":"","action":"a","requestId":"r"}'
     )
 
 
@@ -343,7 +348,7 @@ def result(operations: Operations, **changes: Any) -> Flow[Published]:
 
 def test_a_run_result_has_the_shape_of_the_specification(operations: Operations):
     run = Run(result(operations), [[17, 0]])
-    assert run.trips[0][0].arguments[4] == b'{"stdout":"o","stderr":"e","exitCode":0,"duration":5}'
+    assert run.trips[0][0].arguments[5] == b'{"stdout":"o","stderr":"e","exitCode":0,"duration":5}'
 
 
 def test_a_run_result_grants_the_session_before_it_is_sent(operations: Operations):

@@ -111,6 +111,26 @@ def test_the_log_expires_as_a_whole_with_the_retention(
     assert 86_390 <= server.ttl(keys.log(CHANNEL)) <= 86_400
 
 
+def test_the_chain_goes_on_where_the_log_has_expired(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    before = publisher.publish(CHANNEL, 1)
+    server.delete(keys.log(CHANNEL))
+    publisher.publish(CHANNEL, 2)
+    (entry,) = entries(server, keys)
+    assert decode(entry).prev == before.id
+    assert 30 * 86_400 - 10 <= server.ttl(keys.last(CHANNEL)) <= 30 * 86_400
+
+
+def test_the_chain_goes_on_from_the_log_where_the_last_id_is_gone(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    before = publisher.publish(CHANNEL, 1)
+    server.delete(keys.last(CHANNEL))
+    publisher.publish(CHANNEL, 2)
+    assert decode(entries(server, keys)[1]).prev == before.id
+
+
 @pytest.mark.parametrize("limit", [200, 1_000])
 def test_the_default_namespaces_keep_what_the_specification_says(
     publisher: Publisher, server: redis.Redis, keys: Keys, limit: int
