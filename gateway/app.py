@@ -24,6 +24,7 @@ from gateway.backplane.batching import Batcher
 from gateway.backplane.cursors import Cursors
 from gateway.backplane.leases import Leases
 from gateway.backplane.log_reader import GrantReader, LogReader
+from gateway.backplane.probe import Probe
 from gateway.backplane.subscriber import Subscriber
 from gateway.core import closing, protocol
 from gateway.core.protocol import ErrorCode
@@ -37,6 +38,8 @@ from gateway.node.hub import Hub
 from gateway.node.interest import Interests
 from gateway.node.joining import Joining
 from gateway.node.ports import Verifier
+from gateway.node.repair import Repair
+from gateway.node.retrying import Insist
 from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks
 from gateway.settings import Settings
@@ -147,9 +150,17 @@ class Gateway:
             self._pool,
             self._keys,
             self.hub.receive,
+            self._check_channels,
             self.stats,
             settings.redis_timeout_seconds,
             random.random,
+        )
+        insist = Insist(random.random)
+        history = LogReader(self._batcher, self._keys, self.stats)
+        self._repair = Repair(self.hub, history, self._namespaces, self._tasks, self.stats, insist)
+        self.hub.repair_with(self._repair.begin)
+        self._probe = Probe(
+            self._subscriber, self._batcher, self._keys.probe(self.node_id), self.stats, clock
         )
         self._interests = Interests(
             self._subscriber, self._tasks, self.hub.forget, settings.unsubscribe_linger_seconds
@@ -180,14 +191,14 @@ class Gateway:
             Joining(
                 self.hub,
                 self._interests,
-                LogReader(self._batcher, self._keys, self.stats),
+                history,
                 GrantReader(self._batcher, self._keys),
                 self._cursors,
                 confirmation,
                 self._namespaces,
                 self.stats,
                 settings.compression_threshold_bytes,
-                random.random,
+                insist,
             ),
             self._interests,
             confirmation,
@@ -228,18 +239,22 @@ class Gateway:
         """The checks behind ``/readyz``."""
         return {
             "pubsub": self._subscriber.connected,
+            "probe": self._probe.heard,
             "redis": self._leases.alive,
             "serving": not self._draining,
         }
 
     def ready(self) -> bool:
         """Whether new connections are welcome."""
-        return self._subscriber.connected and self._leases.alive and not self._draining
+        return all(self.readiness().values())
 
     async def until_ready(self) -> None:
         """Return once new connections are welcome."""
         while not self.ready():  # noqa: ASYNC110 - readiness is the state of several parts
             await asyncio.sleep(_READY_POLL_SECONDS)
+
+    def _check_channels(self) -> None:
+        self._tasks.spawn(self._repair.check_all(), "check all channels")
 
     def _place_lost(self, connection_id: str) -> None:
         connection = self.hub.connections.get(connection_id)
@@ -269,6 +284,7 @@ class Gateway:
         )
         for work in (
             self._subscriber.run,
+            self._probe.run,
             self._leases.run_beat,
             self._leases.run_renewal,
             self._cursors.run,

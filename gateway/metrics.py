@@ -17,6 +17,8 @@ _COUNTERS = {
     "messages_received": "Messages that came from Redis",
     "messages_delivered": "Live messages written, once for each socket",
     "messages_replayed": "Messages written from the log after a subscribe",
+    "messages_repaired": "Messages read from the log after a gap in what came live",
+    "gaps": "Live messages before which others were missing",
     "messages_dropped": "Messages without a log that a slow client did not get",
     "messages_invalid": "Payloads on live channels that were no messages",
     "losses_reported": "Replays that told the client of messages lost to retention",
@@ -24,6 +26,7 @@ _COUNTERS = {
     "client_messages": "Messages from clients",
     "connections_opened": "Connections that were let in",
     "redis_reconnects": "Times the pub/sub connection was lost or could not be opened",
+    "probes_unheard": "Times the pub/sub connection was silent and was made anew",
     "redis_errors": "Redis round trips that failed",
 }
 

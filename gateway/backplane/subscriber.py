@@ -36,6 +36,7 @@ class Subscriber:
 
     Args:
         receive: takes the channel's name and the payload of each live message.
+        restored: told when a new connection listens to everything again.
         connect_timeout: seconds for opening a connection.
         jitter: a number from 0 to 1.
     """
@@ -45,6 +46,7 @@ class Subscriber:
         pool: ConnectionPool,
         keys: Keys,
         receive: Callable[[str, bytes], None],
+        restored: Callable[[], None],
         stats: Stats,
         connect_timeout: float,
         jitter: Callable[[], float],
@@ -52,6 +54,7 @@ class Subscriber:
         self._pool = pool
         self._keys = keys
         self._receive = receive
+        self._restored = restored
         self._stats = stats
         self._connect_timeout = connect_timeout
         self._jitter = jitter
@@ -61,11 +64,12 @@ class Subscriber:
         self._unconfirmed: dict[bytes, int] = {}
         self._queued: list[Command] = []
         self._protocol: _Reader | None = None
+        self._restoring = False
 
     @property
     def connected(self) -> bool:
-        """Whether a connection is there."""
-        return self._protocol is not None
+        """Whether a connection is there, and all it should listen to has been confirmed."""
+        return self._protocol is not None and not self._restoring
 
     # -- subscriptions ------------------------------------------------------------------------
 
@@ -135,6 +139,7 @@ class Subscriber:
             self._protocol = _Reader(_take_over(connection), self._handle)
             self._queued.clear()
             self._unconfirmed = dict.fromkeys(self._handlers, 1)
+            self._restoring = bool(self._handlers)
             self._write(self._protocol, b"SUBSCRIBE", self._handlers)
             log.info("subscriber_connected channels=%d", len(self._handlers))
             await self._protocol.lost
@@ -143,13 +148,17 @@ class Subscriber:
             self._protocol = None
             await connection.disconnect(nowait=True)
 
+    def rebuild(self) -> None:
+        """Give the connection up and open another."""
+        if self._protocol is not None:
+            self._protocol.transport.abort()
+
     def _handle(self, reply: Any) -> None:
         """Take what Redis says: nearly always ``[b"message", channel, payload]``."""
         if type(reply) is not list:
             # Such as a permission that is missing: nothing would ever be confirmed.
             log.error("subscriber_error reason=%s", reply)
-            if self._protocol is not None:
-                self._protocol.transport.abort()
+            self.rebuild()
             return
         if reply[0] == b"message":
             handler = self._handlers.get(reply[1])
@@ -166,6 +175,9 @@ class Subscriber:
         waiter = self._waiters.pop(name, None)
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+        if self._restoring and not self._unconfirmed:
+            self._restoring = False
+            self._restored()
 
 
 def _take_over(connection: AbstractConnection) -> asyncio.Transport:

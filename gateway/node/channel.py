@@ -19,15 +19,29 @@ class LiveChannel:
 
     ``last`` is the id of the newest logged message that came. ``pending`` came in this turn of the
     event loop. ``members`` receive live messages, grouped by how they want them; ``joining`` are still
-    reading the log, or following it (an ordered set).
+    reading the log, or following it (an ordered set). ``held`` came while a gap before it is being
+    read from the log (``repair.py``); ``None`` when there is none.
     """
 
-    __slots__ = ("joining", "last", "members", "name", "pending", "prefix")
+    __slots__ = (
+        "held",
+        "joining",
+        "last",
+        "members",
+        "name",
+        "namespace",
+        "overflowed",
+        "pending",
+        "prefix",
+    )
 
     def __init__(self, channel: Channel) -> None:
         self.name = channel.name
+        self.namespace = channel.namespace
         self.prefix = protocol.data_prefix(channel)
         self.last = 0
         self.pending: list[Message] = []
+        self.held: list[Message] | None = None
+        self.overflowed = False
         self.members: dict[Encoding, set[Connection]] = {}
         self.joining: dict[Subscription, None] = {}

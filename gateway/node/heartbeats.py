@@ -91,7 +91,7 @@ class Heartbeats:
             self._hub.close(connection, closing.PONG_TIMEOUT)
         for connection in due.ping:
             self._hub.send(connection, _PING)
-        self._confirmation.tick(self._hub.ask)
+        self._confirmation.tick(self._hub.send_all)
         for connection in self._expiries.due(self._wall_clock()):
             log.info("token_expired connection=%s user=%r", connection.id, connection.user)
             error = protocol.error(

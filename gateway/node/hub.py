@@ -16,9 +16,9 @@ from gateway.node.channel import LiveChannel
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection
 from gateway.node.stats import Stats
-from gateway.node.subscription import Subscription
+from gateway.node.subscription import MAX_HELD, Subscription
 from publisher.channels import Channel
-from publisher.message import decode
+from publisher.message import Message, decode
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ class Hub:
         self._changed: list[LiveChannel] = []
         self._outgoing: list[Connection] = []
         self._scheduled = False
+        self._repair: Callable[[LiveChannel], None] = lambda _channel: None
 
     # -- from Redis ---------------------------------------------------------------------------
 
@@ -63,8 +64,22 @@ class Hub:
             log.warning("message_invalid channel=%s bytes=%d", name, len(payload))
             return
         if message.logged:
+            if channel.held is not None:
+                self._hold_back(channel, message)
+                return
             if message.id <= channel.last:
                 return
+            if message.prev > channel.last > 0:
+                self._stats.gaps += 1
+                log.warning("gap channel=%s after=%d before=%d", name, channel.last, message.id)
+                self._repair(channel)
+                self._hold_back(channel, message)
+                return
+        self.accept(channel, message)
+
+    def accept(self, channel: LiveChannel, message: Message) -> None:
+        """Take the next message of a channel, for all who listen."""
+        if message.logged:
             channel.last = message.id
         for subscription in tuple(channel.joining):
             if subscription.offer(message):
@@ -73,6 +88,18 @@ class Hub:
             self._changed.append(channel)
             self._schedule()
         channel.pending.append(message)
+
+    def repair_with(self, repair: Callable[[LiveChannel], None]) -> None:
+        """Set who is told of a channel with a gap."""
+        self._repair = repair
+
+    @staticmethod
+    def _hold_back(channel: LiveChannel, message: Message) -> None:
+        assert channel.held is not None
+        if len(channel.held) < MAX_HELD:
+            channel.held.append(message)
+        else:
+            channel.overflowed = True  # it is in the log, which is read once more
 
     # -- to the sockets -----------------------------------------------------------------------
 
@@ -130,13 +157,13 @@ class Hub:
                     outgoing.append(connection)
             self._stats.messages_delivered += len(members) * len(pending)
 
-    def ask(self, name: str, question: bytes) -> None:
-        """Send a ping to all members of a channel, to learn whether they have it all."""
+    def send_all(self, name: str, data: bytes) -> None:
+        """Send whole frames to all members of a channel."""
         channel = self.channels.get(name)
         if channel is not None:
             for members in channel.members.values():
                 for connection in members:
-                    self.send(connection, question)
+                    self.send(connection, data)
 
     # -- joining and leaving ------------------------------------------------------------------
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, TypeVar
+from collections.abc import Mapping
+from typing import Final
 
 from gateway.core import frames, protocol
 from gateway.core.policy import Decision, decide
@@ -19,21 +19,16 @@ from gateway.node.confirmation import Confirmation
 from gateway.node.hub import Hub
 from gateway.node.interest import Interests
 from gateway.node.ports import Cursors, Grants, Log
+from gateway.node.retrying import Insist
 from gateway.node.stats import Stats
 from gateway.node.subscription import Subscription
 from publisher.channels import Channel, Namespace
-from publisher.errors import Unavailable
 from publisher.message import LogPage, Message
 
 log = logging.getLogger(__name__)
 
 PAGE: Final = 100
 """Messages read from the log at a time."""
-
-_RETRY_SECONDS: Final = 0.2
-_RETRY_LIMIT_SECONDS: Final = 2.0
-
-T = TypeVar("T")
 
 
 class Joining:
@@ -50,7 +45,7 @@ class Joining:
         namespaces: Mapping[str, Namespace],
         stats: Stats,
         compression_threshold: int,
-        jitter: Callable[[], float],
+        insist: Insist,
     ) -> None:
         self._hub = hub
         self._interests = interests
@@ -61,7 +56,7 @@ class Joining:
         self._namespaces = namespaces
         self._stats = stats
         self._threshold = compression_threshold
-        self._jitter = jitter
+        self._insist = insist
 
     async def allowed(self, subscription: Subscription) -> bool:
         """Whether the subscription's user may hear its channel, by the rules and the grants."""
@@ -90,6 +85,9 @@ class Joining:
         else:
             await self._catch_up(subscription, since)
         subscription.reading = False
+        if not channel.members and len(channel.joining) == 1:
+            # Nobody else waits for what was read here: it need not be waited for again.
+            channel.last = max(channel.last, subscription.position)
         if channel.last >= subscription.position:
             self._hub.go_live(channel, subscription)
 
@@ -172,13 +170,3 @@ class Joining:
         """Ask whether all has arrived that the subscription was sent so far."""
         name, upto = subscription.channel.name, subscription.position
         self._hub.send(subscription.connection, self._confirmation.replayed(name, upto))
-
-    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask Redis until it answers: a client that has no answer yet has lost nothing."""
-        pause = _RETRY_SECONDS
-        while True:
-            try:
-                return await ask()
-            except Unavailable:
-                await asyncio.sleep(pause * (0.5 + self._jitter()))
-                pause = min(pause * 2, _RETRY_LIMIT_SECONDS)

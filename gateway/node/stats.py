@@ -13,6 +13,8 @@ class Stats:
     messages_received: int = 0
     messages_delivered: int = 0
     messages_replayed: int = 0
+    messages_repaired: int = 0
+    gaps: int = 0
     messages_dropped: int = 0
     losses_reported: int = 0
     messages_invalid: int = 0
@@ -24,4 +26,5 @@ class Stats:
     client_errors: Counter[str] = field(default_factory=Counter)
     redis_reconnects: int = 0
     redis_errors: int = 0
+    probes_unheard: int = 0
     event_loop_lag: float = 0.0

@@ -249,8 +249,8 @@ async def test_a_question_of_its_own_goes_to_all_members(node: Node) -> None:
         client, socket = make_connection(encoding, id=f"c{number}")
         node.listen(client)
         sockets.append(socket)
-    node.hub.ask(NEWS.name, frames.ping(b"c1"))
-    node.hub.ask("news/gone", frames.ping(b"c2"))
+    node.hub.send_all(NEWS.name, frames.ping(b"c1"))
+    node.hub.send_all("news/gone", frames.ping(b"c2"))
     await turn()
     assert [socket.received for socket in sockets] == [frames.ping(b"c1")] * 2
 

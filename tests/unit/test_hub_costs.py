@@ -58,7 +58,7 @@ async def test_answers_messages_and_questions_of_a_turn_share_the_one_write() ->
     node.listen(client)
     node.hub.send(client, frames.text(b'{"n":1}'))
     node.hub.receive(NEWS.name, payload(1))
-    node.hub.ask(NEWS.name, frames.ping(b"c9"))
+    node.hub.send_all(NEWS.name, frames.ping(b"c9"))
     node.hub.send(client, frames.text(b'{"n":2}'))
     await turn()
     assert len(socket.writes) == 1

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from gateway.core.frames import PLAIN, Encoding
 from gateway.core.splice import lost
 from gateway.node import joining as joining_module
+from gateway.node import retrying
 from gateway.node import subscription as subscription_module
 from gateway.node.connection import Connection
 from gateway.node.interest import Interests
 from gateway.node.joining import Joining
+from gateway.node.retrying import Insist
 from gateway.node.subscription import Subscription
 from gateway.node.tasks import Tasks
 from publisher.channels import Namespace, Owner, Retention
@@ -141,7 +143,7 @@ class Bench:
             NAMESPACES,
             self.node.stats,
             100,
-            lambda: -0.5,  # tries again without a pause
+            Insist(lambda: -0.5),  # tries again without a pause
         )
 
     def join(
@@ -454,7 +456,7 @@ async def test_every_request_that_waits_is_answered() -> None:
 async def test_while_redis_is_away_a_subscription_waits_and_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(joining_module, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(retrying, "_FIRST_PAUSE_SECONDS", 0.0)
     bench = Bench()
     bench.redis.publish()
     bench.redis.down = True

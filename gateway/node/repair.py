@@ -1,0 +1,112 @@
+"""Making good what a live channel has missed.
+
+Every logged message names the one before it. One that names an id the node has not seen is held back
+while the gap is read from the log, so that what was missed goes out first. After the pub/sub connection
+was lost every channel is checked at once: the next message, which would reveal the gap, may be hours away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.core import frames, protocol
+from gateway.core.protocol import ErrorCode
+from gateway.core.splice import lost, splice
+from gateway.node.channel import LiveChannel
+from gateway.node.hub import Hub
+from gateway.node.ports import Log
+from gateway.node.retrying import Insist
+from gateway.node.stats import Stats
+from gateway.node.tasks import Tasks
+from publisher.channels import Namespace
+from publisher.message import LogPage
+
+log = logging.getLogger(__name__)
+
+_PAGE: Final = 100
+_AT_ONCE: Final = 500
+_NOBODY: Final = ""
+
+
+class Repair:
+    """Reads from the log what did not come live."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        history: Log,
+        namespaces: Mapping[str, Namespace],
+        tasks: Tasks,
+        stats: Stats,
+        insist: Insist,
+    ) -> None:
+        self._hub = hub
+        self._log = history
+        self._namespaces = namespaces
+        self._tasks = tasks
+        self._stats = stats
+        self._insist = insist
+
+    def begin(self, channel: LiveChannel) -> None:
+        """Hold a channel's live messages back and read what is missing before them."""
+        if channel.held is None:
+            channel.held = []
+            self._tasks.spawn(self._mend(channel), f"repair {channel.name}")
+
+    async def check_all(self) -> None:
+        """Compare every logged channel with its log, after the connection was lost."""
+        channels = [each for each in self._hub.channels.values() if self._keeps_log(each)]
+        log.info("repair_started channels=%d", len(channels))
+        for start in range(0, len(channels), _AT_ONCE):
+            await asyncio.gather(*map(self._check, channels[start : start + _AT_ONCE]))
+
+    def _keeps_log(self, channel: LiveChannel) -> bool:
+        return self._namespaces[channel.namespace].retention is not None
+
+    async def _check(self, channel: LiveChannel) -> None:
+        for subscription in channel.joining:
+            if subscription.reading:
+                # What it has read may be from before the outage, what it holds has a gap.
+                subscription.overflowed = True
+        following = [each.position for each in channel.joining if not each.reading]
+        if not channel.members and not following:
+            return
+        if not channel.members:
+            channel.last = max(channel.last, min(following))
+        if channel.held is None:
+            channel.held = []
+            await self._mend(channel)
+
+    async def _mend(self, channel: LiveChannel) -> None:
+        complete = False
+        while not complete and self._hub.channels.get(channel.name) is channel:
+            since = channel.last
+            # What came before this read is in the log by now.
+            channel.held, channel.overflowed = [], False
+            page = await self._read(channel, since)
+            if since and lost(since, page.newest, page.messages):
+                self._tell_loss(channel)
+                channel.last = max(since, 0 if page.messages else page.newest)
+            complete = page.complete and not channel.overflowed
+            held = channel.held if complete else []
+            for message in splice(channel.last, page.messages, held):
+                self._stats.messages_repaired += 1
+                self._hub.accept(channel, message)
+        channel.held = None
+
+    async def _read(self, channel: LiveChannel, since: int) -> LogPage:
+        return await self._insist(lambda: self._log.read(channel.name, _NOBODY, since, _PAGE))
+
+    def _tell_loss(self, channel: LiveChannel) -> None:
+        self._stats.losses_reported += 1
+        log.warning("messages_lost channel=%s", channel.name)
+        error = protocol.error(
+            ErrorCode.MESSAGES_LOST,
+            "Messages were lost",
+            detail="they are no longer retained; reload from the source",
+            channel=channel.name,
+        )
+        self._hub.send_all(channel.name, frames.text(error))

@@ -1,0 +1,147 @@
+"""What a live channel has missed goes out first, in order, on the connections that are there."""
+
+from __future__ import annotations
+
+import asyncio
+
+from publisher import AsyncPublisher
+from tests.integration.conftest import StartNode
+from tests.support.client import Client, connected
+from tests.support.nodes import Node
+from tests.support.tokens import make_token
+from tests.support.waiting import until
+
+CHANNEL = "notifications/u"
+
+
+async def cut_off(node: Node, publisher: AsyncPublisher) -> None:
+    """Kill this node's pub/sub connection, and no other's."""
+    subscriber = node.gateway._subscriber
+    protocol = await until(lambda: subscriber._protocol)
+    port = protocol.transport.get_extra_info("sockname")[1]
+    await publisher._client.client_kill_filter(addr=f"127.0.0.1:{port}")
+    await until(lambda: subscriber._protocol is not protocol)
+
+
+async def test_what_was_published_while_the_connection_was_lost_comes_without_reconnecting(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        await publisher.publish(CHANNEL, 0)
+        assert await client.data(1) == [0]
+        await cut_off(node, publisher)
+        await publisher.publish_many([(CHANNEL, number) for number in range(1, 4)])
+        # No further message is needed to reveal the gap.
+        assert await client.data(3) == [1, 2, 3]
+        await until(node.gateway.ready)
+        await publisher.publish(CHANNEL, 4)
+        assert await client.data(1) == [4]
+        await client.sync()
+
+
+async def test_a_subscriber_who_has_heard_nothing_live_yet_misses_nothing_either(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    await publisher.publish(CHANNEL, 0)
+    async with (
+        connected(node.url, make_token("u")) as first,
+        connected(node.url, make_token("u")) as second,
+    ):
+        await first.subscribe(CHANNEL, since=0)
+        assert await first.data(1) == [0]
+        await second.subscribe(CHANNEL, since=0)
+        assert await second.data(1) == [0]
+        await cut_off(node, publisher)
+        await publisher.publish(CHANNEL, 1)
+        assert await first.data(1) == await second.data(1) == [1]
+        await first.sync()
+        await second.sync()
+
+
+async def test_nothing_is_lost_repeated_or_misordered_however_often_the_connection_is_cut(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    total = 600
+
+    async def publish() -> None:
+        for number in range(total):
+            await publisher.publish(CHANNEL, number)
+            if number % 60 == 30:
+                await cut_off(node, publisher)
+            if number % 60 == 45:
+                await until(node.gateway.ready)
+
+    async def hear(client: Client) -> None:
+        await client.subscribe(CHANNEL, since=0)
+        assert await client.data(total) == list(range(total))
+        await client.sync()
+
+    async with (
+        connected(node.url, make_token("u")) as first,
+        connected(node.url, make_token("u"), compress=15) as second,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(hear(first))
+        group.create_task(publish())
+        await until(lambda: node.gateway.stats.messages_delivered > 100)
+        group.create_task(hear(second))
+    assert node.gateway.stats.redis_reconnects >= 5
+
+
+async def test_a_message_that_names_one_unseen_waits_until_the_gap_is_read(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        await publisher.publish(CHANNEL, 0)
+        assert await client.data(1) == [0]
+        # What Redis sends to a subscriber may be lost without a sign; the log has it.
+        handlers = node.gateway._subscriber._handlers
+        name = node.gateway._keys.live(CHANNEL).encode()
+        lost: list[bytes] = []
+        handler, handlers[name] = handlers[name], lost.append
+        await publisher.publish_many([(CHANNEL, 1), (CHANNEL, 2)])
+        await until(lambda: len(lost) == 2)
+        handlers[name] = handler
+        await client.sync()
+        await publisher.publish(CHANNEL, 3)
+        assert await client.data(3) == [1, 2, 3]
+        assert node.gateway.stats.gaps == 1
+        await client.sync()
+
+
+async def test_what_is_no_longer_retained_is_told(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    rules = {"owner": "user", "retention": {"max_messages": 2, "max_age_seconds": 60}}
+    node = await start_node(namespaces={"notifications": rules})
+    await until(lambda: publisher.publish(CHANNEL, "learns the rules"))
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        await client.data(1)
+        await cut_off(node, publisher)
+        await publisher.publish_many([(CHANNEL, number) for number in range(5)])
+        await client.expect(type="error", code="messages_lost", channel=CHANNEL)
+        assert await client.data(2) == [3, 4]
+        await client.sync()
+
+
+async def test_a_connection_that_is_silent_is_made_anew_and_the_node_is_not_ready_meanwhile(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        await publisher.publish(CHANNEL, 1)
+        assert await client.data(1) == [1]
+        protocol = node.gateway._subscriber._protocol
+        assert protocol is not None
+        # Open, healthy to look at, and nothing comes any more.
+        protocol.transport.pause_reading()
+        await publisher.publish(CHANNEL, 2)
+        await until(lambda: not node.gateway.ready())
+        assert (await node.get("/readyz"))[0] == 503
+        assert await client.data(1) == [2]
+        await until(node.gateway.ready)
+        assert node.gateway.stats.probes_unheard == 1
+        await client.sync()
