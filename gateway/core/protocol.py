@@ -207,6 +207,16 @@ def error(
     return orjson.dumps(body)
 
 
+def messages_lost(channel: str) -> bytes:
+    """The ``error`` for a subscription that goes on without what retention has taken away."""
+    return error(
+        ErrorCode.MESSAGES_LOST,
+        "Messages were lost",
+        detail="they are no longer retained; reload from the source",
+        channel=channel,
+    )
+
+
 def data_prefix(channel: Channel) -> bytes:
     """What all data messages of a channel begin with; made once per channel."""
     head = orjson.dumps({"type": channel.namespace, "channel": channel.name})

@@ -13,7 +13,6 @@ from typing import Final
 
 from gateway.core import frames, protocol
 from gateway.core.policy import Decision, decide
-from gateway.core.protocol import ErrorCode
 from gateway.core.splice import lost, splice
 from gateway.node.confirmation import Confirmation
 from gateway.node.hub import Hub
@@ -135,13 +134,9 @@ class Joining:
         )
 
     def _tell_loss(self, subscription: Subscription) -> None:
-        error = protocol.error(
-            ErrorCode.MESSAGES_LOST,
-            "Messages were lost",
-            detail="they are no longer retained; reload from the source",
-            channel=subscription.channel.name,
+        self._hub.send(
+            subscription.connection, frames.text(protocol.messages_lost(subscription.channel.name))
         )
-        self._hub.send(subscription.connection, frames.text(error))
 
     async def _read(self, subscription: Subscription, since: int | None) -> LogPage:
         name, user = subscription.channel.name, subscription.connection.user

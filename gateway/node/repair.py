@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.core import frames, protocol
-from gateway.core.protocol import ErrorCode
 from gateway.core.splice import lost, splice
 from gateway.node.channel import LiveChannel
 from gateway.node.hub import Hub
@@ -103,10 +102,4 @@ class Repair:
     def _tell_loss(self, channel: LiveChannel) -> None:
         self._stats.losses_reported += 1
         log.warning("messages_lost channel=%s", channel.name)
-        error = protocol.error(
-            ErrorCode.MESSAGES_LOST,
-            "Messages were lost",
-            detail="they are no longer retained; reload from the source",
-            channel=channel.name,
-        )
-        self._hub.send_all(channel.name, frames.text(error))
+        self._hub.send_all(channel.name, frames.text(protocol.messages_lost(channel.name)))

@@ -25,6 +25,15 @@ async def confirmed(publisher: AsyncPublisher, prefix: str, user: str, channel: 
     return int(seen or 0)
 
 
+async def until_confirmed(publisher: AsyncPublisher, prefix: str, id: int) -> None:
+    """Wait until Redis knows that the message has reached the user."""
+
+    async def known() -> bool:
+        return await confirmed(publisher, prefix, "u", CHANNEL) == id
+
+    await until(known)
+
+
 async def test_what_was_published_while_offline_comes_on_subscribing(
     node: Node, publisher: AsyncPublisher
 ) -> None:
@@ -44,11 +53,7 @@ async def test_what_was_delivered_does_not_come_again(
         await client.subscribe(CHANNEL)
         await publisher.publish(CHANNEL, "live")
         last = (await client.receive())["id"]
-
-        async def known() -> bool:
-            return await confirmed(publisher, prefix, "u", CHANNEL) == last
-
-        await until(known)
+        await until_confirmed(publisher, prefix, last)
     await publisher.publish(CHANNEL, "missed")
     async with connected(node.url, make_token("u")) as client:
         await client.subscribe(CHANNEL)
@@ -63,11 +68,7 @@ async def test_a_replay_counts_as_delivered_too(
     async with connected(node.url, make_token("u")) as client:
         await client.subscribe(CHANNEL)
         await client.data(1)
-
-        async def known() -> bool:
-            return await confirmed(publisher, prefix, "u", CHANNEL) == published.id
-
-        await until(known)
+        await until_confirmed(publisher, prefix, published.id)
 
 
 async def test_a_client_that_answers_no_ping_gets_it_again(
@@ -102,11 +103,7 @@ async def test_an_ack_confirms_what_a_pong_would(
         await client.subscribe(CHANNEL)
         await client.data(1)
         await client.send({"type": "ack", "channel": CHANNEL, "id": published.id})
-
-        async def known() -> bool:
-            return await confirmed(publisher, prefix, "u", CHANNEL) == published.id
-
-        await until(known)
+        await until_confirmed(publisher, prefix, published.id)
 
 
 async def test_an_ack_moves_nothing_in_channels_that_are_not_the_clients(
@@ -189,11 +186,7 @@ async def test_who_was_not_let_in_confirms_nothing_however_quick(
             # In one segment: the ack is read before the subscribe has been judged.
             hostile.send(TEXT, b'{"type":"subscribe","channel":"%b"}' % channel)
             hostile.send(TEXT, b'{"type":"ack","channel":"%b","id":5}' % channel)
-
-        async def known() -> bool:
-            return await confirmed(publisher, prefix, "u", CHANNEL) == published.id
-
-        await until(known)
+        await until_confirmed(publisher, prefix, published.id)
     await node.gateway._cursors.flush()
     keys = await publisher._client.keys(f"{prefix}:seen:*")
     assert keys == [f"{prefix}:seen:{{{CHANNEL}}}".encode()]
@@ -272,11 +265,7 @@ async def test_who_had_everything_is_told_of_no_loss_when_the_log_has_expired(
     async with connected(node.url, make_token("u")) as client:
         await client.subscribe(CHANNEL)
         await client.data(1)
-
-        async def known() -> bool:
-            return await confirmed(publisher, prefix, "u", CHANNEL) == published.id
-
-        await until(known)
+        await until_confirmed(publisher, prefix, published.id)
     await publisher._client.delete(f"{prefix}:log:{{{CHANNEL}}}")
     async with connected(node.url, make_token("u")) as client:
         assert "recovered" not in await client.subscribe(CHANNEL)
@@ -293,11 +282,7 @@ async def test_who_missed_a_log_that_has_expired_is_told_once(
     await publisher._client.delete(f"{prefix}:log:{{{CHANNEL}}}")
     async with connected(node.url, make_token("u")) as client:
         assert (await client.subscribe(CHANNEL))["recovered"] is False
-
-        async def known() -> bool:
-            return await confirmed(publisher, prefix, "u", CHANNEL) == missed.id
-
-        await until(known)
+        await until_confirmed(publisher, prefix, missed.id)
     async with connected(node.url, make_token("u")) as client:
         assert "recovered" not in await client.subscribe(CHANNEL)
 
