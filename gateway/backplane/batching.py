@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 _MAX_CALLS: Final = 500
 _MAX_ROUND_TRIPS: Final = 2
-_ERRORS_TOLD: Final = 100
 """Under way at once. What comes meanwhile gathers, so that load makes the batches larger."""
+_ERRORS_TOLD: Final = 100
 
 
 class Batcher:

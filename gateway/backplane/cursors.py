@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.backplane.batching import Batcher
-from gateway.backplane.chunks import chunks
+from gateway.core.chunks import chunks
 from publisher import scripts
 from publisher.channels import Namespace, parse_channel
 from publisher.errors import Unavailable

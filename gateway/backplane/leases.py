@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.backplane.batching import Batcher
-from gateway.backplane.chunks import chunks
+from gateway.core.chunks import chunks
 from publisher import scripts
 from publisher.errors import Unavailable
 from publisher.exchange import Call

@@ -17,7 +17,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from gateway.backplane.chunks import chunks
+from gateway.core.chunks import chunks
 from gateway.node.stats import Stats
 from publisher.keys import Keys
 

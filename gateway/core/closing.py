@@ -8,13 +8,10 @@ from typing import Final
 
 
 class CloseCode(IntEnum):
-    """The codes this server closes with."""
+    """The codes this server closes with; those for broken frames are aiohttp's to send."""
 
-    NORMAL = 1000
     GOING_AWAY = 1001
-    PROTOCOL_ERROR = 1002
     POLICY_VIOLATION = 1008
-    MESSAGE_TOO_BIG = 1009
     TRY_AGAIN_LATER = 1013
     TIMEOUT = 3008
 

@@ -17,6 +17,12 @@ class Decision(Enum):
     IF_GRANTED = auto()
 
 
+def keeps_log(namespace: str, namespaces: Mapping[str, Namespace]) -> bool:
+    """Whether a namespace's messages are logged; an unknown one keeps nothing."""
+    rules = namespaces.get(namespace)
+    return rules is not None and rules.retention is not None
+
+
 def decide(identity: Identity, channel: Channel, namespaces: Mapping[str, Namespace]) -> Decision:
     """Judge a subscription by the namespace's owner rule.
 

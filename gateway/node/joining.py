@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.core import frames, protocol
-from gateway.core.policy import Decision, decide
+from gateway.core.policy import Decision, decide, keeps_log
 from gateway.core.splice import lost, splice
 from gateway.node.confirmation import Confirmation
 from gateway.node.hub import Hub
@@ -67,9 +67,8 @@ class Joining:
         return decision is Decision.ALLOWED
 
     def keeps_log(self, channel: Channel) -> bool:
-        """Whether the channel's messages are logged; unknown namespaces keep nothing."""
-        namespace = self._namespaces.get(channel.namespace)
-        return namespace is not None and namespace.retention is not None
+        """Whether the channel's messages are logged."""
+        return keeps_log(channel.namespace, self._namespaces)
 
     async def join(self, subscription: Subscription, since: int | None) -> None:
         """Bring an allowed subscription up to date and let it go live. Waits out Redis trouble."""
@@ -78,11 +77,10 @@ class Joining:
         subscription.interested = True
         await asyncio.shield(confirmed)
         self._hub.hold(channel, subscription)
-        namespace = self._namespaces[subscription.channel.namespace]
-        if namespace.retention is None:
-            self._answer(subscription, None if since is None else False)
-        else:
+        if self.keeps_log(subscription.channel):
             await self._catch_up(subscription, since)
+        else:
+            self._answer(subscription, None if since is None else False)
         subscription.reading = False
         if not channel.members and len(channel.joining) == 1:
             # Nobody else waits for what was read here: it need not be waited for again.

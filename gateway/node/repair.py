@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.core import frames, protocol
+from gateway.core.chunks import chunks
+from gateway.core.policy import keeps_log
 from gateway.core.splice import lost, splice
 from gateway.node.channel import LiveChannel
 from gateway.node.hub import Hub
@@ -57,13 +59,14 @@ class Repair:
 
     async def check_all(self) -> None:
         """Compare every logged channel with its log, after the connection was lost."""
-        channels = [each for each in self._hub.channels.values() if self._keeps_log(each)]
+        channels = [
+            channel
+            for channel in self._hub.channels.values()
+            if keeps_log(channel.namespace, self._namespaces)
+        ]
         log.info("repair_started channels=%d", len(channels))
-        for start in range(0, len(channels), _AT_ONCE):
-            await asyncio.gather(*map(self._check, channels[start : start + _AT_ONCE]))
-
-    def _keeps_log(self, channel: LiveChannel) -> bool:
-        return self._namespaces[channel.namespace].retention is not None
+        for some in chunks(channels, _AT_ONCE):
+            await asyncio.gather(*map(self._check, some))
 
     async def _check(self, channel: LiveChannel) -> None:
         for subscription in channel.joining:
@@ -76,10 +79,16 @@ class Repair:
         if not channel.members:
             channel.last = max(channel.last, min(following))
         if channel.held is None:
-            channel.held = []
             await self._mend(channel)
 
     async def _mend(self, channel: LiveChannel) -> None:
+        try:
+            await self._read_on(channel)
+        finally:
+            # Whatever stopped it: a channel that goes on holding back would be mute.
+            channel.held = None
+
+    async def _read_on(self, channel: LiveChannel) -> None:
         complete = False
         while not complete and self._hub.channels.get(channel.name) is channel:
             since = channel.last
@@ -88,13 +97,13 @@ class Repair:
             page = await self._read(channel, since)
             if since and lost(since, page.newest, page.messages):
                 self._tell_loss(channel)
-                channel.last = max(since, 0 if page.messages else page.newest)
+                if not page.messages:
+                    channel.last = max(since, page.newest)
             complete = page.complete and not channel.overflowed
             held = channel.held if complete else []
             for message in splice(channel.last, page.messages, held):
                 self._stats.messages_repaired += 1
                 self._hub.accept(channel, message)
-        channel.held = None
 
     async def _read(self, channel: LiveChannel, since: int) -> LogPage:
         return await self._insist(lambda: self._log.read(channel.name, _NOBODY, since, _PAGE))

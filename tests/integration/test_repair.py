@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from publisher import AsyncPublisher
 from tests.integration.conftest import StartNode
 from tests.support.client import Client, connected
@@ -21,6 +23,17 @@ async def cut_off(node: Node, publisher: AsyncPublisher) -> None:
     port = protocol.transport.get_extra_info("sockname")[1]
     await publisher._client.client_kill_filter(addr=f"127.0.0.1:{port}")
     await until(lambda: subscriber._protocol is not protocol)
+
+
+async def miss(node: Node, publisher: AsyncPublisher, *data: int) -> None:
+    """Publish what Redis seems to send and the node does not hear; the log has it."""
+    handlers = node.gateway._subscriber._handlers
+    name = node.gateway._keys.live(CHANNEL).encode()
+    lost: list[bytes] = []
+    handler, handlers[name] = handlers[name], lost.append
+    await publisher.publish_many([(CHANNEL, each) for each in data])
+    await until(lambda: len(lost) == len(data))
+    handlers[name] = handler
 
 
 async def test_what_was_published_while_the_connection_was_lost_comes_without_reconnecting(
@@ -96,18 +109,29 @@ async def test_a_message_that_names_one_unseen_waits_until_the_gap_is_read(
         await client.subscribe(CHANNEL)
         await publisher.publish(CHANNEL, 0)
         assert await client.data(1) == [0]
-        # What Redis sends to a subscriber may be lost without a sign; the log has it.
-        handlers = node.gateway._subscriber._handlers
-        name = node.gateway._keys.live(CHANNEL).encode()
-        lost: list[bytes] = []
-        handler, handlers[name] = handlers[name], lost.append
-        await publisher.publish_many([(CHANNEL, 1), (CHANNEL, 2)])
-        await until(lambda: len(lost) == 2)
-        handlers[name] = handler
+        await miss(node, publisher, 1, 2)
         await client.sync()
         await publisher.publish(CHANNEL, 3)
         assert await client.data(3) == [1, 2, 3]
         assert node.gateway.stats.gaps == 1
+        await client.sync()
+
+
+async def test_a_repair_that_fails_does_not_make_the_channel_mute(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        await publisher.publish(CHANNEL, 0)
+        assert await client.data(1) == [0]
+        await miss(node, publisher, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(node.gateway._repair, "_log", None)
+            await publisher.publish(CHANNEL, 2)
+            await until(lambda: node.gateway.stats.gaps == 1)
+            await client.sync()
+        await publisher.publish(CHANNEL, 3)
+        assert await client.data(3) == [1, 2, 3]
         await client.sync()
 
 

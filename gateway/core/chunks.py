@@ -1,4 +1,4 @@
-"""Dividing long commands, so that none holds Redis up."""
+"""Dividing what is long, so that none of it holds everything else up."""
 
 from __future__ import annotations
 
