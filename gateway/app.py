@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import random
 import secrets
@@ -32,7 +31,7 @@ from gateway.metrics import NodeCollector, exposition
 from gateway.node.confirmation import Confirmation
 from gateway.node.control import Control
 from gateway.node.dispatch import Dispatcher
-from gateway.node.drain import drain
+from gateway.node.drain import Drain
 from gateway.node.heartbeats import Heartbeats
 from gateway.node.hub import Hub
 from gateway.node.interest import Interests
@@ -40,6 +39,7 @@ from gateway.node.joining import Joining
 from gateway.node.ports import Verifier
 from gateway.node.repair import Repair
 from gateway.node.retrying import Insist
+from gateway.node.slow_consumers import Patience, SlowConsumers
 from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks
 from gateway.settings import Settings
@@ -48,6 +48,8 @@ from gateway.web.credentials import TokenVerifier, load_key
 from gateway.web.endpoint import Endpoint, Limits
 from gateway.web.handshake import negotiate_compression
 from gateway.web.internal import internal_app
+from gateway.web.listening import CannotListen, listen
+from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
 from publisher.errors import Unavailable
 from publisher.exchange import Call
 from publisher.keys import Keys
@@ -60,8 +62,6 @@ _DRIVER_INFO: Final = DriverInfo()
 _ANNOUNCE_RETRY_SECONDS: Final = 1.0
 _ANNOUNCE_SECONDS: Final = 60.0  # again and again: Redis may lose its data
 _RESTART_SECONDS: Final = 1.0
-_BACKLOG: Final = 4096
-_REQUEST_SECONDS: Final = 10.0
 _READY_POLL_SECONDS: Final = 0.02
 
 
@@ -98,17 +98,6 @@ def _new_node_id() -> str:
     return f"{socket.gethostname().replace('/', '-')}-{secrets.token_hex(4)}"
 
 
-class CannotListen(Exception):
-    """A port cannot be listened on; the message says which setting chooses another."""
-
-    def __init__(self, host: str, port: int, setting: str, error: OSError) -> None:
-        reason = "it is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-        super().__init__(
-            f"cannot listen on {host} port {port}: {reason}; "
-            f"GATEWAY_{setting.upper()} chooses another port"
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Addresses:
     """Where a running node listens."""
@@ -126,7 +115,6 @@ class Gateway:
 
     def __init__(self, settings: Settings, verifier: Verifier | None = None) -> None:
         self._settings = settings
-        self._draining = False
         self._runners: list[web.AppRunner] = []
         self.node_id = _new_node_id()
         self.stats = Stats()
@@ -185,6 +173,14 @@ class Gateway:
             settings.pong_timeout_seconds,
             settings.confirm_interval_seconds,
         )
+        self._drain = Drain(
+            self.hub,
+            clock,
+            settings.drain_delay_seconds,
+            settings.drain_seconds,
+            CLOSE_TIMEOUT_SECONDS,
+        )
+        patience = Patience(self.hub, self._heartbeats.heard, clock, settings.stall_seconds)
         verifier = verifier or make_verifier(settings)
         dispatcher = Dispatcher(
             self.hub,
@@ -199,6 +195,7 @@ class Gateway:
                 self.stats,
                 settings.compression_threshold_bytes,
                 insist,
+                patience,
             ),
             self._interests,
             confirmation,
@@ -211,6 +208,10 @@ class Gateway:
             settings.max_message_bytes,
             settings.max_subscriptions,
         )
+        slow_consumers = SlowConsumers(
+            self.hub, patience, dispatcher.resume, self._tasks, self.stats
+        )
+        self.hub.when_behind(slow_consumers.leave_out)
         self._control = Control(dispatcher)
         self._endpoint = Endpoint(
             self.hub,
@@ -224,12 +225,12 @@ class Gateway:
                 settings.max_connections,
                 settings.max_connections_per_user,
                 settings.max_message_bytes,
-                settings.max_buffer_bytes,
+                settings.high_water_bytes,
                 settings.client_messages_per_second,
                 settings.client_message_burst,
                 frozenset(settings.allowed_origins),
             ),
-            self.ready,
+            self._welcoming,
             _ids(),
         )
 
@@ -241,12 +242,17 @@ class Gateway:
             "pubsub": self._subscriber.connected,
             "probe": self._probe.heard,
             "redis": self._leases.alive,
-            "serving": not self._draining,
+            "serving": not self._drain.leaving,
         }
 
     def ready(self) -> bool:
-        """Whether new connections are welcome."""
+        """Whether a balancer should send connections here."""
         return all(self.readiness().values())
+
+    def _welcoming(self) -> bool:
+        """Whether a connection is let in. A balancer takes a moment to notice that the node leaves."""
+        checks = self.readiness() | {"serving": not self._drain.closed}
+        return all(checks.values())
 
     async def until_ready(self) -> None:
         """Return once new connections are welcome."""
@@ -309,26 +315,14 @@ class Gateway:
     async def _listen(
         self, app: web.Application, host: str, port: int, setting: str
     ) -> tuple[str, int]:
-        # aiohttp's access log would write the query string, and with it the token.
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            handle_signals=False,
-            shutdown_timeout=1.0,
-            # Also how long a client may take over its request: it holds a file, and counts nowhere.
-            keepalive_timeout=_REQUEST_SECONDS,
-        )
-        await runner.setup()
-        self._runners.append(runner)
         try:
-            await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE and self._may_choose(setting):
-                await web.TCPSite(runner, host, 0, backlog=_BACKLOG).start()
-            else:
-                raise CannotListen(host, port, setting, error) from None
-        address = runner.addresses[0]
-        return address[0], address[1]
+            runner, address = await listen(app, host, port, setting)
+        except CannotListen as error:
+            if not error.in_use or not self._may_choose(setting):
+                raise
+            runner, address = await listen(app, host, 0, setting)
+        self._runners.append(runner)
+        return address
 
     def _may_choose(self, setting: str) -> bool:
         """Development mode takes another internal port rather than fail, unless one was asked for."""
@@ -356,8 +350,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """Leave: take nobody in, close everybody with 1001, write what is known, give places back."""
-        self._draining = True
-        await drain(self.hub, self._settings.drain_seconds)
+        await self._drain.run()
         await self._farewells.aclose(_FAREWELL_SECONDS)
         for runner in self._runners:
             await runner.cleanup()

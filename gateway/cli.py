@@ -131,6 +131,8 @@ def _on_signals() -> asyncio.Event:
 async def _complete(settings: Settings, stack: contextlib.AsyncExitStack) -> Settings:
     """Add what development mode brings along; without it, everything must have been said."""
     found: dict[str, Any] = {}
+    if settings.development and "drain_delay_seconds" not in settings.model_fields_set:
+        found["drain_delay_seconds"] = 0.0  # nobody balances a developer's load
     if not settings.development and (missing := _missing(settings)):
         raise UsageError(
             f"set {' and '.join(missing)} (or use --development, which brings its own)"
@@ -172,8 +174,9 @@ def _missing(settings: Settings) -> list[str]:
 
 
 async def _run_node(settings: Settings, told: asyncio.Event) -> None:
-    from gateway.app import CannotListen, Gateway, make_verifier  # noqa: PLC0415 - `gateway --help` stays quick
+    from gateway.app import Gateway, make_verifier  # noqa: PLC0415 - `gateway --help` stays quick
     from gateway.web.credentials import BadKey  # noqa: PLC0415
+    from gateway.web.listening import CannotListen  # noqa: PLC0415
 
     try:
         verifier = make_verifier(settings)

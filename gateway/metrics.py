@@ -20,6 +20,7 @@ _COUNTERS = {
     "messages_repaired": "Messages read from the log after a gap in what came live",
     "gaps": "Live messages before which others were missing",
     "messages_dropped": "Messages without a log that a slow client did not get",
+    "slow_consumers": "Times a client left live delivery because too much waited for it",
     "messages_invalid": "Payloads on live channels that were no messages",
     "losses_reported": "Replays that told the client of messages lost to retention",
     "socket_writes": "Writes to sockets",
@@ -55,6 +56,11 @@ class NodeCollector(Collector):
         subscriptions = sum(len(connection.subscriptions) for connection in connections)
         yield _gauge("ready", "Whether the node takes connections", int(self.ready()))
         yield _gauge("connections", "Open connections", len(connections))
+        yield _gauge(
+            "connections_behind",
+            "Connections left out of live delivery until their clients have caught up",
+            sum(connection.behind for connection in connections),
+        )
         yield _gauge("connections_limit", "Connections this node may hold", self.max_connections)
         yield _gauge("subscriptions", "Subscriptions of all connections", subscriptions)
         yield _gauge("channels", "Live channels listened to", len(self.hub.channels))

@@ -80,8 +80,12 @@ class Settings(BaseSettings):
     max_connections: PositiveInt = Field(20_000, description="Connections of this node")
     max_subscriptions: PositiveInt = Field(100, description="Subscriptions of a connection")
     max_message_bytes: PositiveInt = Field(16_384, description="Size of a client's message")
-    max_buffer_bytes: PositiveInt = Field(
-        4_194_304, description="What may wait for a client that does not read"
+    high_water_bytes: PositiveInt = Field(
+        1_048_576,
+        description="A client for whom more than this waits leaves live delivery until it has caught up",
+    )
+    stall_seconds: PositiveFloat = Field(
+        30.0, description="A slow client that takes nothing for this long is closed (1013)"
     )
     client_messages_per_second: PositiveFloat = Field(
         100.0, description="Sustained rate of a client's messages; more is a flood"
@@ -106,6 +110,10 @@ class Settings(BaseSettings):
     )
     node_lease_seconds: PositiveFloat = Field(
         10.0, description="A silent node counts as gone after this"
+    )
+    drain_delay_seconds: Seconds = Field(
+        5.0,
+        description="At the end, the balancer has this long to notice before the first is closed",
     )
     drain_seconds: Seconds = Field(
         10.0, description="Connections are closed over this time at the end"

@@ -10,6 +10,7 @@ from typing import Final
 class CloseCode(IntEnum):
     """The codes this server closes with; those for broken frames are aiohttp's to send."""
 
+    NORMAL = 1000
     GOING_AWAY = 1001
     POLICY_VIOLATION = 1008
     TRY_AGAIN_LATER = 1013
@@ -24,6 +25,7 @@ class Closing:
     reason: str
 
 
+NORMAL: Final = Closing(CloseCode.NORMAL, "")
 TOKEN_MISSING: Final = Closing(CloseCode.POLICY_VIOLATION, "token_missing")
 TOKEN_INVALID: Final = Closing(CloseCode.POLICY_VIOLATION, "token_invalid")
 TOKEN_EXPIRED: Final = Closing(CloseCode.POLICY_VIOLATION, "token_expired")

@@ -18,12 +18,14 @@ class LiveChannel:
     """What comes live in a channel, and who is to hear it.
 
     ``last`` is the id of the newest logged message that came. ``pending`` came in this turn of the
-    event loop. ``members`` receive live messages, grouped by how they want them; ``joining`` are still
-    reading the log, or following it (an ordered set). ``held`` came while a gap before it is being
-    read from the log (``repair.py``); ``None`` when there is none.
+    event loop. ``members`` receive live messages, grouped by how they want them; ``joining`` are
+    reading the log, or following it (an ordered set); ``apart`` counts those that wait for their
+    client before they read on. ``held`` came while a gap before it is being read from the log
+    (``repair.py``); ``None`` when there is none.
     """
 
     __slots__ = (
+        "apart",
         "held",
         "joining",
         "last",
@@ -45,3 +47,26 @@ class LiveChannel:
         self.overflowed = False
         self.members: dict[Encoding, set[Connection]] = {}
         self.joining: dict[Subscription, None] = {}
+        self.apart = 0
+
+    def enter(self, subscription: Subscription) -> None:
+        """Give a subscription its place among the members."""
+        connection = subscription.connection
+        subscription.live = self
+        self.members.setdefault(connection.socket.encoding, set()).add(connection)
+
+    def take_out(self, subscription: Subscription) -> None:
+        """Take a subscription from wherever it stands; one that stands nowhere is no error."""
+        self.joining.pop(subscription, None)
+        if subscription.apart:
+            subscription.apart = False
+            self.apart -= 1
+        if subscription.live is None:
+            return
+        subscription.position = self.last
+        subscription.live = None
+        encoding = subscription.connection.socket.encoding
+        members = self.members[encoding]
+        members.discard(subscription.connection)
+        if not members:
+            del self.members[encoding]

@@ -66,6 +66,13 @@ class Confirmation:
             return b""
         return self._ask(channel, progress, now)
 
+    def unasked(self, channel: str) -> bytes:
+        """The ping to send to one member that is about to leave, or nothing when all was asked about."""
+        progress = self._progress.get(channel)
+        if progress is None or progress.sent == progress.asked:
+            return b""
+        return self._question(channel, progress.sent)
+
     def replayed(self, channel: str, upto: int) -> bytes:
         """The ping to send behind a replay that ends with ``upto``."""
         return self._question(channel, upto)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Final
 
 from gateway.core.claims import Identity
 from gateway.core.rate import TokenBucket
@@ -12,21 +13,29 @@ if TYPE_CHECKING:
     from gateway.node.subscription import Subscription
 
 
+_REPLAYS_AT_ONCE: Final = 8
+"""Pages of the log that may be on their way to one client, whatever the number of its channels."""
+
+
 class Connection:
     """A client's socket, who they are, and what they listen to.
 
     ``outbox`` holds what is due to the socket in this turn of the event loop; the hub writes it.
     ``positions`` holds the last id sent in channels the client has left, so that coming back on the
-    same connection repeats nothing.
+    same connection repeats nothing. ``behind``: too much waits for the client to take it, so it is left
+    out of live delivery (``slow_consumers.py``). ``replays`` is held while a page of the log is read
+    and until the client has taken it.
     """
 
     __slots__ = (
+        "behind",
         "bucket",
         "closed",
         "id",
         "identity",
         "outbox",
         "positions",
+        "replays",
         "socket",
         "subscriptions",
     )
@@ -38,6 +47,8 @@ class Connection:
         self.bucket = bucket
         self.outbox = b""
         self.closed = False
+        self.behind = False
+        self.replays = asyncio.Semaphore(_REPLAYS_AT_ONCE)
         self.subscriptions: dict[str, Subscription] = {}
         self.positions: dict[str, int] = {}
 

@@ -127,11 +127,10 @@ class Dispatcher:
             self._hub.send(connection, frames.pong(payload))
 
     def pong(self, connection: Connection, payload: bytes) -> None:
-        """Hear a pong."""
-        if not self._afford(connection, _PONG_COST):
-            return
-        self._heartbeats.heard(connection)
-        self._confirmation.pong(connection, payload)
+        """Hear a pong; also from a connection that is being closed, which was asked before."""
+        if connection.closed or self._afford(connection, _PONG_COST):
+            self._heartbeats.heard(connection)
+            self._confirmation.pong(connection, payload)
 
     def refuse(self, connection: Connection, error: BadRequest) -> None:
         """Tell a client what was wrong; the connection lives on, unless mistakes come in a flood."""
@@ -213,6 +212,21 @@ class Dispatcher:
             )
         self._drop(subscription)
         self.refuse(connection, refusal)
+
+    def resume(self, connection: Connection) -> None:
+        """Let the subscriptions that were left out of live delivery catch up and go live again."""
+        for name, subscription in connection.subscriptions.items():
+            # One whose task still runs waits between two pages, and goes on by itself.
+            if subscription.apart and (subscription.task is None or subscription.task.done()):
+                subscription.task = self._tasks.spawn(self._resume(subscription), f"resume {name}")
+
+    async def _resume(self, subscription: Subscription) -> None:
+        try:
+            await self._joining.read_on(subscription)
+        except Exception:
+            log.exception("resume_failed connection=%s", subscription.connection.id)
+            # A subscription that stays silent would look alive; one that is made anew is.
+            self._hub.close(subscription.connection, closing.SLOW_CONSUMER)
 
     async def _allowed(self, subscription: Subscription) -> bool:
         while True:

@@ -48,6 +48,7 @@ class Hub:
         self._outgoing: list[Connection] = []
         self._scheduled = False
         self._repair: Callable[[LiveChannel], None] = lambda _channel: None
+        self._fall_behind: Callable[[Connection], None] = lambda _connection: None
 
     # -- from Redis ---------------------------------------------------------------------------
 
@@ -81,6 +82,8 @@ class Hub:
         """Take the next message of a channel, for all who listen."""
         if message.logged:
             channel.last = message.id
+        else:
+            self._stats.messages_dropped += channel.apart
         for subscription in tuple(channel.joining):
             if subscription.offer(message):
                 self.go_live(channel, subscription)
@@ -92,6 +95,10 @@ class Hub:
     def repair_with(self, repair: Callable[[LiveChannel], None]) -> None:
         """Set who is told of a channel with a gap."""
         self._repair = repair
+
+    def when_behind(self, fall_behind: Callable[[Connection], None]) -> None:
+        """Set who is told of a connection with too much waiting for its client."""
+        self._fall_behind = fall_behind
 
     @staticmethod
     def _hold_back(channel: LiveChannel, message: Message) -> None:
@@ -105,6 +112,8 @@ class Hub:
 
     def send(self, connection: Connection, data: bytes) -> None:
         """Lay whole frames into a connection's outbox, to be written at the end of this turn."""
+        if not data:
+            return
         if not connection.outbox:
             self._outgoing.append(connection)
             self._schedule()
@@ -120,14 +129,18 @@ class Hub:
         self._scheduled = False
         self._distribute_all()
         outgoing, self._outgoing = self._outgoing, []
+        behind: list[Connection] = []
         for connection in outgoing:
             data, connection.outbox = connection.outbox, b""
             try:
-                connection.socket.write(data)
+                if not connection.socket.write(data):
+                    behind.append(connection)
             except Exception:
                 # One broken socket must not cost the others their messages.
                 log.exception("write_failed connection=%s", connection.id)
         self._stats.socket_writes += len(outgoing)
+        for connection in behind:
+            self._fall_behind(connection)
 
     def _distribute_all(self) -> None:
         changed, self._changed = self._changed, []
@@ -180,41 +193,55 @@ class Hub:
         self._confirmation.forget(name)
 
     def hold(self, channel: LiveChannel, subscription: Subscription) -> None:
-        """Keep live messages for a subscription that is reading the log."""
+        """Keep live messages for a subscription that begins to read a page of the log."""
+        self.leave(channel, subscription)
+        subscription.read()
         channel.joining[subscription] = None
+
+    def set_apart(self, channel: LiveChannel, subscription: Subscription) -> None:
+        """Keep nothing for a subscription until it reads on; what is not logged is dropped."""
+        self.leave(channel, subscription)
+        self._stats.messages_dropped += subscription.stop_reading()
+        subscription.apart = True
+        channel.apart += 1
+
+    def follow(self, channel: LiveChannel, subscription: Subscription) -> None:
+        """Let a subscription that has read the whole log hear what is newer than that."""
+        subscription.stop_reading()
+        if not channel.members and len(channel.joining) == 1:
+            # Nobody else waits for what was read here: it need not be waited for again.
+            channel.last = max(channel.last, subscription.position)
+        if channel.last >= subscription.position:
+            self.go_live(channel, subscription)
 
     def go_live(self, channel: LiveChannel, subscription: Subscription) -> None:
         """Let a subscription hear live messages from the next one on."""
         # What gathered in this turn was held for it already.
         self._distribute(channel)
-        channel.joining.pop(subscription, None)
-        subscription.live = channel
-        connection = subscription.connection
-        channel.members.setdefault(connection.socket.encoding, set()).add(connection)
+        channel.take_out(subscription)
+        channel.enter(subscription)
 
     def leave(self, channel: LiveChannel, subscription: Subscription) -> None:
-        """Take a subscription out, whether it was joining or live."""
-        channel.joining.pop(subscription, None)
-        if subscription.live is None:
-            return
-        self._distribute(channel)
-        subscription.position = channel.last
-        subscription.live = None
-        connection = subscription.connection
-        encoding = connection.socket.encoding
-        members = channel.members[encoding]
-        members.discard(connection)
-        if not members:
-            del channel.members[encoding]
+        """Take a subscription out, wherever it stands."""
+        if subscription.live is not None:
+            self._distribute(channel)
+        channel.take_out(subscription)
 
     # -- ending -------------------------------------------------------------------------------
 
     def close(self, connection: Connection, closing: Closing, error: bytes | None = None) -> None:
-        """End a connection: what is due to it, an ``error`` message if there is one, a close frame."""
+        """End a connection: what is due to it, an ``error`` message if there is one, a close frame.
+
+        Before the close frame it is asked what it has received: the answers still count.
+        """
         if connection.closed:
             return
         connection.closed = True
         self._distribute_all()
+        for subscription in connection.subscriptions.values():
+            if subscription.live is not None:
+                self.send(connection, self._confirmation.unasked(subscription.channel.name))
+                self.leave(subscription.live, subscription)
         if error is not None:
             self.send(connection, frames.text(error))
         self.flush()

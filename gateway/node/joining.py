@@ -14,11 +14,13 @@ from typing import Final
 from gateway.core import frames, protocol
 from gateway.core.policy import Decision, decide, keeps_log
 from gateway.core.splice import lost, splice
+from gateway.node.channel import LiveChannel
 from gateway.node.confirmation import Confirmation
 from gateway.node.hub import Hub
 from gateway.node.interest import Interests
 from gateway.node.ports import Cursors, Grants, Log
 from gateway.node.retrying import Insist
+from gateway.node.slow_consumers import Patience
 from gateway.node.stats import Stats
 from gateway.node.subscription import Subscription
 from publisher.channels import Channel, Namespace
@@ -45,6 +47,7 @@ class Joining:
         stats: Stats,
         compression_threshold: int,
         insist: Insist,
+        patience: Patience,
     ) -> None:
         self._hub = hub
         self._interests = interests
@@ -56,6 +59,7 @@ class Joining:
         self._stats = stats
         self._threshold = compression_threshold
         self._insist = insist
+        self._patience = patience
 
     async def allowed(self, subscription: Subscription) -> bool:
         """Whether the subscription's user may hear its channel, by the rules and the grants."""
@@ -76,20 +80,38 @@ class Joining:
         confirmed = self._interests.take(channel.name)
         subscription.interested = True
         await asyncio.shield(confirmed)
-        self._hub.hold(channel, subscription)
-        if self.keeps_log(subscription.channel):
-            await self._catch_up(subscription, since)
-        else:
+        if not self.keeps_log(subscription.channel):
             self._answer(subscription, None if since is None else False)
-        subscription.reading = False
-        if not channel.members and len(channel.joining) == 1:
-            # Nobody else waits for what was read here: it need not be waited for again.
-            channel.last = max(channel.last, subscription.position)
-        if channel.last >= subscription.position:
             self._hub.go_live(channel, subscription)
+            return
+        async with subscription.connection.replays:
+            self._hub.hold(channel, subscription)
+            page = await self._read(subscription, since)
+            self._begin(subscription, since, page)
+            complete = await self._take(channel, subscription, page)
+        if not complete:
+            await self.read_on(subscription)
 
-    async def _catch_up(self, subscription: Subscription, since: int | None) -> None:
-        page = await self._read(subscription, since)
+    async def read_on(self, subscription: Subscription) -> None:
+        """Bring a subscription up to date from where it stands, and let it go live."""
+        channel = self._hub.open(subscription.channel)
+        if not self.keeps_log(subscription.channel):
+            self._hub.go_live(channel, subscription)
+            return
+        complete = False
+        while not complete:
+            async with subscription.connection.replays:
+                self._hub.hold(channel, subscription)
+                page = await self._read(subscription, subscription.position)
+                if lost(subscription.position, page.newest, page.messages):
+                    self._note_loss(subscription)
+                    self._tell_loss(subscription)
+                    if not page.messages:
+                        subscription.position = page.newest
+                complete = await self._take(channel, subscription, page)
+
+    def _begin(self, subscription: Subscription, since: int | None, page: LogPage) -> None:
+        """Answer the request, and find the position that the replay starts from."""
         position = page.position if since is not None else self._known(subscription, page.position)
         missing = lost(position, page.newest, splice(position, page.messages))
         if missing:
@@ -101,18 +123,20 @@ class Joining:
             subscription.position = page.newest
             self._ask(subscription)
 
-        while not page.complete or subscription.overflowed:
-            self._give(subscription, splice(subscription.position, page.messages))
-            subscription.read_again()
-            # A page goes out before the next is read, so that a slow client costs one page.
-            self._hub.flush()
-            await subscription.connection.socket.drained()
-            page = await self._read(subscription, subscription.position)
-            if lost(subscription.position, page.newest, page.messages):
-                self._note_loss(subscription)
-                self._tell_loss(subscription)
-        self._give(subscription, splice(subscription.position, page.messages, subscription.held))
-        subscription.held.clear()
+    async def _take(self, channel: LiveChannel, subscription: Subscription, page: LogPage) -> bool:
+        """Give a page to the client; ``True`` when nothing follows it but what comes live."""
+        if page.complete and not subscription.overflowed:
+            self._give(
+                subscription, splice(subscription.position, page.messages, subscription.held)
+            )
+            self._hub.follow(channel, subscription)
+            return True
+        self._give(subscription, splice(subscription.position, page.messages))
+        # A page goes out before the next is read, so that a slow client costs one page.
+        self._hub.set_apart(channel, subscription)
+        self._hub.flush()
+        await self._patience.drained(subscription.connection)
+        return False
 
     def _known(self, subscription: Subscription, confirmed: int) -> int:
         """What the user has, also where it is not written to Redis yet."""

@@ -19,13 +19,24 @@ class Socket(Protocol):
 
     encoding: Encoding
 
-    def write(self, data: bytes) -> None:
-        """Hand over whole frames; never waits. Nothing happens on a socket that is closing."""
+    @property
+    def waiting(self) -> int:
+        """Bytes that were written and that the client has not taken yet."""
+
+    @property
+    def congested(self) -> bool:
+        """Whether more waits for the client than may wait before the next page of a log."""
+
+    def write(self, data: bytes) -> bool:
+        """Hand over whole frames; never waits. Nothing happens on a socket that is closing.
+
+        ``False`` when more than the high-water mark waits for the client.
+        """
 
     async def drained(self) -> None:
-        """Wait until the client has taken most of what was written, or is gone."""
+        """Wait until it is not congested, or the client is gone."""
 
-    def close(self, closing: Closing) -> None:
+    def close(self, reason: Closing) -> None:
         """Send a close frame after all that was written, and end the connection soon after."""
 
 

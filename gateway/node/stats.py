@@ -16,6 +16,7 @@ class Stats:
     messages_repaired: int = 0
     gaps: int = 0
     messages_dropped: int = 0
+    slow_consumers: int = 0
     losses_reported: int = 0
     messages_invalid: int = 0
     socket_writes: int = 0

@@ -18,15 +18,18 @@ MAX_HELD_BYTES: Final = 1024 * 1024
 class Subscription:
     """Where a connection stands in a channel.
 
-    A subscription first *reads* the log while live messages are held for it. Then it *follows*: what
-    it has read may be ahead of what has come live, so it drops repeated messages until a newer one
-    comes, and goes live. ``position`` is the last id it was given before it went live; from then on
-    ``live`` is the channel it shares its place with.
+    A subscription *reads* a page of the log while live messages are held for it. Between two pages, and
+    while its client is too slow for live delivery, it stands *apart*: nothing is kept for it, the log
+    has it all. With the last page it begins to *follow*: what it has read may be ahead of what has come
+    live, so it drops repeated messages until a newer one comes, and goes *live*. ``position`` is the
+    last id it was given before it went live; from then on ``live`` is the channel it shares its place
+    with.
     """
 
     __slots__ = (
         "_held_bytes",
         "answers",
+        "apart",
         "channel",
         "connection",
         "doubtful",
@@ -45,8 +48,9 @@ class Subscription:
         self.position = 0
         self.held: list[Message] = []
         self._held_bytes = 0
-        self.reading = True
+        self.reading = False
         self.overflowed = False
+        self.apart = False
         self.interested = False
         self.doubtful = False
         self.live: LiveChannel | None = None
@@ -69,8 +73,16 @@ class Subscription:
             self.overflowed = True
         return False
 
-    def read_again(self) -> None:
-        """Begin another read of the log: what was held is in it."""
+    def read(self) -> None:
+        """Begin to read a page of the log: what was held before is in it."""
+        self.reading = True
         self.held.clear()
         self._held_bytes = 0
         self.overflowed = False
+
+    def stop_reading(self) -> int:
+        """Keep no more messages; returns how many of those that were kept are in no log."""
+        self.reading = False
+        unlogged = sum(not message.logged for message in self.held)
+        self.held.clear()
+        return unlogged

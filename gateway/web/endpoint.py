@@ -50,7 +50,7 @@ class Limits:
     max_connections: int
     max_connections_per_user: int
     max_message_bytes: int
-    max_buffer_bytes: int
+    high_water_bytes: int
     messages_per_second: float
     message_burst: float
     allowed_origins: frozenset[str]
@@ -216,6 +216,7 @@ class Endpoint:
             protocols=(SUBPROTOCOL,),
             timeout=CLOSE_TIMEOUT_SECONDS,
             autoping=False,
+            autoclose=False,
             max_msg_size=limits.max_message_bytes * _READ_LIMIT_FACTOR,
         )
         await response.prepare(request)
@@ -223,10 +224,8 @@ class Endpoint:
         socket = ClientSocket(
             request,
             response,
-            self._farewells,
             batch=request.query.get("batch") == "true",
-            max_buffer_bytes=limits.max_buffer_bytes,
-            overflow=lambda: self._overflow(connection),
+            high_water=limits.high_water_bytes,
         )
         connection = Connection(connection_id, identity, socket, bucket)
         self._dispatcher.arrive(connection)
@@ -244,8 +243,7 @@ class Endpoint:
                 identity.user,
                 handshake.close_code(response),
             )
-        # aiohttp ends the transport with the handler; the client's close frame may be on its way.
-        await socket.closed()
+            socket.finish()
         return response
 
     async def _converse(self, connection: Connection, response: web.WebSocketResponse) -> None:
@@ -263,7 +261,3 @@ class Endpoint:
                     dispatcher.binary(connection)
                 case _:
                     return
-
-    def _overflow(self, connection: Connection) -> None:
-        log.info("slow_consumer connection=%s user=%r", connection.id, connection.user)
-        self._hub.close(connection, closing.SLOW_CONSUMER)

@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
 from typing import Final
 
 from aiohttp import web
 
+from gateway.core import closing, frames
 from gateway.core.closing import Closing
 from gateway.core.frames import Encoding
-from gateway.node.tasks import Tasks
 
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 """How long a client may take to answer a close frame."""
 
 
 class ClientSocket:
-    """Implements ``ports.Socket`` on an upgraded aiohttp response.
+    """Implements ``ports.Socket`` on an upgraded aiohttp response, which reads and parses.
 
     Frames go straight to the transport: aiohttp's own writer would build each frame anew for each
-    socket. It still reads, and still closes.
+    socket, and while it closes a connection it would throw away the pongs that still come.
 
     Args:
-        max_buffer_bytes: how much may wait for a client that does not read.
-        overflow: called once when more than that waits.
+        high_water: bytes that may wait for a client that does not read.
     """
 
     __slots__ = (
         "_closing",
-        "_ending",
-        "_farewells",
-        "_max_buffer",
-        "_overflow",
+        "_deadline",
+        "_draining",
+        "_high_water",
         "_protocol",
-        "_response",
         "_transport",
         "encoding",
     )
@@ -43,64 +40,72 @@ class ClientSocket:
         self,
         request: web.BaseRequest,
         response: web.WebSocketResponse,
-        farewells: Tasks,
         *,
         batch: bool,
-        max_buffer_bytes: int,
-        overflow: Callable[[], None],
+        high_water: int,
     ) -> None:
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client left during the handshake")
         self._transport = transport
         self._protocol = request.protocol
-        self._response = response
-        self._farewells = farewells
-        self._max_buffer = max_buffer_bytes
-        self._overflow = overflow
+        self._high_water = high_water
         self._closing = False
-        self._ending: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._draining: asyncio.Task[None] | None = None
         self.encoding = Encoding(int(response.compress), batch)
 
-    def write(self, data: bytes) -> None:
-        """Hand over whole frames; never waits."""
+    def write(self, data: bytes) -> bool:
+        """Hand over whole frames; never waits. ``False`` above the high-water mark."""
         transport = self._transport
         if self._closing or transport.is_closing():
-            return
+            return True
         transport.write(data)
-        if self._protocol.writing_paused and transport.get_write_buffer_size() > self._max_buffer:
-            self._closing = True
-            asyncio.get_running_loop().call_soon(self._overflow)
+        return not self._protocol.writing_paused or self.waiting <= self._high_water
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that the system has not taken over yet."""
+        return self._transport.get_write_buffer_size()
+
+    @property
+    def congested(self) -> bool:
+        """Whether the transport has asked to pause, and not yet to go on (its own two marks)."""
+        return self._protocol.writing_paused and not self._transport.is_closing()
 
     async def drained(self) -> None:
-        """Wait until the client has taken most of what was written, or is gone."""
-        if self._protocol.writing_paused and not self._transport.is_closing():
-            writer = self._response._payload_writer  # noqa: SLF001 - aiohttp has no public drain
-            if writer is not None:
-                try:
-                    await writer.drain()
-                except ConnectionError:
-                    return
+        """Wait until it is not congested, or the client is gone."""
+        if self.congested:
+            if self._draining is None or self._draining.done():
+                self._draining = asyncio.create_task(self._drain(), name="drain socket")
+            # Shared by all who wait; one that gives up must not end the others' wait.
+            await asyncio.shield(self._draining)
 
-    def close(self, closing: Closing) -> None:
-        """Send a close frame after all that was written, and end the connection soon after."""
+    async def _drain(self) -> None:
+        # aiohttp has no public drain but its own writer's.
+        with contextlib.suppress(ConnectionError):
+            await self._protocol._drain_helper()  # noqa: SLF001
+
+    def close(self, reason: Closing) -> None:
+        """Send a close frame after all that was written; the client has some seconds to answer it."""
+        self.write(frames.close(reason))
         self._closing = True
-        self._ending = self._farewells.spawn(self._close(closing), "close socket")
+        # A client that is gone takes nothing more: what still waits for it would wait for ever.
+        self._end_in(CLOSE_TIMEOUT_SECONDS)
 
-    async def closed(self) -> None:
-        """Return once a close that this side began has come to its end."""
-        if self._ending is not None:
-            await asyncio.wait([self._ending])
+    def finish(self) -> None:
+        """The conversation has ended: answer the client's close frame, if it was first, and leave."""
+        if not self._closing:
+            self.write(frames.close(closing.NORMAL))
+            self._closing = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._draining is not None:
+            self._draining.cancel()
+        self._transport.close()
+        if self.waiting:
+            self._end_in(CLOSE_TIMEOUT_SECONDS)
 
-    async def _close(self, closing: Closing) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
-                await self._response.close(
-                    code=closing.code, message=closing.reason.encode(), drain=False
-                )
-        except TimeoutError:
-            pass
-        finally:
-            # A client that is gone takes nothing more: what still waits for it would wait for ever.
-            if self._transport.get_write_buffer_size():
-                self._transport.abort()
+    def _end_in(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(seconds, self._transport.abort)

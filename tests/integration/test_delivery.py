@@ -195,7 +195,7 @@ async def test_who_was_not_let_in_confirms_nothing_however_quick(
 async def test_a_queue_larger_than_any_buffer_reaches_a_slow_client(
     start_node: StartNode, publisher: AsyncPublisher
 ) -> None:
-    node = await start_node(max_buffer_bytes=600_000)
+    node = await start_node(high_water_bytes=600_000)
     for number in range(24):
         await publisher.publish(CHANNEL, [number, "x" * 250_000])
     async with raw_client(node.url, make_token("u")) as client:

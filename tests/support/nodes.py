@@ -45,6 +45,7 @@ async def running_node(redis_url: str, prefix: str, **settings: Any) -> AsyncIte
         "jwt_secret": SecretStr(SECRET),
         "unsubscribe_linger_seconds": 0.05,
         "confirm_interval_seconds": 0.1,
+        "drain_delay_seconds": 0.0,
         "drain_seconds": 0.0,
         **settings,
     }

@@ -21,14 +21,19 @@ from publisher.message import NOT_LOGGED, Message
 
 T = TypeVar("T")
 
+HIGH_WATER = 150
+"""Bytes; only what is written to a socket that is ``slow`` waits."""
+
 NEWS = parse_channel("news/today")
 
 
 class FakeClock:
     def __init__(self, now: float = 1_000.0) -> None:
         self.now = now
+        self.looks = 0
 
     def __call__(self) -> float:
+        self.looks += 1
         return self.now
 
 
@@ -37,20 +42,29 @@ class RecordingSocket:
         self.encoding = encoding
         self.writes: list[bytes] = []
         self.closing: Closing | None = None
+        self.slow = False
+        self.waiting = 0
 
     @property
     def received(self) -> bytes:
         return b"".join(self.writes)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> bool:
         if self.closing is None:
             self.writes.append(data)
+            self.waiting += len(data) if self.slow else 0
+        return self.waiting <= HIGH_WATER
+
+    @property
+    def congested(self) -> bool:
+        return self.waiting > 0
 
     async def drained(self) -> None:
-        await asyncio.sleep(0)
+        while self.congested and self.closing is None:
+            await asyncio.sleep(0)
 
-    def close(self, closing: Closing) -> None:
-        self.closing = closing
+    def close(self, reason: Closing) -> None:
+        self.closing = reason
 
 
 class RecordingCursors:

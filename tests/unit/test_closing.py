@@ -17,6 +17,7 @@ def test_a_reason_fits_into_a_control_frame(name: str) -> None:
 
 def test_codes_are_those_of_the_protocol() -> None:
     assert {name: int(value.code) for name, value in ALL.items()} == {
+        "NORMAL": 1000,
         "TOKEN_MISSING": 1008,
         "TOKEN_INVALID": 1008,
         "TOKEN_EXPIRED": 1008,

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from gateway.core.closing import SLOW_CONSUMER
 from gateway.core.frames import PLAIN, Encoding
 from gateway.core.splice import lost
 from gateway.node import joining as joining_module
@@ -20,11 +21,13 @@ from gateway.node.connection import Connection
 from gateway.node.interest import Interests
 from gateway.node.joining import Joining
 from gateway.node.retrying import Insist
+from gateway.node.slow_consumers import Patience, SlowConsumers
 from gateway.node.subscription import Subscription
 from gateway.node.tasks import Tasks
 from publisher.channels import Namespace, Owner, Retention
 from publisher.errors import Unavailable
 from publisher.message import LogPage, Message
+from tests.support.waiting import until
 from tests.unit.fakes import (
     NEWS,
     Node,
@@ -132,6 +135,7 @@ class Bench:
         self.node = Node(threshold=100, interval=0)  # every message is asked about
         self.redis = FakeRedis(self.node)
         self.tasks = Tasks()
+        self.patience = Patience(self.node.hub, lambda _connection: None, self.node.clock, 30)
         self.interests = Interests(self.redis, self.tasks, self.node.hub.forget, 3_600)
         self.joining = Joining(
             self.node.hub,
@@ -144,7 +148,18 @@ class Bench:
             self.node.stats,
             100,
             Insist(lambda: -0.5),  # tries again without a pause
+            self.patience,
         )
+        slow_consumers = SlowConsumers(
+            self.node.hub, self.patience, self.resume, self.tasks, self.node.stats
+        )
+        self.node.hub.when_behind(slow_consumers.leave_out)
+
+    def resume(self, connection: Connection) -> None:
+        """As the dispatcher does."""
+        for subscription in connection.subscriptions.values():
+            if subscription.apart and subscription.task is not None and subscription.task.done():
+                subscription.task = self.tasks.spawn(self.joining.read_on(subscription), "resume")
 
     def join(
         self, since: int | None = None, encoding: Encoding = PLAIN, id: str = "c1"
@@ -153,6 +168,7 @@ class Bench:
         subscription = Subscription(client, NEWS)
         client.subscriptions[NEWS.name] = subscription
         task = self.tasks.spawn(self.joining.join(subscription, since), "join")
+        subscription.task = task
         return client, socket, task
 
     async def settle(self) -> None:
@@ -189,6 +205,15 @@ STEPS = st.lists(
     max_size=60,
 )
 
+# Clients may also stop to read, and read what waits for them.
+STEPS_OF_SLOW_CLIENTS = st.lists(
+    st.sampled_from(
+        ["live", "live", "publish", "flood", "answer", "accept", "turn", "join", "slow", "drain"]
+    ),
+    min_size=12,
+    max_size=60,
+).map(lambda steps: ["settle", *steps])
+
 
 # One client is live; another has read message 2 before it comes live, together with message 4.
 QUESTION_TOO_EARLY = [
@@ -215,16 +240,32 @@ async def interleave(
             case "join":
                 if (encoding := next(encodings, None)) is not None:
                     joined.append(bench.join(since, encoding, f"c{len(joined)}"))
+            case "live":
+                redis.publish()
+                redis.flood()
+                await turn()
+            case "settle":
+                await bench.settle()
+            case "slow":
+                joined[-1][1].slow = True
+            case "drain":
+                joined[-1][1].waiting = 0
             case _:
                 await turn()
+    for _, socket, _ in joined:
+        socket.slow, socket.waiting = False, 0
     await bench.settle()
     assert all(task.done() for _, _, task in joined)
     return [(client, socket) for client, socket, _ in joined]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
-    st.integers(0, 8), st.none() | st.integers(0, 8), STEPS, st.integers(2, 4), st.integers(0, 3)
+    st.integers(0, 8),
+    st.none() | st.integers(0, 8),
+    STEPS | STEPS_OF_SLOW_CLIENTS,
+    st.integers(2, 4),
+    st.integers(0, 3),
 )
 def test_however_things_fall_every_client_gets_every_message_once_and_in_order(
     before: int, since: int | None, steps: list[str], page: int, held: int
@@ -252,7 +293,7 @@ def test_however_things_fall_every_client_gets_every_message_once_and_in_order(
 
 
 @settings(max_examples=150, deadline=None, database=None, derandomize=True)
-@given(st.integers(0, 4), STEPS)
+@given(st.integers(0, 4), STEPS | STEPS_OF_SLOW_CLIENTS)
 @example(0, QUESTION_TOO_EARLY)
 def test_however_things_fall_no_pong_proves_more_than_what_came_before_its_ping(
     before: int, steps: list[str]
@@ -372,22 +413,85 @@ async def test_with_since_the_answer_says_whether_everything_follows(
     await bench.close()
 
 
-async def test_a_page_has_gone_out_when_the_socket_is_asked_whether_it_has_drained() -> None:
+async def test_a_slow_client_is_sent_a_page_and_no_more_until_it_has_taken_it() -> None:
     bench = Bench()
     with small(2, 1_000):
         for _ in range(6):
             bench.redis.publish()
-        _, socket, _ = bench.join(since=0)
-        written: list[int] = []
-        drained = socket.drained
-
-        async def watched() -> None:
-            written.append(len(ids(socket)))
-            await drained()
-
-        socket.drained = watched  # type: ignore[method-assign]
+        client, socket, _ = bench.join(since=0)
+        socket.slow = True
+        for sent in (2, 4):
+            await bench.settle()
+            assert len(ids(socket)) == sent
+            assert client.subscriptions[NEWS.name].apart
+            socket.waiting = 0
         await bench.settle()
-        assert written == [2, 4]
+        assert ids(socket) == [2, 4, 6, 8, 10, 12]
+        assert bench.node.open().apart == 0
+    await bench.close()
+
+
+async def test_a_client_behind_is_left_out_of_live_delivery_and_catches_up_from_the_log() -> None:
+    bench = Bench()
+    client, socket, _ = bench.join()
+    _, other, _ = bench.join(id="c2")
+    await bench.settle()
+    socket.slow = True
+    for _ in range(20):
+        bench.redis.publish()
+        await bench.settle()
+    everything = [message.id for message in bench.redis.log]
+    assert ids(other) == everything
+    written = socket.received
+    assert len(ids(socket)) < 5
+    assert client.behind
+    assert bench.node.stats.slow_consumers == 1
+    for _ in range(5):
+        bench.redis.publish()
+    await bench.settle()
+    assert socket.received == written
+    socket.slow, socket.waiting = False, 0
+    await bench.settle()
+    assert ids(socket) == [message.id for message in bench.redis.log]
+    assert not client.behind
+    assert client in bench.node.open().members[socket.encoding]
+    await bench.close()
+
+
+async def test_what_is_in_no_log_is_counted_when_a_client_behind_does_not_get_it() -> None:
+    bench = Bench()
+    client, socket, _ = bench.join()
+    await bench.settle()
+    socket.slow, socket.waiting = True, 1_000
+    bench.node.hub.receive(NEWS.name, payload(1, None))
+    await turn()
+    assert client.behind
+    for _ in range(3):
+        bench.node.hub.receive(NEWS.name, payload(1, None))
+        await turn()
+    assert bench.node.stats.messages_dropped == 3
+    bench.node.hub.leave(bench.node.open(), client.subscriptions[NEWS.name])
+    bench.node.hub.receive(NEWS.name, payload(1, None))
+    assert bench.node.stats.messages_dropped == 3
+    await bench.close()
+
+
+async def test_a_client_that_takes_nothing_is_given_up_and_one_that_takes_a_little_is_not() -> None:
+    bench = Bench()
+    patience = Patience(bench.node.hub, lambda _connection: None, bench.node.clock, 0.01)
+    (idle, idle_socket), (busy, busy_socket) = make_connection(), make_connection(id="c2")
+    for socket in (idle_socket, busy_socket):
+        socket.slow, socket.waiting = True, 1_000
+    waits = [bench.tasks.spawn(patience.drained(each), "wait") for each in (idle, busy)]
+    for _ in range(5):
+        bench.node.clock.now += 0.006
+        before = bench.node.clock.looks
+        busy_socket.waiting -= 1
+        await until(lambda before=before: bench.node.clock.looks >= before + 2)
+    assert idle_socket.closing is SLOW_CONSUMER
+    assert busy_socket.closing is None
+    busy_socket.waiting = 0
+    await asyncio.wait(waits)
     await bench.close()
 
 

@@ -11,7 +11,9 @@ from tests.unit.fakes import NEWS, logged, make_connection, unlogged
 
 @pytest.fixture
 def subscription() -> Subscription:
-    return Subscription(make_connection()[0], NEWS)
+    subscription = Subscription(make_connection()[0], NEWS)
+    subscription.read()
+    return subscription
 
 
 def test_while_it_reads_it_holds_everything(subscription: Subscription) -> None:
@@ -30,12 +32,12 @@ def test_what_it_cannot_hold_is_noted_and_not_kept(
     assert subscription.overflowed
 
 
-def test_reading_again_begins_with_empty_hands(
+def test_reading_on_begins_with_empty_hands(
     subscription: Subscription, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_HELD", 0)
     subscription.offer(logged(1))
-    subscription.read_again()
+    subscription.read()
     assert subscription.held == []
     assert not subscription.overflowed
 
@@ -54,3 +56,13 @@ def test_a_message_without_a_log_is_always_newer(subscription: Subscription) -> 
     subscription.reading = False
     subscription.position = 5
     assert subscription.offer(unlogged(1))
+
+
+def test_who_stops_reading_keeps_nothing_and_says_what_no_log_has(
+    subscription: Subscription,
+) -> None:
+    for message in (logged(1), unlogged(2), unlogged(3)):
+        subscription.offer(message)
+    assert subscription.stop_reading() == 2
+    assert subscription.held == []
+    assert not subscription.reading

@@ -1,0 +1,163 @@
+"""Clients that read slower than is published to them, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from publisher import AsyncPublisher, Published
+from tests.integration.conftest import StartNode
+from tests.support.client import connected
+from tests.support.nodes import Node
+from tests.support.raw import CLOSE, PING, PONG, TEXT, RawClient, raw_client
+from tests.support.tokens import make_token
+from tests.support.waiting import until
+
+CHANNEL = "notifications/u"
+BODY = "x" * 60_000
+# More than the kernel's buffers and the node's own take together.
+COUNT = 200
+
+
+async def publish(publisher: AsyncPublisher, count: int = COUNT, channel: str = CHANNEL) -> None:
+    for first in range(0, count, 20):
+        numbers = range(first, min(first + 20, count))
+        outcomes = await publisher.publish_many([(channel, [n, BODY]) for n in numbers])
+        assert all(isinstance(each, Published) for each in outcomes)
+
+
+async def subscribe(client: RawClient, channel: str = CHANNEL) -> None:
+    client.send(TEXT, json.dumps({"type": "subscribe", "channel": channel}).encode())
+    while json.loads((await client.next(TEXT)).payload)["type"] != "subscribed":
+        pass
+
+
+async def numbers_read(client: RawClient, count: int) -> list[int]:
+    """The numbers of the next messages; pings are answered."""
+    numbers: list[int] = []
+    while len(numbers) < count:
+        frame = await client.frame()
+        if frame.opcode == PING:
+            client.send(PONG, frame.payload)
+        else:
+            assert frame.opcode == TEXT, frame
+            numbers.append(json.loads(frame.payload)["data"][0])
+    return numbers
+
+
+def behind(node: Node) -> int:
+    return sum(each.behind for each in node.gateway.hub.connections.values())
+
+
+def waiting(node: Node) -> int:
+    """The most that waits for one client."""
+    return max(each.socket.waiting for each in node.gateway.hub.connections.values())
+
+
+async def test_a_slow_client_costs_bounded_memory_and_has_everything_in_the_end(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    high_water = 256 * 1024
+    node = await start_node(high_water_bytes=high_water)
+    async with (
+        raw_client(node.url, make_token("u")) as slow,
+        connected(node.url, make_token("u")) as other,
+    ):
+        await subscribe(slow)
+        await other.subscribe(CHANNEL)
+        await publish(publisher)
+        assert await other.data(COUNT) == [[number, BODY] for number in range(COUNT)]
+        assert behind(node) == 1
+        # One turn's messages may come on top of the mark: what one read from Redis brings.
+        assert waiting(node) < high_water + 512 * 1024
+        assert node.gateway.stats.messages_dropped == 0
+        assert await numbers_read(slow, COUNT) == list(range(COUNT))
+        await until(lambda: not behind(node))
+        await publisher.publish(CHANNEL, ["live", ""])
+        assert await other.data(1) == [["live", ""]]
+        assert json.loads((await slow.next(TEXT)).payload)["data"][0] == "live"
+        _, metrics = await node.get("/metrics")
+        assert "gateway_slow_consumers_total 1.0" in metrics
+        assert "gateway_connections_behind 0.0" in metrics
+
+
+async def test_what_the_log_no_longer_has_for_a_slow_client_is_told_and_counted(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    retention = {"max_messages": 20, "max_age_seconds": 60}
+    rules = {"few": {"owner": "anyone", "retention": retention}}
+    node = await start_node(high_water_bytes=65_536, namespaces=rules)
+    async with raw_client(node.url, make_token("u")) as slow:
+        await subscribe(slow, "few/x")
+        await publish(publisher, channel="few/x")
+        lost = False
+        last = -1
+        while last < COUNT - 1:
+            frame = await slow.next(TEXT)
+            message = json.loads(frame.payload)
+            if message["type"] == "error":
+                assert (message["code"], message["channel"]) == ("messages_lost", "few/x")
+                lost = True
+            elif message["type"] == "few":
+                assert message["data"][0] == last + 1 or lost
+                last = message["data"][0]
+        assert lost
+        assert node.gateway.stats.losses_reported >= 1
+
+
+async def test_messages_without_a_log_are_dropped_for_a_slow_client_and_counted(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    rules = {"ticker": {"owner": "anyone", "retention": None}}
+    node = await start_node(high_water_bytes=65_536, namespaces=rules)
+    async with raw_client(node.url, make_token("u")) as slow:
+        await subscribe(slow, "ticker/x")
+        await publish(publisher, channel="ticker/x")
+        await until(lambda: node.gateway.stats.messages_received >= COUNT)
+        dropped = node.gateway.stats.messages_dropped
+        assert 0 < dropped < COUNT
+        numbers = await numbers_read(slow, COUNT - dropped)
+        assert numbers == list(range(COUNT - dropped))
+        await until(lambda: not behind(node))
+        await publisher.publish("ticker/x", ["live", ""])
+        assert json.loads((await slow.next(TEXT)).payload)["data"][0] == "live"
+
+
+async def test_a_client_that_takes_nothing_is_closed_with_1013(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    node = await start_node(high_water_bytes=65_536, stall_seconds=0.3)
+    async with raw_client(node.url, make_token("u")) as stuck:
+        await subscribe(stuck)
+        await publish(publisher)
+        await until(lambda: node.gateway.stats.connections_closed["1013"] == 1)
+        close = await stuck.next(CLOSE)
+        assert close.payload == (1013).to_bytes(2) + b"slow_consumer"
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        first = (await client.receive())["data"][0]
+        assert [n for n, _ in await client.data(COUNT - 1 - first)][-1] == COUNT - 1
+        assert first == 0
+
+
+async def test_a_client_that_reads_slowly_is_not_taken_for_dead(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    """Its pongs are late because they wait behind what it has yet to read."""
+    node = await start_node(
+        high_water_bytes=65_536,
+        ping_interval_seconds=0.2,
+        pong_timeout_seconds=0.2,
+        stall_seconds=0.5,
+    )
+    async with raw_client(node.url, make_token("u")) as slow:
+        await subscribe(slow)
+        await publish(publisher)
+        numbers = []
+        while len(numbers) < COUNT - 50:
+            # Some megabytes a second: several times the pong's time for all of it.
+            numbers += await numbers_read(slow, 5)
+            await asyncio.sleep(0.05)
+        numbers += await numbers_read(slow, COUNT - len(numbers))
+        assert numbers == list(range(COUNT))
+        assert not node.gateway.stats.connections_closed
