@@ -115,6 +115,7 @@ class Gateway:
 
     def __init__(self, settings: Settings, verifier: Verifier | None = None) -> None:
         self._settings = settings
+        self._started = False
         self._runners: list[web.AppRunner] = []
         self.node_id = _new_node_id()
         self.stats = Stats()
@@ -300,6 +301,7 @@ class Gateway:
             self._tasks.spawn(_keep_going(work), work.__qualname__)
         listen = self._subscriber.listen(self._keys.control, self._control.receive)
         self._tasks.spawn(listen, "listen to control")
+        self._started = True
         log.info("node_started node=%s address=%s:%d", self.node_id, *addresses.public)
         return addresses
 
@@ -350,7 +352,8 @@ class Gateway:
 
     async def stop(self) -> None:
         """Leave: take nobody in, close everybody with 1001, write what is known, give places back."""
-        await self._drain.run()
+        if self._started:
+            await self._drain.run()
         await self._farewells.aclose(_FAREWELL_SECONDS)
         for runner in self._runners:
             await runner.cleanup()
