@@ -15,8 +15,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from publisher import AsyncPublisher
-from tests.deploy.conftest import NGINX
 from tests.support.client import Client, connected
+from tests.support.nginx import NGINX
 from tests.support.processes import GatewayProcess, gateway_process
 from tests.support.redis_server import free_port
 from tests.support.tokens import make_token

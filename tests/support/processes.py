@@ -65,6 +65,20 @@ class GatewayProcess:
         """End it without warning."""
         return await self._end(signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """Let it hang: its connections stay open, and it does nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.process.send_signal(signal.SIGCONT)
+
+    @property
+    def resident_bytes(self) -> int:
+        """The memory it holds (Linux: proc(5), ``VmRSS``)."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text("ascii", errors="replace")
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
     async def _end(self, number: signal.Signals) -> int:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
@@ -74,7 +88,12 @@ class GatewayProcess:
 
 @contextlib.asynccontextmanager
 async def gateway_process(
-    redis_url: str, prefix: str, *, port: int | None = None, **settings: Any
+    redis_url: str,
+    prefix: str,
+    *,
+    port: int | None = None,
+    internal_port: int | None = None,
+    **settings: Any,
 ) -> AsyncIterator[GatewayProcess]:
     """Run a node until the block ends; its output is told with whatever error leaves the block.
 
@@ -82,9 +101,10 @@ async def gateway_process(
         redis_url: the Redis it shares with the others.
         prefix: of its keys there.
         port: for clients; a free one unless given.
+        internal_port: for health, readiness and metrics; likewise.
         settings: further settings by their names, as of ``gateway.settings.Settings``.
     """
-    port, internal_port = port or free_port(), free_port()
+    port, internal_port = port or free_port(), internal_port or free_port()
     given = {
         "host": "127.0.0.1",
         "internal_port": internal_port,

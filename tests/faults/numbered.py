@@ -1,0 +1,82 @@
+"""Publishers that number their messages and do not rest until each is published."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from itertools import count
+from typing import Final
+
+from publisher import AsyncPublisher, Published, Retention, Unavailable
+from tests.faults.trace import Publication, Trace
+
+RETENTION: Final = Retention(max_messages=2_000, max_age_seconds=86_400)
+_FIRST_PAUSE_SECONDS: Final = 0.1
+
+
+class NumberedPublisher:
+    """Publishes ``1, 2, 3, …`` to a channel, one after the other, about ``rate`` a second.
+
+    A publish that may or may not have taken effect is repeated under the same idempotency key, as the
+    library's documentation tells backends to, so each number is published once.
+
+    Args:
+        padding: bytes of further data in each message.
+    """
+
+    def __init__(
+        self,
+        publisher: AsyncPublisher,
+        channel: str,
+        trace: Trace,
+        dice: random.Random,
+        rate: float,
+        padding: int = 0,
+    ) -> None:
+        self._publisher = publisher
+        self._channel = channel
+        self._trace = trace
+        self._dice = dice
+        self._pause = 1 / rate
+        self._padding = "x" * padding
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Publish no more than what has been begun."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Publish until stopped."""
+        for number in count(1):
+            if await self._stopped_within(self._pause * self._dice.uniform(0.5, 1.5)):
+                return
+            await self._publish(number)
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _publish(self, number: int) -> None:
+        asked_at = time.monotonic()
+        for tries in count(1):
+            try:
+                published = await self._once(number)
+            except Unavailable:
+                await asyncio.sleep(_FIRST_PAUSE_SECONDS * self._dice.uniform(1, 3))
+                continue
+            self._trace.publications.append(
+                Publication(self._channel, number, published.id, asked_at, time.monotonic(), tries)
+            )
+            return
+
+    async def _once(self, number: int) -> Published:
+        return await self._publisher.publish(
+            self._channel,
+            {"number": number, "padding": self._padding},
+            idempotency_key=f"{self._channel}/{number}",
+            retention=RETENTION,
+        )

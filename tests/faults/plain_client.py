@@ -1,0 +1,123 @@
+"""A client that knows the first protocol and nothing else: no ids, no acks, no ``since``.
+
+It reconnects as the protocol's own document tells clients to (``WebSocketClient.handleReconnect``): after
+1, 2, 4, 8 and 16 seconds, from the beginning again once a connection has opened; then it subscribes again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any, Final
+
+import aiohttp
+
+from tests.faults.trace import Arrival, Device, LossReport, Session
+from tests.support.tokens import make_token
+
+RECONNECT_DELAY_SECONDS: Final = 1.0
+MAX_RECONNECT_ATTEMPTS: Final = 5
+_HANDSHAKE_SECONDS: Final = 10.0
+
+
+class PlainClient:
+    """Connects, subscribes, records what comes, and comes back after every break.
+
+    Args:
+        device: where everything is recorded.
+        reads: whether it takes what comes; one that does not looks like a page that hangs.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, device: Device) -> None:
+        self._session = session
+        self._device = device
+        token = make_token(device.user, list(device.channels))
+        self._address = f"{url}/?token={token}"
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._attempts = 0
+
+    @property
+    def local_port(self) -> int | None:
+        """Its end of the connection that is open now."""
+        if self._socket is None or self._socket.closed:
+            return None
+        name = self._socket.get_extra_info("sockname")
+        return None if name is None else int(name[1])
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether it is connected and everything it asked for has been answered."""
+        sessions = self._device.sessions
+        return (
+            self.local_port is not None
+            and bool(sessions)
+            and sessions[-1].ended_at is None
+            and sessions[-1].subscribed >= set(self._device.channels)
+        )
+
+    async def run(self) -> None:
+        """Go on until cancelled, or until the document says to give up."""
+        while True:
+            await self._connect()
+            if self._attempts == MAX_RECONNECT_ATTEMPTS:
+                self._device.gave_up = True
+                return
+            self._attempts += 1
+            await asyncio.sleep(RECONNECT_DELAY_SECONDS * 2 ** (self._attempts - 1))
+
+    async def _connect(self) -> None:
+        try:
+            async with asyncio.timeout(_HANDSHAKE_SECONDS):
+                socket = await self._session.ws_connect(self._address, max_msg_size=0)
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            self._device.refusals.append(time.monotonic())
+            return
+        self._attempts = 0
+        self._socket = socket
+        try:
+            await self._listen(socket)
+        finally:
+            self._socket = None
+            await socket.close()
+
+    async def _listen(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        session: Session | None = None
+        try:
+            async for frame in socket:
+                if frame.type is not aiohttp.WSMsgType.TEXT:
+                    break
+                message = json.loads(frame.data)
+                if session is None and message["type"] == "connected":
+                    session = Session(time.monotonic())
+                    self._device.sessions.append(session)
+                    await self._subscribe(socket)
+                elif session is not None:
+                    self._take(session, message)
+                elif message.get("code") == "connection_limit":
+                    self._device.turned_away += 1
+        except (aiohttp.ClientError, OSError):
+            pass
+        finally:
+            if session is not None:
+                session.ended_at = time.monotonic()
+                session.close_code = socket.close_code
+
+    async def _subscribe(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        for channel in self._device.channels:
+            await socket.send_json({"type": "subscribe", "channel": channel})
+
+    def _take(self, session: Session, message: dict[str, Any]) -> None:
+        now, channel = time.monotonic(), message.get("channel", "")
+        match message["type"]:
+            case "subscribed":
+                session.subscribed.add(channel)
+                if message.get("recovered") is False:
+                    session.reports.append(LossReport(now, channel))
+            case "error" if message.get("code") == "messages_lost":
+                session.reports.append(LossReport(now, channel))
+            case "error":
+                session.errors.append(f"{message.get('code')} {channel}".strip())
+            case _:
+                number = message["data"]["number"]
+                session.arrivals.append(Arrival(now, channel, message["id"], number))

@@ -1,0 +1,221 @@
+"""A TCP proxy that does to connections what networks do: cut, freeze, delay, throttle, each way by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from tests.support.redis_server import free_port
+
+_CHUNK: Final = 16 * 1024
+_SLICES_PER_SECOND: Final = 20
+_RESET: Final = struct.pack("ii", 1, 0)
+"""``SO_LINGER`` of zero seconds: closing sends a reset, as a line that breaks in use looks."""
+
+
+class Way:
+    """What happens to the bytes that go one way.
+
+    ``delay`` in seconds; ``bytes_per_second`` for each connection, ``None`` for as fast as it goes.
+    """
+
+    def __init__(self) -> None:
+        self.delay = 0.0
+        self.bytes_per_second: float | None = None
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
+    def freeze(self) -> None:
+        """Let nothing through until :meth:`thaw`."""
+        self._flowing.clear()
+
+    def thaw(self) -> None:
+        """Let everything through that has waited."""
+        self._flowing.set()
+
+    @property
+    def portion(self) -> int:
+        """Bytes to take at once, so that a throttled way trickles."""
+        if self.bytes_per_second is None:
+            return _CHUNK
+        return max(1, min(_CHUNK, int(self.bytes_per_second / _SLICES_PER_SECOND)))
+
+    async def hold(self, size: int) -> None:
+        """Wait as long as ``size`` bytes have to."""
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        if self.bytes_per_second is not None:
+            await asyncio.sleep(size / self.bytes_per_second)
+        await self._flowing.wait()
+
+
+class Link:
+    """One connection through the proxy. ``up`` leads to the server, ``down`` to the client."""
+
+    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
+        self.up = Way()
+        self.down = Way()
+        self.subscribed = False
+        self._client = client
+        self._server = server
+
+    @property
+    def client_port(self) -> int:
+        """The client's own port, by which a test knows whose connection this is."""
+        port: int = self._client.get_extra_info("peername", ("", 0))[1]
+        return port
+
+    def cut(self) -> None:
+        """Break the line: both ends are reset."""
+        _reset(self._client)
+        _reset(self._server)
+
+    def vanish(self) -> None:
+        """Break the line so that the server does not learn of it, as when a phone loses its network."""
+        self.up.freeze()
+        self.down.freeze()
+        _reset(self._client)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    raw = writer.get_extra_info("socket")
+    if raw is not None and not writer.transport.is_closing():
+        with contextlib.suppress(OSError):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    writer.transport.abort()
+
+
+class Proxy:
+    """Listens on ``port`` and leads to ``targets`` (ports of 127.0.0.1) by turns.
+
+    ``up`` and ``down`` hold for all connections, also those to come; each link has its own besides.
+
+    Args:
+        receive_buffer: bytes the kernel may hold for the proxy of what the server sends: a small
+            one lets the server feel a slow client soon.
+    """
+
+    def __init__(self, *targets: int, receive_buffer: int | None = None) -> None:
+        self.port = free_port()
+        self.targets = list(targets)
+        self.up = Way()
+        self.down = Way()
+        self.links: list[Link] = []
+        self._receive_buffer = receive_buffer
+        self._turn = itertools.count()
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Accept connections."""
+        self._server = await asyncio.start_server(
+            self._accept, "127.0.0.1", self.port, limit=_CHUNK, backlog=256
+        )
+
+    def refuse(self) -> None:
+        """Cut all connections, and refuse those to come until :meth:`start`."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.cut()
+
+    def cut(self, which: Callable[[Link], bool] = lambda _link: True) -> int:
+        """Cut the connections that are there now; returns how many."""
+        links = [link for link in self.links if which(link)]
+        for link in links:
+            link.cut()
+        return len(links)
+
+    def from_port(self, port: int) -> Link:
+        """The connection of the client with this port."""
+        return [link for link in self.links if link.client_port == port][-1]
+
+    async def aclose(self) -> None:
+        """End."""
+        self.refuse()
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+
+    # -- one connection -----------------------------------------------------------------------
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            server_reader, server_writer = await self._connect()
+        except OSError:
+            _reset(writer)
+            return
+        link = Link(writer, server_writer)
+        self.links.append(link)
+        try:
+            async with asyncio.TaskGroup() as pumps:
+                pumps.create_task(self._pump_up(link, reader, server_writer))
+                pumps.create_task(_pump(server_reader, writer, (self.down, link.down)))
+        except* OSError:
+            pass
+        finally:
+            # Whichever end is still there learns of it.
+            link.cut()
+            self.links.remove(link)
+
+    async def _pump_up(
+        self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        def look(data: bytes) -> None:
+            link.subscribed = link.subscribed or b"SUBSCRIBE\r\n" in data
+
+        await _pump(reader, writer, (self.up, link.up), look)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        for target in self._by_turns():
+            raw = socket.socket()
+            raw.setblocking(False)
+            if self._receive_buffer is not None:
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+            try:
+                await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", target))
+                return await asyncio.open_connection(sock=raw, limit=_CHUNK)
+            except OSError:
+                raw.close()
+        raise ConnectionRefusedError
+
+    def _by_turns(self) -> Iterator[int]:
+        first = next(self._turn)
+        for number in range(len(self.targets)):
+            yield self.targets[(first + number) % len(self.targets)]
+
+
+async def _pump(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    ways: tuple[Way, Way],
+    look: Callable[[bytes], None] = lambda _data: None,
+) -> None:
+    while True:
+        try:
+            data = await reader.read(min(way.portion for way in ways))
+        except OSError:
+            # A frozen way lets the news of the end through no sooner than anything else.
+            for way in ways:
+                await way.hold(0)
+            raise
+        look(data)
+        for way in ways:
+            await way.hold(len(data))
+        if not data:
+            break
+        writer.write(data)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()
