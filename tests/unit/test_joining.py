@@ -170,6 +170,21 @@ class Bench:
         subscription.task = task
         return client, socket, task
 
+    async def step(self, step: str) -> None:
+        match step:
+            case "publish" | "accept" | "deliver" | "flood" | "answer":
+                getattr(self.redis, step)()
+            case "advance":
+                await self.redis.advance()
+            case "live":
+                self.redis.publish()
+                self.redis.flood()
+                await turn()
+            case "settle":
+                await self.settle()
+            case _:
+                await turn()
+
     async def settle(self) -> None:
         """Let everything arrive."""
         for _ in range(100):
@@ -225,32 +240,21 @@ async def interleave(
     bench: Bench, before: int, since: int | None, steps: list[str]
 ) -> list[tuple[Connection, RecordingSocket]]:
     """Up to four clients join a channel that holds ``before`` messages, while all else goes on."""
-    redis = bench.redis
     for _ in range(before):
-        redis.publish()
+        bench.redis.publish()
     joined: list[tuple[Connection, RecordingSocket, asyncio.Task[None]]] = []
     encodings = iter([PLAIN, Encoding(0, True), Encoding(15, False), PLAIN])
     for step in ["join", *steps]:
         match step:
-            case "publish" | "accept" | "deliver" | "flood" | "answer":
-                getattr(redis, step)()
-            case "advance":
-                await redis.advance()
             case "join":
                 if (encoding := next(encodings, None)) is not None:
                     joined.append(bench.join(since, encoding, f"c{len(joined)}"))
-            case "live":
-                redis.publish()
-                redis.flood()
-                await turn()
-            case "settle":
-                await bench.settle()
             case "slow":
                 joined[-1][1].slow = True
             case "drain":
                 joined[-1][1].waiting = 0
             case _:
-                await turn()
+                await bench.step(step)
     for _, socket, _ in joined:
         socket.slow, socket.waiting = False, 0
     await bench.settle()
