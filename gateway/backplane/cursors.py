@@ -9,7 +9,7 @@ from typing import Final
 
 from gateway.backplane.batching import Batcher
 from gateway.core.chunks import chunks
-from gateway.node.pausing import Backoff
+from gateway.node.pausing import Backoff, Pause
 from publisher import scripts
 from publisher.channels import Namespace, parse_channel
 from publisher.errors import Unavailable
@@ -43,6 +43,7 @@ class Cursors:
         self._gathered: dict[str, dict[str, int]] = {}
         self._writing: dict[str, dict[str, int]] = {}
         self._one_at_a_time = asyncio.Lock()
+        self._pause = Pause()
 
     def advance(self, channel: str, user: str, id: int) -> None:
         """Note that ``user`` has everything up to ``id``."""
@@ -57,12 +58,17 @@ class Cursors:
             self._writing.get(channel, {}).get(user, 0),
         )
 
+    def hurry(self) -> None:
+        """Write what is noted now rather than soon."""
+        if self._gathered:
+            self._pause.cut()
+
     async def run(self) -> None:
         """Write until cancelled."""
         backoff = Backoff(self._jitter)
         failing = False
         while True:
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await self._pause(_PAUSE_SECONDS)
             try:
                 await self.flush()
             except Unavailable as error:
