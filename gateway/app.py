@@ -12,14 +12,15 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final
 
-import orjson
 from aiohttp import web
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 
+from gateway.backplane.announcing import Announcing
 from gateway.backplane.batching import Batcher
+from gateway.backplane.beat import Beat
 from gateway.backplane.cursors import Cursors
 from gateway.backplane.leases import Leases
 from gateway.backplane.log_reader import GrantReader, LogReader
@@ -50,8 +51,6 @@ from gateway.web.handshake import negotiate_compression
 from gateway.web.internal import internal_app
 from gateway.web.listening import CannotListen, listen
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
-from publisher.errors import Unavailable
-from publisher.exchange import Call
 from publisher.keys import Keys
 
 log = logging.getLogger(__name__)
@@ -59,8 +58,8 @@ log = logging.getLogger(__name__)
 _FAREWELL_SECONDS: Final = 5.0
 # Made once: left to itself, the library looks its version up on disk for every connection.
 _DRIVER_INFO: Final = DriverInfo()
-_ANNOUNCE_RETRY_SECONDS: Final = 1.0
-_ANNOUNCE_SECONDS: Final = 60.0  # again and again: Redis may lose its data
+_LONGEST_VITAL_SECONDS: Final = 2.0
+"""What readiness waits for is tried again after this, also when other round trips may take longer."""
 _RESTART_SECONDS: Final = 1.0
 _READY_POLL_SECONDS: Final = 0.02
 
@@ -115,6 +114,7 @@ class Gateway:
 
     def __init__(self, settings: Settings, verifier: Verifier | None = None) -> None:
         self._settings = settings
+        self._started = False
         self._runners: list[web.AppRunner] = []
         self.node_id = _new_node_id()
         self.stats = Stats()
@@ -126,7 +126,10 @@ class Gateway:
 
         self._pool = make_pool(settings)
         self._batcher = Batcher(self._pool, self._tasks, self.stats, settings.redis_timeout_seconds)
-        self._cursors = Cursors(self._batcher, self._keys, self._namespaces)
+        # What tells whether Redis is there does not queue behind a crowd of clients.
+        vital_seconds = min(settings.redis_timeout_seconds, _LONGEST_VITAL_SECONDS)
+        vitals = Batcher(self._pool, self._tasks, self.stats, vital_seconds)
+        self._cursors = Cursors(self._batcher, self._keys, self._namespaces, random.random)
         confirmation = Confirmation(self._cursors, clock, settings.confirm_interval_seconds)
         self.hub = Hub(
             lambda callback: asyncio.get_running_loop().call_soon(callback),
@@ -138,9 +141,9 @@ class Gateway:
             self._pool,
             self._keys,
             self.hub.receive,
-            self._check_channels,
+            self._listening_again,
             self.stats,
-            settings.redis_timeout_seconds,
+            vital_seconds,
             random.random,
         )
         insist = Insist(random.random)
@@ -148,7 +151,7 @@ class Gateway:
         self._repair = Repair(self.hub, history, self._namespaces, self._tasks, self.stats, insist)
         self.hub.repair_with(self._repair.begin)
         self._probe = Probe(
-            self._subscriber, self._batcher, self._keys.probe(self.node_id), self.stats, clock
+            self._subscriber, vitals, self._keys.probe(self.node_id), self.stats, clock
         )
         self._interests = Interests(
             self._subscriber, self._tasks, self.hub.forget, settings.unsubscribe_linger_seconds
@@ -159,9 +162,18 @@ class Gateway:
             self.node_id,
             settings.max_connections_per_user,
             settings.connection_lease_seconds,
-            settings.node_lease_seconds,
             self._place_lost,
+            random.random,
         )
+        self._beat = Beat(
+            vitals,
+            self._keys,
+            self.node_id,
+            settings.node_lease_seconds,
+            self._redis_returned,
+            random.random,
+        )
+        self._announcing = Announcing(self._batcher, self._keys, self._namespaces, random.random)
         self._heartbeats = Heartbeats(
             self.hub,
             confirmation,
@@ -241,7 +253,9 @@ class Gateway:
         return {
             "pubsub": self._subscriber.connected,
             "probe": self._probe.heard,
-            "redis": self._leases.alive,
+            "redis": self._beat.alive,
+            # Before its own places are counted again a node would let too many in.
+            "places": self._leases.settled,
             "serving": not self._drain.leaving,
         }
 
@@ -259,8 +273,14 @@ class Gateway:
         while not self.ready():  # noqa: ASYNC110 - readiness is the state of several parts
             await asyncio.sleep(_READY_POLL_SECONDS)
 
-    def _check_channels(self) -> None:
+    def _listening_again(self) -> None:
+        self._probe.doubt()
+        self._beat.doubt()
         self._tasks.spawn(self._repair.check_all(), "check all channels")
+
+    def _redis_returned(self) -> None:
+        self._leases.restore()
+        self._announcing.at_once()
 
     def _place_lost(self, connection_id: str) -> None:
         connection = self.hub.connections.get(connection_id)
@@ -291,15 +311,17 @@ class Gateway:
         for work in (
             self._subscriber.run,
             self._probe.run,
-            self._leases.run_beat,
+            self._beat.run,
             self._leases.run_renewal,
+            self._leases.run_payment,
             self._cursors.run,
             self._heartbeats.run,
-            self._announce,
+            self._announcing.run,
         ):
             self._tasks.spawn(_keep_going(work), work.__qualname__)
         listen = self._subscriber.listen(self._keys.control, self._control.receive)
         self._tasks.spawn(listen, "listen to control")
+        self._started = True
         log.info("node_started node=%s address=%s:%d", self.node_id, *addresses.public)
         return addresses
 
@@ -333,24 +355,10 @@ class Gateway:
             and setting not in settings.model_fields_set
         )
 
-    async def _announce(self) -> None:
-        """Tell the publishers which namespaces there are, and what they retain."""
-        rules = [
-            part
-            for name, namespace in self._namespaces.items()
-            for part in (name, orjson.dumps(namespace.to_dict()))
-        ]
-        while True:
-            pause = _ANNOUNCE_SECONDS
-            try:
-                await self._batcher.call(Call(("HSET", self._keys.namespaces, *rules)))
-            except Unavailable:
-                pause = _ANNOUNCE_RETRY_SECONDS
-            await asyncio.sleep(pause)
-
     async def stop(self) -> None:
         """Leave: take nobody in, close everybody with 1001, write what is known, give places back."""
-        await self._drain.run()
+        if self._started:
+            await self._drain.run()
         await self._farewells.aclose(_FAREWELL_SECONDS)
         for runner in self._runners:
             await runner.cleanup()
@@ -360,7 +368,7 @@ class Gateway:
         except Exception:
             # Whatever it is, the places below still have to be given back.
             log.exception("cursors_unwritten")
-        await self._leases.leave()
+        await self._beat.leave()
         self._interests.close()
         await self._tasks.aclose()
         await self._pool.aclose()

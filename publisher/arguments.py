@@ -12,6 +12,9 @@ from publisher.message import MAX_ID
 MAX_TTL_SECONDS: Final = 1_000_000_000
 """About 31 years. Redis refuses an expiry that overflows only after the grant has been written."""
 
+MAX_REPLICAS: Final = 1_000
+MAX_REPLICA_SECONDS: Final = 3_600
+
 
 def dump_json(data: Any, max_bytes: int) -> bytes:
     """``data`` as JSON of at most ``max_bytes``."""
@@ -38,6 +41,19 @@ def check_integer(name: str, value: object, lowest: int, highest: int = MAX_ID) 
     """An integer (``True`` is none) from ``lowest`` to ``highest``."""
     if type(value) is not int or not lowest <= value <= highest:
         raise InvalidData(f"{name} must be an integer from {lowest} to {highest}")
+
+
+def check_min_replicas(value: object) -> None:
+    """How many replicas shall confirm a publish; 0 for none."""
+    check_integer("min_replicas", value, lowest=0, highest=MAX_REPLICAS)
+
+
+def check_replica_timeout(value: object) -> None:
+    """How long replicas may take, in seconds."""
+    if type(value) not in {int, float} or not 0 < value <= MAX_REPLICA_SECONDS:  # type: ignore[operator]
+        raise InvalidData(
+            f"replica_timeout must be a number of seconds over 0, at most {MAX_REPLICA_SECONDS}"
+        )
 
 
 def check_ttl(ttl: object) -> None:

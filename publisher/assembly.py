@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import time
@@ -12,26 +11,35 @@ from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 
+from publisher.arguments import check_min_replicas, check_replica_timeout
 from publisher.discovery import PREFIX_VARIABLE, find_redis
-from publisher.errors import InvalidURL, Unavailable
+from publisher.errors import InvalidURL
 from publisher.flow import Retries
 from publisher.keys import DEFAULT_PREFIX, Keys
 from publisher.operations import Operations
 from publisher.records import Outgoing
 
-log = logging.getLogger("publisher")
-
 ClientT = TypeVar("ClientT")
 
 
-def operations(prefix: str, max_message_bytes: int, retries: int) -> Operations:
-    """The operations on this process's clocks and randomness."""
+def operations(
+    prefix: str, max_message_bytes: int, retries: int, min_replicas: int, replica_timeout: float
+) -> Operations:
+    """The operations on this process's clocks and randomness.
+
+    Raises:
+        InvalidData: ``min_replicas`` or ``replica_timeout`` has an impossible value.
+    """
+    check_min_replicas(min_replicas)
+    check_replica_timeout(replica_timeout)
     return Operations(
         Keys(prefix),
         clock=time.monotonic,
         wall_clock=lambda: time.time_ns() // 1000,
         retries=Retries(retries, random.random),
         max_message_bytes=max_message_bytes,
+        min_replicas=min_replicas,
+        replica_timeout=replica_timeout,
     )
 
 
@@ -68,8 +76,3 @@ def from_environment() -> tuple[str, str]:
 def outgoing(message: Outgoing | tuple[str, Any]) -> Outgoing:
     """``(channel, data)`` is short for ``Outgoing(channel, data)``."""
     return message if isinstance(message, Outgoing) else Outgoing(*message)
-
-
-def log_failure(error: Unavailable) -> None:
-    """Log a round trip that failed, also where a retry will make it good."""
-    log.warning("redis_unavailable reason=%r maybe_sent=%s", error.reason, error.maybe_sent)

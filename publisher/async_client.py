@@ -11,7 +11,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from publisher.assembly import checked, from_environment, log_failure, operations, outgoing
+from publisher.assembly import checked, from_environment, operations, outgoing
 from publisher.channels import Retention
 from publisher.errors import PublisherError, Unavailable
 from publisher.exchange import exchange_async
@@ -26,7 +26,7 @@ class AsyncPublisher:
 
     Args:
         client: an existing ``redis.asyncio.Redis``; its pool is used and stays yours to close.
-        timeout: seconds for each round trip.
+        timeout: seconds for each round trip, to which ``replica_timeout`` is added.
     """
 
     def __init__(
@@ -37,11 +37,15 @@ class AsyncPublisher:
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         retries: int = 3,
         timeout: float = 5.0,
+        min_replicas: int = 0,
+        replica_timeout: float = 1.0,
     ) -> None:
         self._client = client
         self._owned = False
         self._timeout = timeout
-        self._operations = operations(prefix, max_message_bytes, retries)
+        self._operations = operations(
+            prefix, max_message_bytes, retries, min_replicas, replica_timeout
+        )
 
     @classmethod
     def from_url(
@@ -52,6 +56,8 @@ class AsyncPublisher:
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         retries: int = 3,
         timeout: float = 5.0,
+        min_replicas: int = 0,
+        replica_timeout: float = 1.0,
     ) -> Self:
         """As :meth:`Publisher.from_url`."""
         client = checked(
@@ -66,6 +72,8 @@ class AsyncPublisher:
             max_message_bytes=max_message_bytes,
             retries=retries,
             timeout=timeout,
+            min_replicas=min_replicas,
+            replica_timeout=replica_timeout,
         )
         publisher._owned = True
         return publisher
@@ -83,10 +91,13 @@ class AsyncPublisher:
         *,
         idempotency_key: str | None = None,
         retention: Retention | None = None,
+        min_replicas: int | None = None,
     ) -> Published:
         """As :meth:`Publisher.publish`."""
         return await self._run(
-            self._operations.publish(Outgoing(channel, data, idempotency_key, retention))
+            self._operations.publish(
+                Outgoing(channel, data, idempotency_key, retention, min_replicas)
+            )
         )
 
     async def publish_many(
@@ -185,9 +196,8 @@ class AsyncPublisher:
                     step = flow.send([])
                     continue
                 try:
-                    replies = await exchange_async(pool, step.calls, self._timeout)
+                    replies = await exchange_async(pool, step.calls, self._timeout, step.wait)
                 except Unavailable as error:
-                    log_failure(error)
                     step = flow.throw(error)
                 else:
                     step = flow.send(replies)

@@ -40,7 +40,9 @@ Command = Callable[[Publisher, argparse.Namespace], int]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     # Defaults are given here because the options' own would overwrite those before the command.
-    defaults = argparse.Namespace(redis_url=None, prefix=None, exit_code=0)
+    defaults = argparse.Namespace(
+        redis_url=None, prefix=None, exit_code=0, min_replicas=0, replica_timeout=1.0
+    )
     options = _parser().parse_args(arguments, defaults)
     try:
         return _execute(options)
@@ -60,7 +62,12 @@ def _execute(options: argparse.Namespace) -> int:
     address = discovery.find_redis(options.redis_url, os.environ, Path.cwd())
     prefix = options.prefix or os.environ.get(discovery.PREFIX_VARIABLE) or DEFAULT_PREFIX
     command: Command = options.command
-    with Publisher.from_url(address.url, prefix=prefix) as publisher:
+    with Publisher.from_url(
+        address.url,
+        prefix=prefix,
+        min_replicas=options.min_replicas,
+        replica_timeout=options.replica_timeout,
+    ) as publisher:
         try:
             code = command(publisher, options)
             sys.stdout.flush()
@@ -206,6 +213,7 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("channel", metavar="CHANNEL", help="<namespace>/<id>")
     parser.add_argument("json", metavar="JSON", help="the message's data; - reads standard input")
     _add_idempotency_key(parser)
+    _add_replicas(parser)
 
 
 def _add_notify(parser: argparse.ArgumentParser) -> None:
@@ -215,6 +223,7 @@ def _add_notify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--action", help="what the app may offer to do, such as approve_request")
     parser.add_argument("--request-id", metavar="ID", help="what the action is about")
     _add_idempotency_key(parser)
+    _add_replicas(parser)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -222,6 +231,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--session", metavar="ID", required=True, help="publish to run-results/ID")
     parser.add_argument("--user", metavar="ID", help="let this user subscribe to the session")
     parser.add_argument("program", metavar="COMMAND", nargs="+", help="what to run, after --")
+    _add_replicas(parser)
 
 
 def _add_grants(grant: argparse.ArgumentParser, revoke: argparse.ArgumentParser) -> None:
@@ -244,6 +254,23 @@ def _add_reading(history: argparse.ArgumentParser, connections: argparse.Argumen
     )
     history.add_argument("--limit", metavar="N", type=int, help="at most so many (default: all)")
     connections.add_argument("user", metavar="USER")
+
+
+def _add_replicas(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--min-replicas",
+        metavar="N",
+        type=int,
+        default=0,
+        help="fail unless so many replicas of Redis confirm the message (default: 0)",
+    )
+    parser.add_argument(
+        "--replica-timeout",
+        metavar="SECONDS",
+        type=float,
+        default=1.0,
+        help="how long they may take (default: 1)",
+    )
 
 
 def _add_idempotency_key(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from publisher.assembly import checked, from_environment, log_failure, operations, outgoing
+from publisher.assembly import checked, from_environment, operations, outgoing
 from publisher.channels import Retention
 from publisher.errors import PublisherError, Unavailable
 from publisher.exchange import exchange
@@ -29,6 +29,12 @@ class Publisher:
         prefix: key prefix, the gateways' ``GATEWAY_REDIS_PREFIX``.
         max_message_bytes: a message's JSON may not be longer.
         retries: how often a call is tried again when Redis does not answer; never duplicates.
+        min_replicas: how many replicas of Redis must have a message before its publish succeeds (with
+            ``WAIT``); 0 asks for none.
+        replica_timeout: how many seconds they may take, at most an hour. Not part of the other timeouts.
+
+    Raises:
+        InvalidData: an impossible ``min_replicas`` or ``replica_timeout``.
     """
 
     def __init__(
@@ -38,10 +44,14 @@ class Publisher:
         prefix: str = DEFAULT_PREFIX,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         retries: int = 3,
+        min_replicas: int = 0,
+        replica_timeout: float = 1.0,
     ) -> None:
         self._client = client
         self._owned = False
-        self._operations = operations(prefix, max_message_bytes, retries)
+        self._operations = operations(
+            prefix, max_message_bytes, retries, min_replicas, replica_timeout
+        )
 
     @classmethod
     def from_url(
@@ -52,6 +62,8 @@ class Publisher:
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         retries: int = 3,
         timeout: float = 5.0,
+        min_replicas: int = 0,
+        replica_timeout: float = 1.0,
     ) -> Self:
         """Connect to ``redis://``, ``rediss://`` or ``unix://``, when the first call needs it.
 
@@ -69,7 +81,14 @@ class Publisher:
                 protocol=2,
             )
         )
-        publisher = cls(client, prefix=prefix, max_message_bytes=max_message_bytes, retries=retries)
+        publisher = cls(
+            client,
+            prefix=prefix,
+            max_message_bytes=max_message_bytes,
+            retries=retries,
+            min_replicas=min_replicas,
+            replica_timeout=replica_timeout,
+        )
         publisher._owned = True
         return publisher
 
@@ -93,19 +112,24 @@ class Publisher:
         *,
         idempotency_key: str | None = None,
         retention: Retention | None = None,
+        min_replicas: int | None = None,
     ) -> Published:
         """Publish ``data`` (anything JSON can hold) to ``channel``.
 
         With an ``idempotency_key`` a message is published at most once while the log retains it; a
         second call returns the first one's id and ``duplicate=True``. ``retention`` replaces the
-        namespace's: the channel's whole log is trimmed to it, now.
+        namespace's: the channel's whole log is trimmed to it, now. ``min_replicas`` replaces the
+        publisher's.
 
         Raises:
             InvalidInput: a bad channel, unknown namespace, data that is no JSON or too large.
+            NotReplicated: it is published, but fewer than ``min_replicas`` have confirmed it in time.
             Unavailable: Redis did not answer; ``maybe_sent`` says whether the message may be out.
         """
         return self._run(
-            self._operations.publish(Outgoing(channel, data, idempotency_key, retention))
+            self._operations.publish(
+                Outgoing(channel, data, idempotency_key, retention, min_replicas)
+            )
         )
 
     def publish_many(
@@ -114,7 +138,8 @@ class Publisher:
         """Publish many, 500 in a round trip; returns the outcome of each in their order, errors included.
 
         A message is an :class:`Outgoing` or ``(channel, data)``. They are published in this order, save
-        those that a retry sends later. Nothing is raised for a message that cannot be published.
+        those that a retry sends later. Nothing is raised for a message that cannot be published. For
+        replicas each round trip is waited for once, as long as its most demanding message asks.
         """
         return self._run(self._operations.publish_many(map(outgoing, messages)))
 
@@ -153,7 +178,8 @@ class Publisher:
     ) -> Published:
         """Send a program's result (``duration`` in ms) to ``run-results/<session>``.
 
-        ``user``, if named, is granted the session first, for 30 days. Raises as :meth:`publish` does.
+        ``user``, if named, is granted the session first, for 30 days. Raises as :meth:`publish` does;
+        ``maybe_sent`` tells of the result, not of the grant, which may stand.
         """
         return self._run(
             self._operations.run_result(
@@ -224,9 +250,8 @@ class Publisher:
                     step = flow.send([])
                     continue
                 try:
-                    replies = exchange(self._client.connection_pool, step.calls)
+                    replies = exchange(self._client.connection_pool, step.calls, step.wait)
                 except Unavailable as error:
-                    log_failure(error)
                     step = flow.throw(error)
                 else:
                     step = flow.send(replies)

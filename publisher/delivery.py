@@ -5,14 +5,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from hashlib import blake2b
+from typing import Final
 
 from redis.exceptions import ResponseError
 
 from publisher import scripts
-from publisher.arguments import check_text, dump_json
+from publisher.arguments import check_min_replicas, check_text, dump_json
 from publisher.channels import Namespace, Retention, parse_channel
-from publisher.errors import InvalidData, PublisherError, Unavailable
-from publisher.exchange import Call, Reply, meaning
+from publisher.errors import InvalidData, NotReplicated, PublisherError, Rejected, Unavailable
+from publisher.exchange import Call, Reply
+from publisher.failures import meaning
 from publisher.keys import Keys
 from publisher.message import encode_unlogged
 from publisher.records import Outgoing, Published
@@ -21,30 +23,40 @@ from publisher.records import Outgoing, Published
 class Delivery:
     """A message with the nonce that it keeps at every try, so that Redis recognises it.
 
+    ``min_replicas`` is how many replicas must confirm it, unless the message itself says so.
+    ``doubtful_at`` is when the first try began that may have arrived (any monotonic clock), and
+    ``doubtful_since`` the same moment, or a little earlier, on the clock of Redis in microseconds.
+
     Raises:
-        InvalidInput: a bad channel, data that is no JSON or too large, a bad idempotency key.
+        InvalidInput: a bad channel, data that is no JSON or too large, a bad idempotency key or number
+            of replicas.
     """
 
     __slots__ = (
         "_body",
-        "_keyed",
+        "_message",
         "_nonce",
-        "_override",
         "_retention",
         "channel",
-        "maybe_sent",
+        "doubtful_at",
+        "doubtful_since",
+        "min_replicas",
         "outcome",
     )
 
-    def __init__(self, message: Outgoing, max_bytes: int) -> None:
+    def __init__(self, message: Outgoing, max_bytes: int, min_replicas: int = 0) -> None:
         key = message.idempotency_key
         self.channel = parse_channel(message.channel)
         self._body = dump_json(message.data, max_bytes)
         self._nonce = _nonce(key)
-        self._keyed = key is not None
-        self._override = message.retention
+        self._message = message
         self._retention: Retention | None = None
-        self.maybe_sent = False
+        self.min_replicas = min_replicas
+        if message.min_replicas is not None:
+            check_min_replicas(message.min_replicas)
+            self.min_replicas = message.min_replicas
+        self.doubtful_at: float | None = None
+        self.doubtful_since = 0
         self.outcome: Published | PublisherError | None = None
 
     def follow(self, namespace: Namespace) -> None:
@@ -53,15 +65,25 @@ class Delivery:
         Raises:
             InvalidData: the message needs a log and the namespace keeps none.
         """
-        if namespace.retention is None and (self._keyed or self._override):
-            wanted = "idempotency_key" if self._keyed else "retention"
-            raise InvalidData(f"{wanted} needs a log, and namespace {namespace.name!r} keeps none")
-        self._retention = self._override or namespace.retention
+        if namespace.retention is None:
+            for wanted in ("idempotency_key", "retention", "min_replicas"):
+                if getattr(self._message, wanted):
+                    raise InvalidData(
+                        f"{wanted} needs a log, and namespace {namespace.name!r} keeps none"
+                    )
+            # There is nothing that a failover could lose.
+            self.min_replicas = 0
+        self._retention = self._message.retention or namespace.retention
+
+    @property
+    def maybe_sent(self) -> bool:
+        """Whether a try so far may have arrived."""
+        return self.doubtful_at is not None
 
     @property
     def pending(self) -> bool:
         """Whether it is worth another try."""
-        if not isinstance(self.outcome, Unavailable):
+        if isinstance(self.outcome, NotReplicated) or not isinstance(self.outcome, Unavailable):
             return self.outcome is None
         # Nothing recognises a message without a log, so it is not sent twice.
         logged = self._retention is not None
@@ -69,19 +91,21 @@ class Delivery:
 
     def call(self, keys: Keys, clock: Callable[[], int]) -> Call:
         """What to send now; ``clock`` in microseconds since 1970."""
-        live = keys.live(self.channel.name)
+        name = self.channel.name
         if self._retention is None:
-            return Call(("PUBLISH", live, encode_unlogged(clock(), self._nonce, self._body)))
+            payload = encode_unlogged(clock(), self._nonce.encode(), self._body)
+            return Call(("PUBLISH", keys.live(name), payload))
         return Call.run(
             scripts.PUBLISH,
-            [keys.log(self.channel.name), keys.last(self.channel.name)],
-            live,
+            [keys.log(name), keys.last(name), keys.retried(name, self._nonce)],
+            keys.live(name),
             self._nonce,
             self._body,
             self._retention.max_messages,
             self._retention.max_age_seconds,
-            "1" if self._keyed or self.maybe_sent else "",
+            self.doubtful_since if self.maybe_sent or self._message.idempotency_key else "",
             self._retention.positions_seconds,
+            *(["1"] if self.min_replicas else []),
         )
 
     def answered(self, reply: Reply) -> None:
@@ -91,22 +115,52 @@ class Delivery:
         elif self._retention is None:
             self.outcome = Published(0, self.channel.name)
         else:
-            identifier, duplicate = reply
-            self.outcome = Published(int(identifier), self.channel.name, bool(duplicate))
+            identifier, code = reply
+            if code == _FORGOTTEN:
+                reason = "what was published since the first try is no longer retained"
+                self.outcome = Rejected(reason, maybe_sent=True)
+            else:
+                self.outcome = Published(int(identifier), self.channel.name, code == _DUPLICATE)
 
-    def failed(self, error: Unavailable) -> None:
-        """Note that a try has failed."""
-        self.maybe_sent = self.maybe_sent or error.maybe_sent
+    def confirmed(self, replicas: Reply, seconds: float) -> None:
+        """Note how many replicas had the message after ``seconds`` of waiting: a number or an error."""
+        done = self.outcome
+        if not self.min_replicas or not isinstance(done, Published):
+            return
+        retryable, reason = True, f"no more confirmed it within {seconds:g} s"
+        if isinstance(replicas, ResponseError):
+            failure = meaning(replicas)
+            replicas, retryable, reason = 0, failure.retryable, failure.reason
+        if replicas < self.min_replicas:
+            self.outcome = NotReplicated(
+                reason,
+                id=done.id,
+                channel=done.channel,
+                duplicate=done.duplicate,
+                replicas=replicas,
+                min_replicas=self.min_replicas,
+                retryable=retryable,
+            )
+
+    def failed(self, error: Unavailable, began: float = 0.0) -> None:
+        """Note that a try has failed that ``began`` at this time of a monotonic clock."""
+        if error.maybe_sent and self.doubtful_at is None:
+            self.doubtful_at = began
         # One object for each message: an error collects the traceback of where it is raised.
         self.outcome = error.told(maybe_sent=self.maybe_sent)
 
 
-def _nonce(key: str | None) -> bytes:
+# The second part of the script's reply.
+_DUPLICATE: Final = 1
+_FORGOTTEN: Final = 2
+
+
+def _nonce(key: str | None) -> str:
     """``<call>`` or, with a key, ``k<key>.<call>``: the script tells a call's own try from another's."""
-    call = secrets.token_hex(8).encode()
+    call = secrets.token_hex(8)
     if key is None:
         return call
     check_text("idempotency_key", key)
     # A key may hold any character; the entry's format may not.
-    digest = blake2b(key.encode(), digest_size=12).hexdigest().encode()
-    return b"k%b.%b" % (digest, call)
+    digest = blake2b(key.encode(), digest_size=12).hexdigest()
+    return f"k{digest}.{call}"

@@ -11,7 +11,8 @@
     │   ├── InvalidURL
     │   └── MessageTooLarge
     └── Unavailable            Redis did not answer; ``maybe_sent`` says what is known
-        └── Rejected           it answered with an error that trying again does not mend
+        ├── Rejected           it answered with an error that trying again does not mend
+        └── NotReplicated      it has published, too few replicas have confirmed it
 """
 
 from __future__ import annotations
@@ -126,3 +127,39 @@ class Rejected(Unavailable):
 
     retryable = False
     _problem = "Redis rejected the call"
+
+
+class NotReplicated(Unavailable):
+    """The message is published (``id``, ``channel``, ``duplicate``), but on fewer replicas than asked for.
+
+    It is in the primary's log and was delivered live. Should the primary fail before more than
+    ``replicas`` have it, it may be lost from the log; ``min_replicas`` were asked for. Calling again
+    with the same ``idempotency_key`` waits for them again and publishes nothing twice; without a key a
+    second call is a second message.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        id: int,
+        channel: str,
+        duplicate: bool,
+        replicas: int,
+        min_replicas: int,
+        retryable: bool = True,
+    ) -> None:
+        super().__init__(reason, maybe_sent=True)
+        self.id = id
+        self.channel = channel
+        self.duplicate = duplicate
+        self.replicas = replicas
+        self.min_replicas = min_replicas
+        self.retryable = retryable
+        told = f"message {id} of {channel} is published, but only {replicas} of {min_replicas}"
+        self.args = (f"{told} replicas have it ({reason})",)
+
+    def told(self, *, maybe_sent: bool) -> Self:
+        """The same: it is certain that the message is out."""
+        assert maybe_sent
+        return self

@@ -11,23 +11,19 @@ import asyncio
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    ClusterDownError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
+from redis.exceptions import NoScriptError, ResponseError
+
+from publisher.errors import Unavailable
+from publisher.failures import (
+    FAILURES,
+    carried_out,
+    cause,
+    demoted,
+    still_primary,
+    unavailable,
 )
-from redis.exceptions import TimeoutError as RedisTimeoutError
-
-from publisher.errors import Rejected, Unavailable
 from publisher.scripts import Script
 
 Argument: TypeAlias = str | bytes | int | float
@@ -62,12 +58,27 @@ class Call:
         return ("EVAL", self.script.text, *self.arguments)
 
 
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Ends a round trip with ``WAIT``: until so many ``replicas`` have its writes, at most ``seconds``."""
+
+    replicas: int
+    seconds: float
+
+    def command(self) -> Command:
+        """The command itself."""
+        # WAIT takes 0 for "for ever".
+        return ("WAIT", self.replicas, max(1, math.ceil(self.seconds * 1000)))
+
+
 class Connection(Protocol):
     """What is used of ``redis.Connection``."""
 
+    socket_timeout: float | None
+
     def pack_commands(self, commands: Iterable[Command]) -> list[bytes]: ...
     def send_packed_command(self, command: list[bytes]) -> None: ...
-    def read_response(self, disable_decoding: bool) -> Reply: ...
+    def read_response(self, disable_decoding: bool, *, timeout: float | None = ...) -> Reply: ...
     def disconnect(self) -> None: ...
 
 
@@ -85,18 +96,21 @@ class AsyncPool(Protocol):
     async def release(self, connection: Any) -> None: ...
 
 
-def exchange(pool: Pool, calls: Sequence[Call]) -> list[Reply]:
+def exchange(pool: Pool, calls: Sequence[Call], wait: Wait | None = None) -> list[Reply]:
     """Run ``calls`` in one round trip (two when Redis does not know a script yet).
+
+    With ``wait`` the last reply, after those to the calls, is the number of replicas that have
+    confirmed all that the calls wrote.
 
     Raises:
         Unavailable: no answer to all of them.
     """
-    replies = _round_trip(pool, [call.cached() for call in calls])
+    replies = _round_trip(pool, [call.cached() for call in calls], wait)
     unknown = _unknown_scripts(replies)
     if not unknown:
         return replies
     try:
-        again = _round_trip(pool, [calls[index].whole() for index in unknown])
+        again = _round_trip(pool, [calls[index].whole() for index in unknown], wait)
     except Unavailable as error:
         raise _after_a_part(error, unknown, calls) from error.__cause__
     return _merged(replies, unknown, again)
@@ -106,40 +120,19 @@ async def exchange_async(
     pool: AsyncPool,
     calls: Sequence[Call],
     timeout: float,  # noqa: ASYNC109 - each round trip has its own, the caller cannot put it around
+    wait: Wait | None = None,
 ) -> list[Reply]:
-    """The same as :func:`exchange`, within ``timeout`` seconds a round trip."""
-    replies = await _round_trip_async(pool, [call.cached() for call in calls], timeout)
+    """The same as :func:`exchange`, within ``timeout`` seconds a round trip, plus those of ``wait``."""
+    replies = await _round_trip_async(pool, [call.cached() for call in calls], timeout, wait)
     unknown = _unknown_scripts(replies)
     if not unknown:
         return replies
     try:
-        again = await _round_trip_async(pool, [calls[index].whole() for index in unknown], timeout)
+        whole = [calls[index].whole() for index in unknown]
+        again = await _round_trip_async(pool, whole, timeout, wait)
     except Unavailable as error:
         raise _after_a_part(error, unknown, calls) from error.__cause__
     return _merged(replies, unknown, again)
-
-
-def meaning(reply: ResponseError) -> Unavailable:
-    """What an error that Redis answered with means for the call."""
-    reason = _reason(reply)
-    if _passes(reply):
-        return Unavailable(reason, maybe_sent=False)
-    # An error inside a script may have come after a write of the same script; Redis undoes nothing.
-    return Rejected(reason, maybe_sent="script" in str(reply))
-
-
-# Redis gives these before it has changed anything, and they pass.
-_PASSING_TYPES: Final = (ReadOnlyError, OutOfMemoryError, TryAgainError, ClusterDownError)
-_PASSING_CODES: Final = ("BUSY ", "MISCONF ", "NOREPLICAS ")
-
-# Answers by which Redis refuses to carry out anything on this connection.
-_REFUSALS: Final = (BusyLoadingError, AuthenticationError, AuthorizationError)
-
-_FAILURES: Final = (RedisError, OSError)
-
-
-def _passes(error: ResponseError) -> bool:
-    return isinstance(error, _PASSING_TYPES) or str(error).startswith(_PASSING_CODES)
 
 
 def _unknown_scripts(replies: list[Reply]) -> list[int]:
@@ -148,48 +141,42 @@ def _unknown_scripts(replies: list[Reply]) -> list[int]:
 
 def _after_a_part(error: Unavailable, unknown: list[int], calls: Sequence[Call]) -> Unavailable:
     """The failure of the second round trip: the other calls have taken effect in the first."""
-    carried_out = len(unknown) < len(calls)
-    return Unavailable(error.reason, maybe_sent=error.maybe_sent or carried_out)
+    in_part = len(unknown) < len(calls)
+    return Unavailable(error.reason, maybe_sent=error.maybe_sent or in_part)
 
 
 def _merged(replies: list[Reply], unknown: list[int], again: list[Reply]) -> list[Reply]:
-    for index, reply in zip(unknown, again, strict=True):
+    for index, reply in zip(unknown, again, strict=False):
         replies[index] = reply
+    if len(again) > len(unknown):
+        # The first round trip's count says nothing of the scripts, only of the calls beside them.
+        beside = len(unknown) < len(replies) - 1
+        replies[-1] = _fewest(replies[-1], again[-1]) if beside else again[-1]
     return replies
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, AuthenticationError | AuthorizationError):
-        return "authentication failed"
-    if isinstance(error, TimeoutError | RedisTimeoutError):
-        return "no answer in time"
-    # Of a command it does not know, Redis repeats the arguments; AUTH's is the password.
-    said, *_ = str(error).split(", with args beginning with")
-    return said or type(error).__name__
+def _fewest(first: Reply, second: Reply) -> Reply:
+    for count in (first, second):
+        if isinstance(count, ResponseError):
+            return count
+    return min(first, second)
 
 
-def _unavailable(error: BaseException, *, maybe_sent: bool) -> Unavailable:
-    return Unavailable(_reason(error), maybe_sent=maybe_sent)
-
-
-def _carried_out(error: BaseException, commands: list[Command]) -> bool:
-    """Whether a command may have been carried out before ``error`` came in place of a reply."""
-    return len(commands) > 1 or not isinstance(error, _REFUSALS)
-
-
-def _round_trip(pool: Pool, commands: list[Command]) -> list[Reply]:
+def _round_trip(pool: Pool, commands: list[Command], wait: Wait | None) -> list[Reply]:
     try:
         connection: Connection = pool.get_connection()
-    except _FAILURES as error:
-        raise _unavailable(error, maybe_sent=False) from _cause(error)
+    except FAILURES as error:
+        raise unavailable(error, maybe_sent=False) from cause(error)
     try:
-        connection.send_packed_command(connection.pack_commands(commands))
+        connection.send_packed_command(connection.pack_commands(_all(commands, wait)))
         replies = [_read(connection) for _ in commands]
-        if _demoted(replies):
+        if wait is not None:
+            replies.append(_read_count(connection, wait))
+        if demoted(replies):
             connection.disconnect()
-    except _FAILURES as error:
+    except FAILURES as error:
         connection.disconnect()
-        raise _unavailable(error, maybe_sent=_carried_out(error, commands)) from _cause(error)
+        raise unavailable(error, maybe_sent=carried_out(error, len(commands))) from cause(error)
     except BaseException:
         connection.disconnect()
         raise
@@ -206,22 +193,37 @@ def _read(connection: Connection) -> Reply:
         return error
 
 
+def _read_count(connection: Connection, wait: Wait) -> Reply:
+    patience = connection.socket_timeout
+    # Redis is silent until the replicas have answered, which is no reason to give the connection up.
+    timeout = patience and patience + wait.seconds
+    try:
+        return connection.read_response(disable_decoding=True, timeout=timeout)
+    except ResponseError as error:
+        return still_primary(error)
+
+
 async def _round_trip_async(
     pool: AsyncPool,
     commands: list[Command],
     timeout: float,  # noqa: ASYNC109 - used up by one asyncio.timeout below
+    wait: Wait | None,
 ) -> list[Reply]:
+    if wait is not None:
+        timeout += wait.seconds
     sent = False
     try:
         # One timer for the round trip: the library would start one for each reply.
         async with asyncio.timeout(timeout):
             connection = await pool.get_connection()
             try:
-                packed = connection.pack_commands(commands)
+                packed = connection.pack_commands(_all(commands, wait))
                 sent = True
                 await connection.send_packed_command(packed)
                 replies = [await _read_async(connection) for _ in commands]
-                if _demoted(replies):
+                if wait is not None:
+                    replies.append(still_primary(await _read_async(connection)))
+                if demoted(replies):
                     await connection.disconnect(nowait=True)
             except BaseException:
                 await connection.disconnect(nowait=True)
@@ -230,9 +232,9 @@ async def _round_trip_async(
                 return replies
             finally:
                 await pool.release(connection)
-    except _FAILURES as error:
-        maybe_sent = sent and _carried_out(error, commands)
-        raise _unavailable(error, maybe_sent=maybe_sent) from _cause(error)
+    except FAILURES as error:
+        maybe_sent = sent and carried_out(error, len(commands))
+        raise unavailable(error, maybe_sent=maybe_sent) from cause(error)
 
 
 async def _read_async(connection: Any) -> Reply:
@@ -242,11 +244,5 @@ async def _read_async(connection: Any) -> Reply:
         return error
 
 
-def _demoted(replies: list[Reply]) -> bool:
-    """Whether this is a replica by now: a new connection may find the primary."""
-    return any(isinstance(reply, ReadOnlyError) for reply in replies)
-
-
-def _cause(error: BaseException) -> BaseException | None:
-    """The error to chain, unless Redis repeats a command's arguments in it."""
-    return None if isinstance(error, ResponseError) else error
+def _all(commands: list[Command], wait: Wait | None) -> list[Command]:
+    return commands if wait is None else [*commands, wait.command()]

@@ -10,16 +10,20 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
-from publisher.exchange import Call, Reply
+from publisher.exchange import Call, Reply, Wait
 
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class RoundTrip:
-    """A step of a flow: run these calls and send the replies back, or throw ``Unavailable`` in."""
+    """A step of a flow: run these calls and send the replies back, or throw ``Unavailable`` in.
+
+    With ``wait`` the last reply is the number of replicas that have confirmed the writes.
+    """
 
     calls: Sequence[Call]
+    wait: Wait | None = None
 
 
 @dataclass(frozen=True, slots=True)

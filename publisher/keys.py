@@ -1,17 +1,18 @@
 """Every key and pub/sub channel in Redis. Nothing else in the project names one.
 
-==========================  ==========  ==================================================
-``rt1:log:{<channel>}``     sorted set  the log: score = id, member = entry (``message.py``)
-``rt1:last:{<channel>}``    string      id of the newest message ever logged; outlives the log
-``rt1:seen:{<channel>}``    hash        user -> id of the last message confirmed for them
-``rt1:grant:{<channel>}``   sorted set  user, or ``*`` for everybody -> expiry (ms, Redis time)
-``rt1:live:{<channel>}``    pub/sub     the same entries, as they are published
-``rt1:conn:{<user>}``       sorted set  ``<node>/<connection>`` -> lease expiry (ms, Redis time)
-``rt1:nodes``               sorted set  node -> lease expiry (ms, Redis time)
-``rt1:namespaces``          hash        namespace -> its rules as JSON, written by the gateways
-``rt1:control``             pub/sub     commands to all nodes (``control.py``)
-``rt1:probe:<node>``        pub/sub     a node hearing itself
-==========================  ==========  ==================================================
+===================================  ==========  ========================================================
+``rt1:log:{<channel>}``              sorted set  the log: score = id, member = entry (``message.py``)
+``rt1:last:{<channel>}``             string      id of the newest message ever logged; outlives the log
+``rt1:retried:{<channel>}:<nonce>``  string      id of a message that a retry has published; for minutes
+``rt1:seen:{<channel>}``             hash        user -> id of the last message confirmed for them
+``rt1:grant:{<channel>}``            sorted set  user, or ``*`` for everybody -> expiry (ms, Redis time)
+``rt1:live:{<channel>}``             pub/sub     the same entries, as they are published
+``rt1:conn:{<user>}``                sorted set  ``<node>/<connection>`` -> lease expiry (ms, Redis time)
+``rt1:nodes``                        sorted set  node -> lease expiry (ms, Redis time)
+``rt1:namespaces``                   hash        namespace -> its rules as JSON, written by the gateways
+``rt1:control``                      pub/sub     commands to all nodes (``control.py``)
+``rt1:probe:<node>``                 pub/sub     a node hearing itself
+===================================  ==========  ========================================================
 
 The prefix is the version of this contract. All keys of a channel share a hash tag, so that each
 script touches one slot of a Redis Cluster.
@@ -37,6 +38,9 @@ class Keys:
 
     def last(self, channel: str) -> str:
         return f"{self.prefix}:last:{{{channel}}}"
+
+    def retried(self, channel: str, nonce: str) -> str:
+        return f"{self.prefix}:retried:{{{channel}}}:{nonce}"
 
     def seen(self, channel: str) -> str:
         return f"{self.prefix}:seen:{{{channel}}}"

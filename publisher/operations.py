@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,7 +23,8 @@ from publisher.channels import (
 )
 from publisher.delivery import Delivery
 from publisher.errors import InvalidInput, PublisherError, Unavailable, UnknownNamespace
-from publisher.exchange import Call, Reply, meaning
+from publisher.exchange import Call, Reply, Wait
+from publisher.failures import meaning
 from publisher.flow import Flow, Retries, RoundTrip
 from publisher.keys import Keys
 from publisher.message import LogPage, Message, decode
@@ -34,10 +36,10 @@ DEFAULT_GRANT_TTL_SECONDS: Final = 30 * 86_400
 DEFAULT_MAX_MESSAGE_BYTES: Final = 1024 * 1024
 
 BATCH: Final = 500
+"""Messages in one round trip: enough to make its cost small, few enough to finish within a timeout."""
 
 PAGE_BYTES: Final = 256 * 1024
 """A page of a log ends once it is that long, however few messages it holds."""
-"""Messages in one round trip: enough to make its cost small, few enough to finish within a timeout."""
 
 _NAMESPACES_FRESH_SECONDS: Final = 60.0
 
@@ -49,6 +51,7 @@ class Operations:
     """Builds the flows. One instance belongs to one client and holds what it has learnt.
 
     ``clock`` is a monotonic clock in seconds, ``wall_clock`` one in microseconds since 1970.
+    ``min_replicas`` have to confirm each publish, within ``replica_timeout`` seconds.
     """
 
     keys: Keys
@@ -56,6 +59,8 @@ class Operations:
     wall_clock: Callable[[], int]
     retries: Retries
     max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
+    min_replicas: int = 0
+    replica_timeout: float = 1.0
     namespaces: Mapping[str, Namespace] = field(default_factory=lambda: dict(DEFAULT_NAMESPACES))
     _learnt_at: float = float("-inf")
 
@@ -115,12 +120,16 @@ class Operations:
         # Nobody is granted a session for a result that cannot be sent.
         Delivery(message, self.max_message_bytes)
         if user is not None:
-            yield from self.grant(message.channel, user)
+            try:
+                yield from self.grant(message.channel, user)
+            except Unavailable as error:
+                # Whatever became of the grant, the result has not been sent.
+                raise error.told(maybe_sent=False) from error.__cause__
         return (yield from self.publish(message))
 
     def _accept(self, message: Outgoing) -> Delivery | InvalidInput:
         try:
-            return Delivery(message, self.max_message_bytes)
+            return Delivery(message, self.max_message_bytes, self.min_replicas)
         except InvalidInput as error:
             return error
 
@@ -145,7 +154,9 @@ class Operations:
             failure = yield from self._try(waiting[:BATCH])
             waiting = [each for each in waiting if each.pending]
             if failure is None:
+                failures = 0
                 continue
+            _log_failure(failure)
             failures += 1
             if failures > self.retries.limit:
                 for each in waiting:
@@ -156,16 +167,39 @@ class Operations:
 
     def _try(self, batch: list[Delivery]) -> Flow[Unavailable | None]:
         """One round trip; returns why another is needed, or ``None``."""
+        began = self.clock()
         try:
-            replies = yield RoundTrip([each.call(self.keys, self.wall_clock) for each in batch])
+            yield from self._date(batch)
+            replicas = max(each.min_replicas for each in batch)
+            wait = Wait(replicas, self.replica_timeout) if replicas else None
+            calls = [each.call(self.keys, self.wall_clock) for each in batch]
+            replies = yield RoundTrip(calls, wait)
         except Unavailable as error:
             for each in batch:
-                each.failed(error)
+                each.failed(error, began)
             return error
+        count = replies.pop() if wait else 0
         for each, reply in zip(batch, replies, strict=True):
             each.answered(reply)
+            each.confirmed(count, self.replica_timeout)
         outcomes = (each.outcome for each in batch if each.pending)
         return next((each for each in outcomes if isinstance(each, Unavailable)), None)
+
+    def _date(self, batch: list[Delivery]) -> Flow[None]:
+        """Learn when, by the clock of Redis, the messages can first have arrived that perhaps have."""
+        undated = [each for each in batch if each.maybe_sent and not each.doubtful_since]
+        if not undated:
+            return
+        try:
+            ((seconds, microseconds),) = yield from self._once([Call(("TIME",))])
+        except Unavailable as error:
+            raise error.told(maybe_sent=False) from error.__cause__
+        heard = self.clock()
+        for each in undated:
+            assert each.doubtful_at is not None
+            ago = math.ceil((heard - each.doubtful_at) * 1_000_000)
+            # The reply was some time on its way, so this is too early rather than too late.
+            each.doubtful_since = int(seconds) * 1_000_000 + int(microseconds) - ago
 
     # -- grants -------------------------------------------------------------------------------
 
@@ -256,11 +290,10 @@ class Operations:
         maybe_sent = False
         while True:
             try:
-                replies = yield RoundTrip(calls)
-                for reply in replies:
-                    if isinstance(reply, ResponseError):
-                        raise meaning(reply)
+                replies = yield from self._once(calls)
             except Unavailable as error:
+                if error.retryable:
+                    _log_failure(error)
                 failures += 1
                 maybe_sent = maybe_sent or error.maybe_sent
                 if failures > self.retries.limit or not error.retryable:
@@ -268,6 +301,15 @@ class Operations:
             else:
                 return replies
             yield self.retries.pause(failures)
+
+    def _once(self, calls: Sequence[Call]) -> Flow[list[Reply]]:
+        """One round trip, an error in place of a reply raised."""
+        replies = yield RoundTrip(calls)
+        errors = [reply for reply in replies if isinstance(reply, ResponseError)]
+        if errors:
+            error = meaning(errors[0])
+            raise error.told(maybe_sent=error.maybe_sent or len(errors) < len(replies))
+        return replies
 
     def _read(self, calls: Sequence[Call]) -> Flow[list[Reply]]:
         """Run calls that change nothing."""
@@ -292,6 +334,11 @@ def parse_log(reply: Reply) -> LogPage:
         with contextlib.suppress(ValueError):
             messages.append(decode(entry))
     return LogPage(int(position), int(newest), messages, len(entries) - len(messages))
+
+
+def _log_failure(error: Unavailable) -> None:
+    """Log a try that failed, also where the next one will make it good."""
+    log.warning("redis_unavailable reason=%r maybe_sent=%s", error.reason, error.maybe_sent)
 
 
 def _outcome(each: Delivery | InvalidInput) -> Published | PublisherError:

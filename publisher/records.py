@@ -10,12 +10,16 @@ from publisher.channels import Retention
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One message for ``publish_many``. ``retention`` replaces the namespace's for this publish."""
+    """One message for ``publish_many``.
+
+    ``retention`` replaces the namespace's for this publish, ``min_replicas`` the publisher's.
+    """
 
     channel: str
     data: Any
     idempotency_key: str | None = None
     retention: Retention | None = None
+    min_replicas: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

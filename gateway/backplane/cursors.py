@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from gateway.backplane.batching import Batcher
 from gateway.core.chunks import chunks
+from gateway.node.pausing import Backoff, Pause
 from publisher import scripts
 from publisher.channels import Namespace, parse_channel
 from publisher.errors import Unavailable
@@ -22,14 +23,27 @@ _USERS_PER_CALL: Final = 500
 
 
 class Cursors:
-    """Implements ``ports.Cursors``: gathers, and writes one script call per channel."""
+    """Implements ``ports.Cursors``: gathers, and writes one script call per channel.
 
-    def __init__(self, batcher: Batcher, keys: Keys, namespaces: Mapping[str, Namespace]) -> None:
+    Args:
+        jitter: a number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        batcher: Batcher,
+        keys: Keys,
+        namespaces: Mapping[str, Namespace],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._jitter = jitter
         self._batcher = batcher
         self._keys = keys
         self._namespaces = namespaces
         self._gathered: dict[str, dict[str, int]] = {}
         self._writing: dict[str, dict[str, int]] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._pause = Pause()
 
     def advance(self, channel: str, user: str, id: int) -> None:
         """Note that ``user`` has everything up to ``id``."""
@@ -44,18 +58,27 @@ class Cursors:
             self._writing.get(channel, {}).get(user, 0),
         )
 
+    def hurry(self) -> None:
+        """Write what is noted now rather than soon."""
+        if self._gathered:
+            self._pause.cut()
+
     async def run(self) -> None:
         """Write until cancelled."""
+        backoff = Backoff(self._jitter)
         failing = False
         while True:
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await self._pause(_PAUSE_SECONDS)
             try:
                 await self.flush()
-                failing = False
             except Unavailable as error:
                 if not failing:
                     log.warning("cursors_unwritten reason=%s", error.reason)
                 failing = True
+                await asyncio.sleep(backoff.next())
+            else:
+                failing = False
+                backoff.reset()
 
     async def flush(self) -> None:
         """Write what has gathered; what cannot be written stays for the next time.
@@ -63,23 +86,33 @@ class Cursors:
         Raises:
             Unavailable: Redis did not answer.
         """
-        if not self._gathered:
-            return
-        calls = [
-            self._call(channel, some)
-            for channel, users in self._gathered.items()
-            for some in chunks(users.items(), _USERS_PER_CALL)
-        ]
-        self._writing, self._gathered = self._gathered, {}
+        async with self._one_at_a_time:
+            self._writing, self._gathered = self._gathered, {}
+            try:
+                await self._write_all()
+            finally:
+                self._writing = {}
+
+    async def _write_all(self) -> None:
+        outcomes = await asyncio.gather(
+            *(
+                self._write(channel, some)
+                for channel, users in self._writing.items()
+                for some in chunks(users.items(), _USERS_PER_CALL)
+            ),
+            return_exceptions=True,
+        )
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
+    async def _write(self, channel: str, users: tuple[tuple[str, int], ...]) -> None:
         try:
-            await asyncio.gather(*map(self._batcher.call, calls))
+            await self._batcher.call(self._call(channel, users))
         except BaseException:
-            for channel, users in self._writing.items():
-                for user, id_ in users.items():
-                    self.advance(channel, user, id_)
+            for user, id_ in users:
+                self.advance(channel, user, id_)
             raise
-        finally:
-            self._writing = {}
 
     def _call(self, channel: str, users: tuple[tuple[str, int], ...]) -> Call:
         namespace = self._namespaces[parse_channel(channel).namespace]

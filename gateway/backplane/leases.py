@@ -1,19 +1,20 @@
 """The places that users' connections hold, counted across the cluster.
 
-A place is a lease in the user's sorted set. A node has a lease of its own, far shorter: when a user
-is at the limit, places held through a node that is gone are dropped and the acquire is tried once
-more, so that a crash blocks nobody for long.
+A place is a lease in the user's sorted set. A node has a lease of its own (``beat.py``), far shorter:
+when a user is at the limit, places held through a node that is gone are dropped and the acquire is tried
+once more, so that a crash blocks nobody for long.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Final
 
 from gateway.backplane.batching import Batcher
 from gateway.core.chunks import chunks
+from gateway.node.pausing import Backoff, Pause
 from publisher import scripts
 from publisher.errors import Unavailable
 from publisher.exchange import Call
@@ -22,19 +23,23 @@ from publisher.keys import Keys
 log = logging.getLogger(__name__)
 
 _RENEWALS_PER_LEASE: Final = 3
-_RETRY_SECONDS: Final = 0.5
-_DEAD_NODE_REMEMBERED_MS: Final = 60_000
-_RENEWALS_AT_ONCE: Final = 200
+_CALLS_AT_ONCE: Final = 200
+_DEBT_SECONDS: Final = 3.0
 
 
 class Leases:
     """Takes, renews and gives back places.
 
+    ``_held`` are the connections that need a place, the oldest first. ``_owed`` are those without, of
+    which Redis may hold a place all the same: a release that failed, or an acquire or a renewal whose
+    outcome is unknown or came after the release.
+
     Args:
         limit: connections a user may hold.
         lease: seconds a place is held without renewal.
-        node_lease: seconds after which a silent node counts as gone.
-        lost: told the id of a connection whose place is gone and could not be taken again.
+        lost: told the id of a connection whose place is gone and could not be taken again; told
+            again at every renewal until it is released.
+        jitter: a number from 0 to 1.
     """
 
     def __init__(
@@ -44,19 +49,22 @@ class Leases:
         node: str,
         limit: int,
         lease: float,
-        node_lease: float,
         lost: Callable[[str], None],
+        jitter: Callable[[], float],
     ) -> None:
         self._batcher = batcher
         self._keys = keys
         self._node = node
         self._limit = limit
         self._lease = lease
-        self._node_lease = node_lease
         self._lost = lost
+        self._jitter = jitter
         self._held: dict[str, str] = {}
         self._owed: dict[str, str] = {}
-        self.alive = False
+        self._renewal = Pause()
+        self._payment = Pause()
+        self._restorations = 0
+        self._restored = 0
 
     # -- places -------------------------------------------------------------------------------
 
@@ -67,39 +75,35 @@ class Leases:
             Unavailable: Redis did not answer.
         """
         try:
-            holders = await self._acquire(user, connection)
-            if holders and await self._drop_dead(user, holders):
-                holders = await self._acquire(user, connection)
+            taken = await self._take(user, connection)
         except BaseException:
             # Redis may take the place all the same, now or when it wakes up.
             self._owed[connection] = user
             raise
-        if holders:
-            self._held.pop(connection, None)
-        else:
+        if taken:
             self._held[connection] = user
-        return not holders
+        return taken
 
     async def release(self, user: str, connection: str) -> None:
         """Give a place back, at once if Redis answers, else as soon as it does again."""
-        if self._held.pop(connection, None) is not None:
+        if self._held.pop(connection, None) is None and connection not in self._owed:
+            return
+        try:
+            await self._remove(user, connection)
+        except BaseException as error:
             self._owed[connection] = user
-        if connection in self._owed:
-            try:
-                await self._give_back(connection, user)
-            except Unavailable as error:
-                log.warning("lease_unreleased connection=%s reason=%s", connection, error.reason)
+            if not isinstance(error, Unavailable):
+                raise
+            log.warning("lease_unreleased connection=%s reason=%s", connection, error.reason)
 
-    async def _give_back(self, connection: str, user: str) -> None:
-        await self._batcher.call(
-            Call(("ZREM", self._keys.connections(user), self._member(connection)))
-        )
-        self._owed.pop(connection, None)
+    async def _take(self, user: str, connection: str) -> bool:
+        holders = await self._acquire(user, connection)
+        if holders and (dead := await self._dead(holders)):
+            log.info("leases_dropped user=%r count=%d", user, len(dead) // 2)
+            holders = await self._acquire(user, connection, dead)
+        return not holders
 
-    def _member(self, connection: str) -> str:
-        return f"{self._node}/{connection}"
-
-    async def _acquire(self, user: str, connection: str) -> list[bytes]:
+    async def _acquire(self, user: str, connection: str, dead: Iterable[bytes] = ()) -> list[bytes]:
         holders: list[bytes] = await self._batcher.call(
             Call.run(
                 scripts.ACQUIRE,
@@ -107,65 +111,62 @@ class Leases:
                 self._member(connection),
                 self._limit,
                 round(self._lease * 1000),
+                *dead,
             )
         )
         return holders
 
-    async def _drop_dead(self, user: str, holders: list[bytes]) -> bool:
+    async def _dead(self, holders: list[bytes]) -> list[bytes]:
+        """Those of ``holders`` (member, expiry, member, ...) whose node is gone."""
         living = set(await self._batcher.call(Call.run(scripts.LIVE_NODES, [self._keys.nodes])))
-        dead = [member for member in holders if member.rpartition(b"/")[0] not in living]
-        if dead:
-            await self._batcher.call(Call(("ZREM", self._keys.connections(user), *dead)))
-            log.info("leases_dropped user=%r count=%d", user, len(dead))
-        return bool(dead)
+        # Redis may have lost the list; then this node is not on it before its next beat.
+        living.add(self._node.encode())
+        return [
+            part
+            for member, expiry in zip(holders[::2], holders[1::2], strict=True)
+            if member.rpartition(b"/")[0] not in living
+            for part in (member, expiry)
+        ]
+
+    async def _remove(self, user: str, connection: str) -> None:
+        await self._batcher.call(
+            Call(("ZREM", self._keys.connections(user), self._member(connection)))
+        )
+
+    def _member(self, connection: str) -> str:
+        return f"{self._node}/{connection}"
 
     # -- keeping them -------------------------------------------------------------------------
 
-    async def beat(self) -> None:
-        """Renew the node's own lease.
+    @property
+    def settled(self) -> bool:
+        """Whether all places have been renewed since they were last to be restored."""
+        return self._restored == self._restorations
 
-        Raises:
-            Unavailable: Redis did not answer.
-        """
-        await self._batcher.call(
-            Call.run(
-                scripts.BEAT,
-                [self._keys.nodes],
-                self._node,
-                round(self._node_lease * 1000),
-                _DEAD_NODE_REMEMBERED_MS,
-            )
-        )
-
-    async def run_beat(self) -> None:
-        """Keep the node's lease until cancelled; ``alive`` tells whether it is held."""
-        while True:
-            trouble = await self._trouble_with_beat()
-            if trouble and self.alive:
-                log.warning("redis_lost reason=%s", trouble)
-            elif not trouble and not self.alive:
-                log.info("redis_reached")
-            self.alive = not trouble
-            pause = self._node_lease / _RENEWALS_PER_LEASE if self.alive else _RETRY_SECONDS
-            await asyncio.sleep(pause)
-
-    async def _trouble_with_beat(self) -> str:
-        try:
-            await self.beat()
-            for some in chunks(list(self._owed.items()), _RENEWALS_AT_ONCE):
-                await asyncio.gather(*(self._give_back(*each) for each in some))
-        except Unavailable as error:
-            return error.reason or "unavailable"
-        return ""
+    def restore(self) -> None:
+        """Renew all places at once: Redis may have lost them, or others have dropped them."""
+        self._restorations += 1
+        self._renewal.cut()
+        self._payment.cut()
 
     async def run_renewal(self) -> None:
-        """Keep the connections' leases until cancelled."""
+        """Keep the places until cancelled."""
+        backoff = Backoff(self._jitter)
+        failing = False
         while True:
-            await asyncio.sleep(self._lease / _RENEWALS_PER_LEASE)
+            restorations = self._restorations
             try:
                 await self.renew()
             except Unavailable as error:
-                log.warning("leases_unrenewed count=%d reason=%s", len(self._held), error.reason)
+                if not failing:
+                    log.warning("leases_unrenewed held=%d reason=%s", len(self._held), error.reason)
+                failing = True
+                await self._renewal(backoff.next())
+            else:
+                self._restored = restorations
+                failing = False
+                backoff.reset()
+                await self._renewal(self._lease / _RENEWALS_PER_LEASE)
 
     async def renew(self) -> None:
         """Renew all places; one that was lost meanwhile is taken again, or reported.
@@ -176,32 +177,70 @@ class Leases:
         by_user: dict[str, list[str]] = {}
         for connection, user in self._held.items():
             by_user.setdefault(user, []).append(connection)
-        failures: list[BaseException] = []
-        for some in chunks(by_user.items(), _RENEWALS_AT_ONCE):
-            renewals = (self._renew(user, held) for user, held in some)
-            outcomes = await asyncio.gather(*renewals, return_exceptions=True)
-            failures += [each for each in outcomes if each is not None]
-        # One user's trouble is no reason to leave the others' leases to run out.
-        if failures:
-            raise failures[0]
+        for some in chunks(by_user.items(), _CALLS_AT_ONCE):
+            await _all(self._renew(user, connections) for user, connections in some)
 
     async def _renew(self, user: str, connections: list[str]) -> None:
-        lost = await self._batcher.call(
-            Call.run(
-                scripts.RENEW,
-                [self._keys.connections(user)],
-                round(self._lease * 1000),
-                *map(self._member, connections),
-            )
-        )
-        for member in lost:
-            connection = member.decode().rpartition("/")[2]
-            if connection in self._held and not await self.acquire(user, connection):
-                self._lost(connection)
-
-    async def leave(self) -> None:
-        """Take the node off the list; its places have been given back."""
+        connections = [each for each in connections if each in self._held]
+        if not connections:
+            return
         try:
-            await self._batcher.call(Call(("ZREM", self._keys.nodes, self._node)))
-        except Unavailable as error:
-            log.warning("node_unlisted reason=%s", error.reason)
+            left = await self._batcher.call(
+                Call.run(
+                    scripts.RENEW,
+                    [self._keys.connections(user)],
+                    round(self._lease * 1000),
+                    self._limit,
+                    *map(self._member, connections),
+                )
+            )
+        finally:
+            self._disown(user, connections)
+        for member in left:
+            await self._take_again(user, member.decode().rpartition("/")[2])
+
+    async def _take_again(self, user: str, connection: str) -> None:
+        if connection not in self._held:
+            return
+        try:
+            taken = await self._take(user, connection)
+        finally:
+            self._disown(user, [connection])
+        if not taken and connection in self._held:
+            self._lost(connection)
+
+    def _disown(self, user: str, connections: list[str]) -> None:
+        """See to it that a call which came after a release leaves no place taken."""
+        for connection in connections:
+            if connection not in self._held:
+                self._owed[connection] = user
+                self._payment.cut()
+
+    async def run_payment(self) -> None:
+        """Give back what is owed, until cancelled."""
+        while True:
+            await self._payment(_DEBT_SECONDS)
+            try:
+                for some in chunks(list(self._owed.items()), _CALLS_AT_ONCE):
+                    await _all(self._pay(user, connection) for connection, user in some)
+            except Unavailable as error:
+                log.info("leases_owed count=%d reason=%s", len(self._owed), error.reason)
+
+    async def _pay(self, user: str, connection: str) -> None:
+        await self._remove(user, connection)
+        self._owed.pop(connection, None)
+
+
+async def _all(calls: Iterable[Coroutine[None, None, None]]) -> None:
+    """Make the calls together. One user's trouble is no reason to leave the others' leases to run out.
+
+    Raises:
+        Unavailable: none of them succeeded, so that the next would not either.
+    """
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    failures = [each for each in outcomes if each is not None]
+    for each in failures:
+        if len(failures) == len(outcomes) or not isinstance(each, Unavailable):
+            raise each
+    if failures:
+        log.warning("lease_calls_failed count=%d reason=%s", len(failures), failures[0])

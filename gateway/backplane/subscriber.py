@@ -18,14 +18,13 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from gateway.core.chunks import chunks
+from gateway.node.pausing import Backoff
 from gateway.node.stats import Stats
 from publisher.keys import Keys
 
 log = logging.getLogger(__name__)
 
 _CHANNELS_PER_COMMAND: Final = 500
-_FIRST_PAUSE_SECONDS: Final = 0.1
-_LONGEST_PAUSE_SECONDS: Final = 2.0
 
 Handler = Callable[[bytes], None]
 Command = tuple[bytes, bytes]
@@ -57,7 +56,7 @@ class Subscriber:
         self._restored = restored
         self._stats = stats
         self._connect_timeout = connect_timeout
-        self._jitter = jitter
+        self._backoff = Backoff(jitter)
         self._handlers: dict[bytes, Handler] = {}
         self._waiters: dict[bytes, asyncio.Future[None]] = {}
         # SUBSCRIBEs sent and not confirmed: only the last one's confirmation speaks of now.
@@ -70,6 +69,11 @@ class Subscriber:
     def connected(self) -> bool:
         """Whether a connection is there, and all it should listen to has been confirmed."""
         return self._protocol is not None and not self._restoring
+
+    @property
+    def received(self) -> int | None:
+        """How often something has come over the present connection; ``None`` when there is none."""
+        return None if self._protocol is None else self._protocol.received
 
     # -- subscriptions ------------------------------------------------------------------------
 
@@ -119,16 +123,13 @@ class Subscriber:
 
     async def run(self) -> None:
         """Keep a connection until cancelled."""
-        pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
                 await self._serve()
-                pause = _FIRST_PAUSE_SECONDS
             except (RedisError, OSError, TimeoutError) as error:
-                log.warning("subscriber_failed reason=%s", error)
+                log.warning("subscriber_failed reason=%s", str(error) or type(error).__name__)
             self._stats.redis_reconnects += 1
-            await asyncio.sleep(pause * (0.5 + self._jitter() / 2))
-            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(self._backoff.next())
 
     async def _serve(self) -> None:
         """Open a connection, subscribe to everything, and stay until it is lost."""
@@ -177,6 +178,8 @@ class Subscriber:
             waiter.set_result(None)
         if self._restoring and not self._unconfirmed:
             self._restoring = False
+            # Not as soon as it opens: one that Redis closes again at once is to be tried less often.
+            self._backoff.reset()
             self._restored()
 
 
@@ -193,12 +196,14 @@ class _Reader(asyncio.Protocol):
     def __init__(self, transport: asyncio.Transport, handle: Callable[[Any], None]) -> None:
         self.transport = transport
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.received = 0
         self._replies = hiredis.Reader()
         self._handle = handle
         transport.set_protocol(self)
 
     def data_received(self, data: bytes) -> None:
         """Part of the hot path: no await, no task, no object beyond the replies."""
+        self.received += 1
         replies = self._replies
         try:
             replies.feed(data)

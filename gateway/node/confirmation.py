@@ -114,6 +114,10 @@ class Confirmation:
         if proven > 0:
             self._cursors.advance(channel, connection.user, proven)
 
+    def departed(self) -> None:
+        """A connection has closed; its user may be back in a moment, on another node."""
+        self._cursors.hurry()
+
     def _ask(self, channel: str, progress: _Progress, now: float) -> bytes:
         progress.asked = progress.sent
         progress.asked_at = now

@@ -87,6 +87,7 @@ class Dispatcher:
         for subscription in list(connection.subscriptions.values()):
             self._drop(subscription)
         self._hub.connections.pop(connection.id, None)
+        self._confirmation.departed()
 
     # -- what it says -------------------------------------------------------------------------
 

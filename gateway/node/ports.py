@@ -78,6 +78,9 @@ class Cursors(Protocol):
     def advance(self, channel: str, user: str, id: int) -> None:
         """Note that ``user`` has everything up to ``id``; written soon, only ever forward."""
 
+    def hurry(self) -> None:
+        """Write what is noted now rather than soon."""
+
     def confirmed(self, channel: str, user: str) -> int:
         """What is noted for ``user`` and may not be written yet; 0 for nothing."""
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from gateway.core import frames, protocol
-from gateway.core.chunks import chunks
 from gateway.core.policy import keeps_log
 from gateway.core.splice import lost, splice
 from gateway.node.channel import LiveChannel
@@ -65,8 +64,16 @@ class Repair:
             if keeps_log(channel.namespace, self._namespaces)
         ]
         log.info("repair_started channels=%d", len(channels))
-        for some in chunks(channels, _AT_ONCE):
-            await asyncio.gather(*map(self._check, some))
+        unchecked = iter(channels)
+        await asyncio.gather(*(self._check_each(unchecked) for _ in channels[:_AT_ONCE]))
+
+    async def _check_each(self, unchecked: Iterator[LiveChannel]) -> None:
+        """Check channels until none is left. One that cannot be read holds up no more than this."""
+        for channel in unchecked:
+            try:
+                await self._check(channel)
+            except Exception:
+                log.exception("repair_failed channel=%s", channel.name)
 
     async def _check(self, channel: LiveChannel) -> None:
         for subscription in channel.joining:
@@ -80,6 +87,9 @@ class Repair:
             channel.last = max(channel.last, min(following))
         if channel.held is None:
             await self._mend(channel)
+        else:
+            # The same is true of a repair that is under way.
+            channel.overflowed = True
 
     async def _mend(self, channel: LiveChannel) -> None:
         try:
@@ -95,10 +105,14 @@ class Repair:
             # What came before this read is in the log by now.
             channel.held, channel.overflowed = [], False
             page = await self._read(channel, since)
-            if since and lost(since, page.newest, page.messages):
-                self._tell_loss(channel)
+            self._tell_followers(channel, page)
+            if lost(since, page.newest, page.messages):
+                self._note_loss(channel)
+                self._hub.send_all(channel.name, _told(channel))
                 if not page.messages:
-                    channel.last = max(since, page.newest)
+                    # Also when that is behind what was heard, since Redis has lost its data: from a
+                    # position that Redis does not know the same loss would be found again and again.
+                    channel.last = page.newest
             complete = page.complete and not channel.overflowed
             held = channel.held if complete else []
             for message in splice(channel.last, page.messages, held):
@@ -108,7 +122,33 @@ class Repair:
     async def _read(self, channel: LiveChannel, since: int) -> LogPage:
         return await self._insist(lambda: self._log.read(channel.name, _NOBODY, since, _PAGE))
 
-    def _tell_loss(self, channel: LiveChannel) -> None:
+    def _tell_followers(self, channel: LiveChannel, page: LogPage) -> None:
+        """Tell of a loss those who are not live yet: they may be ahead of what has come live."""
+        told = False
+        verdicts: dict[int, bool] = {}
+        for subscription in channel.joining:
+            position = subscription.position
+            if subscription.reading:
+                continue  # it will find out itself
+            if position not in verdicts:
+                verdicts[position] = _lost_to(position, page)
+            if verdicts[position]:
+                told = True
+                self._hub.send(subscription.connection, _told(channel))
+                subscription.position = min(position, page.newest)
+        if told:
+            self._note_loss(channel)
+
+    def _note_loss(self, channel: LiveChannel) -> None:
         self._stats.losses_reported += 1
         log.warning("messages_lost channel=%s", channel.name)
-        self._hub.send_all(channel.name, frames.text(protocol.messages_lost(channel.name)))
+
+
+def _told(channel: LiveChannel) -> bytes:
+    return frames.text(protocol.messages_lost(channel.name))
+
+
+def _lost_to(position: int, page: LogPage) -> bool:
+    """Whether a reader at ``position`` has lost what comes before its first message of ``page``."""
+    following = splice(position, page.messages)
+    return bool(following or page.complete) and lost(position, page.newest, following)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
+from gateway.node.pausing import Backoff
 from publisher.errors import Unavailable
-
-_FIRST_PAUSE_SECONDS: Final = 0.2
-_LONGEST_PAUSE_SECONDS: Final = 2.0
 
 T = TypeVar("T")
 
@@ -26,10 +24,9 @@ class Insist:
 
     async def __call__(self, ask: Callable[[], Awaitable[T]]) -> T:
         """The answer to ``ask``, however often it has to be asked."""
-        pause = _FIRST_PAUSE_SECONDS
+        backoff = Backoff(self._jitter)
         while True:
             try:
                 return await ask()
             except Unavailable:
-                await asyncio.sleep(pause * (0.5 + self._jitter()))
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                await asyncio.sleep(backoff.next())

@@ -66,7 +66,9 @@ def test_the_secret_comes_from_outside_and_cannot_be_forgotten(compose):
 def test_a_gateway_has_more_time_than_its_drain_takes(compose, name):
     gateway = compose["services"][name]
     grace = int(gateway["stop_grace_period"].removesuffix("s"))
-    assert grace >= int(gateway["environment"]["GATEWAY_DRAIN_SECONDS"]) + 10
+    environment = gateway["environment"]
+    drain = sum(int(environment[f"GATEWAY_DRAIN_{name}"]) for name in ("DELAY_SECONDS", "SECONDS"))
+    assert grace >= drain + 10
     assert gateway["ulimits"]["nofile"] > int(gateway["environment"]["GATEWAY_MAX_CONNECTIONS"])
 
 

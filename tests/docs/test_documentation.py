@@ -47,7 +47,13 @@ def test_every_error_code_is_explained(code: ErrorCode) -> None:
 
 
 @pytest.mark.parametrize(
-    "each", [value for value in vars(closing).values() if isinstance(value, closing.Closing)]
+    "each",
+    [
+        value
+        for value in vars(closing).values()
+        if isinstance(value, closing.Closing) and value.reason
+    ],
+    ids=str,
 )
 def test_every_close_reason_is_explained(each: closing.Closing) -> None:
     rows = [line for line in PROTOCOL.splitlines() if line.startswith(f"| {each.code}")]

@@ -12,7 +12,7 @@ from publisher import AsyncPublisher
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
 from tests.support.nodes import Node
-from tests.support.raw import PING, PONG, TEXT, raw_client
+from tests.support.raw import CLOSE, PING, PONG, TEXT, raw_client
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
@@ -190,6 +190,29 @@ async def test_who_was_not_let_in_confirms_nothing_however_quick(
     await node.gateway._cursors.flush()
     keys = await publisher._client.keys(f"{prefix}:seen:*")
     assert keys == [f"{prefix}:seen:{{{CHANNEL}}}".encode()]
+
+
+async def test_who_is_closed_by_the_node_is_asked_first_and_the_answer_counts(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    node = await start_node(confirm_interval_seconds=60)
+    async with raw_client(node.url, make_token("u")) as client:
+        client.send(TEXT, b'{"type":"subscribe","channel":"notifications/u"}')
+        await until(lambda: node.gateway.hub.channels.get(CHANNEL))
+        await until(lambda: node.gateway.hub.channels[CHANNEL].members)
+        await publisher.publish(CHANNEL, "asked about at once")
+        first = await client.next(PING)
+        published = await publisher.publish(CHANNEL, "asked about in a minute")
+        await until(lambda: node.gateway.stats.messages_delivered == 2)
+        stopping = asyncio.create_task(node.gateway.stop())
+        last = await client.next(PING)
+        assert last.payload != first.payload
+        goodbye = await client.frame()
+        assert goodbye.opcode == CLOSE
+        client.send(PONG, last.payload)
+        client.send(CLOSE, goodbye.payload)
+        await stopping
+    assert await confirmed(publisher, prefix, "u", CHANNEL) == published.id
 
 
 async def test_a_queue_larger_than_any_buffer_reaches_a_slow_client(

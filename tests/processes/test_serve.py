@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import aiohttp
 import pytest
 
 from publisher import AsyncPublisher
-from tests.support.client import connected
+from tests.support.client import Client, connected
 from tests.support.processes import gateway_process
 from tests.support.redis_server import free_port
 from tests.support.tokens import SECRET, make_token
@@ -65,6 +66,53 @@ async def test_a_signal_ends_it_before_it_is_ready_too(tmp_path: Path) -> None:
         pass
     process.terminate()
     assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
+async def test_while_the_balancer_has_not_noticed_a_leaving_node_still_serves(
+    redis_url: str, prefix: str
+) -> None:
+    async with gateway_process(redis_url, prefix, drain_delay_seconds=1) as node:
+        async with connected(node.url, make_token("u")) as client:
+            node.process.send_signal(signal.SIGTERM)
+            await until(lambda: "drain_started" in node.output)
+            assert not await node.is_ready()
+            async with connected(node.url, make_token("u")) as late:
+                await late.subscribe("notifications/u")
+                assert await late.expect_close() == (1001, "draining")
+            assert await client.expect_close() == (1001, "draining")
+        assert await asyncio.wait_for(node.process.wait(), 10) == 0
+
+
+async def test_connections_are_closed_one_after_the_other(redis_url: str, prefix: str) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        node = await stack.enter_async_context(gateway_process(redis_url, prefix, drain_seconds=2))
+        users = [f"u{number}" for number in range(200)]
+        clients = [
+            await stack.enter_async_context(connected(node.url, make_token(user))) for user in users
+        ]
+        loop = asyncio.get_running_loop()
+        node.process.send_signal(signal.SIGTERM)
+
+        async def closed_at(client: Client) -> float:
+            assert await client.expect_close() == (1001, "draining")
+            return loop.time()
+
+        times = sorted(await asyncio.gather(*map(closed_at, clients)))
+        # 200 in a second, though it might have taken two: in 20 groups, none of them all at once.
+        assert 0.7 < times[-1] - times[0] < 1.8
+        assert times[100] - times[0] > 0.3
+        assert await asyncio.wait_for(node.process.wait(), 10) == 0
+
+
+async def test_a_second_signal_ends_it_at_once(redis_url: str, prefix: str) -> None:
+    async with (
+        gateway_process(redis_url, prefix, drain_delay_seconds=60) as node,
+        connected(node.url, make_token("u")),
+    ):
+        node.process.send_signal(signal.SIGTERM)
+        await until(lambda: "drain_started" in node.output)
+        node.process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(node.process.wait(), 5) == -signal.SIGTERM
 
 
 async def test_what_was_confirmed_survives_the_node(redis_url: str, prefix: str) -> None:

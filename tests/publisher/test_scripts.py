@@ -49,14 +49,25 @@ def test_at_the_limit_the_holders_are_named_and_nothing_is_taken(
 ):
     for n in range(5):
         assert call(ACQUIRE, places, f"n/{n}", 5, LEASE_MS) == []
-    assert sorted(call(ACQUIRE, places, "n/5", 5, LEASE_MS)) == [b"n/%d" % n for n in range(5)]
+    holders = call(ACQUIRE, places, "n/5", 5, LEASE_MS)
+    assert dict(zip(holders[::2], map(float, holders[1::2]), strict=True)) == dict(
+        server.zrange(places, 0, -1, withscores=True)
+    )
     assert server.zcard(places) == 5
+
+
+def test_the_dead_are_dropped_unless_they_have_come_back(call, server: redis.Redis, places: str):
+    server.zadd(places, {"dead/1": 9e12, "back/1": 9e12})
+    seen = call(ACQUIRE, places, "n/1", 2, LEASE_MS)
+    call(RENEW, places, LEASE_MS, 2, "back/1")
+    assert call(ACQUIRE, places, "n/1", 2, LEASE_MS, *seen) == []
+    assert sorted(server.zrange(places, 0, -1)) == [b"back/1", b"n/1"]
 
 
 def test_a_holder_may_take_its_own_place_again_at_the_limit(call, places: str):
     assert call(ACQUIRE, places, "n/0", 1, LEASE_MS) == []
     assert call(ACQUIRE, places, "n/0", 1, LEASE_MS) == []
-    assert call(ACQUIRE, places, "n/1", 1, LEASE_MS) == [b"n/0"]
+    assert call(ACQUIRE, places, "n/1", 1, LEASE_MS)[::2] == [b"n/0"]
 
 
 def test_the_limit_is_exact_when_many_ask_at_once(call, server: redis.Redis, places: str):
@@ -88,24 +99,42 @@ def test_a_short_lease_does_not_shorten_the_life_of_the_others(
 ):
     call(ACQUIRE, places, "n/1", 5, LEASE_MS)
     call(ACQUIRE, places, "n/2", 5, 1_000)
-    call(RENEW, places, 1_000, "n/2")
+    call(RENEW, places, 1_000, 5, "n/2")
     assert server.pttl(places) > LEASE_MS - 10_000
 
 
-def test_a_renewal_moves_the_leases_and_names_the_lost(call, server: redis.Redis, places: str):
+def test_a_renewal_moves_the_leases(call, server: redis.Redis, places: str):
     expiry = now_ms() + 5_000
-    server.zadd(places, {"n/1": expiry, "n/2": expiry, "n/out": now_ms() - 1})
+    server.zadd(places, {"n/1": expiry, "n/2": expiry})
     server.pexpire(places, 5_000)
-    assert call(RENEW, places, LEASE_MS, "n/1", "n/out", "n/gone") == [b"n/out", b"n/gone"]
+    assert call(RENEW, places, LEASE_MS, 2, "n/1") == []
     assert server.zscore(places, "n/1") > expiry
     assert server.zscore(places, "n/2") == expiry
-    assert server.zscore(places, "n/gone") is None
     assert server.pttl(places) > 5_000
 
 
-def test_a_renewal_without_any_place_left_creates_nothing(call, server: redis.Redis, places: str):
-    assert call(RENEW, places, LEASE_MS, "n/1") == [b"n/1"]
+def test_what_was_lost_is_taken_again_up_to_the_limit_the_first_first(
+    call, server: redis.Redis, places: str
+):
+    server.zadd(places, {"n/out": now_ms() - 1, "n/held": now_ms() + 5_000, "other/1": 9e12})
+    given = ("n/out", "n/gone", "n/late", "n/held")
+    assert call(RENEW, places, LEASE_MS, 4, *given) == [b"n/late"]
+    assert sorted(server.zrange(places, 0, -1)) == [b"n/gone", b"n/held", b"n/out", b"other/1"]
+    assert server.zscore(places, "n/out") > now_ms()
+
+
+def test_a_renewal_without_room_for_any_creates_nothing(call, server: redis.Redis, places: str):
+    assert call(RENEW, places, LEASE_MS, 0, "n/1") == [b"n/1"]
     assert not server.exists(places)
+
+
+def test_a_beat_tells_whether_the_lease_was_held_until_now(call, server: redis.Redis, keys: Keys):
+    assert call(BEAT, keys.nodes, "a", 10_000, 60_000) == 0
+    assert call(BEAT, keys.nodes, "a", 10_000, 60_000) == 1
+    server.zadd(keys.nodes, {"a": now_ms() - 1})
+    assert call(BEAT, keys.nodes, "a", 10_000, 60_000) == 0
+    server.zadd(keys.nodes, {"a": now_ms() - 60_001})
+    assert call(BEAT, keys.nodes, "a", 10_000, 60_000) == 0
 
 
 def test_nodes_live_as_long_as_they_beat(call, server: redis.Redis, keys: Keys):

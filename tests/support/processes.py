@@ -111,6 +111,7 @@ async def gateway_process(
         "redis_url": redis_url,
         "redis_prefix": prefix,
         "jwt_secret": SECRET,
+        "drain_delay_seconds": 0,
         **settings,
     }
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
