@@ -102,6 +102,18 @@ class Node:
         """Wait until it is ready; returns after how many seconds that was."""
         return await _seconds(self.ready, within)
 
+    async def metric(self, sample: str) -> float:
+        """The value of a sample of ``/metrics``, such as ``gateway_connections``; 0 without one."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{self.process.internal_url}/metrics") as answer,
+        ):
+            for line in (await answer.text()).splitlines():
+                name, _, value = line.rpartition(" ")
+                if name == sample:
+                    return float(value)
+        return 0.0
+
     async def handshake_status(self) -> int:
         """How a client's handshake is answered when it is refused."""
         headers = {

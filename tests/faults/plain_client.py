@@ -31,7 +31,7 @@ class PlainClient:
 
     def __init__(self, session: aiohttp.ClientSession, url: str, device: Device) -> None:
         self._session = session
-        self._device = device
+        self.device = device
         token = make_token(device.user, list(device.channels))
         self._address = f"{url}/?token={token}"
         self._socket: aiohttp.ClientWebSocketResponse | None = None
@@ -48,12 +48,12 @@ class PlainClient:
     @property
     def subscribed(self) -> bool:
         """Whether it is connected and everything it asked for has been answered."""
-        sessions = self._device.sessions
+        sessions = self.device.sessions
         return (
             self.local_port is not None
             and bool(sessions)
             and sessions[-1].ended_at is None
-            and sessions[-1].subscribed >= set(self._device.channels)
+            and sessions[-1].subscribed >= set(self.device.channels)
         )
 
     async def run(self) -> None:
@@ -61,7 +61,7 @@ class PlainClient:
         while True:
             await self._connect()
             if self._attempts == MAX_RECONNECT_ATTEMPTS:
-                self._device.gave_up = True
+                self.device.gave_up = True
                 return
             self._attempts += 1
             await asyncio.sleep(RECONNECT_DELAY_SECONDS * 2 ** (self._attempts - 1))
@@ -71,7 +71,7 @@ class PlainClient:
             async with asyncio.timeout(_HANDSHAKE_SECONDS):
                 socket = await self._session.ws_connect(self._address, max_msg_size=0)
         except (aiohttp.ClientError, OSError, TimeoutError):
-            self._device.refusals.append(time.monotonic())
+            self.device.refusals.append(time.monotonic())
             return
         self._attempts = 0
         self._socket = socket
@@ -90,12 +90,12 @@ class PlainClient:
                 message = json.loads(frame.data)
                 if session is None and message["type"] == "connected":
                     session = Session(time.monotonic())
-                    self._device.sessions.append(session)
+                    self.device.sessions.append(session)
                     await self._subscribe(socket)
                 elif session is not None:
                     self._take(session, message)
                 elif message.get("code") == "connection_limit":
-                    self._device.turned_away += 1
+                    self.device.turned_away += 1
         except (aiohttp.ClientError, OSError):
             pass
         finally:
@@ -104,7 +104,7 @@ class PlainClient:
                 session.close_code = socket.close_code
 
     async def _subscribe(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        for channel in self._device.channels:
+        for channel in self.device.channels:
             await socket.send_json({"type": "subscribe", "channel": channel})
 
     def _take(self, session: Session, message: dict[str, Any]) -> None:

@@ -7,7 +7,8 @@ import contextlib
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -66,6 +67,7 @@ class World:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._publishing: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
+        self._publisher: AsyncPublisher | None = None
 
     # -- the load -----------------------------------------------------------------------------
 
@@ -73,14 +75,14 @@ class World:
         self, session: aiohttp.ClientSession, publisher: AsyncPublisher, url: str
     ) -> None:
         """Let the clients connect and the backends publish; returns once everybody listens."""
-        self._session = session
+        self._session, self._publisher = session, publisher
         for user, count in self.load.devices.items():
             for number in range(count):
                 channels = (f"notifications/{user}", EVERYBODY)
                 self.add_client(Device(user, f"{user}'s {number}", channels), url)
         channels = {channel for device in self.trace.devices for channel in device.channels}
         for channel in sorted(channels):
-            self._publish(publisher, channel)
+            self.publish(channel, self.load.rate, self.load.padding)
         self._spawn(self._sample())
         await until(lambda: len(self.subscribed) >= self.expected)
 
@@ -93,9 +95,11 @@ class World:
         self._spawn(client.run())
         return client
 
-    def _publish(self, publisher: AsyncPublisher, channel: str) -> None:
+    def publish(self, channel: str, rate: float, padding: int, *, keyed: bool = True) -> None:
+        """Let a backend publish to a channel from now on."""
+        assert self._publisher is not None
         numbered = NumberedPublisher(
-            publisher, channel, self.trace, self.dice, self.load.rate, self.load.padding
+            self._publisher, channel, self.trace, self.dice, rate, padding, keyed=keyed
         )
         self._publishers.append(numbered)
         self._publishing.append(self._spawn(numbered.run()))
@@ -194,13 +198,14 @@ async def running_world(
     *,
     nodes: int = 2,
     load: Load | None = None,
-    url: str | None = None,
+    before: Callable[[list[int]], AbstractAsyncContextManager[str]] | None = None,
     **settings: Any,
 ) -> AsyncIterator[World]:
     """A deployment under load until the block ends; whatever error leaves it tells the seed.
 
     Args:
-        url: what clients connect to, other than the proxy before the nodes.
+        before: what stands before the nodes in place of ``front``; it is told their ports, and tells
+            what clients connect to.
         settings: of the nodes.
     """
     server = RedisServer(folder, *REDIS_OPTIONS)
@@ -225,7 +230,11 @@ async def running_world(
             connector = aiohttp.TCPConnector(limit=0)
             session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
             stack.push_async_callback(world.aclose)
-            await world.begin(session, publisher, url or f"ws://127.0.0.1:{world.front.port}")
+            url = f"ws://127.0.0.1:{world.front.port}"
+            if before is not None:
+                ports = [node.port for node in world.nodes]
+                url = await stack.enter_async_context(before(ports))
+            await world.begin(session, publisher, url)
             yield world
         except BaseException as error:
             error.add_note(f"To do the same again: FAULTS_SEED={seed}")
