@@ -28,6 +28,7 @@ from publisher.records import Outgoing, Published
 
 REFUSED = Unavailable("refused", maybe_sent=False)
 CUT = Unavailable("cut", maybe_sent=True)
+TIME: list[Any] = [[b"1640995200", b"500000"]]
 
 Answer = list[Any] | Unavailable | Callable[[Sequence[Call]], list[Any]]
 
@@ -81,33 +82,34 @@ def operations(now: list[float]) -> Operations:
     )
 
 
-def nonce(call: Call) -> bytes:
-    argument = call.arguments[4]
-    assert isinstance(argument, bytes)
+def nonce(call: Call) -> str:
+    argument = call.arguments[5]
+    assert isinstance(argument, str)
     return argument
 
 
 def searches(call: Call) -> bool:
-    return call.arguments[-2] == "1"
+    return call.arguments[9] != ""
 
 
 def test_a_publish_is_one_round_trip_that_does_not_search_the_log(operations: Operations):
     run = Run(operations.publish(Outgoing("run-results/s", {"a": 1})), [[b"17", 0]])
     assert run.result == Published(17, "run-results/s", duplicate=False)
     (call,) = run.trips[0]
-    assert call.arguments[:4] == (
-        2,
+    assert call.arguments[:5] == (
+        3,
         "p:log:{run-results/s}",
         "p:last:{run-results/s}",
+        f"p:retried:{{run-results/s}}:{nonce(call)}",
         "p:live:{run-results/s}",
     )
-    assert call.arguments[5:] == (b'{"a":1}', 200, 86_400, "", 30 * 86_400)
+    assert call.arguments[6:] == (b'{"a":1}', 200, 86_400, "", 30 * 86_400)
 
 
 def test_a_retry_after_a_lost_reply_keeps_the_nonce_and_searches_for_it(operations: Operations):
-    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, [[17, 0]])
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, TIME, [[17, 0]])
     assert run.result == Published(17, "run-results/s", duplicate=False)
-    (first,), (second,) = run.trips
+    (first,), _, (second,) = run.trips
     assert nonce(first) == nonce(second)
     assert not searches(first)
     assert searches(second)
@@ -125,8 +127,8 @@ def test_a_key_is_searched_for_at_once_and_its_nonce_tells_the_calls_apart(opera
     nonces = [nonce(run.trips[0][0]) for run in (first, second)]
     assert all(searches(run.trips[0][0]) for run in (first, second))
     assert nonces[0] != nonces[1]
-    assert nonces[0].split(b".")[0] == nonces[1].split(b".")[0]
-    assert all(b":" not in each for each in nonces)
+    assert nonces[0].split(".")[0] == nonces[1].split(".")[0]
+    assert all(":" not in each for each in nonces)
 
 
 def test_retries_end_and_the_error_tells_of_every_try(operations: Operations):
@@ -167,7 +169,7 @@ def test_an_unlogged_message_is_tried_again_when_nothing_had_left(operations: Op
 
 def test_in_a_batch_only_the_unlogged_is_given_up_after_a_lost_reply(operations: Operations):
     messages = [Outgoing("ticker/x", 1), Outgoing("run-results/s", 2)]
-    run = Run(operations.publish_many(messages), CUT, [[17, 0]])
+    run = Run(operations.publish_many(messages), CUT, TIME, [[17, 0]])
     assert isinstance(run.result[0], Unavailable)
     assert run.result[0].maybe_sent
     assert run.result[1] == Published(17, "run-results/s")
@@ -234,7 +236,7 @@ def test_an_error_inside_a_script_may_have_come_after_its_write(operations: Oper
 
 def test_an_override_replaces_the_retention(operations: Operations):
     message = Outgoing("run-results/s", 1, retention=Retention(5, 60))
-    assert Run(operations.publish(message), [[17, 0]]).trips[0][0].arguments[6:8] == (5, 60)
+    assert Run(operations.publish(message), [[17, 0]]).trips[0][0].arguments[7:9] == (5, 60)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +279,7 @@ def test_namespaces_are_learnt_once_a_minute(operations: Operations, now: list[f
     orders = announced(Namespace("orders", retention=Retention(7, 8)))
     run = Run(operations.publish(Outgoing("orders/1", 1)), [orders], [[17, 0]])
     assert run.trips[0][0].cached() == ("HGETALL", "p:namespaces")
-    assert run.trips[1][0].arguments[6:8] == (7, 8)
+    assert run.trips[1][0].arguments[7:9] == (7, 8)
 
 
 def test_a_namespace_not_heard_of_is_looked_up_at_once(operations: Operations):
@@ -325,11 +327,11 @@ def test_a_publish_that_fails_while_learning_namespaces_was_certainly_not_sent(
 
 def test_a_notification_holds_only_what_was_given(operations: Operations):
     run = Run(operations.notify("u", title="t", message="m"), [[17, 0]])
-    assert run.trips[0][0].arguments[5] == b'{"title":"t","message":"m"}'
+    assert run.trips[0][0].arguments[6] == b'{"title":"t","message":"m"}'
     flow = operations.notify("u", title="t", message="", action="a", request_id="r")
     run = Run(flow, [[17, 0]])
     assert (
-        run.trips[0][0].arguments[5] == b'{"title":"t","message":"","action":"a","requestId":"r"}'
+        run.trips[0][0].arguments[6] == b'{"title":"t","message":"","action":"a","requestId":"r"}'
     )
 
 
@@ -348,7 +350,7 @@ def result(operations: Operations, **changes: Any) -> Flow[Published]:
 
 def test_a_run_result_has_the_shape_of_the_specification(operations: Operations):
     run = Run(result(operations), [[17, 0]])
-    assert run.trips[0][0].arguments[5] == b'{"stdout":"o","stderr":"e","exitCode":0,"duration":5}'
+    assert run.trips[0][0].arguments[6] == b'{"stdout":"o","stderr":"e","exitCode":0,"duration":5}'
 
 
 def test_a_run_result_grants_the_session_before_it_is_sent(operations: Operations):
