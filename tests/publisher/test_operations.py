@@ -9,6 +9,7 @@ import orjson
 import pytest
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ResponseError
 
+from publisher.batches import BATCH
 from publisher.channels import DEFAULT_NAMESPACES, Namespace, Retention
 from publisher.errors import (
     InvalidChannel,
@@ -23,7 +24,7 @@ from publisher.errors import (
 from publisher.exchange import Call
 from publisher.flow import Flow, Pause, Retries, RoundTrip
 from publisher.keys import Keys
-from publisher.operations import BATCH, Operations
+from publisher.operations import Operations
 from publisher.records import Outgoing, Published
 
 REFUSED = Unavailable("refused", maybe_sent=False)
@@ -440,3 +441,57 @@ def test_history_asks_for_no_more_than_the_limit(operations: Operations):
 )
 def test_history_takes_an_id_and_a_positive_limit(operations: Operations, since: Any, limit: Any):
     assert isinstance(Run(operations.history("run-results/s", since, limit)).error, InvalidData)
+
+
+def test_a_retry_looks_from_a_moment_before_its_first_try(operations: Operations, now: list[float]):
+    def two_seconds_later(_calls: Sequence[Call]) -> list[Any]:
+        now[0] += 2.0
+        return TIME
+
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, two_seconds_later, [[17, 0]])
+    assert run.trips[1][0].cached() == ("TIME",)
+    assert run.trips[2][0].arguments[9] == 1_640_995_198_500_000
+
+
+def test_the_moment_is_asked_for_once(operations: Operations):
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, TIME, CUT, [[17, 0]])
+    assert run.trips[2][0].arguments[9] == run.trips[3][0].arguments[9]
+
+
+def test_a_moment_that_cannot_be_learnt_is_a_failed_try_of_its_own(operations: Operations):
+    messages = [Outgoing("run-results/s", 1), Outgoing("run-results/t", 2)]
+    answers: list[Answer] = [[[17, 0], OutOfMemoryError("full")], CUT]
+    # Only the second is waiting, and only its second try is in doubt.
+    run = Run(operations.publish_many(messages), *answers, CUT, CUT)
+    assert run.result[1].maybe_sent
+    assert [calls[0].cached()[0] for calls in run.trips[2:]] == ["TIME", "TIME"]
+
+
+def test_what_can_no_longer_be_known_is_not_tried_again(operations: Operations):
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, TIME, [[b"0", 2]])
+    assert isinstance(run.error, Rejected)
+    assert run.error.maybe_sent
+
+
+def test_batches_are_retried_each_on_its_own_account(operations: Operations):
+    messages = [Outgoing(f"run-results/{n}", n) for n in range(3 * BATCH)]
+    accept: Answer = lambda calls: [[17, 0] for _ in calls]  # noqa: E731
+    twice_refused = [REFUSED, REFUSED, accept]
+    run = Run(operations.publish_many(messages), *twice_refused * 3)
+    assert all(isinstance(each, Published) for each in run.result)
+    assert run.pauses == [0.05, 0.1] * 3
+
+
+def test_a_result_whose_grant_failed_was_certainly_not_sent(operations: Operations):
+    run = Run(result(operations, user="u"), *[CUT] * 4)
+    assert isinstance(run.error, Unavailable)
+    assert not run.error.maybe_sent
+
+
+def test_a_revoke_of_which_a_part_was_done_may_have_taken_effect(operations: Operations):
+    run = Run(operations.revoke("run-results/s", "u"), [1, NoPermissionError("no channel")])
+    assert isinstance(run.error, Rejected)
+    assert run.error.maybe_sent
+    run = Run(operations.revoke("run-results/s", "u"), [*map(NoPermissionError, "ab")])
+    assert isinstance(run.error, Rejected)
+    assert not run.error.maybe_sent

@@ -207,9 +207,7 @@ def test_a_namespace_without_a_log_has_nothing_to_wait_for(
         hasty.publish("ticker/x", 1, min_replicas=1)
 
 
-def test_without_the_permission_to_wait_the_caller_is_told_that_too(
-    pair: Replicated, prefix: str
-):
+def test_without_the_permission_to_wait_the_caller_is_told_that_too(pair: Replicated, prefix: str):
     user = f"u{prefix}"
     pair.primary.acl_setuser(
         user,

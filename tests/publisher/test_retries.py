@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from publisher import AsyncPublisher, Published, Publisher, Rejected, Retention
+from publisher import AsyncPublisher, Outgoing, Published, Publisher, Rejected, Retention
 from publisher.keys import Keys
 from tests.publisher.listening import listening
 from tests.publisher.reply_cutter import ReplyCutter
@@ -131,3 +131,40 @@ def test_without_its_data_redis_is_given_the_message_again(
         )
         hindered.publish(CHANNEL, 1)
     assert [entry.data for entry in publisher.history(CHANNEL)] == [1]
+
+
+def more_than_are_retained() -> list[Outgoing]:
+    return [Outgoing(CHANNEL, n, retention=Retention(3, 3_600)) for n in range(10)]
+
+
+def test_of_more_than_a_log_retains_all_are_published_once_in_their_order(
+    cutter: ReplyCutter, prefix: str, server: redis.Redis, keys: Keys
+):
+    with Publisher.from_url(cutter.url, prefix=prefix, timeout=0.3) as hindered:
+        hindered.publish("run-results/other", 0)
+        with listening(server, keys.live(CHANNEL)) as pubsub:
+            cutter.hold(b"EVALSHA")
+            outcomes = hindered.publish_many(more_than_are_retained())
+            cutter.release()
+            assert cutter.late.wait(10)
+            server.publish(keys.live(CHANNEL), ":end")
+            heard = [pubsub.get_message(timeout=10) for _ in range(11)]
+    live = [message["data"].split(b":")[-1] for message in heard if message]
+    assert live == [*(b"%d" % n for n in range(10)), b"end"]
+    ids = [each.id for each in outcomes if isinstance(each, Published)]
+    assert ids == sorted(ids)
+    assert len(ids) == 10
+
+
+def test_of_more_than_a_log_retains_none_is_published_again_when_the_replies_are_lost(
+    cutter: ReplyCutter, publisher: Publisher, prefix: str
+):
+    with Publisher.from_url(cutter.url, prefix=prefix) as hindered:
+        hindered.publish("run-results/other", 0)
+        cutter.cut(b"EVALSHA")
+        outcomes = hindered.publish_many(more_than_are_retained())
+    retained = publisher.history(CHANNEL)
+    assert [entry.data for entry in retained] == [7, 8, 9]
+    displaced, found = outcomes[:7], outcomes[7:]
+    assert all(isinstance(each, Rejected) and each.maybe_sent for each in displaced)
+    assert found == [Published(entry.id, CHANNEL) for entry in retained]
