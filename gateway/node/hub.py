@@ -70,7 +70,8 @@ class Hub:
                 return
             if message.id <= channel.last:
                 return
-            if message.prev > channel.last > 0:
+            # Without a predecessor the chain begins anew: Redis has lost what was before.
+            if channel.last and (message.prev > channel.last or not message.prev):
                 self._stats.gaps += 1
                 log.warning("gap channel=%s after=%d before=%d", name, channel.last, message.id)
                 self._repair(channel)

@@ -16,6 +16,7 @@ from tests.support.redis_server import free_port
 from tests.support.waiting import until
 
 _READY_SECONDS = 20.0
+_BUFFER = 128 * 1024
 
 
 class Node:
@@ -23,7 +24,7 @@ class Node:
 
     def __init__(self, redis_port: int, prefix: str, **settings: Any) -> None:
         self.port = free_port()
-        self.redis = Proxy(redis_port)
+        self.redis = Proxy(redis_port, buffer=_BUFFER)
         self.past_output = ""
         self._internal_port = free_port()
         self._prefix = prefix

@@ -96,17 +96,17 @@ class Proxy:
     ``up`` and ``down`` hold for all connections, also those to come; each link has its own besides.
 
     Args:
-        receive_buffer: bytes the kernel may hold for the proxy of what the server sends: a small
-            one lets the server feel a slow client soon.
+        buffer: bytes the kernel may hold on either side of what the server sends: with few of them
+            the server soon feels a client that does not read.
     """
 
-    def __init__(self, *targets: int, receive_buffer: int | None = None) -> None:
+    def __init__(self, *targets: int, buffer: int | None = None) -> None:
         self.port = free_port()
         self.targets = list(targets)
         self.up = Way()
         self.down = Way()
         self.links: list[Link] = []
-        self._receive_buffer = receive_buffer
+        self._buffer = buffer
         self._turn = itertools.count()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -146,6 +146,9 @@ class Proxy:
     # -- one connection -----------------------------------------------------------------------
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._buffer is not None:
+            raw = writer.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._buffer)
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -181,8 +184,9 @@ class Proxy:
         for target in self._by_turns():
             raw = socket.socket()
             raw.setblocking(False)
-            if self._receive_buffer is not None:
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+            if self._buffer is not None:
+                # Before connecting: the window is agreed upon then (tcp(7)).
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer)
             try:
                 await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", target))
                 return await asyncio.open_connection(sock=raw, limit=_CHUNK)

@@ -114,6 +114,10 @@ WRONG: dict[str, tuple[str, Edit]] = {
         "error",
         lambda t: t.devices[0].sessions[0].errors.append("internal_error"),
     ),
+    "a client that was let in is put out": (
+        "error",
+        lambda t: t.devices[0].sessions[0].errors.append("connection_limit"),
+    ),
     "a client gives up": ("gave up", lambda t: setattr(t.devices[0], "gave_up", True)),
 }  # fmt: skip
 

@@ -28,7 +28,7 @@ from tests.support.waiting import until
 
 EVERYBODY: Final = "run-results/class"
 _SAMPLE_SECONDS: Final = 0.1
-_SETTLE_SECONDS: Final = 40.0
+_SETTLE_SECONDS: Final = 15.0
 # What has been written is the kernel's, which no signal to Redis reaches. `everysec` may put a write
 # off while the disk is busy (redis.conf, appendfsync), and what waits then dies with the process.
 REDIS_OPTIONS: Final = ("--appendonly", "yes", "--appendfsync", "no")

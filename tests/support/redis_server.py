@@ -57,6 +57,10 @@ class RedisServer:
     def log(self) -> Path:
         return self._folder / "redis.log"
 
+    def log_has(self, text: str) -> bool:
+        """Whether it has written ``text``."""
+        return text in self.log.read_text(encoding="utf-8", errors="replace")
+
     def start(self) -> None:
         """Start it and wait until it answers, with its data loaded; blocks."""
         # Somebody may take the port between choosing and using it.

@@ -9,6 +9,7 @@ import pytest
 from gateway.core import closing, frames, protocol
 from gateway.core.frames import Encoding
 from gateway.core.protocol import ErrorCode
+from gateway.node.channel import LiveChannel
 from gateway.node.subscription import Subscription
 from tests.unit.fakes import NEWS, Node, RecordingSocket, make_connection, payload, turn
 from tests.unit.wire import PING, TEXT, frames_in, messages_in
@@ -51,6 +52,24 @@ async def test_messages_come_in_order_and_a_repeated_one_is_dropped(node: Node) 
     node.hub.receive(NEWS.name, payload(5, 4))
     await turn()
     assert ids(socket) == [1, 2, 4, 5]
+
+
+async def test_a_chain_that_begins_anew_is_mended_before_its_message_goes_out(node: Node) -> None:
+    # Redis has lost its data, and the publisher was quicker than the check of all channels.
+    client, socket = make_connection()
+    node.listen(client)
+    mended: list[str] = []
+
+    def mend(broken: LiveChannel) -> None:
+        mended.append(broken.name)
+        broken.held = []
+
+    node.hub.repair_with(mend)
+    node.hub.receive(NEWS.name, payload(1, 0))
+    node.hub.receive(NEWS.name, payload(7, 0))
+    await turn()
+    assert mended == [NEWS.name]
+    assert ids(socket) == [1]
 
 
 async def test_messages_without_a_log_have_no_id_and_are_never_taken_for_repeated(
