@@ -210,18 +210,19 @@ async def test_a_renewal_answered_after_a_release_leaves_no_place_taken(
     node: Node, publisher: AsyncPublisher, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two round trips go over two connections: the later one may be carried out first."""
-    leases, batcher = node.gateway._leases, node.gateway._batcher
+    leases = node.gateway._leases
     assert await leases.acquire("u", "x")
-    call, overtaken = batcher.call, asyncio.Event()
+    call, sent, overtaken = leases._upkeep.call, asyncio.Event(), asyncio.Event()
 
     async def late(given: Call) -> Any:
         if given.script is scripts.RENEW:
+            sent.set()
             await overtaken.wait()
         return await call(given)
 
-    monkeypatch.setattr(batcher, "call", late)
+    monkeypatch.setattr(leases._upkeep, "call", late)
     renewal = asyncio.create_task(leases.renew())
-    await asyncio.sleep(0)
+    await sent.wait()
     await leases.release("u", "x")
     assert await publisher.connections("u") == []
     overtaken.set()
@@ -242,6 +243,8 @@ async def test_a_place_taken_by_a_redis_that_woke_up_too_late_is_given_back(
             running_node(server.url, prefix, redis_timeout_seconds=0.3) as node,
             AsyncPublisher.from_url(server.url, prefix=prefix) as publisher,
         ):
+            async with connected(node.url, make_token("u")):
+                pass  # Redis knows the scripts by now
             server.freeze()
             attempts = [
                 asyncio.create_task(handshake_status(node.url, make_token("u"))) for _ in range(5)
