@@ -158,6 +158,7 @@ class Gateway:
         )
         self._leases = Leases(
             self._batcher,
+            vitals,
             self._keys,
             self.node_id,
             settings.max_connections_per_user,

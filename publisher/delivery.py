@@ -81,6 +81,11 @@ class Delivery:
         return self.doubtful_at is not None
 
     @property
+    def max_messages(self) -> int | None:
+        """How many messages the channel's log retains; ``None`` without a log."""
+        return None if self._retention is None else self._retention.max_messages
+
+    @property
     def pending(self) -> bool:
         """Whether it is worth another try."""
         if isinstance(self.outcome, NotReplicated) or not isinstance(self.outcome, Unavailable):

@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 
 from publisher import control, scripts
 from publisher.arguments import check_integer, check_text, check_ttl
+from publisher.batches import BATCH, narrow, next_batch
 from publisher.channels import (
     DEFAULT_NAMESPACES,
     NOTIFICATIONS,
@@ -34,9 +35,6 @@ __all__ = ["LogPage", "Operations", "parse_log", "read_log"]
 
 DEFAULT_GRANT_TTL_SECONDS: Final = 30 * 86_400
 DEFAULT_MAX_MESSAGE_BYTES: Final = 1024 * 1024
-
-BATCH: Final = 500
-"""Messages in one round trip: enough to make its cost small, few enough to finish within a timeout."""
 
 PAGE_BYTES: Final = 256 * 1024
 """A page of a log ends once it is that long, however few messages it holds."""
@@ -151,8 +149,10 @@ class Operations:
         failures = 0
         waiting = [each for each in deliveries if each.outcome is None]
         while waiting:
-            failure = yield from self._try(waiting[:BATCH])
+            batch = next_batch(waiting)
+            failure = yield from self._try(batch)
             waiting = [each for each in waiting if each.pending]
+            narrow(batch, waiting)
             if failure is None:
                 failures = 0
                 continue
@@ -165,7 +165,7 @@ class Operations:
             if waiting:
                 yield self.retries.pause(failures)
 
-    def _try(self, batch: list[Delivery]) -> Flow[Unavailable | None]:
+    def _try(self, batch: Sequence[Delivery]) -> Flow[Unavailable | None]:
         """One round trip; returns why another is needed, or ``None``."""
         began = self.clock()
         try:
@@ -185,7 +185,7 @@ class Operations:
         outcomes = (each.outcome for each in batch if each.pending)
         return next((each for each in outcomes if isinstance(each, Unavailable)), None)
 
-    def _date(self, batch: list[Delivery]) -> Flow[None]:
+    def _date(self, batch: Sequence[Delivery]) -> Flow[None]:
         """Learn when, by the clock of Redis, the messages can first have arrived that perhaps have."""
         undated = [each for each in batch if each.maybe_sent and not each.doubtful_since]
         if not undated:

@@ -35,6 +35,8 @@ class Leases:
     outcome is unknown or came after the release.
 
     Args:
+        batcher: for what clients wait for.
+        upkeep: for what the node does by itself, and waits for before it is ready.
         limit: connections a user may hold.
         lease: seconds a place is held without renewal.
         lost: told the id of a connection whose place is gone and could not be taken again; told
@@ -45,6 +47,7 @@ class Leases:
     def __init__(
         self,
         batcher: Batcher,
+        upkeep: Batcher,
         keys: Keys,
         node: str,
         limit: int,
@@ -53,6 +56,7 @@ class Leases:
         jitter: Callable[[], float],
     ) -> None:
         self._batcher = batcher
+        self._upkeep = upkeep
         self._keys = keys
         self._node = node
         self._limit = limit
@@ -185,7 +189,7 @@ class Leases:
         if not connections:
             return
         try:
-            left = await self._batcher.call(
+            left = await self._upkeep.call(
                 Call.run(
                     scripts.RENEW,
                     [self._keys.connections(user)],

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any
 
-from publisher import AsyncPublisher
+import aiohttp
+import pytest
+
+from publisher import AsyncPublisher, scripts
+from publisher.exchange import Call
 from tests.integration.conftest import StartNode
 from tests.support.client import Client, connected, opened
-from tests.support.nodes import Node
+from tests.support.nodes import Node, running_node
+from tests.support.processes import gateway_process
+from tests.support.redis_server import RedisServer
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
@@ -145,3 +155,172 @@ async def test_a_connection_whose_place_was_lost_takes_it_again_or_ends(
         await publisher._client.zadd(conn, {f"{other.gateway.node_id}/1": 9e12})
         await client.expect(type="error", code="connection_limit")
         assert await client.expect_close() == (1008, "connection_limit")
+
+
+async def test_after_a_loss_the_oldest_connections_keep_their_places(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    token = make_token("u")
+    conn = f"{prefix}:conn:{{u}}"
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connected(node.url, token)) for _ in range(5)]
+        other = await stack.enter_async_context(alive_elsewhere(publisher, prefix))
+        await publisher._client.delete(conn)
+        await publisher._client.zadd(conn, {f"{other}/1": 9e12, f"{other}/2": 9e12})
+        node.gateway._leases.restore()
+        for client in clients[3:]:
+            await client.expect(type="error", code="connection_limit")
+            assert await client.expect_close() == (1008, "connection_limit")
+        for client in clients[:3]:
+            await client.sync()
+        assert len(await publisher.connections("u")) == 5
+
+
+@contextlib.asynccontextmanager
+async def alive_elsewhere(publisher: AsyncPublisher, prefix: str) -> AsyncIterator[str]:
+    """A node of another process, as far as Redis can tell."""
+    await publisher._client.zadd(f"{prefix}:nodes", {"elsewhere": 9e12})
+    yield "elsewhere"
+
+
+async def test_a_release_that_crosses_a_renewal_leaves_no_place_taken(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    leases, conn = node.gateway._leases, f"{prefix}:conn:{{u}}"
+    for round_ in range(50):
+        ids = [f"{round_}-{number}" for number in range(3)]
+        assert all([await leases.acquire("u", each) for each in ids])
+        await publisher._client.delete(conn)  # so that the renewal takes them again
+        await asyncio.gather(
+            leases.renew(),
+            *(yielding(number, leases.release("u", each)) for number, each in enumerate(ids)),
+        )
+        assert leases._held == {}
+    await until(lambda: not leases._owed)
+    assert await publisher.connections("u") == []
+
+
+async def yielding(turns: int, work: Coroutine[Any, Any, None]) -> None:
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await work
+
+
+async def test_a_renewal_answered_after_a_release_leaves_no_place_taken(
+    node: Node, publisher: AsyncPublisher, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two round trips go over two connections: the later one may be carried out first."""
+    leases = node.gateway._leases
+    assert await leases.acquire("u", "x")
+    call, sent, overtaken = leases._upkeep.call, asyncio.Event(), asyncio.Event()
+
+    async def late(given: Call) -> Any:
+        if given.script is scripts.RENEW:
+            sent.set()
+            await overtaken.wait()
+        return await call(given)
+
+    monkeypatch.setattr(leases._upkeep, "call", late)
+    renewal = asyncio.create_task(leases.renew())
+    await sent.wait()
+    await leases.release("u", "x")
+    assert await publisher.connections("u") == []
+    overtaken.set()
+    await renewal
+    await until(lambda: not leases._owed)
+    assert await publisher.connections("u") == []
+    await leases.renew()
+    assert await publisher.connections("u") == []
+
+
+async def test_a_place_taken_by_a_redis_that_woke_up_too_late_is_given_back(
+    tmp_path: Path, prefix: str
+) -> None:
+    server = RedisServer(tmp_path)
+    await asyncio.to_thread(server.start)
+    try:
+        async with (
+            running_node(server.url, prefix, redis_timeout_seconds=0.3) as node,
+            AsyncPublisher.from_url(server.url, prefix=prefix) as publisher,
+        ):
+            async with connected(node.url, make_token("u")):
+                pass  # Redis knows the scripts by now
+            server.freeze()
+            attempts = [
+                asyncio.create_task(handshake_status(node.url, make_token("u"))) for _ in range(5)
+            ]
+            assert await asyncio.gather(*attempts) == [503] * 5
+            server.thaw()
+            await until(node.gateway.ready)
+
+            async def free() -> bool:
+                return await publisher.connections("u") == []
+
+            await until(free)
+            await until(lambda: not node.gateway._leases._owed)
+            assert await free()
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+async def handshake_status(url: str, token: str) -> int:
+    try:
+        async with opened(url, token):
+            return 101
+    except aiohttp.WSServerHandshakeError as error:
+        return error.status
+
+
+async def test_a_living_node_that_redis_has_forgotten_gets_its_places_back(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    """The others may drop them before its next beat; then it finds out with that beat."""
+    first = await start_node(max_connections_per_user=1, node_lease_seconds=30.0)
+    second = await start_node(max_connections_per_user=1)
+    async with connected(first.url, make_token("u")) as client:
+        await publisher._client.delete(f"{prefix}:nodes")
+        # Its own places a node never takes for a dead node's.
+        async with opened(first.url, make_token("u")) as refused:
+            await refused.expect(type="error", code="connection_limit")
+        await client.sync()
+        second.gateway._beat.doubt()
+        await until(second.gateway.ready)
+        async with connected(second.url, make_token("u")) as newcomer:
+            first.gateway._beat.doubt()
+            await client.expect(type="error", code="connection_limit")
+            assert await client.expect_close() == (1008, "connection_limit")
+            await newcomer.sync()
+            [held] = await publisher.connections("u")
+            assert held.node == second.gateway.node_id
+
+
+async def test_a_node_frozen_beyond_its_lease_takes_part_again_without_breaking_the_limit(
+    start_node: StartNode, publisher: AsyncPublisher, redis_url: str, prefix: str
+) -> None:
+    node = await start_node()
+    token = make_token("u")
+    async with (
+        gateway_process(redis_url, prefix, node_lease_seconds=1.0) as frozen,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        olds = [await stack.enter_async_context(connected(frozen.url, token)) for _ in range(5)]
+        frozen.freeze()
+
+        async def dead() -> bool:
+            alive = await publisher._client.zrangebyscore(
+                f"{prefix}:nodes", f"({time.time() * 1000}", "+inf"
+            )
+            return alive == [node.gateway.node_id.encode()]
+
+        await until(dead)
+        news = [await stack.enter_async_context(connected(node.url, token)) for _ in range(3)]
+        frozen.thaw()
+        # All its places were dropped when the first newcomer asked; there is room for two.
+        for client in olds[2:]:
+            await client.expect(type="error", code="connection_limit")
+            assert await client.expect_close() == (1008, "connection_limit")
+        for client in olds[:2] + news:
+            await client.sync()
+        assert len(await publisher.connections("u")) == 5
+        async with opened(frozen.url, token) as sixth:
+            await sixth.expect(type="error", code="connection_limit")

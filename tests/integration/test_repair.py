@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from gateway.node import repair
 from publisher import AsyncPublisher
+from publisher.message import LogPage
 from tests.integration.conftest import StartNode
 from tests.support.client import Client, connected
 from tests.support.nodes import Node
@@ -169,3 +172,146 @@ async def test_a_connection_that_is_silent_is_made_anew_and_the_node_is_not_read
         await until(node.gateway.ready)
         assert node.gateway.stats.probes_unheard == 1
         await client.sync()
+
+
+async def forget(publisher: AsyncPublisher, prefix: str, channel: str = CHANNEL) -> None:
+    """Take a channel out of Redis, as losing the data does."""
+    await publisher._client.delete(f"{prefix}:log:{{{channel}}}", f"{prefix}:last:{{{channel}}}")
+
+
+async def cut_off_and_checked(node: Node, publisher: AsyncPublisher) -> None:
+    channel = node.gateway.hub.channels[CHANNEL]
+    await cut_off(node, publisher)
+    await until(node.gateway.ready)
+    await until(lambda: channel.held is None)
+
+
+async def test_a_loss_is_told_once_however_often_the_connection_is_lost_afterwards(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        await publisher.publish(CHANNEL, 0)
+        assert await client.data(1) == [0]
+        await forget(publisher, prefix)
+        for _ in range(3):
+            await cut_off_and_checked(node, publisher)
+        await client.expect(type="error", code="messages_lost", channel=CHANNEL)
+        await client.sync()
+        await publisher.publish(CHANNEL, 1)
+        assert await client.data(1) == [1]
+        await cut_off(node, publisher)
+        await publisher.publish(CHANNEL, 2)
+        assert await client.data(1) == [2]
+        await client.sync()
+
+
+async def test_those_who_have_read_ahead_of_the_live_channel_are_told_of_a_loss_once_too(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    await publisher.publish(CHANNEL, 0)
+    async with (
+        connected(node.url, make_token("u")) as first,
+        connected(node.url, make_token("u")) as second,
+    ):
+        for client in (first, second):
+            await client.send({"type": "subscribe", "channel": CHANNEL, "since": 0})
+        for client in (first, second):
+            await client.expect(type="subscribed")
+            assert await client.data(1) == [0]
+        assert len(node.gateway.hub.channels[CHANNEL].joining) == 2
+        await forget(publisher, prefix)
+        for _ in range(3):
+            await cut_off_and_checked(node, publisher)
+        await publisher.publish(CHANNEL, 1)
+        for client in (first, second):
+            await client.expect(type="error", code="messages_lost", channel=CHANNEL)
+            assert await client.data(1) == [1]
+            await client.sync()
+
+
+async def test_a_loss_in_a_channel_that_was_empty_before_is_told(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    rules = {"owner": "user", "retention": {"max_messages": 1, "max_age_seconds": 60}}
+    node = await start_node(namespaces={"notifications": rules})
+    await until(lambda: publisher.publish("notifications/other", "learns the rules"))
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        await cut_off(node, publisher)
+        await publisher.publish_many([(CHANNEL, number) for number in range(3)])
+        await client.expect(type="error", code="messages_lost", channel=CHANNEL)
+        assert await client.data(1) == [2]
+        await client.sync()
+
+
+async def test_a_repair_under_way_when_the_connection_is_lost_reads_once_more(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        await publisher.publish(CHANNEL, 0)
+        assert await client.data(1) == [0]
+        await miss(node, publisher, 1)
+        history, answered = node.gateway._repair._log, asyncio.Event()
+        read = history.read
+
+        async def read_slowly(*where: Any) -> LogPage:
+            page = await read(*where)
+            await answered.wait()
+            return page
+
+        monkeypatch.setattr(history, "read", read_slowly)
+        await publisher.publish(CHANNEL, 2)
+        channel = node.gateway.hub.channels[CHANNEL]
+        await until(lambda: channel.held is not None)
+        await until(lambda: not node.gateway._batcher._under_way)
+        await miss_all(node, publisher, 3)
+        await until(node.gateway.ready)
+        await publisher.publish(CHANNEL, 4)
+        await until(lambda: [message.body for message in channel.held or ()][-1:] == [b"4"])
+        answered.set()
+        assert await client.data(4) == [1, 2, 3, 4]
+        await client.sync()
+
+
+async def miss_all(node: Node, publisher: AsyncPublisher, data: int) -> None:
+    """Publish while the node has no pub/sub connection at all."""
+    subscriber = node.gateway._subscriber
+    held_up = asyncio.Event()
+    make, pool = subscriber._pool.make_connection, subscriber._pool
+
+    class HeldUp:
+        """Another connection is opened only when the message has been published."""
+
+        def make_connection(self) -> Any:
+            connection = make()
+            connect = connection.connect
+
+            async def wait_and_connect() -> None:
+                await held_up.wait()
+                await connect()
+
+            connection.connect = wait_and_connect
+            return connection
+
+    subscriber._pool = HeldUp()
+    await cut_off(node, publisher)
+    await publisher.publish(CHANNEL, data)
+    subscriber._pool = pool
+    held_up.set()
+
+
+async def test_a_channel_that_cannot_be_read_holds_no_other_up(
+    node: Node, publisher: AsyncPublisher, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repair, "_AT_ONCE", 2)
+    names = [f"run-results/{number}" for number in range(5)]
+    async with connected(node.url, make_token("u", ["run-results/*"])) as client:
+        for name in names:
+            await client.subscribe(name)
+        await publisher._client.set(f"{prefix}:log:{{{names[0]}}}", "no log")
+        await cut_off(node, publisher)
+        for number, name in enumerate(names[1:]):
+            await publisher.publish(name, number)
+        assert sorted(await client.data(4)) == [0, 1, 2, 3]

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of Redis that can lose a reply: the request arrives, its answer does not."""
+"""A TCP proxy in front of Redis that can lose a reply (the request arrives, its answer does not), or hold a request up."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import selectors
 import socket
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
@@ -24,12 +25,30 @@ class ReplyCutter:
         self.cut_replies = 0
         self._marker = b""
         self._left = 0
+        self._meanwhile: Callable[[], object] = lambda: None
+        self._hold = b""
+        self._release = threading.Event()
+        self.late = threading.Event()
+        """Set when Redis has answered the request that was held up."""
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
 
-    def cut(self, marker: bytes, times: int = 1) -> None:
-        """Lose the replies to the next ``times`` requests that hold ``marker``, and the connections."""
-        self._marker, self._left = marker, times
+    def cut(
+        self, marker: bytes, times: int = 1, meanwhile: Callable[[], object] = lambda: None
+    ) -> None:
+        """Lose the replies to the next ``times`` requests that hold ``marker``, and the connections.
+
+        ``meanwhile`` happens each time after the request was answered and before its sender notices.
+        """
+        self._marker, self._left, self._meanwhile = marker, times, meanwhile
+
+    def hold(self, marker: bytes) -> None:
+        """Hold up the next request that holds ``marker`` until :meth:`release`, whatever its sender does."""
+        self._hold = marker
+
+    def release(self) -> None:
+        """Let the request go that was held up."""
+        self._release.set()
 
     def __enter__(self) -> Self:
         self._start(self._accept)
@@ -41,6 +60,7 @@ class ReplyCutter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._release.set()
         for each in (self._listener, *self._open):
             # Closing alone does not wake a thread that waits in accept() or select().
             with contextlib.suppress(OSError):
@@ -80,9 +100,20 @@ class ReplyCutter:
                         if self._left and self._marker in data:
                             self._left -= 1
                             cutting = True
+                        if self._hold and self._hold in data:
+                            self._hold = b""
+                            self._deliver_late(data, upstream)
+                            return
                         upstream.sendall(data)
                     elif cutting:
                         self.cut_replies += 1
+                        self._meanwhile()
                         return
                     else:
                         client.sendall(data)
+
+    def _deliver_late(self, request: bytes, upstream: socket.socket) -> None:
+        self._release.wait()
+        upstream.sendall(request)
+        if upstream.recv(65_536):
+            self.late.set()

@@ -427,3 +427,27 @@ def test_who_subscribes_while_the_program_runs_is_let_in(redis_url: str, prefix:
     assert run.returncode == 0
     with Publisher.from_url(redis_url, prefix=prefix) as publisher:
         assert publisher.history("run-results/early")[0].data["stdout"] == "True\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("publish", "run-results/s", "1"),
+        ("notify", "u", "--title", "t", "--message", "m"),
+        ("run", "--session", "s"),
+    ],
+)
+def test_a_message_that_too_few_replicas_confirm_fails_and_is_published(
+    cli: Cli, publisher: Publisher, command: tuple[str, ...]
+):
+    """The server of the tests has no replica."""
+    rest = python("") if command[0] == "run" else ()
+    run = cli(*command, "--min-replicas", "1", "--replica-timeout", "0.05", *rest)
+    fails(run, 1, "is published, but only 0 of 1 replicas have it")
+    channel = "notifications/u" if command[0] == "notify" else "run-results/s"
+    assert len(publisher.history(channel)) == 1
+
+
+def test_an_impossible_number_of_replicas_is_bad_input(cli: Cli):
+    fails(cli("publish", "run-results/s", "1", "--min-replicas", "-1"), 2, "min_replicas")
+    fails(cli("publish", "run-results/s", "1", "--replica-timeout", "0"), 2, "replica_timeout")

@@ -9,10 +9,15 @@ from publisher.errors import (
     InvalidInput,
     InvalidURL,
     MessageTooLarge,
+    NotReplicated,
     PublisherError,
     Rejected,
     Unavailable,
     UnknownNamespace,
+)
+
+TOO_FEW = NotReplicated(
+    "why", id=17, channel="c/1", duplicate=False, replicas=1, min_replicas=2, retryable=False
 )
 
 
@@ -22,7 +27,7 @@ def test_there_is_one_root():
         for name in publisher.__all__
         if isinstance(each := getattr(publisher, name), type) and issubclass(each, Exception)
     ]
-    assert len(errors) == 10
+    assert len(errors) == 11
     assert all(issubclass(each, PublisherError) for each in errors)
 
 
@@ -57,6 +62,13 @@ def test_only_what_may_pass_is_retryable():
     assert not Rejected("x", maybe_sent=True).retryable
 
 
+def test_a_message_on_too_few_replicas_is_said_to_be_published():
+    assert str(TOO_FEW) == "message 17 of c/1 is published, but only 1 of 2 replicas have it (why)"
+    assert isinstance(TOO_FEW, Unavailable)
+    assert TOO_FEW.maybe_sent
+    assert (TOO_FEW.id, TOO_FEW.replicas, TOO_FEW.min_replicas) == (17, 1, 2)
+
+
 def test_errors_carry_data():
     assert (MessageTooLarge(3, 2).size, MessageTooLarge(3, 2).limit) == (3, 2)
     error = UnknownNamespace("c", ["b", "a"])
@@ -65,7 +77,13 @@ def test_errors_carry_data():
 
 
 @pytest.mark.parametrize(
-    "error", [MessageTooLarge(3, 2), UnknownNamespace("c", ["a"]), Rejected("no", maybe_sent=True)]
+    "error",
+    [
+        MessageTooLarge(3, 2),
+        UnknownNamespace("c", ["a"]),
+        Rejected("no", maybe_sent=True),
+        TOO_FEW,
+    ],
 )
 def test_errors_travel_between_processes(error: PublisherError):
     arrived = pickle.loads(pickle.dumps(error))

@@ -17,7 +17,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from publisher.errors import Unavailable
-from publisher.exchange import Call, exchange, exchange_async
+from publisher.exchange import Call, Wait, exchange, exchange_async
 from publisher.scripts import READ
 
 PING = Call(("PING",))
@@ -26,9 +26,12 @@ PING = Call(("PING",))
 class Connection:
     """Answers with ``replies`` in turn; an exception among them is raised."""
 
+    socket_timeout: float | None = 5.0
+
     def __init__(self, *replies: Any) -> None:
         self.replies = list(replies)
         self.sent: list[Any] = []
+        self.timeouts: list[float | None] = []
         self.disconnects = 0
         self.releases = 0
 
@@ -38,8 +41,9 @@ class Connection:
     def send_packed_command(self, command: Any) -> None:
         self.sent.append(command)
 
-    def read_response(self, disable_decoding: bool) -> Any:
+    def read_response(self, disable_decoding: bool, *, timeout: float | None = None) -> Any:
         assert disable_decoding
+        self.timeouts.append(timeout)
         reply = self.replies.pop(0)
         if isinstance(reply, BaseException):
             raise reply
@@ -85,14 +89,16 @@ class AsyncConnection(Connection):
 def play(request: pytest.FixtureRequest):
     """Exchange calls over a connection with these replies; gives it and the outcome back."""
 
-    async def run(calls: list[Call], *replies: Any) -> tuple[Connection, Any]:
+    async def run(
+        calls: list[Call], *replies: Any, wait: Wait | None = None
+    ) -> tuple[Connection, Any]:
         blocking = request.param == "blocking"
         connection = Connection(*replies) if blocking else AsyncConnection(*replies)
         try:
             if blocking:
-                return connection, exchange(connection, calls)
+                return connection, exchange(connection, calls, wait)
             assert isinstance(connection, AsyncConnection)
-            return connection, await exchange_async(connection, calls, 10)
+            return connection, await exchange_async(connection, calls, 10, wait)
         except (Unavailable, KeyboardInterrupt) as error:
             return connection, error
         finally:
@@ -172,3 +178,45 @@ async def test_the_reason_does_not_repeat_a_commands_arguments():
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
     assert not caught.value.maybe_sent
+
+
+async def test_replicas_are_waited_for_behind_the_calls(play):
+    connection, replies = await play([PING, PING], b"1", b"2", 3, wait=Wait(2, 0.5))
+    assert replies == [b"1", b"2", 3]
+    assert connection.sent == [[("PING",), ("PING",), ("WAIT", 2, 500)]]
+
+
+def test_the_shortest_wait_is_not_for_ever():
+    assert Wait(1, 0.0001).command() == ("WAIT", 1, 1)
+
+
+@pytest.mark.parametrize(("own", "patience"), [(5.0, 5.5), (None, None)])
+def test_the_socket_is_given_the_time_that_the_replicas_are(own, patience):
+    connection = Connection(b"1", 1)
+    connection.socket_timeout = own
+    exchange(connection, [PING], Wait(1, 0.5))
+    assert connection.timeouts == [None, patience]
+
+
+async def test_of_two_round_trips_the_fewer_replicas_count(play):
+    script = Call.run(READ, ["k"], "u")
+    unknown = NoScriptError("x")
+    for first, second, fewest in ((0, 1, 0), (1, 0, 0)):
+        _, replies = await play([PING, script], b"1", unknown, first, b"2", second, wait=Wait(1, 1))
+        assert replies == [b"1", b"2", fewest]
+    _, replies = await play([script], unknown, 0, b"2", 1, wait=Wait(1, 1))
+    assert replies == [b"2", 1]
+
+
+async def test_an_error_in_place_of_the_number_stays(play):
+    script, error = Call.run(READ, ["k"], "u"), ResponseError("NOPERM")
+    unknown = NoScriptError("x")
+    _, replies = await play([PING], b"1", error, wait=Wait(1, 1))
+    assert replies == [b"1", error]
+    _, replies = await play([PING, script], b"1", unknown, error, b"2", 1, wait=Wait(1, 1))
+    assert replies == [b"1", b"2", error]
+
+
+async def test_what_redis_refuses_had_no_effect_where_replicas_were_to_be_waited_for(play):
+    _, error = await play([PING], BusyLoadingError("loading"), wait=Wait(1, 1))
+    assert not error.maybe_sent

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ResponseError
 
+from publisher.batches import BATCH
 from publisher.channels import DEFAULT_NAMESPACES, Namespace, Retention
 from publisher.errors import (
     InvalidChannel,
@@ -23,11 +24,12 @@ from publisher.errors import (
 from publisher.exchange import Call
 from publisher.flow import Flow, Pause, Retries, RoundTrip
 from publisher.keys import Keys
-from publisher.operations import BATCH, Operations
+from publisher.operations import Operations
 from publisher.records import Outgoing, Published
 
 REFUSED = Unavailable("refused", maybe_sent=False)
 CUT = Unavailable("cut", maybe_sent=True)
+TIME: list[Any] = [[b"1640995200", b"500000"]]
 
 Answer = list[Any] | Unavailable | Callable[[Sequence[Call]], list[Any]]
 
@@ -81,33 +83,34 @@ def operations(now: list[float]) -> Operations:
     )
 
 
-def nonce(call: Call) -> bytes:
-    argument = call.arguments[4]
-    assert isinstance(argument, bytes)
+def nonce(call: Call) -> str:
+    argument = call.arguments[5]
+    assert isinstance(argument, str)
     return argument
 
 
 def searches(call: Call) -> bool:
-    return call.arguments[-2] == "1"
+    return call.arguments[9] != ""
 
 
 def test_a_publish_is_one_round_trip_that_does_not_search_the_log(operations: Operations):
     run = Run(operations.publish(Outgoing("run-results/s", {"a": 1})), [[b"17", 0]])
     assert run.result == Published(17, "run-results/s", duplicate=False)
     (call,) = run.trips[0]
-    assert call.arguments[:4] == (
-        2,
+    assert call.arguments[:5] == (
+        3,
         "p:log:{run-results/s}",
         "p:last:{run-results/s}",
+        f"p:retried:{{run-results/s}}:{nonce(call)}",
         "p:live:{run-results/s}",
     )
-    assert call.arguments[5:] == (b'{"a":1}', 200, 86_400, "", 30 * 86_400)
+    assert call.arguments[6:] == (b'{"a":1}', 200, 86_400, "", 30 * 86_400)
 
 
 def test_a_retry_after_a_lost_reply_keeps_the_nonce_and_searches_for_it(operations: Operations):
-    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, [[17, 0]])
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, TIME, [[17, 0]])
     assert run.result == Published(17, "run-results/s", duplicate=False)
-    (first,), (second,) = run.trips
+    (first,), _, (second,) = run.trips
     assert nonce(first) == nonce(second)
     assert not searches(first)
     assert searches(second)
@@ -125,8 +128,8 @@ def test_a_key_is_searched_for_at_once_and_its_nonce_tells_the_calls_apart(opera
     nonces = [nonce(run.trips[0][0]) for run in (first, second)]
     assert all(searches(run.trips[0][0]) for run in (first, second))
     assert nonces[0] != nonces[1]
-    assert nonces[0].split(b".")[0] == nonces[1].split(b".")[0]
-    assert all(b":" not in each for each in nonces)
+    assert nonces[0].split(".")[0] == nonces[1].split(".")[0]
+    assert all(":" not in each for each in nonces)
 
 
 def test_retries_end_and_the_error_tells_of_every_try(operations: Operations):
@@ -167,7 +170,7 @@ def test_an_unlogged_message_is_tried_again_when_nothing_had_left(operations: Op
 
 def test_in_a_batch_only_the_unlogged_is_given_up_after_a_lost_reply(operations: Operations):
     messages = [Outgoing("ticker/x", 1), Outgoing("run-results/s", 2)]
-    run = Run(operations.publish_many(messages), CUT, [[17, 0]])
+    run = Run(operations.publish_many(messages), CUT, TIME, [[17, 0]])
     assert isinstance(run.result[0], Unavailable)
     assert run.result[0].maybe_sent
     assert run.result[1] == Published(17, "run-results/s")
@@ -234,7 +237,7 @@ def test_an_error_inside_a_script_may_have_come_after_its_write(operations: Oper
 
 def test_an_override_replaces_the_retention(operations: Operations):
     message = Outgoing("run-results/s", 1, retention=Retention(5, 60))
-    assert Run(operations.publish(message), [[17, 0]]).trips[0][0].arguments[6:8] == (5, 60)
+    assert Run(operations.publish(message), [[17, 0]]).trips[0][0].arguments[7:9] == (5, 60)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +280,7 @@ def test_namespaces_are_learnt_once_a_minute(operations: Operations, now: list[f
     orders = announced(Namespace("orders", retention=Retention(7, 8)))
     run = Run(operations.publish(Outgoing("orders/1", 1)), [orders], [[17, 0]])
     assert run.trips[0][0].cached() == ("HGETALL", "p:namespaces")
-    assert run.trips[1][0].arguments[6:8] == (7, 8)
+    assert run.trips[1][0].arguments[7:9] == (7, 8)
 
 
 def test_a_namespace_not_heard_of_is_looked_up_at_once(operations: Operations):
@@ -325,11 +328,11 @@ def test_a_publish_that_fails_while_learning_namespaces_was_certainly_not_sent(
 
 def test_a_notification_holds_only_what_was_given(operations: Operations):
     run = Run(operations.notify("u", title="t", message="m"), [[17, 0]])
-    assert run.trips[0][0].arguments[5] == b'{"title":"t","message":"m"}'
+    assert run.trips[0][0].arguments[6] == b'{"title":"t","message":"m"}'
     flow = operations.notify("u", title="t", message="", action="a", request_id="r")
     run = Run(flow, [[17, 0]])
     assert (
-        run.trips[0][0].arguments[5] == b'{"title":"t","message":"","action":"a","requestId":"r"}'
+        run.trips[0][0].arguments[6] == b'{"title":"t","message":"","action":"a","requestId":"r"}'
     )
 
 
@@ -348,7 +351,7 @@ def result(operations: Operations, **changes: Any) -> Flow[Published]:
 
 def test_a_run_result_has_the_shape_of_the_specification(operations: Operations):
     run = Run(result(operations), [[17, 0]])
-    assert run.trips[0][0].arguments[5] == b'{"stdout":"o","stderr":"e","exitCode":0,"duration":5}'
+    assert run.trips[0][0].arguments[6] == b'{"stdout":"o","stderr":"e","exitCode":0,"duration":5}'
 
 
 def test_a_run_result_grants_the_session_before_it_is_sent(operations: Operations):
@@ -438,3 +441,57 @@ def test_history_asks_for_no_more_than_the_limit(operations: Operations):
 )
 def test_history_takes_an_id_and_a_positive_limit(operations: Operations, since: Any, limit: Any):
     assert isinstance(Run(operations.history("run-results/s", since, limit)).error, InvalidData)
+
+
+def test_a_retry_looks_from_a_moment_before_its_first_try(operations: Operations, now: list[float]):
+    def two_seconds_later(_calls: Sequence[Call]) -> list[Any]:
+        now[0] += 2.0
+        return TIME
+
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, two_seconds_later, [[17, 0]])
+    assert run.trips[1][0].cached() == ("TIME",)
+    assert run.trips[2][0].arguments[9] == 1_640_995_198_500_000
+
+
+def test_the_moment_is_asked_for_once(operations: Operations):
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, TIME, CUT, [[17, 0]])
+    assert run.trips[2][0].arguments[9] == run.trips[3][0].arguments[9]
+
+
+def test_a_moment_that_cannot_be_learnt_is_a_failed_try_of_its_own(operations: Operations):
+    messages = [Outgoing("run-results/s", 1), Outgoing("run-results/t", 2)]
+    answers: list[Answer] = [[[17, 0], OutOfMemoryError("full")], CUT]
+    # Only the second is waiting, and only its second try is in doubt.
+    run = Run(operations.publish_many(messages), *answers, CUT, CUT)
+    assert run.result[1].maybe_sent
+    assert [calls[0].cached()[0] for calls in run.trips[2:]] == ["TIME", "TIME"]
+
+
+def test_what_can_no_longer_be_known_is_not_tried_again(operations: Operations):
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, TIME, [[b"0", 2]])
+    assert isinstance(run.error, Rejected)
+    assert run.error.maybe_sent
+
+
+def test_batches_are_retried_each_on_its_own_account(operations: Operations):
+    messages = [Outgoing(f"run-results/{n}", n) for n in range(3 * BATCH)]
+    accept: Answer = lambda calls: [[17, 0] for _ in calls]  # noqa: E731
+    twice_refused = [REFUSED, REFUSED, accept]
+    run = Run(operations.publish_many(messages), *twice_refused * 3)
+    assert all(isinstance(each, Published) for each in run.result)
+    assert run.pauses == [0.05, 0.1] * 3
+
+
+def test_a_result_whose_grant_failed_was_certainly_not_sent(operations: Operations):
+    run = Run(result(operations, user="u"), *[CUT] * 4)
+    assert isinstance(run.error, Unavailable)
+    assert not run.error.maybe_sent
+
+
+def test_a_revoke_of_which_a_part_was_done_may_have_taken_effect(operations: Operations):
+    run = Run(operations.revoke("run-results/s", "u"), [1, NoPermissionError("no channel")])
+    assert isinstance(run.error, Rejected)
+    assert run.error.maybe_sent
+    run = Run(operations.revoke("run-results/s", "u"), [*map(NoPermissionError, "ab")])
+    assert isinstance(run.error, Rejected)
+    assert not run.error.maybe_sent

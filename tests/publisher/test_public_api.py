@@ -16,9 +16,9 @@ import publisher
 from publisher import AsyncPublisher, Publisher
 
 SIGNATURES = {
-    "from_url": "(url: 'str', *, prefix: 'str' = 'rt1', max_message_bytes: 'int' = 1048576, retries: 'int' = 3, timeout: 'float' = 5.0) -> 'Self'",
+    "from_url": "(url: 'str', *, prefix: 'str' = 'rt1', max_message_bytes: 'int' = 1048576, retries: 'int' = 3, timeout: 'float' = 5.0, min_replicas: 'int' = 0, replica_timeout: 'float' = 1.0) -> 'Self'",
     "from_env": "(**options: 'Any') -> 'Self'",
-    "publish": "(self, channel: 'str', data: 'Any', *, idempotency_key: 'str | None' = None, retention: 'Retention | None' = None) -> 'Published'",
+    "publish": "(self, channel: 'str', data: 'Any', *, idempotency_key: 'str | None' = None, retention: 'Retention | None' = None, min_replicas: 'int | None' = None) -> 'Published'",
     "publish_many": "(self, messages: 'Iterable[Outgoing | tuple[str, Any]]') -> 'list[Published | PublisherError]'",
     "notify": "(self, user: 'str', *, title: 'str', message: 'str', action: 'str | None' = None, request_id: 'str | None' = None, idempotency_key: 'str | None' = None) -> 'Published'",
     "run_result": "(self, session: 'str', *, stdout: 'str', stderr: 'str', exit_code: 'int', duration: 'int', user: 'str | None' = None, idempotency_key: 'str | None' = None) -> 'Published'",

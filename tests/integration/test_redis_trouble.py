@@ -1,0 +1,320 @@
+"""Redis refuses, hangs, restarts or forgets: the node stays up, says so in time, and is back in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from publisher import AsyncPublisher
+from tests.faults.proxy import Proxy
+from tests.support.client import Client, connected, opened
+from tests.support.nodes import Node, running_node
+from tests.support.redis_server import RedisServer
+from tests.support.tokens import make_token
+from tests.support.waiting import until
+
+CHANNEL = "notifications/u"
+TURN_SECONDS = 3.0
+"""Within which readiness follows what happens to Redis."""
+LONG_SECONDS = 3.5
+"""An outage in which every pause has grown to its longest, and every time-out has passed once."""
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    """A Redis that only this test uses, and may harm."""
+    server = RedisServer(tmp_path, "--appendonly", "yes", "--enable-debug-command", "yes")
+    await asyncio.to_thread(server.start)
+    yield server
+    await asyncio.to_thread(server.stop)
+
+
+@pytest.fixture
+async def admin(server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
+    """A client that fails at once."""
+    async with redis.asyncio.Redis(port=server.port, retry=Retry(NoBackoff(), 0)) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def node_at(port: int, **settings: object) -> AsyncIterator[Node]:
+    async with running_node(f"redis://127.0.0.1:{port}", "t", **settings) as node:
+        yield node
+
+
+async def unready(node: Node) -> None:
+    await until(lambda: not node.gateway.ready(), within=TURN_SECONDS)
+    assert (await node.get("/readyz"))[0] == 503
+
+
+async def ready(node: Node) -> None:
+    await until(node.gateway.ready, within=TURN_SECONDS)
+
+
+async def held_out(client: Client, port: int) -> None:
+    """The client's connection has lived through it all, and hears."""
+    async with AsyncPublisher.from_url(f"redis://127.0.0.1:{port}", prefix="t") as publisher:
+        await publisher.publish(CHANNEL, "still there")
+    while (await client.receive()).get("data") != "still there":
+        pass
+    await client.sync()
+
+
+async def test_a_redis_that_refuses_connections(server: RedisServer) -> None:
+    async with node_at(server.port) as node, connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        await asyncio.to_thread(server.kill)
+        await unready(node)
+        await asyncio.sleep(LONG_SECONDS)
+        await client.sync()
+        await asyncio.to_thread(server.restart)
+        await ready(node)
+        await held_out(client, server.port)
+
+
+async def test_a_redis_that_hangs(server: RedisServer) -> None:
+    async with node_at(server.port) as node, connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        reconnects = node.gateway.stats.redis_reconnects
+        server.freeze()
+        await unready(node)
+        await asyncio.sleep(LONG_SECONDS)
+        await client.sync()
+        server.thaw()
+        await ready(node)
+        # Nothing was lost on the way: there was no reason to give the connection up.
+        assert node.gateway.stats.redis_reconnects == reconnects
+        await held_out(client, server.port)
+
+
+async def test_a_redis_that_hangs_while_the_node_connects_to_it(
+    server: RedisServer, admin: redis.asyncio.Redis
+) -> None:
+    async with node_at(server.port) as node, connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        await admin.client_kill_filter(_type="pubsub")
+        server.freeze()
+        await unready(node)
+        await asyncio.sleep(LONG_SECONDS)
+        server.thaw()
+        await ready(node)
+        await held_out(client, server.port)
+
+
+async def test_a_way_to_redis_that_is_dead_for_a_while(server: RedisServer) -> None:
+    proxy = Proxy(server.port)
+    await proxy.start()
+    async with (
+        contextlib.aclosing(proxy),
+        node_at(proxy.port) as node,
+        connected(node.url, make_token("u")) as client,
+    ):
+        await client.subscribe(CHANNEL)
+        for link in proxy.links:
+            link.up.freeze()  # for ever, as after a failover that nobody was told of
+            link.down.freeze()
+        proxy.up.freeze()
+        await unready(node)
+        await asyncio.sleep(LONG_SECONDS)
+        proxy.up.thaw()
+        # There was trouble before: its silence is suspicious sooner than without.
+        await until(node.gateway.ready, within=2.0)
+        assert node.gateway.stats.probes_unheard == 1
+        await held_out(client, server.port)
+
+
+async def test_a_pubsub_connection_that_dies_while_it_subscribes_again(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = Proxy(server.port)
+    await proxy.start()
+    async with contextlib.aclosing(proxy), node_at(proxy.port) as node:
+        subscriber = node.gateway._subscriber
+        first = subscriber._protocol
+        write = subscriber._write
+
+        def write_and_freeze(*command: Any) -> None:
+            monkeypatch.undo()
+            port = command[0].transport.get_extra_info("sockname")[1]
+            proxy.from_port(port).down.freeze()
+            write(*command)
+
+        monkeypatch.setattr(subscriber, "_write", write_and_freeze)
+        proxy.cut(lambda link: link.subscribed)
+        await until(lambda: subscriber._protocol not in {first, None})
+        assert not subscriber.connected
+        await ready(node)
+
+
+async def test_connections_that_are_reset(server: RedisServer) -> None:
+    proxy = Proxy(server.port)
+    await proxy.start()
+    async with (
+        contextlib.aclosing(proxy),
+        node_at(proxy.port) as node,
+        connected(node.url, make_token("u")) as client,
+    ):
+        await client.subscribe(CHANNEL)
+        for _ in range(3):
+            proxy.cut()
+            await unready(node)
+            await ready(node)
+            # The next loss is made good as soon as the first.
+            assert node.gateway._subscriber._backoff.next() <= 0.1
+        await held_out(client, server.port)
+
+
+async def test_a_pubsub_connection_that_redis_closes_over_its_buffer(
+    server: RedisServer, admin: redis.asyncio.Redis
+) -> None:
+    async with node_at(server.port) as node, connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        await admin.config_set("client-output-buffer-limit", "pubsub 1mb 0 0")
+        protocol = node.gateway._subscriber._protocol
+        assert protocol is not None
+        protocol.transport.pause_reading()
+        # More than the kernel's buffers hold. Larger payloads the server would not copy, nor count.
+        async with admin.pipeline(transaction=False) as pipeline:
+            for _ in range(2_000):
+                pipeline.publish("t:control", b"x" * 8_000)
+            await pipeline.execute()
+        async with AsyncPublisher.from_url(server.url, prefix="t") as publisher:
+            await publisher.publish(CHANNEL, "missed")
+        assert (await admin.info("stats"))["client_output_buffer_limit_disconnections"] == 1
+        protocol.transport.resume_reading()
+        await client.expect(data="missed")
+        await ready(node)
+        await held_out(client, server.port)
+
+
+async def test_a_redis_that_is_loading_its_data_is_not_taken_for_ready(
+    server: RedisServer, admin: redis.asyncio.Redis
+) -> None:
+    """It serves pub/sub while it loads, and so the probe."""
+    async with node_at(server.port, node_lease_seconds=30.0) as node:
+        async with admin.pipeline(transaction=False) as pipeline:
+            for number in range(3_000):
+                pipeline.set(f"filler:{number}", number)
+            await pipeline.execute()
+        await admin.bgrewriteaof()
+        await until(lambda: "Background AOF rewrite finished" in server.log.read_text())
+        await asyncio.to_thread(server.kill)
+        server._options += (
+            "--key-load-delay",
+            "1000",
+            "--loading-process-events-interval-bytes",
+            "1024",
+        )
+        restarting = asyncio.create_task(asyncio.to_thread(server.restart))
+        await until(lambda: node.gateway._subscriber.connected and node.gateway._probe.heard)
+        assert not restarting.done()
+        while not restarting.done():
+            assert not node.gateway.ready()
+            await asyncio.sleep(0.01)
+        await restarting
+        await ready(node)
+
+
+async def test_after_redis_has_lost_its_data_places_and_namespaces_are_back_at_once(
+    server: RedisServer,
+) -> None:
+    custom = {"lessons": {"owner": "user"}}
+    token = make_token("u")
+    async with (
+        node_at(server.port, namespaces=custom) as first,
+        node_at(server.port, namespaces=custom) as second,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        clients = [
+            await stack.enter_async_context(connected(url, token))
+            for url in (first.url, second.url, first.url, second.url, first.url)
+        ]
+        await asyncio.to_thread(server.kill)
+        server.forget()
+        await asyncio.to_thread(server.restart)
+        await ready(first)
+        await ready(second)
+        async with AsyncPublisher.from_url(server.url, prefix="t") as publisher:
+            assert len(await publisher.connections("u")) == 5
+            await publisher.publish("lessons/u", 1)
+        for node in (first, second):
+            async with opened(node.url, token) as sixth:
+                await sixth.expect(type="error", code="connection_limit")
+        for client in clients:
+            await client.sync()
+
+
+async def test_a_redis_emptied_under_a_running_node_is_filled_again_with_the_next_beat(
+    server: RedisServer, admin: redis.asyncio.Redis
+) -> None:
+    async with (
+        node_at(server.port, node_lease_seconds=1.0) as node,
+        connected(node.url, make_token("u")) as client,
+    ):
+        await admin.flushall()
+        await until(lambda: admin.exists("t:namespaces"))
+        assert await until(lambda: admin.zcard("t:conn:{u}")) == 1
+        await client.sync()
+
+
+async def test_a_node_that_stands_still_does_not_blame_the_connection(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe, subscriber = node.gateway._probe, node.gateway._subscriber
+    protocol = subscriber._protocol
+    assert protocol is not None
+    protocol.transport.pause_reading()
+    since = await until(lambda: probe._unheard_since)
+    # As after SIGCONT: the clock has gone on, and what has come meanwhile is still unread.
+    monkeypatch.setattr(probe, "_clock", lambda: time.monotonic() + 20.0)
+    await until(lambda: probe._unheard_since != since)
+    protocol.transport.resume_reading()
+    await ready(node)
+    assert subscriber._protocol is protocol
+    assert node.gateway.stats.probes_unheard == 0
+
+
+async def test_what_one_channel_cannot_write_holds_no_other_up(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    cursors = node.gateway._cursors
+    bad, good = f"{prefix}:seen:{{notifications/bad}}", f"{prefix}:seen:{{notifications/good}}"
+    client = publisher._client
+    await client.set(bad, "no hash")
+    cursors.advance("notifications/bad", "u", 7)
+    cursors.advance("notifications/good", "u", 7)
+    assert await until(lambda: client.hget(good, "u")) == b"7"
+    await until(lambda: cursors.confirmed("notifications/good", "u") == 0)
+    assert cursors.confirmed("notifications/bad", "u") == 7
+    await client.delete(bad)
+    assert await until(lambda: client.hget(bad, "u")) == b"7"
+
+
+async def test_a_crowd_that_waits_does_not_keep_the_node_from_being_ready(
+    server: RedisServer,
+) -> None:
+    async with node_at(server.port) as node, connected(node.url, make_token("u")):
+        server.freeze()
+        history = node.gateway._repair._log
+        crowd = [
+            asyncio.create_task(history.read(f"notifications/{number}", "u", 0, 100))
+            for number in range(50_000)
+        ]
+        await until(lambda: len(node.gateway._batcher._waiting) > 40_000)
+        node.gateway._subscriber.rebuild()
+        await until(lambda: not node.gateway.ready())
+        server.thaw()
+        await ready(node)
+        assert node.gateway._batcher._waiting
+        for task in crowd:
+            task.cancel()
+        await asyncio.gather(*crowd, return_exceptions=True)
