@@ -19,6 +19,10 @@ _READY_SECONDS = 20.0
 _BUFFER = 128 * 1024
 
 
+class NotRunning(RuntimeError):
+    """The node is down on purpose."""
+
+
 class Node:
     """``gateway serve`` as a process; ``redis`` is the proxy through which it reaches Redis."""
 
@@ -35,7 +39,8 @@ class Node:
     @property
     def process(self) -> GatewayProcess:
         """The process that runs now."""
-        assert self._process is not None
+        if self._process is None:
+            raise NotRunning
         return self._process
 
     @property
