@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
 import signal
@@ -18,20 +19,30 @@ from redis.retry import Retry
 
 from gateway.embedded import server_binary
 
+_PORTS = range(15_000, 32_000)
+_RANGES = 8
+_given: set[int] = set()
 _START_SECONDS = 20.0
 _STOP_SECONDS = 20.0
 _TRIES = 5
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago.
+    """A TCP port of 127.0.0.1 that is free, and that no other test is given while this one's run lasts.
 
-    Below those that the system hands out, one of which an outgoing connection could take meanwhile.
+    Below those that the system hands out, one of which an outgoing connection could take meanwhile. Each
+    worker has a range of its own and gives no port twice: what is free now may be another test's server
+    that is just being started again.
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _RANGES
+    size = (_PORTS.stop - _PORTS.start) // _RANGES
     while True:
-        port = random.randrange(15_000, 32_000)
+        port = _PORTS.start + worker * size + random.randrange(size)
+        if port in _given:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _given.add(port)
             return port
 
 
