@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outcome = asyncio.run(soak(Path(folder), seed, options.seconds))
     sys.stdout.write(table(outcome, seed, options.seconds) + "\n\n")
     for name, count in sorted(outcome.faults.items()):
-        sys.stdout.write(f"{count:4} × {name.replace('_', ' ')}\n")
+        sys.stdout.write(f"{count:4} {name.replace('_', ' ')}\n")
     for violation in outcome.violations[:_SHOWN]:
         sys.stdout.write(f"VIOLATION {violation}\n")
     return 0 if outcome.passed else 1
