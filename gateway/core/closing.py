@@ -13,6 +13,7 @@ class CloseCode(IntEnum):
     NORMAL = 1000
     GOING_AWAY = 1001
     POLICY_VIOLATION = 1008
+    INTERNAL_ERROR = 1011
     TRY_AGAIN_LATER = 1013
     TIMEOUT = 3008
 
@@ -32,5 +33,6 @@ TOKEN_EXPIRED: Final = Closing(CloseCode.POLICY_VIOLATION, "token_expired")
 CONNECTION_LIMIT: Final = Closing(CloseCode.POLICY_VIOLATION, "connection_limit")
 FLOOD: Final = Closing(CloseCode.POLICY_VIOLATION, "flood")
 SLOW_CONSUMER: Final = Closing(CloseCode.TRY_AGAIN_LATER, "slow_consumer")
+INTERNAL_ERROR: Final = Closing(CloseCode.INTERNAL_ERROR, "internal_error")
 DRAINING: Final = Closing(CloseCode.GOING_AWAY, "draining")
 PONG_TIMEOUT: Final = Closing(CloseCode.TIMEOUT, "pong_timeout")

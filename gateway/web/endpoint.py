@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
-from aiohttp import WSMsgType, hdrs, web
+from aiohttp import WSMessage, WSMsgType, hdrs, web
 
 from gateway.core import closing, protocol
 from gateway.core.claims import Identity, TokenRejected
@@ -22,6 +23,7 @@ from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks
 from gateway.web import handshake
 from gateway.web.credentials import SUBPROTOCOL, find_token
+from gateway.web.inbox import ServedResponse
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS, ClientSocket
 from publisher.errors import Unavailable
 
@@ -212,7 +214,7 @@ class Endpoint:
         self, request: web.Request, identity: Identity, connection_id: str
     ) -> web.StreamResponse:
         limits = self._limits
-        response = web.WebSocketResponse(
+        response = ServedResponse(
             protocols=(SUBPROTOCOL,),
             timeout=CLOSE_TIMEOUT_SECONDS,
             autoping=False,
@@ -231,7 +233,7 @@ class Endpoint:
         self._dispatcher.arrive(connection)
         log.info("connection_opened connection=%s user=%r", connection_id, identity.user)
         try:
-            await self._converse(connection, response)
+            await response.serve(partial(self._hear, connection))
         finally:
             if not connection.closed:
                 self._stats.connections_closed[handshake.close_label(response)] += 1
@@ -246,18 +248,18 @@ class Endpoint:
             socket.finish()
         return response
 
-    async def _converse(self, connection: Connection, response: web.WebSocketResponse) -> None:
+    def _hear(self, connection: Connection, message: WSMessage) -> None:
         dispatcher = self._dispatcher
-        while True:
-            message = await response.receive()
+        try:
             match message.type:
-                case WSMsgType.TEXT:
-                    dispatcher.text(connection, message.data.encode())
                 case WSMsgType.PONG:
                     dispatcher.pong(connection, bytes(message.data))
+                case WSMsgType.TEXT:
+                    dispatcher.text(connection, message.data.encode())
                 case WSMsgType.PING:
                     dispatcher.ping(connection, bytes(message.data))
                 case WSMsgType.BINARY:
                     dispatcher.binary(connection)
-                case _:
-                    return
+        except Exception:
+            log.exception("message_failed connection=%s", connection.id)
+            self._hub.close(connection, closing.INTERNAL_ERROR)

@@ -23,6 +23,7 @@ def test_codes_are_those_of_the_protocol() -> None:
         "TOKEN_EXPIRED": 1008,
         "CONNECTION_LIMIT": 1008,
         "FLOOD": 1008,
+        "INTERNAL_ERROR": 1011,
         "SLOW_CONSUMER": 1013,
         "DRAINING": 1001,
         "PONG_TIMEOUT": 3008,
