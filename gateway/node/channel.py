@@ -55,6 +55,25 @@ class LiveChannel:
         subscription.live = self
         self.members.setdefault(connection.socket.encoding, set()).add(connection)
 
+    def misses(self, message: Message) -> bool:
+        """Whether ``message`` names another one before it than came last, or than somebody has read.
+
+        Either that has not come, or Redis has lost what came last. The first message is measured by
+        those who have read the log; while there are none, nothing is known.
+        """
+        if not self.last and not self.members:
+            position = self.followed_from()
+            if position is None or message.id <= position:
+                return False
+            self.last = position
+        return message.prev != self.last or any(
+            not each.reading and message.prev != each.position < message.id for each in self.joining
+        )
+
+    def followed_from(self) -> int | None:
+        """How far all have read who follow the log; ``None`` if nobody does."""
+        return min((each.position for each in self.joining if not each.reading), default=None)
+
     def take_out(self, subscription: Subscription) -> None:
         """Take a subscription from wherever it stands; one that stands nowhere is no error."""
         self.joining.pop(subscription, None)

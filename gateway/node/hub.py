@@ -70,8 +70,9 @@ class Hub:
                 return
             if message.id <= channel.last:
                 return
-            # Without a predecessor the chain begins anew: Redis has lost what was before.
-            if channel.last and (message.prev > channel.last or not message.prev):
+            if (
+                message.prev != channel.last or not channel.last or channel.joining
+            ) and channel.misses(message):
                 self._stats.gaps += 1
                 log.warning("gap channel=%s after=%d before=%d", name, channel.last, message.id)
                 self._repair(channel)
@@ -209,10 +210,12 @@ class Hub:
     def follow(self, channel: LiveChannel, subscription: Subscription) -> None:
         """Let a subscription that has read the whole log hear what is newer than that."""
         subscription.stop_reading()
-        if not channel.members and len(channel.joining) == 1:
-            # Nobody else waits for what was read here: it need not be waited for again.
-            channel.last = max(channel.last, subscription.position)
-        if channel.last >= subscription.position:
+        alone = len(channel.joining) == 1
+        # Who has read everything is behind what has come only if Redis has lost that.
+        if not channel.members and (alone or subscription.position < channel.last):
+            # Nobody waits for what comes before this: it need not be waited for again.
+            channel.last = subscription.position
+        if channel.last == subscription.position:
             self.go_live(channel, subscription)
 
     def go_live(self, channel: LiveChannel, subscription: Subscription) -> None:

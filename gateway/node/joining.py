@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.core import frames, protocol
 from gateway.core.policy import Decision, decide, keeps_log
-from gateway.core.splice import lost, splice
+from gateway.core.splice import lost, splice, unbroken
 from gateway.node.channel import LiveChannel
 from gateway.node.confirmation import Confirmation
 from gateway.node.hub import Hub
@@ -113,7 +113,9 @@ class Joining:
     def _begin(self, subscription: Subscription, since: int | None, page: LogPage) -> None:
         """Answer the request, and find the position that the replay starts from."""
         position = page.position if since is not None else self._known(subscription, page.position)
-        missing = lost(position, page.newest, splice(position, page.messages))
+        following = splice(position, page.messages)
+        # What the user has may end behind the page: what follows it is yet to be read.
+        missing = bool(following or page.complete) and lost(position, page.newest, following)
         if missing:
             self._note_loss(subscription)
         self._answer(subscription, None if since is None and not missing else not missing)
@@ -125,7 +127,11 @@ class Joining:
 
     async def _take(self, channel: LiveChannel, subscription: Subscription, page: LogPage) -> bool:
         """Give a page to the client; ``True`` when nothing follows it but what comes live."""
-        if page.complete and not subscription.overflowed:
+        if (
+            page.complete
+            and not subscription.overflowed
+            and unbroken(subscription.position, page.messages, subscription.held)
+        ):
             self._give(
                 subscription, splice(subscription.position, page.messages, subscription.held)
             )

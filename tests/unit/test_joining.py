@@ -353,6 +353,33 @@ async def test_what_this_connection_was_sent_before_is_not_repeated() -> None:
     await bench.close()
 
 
+async def test_what_was_sent_before_may_reach_behind_the_first_page_and_nothing_is_lost() -> None:
+    bench = Bench()
+    with small(2, 1_000):
+        for _ in range(4):
+            bench.redis.publish()
+        client, socket, _ = bench.join()
+        client.positions[NEWS.name] = 6
+        await bench.settle()
+    assert "recovered" not in messages_in(socket.received)[0]
+    assert ids(socket) == [8]
+    await bench.close()
+
+
+async def test_what_was_held_with_a_gap_before_it_is_read_from_the_log_instead() -> None:
+    bench = Bench()
+    _, socket, _ = bench.join()
+    await bench.redis.advance()
+    bench.redis.answer()
+    bench.redis.publish()
+    bench.redis.stream.clear()
+    bench.redis.publish()
+    bench.redis.flood()
+    await bench.settle()
+    assert ids(socket) == [2, 4]
+    await bench.close()
+
+
 async def test_since_counts_more_than_what_was_sent_before() -> None:
     bench = Bench()
     for _ in range(3):
