@@ -70,8 +70,13 @@ class Hub:
                 return
             if message.id <= channel.last:
                 return
-            # Without a predecessor the chain begins anew: Redis has lost what was before.
-            if channel.last and (message.prev > channel.last or not message.prev):
+            if message.prev > channel.last:
+                # Where somebody is live the place is known, also in a channel that was empty so far.
+                gap = channel.last or channel.members
+            else:
+                # Without a predecessor the chain begins anew: Redis has lost what was before.
+                gap = channel.last and not message.prev
+            if gap:
                 self._stats.gaps += 1
                 log.warning("gap channel=%s after=%d before=%d", name, channel.last, message.id)
                 self._repair(channel)
