@@ -101,7 +101,9 @@ def table(outcome: Outcome, seed: int, seconds: float) -> str:
     }
     width = max(map(len, rows))
     lines = [f"| {name:<{width}} | {value:>16} |" for name, value in rows.items()]
-    return "\n".join([f"| {'':<{width}} | {'':>16} |", f"|{'-' * (width + 2)}|{'-' * 17}:|", *lines])
+    return "\n".join(
+        [f"| {'':<{width}} | {'':>16} |", f"|{'-' * (width + 2)}|{'-' * 17}:|", *lines]
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

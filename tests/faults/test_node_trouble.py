@@ -54,9 +54,9 @@ async def test_a_node_frozen_beyond_its_lease_takes_part_again(world: StartWorld
         channels = ("notifications/fay", EVERYBODY)
         w.add_client(Device("fay", "fay's spare", channels), living.url)
         async with w.outage():
-            frozen.process.freeze()
+            frozen.freeze()
             await asyncio.sleep(NODE_LEASE_SECONDS + w.dice.uniform(2, 4))
-            frozen.process.thaw()
+            frozen.thaw()
             thawed_at = time.monotonic()
             await frozen.turns_ready(3.0)
         await until(lambda: now_open(w, "fay") <= MAX_CONNECTIONS, 5.0)

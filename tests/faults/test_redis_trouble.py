@@ -178,9 +178,9 @@ async def test_a_pubsub_connection_over_redis_output_limit_costs_nothing(
         await admin.config_set("client-output-buffer-limit", "pubsub 1mb 0 0")
         frozen, _ = w.nodes
         async with w.outage():
-            frozen.process.freeze()
+            frozen.freeze()
             await until(lambda: w.server.log_has("overcoming of output buffer limits"), 30)
-            frozen.process.thaw()
+            frozen.thaw()
             await frozen.turns_unready(TURN_SECONDS)
             await ready(w.nodes)
         await w.published(20)

@@ -180,8 +180,10 @@ class World:
                     self.trace.places.append(PlacesHeld(time.monotonic(), user, count))
 
     async def all_ready(self) -> bool:
-        """Whether every node that runs is ready; one that was killed meanwhile is left out."""
+        """Whether every node that runs is ready; who was killed or frozen meanwhile is left out."""
         for node in self.nodes:
+            if node.frozen:
+                continue
             with contextlib.suppress(RuntimeError):
                 if not await node.ready():
                     return False
