@@ -14,6 +14,7 @@ from typing import Final
 from tests.faults.trace import Arrival, Device, Publication, Session, Trace
 
 MAX_CONNECTIONS: Final = 5
+_SHOWN: Final = 30
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,17 @@ def violations(trace: Trace, allowance: Allowance = STRICT) -> list[str]:
             for session in device.sessions:
                 found += _interrupted(device, session, channel, published, allowance)
     return found
+
+
+def require(trace: Trace, allowance: Allowance = STRICT) -> None:
+    """Fail when anything is in ``trace`` that must not be.
+
+    Raises:
+        AssertionError: it tells what, up to a screenful.
+    """
+    found = violations(trace, allowance)
+    if found:
+        raise AssertionError("\n".join([f"{len(found)} violations", *found[:_SHOWN]]))
 
 
 def _by_number(trace: Trace) -> Published:

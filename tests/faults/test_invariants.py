@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.invariants import Allowance, violations
+from tests.faults.invariants import Allowance, require, violations
 from tests.faults.summary import summary
 from tests.faults.trace import (
     Arrival,
@@ -127,6 +127,14 @@ def test_what_must_not_be_is_found(kind: str, edit: Edit) -> None:
     trace = good()
     edit(trace)
     assert any(each.startswith(kind) for each in violations(trace)), violations(trace)
+
+
+def test_a_failure_tells_what_is_wrong() -> None:
+    trace = good()
+    require(trace)
+    second(trace).pop()
+    with pytest.raises(AssertionError, match="1 violations\nlost: notifications/ann #9 never"):
+        require(trace)
 
 
 def test_a_moment_above_the_limit_is_the_news_being_on_its_way() -> None:

@@ -9,7 +9,7 @@ import pytest
 import redis.asyncio
 
 from tests.faults.conftest import StartWorld
-from tests.faults.invariants import STRICT, Allowance, violations
+from tests.faults.invariants import STRICT, Allowance, require
 from tests.faults.node import Node
 from tests.faults.trace import Trace
 from tests.faults.world import Load, World
@@ -35,7 +35,7 @@ async def judge(w: World, allowance: Allowance = STRICT) -> Trace:
     """All invariants hold, every process lives, and no socket was closed."""
     assert all(node.running for node in w.nodes)
     trace = await w.finish()
-    assert violations(trace, allowance) == []
+    require(trace, allowance)
     assert breaks(trace) == 0
     return trace
 
