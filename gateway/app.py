@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
-from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
@@ -24,6 +23,7 @@ from gateway.backplane.beat import Beat
 from gateway.backplane.cursors import Cursors
 from gateway.backplane.leases import Leases
 from gateway.backplane.log_reader import GrantReader, LogReader
+from gateway.backplane.pool import Pool
 from gateway.backplane.probe import Probe
 from gateway.backplane.subscriber import Subscriber
 from gateway.core import closing, protocol
@@ -82,10 +82,10 @@ def make_verifier(settings: Settings) -> TokenVerifier:
     )
 
 
-def make_pool(settings: Settings) -> ConnectionPool:
+def make_pool(settings: Settings) -> Pool:
     """Connections to Redis; retrying is the callers' business."""
     assert settings.redis_url is not None
-    return ConnectionPool.from_url(
+    return Pool.from_url(
         settings.redis_url.get_secret_value(),
         protocol=2,
         retry=Retry(NoBackoff(), 0),
