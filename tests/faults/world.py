@@ -156,8 +156,12 @@ class World:
 
     async def aclose(self) -> None:
         """End the clients and whatever else is going on."""
-        for task in self._tasks:
-            task.cancel()
+        going = self._tasks
+        while going:
+            for task in going:
+                task.cancel()
+            # Again: redis-py may take a cancellation for its own time-out, and its caller goes on.
+            _, going = await asyncio.wait(going, timeout=1)
         results = await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         for result in results:
