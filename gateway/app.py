@@ -195,7 +195,7 @@ class Gateway:
         )
         patience = Patience(self.hub, self._heartbeats.heard, clock, settings.stall_seconds)
         verifier = verifier or make_verifier(settings)
-        dispatcher = Dispatcher(
+        self._dispatcher = dispatcher = Dispatcher(
             self.hub,
             Joining(
                 self.hub,
@@ -278,6 +278,7 @@ class Gateway:
         self._probe.doubt()
         self._beat.doubt()
         self._tasks.spawn(self._repair.check_all(), "check all channels")
+        self._tasks.spawn(self._dispatcher.judge_all(), "judge all subscriptions")
 
     def _redis_returned(self) -> None:
         self._leases.restore()
@@ -373,7 +374,8 @@ class Gateway:
         self._interests.close()
         await self._tasks.aclose()
         await self._pool.aclose()
-        log.info("node_stopped node=%s", self.node_id)
+        if self._started:
+            log.info("node_stopped node=%s", self.node_id)
 
 
 async def _keep_going(work: Callable[[], Coroutine[None, None, None]]) -> None:

@@ -27,6 +27,7 @@ class LiveChannel:
     __slots__ = (
         "apart",
         "held",
+        "held_bytes",
         "joining",
         "last",
         "members",
@@ -44,10 +45,17 @@ class LiveChannel:
         self.last = 0
         self.pending: list[Message] = []
         self.held: list[Message] | None = None
+        self.held_bytes = 0
         self.overflowed = False
         self.members: dict[Encoding, set[Connection]] = {}
         self.joining: dict[Subscription, None] = {}
         self.apart = 0
+
+    def hold_back(self) -> None:
+        """Keep what comes from now on; what was kept before is in the log by now."""
+        self.held = []
+        self.held_bytes = 0
+        self.overflowed = False
 
     def enter(self, subscription: Subscription) -> None:
         """Give a subscription its place among the members."""

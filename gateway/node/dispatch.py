@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.core import closing, frames, protocol
+from gateway.core.chunks import chunks
 from gateway.core.claims import TokenRejected
 from gateway.core.protocol import (
     Ack,
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 _MESSAGE_COST: Final = 1.0
 _MISTAKE_COST: Final = 20.0
 _PONG_COST: Final = 0.1  # asked for by us, up to once a second and channel
+
+_JUDGED_AT_ONCE: Final = 500
 
 _NOT_ALLOWED: Final = "Not allowed to subscribe to this channel"
 
@@ -264,6 +267,17 @@ class Dispatcher:
                 subscription.doubtful = True
             else:
                 self._tasks.spawn(self._judge_again(subscription), f"revoke {channel}")
+
+    async def judge_all(self) -> None:
+        """Judge all subscriptions again that a grant may have opened: a revocation may have been missed."""
+        granted = [
+            subscription
+            for connection in self._hub.connections.values()
+            for subscription in connection.subscriptions.values()
+            if self._joining.needs_grant(subscription)
+        ]
+        for some in chunks(granted, _JUDGED_AT_ONCE):
+            await asyncio.gather(*(self._judge_again(each) for each in some if each.interested))
 
     async def _judge_again(self, subscription: Subscription) -> None:
         if await self._joining.allowed(subscription):

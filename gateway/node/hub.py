@@ -16,7 +16,7 @@ from gateway.node.channel import LiveChannel
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection
 from gateway.node.stats import Stats
-from gateway.node.subscription import MAX_HELD, Subscription
+from gateway.node.subscription import MAX_HELD, MAX_HELD_BYTES, Subscription
 from publisher.channels import Channel
 from publisher.message import Message, decode
 
@@ -109,7 +109,8 @@ class Hub:
     @staticmethod
     def _hold_back(channel: LiveChannel, message: Message) -> None:
         assert channel.held is not None
-        if len(channel.held) < MAX_HELD:
+        channel.held_bytes += len(message.body)
+        if len(channel.held) < MAX_HELD and channel.held_bytes <= MAX_HELD_BYTES:
             channel.held.append(message)
         else:
             channel.overflowed = True  # it is in the log, which is read once more

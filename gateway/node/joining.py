@@ -70,6 +70,11 @@ class Joining:
             return await self._insist(lambda: self._grants.granted(channel.name, connection.user))
         return decision is Decision.ALLOWED
 
+    def needs_grant(self, subscription: Subscription) -> bool:
+        """Whether only a grant lets the subscription's user in."""
+        identity, channel = subscription.connection.identity, subscription.channel
+        return decide(identity, channel, self._namespaces) is Decision.IF_GRANTED
+
     def keeps_log(self, channel: Channel) -> bool:
         """Whether the channel's messages are logged."""
         return keeps_log(channel.namespace, self._namespaces)
@@ -85,10 +90,11 @@ class Joining:
             self._hub.go_live(channel, subscription)
             return
         async with subscription.connection.replays:
+            await self._patience.drained(subscription.connection)
             self._hub.hold(channel, subscription)
             page = await self._read(subscription, since)
             self._begin(subscription, since, page)
-            complete = await self._take(channel, subscription, page)
+            complete = self._take(channel, subscription, page)
         if not complete:
             await self.read_on(subscription)
 
@@ -101,6 +107,7 @@ class Joining:
         complete = False
         while not complete:
             async with subscription.connection.replays:
+                await self._patience.drained(subscription.connection)
                 self._hub.hold(channel, subscription)
                 page = await self._read(subscription, subscription.position)
                 if lost(subscription.position, page.newest, page.messages):
@@ -108,12 +115,14 @@ class Joining:
                     self._tell_loss(subscription)
                     if not page.messages:
                         subscription.position = page.newest
-                complete = await self._take(channel, subscription, page)
+                complete = self._take(channel, subscription, page)
 
     def _begin(self, subscription: Subscription, since: int | None, page: LogPage) -> None:
         """Answer the request, and find the position that the replay starts from."""
         position = page.position if since is not None else self._known(subscription, page.position)
-        missing = lost(position, page.newest, splice(position, page.messages))
+        following = splice(position, page.messages)
+        # A position that is ahead of the whole page says nothing about what comes after it.
+        missing = (page.complete or bool(following)) and lost(position, page.newest, following)
         if missing:
             self._note_loss(subscription)
         self._answer(subscription, None if since is None and not missing else not missing)
@@ -123,7 +132,7 @@ class Joining:
             subscription.position = page.newest
             self._ask(subscription)
 
-    async def _take(self, channel: LiveChannel, subscription: Subscription, page: LogPage) -> bool:
+    def _take(self, channel: LiveChannel, subscription: Subscription, page: LogPage) -> bool:
         """Give a page to the client; ``True`` when nothing follows it but what comes live."""
         if page.complete and not subscription.overflowed:
             self._give(
@@ -132,10 +141,9 @@ class Joining:
             self._hub.follow(channel, subscription)
             return True
         self._give(subscription, splice(subscription.position, page.messages))
-        # A page goes out before the next is read, so that a slow client costs one page.
         self._hub.set_apart(channel, subscription)
+        # A page goes out before the next is read, so that a slow client costs one page.
         self._hub.flush()
-        await self._patience.drained(subscription.connection)
         return False
 
     def _known(self, subscription: Subscription, confirmed: int) -> int:

@@ -53,7 +53,7 @@ class Repair:
     def begin(self, channel: LiveChannel) -> None:
         """Hold a channel's live messages back and read what is missing before them."""
         if channel.held is None:
-            channel.held = []
+            channel.hold_back()
             self._tasks.spawn(self._mend(channel), f"repair {channel.name}")
 
     async def check_all(self) -> None:
@@ -103,7 +103,7 @@ class Repair:
         while not complete and self._hub.channels.get(channel.name) is channel:
             since = channel.last
             # What came before this read is in the log by now.
-            channel.held, channel.overflowed = [], False
+            channel.hold_back()
             page = await self._read(channel, since)
             self._tell_followers(channel, page)
             if lost(since, page.newest, page.messages):

@@ -48,14 +48,13 @@ class Patience:
     async def drained(self, connection: Connection) -> None:
         """Return when the client has taken most of what was written, or the connection ends."""
         socket = connection.socket
-        least, moved_at = socket.waiting, self._clock()
+        taken, moved_at = socket.taken, self._clock()
         while socket.congested and not connection.closed:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._stall / _LOOKS):
                     await socket.drained()
-            # Pings and answers still go out to it: only less waiting is progress.
-            if socket.waiting < least:
-                least, moved_at = socket.waiting, self._clock()
+            if socket.taken > taken:
+                taken, moved_at = socket.taken, self._clock()
                 self._heard(connection)
             elif self._clock() - moved_at >= self._stall:
                 self._give_up(connection)

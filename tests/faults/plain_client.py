@@ -56,6 +56,19 @@ class PlainClient:
             and sessions[-1].subscribed >= set(self.device.channels)
         )
 
+    def describe(self) -> str:
+        """What keeps it from hearing everything."""
+        now, device = time.monotonic(), self.device
+        last = device.sessions[-1] if device.sessions else None
+        answered = sorted(last.subscribed) if last else None
+        ended = f"{now - last.ended_at:.1f} s ago" if last and last.ended_at else "no"
+        refused = [f"{now - at:.1f}" for at in device.refusals[-8:]]
+        return (
+            f"{device.user} gave up: {device.gave_up}, attempts: {self._attempts}, "
+            f"turned away: {device.turned_away}, last session: answered {answered}, ended {ended}, "
+            f"refused {', '.join(refused)} s ago"
+        )
+
     async def run(self) -> None:
         """Go on until cancelled, or until the document says to give up."""
         while True:

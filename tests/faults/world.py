@@ -122,7 +122,11 @@ class World:
 
     async def everybody_listens(self, within: float = 20.0) -> None:
         """Return once all are back who may be."""
-        await until(lambda: len(self.subscribed) >= self.expected, within)
+        try:
+            await until(lambda: len(self.subscribed) >= self.expected, within)
+        except TimeoutError:
+            missing = [each.describe() for each in self.clients if not each.subscribed]
+            raise AssertionError("\n".join(["not back:", *missing])) from None
 
     async def published(self, more: int) -> None:
         """Return once so many more messages have been published."""

@@ -303,6 +303,8 @@ async def test_a_client_that_takes_nothing_is_given_up_and_one_that_takes_a_litt
         bench.node.clock.now += 0.006
         before = bench.node.clock.looks
         busy_socket.waiting -= 1
+        for socket in (idle_socket, busy_socket):
+            socket.write(b"a ping and more, which is no progress")
         await until(lambda before=before: bench.node.clock.looks >= before + 2)
     assert idle_socket.closing is SLOW_CONSUMER
     assert busy_socket.closing is None
