@@ -98,9 +98,9 @@ async def node_replaced(w: World, dice: random.Random) -> None:
 async def node_frozen(w: World, dice: random.Random) -> None:
     node = dice.choice(w.nodes)
     async with w.outage():
-        node.process.freeze()
+        node.freeze()
         await asyncio.sleep(dice.choice((dice.uniform(0.2, 3), LONGEST_FREEZE_SECONDS)))
-        node.process.thaw()
+        node.thaw()
 
 
 def _lines(w: World, dice: random.Random) -> list[Link]:

@@ -30,6 +30,7 @@ class Node:
         self.port = free_port()
         self.redis = Proxy(redis_port, buffer=_BUFFER)
         self.past_output = ""
+        self.frozen = False
         self._internal_port = free_port()
         self._prefix = prefix
         self._settings = settings
@@ -74,6 +75,16 @@ class Node:
         self.past_output += self.process.output
         self._process = None
         await self._stack.aclose()
+
+    def freeze(self) -> None:
+        """Let it hang: its connections stay open, and it does nothing."""
+        self.process.freeze()
+        self.frozen = True
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.process.thaw()
+        self.frozen = False
 
     @property
     def running(self) -> bool:

@@ -53,7 +53,20 @@ class PlainClient:
             self.local_port is not None
             and bool(sessions)
             and sessions[-1].ended_at is None
-            and sessions[-1].subscribed >= set(self.device.channels)
+            and sessions[-1].answered.keys() >= set(self.device.channels)
+        )
+
+    def describe(self) -> str:
+        """What keeps it from hearing everything."""
+        now, device = time.monotonic(), self.device
+        last = device.sessions[-1] if device.sessions else None
+        answered = sorted(last.answered) if last else None
+        ended = f"{now - last.ended_at:.1f} s ago" if last and last.ended_at else "no"
+        refused = [f"{now - at:.1f}" for at in device.refusals[-8:]]
+        return (
+            f"{device.user} gave up: {device.gave_up}, attempts: {self._attempts}, "
+            f"turned away: {device.turned_away}, last session: answered {answered}, ended {ended}, "
+            f"refused {', '.join(refused)} s ago"
         )
 
     async def run(self) -> None:
@@ -111,7 +124,7 @@ class PlainClient:
         now, channel = time.monotonic(), message.get("channel", "")
         match message["type"]:
             case "subscribed":
-                session.subscribed.add(channel)
+                session.answered[channel] = now
                 if message.get("recovered") is False:
                     session.reports.append(LossReport(now, channel))
             case "error" if message.get("code") == "messages_lost":

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.faults.conftest import StartWorld
-from tests.faults.invariants import arrivals, violations
+from tests.faults.invariants import arrivals, require
 from tests.faults.plain_client import PlainClient
 from tests.faults.proxy import Proxy
 from tests.faults.trace import Device, Trace
@@ -23,9 +23,9 @@ MESSAGES_PER_SECOND = 50.0
 MESSAGE_BYTES = 16_000
 LINE_BYTES_PER_SECOND = 20_000
 MIB = 1024 * 1024
-ROOM_BYTES = 16 * MIB
-"""What a node may take for one slow reader, a third of what is published to it meanwhile: the high-water
-mark, a page of the log, and the allocator's slack."""
+ROOM_BYTES = 8 * MIB
+"""What a node may take for one slow reader, while more than that waits for it: the high-water mark, a page of
+the log, and the allocator's slack."""
 LIVE_SECONDS = 2.0
 STALL_SECONDS = 3.0
 
@@ -67,14 +67,14 @@ async def test_a_reader_that_is_slow_for_a_minute_costs_bounded_memory_and_gets_
             await asyncio.sleep(0.2)
             most = max(most, node.process.resident_bytes)
         behind = len(list(arrivals(quick.device, BUSY))) - len(list(arrivals(slow.device, BUSY)))
-        assert behind > 0.9 * SLOW_SECONDS * MESSAGES_PER_SECOND
+        assert behind * MESSAGE_BYTES > 2 * ROOM_BYTES
         assert most - before < ROOM_BYTES
         line.down.bytes_per_second = None
         trace = await w.finish()
-        assert violations(trace) == []
+        require(trace)
         assert len(slow.device.sessions) == 1
         assert max(waits(trace, quick.device)) < LIVE_SECONDS
-        assert max(waits(trace, slow.device)) > 0.9 * SLOW_SECONDS
+        assert max(waits(trace, slow.device)) > 0.8 * SLOW_SECONDS
 
 
 async def test_a_reader_that_takes_nothing_is_closed_and_gets_everything_afterwards(
@@ -92,6 +92,6 @@ async def test_a_reader_that_takes_nothing_is_closed_and_gets_everything_afterwa
         line.down.thaw()
         await until(lambda: len(slow.device.sessions) == 2)
         trace = await w.finish()
-        assert violations(trace) == []
+        require(trace)
         assert slow.device.sessions[0].close_code == 1013
         assert max(waits(trace, quick.device)) < LIVE_SECONDS

@@ -51,7 +51,7 @@ async def test_a_short_run_mixes_faults_loses_nothing_and_prints_one_table(seed:
     figures = cells(told)
     assert figures["lost"] == "0"
     assert [row for row in figures if row in ROWS] == ROWS
-    assert int(figures["faults"]) > 5
+    assert int(figures["faults"]) > 4
     assert int(figures["delivered"]) > int(figures["published"]) > 100
 
 

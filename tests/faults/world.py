@@ -23,7 +23,7 @@ from tests.faults.node import Node, running_nodes
 from tests.faults.numbered import NumberedPublisher
 from tests.faults.plain_client import PlainClient
 from tests.faults.proxy import Proxy
-from tests.faults.trace import Device, Interval, PlacesHeld, Trace
+from tests.faults.trace import Device, Interval, PlacesHeld, Publication, Session, Trace
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import until
 
@@ -122,7 +122,11 @@ class World:
 
     async def everybody_listens(self, within: float = 20.0) -> None:
         """Return once all are back who may be."""
-        await until(lambda: len(self.subscribed) >= self.expected, within)
+        try:
+            await until(lambda: len(self.subscribed) >= self.expected, within)
+        except TimeoutError:
+            missing = [each.describe() for each in self.clients if not each.subscribed]
+            raise AssertionError("\n".join(["not back:", *missing])) from None
 
     async def published(self, more: int) -> None:
         """Return once so many more messages have been published."""
@@ -142,22 +146,29 @@ class World:
         return self.trace
 
     def _is_settled(self) -> bool:
-        newest: dict[str, int] = {}
-        for each in self.trace.publications:
-            newest[each.channel] = max(each.id, newest.get(each.channel, 0))
-        reached: dict[tuple[str, str], int] = {}
+        """Whether each user has the newest message of each channel, and each device that is connected."""
+        newest = {
+            each.channel: each for each in sorted(self.trace.publications, key=lambda p: p.id)
+        }
+        had = {
+            (device.user, each.id)
+            for device in self.trace.devices
+            for session in device.sessions
+            for each in session.arrivals[-50:]
+        }
         for device in self.trace.devices:
-            for session in device.sessions:
-                for each in session.arrivals[-50:]:
-                    key = device.user, each.channel
-                    reached[key] = max(each.id, reached.get(key, 0))
-        users = {(d.user, channel) for d in self.trace.devices for channel in d.channels}
-        return all(reached.get((u, c), 0) >= newest.get(c, 0) for u, c in users)
+            if any((device.user, newest[name].id) not in had for name in device.channels):
+                return False
+        return not any(_waits(client.device.sessions[-1], newest) for client in self.subscribed)
 
     async def aclose(self) -> None:
         """End the clients and whatever else is going on."""
-        for task in self._tasks:
-            task.cancel()
+        going = self._tasks
+        while going:
+            for task in going:
+                task.cancel()
+            # Again: redis-py may take a cancellation for its own time-out, and its caller goes on.
+            _, going = await asyncio.wait(going, timeout=1)
         results = await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         for result in results:
@@ -180,8 +191,10 @@ class World:
                     self.trace.places.append(PlacesHeld(time.monotonic(), user, count))
 
     async def all_ready(self) -> bool:
-        """Whether every node that runs is ready; one that was killed meanwhile is left out."""
+        """Whether every node that runs is ready; who was killed or frozen meanwhile is left out."""
         for node in self.nodes:
+            if node.frozen:
+                continue
             with contextlib.suppress(RuntimeError):
                 if not await node.ready():
                     return False
@@ -246,3 +259,12 @@ async def running_world(
         except BaseException as error:
             error.add_note(f"To do the same again: FAULTS_SEED={seed}")
             raise
+
+
+def _waits(session: Session, newest: dict[str, Publication]) -> bool:
+    """Whether a channel's newest message, published since its subscribe was answered, has yet to come."""
+    had = {each.id for each in session.arrivals[-50:]}
+    return any(
+        newest[channel].asked_at > answered_at and newest[channel].id not in had
+        for channel, answered_at in session.answered.items()
+    )
