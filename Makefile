@@ -7,11 +7,12 @@ BIN    := $(VENV)/bin
 RUN    := $(VENV)/.installed-run
 DEV    := $(VENV)/.installed-dev
 
-.PHONY: help run test check format clean
+.PHONY: help run test bench check format clean
 
 help:
 	@echo "make run     start a development gateway on port 3001, with a Redis of its own"
 	@echo "make test    run the tests against a real server"
+	@echo "make bench   measure what the gateway costs; PEERS=1 also measures other servers"
 	@echo "make check   ruff and mypy --strict"
 	@echo "make format  format the code"
 	@echo "make clean   remove the virtual environment and the development data"
@@ -33,6 +34,10 @@ run: $(RUN)
 
 test: $(DEV)
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+# ONLY=fanout,burst measures a part; docs/performance.md says what there is.
+bench: $(DEV)
+	$(BIN)/python -m tests.bench $(if $(PEERS),--peers) $(if $(ONLY),--only $(ONLY))
 
 check: $(DEV)
 	$(BIN)/ruff check .
