@@ -17,6 +17,7 @@ import orjson
 from tests.bench.measuring import machine, raise_file_limit
 from tests.bench.plot import plot
 from tests.bench.programs import BUILD
+from tests.bench.receiving import ReceiverError
 from tests.bench.report import comparison, table
 from tests.bench.running import PARTS, run
 from tests.bench.scale import FULL, TINY
@@ -38,7 +39,10 @@ def main(arguments: list[str]) -> int:
     def tell(what: str) -> None:
         sys.stderr.write(f"{time.monotonic() - began:5.0f} s  {what}\n")
 
-    results = asyncio.run(run(options.only, scale, peers=options.peers, tell=tell))
+    try:
+        results = asyncio.run(run(options.only, scale, peers=options.peers, tell=tell))
+    except ReceiverError as error:
+        raise SystemExit(f"not all that was sent has arrived: {error}") from None
     tell("done")
     options.out.mkdir(parents=True, exist_ok=True)
     told = {"machine": machine(), "scale": dataclasses.asdict(scale), "results": results}

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from tests.bench.measuring import cpu_seconds, memory_bytes
-from tests.bench.receiving import Receiver, receiving
+from tests.bench.receiving import Receiver, ReceiverError, receiving
 from tests.bench.scale import Scale
 from tests.bench.servers import Message, Server
 
@@ -37,6 +37,10 @@ class Audience:
     memory: float
     """Bytes of the server for each socket."""
 
+    def share_of(self, messages: int) -> int:
+        """How many of these the server gets."""
+        return max(1, round(messages * self.server.share))
+
     async def paced(self, scale: Scale, count: int, make: Maker) -> Result:
         """Publish ``count`` messages, one each interval."""
         return await self._measure(self._publish_paced(count, scale.interval, make), count, scale)
@@ -51,7 +55,10 @@ class Audience:
         deliveries = count * self.receiver.sockets
         before = cpu_seconds(self.server.pids)
         await publishing
-        report = await self.receiver.report(deliveries)
+        try:
+            report = await self.receiver.report(deliveries)
+        except ReceiverError as error:
+            raise ReceiverError(f"{self.server.name}: {error}") from None
         await asyncio.sleep(scale.settle_seconds)
         used = cpu_seconds(self.server.pids) - before
         return {"us_per_delivery": used / deliveries * 1e6, "cpu_seconds": used, **report}
@@ -83,7 +90,7 @@ def median(results: Sequence[Result]) -> Result:
 async def measure(servers: Sequence[Server], scale: Scale, kinds: Sequence[str]) -> Result:
     """Give all servers the same loads, in turns.
 
-    Returns the results by kind (``fanout``, ``burst``) and server, and ``fan-out memory``: bytes for each socket.
+    Returns the results by kind (``fanout``, ``burst``) and server, and ``fan-out memory``: bytes for each socket, and ``versions``.
     """
     results: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
     async with contextlib.AsyncExitStack() as stack:
@@ -99,7 +106,11 @@ async def measure(servers: Sequence[Server], scale: Scale, kinds: Sequence[str])
                 for each in audiences:
                     rounds[each.server.name].append(await _load(each, kind, scale))
             results[kind] = {name: median(found) for name, found in rounds.items()}
-    return {**results, "fan-out memory": {each.server.name: each.memory for each in audiences}}
+    return {
+        **results,
+        "fan-out memory": {each.server.name: each.memory for each in audiences},
+        "versions": {each.name: each.version for each in servers if each.version},
+    }
 
 
 async def _load(filled: Audience, kind: str, scale: Scale) -> Result:
@@ -107,5 +118,5 @@ async def _load(filled: Audience, kind: str, scale: Scale) -> Result:
         return message(scale.message_bytes)
 
     if kind == "fanout":
-        return await filled.paced(scale, scale.paced_messages, make)
-    return await filled.burst(scale, scale.burst_messages, make)
+        return await filled.paced(scale, filled.share_of(scale.paced_messages), make)
+    return await filled.burst(scale, filled.share_of(scale.burst_messages), make)

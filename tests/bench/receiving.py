@@ -126,7 +126,7 @@ async def receiving(
         yield receiver
         await receiver.leave()
     finally:
-        Path(name).unlink()
+        Path(name).unlink()  # noqa: ASYNC240 - a moment, after the load
         if process.returncode is None:
             process.kill()
             await process.wait()

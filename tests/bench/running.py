@@ -9,6 +9,8 @@ from typing import Any, Final
 from tests.bench import encodings, fanout
 from tests.bench.crowd import crowd
 from tests.bench.one_to_one import one_to_one
+from tests.bench.peers.all import PEERS
+from tests.bench.peers.installing import Missing
 from tests.bench.publishing import publishing
 from tests.bench.scale import Scale
 from tests.bench.servers import Server, floor_server, gateway_server
@@ -57,4 +59,9 @@ async def _servers(*, peers: bool, tell: Tell) -> AsyncIterator[list[Server]]:
             tell("no C compiler: no floor, and a slower receiver")
         else:
             servers.append(floor)
+        for name, peer in PEERS.items() if peers else ():
+            try:
+                servers.append(await stack.enter_async_context(peer()))
+            except Missing as reason:
+                tell(f"without {name}: {reason}")
         yield servers

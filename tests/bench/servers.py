@@ -21,10 +21,13 @@ Message = dict[str, Any]
 class Server(Protocol):
     """A server that runs, and what it takes to give it the work.
 
-    ``greetings`` are the frames that a socket gets before its first message.
+    ``greetings`` are the frames that a socket gets before its first message, and ``share`` is the part
+    of the messages that a server gets which is too slow for all.
     """
 
     name: str
+    version: str
+    share: float
     port: int
     greetings: int
 
@@ -43,6 +46,8 @@ class GatewayServer:
     """The gateway, over which every message is logged, ordered and confirmed."""
 
     name = "gateway"
+    version = ""
+    share = 1.0
     greetings = GREETINGS
 
     def __init__(self, world: World, publisher: AsyncPublisher, query: str = "") -> None:
@@ -68,6 +73,8 @@ class FloorServer:
     """``floor.c``."""
 
     name = "floor"
+    version = ""
+    share = 1.0
     greetings = 0
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
