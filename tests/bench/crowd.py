@@ -16,7 +16,6 @@ from tests.support.waiting import until
 Result = dict[str, Any]
 
 _WARM_UP = 100
-_LINGER_SECONDS = 3.0
 _STEADY_SAMPLES = 10
 _STEADY_PART = 0.002
 
@@ -30,8 +29,8 @@ async def crowd(scale: Scale, kinds: Sequence[str]) -> Result:
         # Code is loaded and caches are filled by the first who come.
         async with receiving(world.gateway.port, _targets("warm", _WARM_UP), greetings=GREETINGS):
             pass
-        await _all_gone(world)
-        start = await _steady_memory(world)
+        await _all_gone(world, scale)
+        start = await _steady_memory(world, scale)
         memory: Result = {"start_bytes": start, "sizes": {}}
         result: Result = {}
         async with contextlib.AsyncExitStack() as stack:
@@ -43,17 +42,17 @@ async def crowd(scale: Scale, kinds: Sequence[str]) -> Result:
                 )
                 present = size
                 if "memory" in kinds:
-                    memory["sizes"][str(size)] = await _memory_of(world, size, start)
+                    memory["sizes"][str(size)] = await _memory_of(world, scale, size, start)
             if "idle" in kinds:
                 result["idle"] = {"connections": present, **await _idle(world, scale.idle_seconds)}
         if "memory" in kinds:
-            await _all_gone(world)
-            result["memory"] = {**memory, "end_bytes": await _steady_memory(world)}
+            await _all_gone(world, scale)
+            result["memory"] = {**memory, "end_bytes": await _steady_memory(world, scale)}
         return result
 
 
-async def _memory_of(world: World, size: int, start: int) -> Result:
-    memory = await _steady_memory(world)
+async def _memory_of(world: World, scale: Scale, size: int, start: int) -> Result:
+    memory = await _steady_memory(world, scale)
     return {"bytes": memory, "bytes_per_connection": (memory - start) / size}
 
 
@@ -72,20 +71,20 @@ async def _idle(world: World, seconds: float) -> Result:
     }
 
 
-async def _all_gone(world: World) -> None:
+async def _all_gone(world: World, scale: Scale) -> None:
     async def nobody() -> bool:
         return not await world.gauge("gateway_connections")
 
     await until(nobody, 60)
     # Channels linger a second after their last subscriber.
-    await asyncio.sleep(_LINGER_SECONDS)
+    await asyncio.sleep(2 * scale.settle_seconds)
 
 
-async def _steady_memory(world: World) -> int:
+async def _steady_memory(world: World, scale: Scale) -> int:
     """The memory once it no longer changes."""
     memory = memory_bytes(world.pids)
     for _ in range(_STEADY_SAMPLES):
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(scale.settle_seconds / 3)
         before, memory = memory, memory_bytes(world.pids)
         if abs(memory - before) < before * _STEADY_PART:
             break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Any, Final
 
@@ -20,6 +20,8 @@ _BAR: Final = 18
 _STEP: Final = 28
 _BELOW: Final = 62
 _COLOURS: Final = {"gateway": "#1f6f8b", "floor": "#b8bec4"}
+_GAP_STYLE: Final = 'stroke="#ffffff" stroke-width="4"'
+_CUT: Final = 3
 _PEER: Final = "#7d8a97"
 _NAMES: Final = {"gateway": "this gateway", "floor": "floor: send(2) in C"}
 _STYLE: Final = (
@@ -58,8 +60,9 @@ def plot(results: dict[str, Any], machine: str, sockets: int) -> str:
 
 
 def _panel(left: float, width: float, title: str, costs: dict[str, float]) -> Iterator[str]:
-    step = _round_step(max(costs.values()))
-    top = step * math.ceil(max(costs.values()) / step)
+    highest = _highest(costs.values())
+    step = _round_step(highest)
+    top = step * math.ceil(highest / step)
     bottom = _TOP + _STEP * len(costs)
     yield _text(left, _TOP - 14, title, "start", bold=True)
     for tick in range(round(top / step) + 1):
@@ -72,10 +75,18 @@ def _panel(left: float, width: float, title: str, costs: dict[str, float]) -> It
     for number, (name, cost) in enumerate(costs.items()):
         y = _TOP + _STEP * number + (_STEP - _BAR) / 2
         colour = _COLOURS.get(name, _PEER)
-        length = max(1.0, width * cost / top)
+        length = min(width, max(1.0, width * cost / top))
         yield f'<rect x="{left:.1f}" y="{y:.1f}" width="{length:.1f}" height="{_BAR}" fill="{colour}"/>'
-        figure = f"{cost:.2f}" if cost < 1 else f"{cost:.1f}"
+        if cost > top:  # cut off: a gap in the bar says so
+            yield f'<path d="M{left + width - 26:.1f} {y + _BAR + 3:.1f}l8 -{_BAR + 6}" {_GAP_STYLE}/>'
+        figure = f"{cost:.0f}" if cost > top else f"{cost:.2f}" if cost < 1 else f"{cost:.1f}"
         yield _text(left + length + 5, _row(number), figure, "start", 12, bold=name == "gateway")
+
+
+def _highest(costs: Iterable[float]) -> float:
+    """Where the scale ends: one server many times slower would make all others look alike."""
+    *others, slowest = sorted(costs)
+    return others[-1] if others and slowest > _CUT * others[-1] else slowest
 
 
 def _row(number: int) -> float:
