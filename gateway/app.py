@@ -37,6 +37,7 @@ from gateway.node.heartbeats import Heartbeats
 from gateway.node.hub import Hub
 from gateway.node.interest import Interests
 from gateway.node.joining import Joining
+from gateway.node.judging import Judging
 from gateway.node.ports import Verifier
 from gateway.node.repair import Repair
 from gateway.node.retrying import Insist
@@ -193,24 +194,26 @@ class Gateway:
             settings.drain_seconds,
             CLOSE_TIMEOUT_SECONDS,
         )
-        patience = Patience(self.hub, self._heartbeats.heard, clock, settings.stall_seconds)
+        patience = Patience(self.hub, self._heartbeats.heard, settings.stall_seconds)
         verifier = verifier or make_verifier(settings)
-        self._dispatcher = dispatcher = Dispatcher(
+        joining = Joining(
             self.hub,
-            Joining(
-                self.hub,
-                self._interests,
-                history,
-                GrantReader(self._batcher, self._keys),
-                self._cursors,
-                confirmation,
-                self._namespaces,
-                self.stats,
-                settings.compression_threshold_bytes,
-                insist,
-                patience,
-            ),
             self._interests,
+            history,
+            GrantReader(self._batcher, self._keys),
+            self._cursors,
+            confirmation,
+            self._namespaces,
+            self.stats,
+            settings.compression_threshold_bytes,
+            insist,
+            patience,
+        )
+        self._judging = Judging(self.hub, joining, self._tasks)
+        dispatcher = Dispatcher(
+            self.hub,
+            joining,
+            self._judging,
             confirmation,
             self._heartbeats,
             verifier,
@@ -225,7 +228,7 @@ class Gateway:
             self.hub, patience, dispatcher.resume, self._tasks, self.stats
         )
         self.hub.when_behind(slow_consumers.leave_out)
-        self._control = Control(dispatcher)
+        self._control = Control(self._judging)
         self._endpoint = Endpoint(
             self.hub,
             dispatcher,
@@ -278,7 +281,7 @@ class Gateway:
         self._probe.doubt()
         self._beat.doubt()
         self._tasks.spawn(self._repair.check_all(), "check all channels")
-        self._tasks.spawn(self._dispatcher.judge_all(), "judge all subscriptions")
+        self._tasks.spawn(self._judging.all(), "judge all subscriptions")
 
     def _redis_returned(self) -> None:
         self._leases.restore()

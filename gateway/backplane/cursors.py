@@ -109,7 +109,7 @@ class Cursors:
     async def _write(self, channel: str, users: tuple[tuple[str, int], ...]) -> None:
         try:
             await self._batcher.call(self._call(channel, users))
-        except BaseException:
+        except (Unavailable, asyncio.CancelledError):
             for user, id_ in users:
                 self.advance(channel, user, id_)
             raise

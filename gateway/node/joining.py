@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.core import frames, protocol
 from gateway.core.policy import Decision, decide, keeps_log
-from gateway.core.splice import lost, splice
+from gateway.core.splice import lost, splice, unbroken
 from gateway.node.channel import LiveChannel
 from gateway.node.confirmation import Confirmation
 from gateway.node.hub import Hub
@@ -117,12 +117,24 @@ class Joining:
                         subscription.position = page.newest
                 complete = self._take(channel, subscription, page)
 
+    def leave(self, subscription: Subscription) -> None:
+        """End a subscription, wherever it stands."""
+        connection, name = subscription.connection, subscription.channel.name
+        connection.subscriptions.pop(name, None)
+        if subscription.interested:
+            self._hub.leave(self._hub.open(subscription.channel), subscription)
+            self._interests.release(name)
+            connection.remember(name, subscription.position)
+        task = subscription.task
+        if task is not None and not task.done() and task is not asyncio.current_task():
+            task.cancel()
+
     def _begin(self, subscription: Subscription, since: int | None, page: LogPage) -> None:
         """Answer the request, and find the position that the replay starts from."""
         position = page.position if since is not None else self._known(subscription, page.position)
         following = splice(position, page.messages)
-        # A position that is ahead of the whole page says nothing about what comes after it.
-        missing = (page.complete or bool(following)) and lost(position, page.newest, following)
+        # What the user has may end behind the page: what follows it is yet to be read.
+        missing = bool(following or page.complete) and lost(position, page.newest, following)
         if missing:
             self._note_loss(subscription)
         self._answer(subscription, None if since is None and not missing else not missing)
@@ -134,7 +146,11 @@ class Joining:
 
     def _take(self, channel: LiveChannel, subscription: Subscription, page: LogPage) -> bool:
         """Give a page to the client; ``True`` when nothing follows it but what comes live."""
-        if page.complete and not subscription.overflowed:
+        if (
+            page.complete
+            and not subscription.overflowed
+            and unbroken(subscription.position, page.messages, subscription.held)
+        ):
             self._give(
                 subscription, splice(subscription.position, page.messages, subscription.held)
             )

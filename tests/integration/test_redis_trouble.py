@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 
 from gateway.backplane import batching
 from publisher import AsyncPublisher
+from publisher.keys import Keys
 from tests.faults.proxy import Proxy
 from tests.support.client import Client, connected, opened
 from tests.support.nodes import Node, running_node
@@ -326,3 +327,40 @@ async def test_a_crowd_that_waits_does_not_keep_the_node_from_being_ready(
         for task in crowd:
             task.cancel()
         await asyncio.gather(*crowd, return_exceptions=True)
+
+
+async def test_an_outage_longer_than_the_nodes_leases_costs_nobody_their_place(
+    server: RedisServer,
+) -> None:
+    """All leases run out while nobody can renew one: whoever is back first must not take the others for dead."""
+    lease = 1.0
+    async with (
+        node_at(server.port, node_lease_seconds=lease) as late,
+        node_at(server.port, node_lease_seconds=lease) as first,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        token = make_token("u")
+        five = [await stack.enter_async_context(connected(late.url, token)) for _ in range(5)]
+        server.kill()
+        await unready(late)
+        await until_past(lease * 2)
+        # The late node's beat does not get through before the first one admits people.
+        beat = late.gateway._beat
+        held_back = beat._batcher
+        beat._batcher = first.gateway._batcher  # type: ignore[assignment]
+        beat._keys = Keys("elsewhere")
+        await asyncio.to_thread(server.restart)
+        await ready(first)
+        async with opened(first.url, token) as sixth:
+            await sixth.expect(type="error", code="connection_limit")
+        beat._batcher, beat._keys = held_back, Keys("t")
+        beat.doubt()
+        await ready(late)
+        for client in five:
+            await client.sync()
+
+
+async def until_past(seconds: float) -> None:
+    """Let the time pass that leases run by: Redis keeps it, and is away."""
+    end = time.monotonic() + seconds
+    await until(lambda: time.monotonic() > end)

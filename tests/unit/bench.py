@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -68,9 +68,13 @@ class FakeRedis:
 
     # -- what the test does -----------------------------------------------------------------------
 
+    @property
+    def newest(self) -> int:
+        """The last id."""
+        return self.log[-1].id if self.log else 0
+
     def publish(self) -> None:
-        prev = self.log[-1].id if self.log else 0
-        message = logged(prev + 2, prev)
+        message = logged(self.newest + 2, self.newest)
         self.log.append(message)
         if self.subscribed:
             self.stream.append(message)
@@ -87,7 +91,7 @@ class FakeRedis:
             match self.stream.popleft():
                 case Message() as message:
                     self.node.hub.receive(self.name, payload(message.id, message.prev))
-                case confirmed:
+                case confirmed if not confirmed.done():
                     confirmed.set_result(None)
 
     def flood(self) -> None:
@@ -100,12 +104,13 @@ class FakeRedis:
         if not self.reads:
             return
         answered, since, limit = self.reads.popleft()
+        if answered.done():
+            return  # given up
         if self.down:
             answered.set_exception(Unavailable("down", maybe_sent=False))
             return
         after = [message for message in self.log if message.id > since]
-        newest = self.log[-1].id if self.log else 0
-        answered.set_result(LogPage(since, newest, after[:limit]))
+        answered.set_result(LogPage(since, self.newest, after[:limit]))
 
     async def advance(self) -> None:
         """Bring whoever is joining to where it has asked for the log."""
@@ -116,12 +121,14 @@ class FakeRedis:
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(
+        self, redis_of: Callable[[Node], FakeRedis] = FakeRedis, linger: float = 3_600
+    ) -> None:
         self.node = Node(threshold=100, interval=0)  # every message is asked about
-        self.redis = FakeRedis(self.node)
+        self.redis = redis_of(self.node)
         self.tasks = Tasks()
-        self.patience = Patience(self.node.hub, lambda _connection: None, self.node.clock, 30)
-        self.interests = Interests(self.redis, self.tasks, self.node.hub.forget, 3_600)
+        self.patience = Patience(self.node.hub, lambda _connection: None, 30)
+        self.interests = Interests(self.redis, self.tasks, self.node.hub.forget, linger)
         self.joining = Joining(
             self.node.hub,
             self.interests,

@@ -30,10 +30,8 @@ NEWS = parse_channel("news/today")
 class FakeClock:
     def __init__(self, now: float = 1_000.0) -> None:
         self.now = now
-        self.looks = 0
 
     def __call__(self) -> float:
-        self.looks += 1
         return self.now
 
 
