@@ -11,12 +11,13 @@ DEV    := $(VENV)/.installed-dev
 SECONDS ?= 60
 SEED    ?=
 
-.PHONY: help run test soak check format clean
+.PHONY: help run test soak bench check format clean
 
 help:
 	@echo "make run     start a development gateway on port 3001, with a Redis of its own"
 	@echo "make test    run the tests against a real server"
 	@echo "make soak    all faults at random for SECONDS=60; SEED=... for the same dice again"
+	@echo "make bench   measure what the gateway costs; PEERS=1 also measures other servers"
 	@echo "make check   ruff and mypy --strict"
 	@echo "make format  format the code"
 	@echo "make clean   remove the virtual environment and the development data"
@@ -41,6 +42,10 @@ test: $(DEV)
 
 soak: $(DEV)
 	@$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+# ONLY=fanout,burst measures a part; docs/performance.md says what there is.
+bench: $(DEV)
+	$(BIN)/python -m tests.bench $(if $(PEERS),--peers) $(if $(ONLY),--only $(ONLY))
 
 check: $(DEV)
 	$(BIN)/ruff check .

@@ -1,0 +1,77 @@
+"""``python -m tests.bench``: what the gateway costs, measured from outside, in a few minutes.
+
+Prints tables, and leaves ``results.json`` and ``fan-out.svg`` in ``build/bench``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import sys
+import time
+from pathlib import Path
+
+import orjson
+
+from tests.bench.measuring import machine, raise_file_limit
+from tests.bench.plot import plot
+from tests.bench.programs import BUILD
+from tests.bench.receiving import ReceiverError
+from tests.bench.report import comparison, table
+from tests.bench.running import PARTS, run
+from tests.bench.scale import FULL, TINY
+
+_SPARE_FILES = 500
+
+
+def main(arguments: list[str]) -> int:
+    """Run what is asked for; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    if sys.platform != "linux":
+        raise SystemExit("the benchmark reads Linux's accounts of processes (proc(5))")
+    scale = TINY if options.tiny else FULL
+    if options.rounds:
+        scale = dataclasses.replace(scale, rounds=options.rounds)
+    raise_file_limit(max(scale.crowd) + _SPARE_FILES)
+    began = time.monotonic()
+
+    def tell(what: str) -> None:
+        sys.stderr.write(f"{time.monotonic() - began:5.0f} s  {what}\n")
+
+    try:
+        results = asyncio.run(run(options.only, scale, peers=options.peers, tell=tell))
+    except ReceiverError as error:
+        raise SystemExit(f"not all that was sent has arrived: {error}") from None
+    tell("done")
+    options.out.mkdir(parents=True, exist_ok=True)
+    told = {"machine": machine(), "scale": dataclasses.asdict(scale), "results": results}
+    (options.out / "results.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    sys.stdout.write(f"{machine()}\n\n{table(results)}\n\n")
+    if compared := comparison(results):
+        (options.out / "fan-out.svg").write_text(plot(results, machine(), scale.sockets), "utf-8")
+        sys.stdout.write(f"{compared}\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument(
+        "--only", type=_parts, default=PARTS, help=f"some of {','.join(PARTS)}", metavar="PART,…"
+    )
+    parser.add_argument("--peers", action="store_true", help="other servers beside the gateway")
+    parser.add_argument("--rounds", type=int, help="how often each load is repeated")
+    parser.add_argument("--tiny", action="store_true", help="seconds for all, figures for nobody")
+    parser.add_argument("--out", type=Path, default=BUILD, help="folder for the results")
+    return parser
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    parts = tuple(text.split(","))
+    if unknown := set(parts) - set(PARTS):
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
+    return parts
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

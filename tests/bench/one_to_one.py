@@ -1,0 +1,111 @@
+"""Item 3: many channels with one socket each, messages to channels at random, published durably."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from publisher import Publisher
+from tests.bench.fanout import message
+from tests.bench.measuring import cpu_seconds
+from tests.bench.receiving import Receiver, receiving
+from tests.bench.scale import Scale
+from tests.bench.world import GREETINGS, NAMESPACE, PREFIX, World, own_world, target, users
+
+Result = dict[str, Any]
+
+_BATCH = 500
+_PARTS = (0.25, 0.5, 0.75)
+
+
+async def one_to_one(scale: Scale) -> Result:
+    """CPU for each delivered message at a steady rate and at full speed, and latencies between."""
+    names = users(scale.channels)
+    targets = [target(name, f"{NAMESPACE}/{name}") for name in names]
+    async with own_world() as world:
+        async with receiving(world.gateway.port, targets, greetings=GREETINGS) as receiver:
+            load = Load(world, receiver, scale)
+            await load.at_rate(scale.steady_rate, scale.steady_seconds / 5)
+            steady = await load.at_rate(scale.steady_rate, scale.steady_seconds)
+            full = [await load.full_speed() for _ in range(scale.rounds)]
+            fastest = sorted(full, key=lambda each: each["us_per_delivery"])[len(full) // 2]
+            parts = {
+                f"{part:.0%}": await load.at_rate(fastest["rate"] * part, scale.latency_seconds)
+                for part in _PARTS
+            }
+    return {"steady": steady, "full": fastest, "parts": parts}
+
+
+class Load:
+    """Publishes from a thread of its own: the timing of a paced load is not asyncio's."""
+
+    def __init__(self, world: World, receiver: Receiver, scale: Scale) -> None:
+        self._world = world
+        self._receiver = receiver
+        self._scale = scale
+        self._chance = random.Random(3)
+        self._names = [f"{NAMESPACE}/{name}" for name in users(scale.channels)]
+
+    async def at_rate(self, rate: float, seconds: float) -> Result:
+        """Publish each message when it is due, together with others only where it is late."""
+        return await self._measure(lambda publisher: self._paced(publisher, rate, seconds))
+
+    async def full_speed(self) -> Result:
+        """Publish as fast as can be."""
+        return await self._measure(self._all)
+
+    async def _measure(self, publish: Callable[[Publisher], int]) -> Result:
+        gateway, server = self._world.pids, [self._world.redis.pid]
+        with Publisher.from_url(self._world.redis.url, prefix=PREFIX) as publisher:
+            await self._receiver.reset()
+            before, redis_before = cpu_seconds(gateway), cpu_seconds(server)
+            began = time.monotonic()
+            count = await asyncio.to_thread(publish, publisher)
+            report = await self._receiver.report(count)
+            seconds = time.monotonic() - began
+            await asyncio.sleep(self._scale.settle_seconds)
+            used = cpu_seconds(gateway) - before
+            redis_used = cpu_seconds(server) - redis_before
+        return {
+            "us_per_delivery": used / count * 1e6,
+            "redis_us_per_message": redis_used / count * 1e6,
+            "rate": count / seconds,
+            **report,
+        }
+
+    def _paced(self, publisher: Publisher, rate: float, seconds: float) -> int:
+        count = max(1, int(rate * seconds))
+        # The stamp is the time a message is due, so that a publisher that falls behind hides nothing.
+        begin, begin_ns = time.monotonic(), time.time_ns()
+        sent = 0
+        while sent < count:
+            due = min(count, int((time.monotonic() - begin) * rate) + 1)
+            if due == sent:
+                time.sleep(max(0.0, begin + sent / rate - time.monotonic()))
+                continue
+            stamps = (begin_ns + int(number / rate * 1e9) for number in range(sent, due))
+            _publish(publisher, [self._message(stamp) for stamp in stamps])
+            sent = due
+        return count
+
+    def _all(self, publisher: Publisher) -> int:
+        count = self._scale.full_messages
+        for first in range(0, count, _BATCH):
+            size = min(_BATCH, count - first)
+            _publish(publisher, [self._message(None) for _ in range(size)])
+        return count
+
+    def _message(self, stamp: int | None) -> tuple[str, Any]:
+        made = message(self._scale.message_bytes)
+        if stamp is not None:
+            made["sent"] = stamp
+        return self._chance.choice(self._names), made
+
+
+def _publish(publisher: Publisher, messages: list[tuple[str, Any]]) -> None:
+    for outcome in publisher.publish_many(messages):
+        if isinstance(outcome, Exception):
+            raise outcome

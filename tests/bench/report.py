@@ -1,0 +1,207 @@
+"""The results as tables in Markdown: what was measured, beside what issue and documentation ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table; ``good`` is whether the goal is reached, ``None`` without one."""
+
+    item: str
+    what: str
+    figure: str
+    goal: str = ""
+    good: bool | None = None
+
+
+def rows(results: Result) -> Iterator[Row]:
+    """All lines for the items that were measured."""
+    for name, of_item in _ITEMS.items():
+        if name in results:
+            yield from of_item(results)
+
+
+def table(results: Result) -> str:
+    """What the gateway costs."""
+    marks = {True: "yes", False: "**no**", None: ""}
+    return _markdown(
+        ("", "measured", "", "goal", "reached"),
+        [
+            (each.item, each.what, each.figure, each.goal, marks[each.good])
+            for each in rows(results)
+        ],
+    )
+
+
+def comparison(results: Result) -> str:
+    """The gateway beside the floor and the peers; empty when no fan-out was measured."""
+    paced, burst = results.get("fanout", {}), results.get("burst", {})
+    memory = results.get("fan-out memory", {})
+    names = sorted(paced or burst, key=lambda name: _cost(paced or burst, name))
+    lines = [
+        (
+            name,
+            f"{_cost(paced, name):.2f}" if name in paced else "",
+            f"{_cost(burst, name):.2f}" if name in burst else "",
+            f"{memory[name] / 1024:.1f}" if name in memory and name != "floor" else "",
+        )
+        for name in names
+    ]
+    head = ("server", "paced, µs/delivery", "burst, µs/delivery", "memory, KiB/socket")
+    return _markdown(head, lines) if lines else ""
+
+
+def _markdown(head: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
+    widths = [max(len(line[column]) for line in [head, *lines]) for column in range(len(head))]
+    rule = tuple("-" * width for width in widths)
+    return "\n".join(
+        "| "
+        + " | ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True))
+        + " |"
+        for line in [head, rule, *lines]
+    )
+
+
+def _cost(results: Result, name: str) -> float:
+    cost: float = results[name]["us_per_delivery"]
+    return cost
+
+
+def _at_most(item: str, what: str, value: float, limit: float, form: str) -> Row:
+    return Row(item, what, form.format(value), "≤ " + form.format(limit), value <= limit)
+
+
+def _peers(results: Result) -> Result:
+    return {name: each for name, each in results.items() if name not in {"gateway", "floor"}}
+
+
+def _fanout(results: Result) -> Iterator[Row]:
+    found = results["fanout"]
+    own = _cost(found, "gateway")
+    yield Row("1", "fan-out, paced: CPU per delivery", f"{own:.2f} µs")
+    if "floor" in found:
+        ratio = own / _cost(found, "floor")
+        yield _at_most("1", "the same, as a multiple of the C floor", ratio, 1.6, "{:.2f}")
+    if peers := _peers(found):
+        best = min(peers, key=lambda name: _cost(peers, name))
+        yield _at_most("1", f"the same; best peer: {best}", own, _cost(peers, best), "{:.2f} µs")
+
+
+def _burst(results: Result) -> Iterator[Row]:
+    found = results["burst"]
+    own = _cost(found, "gateway")
+    yield _at_most("2", "fan-out, burst: CPU per delivery", own, 0.4, "{:.2f} µs")
+    if peers := _peers(found):
+        best = min(peers, key=lambda name: _cost(peers, name))
+        limit = _cost(peers, best) / 3
+        yield _at_most("2", f"the same; a third of the best peer: {best}", own, limit, "{:.2f} µs")
+
+
+def _one_to_one(results: Result) -> Iterator[Row]:
+    found = results["one-to-one"]
+    rate = found["steady"]["rate"]
+    for name, how in (("steady", f"at {rate:,.0f}/s"), ("full", "at full speed")):
+        cost = found[name]["us_per_delivery"]
+        yield _at_most("3", f"one to one, {how}: CPU per message", cost, 12, "{:.1f} µs")
+    yield Row("3", "full speed, all processes on this machine", f"{found['full']['rate']:,.0f}/s")
+    for part, each in found["parts"].items():
+        at = each["latency_ms"]
+        figures = " / ".join(f"{at[name]:.1f}" for name in ("p50", "p99", "p99.9"))
+        yield Row("3", f"latency p50 / p99 / p99.9 at {part} of it", f"{figures} ms")
+
+
+def _memory(results: Result) -> Iterator[Row]:
+    found = results["memory"]
+    for size, each in found["sizes"].items():
+        kib = each["bytes_per_connection"] / 1024
+        yield _at_most("4", f"memory per connection, {int(size):,} idle", kib, 18, "{:.1f} KiB")
+    mib = {name: found[f"{name}_bytes"] / 2**20 for name in ("start", "end")}
+    yield Row(
+        "4",
+        "memory of the process before / after them",
+        f"{mib['start']:.0f} / {mib['end']:.0f} MiB",
+        "back to the start",
+        mib["end"] <= mib["start"] * 1.15,
+    )
+
+
+def _storm(results: Result) -> Iterator[Row]:
+    found = results["storm"]
+    rate = found["per_cpu_second"]
+    yield Row(
+        "5",
+        "storm: sequences per CPU-second of the gateway",
+        f"{rate:,.0f}",
+        "≥ 2,000",
+        rate >= 2_000,
+    )
+    yield Row("5", f"{found['clients']:,} clients back after", f"{found['seconds']:.1f} s")
+
+
+def _publish(results: Result) -> Iterator[Row]:
+    found = results["publish"]
+    many, bare = found["publish_many"], found["bare"]
+    what = "publish_many: CPU of {} per publish"
+    yield _at_most("6", what.format("Redis"), many["redis_us"], 18, "{:.1f} µs")
+    yield Row("6", "the same commands in a bare script", f"{bare['redis_us']:.1f} µs")
+    yield Row("6", "PUBLISH alone", f"{found['unlogged']['redis_us']:.1f} µs")
+    yield _at_most("6", what.format("the client"), many["client_us"], 12, "{:.1f} µs")
+    yield _at_most(
+        "6",
+        "the same, awaited",
+        found["publish_many_awaited"]["client_us"],
+        12,
+        "{:.1f} µs",
+    )
+    for name, what in (
+        ("publish", "single publish"),
+        ("publish_awaited", "single awaited publish"),
+    ):
+        each = found[name]
+        figures = " / ".join(f"{each[key]:.0f}" for key in ("redis_us", "client_us", "wall_us"))
+        yield Row("6", f"{what}: CPU of Redis / client, wall time", f"{figures} µs")
+
+
+def _compression(results: Result) -> Iterator[Row]:
+    plain, small = results["compression"]["plain"], results["compression"]["compressed"]
+    ratio = small["us_per_delivery"] / plain["us_per_delivery"]
+    what = "compressed fan-out of 4 KiB, as a multiple of plain"
+    yield _at_most("7", what, ratio, 1.3, "{:.2f}")
+    bytes_ = f"{small['bytes_per_delivery']:,.0f} / {plain['bytes_per_delivery']:,.0f}"
+    yield Row("7", "bytes on the wire per delivery, compressed / plain", bytes_)
+
+
+def _batch(results: Result) -> Iterator[Row]:
+    found = results["batch"]
+    events = found["frames"] / found["sockets"]
+    messages = found["messages"] / found["sockets"]
+    figure = f"{messages:.0f} / {events:.1f}"
+    yield Row(
+        "7", "?batch=true, burst: messages / events a client", figure, "fewer", events < messages
+    )
+
+
+def _idle(results: Result) -> Iterator[Row]:
+    found = results["idle"]
+    part = found["part_of_core"] * 100
+    what = f"{found['connections']:,} idle connections, pings every 30 s: of a core"
+    yield _at_most("8", what, part, 3, "{:.1f} %")
+
+
+_ITEMS = {
+    "fanout": _fanout,
+    "burst": _burst,
+    "one-to-one": _one_to_one,
+    "memory": _memory,
+    "storm": _storm,
+    "publish": _publish,
+    "compression": _compression,
+    "batch": _batch,
+    "idle": _idle,
+}

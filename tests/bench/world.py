@@ -1,0 +1,106 @@
+"""A gateway of its own with a Redis of its own, as every scenario starts them anew."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import redis
+
+from publisher import AsyncPublisher
+from tests.bench.measuring import with_children
+from tests.support.processes import GatewayProcess, gateway_process
+from tests.support.redis_server import RedisServer
+from tests.support.tokens import make_token
+
+PREFIX = "bench"
+NAMESPACE = "bench"
+ROOM = f"{NAMESPACE}/room"
+_NAMESPACES = {NAMESPACE: {"owner": "anyone"}}
+"""Retained like any other namespace, a thousand messages for a week; only nobody needs a grant."""
+
+GREETINGS = 2
+"""Frames that a client gets before its messages: ``connected`` and ``subscribed``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redis:
+    """A Redis that runs; it keeps nothing on disk."""
+
+    url: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What runs."""
+
+    redis: Redis
+    gateway: GatewayProcess
+
+    @property
+    def pids(self) -> list[int]:
+        """The gateway's processes."""
+        return with_children(self.gateway.process.pid)
+
+    async def gauge(self, name: str) -> float:
+        """A figure of the gateway's metrics."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{self.gateway.internal_url}/metrics") as answer,
+        ):
+            lines = (await answer.text()).splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
+
+
+@contextlib.contextmanager
+def own_redis() -> Any:
+    """Run a Redis until the block ends."""
+    with tempfile.TemporaryDirectory(prefix="bench-redis-") as folder:
+        server = RedisServer(Path(folder))
+        server.start()
+        try:
+            with redis.Redis.from_url(server.url) as client:
+                pid = client.info("server")["process_id"]
+            yield Redis(server.url, pid)
+        finally:
+            server.stop()
+
+
+@contextlib.asynccontextmanager
+async def own_world(**settings: Any) -> AsyncIterator[World]:
+    """Run a gateway as ``gateway serve`` starts it, with its default settings, until the block ends."""
+    settings = {"namespaces": json.dumps(_NAMESPACES), **settings}
+    with own_redis() as server:
+        async with gateway_process(server.url, PREFIX, **settings) as gateway:
+            yield World(server, gateway)
+
+
+def target(user: str, channel: str, query: str = "") -> str:
+    """A client that subscribes to a channel, for the receiver."""
+    subscribe = json.dumps({"type": "subscribe", "channel": channel})
+    return f"/?token={make_token(user)}{query}\t~\t{subscribe}"
+
+
+def own_channel(user: str) -> str:
+    """The channel of a user's own."""
+    return f"notifications/{user}"
+
+
+def users(count: int, group: str = "user") -> list[str]:
+    """So many users' names."""
+    return [f"{group}-{number}" for number in range(count)]
+
+
+async def publish(url: str, messages: Sequence[tuple[str, Any]]) -> None:
+    """Publish durably, and see that all was."""
+    async with AsyncPublisher.from_url(url, prefix=PREFIX) as publisher:
+        for outcome in await publisher.publish_many(messages):
+            if isinstance(outcome, Exception):
+                raise outcome
