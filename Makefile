@@ -11,8 +11,7 @@ DEV    := $(VENV)/.installed-dev
 SECONDS ?= 60
 SEED    ?=
 
-.PHONY: help run test soak check format clean
-.PHONY: help run test bench check format clean
+.PHONY: help run test soak bench check format clean
 
 help:
 	@echo "make run     start a development gateway on port 3001, with a Redis of its own"
@@ -43,6 +42,7 @@ test: $(DEV)
 
 soak: $(DEV)
 	@$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
 # ONLY=fanout,burst measures a part; docs/performance.md says what there is.
 bench: $(DEV)
 	$(BIN)/python -m tests.bench $(if $(PEERS),--peers) $(if $(ONLY),--only $(ONLY))

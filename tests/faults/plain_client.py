@@ -26,10 +26,18 @@ class PlainClient:
 
     Args:
         device: where everything is recorded.
+        reload_seconds: after how long somebody loads the page anew that has given up; ``None`` for never.
         reads: whether it takes what comes; one that does not looks like a page that hangs.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, device: Device) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        device: Device,
+        reload_seconds: float | None = None,
+    ) -> None:
+        self._reload_seconds = reload_seconds
         self._session = session
         self.device = device
         token = make_token(device.user, list(device.channels))
@@ -74,8 +82,13 @@ class PlainClient:
         while True:
             await self._connect()
             if self._attempts == MAX_RECONNECT_ATTEMPTS:
-                self.device.gave_up = True
-                return
+                if self._reload_seconds is None:
+                    self.device.gave_up = True
+                    return
+                self.device.reloads += 1
+                self._attempts = 0
+                await asyncio.sleep(self._reload_seconds)
+                continue
             self._attempts += 1
             await asyncio.sleep(RECONNECT_DELAY_SECONDS * 2 ** (self._attempts - 1))
 

@@ -21,7 +21,7 @@ from tests.faults.invariants import Allowance, violations
 from tests.faults.mayhem import LONGEST_FREEZE_SECONDS, mayhem
 from tests.faults.summary import Summary, summary
 from tests.faults.trace import Trace
-from tests.faults.world import World, running_world
+from tests.faults.world import Load, World, running_world
 
 NODES: Final = 3
 # Short, so that in a minute everything happens more than once.
@@ -34,6 +34,7 @@ SETTINGS: Final = {
 # Only a frozen node breaks the limit, until it wakes up and learns of it.
 ALLOWED: Final = Allowance(limit_seconds=LONGEST_FREEZE_SECONDS + 5, evictions=True)
 _OVERTIME_SECONDS: Final = 120.0
+_RELOAD_SECONDS: Final = 3.0
 _MIB: Final = 1024 * 1024
 _SHOWN: Final = 20
 
@@ -72,7 +73,9 @@ async def soak(folder: Path, seed: int, seconds: float) -> Outcome:
     """Run for ``seconds``, and until everything that was published has arrived."""
     async with (
         asyncio.timeout(seconds + _OVERTIME_SECONDS),
-        running_world(folder, seed, nodes=NODES, **SETTINGS) as w,
+        running_world(
+            folder, seed, nodes=NODES, load=Load(reload_seconds=_RELOAD_SECONDS), **SETTINGS
+        ) as w,
     ):
         start = Memory.of(w)
         faults = await mayhem(w, seed, seconds)
@@ -90,6 +93,7 @@ def table(outcome: Outcome, seed: int, seconds: float) -> str:
         "seed": str(seed),
         "faults": str(outcome.faults.total()),
         "broken connections": str(figures.breaks),
+        "pages that gave up, and were loaded anew": str(figures.reloads),
         "published": str(figures.published),
         "delivered": str(figures.delivered),
         "repeated": str(figures.repeated),

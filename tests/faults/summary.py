@@ -22,6 +22,7 @@ class Summary:
     reported: int
     longest_wait: float
     breaks: int
+    reloads: int
 
 
 def summary(trace: Trace) -> Summary:
@@ -53,5 +54,6 @@ def summary(trace: Trace) -> Summary:
         lost=lost,
         reported=sum(len(session.reports) for session in sessions),
         longest_wait=longest,
+        reloads=sum(device.reloads for device in trace.devices),
         breaks=sum(s.ended_at is not None and s.ended_at < trace.ended_at for s in sessions),
     )

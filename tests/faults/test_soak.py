@@ -19,7 +19,7 @@ ROWS = ["published", "delivered", "repeated", "lost", "longest outage, s"]
 ROWS += ["memory at the start, MiB", "memory at the end, MiB"]
 
 FIGURES = Summary(
-    published=9, delivered=10, repeated=1, lost=0, reported=0, longest_wait=0.5, breaks=1
+    published=9, delivered=10, repeated=1, lost=0, reported=0, longest_wait=0.5, breaks=1, reloads=0
 )
 GOOD = Outcome(FIGURES, Counter(lines_break=1), [], Memory(1, 3), Memory(1, 3))
 

@@ -63,6 +63,8 @@ class Device:
     turned_away: int = 0
     """Times it was told that the user holds all the connections they may."""
     gave_up: bool = False
+    reloads: int = 0
+    """Times it gave up and was loaded anew."""
 
 
 class Interval(NamedTuple):

@@ -49,6 +49,8 @@ class Load:
     )
     rate: float = 5.0
     padding: int = 100
+    reload_seconds: float | None = None
+    """See ``PlainClient``: the document's client gives up after half a minute."""
 
 
 class World:
@@ -90,7 +92,7 @@ class World:
     def add_client(self, device: Device, url: str) -> PlainClient:
         """Let one more device connect."""
         assert self._session is not None
-        client = PlainClient(self._session, url, device)
+        client = PlainClient(self._session, url, device, self.load.reload_seconds)
         self.trace.devices.append(device)
         self.clients.append(client)
         self._spawn(client.run())

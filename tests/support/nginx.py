@@ -83,6 +83,6 @@ def nginx_before(program: str, folder: Path, *ports: int) -> Nginx:
     temporary = "".join(f"{name}_temp_path {folder / name};\n" for name in places)
     (folder / "listen.conf").write_text(f"listen 127.0.0.1:{port};\n{temporary}")
     (folder / "upstream.conf").write_text(
-        "".join(f"server 127.0.0.1:{p} max_fails=2 fail_timeout=2s;\n" for p in ports)
+        "".join(f"server 127.0.0.1:{p} max_fails=0;\n" for p in ports)
     )
     return Nginx(program, folder, port)
