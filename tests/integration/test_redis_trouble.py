@@ -224,6 +224,7 @@ async def test_a_redis_that_is_loading_its_data_is_not_taken_for_ready(
             "1024",
         )
         restarting = asyncio.create_task(asyncio.to_thread(server.restart))
+        await until(lambda: not node.gateway._subscriber.connected)
         await until(lambda: node.gateway._subscriber.connected and node.gateway._probe.heard)
         await admin.connection_pool.disconnect()
         looks = 0
