@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -24,10 +24,8 @@ from publisher.failures import (
     still_primary,
     unavailable,
 )
+from publisher.packing import Argument, Command, packed
 from publisher.scripts import Script
-
-Argument: TypeAlias = str | bytes | int | float
-Command: TypeAlias = tuple[Argument, ...]
 
 Reply: TypeAlias = Any
 """What Redis answered, undecoded: bytes, int, list or None; or a ``ResponseError`` in its place."""
@@ -76,7 +74,6 @@ class Connection(Protocol):
 
     socket_timeout: float | None
 
-    def pack_commands(self, commands: Iterable[Command]) -> list[bytes]: ...
     def send_packed_command(self, command: list[bytes]) -> None: ...
     def read_response(self, disable_decoding: bool, *, timeout: float | None = ...) -> Reply: ...
     def disconnect(self) -> None: ...
@@ -168,7 +165,7 @@ def _round_trip(pool: Pool, commands: list[Command], wait: Wait | None) -> list[
     except FAILURES as error:
         raise unavailable(error, maybe_sent=False) from cause(error)
     try:
-        connection.send_packed_command(connection.pack_commands(_all(commands, wait)))
+        connection.send_packed_command(packed(connection, _all(commands, wait)))
         replies = [_read(connection) for _ in commands]
         if wait is not None:
             replies.append(_read_count(connection, wait))
@@ -217,9 +214,9 @@ async def _round_trip_async(
         async with asyncio.timeout(timeout):
             connection = await pool.get_connection()
             try:
-                packed = connection.pack_commands(_all(commands, wait))
+                request = packed(connection, _all(commands, wait))
                 sent = True
-                await connection.send_packed_command(packed)
+                await connection.send_packed_command(request)
                 replies = [await _read_async(connection) for _ in commands]
                 if wait is not None:
                     replies.append(still_primary(await _read_async(connection)))

@@ -231,7 +231,7 @@ class Endpoint:
         )
         connection = Connection(connection_id, identity, socket, bucket)
         self._dispatcher.arrive(connection)
-        log.info("connection_opened connection=%s user=%r", connection_id, identity.user)
+        log.debug("connection_opened connection=%s user=%r", connection_id, identity.user)
         try:
             await response.serve(partial(self._hear, connection))
         finally:
@@ -239,7 +239,7 @@ class Endpoint:
                 self._stats.connections_closed[handshake.close_label(response)] += 1
             self._dispatcher.depart(connection)
             self._give_back(identity.user, connection_id)
-            log.info(
+            log.debug(
                 "connection_closed connection=%s user=%r code=%s",
                 connection_id,
                 identity.user,

@@ -16,11 +16,18 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from publisher import packing
 from publisher.errors import Unavailable
 from publisher.exchange import Call, Wait, exchange, exchange_async
 from publisher.scripts import READ
 
 PING = Call(("PING",))
+
+
+@pytest.fixture(autouse=True)
+def as_the_library_packs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands stay readable."""
+    monkeypatch.setattr(packing, "_pack", None)
 
 
 class Connection:
