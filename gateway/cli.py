@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -22,6 +23,9 @@ from gateway.options import UsageError, add_settings, load_settings
 from gateway.settings import Settings
 
 log = logging.getLogger("gateway")
+
+_COLLECTIONS: Final = (10_000, 50, 1_000)
+"""Allocations before the youngest objects are looked through, and times that before the older ones are."""
 
 _END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -79,6 +83,7 @@ def _serve(options: argparse.Namespace) -> int:
     for warning in advice(settings, os.environ):
         log.warning("setting_doubtful advice=%r", warning)
     _raise_file_limit()
+    _collect_seldom()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve_until_told(settings))
 
@@ -98,6 +103,16 @@ def _raise_file_limit() -> None:
 
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _collect_seldom() -> None:
+    """Look for cyclic garbage less often than the interpreter would.
+
+    Tens of thousands of connections that live for hours are no garbage, and looking through them again and again
+    took a quarter of the time of a storm of handshakes.
+    """
+    gc.freeze()
+    gc.set_threshold(*_COLLECTIONS)
 
 
 async def _serve_until_told(settings: Settings) -> int:
