@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -20,8 +21,8 @@ def built(name: str) -> Path | None:
     BUILD.mkdir(parents=True, exist_ok=True)
     source, program = HERE / f"{name}.c", BUILD / name
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-        # Built beside and moved: another run may be using the old one.
-        fresh = program.with_suffix(".new")
+        # Built beside and moved: another run may be using the old one, or building its own.
+        fresh = program.with_suffix(f".{os.getpid()}")
         subprocess.run([compiler, "-O2", "-o", str(fresh), str(source)], check=True)
         fresh.replace(program)
     return program
