@@ -9,11 +9,14 @@ import pytest
 
 from gateway.core import closing
 from gateway.core.protocol import ErrorCode
+from gateway.metrics import NodeCollector
+from gateway.node.stats import Stats
 from gateway.settings import Settings
 from gateway.web.credentials import TokenVerifier, load_key
 from publisher import Publisher
 from publisher.channels import DEFAULT_NAMESPACES
 from tests.support.tokens import SECRET
+from tests.unit.fakes import Node
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -39,6 +42,13 @@ def test_every_setting_has_its_row(name: str) -> None:
 def test_no_row_is_without_its_setting() -> None:
     rows = re.findall(r"^\| `GATEWAY_(\w+)` \|", CONFIGURATION, re.MULTILINE)
     assert [row.lower() for row in rows] == list(Settings.model_fields)
+
+
+def test_every_metric_is_in_the_operators_table() -> None:
+    collector = NodeCollector(Node().hub, Stats(), lambda: True, 1)
+    deployment = (ROOT / "docs" / "deployment.md").read_text("utf-8")
+    told = set(re.findall(r"`(gateway_\w+?)(?:_total)?`", deployment))
+    assert {family.name for family in collector.collect()} == told
 
 
 @pytest.mark.parametrize("code", ErrorCode)
