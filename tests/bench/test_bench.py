@@ -16,6 +16,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.bench import receiving as receiving_module
+from tests.bench.document import document
 from tests.bench.fanout import message
 from tests.bench.measuring import cpu_seconds, memory_bytes, with_children
 from tests.bench.peers.installing import Missing, debian_program
@@ -154,6 +155,22 @@ RESULTS = {
     kind: {name: {"us_per_delivery": cost} for name, cost in COSTS.items()}
     for kind in ("fanout", "burst")
 }
+
+
+def test_a_run_is_written_into_the_pages(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    page = "a\n<!-- bench: {} -->\nold\n<!-- bench: end -->\nz\n"
+    (tmp_path / "README.md").write_text(page.format("comparison"), "utf-8")
+    (tmp_path / "docs" / "performance.md").write_text(page.format("table"), "utf-8")
+    told = {"machine": "a machine", "results": RESULTS, "scale": {"sockets": 2_000}}
+    for _ in range(2):  # what was written is found again
+        document(told, tmp_path)
+        readme = (tmp_path / "README.md").read_text("utf-8")
+        assert readme == page.format("comparison").replace(
+            "old", f"a machine:\n\n{comparison(RESULTS)}"
+        )
+        assert table(RESULTS) in (tmp_path / "docs" / "performance.md").read_text("utf-8")
+    assert (tmp_path / "docs" / "fan-out.svg").exists()
 
 
 def test_a_goal_that_is_missed_is_said() -> None:
