@@ -7,11 +7,16 @@ BIN    := $(VENV)/bin
 RUN    := $(VENV)/.installed-run
 DEV    := $(VENV)/.installed-dev
 
-.PHONY: help run test bench check format clean
+# How long the stress program runs, and what its dice begin with.
+SECONDS ?= 60
+SEED    ?=
+
+.PHONY: help run test soak bench check format clean
 
 help:
 	@echo "make run     start a development gateway on port 3001, with a Redis of its own"
 	@echo "make test    run the tests against a real server"
+	@echo "make soak    all faults at random for SECONDS=60; SEED=... for the same dice again"
 	@echo "make bench   measure what the gateway costs; PEERS=1 also measures other servers"
 	@echo "make check   ruff and mypy --strict"
 	@echo "make format  format the code"
@@ -34,6 +39,9 @@ run: $(RUN)
 
 test: $(DEV)
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+soak: $(DEV)
+	@$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 # ONLY=fanout,burst measures a part; docs/performance.md says what there is.
 bench: $(DEV)

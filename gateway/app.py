@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
-from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
@@ -24,6 +23,7 @@ from gateway.backplane.beat import Beat
 from gateway.backplane.cursors import Cursors
 from gateway.backplane.leases import Leases
 from gateway.backplane.log_reader import GrantReader, LogReader
+from gateway.backplane.pool import Pool
 from gateway.backplane.probe import Probe
 from gateway.backplane.subscriber import Subscriber
 from gateway.core import closing, protocol
@@ -37,6 +37,7 @@ from gateway.node.heartbeats import Heartbeats
 from gateway.node.hub import Hub
 from gateway.node.interest import Interests
 from gateway.node.joining import Joining
+from gateway.node.judging import Judging
 from gateway.node.ports import Verifier
 from gateway.node.repair import Repair
 from gateway.node.retrying import Insist
@@ -82,10 +83,10 @@ def make_verifier(settings: Settings) -> TokenVerifier:
     )
 
 
-def make_pool(settings: Settings) -> ConnectionPool:
+def make_pool(settings: Settings) -> Pool:
     """Connections to Redis; retrying is the callers' business."""
     assert settings.redis_url is not None
-    return ConnectionPool.from_url(
+    return Pool.from_url(
         settings.redis_url.get_secret_value(),
         protocol=2,
         retry=Retry(NoBackoff(), 0),
@@ -193,24 +194,26 @@ class Gateway:
             settings.drain_seconds,
             CLOSE_TIMEOUT_SECONDS,
         )
-        patience = Patience(self.hub, self._heartbeats.heard, clock, settings.stall_seconds)
+        patience = Patience(self.hub, self._heartbeats.heard, settings.stall_seconds)
         verifier = verifier or make_verifier(settings)
+        joining = Joining(
+            self.hub,
+            self._interests,
+            history,
+            GrantReader(self._batcher, self._keys),
+            self._cursors,
+            confirmation,
+            self._namespaces,
+            self.stats,
+            settings.compression_threshold_bytes,
+            insist,
+            patience,
+        )
+        self._judging = Judging(self.hub, joining, self._tasks)
         dispatcher = Dispatcher(
             self.hub,
-            Joining(
-                self.hub,
-                self._interests,
-                history,
-                GrantReader(self._batcher, self._keys),
-                self._cursors,
-                confirmation,
-                self._namespaces,
-                self.stats,
-                settings.compression_threshold_bytes,
-                insist,
-                patience,
-            ),
-            self._interests,
+            joining,
+            self._judging,
             confirmation,
             self._heartbeats,
             verifier,
@@ -225,7 +228,7 @@ class Gateway:
             self.hub, patience, dispatcher.resume, self._tasks, self.stats
         )
         self.hub.when_behind(slow_consumers.leave_out)
-        self._control = Control(dispatcher)
+        self._control = Control(self._judging)
         self._endpoint = Endpoint(
             self.hub,
             dispatcher,
@@ -278,6 +281,7 @@ class Gateway:
         self._probe.doubt()
         self._beat.doubt()
         self._tasks.spawn(self._repair.check_all(), "check all channels")
+        self._tasks.spawn(self._judging.all(), "judge all subscriptions")
 
     def _redis_returned(self) -> None:
         self._leases.restore()
@@ -373,7 +377,8 @@ class Gateway:
         self._interests.close()
         await self._tasks.aclose()
         await self._pool.aclose()
-        log.info("node_stopped node=%s", self.node_id)
+        if self._started:
+            log.info("node_stopped node=%s", self.node_id)
 
 
 async def _keep_going(work: Callable[[], Coroutine[None, None, None]]) -> None:

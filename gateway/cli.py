@@ -117,7 +117,7 @@ def _on_signals() -> asyncio.Event:
     loop = asyncio.get_running_loop()
 
     def tell(name: str) -> None:
-        log.info("signal_received signal=%s", name)
+        log.info("signal_received signal=%s a_second_one=ends_at_once", name)
         told.set()
         for number in _END_SIGNALS:
             loop.remove_signal_handler(number)
@@ -131,8 +131,10 @@ def _on_signals() -> asyncio.Event:
 async def _complete(settings: Settings, stack: contextlib.AsyncExitStack) -> Settings:
     """Add what development mode brings along; without it, everything must have been said."""
     found: dict[str, Any] = {}
-    if settings.development and "drain_delay_seconds" not in settings.model_fields_set:
-        found["drain_delay_seconds"] = 0.0  # nobody balances a developer's load
+    if settings.development:
+        # Nobody balances a developer's load, and nobody else is to reach it.
+        quiet: dict[str, Any] = {"drain_delay_seconds": 0.0, "host": "127.0.0.1"}
+        found |= {name: quiet[name] for name in quiet.keys() - settings.model_fields_set}
     if not settings.development and (missing := _missing(settings)):
         raise UsageError(
             f"set {' and '.join(missing)} (or use --development, which brings its own)"

@@ -15,7 +15,7 @@ from typing import Any, Final
 from publisher.errors import InvalidChannel, InvalidNamespace
 
 MAX_CHANNEL_BYTES: Final = 255
-_POSITIONS_SECONDS: Final = 30 * 86_400
+POSITIONS_SECONDS: Final = 30 * 86_400
 
 # About 31 years, or as many messages: far from where Redis refuses an expiry in the middle of a script.
 MAX_RETENTION: Final = 1_000_000_000
@@ -51,7 +51,7 @@ class Retention:
 
         Longer than any log: who comes back late must be told whether something is missing.
         """
-        return max(_POSITIONS_SECONDS, 2 * self.max_age_seconds)
+        return max(POSITIONS_SECONDS, 2 * self.max_age_seconds)
 
     def __post_init__(self) -> None:
         for limit in (self.max_messages, self.max_age_seconds):

@@ -253,15 +253,20 @@ class Operations:
         return entries
 
     def connections(self, user: str) -> Flow[list[Connection]]:
-        """The user's live connections on all nodes, as :class:`Connection`."""
+        """The user's live connections on all living nodes, as :class:`Connection`."""
         check_text("user", user)
-        (reply,) = yield from self._read(
-            [Call.run(scripts.CONNECTIONS, [self.keys.connections(user)])]
+        reply, living = yield from self._read(
+            [
+                Call.run(scripts.CONNECTIONS, [self.keys.connections(user)]),
+                Call.run(scripts.LIVE_NODES, [self.keys.nodes]),
+            ]
         )
         found = []
         for member, expiry in zip(reply[::2], reply[1::2], strict=True):
-            node, _, identifier = member.decode().rpartition("/")
-            found.append(Connection(node, identifier, int(float(expiry))))
+            node, _, identifier = member.rpartition(b"/")
+            # The place outlives a node that was killed, until somebody needs it.
+            if node in living:
+                found.append(Connection(node.decode(), identifier.decode(), int(float(expiry))))
         return found
 
     # -- namespaces ---------------------------------------------------------------------------

@@ -11,9 +11,9 @@ import logging
 from collections import deque
 from typing import Final
 
-from redis.asyncio import ConnectionPool
 from redis.exceptions import ResponseError
 
+from gateway.backplane.pool import Pool
 from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks
 from publisher.errors import Unavailable
@@ -34,7 +34,7 @@ class Batcher:
         timeout: seconds a round trip may take.
     """
 
-    def __init__(self, pool: ConnectionPool, tasks: Tasks, stats: Stats, timeout: float) -> None:
+    def __init__(self, pool: Pool, tasks: Tasks, stats: Stats, timeout: float) -> None:
         self._pool = pool
         self._tasks = tasks
         self._stats = stats
@@ -88,6 +88,7 @@ class Batcher:
             for _, answer in batch:
                 # An exception object is raised once; each waiter gets its own.
                 _fail(answer, _unavailable(error))
+            await self._pool.drop_idle()
         except BaseException:
             for _, answer in batch:
                 answer.cancel()

@@ -22,6 +22,10 @@ log = logging.getLogger(__name__)
 
 _BEATS_PER_LEASE: Final = 3
 _DEAD_NODE_REMEMBERED_MS: Final = 60_000
+_MISSED_BEATS: Final = 1.5
+"""Without any node's beat for so many intervals it was Redis that was away."""
+_GRACE_MS: Final = 3_000
+"""A node that lives is back within so long after Redis answers again."""
 
 
 class Beat:
@@ -90,6 +94,8 @@ class Beat:
                 self._node,
                 round(self._lease * 1000),
                 _DEAD_NODE_REMEMBERED_MS,
+                round(self._lease * 1000 / _BEATS_PER_LEASE * _MISSED_BEATS),
+                _GRACE_MS,
             )
         )
         return bool(held)

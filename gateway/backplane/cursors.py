@@ -11,7 +11,7 @@ from gateway.backplane.batching import Batcher
 from gateway.core.chunks import chunks
 from gateway.node.pausing import Backoff, Pause
 from publisher import scripts
-from publisher.channels import Namespace, parse_channel
+from publisher.channels import POSITIONS_SECONDS, Namespace, parse_channel
 from publisher.errors import Unavailable
 from publisher.exchange import Call
 from publisher.keys import Keys
@@ -109,14 +109,15 @@ class Cursors:
     async def _write(self, channel: str, users: tuple[tuple[str, int], ...]) -> None:
         try:
             await self._batcher.call(self._call(channel, users))
-        except BaseException:
+        except (Unavailable, asyncio.CancelledError):
             for user, id_ in users:
                 self.advance(channel, user, id_)
             raise
 
     def _call(self, channel: str, users: tuple[tuple[str, int], ...]) -> Call:
-        namespace = self._namespaces[parse_channel(channel).namespace]
-        assert namespace.retention is not None  # only logged messages have ids to confirm
-        lifetime = namespace.retention.positions_seconds
+        namespace = self._namespaces.get(parse_channel(channel).namespace)
+        # A publisher may log what this gateway does not know to be logged.
+        kept = namespace.retention if namespace else None
+        lifetime = kept.positions_seconds if kept else POSITIONS_SECONDS
         pairs = [part for pair in users for part in pair]
         return Call.run(scripts.ADVANCE, [self._keys.seen(channel)], lifetime, *pairs)

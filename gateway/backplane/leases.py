@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 _RENEWALS_PER_LEASE: Final = 3
 _CALLS_AT_ONCE: Final = 200
 _DEBT_SECONDS: Final = 3.0
+_TRIES: Final = 5
 
 
 class Leases:
@@ -156,33 +157,42 @@ class Leases:
     async def run_renewal(self) -> None:
         """Keep the places until cancelled."""
         backoff = Backoff(self._jitter)
-        failing = False
+        failures = 0
         while True:
             restorations = self._restorations
             try:
-                await self.renew()
+                failed = await self.renew()
             except Unavailable as error:
-                if not failing:
+                if not failures:
                     log.warning("leases_unrenewed held=%d reason=%s", len(self._held), error.reason)
-                failing = True
+                failures += 1
                 await self._renewal(backoff.next())
-            else:
-                self._restored = restorations
-                failing = False
-                backoff.reset()
-                await self._renewal(self._lease / _RENEWALS_PER_LEASE)
+                continue
+            # What Redis refuses again and again for a few is no reason to admit nobody.
+            if failed and failures < _TRIES:
+                failures += 1
+                await self._renewal(backoff.next())
+                continue
+            self._restored = restorations
+            failures = 0
+            backoff.reset()
+            await self._renewal(self._lease / _RENEWALS_PER_LEASE)
 
-    async def renew(self) -> None:
+    async def renew(self) -> int:
         """Renew all places; one that was lost meanwhile is taken again, or reported.
 
+        Returns of how many users the places could not be renewed.
+
         Raises:
-            Unavailable: Redis did not answer.
+            Unavailable: Redis did not answer at all.
         """
+        failed = 0
         by_user: dict[str, list[str]] = {}
         for connection, user in self._held.items():
             by_user.setdefault(user, []).append(connection)
         for some in chunks(by_user.items(), _CALLS_AT_ONCE):
-            await _all(self._renew(user, connections) for user, connections in some)
+            failed += await _all(self._renew(user, connections) for user, connections in some)
+        return failed
 
     async def _renew(self, user: str, connections: list[str]) -> None:
         connections = [each for each in connections if each in self._held]
@@ -235,8 +245,8 @@ class Leases:
         self._owed.pop(connection, None)
 
 
-async def _all(calls: Iterable[Coroutine[None, None, None]]) -> None:
-    """Make the calls together. One user's trouble is no reason to leave the others' leases to run out.
+async def _all(calls: Iterable[Coroutine[None, None, None]]) -> int:
+    """Make the calls together; returns how many failed. One user's trouble is no reason to leave the others' leases to run out.
 
     Raises:
         Unavailable: none of them succeeded, so that the next would not either.
@@ -248,3 +258,4 @@ async def _all(calls: Iterable[Coroutine[None, None, None]]) -> None:
             raise each
     if failures:
         log.warning("lease_calls_failed count=%d reason=%s", len(failures), failures[0])
+    return len(failures)

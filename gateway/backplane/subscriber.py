@@ -64,6 +64,7 @@ class Subscriber:
         self._queued: list[Command] = []
         self._protocol: _Reader | None = None
         self._restoring = False
+        self._failing = False
 
     @property
     def connected(self) -> bool:
@@ -127,7 +128,9 @@ class Subscriber:
             try:
                 await self._serve()
             except (RedisError, OSError, TimeoutError) as error:
-                log.warning("subscriber_failed reason=%s", str(error) or type(error).__name__)
+                level = logging.DEBUG if self._failing else logging.WARNING
+                log.log(level, "subscriber_failed reason=%s", str(error) or type(error).__name__)
+                self._failing = True
             self._stats.redis_reconnects += 1
             await asyncio.sleep(self._backoff.next())
 
@@ -142,6 +145,7 @@ class Subscriber:
             self._unconfirmed = dict.fromkeys(self._handlers, 1)
             self._restoring = bool(self._handlers)
             self._write(self._protocol, b"SUBSCRIBE", self._handlers)
+            self._failing = False
             log.info("subscriber_connected channels=%d", len(self._handlers))
             await self._protocol.lost
             log.warning("subscriber_lost channels=%d", len(self._handlers))

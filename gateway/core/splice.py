@@ -31,10 +31,22 @@ def lost(position: int, newest: int, following: list[Message]) -> bool:
     """Whether messages after ``position`` were taken away before a reader could have them.
 
     ``following`` are those that the log still has after it, ``newest`` is the id of the last one ever
-    logged (0 for none that is known of). A reader ahead of it cannot know what Redis has lost with
-    it: that counts as a loss too. So does a chain that begins anew after the reader's position.
+    logged (0 for none that is known of). A position that Redis does not know counts as a loss too:
+    what was lost with it nobody can say.
     """
-    if following:
-        first = following[0].prev
-        return first > position or (first == 0 and position > 0)
-    return position != newest
+    return position != (following[0].prev if following else newest)
+
+
+def unbroken(position: int, page: list[Message], live: Iterable[Message]) -> bool:
+    """Whether what came ``live`` goes on where a page of the log, read from ``position``, ends.
+
+    If not, something in between has not come and is in the log by now, or Redis has lost what the page
+    ends with.
+    """
+    end = max(position, page[-1].id) if page else position
+    for message in splice(end, live):
+        if message.logged:
+            if message.prev != end:
+                return False
+            end = message.id
+    return True

@@ -17,6 +17,10 @@ _REPLAYS_AT_ONCE: Final = 8
 """Pages of the log that may be on their way to one client, whatever the number of its channels."""
 
 
+_REMEMBERED: Final = 100
+"""Channels left, of which a connection keeps its position."""
+
+
 class Connection:
     """A client's socket, who they are, and what they listen to.
 
@@ -62,6 +66,12 @@ class Connection:
         subscription = self.subscriptions.get(channel)
         here = subscription.sent_upto if subscription is not None else 0
         return max(here, self.positions.get(channel, 0))
+
+    def remember(self, channel: str, position: int) -> None:
+        """Keep the last id sent in a channel that is left; of many channels, of the last ones."""
+        self.positions[channel] = max(position, self.positions.pop(channel, 0))
+        if len(self.positions) > _REMEMBERED:
+            del self.positions[next(iter(self.positions))]
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} user={self.user!r}>"

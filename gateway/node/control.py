@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from gateway.node.dispatch import Dispatcher
+from gateway.node.judging import Judging
 from publisher.control import GrantRevoked, decode
 from publisher.keys import EVERYBODY
 
@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 class Control:
     """Takes the commands that arrive on the control channel."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, judging: Judging) -> None:
+        self._judging = judging
 
     def receive(self, payload: bytes) -> None:
         """Carry out one command; one that cannot be read is logged and left."""
@@ -26,4 +26,4 @@ class Control:
             return
         match command:
             case GrantRevoked(channel, user):
-                self._dispatcher.revoke(channel, None if user == EVERYBODY else user)
+                self._judging.revoke(channel, None if user == EVERYBODY else user)

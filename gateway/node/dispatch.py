@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -23,8 +22,8 @@ from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection
 from gateway.node.heartbeats import Heartbeats
 from gateway.node.hub import Hub
-from gateway.node.interest import Interests
 from gateway.node.joining import Joining
+from gateway.node.judging import Judging
 from gateway.node.ports import Clock, Verifier
 from gateway.node.stats import Stats
 from gateway.node.subscription import Subscription
@@ -47,7 +46,7 @@ class Dispatcher:
         self,
         hub: Hub,
         joining: Joining,
-        interests: Interests,
+        judging: Judging,
         confirmation: Confirmation,
         heartbeats: Heartbeats,
         verifier: Verifier,
@@ -60,7 +59,7 @@ class Dispatcher:
     ) -> None:
         self._hub = hub
         self._joining = joining
-        self._interests = interests
+        self._judging = judging
         self._confirmation = confirmation
         self._heartbeats = heartbeats
         self._verifier = verifier
@@ -85,7 +84,7 @@ class Dispatcher:
         connection.closed = True
         self._heartbeats.forget(connection)
         for subscription in list(connection.subscriptions.values()):
-            self._drop(subscription)
+            self._joining.leave(subscription)
         self._hub.connections.pop(connection.id, None)
         self._confirmation.departed()
 
@@ -157,7 +156,7 @@ class Dispatcher:
                 self._subscribe(connection, request)
             case Unsubscribe(channel):
                 if (subscription := connection.subscriptions.get(channel.name)) is not None:
-                    self._drop(subscription)
+                    self._joining.leave(subscription)
                 self._send(connection, protocol.unsubscribed(channel.name))
             case Ack(channel, id_):
                 self._confirmation.confirm(connection, channel.name, id_)
@@ -184,7 +183,7 @@ class Dispatcher:
         owed = 0
         if existing is not None:
             owed = existing.answers
-            self._drop(existing)
+            self._joining.leave(existing)
         if len(connection.subscriptions) >= self._max_subscriptions:
             raise BadRequest(
                 ErrorCode.TOO_MANY_SUBSCRIPTIONS,
@@ -202,7 +201,7 @@ class Dispatcher:
     async def _join(self, subscription: Subscription, since: int | None) -> None:
         connection, name = subscription.connection, subscription.channel.name
         try:
-            if await self._allowed(subscription):
+            if await self._judging.settled(subscription):
                 await self._joining.join(subscription, since)
                 return
             refusal = BadRequest(ErrorCode.FORBIDDEN, _NOT_ALLOWED, channel=name)
@@ -211,7 +210,7 @@ class Dispatcher:
             refusal = BadRequest(
                 ErrorCode.INTERNAL_ERROR, "Internal error", detail="subscribe again", channel=name
             )
-        self._drop(subscription)
+        self._joining.leave(subscription)
         self.refuse(connection, refusal)
 
     def resume(self, connection: Connection) -> None:
@@ -228,50 +227,6 @@ class Dispatcher:
             log.exception("resume_failed connection=%s", subscription.connection.id)
             # A subscription that stays silent would look alive; one that is made anew is.
             self._hub.close(subscription.connection, closing.SLOW_CONSUMER)
-
-    async def _allowed(self, subscription: Subscription) -> bool:
-        while True:
-            subscription.doubtful = False
-            allowed = await self._joining.allowed(subscription)
-            # A grant that was revoked meanwhile may have been seen just before.
-            if not subscription.doubtful:
-                return allowed
-
-    def _drop(self, subscription: Subscription) -> None:
-        """End a subscription, wherever it stands."""
-        connection, name = subscription.connection, subscription.channel.name
-        connection.subscriptions.pop(name, None)
-        if subscription.interested:
-            self._hub.leave(self._hub.open(subscription.channel), subscription)
-            self._interests.release(name)
-            self._remember(connection, name, subscription.position)
-        task = subscription.task
-        if task is not None and not task.done() and task is not asyncio.current_task():
-            task.cancel()
-
-    def _remember(self, connection: Connection, channel: str, position: int) -> None:
-        connection.positions[channel] = max(position, connection.positions.pop(channel, 0))
-        if len(connection.positions) > self._max_subscriptions:
-            del connection.positions[next(iter(connection.positions))]
-
-    def revoke(self, channel: str, user: str | None) -> None:
-        """Judge again the subscriptions to ``channel`` of ``user``, or of everybody."""
-        for connection in self._hub.connections.values():
-            subscription = connection.subscriptions.get(channel)
-            if subscription is None or user not in (None, connection.user):
-                continue
-            if not subscription.interested:
-                subscription.doubtful = True
-            else:
-                self._tasks.spawn(self._judge_again(subscription), f"revoke {channel}")
-
-    async def _judge_again(self, subscription: Subscription) -> None:
-        if await self._joining.allowed(subscription):
-            return
-        connection, name = subscription.connection, subscription.channel.name
-        if connection.subscriptions.get(name) is subscription:
-            self._drop(subscription)
-            self._send(connection, protocol.unsubscribed(name, "revoked"))
 
     # -- tokens -------------------------------------------------------------------------------
 
@@ -292,8 +247,4 @@ class Dispatcher:
             )
         connection.identity = identity
         self._heartbeats.expect_expiry(connection)
-        # The new token may name fewer channels.
-        for subscription in connection.subscriptions.values():
-            subscription.doubtful = True
-            if subscription.interested:
-                self._tasks.spawn(self._judge_again(subscription), "judge after refresh")
+        self._judging.after_refresh(connection)

@@ -16,7 +16,7 @@ from gateway.node.channel import LiveChannel
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection
 from gateway.node.stats import Stats
-from gateway.node.subscription import MAX_HELD, Subscription
+from gateway.node.subscription import MAX_HELD, MAX_HELD_BYTES, Subscription
 from publisher.channels import Channel
 from publisher.message import Message, decode
 
@@ -70,8 +70,9 @@ class Hub:
                 return
             if message.id <= channel.last:
                 return
-            # Without a predecessor the chain begins anew: Redis has lost what was before.
-            if channel.last and (message.prev > channel.last or not message.prev):
+            if (
+                message.prev != channel.last or not channel.last or channel.joining
+            ) and channel.misses(message):
                 self._stats.gaps += 1
                 log.warning("gap channel=%s after=%d before=%d", name, channel.last, message.id)
                 self._repair(channel)
@@ -104,7 +105,8 @@ class Hub:
     @staticmethod
     def _hold_back(channel: LiveChannel, message: Message) -> None:
         assert channel.held is not None
-        if len(channel.held) < MAX_HELD:
+        channel.held_bytes += len(message.body)
+        if len(channel.held) < MAX_HELD and channel.held_bytes <= MAX_HELD_BYTES:
             channel.held.append(message)
         else:
             channel.overflowed = True  # it is in the log, which is read once more
@@ -209,10 +211,12 @@ class Hub:
     def follow(self, channel: LiveChannel, subscription: Subscription) -> None:
         """Let a subscription that has read the whole log hear what is newer than that."""
         subscription.stop_reading()
-        if not channel.members and len(channel.joining) == 1:
-            # Nobody else waits for what was read here: it need not be waited for again.
-            channel.last = max(channel.last, subscription.position)
-        if channel.last >= subscription.position:
+        alone = len(channel.joining) == 1
+        # Who has read everything is behind what has come only if Redis has lost that.
+        if not channel.members and (alone or subscription.position < channel.last):
+            # Nobody waits for what comes before this: it need not be waited for again.
+            channel.last = subscription.position
+        if channel.last == subscription.position:
             self.go_live(channel, subscription)
 
     def go_live(self, channel: LiveChannel, subscription: Subscription) -> None:
@@ -223,9 +227,10 @@ class Hub:
         channel.enter(subscription)
 
     def leave(self, channel: LiveChannel, subscription: Subscription) -> None:
-        """Take a subscription out, wherever it stands."""
+        """Take a subscription out, wherever it stands; one that was live is asked what it has received."""
         if subscription.live is not None:
             self._distribute(channel)
+            self.send(subscription.connection, self._confirmation.unasked(channel.name))
         channel.take_out(subscription)
 
     # -- ending -------------------------------------------------------------------------------
@@ -233,7 +238,7 @@ class Hub:
     def close(self, connection: Connection, closing: Closing, error: bytes | None = None) -> None:
         """End a connection: what is due to it, an ``error`` message if there is one, a close frame.
 
-        Before the close frame it is asked what it has received: the answers still count.
+        What it answers to the questions before the close frame still counts.
         """
         if connection.closed:
             return
@@ -241,7 +246,6 @@ class Hub:
         self._distribute_all()
         for subscription in connection.subscriptions.values():
             if subscription.live is not None:
-                self.send(connection, self._confirmation.unasked(subscription.channel.name))
                 self.leave(subscription.live, subscription)
         if error is not None:
             self.send(connection, frames.text(error))

@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.core import frames, protocol
 from gateway.core.policy import Decision, decide, keeps_log
-from gateway.core.splice import lost, splice
+from gateway.core.splice import lost, splice, unbroken
 from gateway.node.channel import LiveChannel
 from gateway.node.confirmation import Confirmation
 from gateway.node.hub import Hub
@@ -70,6 +70,11 @@ class Joining:
             return await self._insist(lambda: self._grants.granted(channel.name, connection.user))
         return decision is Decision.ALLOWED
 
+    def needs_grant(self, subscription: Subscription) -> bool:
+        """Whether only a grant lets the subscription's user in."""
+        identity, channel = subscription.connection.identity, subscription.channel
+        return decide(identity, channel, self._namespaces) is Decision.IF_GRANTED
+
     def keeps_log(self, channel: Channel) -> bool:
         """Whether the channel's messages are logged."""
         return keeps_log(channel.namespace, self._namespaces)
@@ -85,10 +90,11 @@ class Joining:
             self._hub.go_live(channel, subscription)
             return
         async with subscription.connection.replays:
+            await self._patience.drained(subscription.connection)
             self._hub.hold(channel, subscription)
             page = await self._read(subscription, since)
             self._begin(subscription, since, page)
-            complete = await self._take(channel, subscription, page)
+            complete = self._take(channel, subscription, page)
         if not complete:
             await self.read_on(subscription)
 
@@ -101,6 +107,7 @@ class Joining:
         complete = False
         while not complete:
             async with subscription.connection.replays:
+                await self._patience.drained(subscription.connection)
                 self._hub.hold(channel, subscription)
                 page = await self._read(subscription, subscription.position)
                 if lost(subscription.position, page.newest, page.messages):
@@ -108,12 +115,26 @@ class Joining:
                     self._tell_loss(subscription)
                     if not page.messages:
                         subscription.position = page.newest
-                complete = await self._take(channel, subscription, page)
+                complete = self._take(channel, subscription, page)
+
+    def leave(self, subscription: Subscription) -> None:
+        """End a subscription, wherever it stands."""
+        connection, name = subscription.connection, subscription.channel.name
+        connection.subscriptions.pop(name, None)
+        if subscription.interested:
+            self._hub.leave(self._hub.open(subscription.channel), subscription)
+            self._interests.release(name)
+            connection.remember(name, subscription.position)
+        task = subscription.task
+        if task is not None and not task.done() and task is not asyncio.current_task():
+            task.cancel()
 
     def _begin(self, subscription: Subscription, since: int | None, page: LogPage) -> None:
         """Answer the request, and find the position that the replay starts from."""
         position = page.position if since is not None else self._known(subscription, page.position)
-        missing = lost(position, page.newest, splice(position, page.messages))
+        following = splice(position, page.messages)
+        # What the user has may end behind the page: what follows it is yet to be read.
+        missing = bool(following or page.complete) and lost(position, page.newest, following)
         if missing:
             self._note_loss(subscription)
         self._answer(subscription, None if since is None and not missing else not missing)
@@ -123,19 +144,22 @@ class Joining:
             subscription.position = page.newest
             self._ask(subscription)
 
-    async def _take(self, channel: LiveChannel, subscription: Subscription, page: LogPage) -> bool:
+    def _take(self, channel: LiveChannel, subscription: Subscription, page: LogPage) -> bool:
         """Give a page to the client; ``True`` when nothing follows it but what comes live."""
-        if page.complete and not subscription.overflowed:
+        if (
+            page.complete
+            and not subscription.overflowed
+            and unbroken(subscription.position, page.messages, subscription.held)
+        ):
             self._give(
                 subscription, splice(subscription.position, page.messages, subscription.held)
             )
             self._hub.follow(channel, subscription)
             return True
         self._give(subscription, splice(subscription.position, page.messages))
-        # A page goes out before the next is read, so that a slow client costs one page.
         self._hub.set_apart(channel, subscription)
+        # A page goes out before the next is read, so that a slow client costs one page.
         self._hub.flush()
-        await self._patience.drained(subscription.connection)
         return False
 
     def _known(self, subscription: Subscription, confirmed: int) -> int:

@@ -24,6 +24,10 @@ class Socket(Protocol):
         """Bytes that were written and that the client has not taken yet."""
 
     @property
+    def taken(self) -> int:
+        """Rises with every byte that the client takes, while it is congested."""
+
+    @property
     def congested(self) -> bool:
         """Whether more waits for the client than may wait before the next page of a log."""
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from gateway.core import frames, protocol
 from gateway.core.policy import keeps_log
-from gateway.core.splice import lost, splice
+from gateway.core.splice import splice, unbroken
 from gateway.node.channel import LiveChannel
 from gateway.node.hub import Hub
 from gateway.node.ports import Log
@@ -53,7 +53,7 @@ class Repair:
     def begin(self, channel: LiveChannel) -> None:
         """Hold a channel's live messages back and read what is missing before them."""
         if channel.held is None:
-            channel.held = []
+            channel.hold_back()
             self._tasks.spawn(self._mend(channel), f"repair {channel.name}")
 
     async def check_all(self) -> None:
@@ -80,11 +80,11 @@ class Repair:
             if subscription.reading:
                 # What it has read may be from before the outage, what it holds has a gap.
                 subscription.overflowed = True
-        following = [each.position for each in channel.joining if not each.reading]
-        if not channel.members and not following:
-            return
         if not channel.members:
-            channel.last = max(channel.last, min(following))
+            followed = channel.followed_from()
+            if followed is None:
+                return
+            channel.last = max(channel.last, followed)
         if channel.held is None:
             await self._mend(channel)
         else:
@@ -101,20 +101,22 @@ class Repair:
     async def _read_on(self, channel: LiveChannel) -> None:
         complete = False
         while not complete and self._hub.channels.get(channel.name) is channel:
-            since = channel.last
             # What came before this read is in the log by now.
-            channel.held, channel.overflowed = [], False
-            page = await self._read(channel, since)
+            came = channel.hold_back()
+            page = await self._read(channel, channel.last)
             self._tell_followers(channel, page)
-            if lost(since, page.newest, page.messages):
+            # One that has read the log on its own may have moved the channel on meanwhile.
+            start = _goes_on_at(channel.last, page)
+            if start != channel.last:
                 self._note_loss(channel)
                 self._hub.send_all(channel.name, _told(channel))
-                if not page.messages:
-                    # Also when that is behind what was heard, since Redis has lost its data: from a
-                    # position that Redis does not know the same loss would be found again and again.
-                    channel.last = page.newest
-            complete = page.complete and not channel.overflowed
-            held = channel.held if complete else []
+                channel.last = start
+            complete = (
+                page.complete
+                and not channel.overflowed
+                and unbroken(channel.last, page.messages, came)
+            )
+            held = came if complete else []
             for message in splice(channel.last, page.messages, held):
                 self._stats.messages_repaired += 1
                 self._hub.accept(channel, message)
@@ -125,17 +127,17 @@ class Repair:
     def _tell_followers(self, channel: LiveChannel, page: LogPage) -> None:
         """Tell of a loss those who are not live yet: they may be ahead of what has come live."""
         told = False
-        verdicts: dict[int, bool] = {}
+        starts: dict[int, int] = {}
         for subscription in channel.joining:
             position = subscription.position
             if subscription.reading:
                 continue  # it will find out itself
-            if position not in verdicts:
-                verdicts[position] = _lost_to(position, page)
-            if verdicts[position]:
+            if position not in starts:
+                starts[position] = _goes_on_at(position, page)
+            if starts[position] != position:
                 told = True
                 self._hub.send(subscription.connection, _told(channel))
-                subscription.position = min(position, page.newest)
+                subscription.position = starts[position]
         if told:
             self._note_loss(channel)
 
@@ -148,7 +150,13 @@ def _told(channel: LiveChannel) -> bytes:
     return frames.text(protocol.messages_lost(channel.name))
 
 
-def _lost_to(position: int, page: LogPage) -> bool:
-    """Whether a reader at ``position`` has lost what comes before its first message of ``page``."""
+def _goes_on_at(position: int, page: LogPage) -> int:
+    """Where the log goes on for a reader at ``position``: elsewhere if something was lost to it.
+
+    Elsewhere may be before it, when Redis has lost its data: from a position that Redis does not
+    know the same loss would be found again and again.
+    """
     following = splice(position, page.messages)
-    return bool(following or page.complete) and lost(position, page.newest, following)
+    if following:
+        return following[0].prev
+    return page.newest if page.complete else position

@@ -18,7 +18,6 @@ from typing import Final
 from gateway.core import closing
 from gateway.node.connection import Connection
 from gateway.node.hub import Hub
-from gateway.node.ports import Clock
 from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks
 
@@ -37,27 +36,25 @@ class Patience:
         stall: seconds without any progress after which a connection is closed.
     """
 
-    def __init__(
-        self, hub: Hub, heard: Callable[[Connection], None], clock: Clock, stall: float
-    ) -> None:
+    def __init__(self, hub: Hub, heard: Callable[[Connection], None], stall: float) -> None:
         self._hub = hub
         self._heard = heard
-        self._clock = clock
         self._stall = stall
 
     async def drained(self, connection: Connection) -> None:
         """Return when the client has taken most of what was written, or the connection ends."""
         socket = connection.socket
-        least, moved_at = socket.waiting, self._clock()
+        taken, idle = socket.taken, 0
         while socket.congested and not connection.closed:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._stall / _LOOKS):
                     await socket.drained()
-            # Pings and answers still go out to it: only less waiting is progress.
-            if socket.waiting < least:
-                least, moved_at = socket.waiting, self._clock()
+            # Looks are counted, not seconds: a node that stood still itself has looked only once.
+            idle = 0 if socket.taken > taken else idle + 1
+            taken = socket.taken
+            if not idle:
                 self._heard(connection)
-            elif self._clock() - moved_at >= self._stall:
+            elif idle >= _LOOKS:
                 self._give_up(connection)
 
     def _give_up(self, connection: Connection) -> None:

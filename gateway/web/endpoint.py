@@ -241,7 +241,7 @@ class Endpoint:
                 "connection_closed connection=%s user=%r code=%s",
                 connection_id,
                 identity.user,
-                handshake.close_code(response),
+                socket.closed_with or handshake.close_code(response),
             )
             socket.finish()
         return response

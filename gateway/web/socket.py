@@ -28,9 +28,11 @@ class ClientSocket:
 
     __slots__ = (
         "_closing",
+        "_code",
         "_deadline",
         "_draining",
         "_high_water",
+        "_piled",
         "_protocol",
         "_transport",
         "encoding",
@@ -51,6 +53,8 @@ class ClientSocket:
         self._protocol = request.protocol
         self._high_water = high_water
         self._closing = False
+        self._piled = 0
+        self._code: int | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._draining: asyncio.Task[None] | None = None
         self.encoding = Encoding(int(response.compress), batch)
@@ -61,12 +65,25 @@ class ClientSocket:
         if self._closing or transport.is_closing():
             return True
         transport.write(data)
-        return not self._protocol.writing_paused or self.waiting <= self._high_water
+        if not self._protocol.writing_paused:
+            return True
+        self._piled += len(data)
+        return self.waiting <= self._high_water
+
+    @property
+    def closed_with(self) -> int | None:
+        """The code that this side closed it with."""
+        return self._code
 
     @property
     def waiting(self) -> int:
         """Bytes that the system has not taken over yet."""
         return self._transport.get_write_buffer_size()
+
+    @property
+    def taken(self) -> int:
+        """What was written while it is congested, less what still waits of it: only differences count."""
+        return self._piled - self.waiting
 
     @property
     def congested(self) -> bool:
@@ -90,6 +107,7 @@ class ClientSocket:
         """Send a close frame after all that was written; the client has some seconds to answer it."""
         self.write(frames.close(reason))
         self._closing = True
+        self._code = int(reason.code)
         # A client that is gone takes nothing more: what still waits for it would wait for ever.
         self._end_in(CLOSE_TIMEOUT_SECONDS)
 

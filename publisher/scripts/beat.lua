@@ -1,10 +1,20 @@
 -- Renews a node's lease.
--- KEYS[1]  nodes
+-- KEYS[1]  nodes; beside them "/beat": when any node last renewed its lease, and "/grace": until when
+--          no node counts as gone
 -- ARGV[1]  node   ARGV[2] lease, ms   ARGV[3] how long a dead node is remembered, ms
+-- ARGV[4]  so long without any beat, ms, and it was Redis that was away   ARGV[5] the grace then, ms
 -- Returns  1 if the node has held its lease until now, else 0: others may have thought it dead
+local nodes = KEYS[1]
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
-local expiry = redis.call('ZSCORE', KEYS[1], ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])
-redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+local expiry, beat, grace = unpack(redis.call('ZMSCORE', nodes, ARGV[1], '/beat', '/grace'))
+if beat and now - beat > tonumber(ARGV[4]) then
+  -- Nobody could renew a lease: that they have run out proves nothing, until all have had the time.
+  grace = now + ARGV[5]
+  redis.call('ZADD', nodes, grace, '/grace')
+end
+if not grace or tonumber(grace) <= now then
+  redis.call('ZREMRANGEBYSCORE', nodes, '-inf', now - ARGV[3])
+end
+redis.call('ZADD', nodes, now + ARGV[2], ARGV[1], now, '/beat')
 return expiry and tonumber(expiry) > now and 1 or 0

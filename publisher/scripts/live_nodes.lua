@@ -1,5 +1,7 @@
--- The nodes whose lease has not run out.
+-- The nodes whose lease has not run out; in a time of grace (beat.lua) all that are remembered.
 -- KEYS[1]  nodes
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
-return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')
+local grace = redis.call('ZSCORE', KEYS[1], '/grace')
+local from = grace and tonumber(grace) > now and '-inf' or '(' .. now
+return redis.call('ZRANGEBYSCORE', KEYS[1], from, '+inf')

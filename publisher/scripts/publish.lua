@@ -15,12 +15,15 @@ local prev, done = unpack(redis.call('MGET', KEYS[2], KEYS[3]))
 
 local function found(id, duplicate)
   -- WAIT is about this connection's own writes, so there has to be one; it covers all before it.
-  if ARGV[8] then redis.call('SET', KEYS[3], id, 'EX', 600) end
+  if ARGV[8] then redis.call('SET', KEYS[3], id .. ':' .. duplicate, 'EX', 600) end
   return {id, duplicate}
 end
 
 -- A retry has overtaken this try, which was held up on its way.
-if done then return found(done, 0) end
+if done then
+  local id, duplicate = string.match(done, '^(%d+):(%d)$')
+  return found(id, tonumber(duplicate))
+end
 
 if since then
   local key = string.match(nonce, '^[^.]+')
@@ -55,6 +58,6 @@ redis.call('ZREMRANGEBYSCORE', log, '-inf', string.format('(%.0f', id - ARGV[5] 
 redis.call('EXPIRE', log, ARGV[5])
 redis.call('SET', KEYS[2], name, 'EX', ARGV[7])
 -- Ten minutes is longer than a request is on its way after its sender has given it up.
-if since and since > 0 then redis.call('SET', KEYS[3], name, 'EX', 600) end
+if since and since > 0 then redis.call('SET', KEYS[3], name .. ':0', 'EX', 600) end
 redis.call('PUBLISH', ARGV[1], entry)
 return {name, 0}

@@ -14,6 +14,7 @@ from typing import Final
 from tests.faults.trace import Arrival, Device, Publication, Session, Trace
 
 MAX_CONNECTIONS: Final = 5
+_SHOWN: Final = 30
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def violations(trace: Trace, allowance: Allowance = STRICT) -> list[str]:
     ]
     for device in trace.devices:
         found += _misbehaved(device, allowance)
+        found += _mute(trace, device, published, allowance)
         for channel in device.channels:
             found += _unknown(device, channel, published, allowance)
             found += _disordered(device, channel, allowance)
@@ -55,6 +57,17 @@ def violations(trace: Trace, allowance: Allowance = STRICT) -> list[str]:
             for session in device.sessions:
                 found += _interrupted(device, session, channel, published, allowance)
     return found
+
+
+def require(trace: Trace, allowance: Allowance = STRICT) -> None:
+    """Fail when anything is in ``trace`` that must not be.
+
+    Raises:
+        AssertionError: it tells what, up to a screenful.
+    """
+    found = violations(trace, allowance)
+    if found:
+        raise AssertionError("\n".join([f"{len(found)} violations", *found[:_SHOWN]]))
 
 
 def _by_number(trace: Trace) -> Published:
@@ -93,6 +106,22 @@ def _undelivered(trace: Trace, published: Published, allowance: Allowance) -> It
             if not excused:
                 without = "" if reported else ", and nobody was told"
                 yield f"lost: {channel} #{number} never reached {user}{without}"
+
+
+def _mute(
+    trace: Trace, device: Device, published: Published, allowance: Allowance
+) -> Iterator[str]:
+    """Who is connected at the end has everything since its subscribe was answered, device by device.
+
+    Before that, what another device of the user's has confirmed need not come.
+    """
+    open_ones = [s for s in device.sessions if s.lasted_until(trace.ended_at) >= trace.ended_at]
+    for session in () if allowance.losses else open_ones:
+        received = {each.id for each in session.arrivals}
+        for channel, answered_at in session.answered.items():
+            for each in published[channel].values():
+                if each.asked_at > answered_at and each.id not in received:
+                    yield f"mute: {device.name} never had {channel} #{each.number}"
 
 
 def _audience(trace: Trace) -> dict[tuple[str, str], list[Device]]:

@@ -19,6 +19,10 @@ _READY_SECONDS = 20.0
 _BUFFER = 128 * 1024
 
 
+class NotRunning(RuntimeError):
+    """The node is down on purpose."""
+
+
 class Node:
     """``gateway serve`` as a process; ``redis`` is the proxy through which it reaches Redis."""
 
@@ -26,6 +30,7 @@ class Node:
         self.port = free_port()
         self.redis = Proxy(redis_port, buffer=_BUFFER)
         self.past_output = ""
+        self.frozen = False
         self._internal_port = free_port()
         self._prefix = prefix
         self._settings = settings
@@ -35,7 +40,8 @@ class Node:
     @property
     def process(self) -> GatewayProcess:
         """The process that runs now."""
-        assert self._process is not None
+        if self._process is None:
+            raise NotRunning
         return self._process
 
     @property
@@ -70,6 +76,16 @@ class Node:
         self._process = None
         await self._stack.aclose()
 
+    def freeze(self) -> None:
+        """Let it hang: its connections stay open, and it does nothing."""
+        self.process.freeze()
+        self.frozen = True
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.process.thaw()
+        self.frozen = False
+
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.process.returncode is None
@@ -101,6 +117,18 @@ class Node:
     async def turns_ready(self, within: float = _READY_SECONDS) -> float:
         """Wait until it is ready; returns after how many seconds that was."""
         return await _seconds(self.ready, within)
+
+    async def metric(self, sample: str) -> float:
+        """The value of a sample of ``/metrics``, such as ``gateway_connections``; 0 without one."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{self.process.internal_url}/metrics") as answer,
+        ):
+            for line in (await answer.text()).splitlines():
+                name, _, value = line.rpartition(" ")
+                if name == sample:
+                    return float(value)
+        return 0.0
 
     async def handshake_status(self) -> int:
         """How a client's handshake is answered when it is refused."""

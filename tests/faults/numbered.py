@@ -11,7 +11,8 @@ from typing import Final
 from publisher import AsyncPublisher, Published, Retention, Unavailable
 from tests.faults.trace import Publication, Trace
 
-RETENTION: Final = Retention(max_messages=2_000, max_age_seconds=86_400)
+_RETENTION: Final = Retention(max_messages=2_000, max_age_seconds=86_400)
+_LONG_RETENTION: Final = Retention(max_messages=20_000, max_age_seconds=86_400)
 _FIRST_PAUSE_SECONDS: Final = 0.1
 
 
@@ -23,6 +24,8 @@ class NumberedPublisher:
 
     Args:
         padding: bytes of further data in each message.
+        keyed: whether each has an idempotency key. Without, the log may be long, for nobody looks a
+            key up in it; but a publish that fails must not be repeated.
     """
 
     def __init__(
@@ -33,6 +36,8 @@ class NumberedPublisher:
         dice: random.Random,
         rate: float,
         padding: int = 0,
+        *,
+        keyed: bool = True,
     ) -> None:
         self._publisher = publisher
         self._channel = channel
@@ -40,6 +45,7 @@ class NumberedPublisher:
         self._dice = dice
         self._pause = 1 / rate
         self._padding = "x" * padding
+        self._keyed = keyed
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -66,6 +72,8 @@ class NumberedPublisher:
             try:
                 published = await self._once(number)
             except Unavailable:
+                if not self._keyed:
+                    raise
                 await asyncio.sleep(_FIRST_PAUSE_SECONDS * self._dice.uniform(1, 3))
                 continue
             self._trace.publications.append(
@@ -77,6 +85,6 @@ class NumberedPublisher:
         return await self._publisher.publish(
             self._channel,
             {"number": number, "padding": self._padding},
-            idempotency_key=f"{self._channel}/{number}",
-            retention=RETENTION,
+            idempotency_key=f"{self._channel}/{number}" if self._keyed else None,
+            retention=_RETENTION if self._keyed else _LONG_RETENTION,
         )

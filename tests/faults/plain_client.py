@@ -31,7 +31,7 @@ class PlainClient:
 
     def __init__(self, session: aiohttp.ClientSession, url: str, device: Device) -> None:
         self._session = session
-        self._device = device
+        self.device = device
         token = make_token(device.user, list(device.channels))
         self._address = f"{url}/?token={token}"
         self._socket: aiohttp.ClientWebSocketResponse | None = None
@@ -48,12 +48,25 @@ class PlainClient:
     @property
     def subscribed(self) -> bool:
         """Whether it is connected and everything it asked for has been answered."""
-        sessions = self._device.sessions
+        sessions = self.device.sessions
         return (
             self.local_port is not None
             and bool(sessions)
             and sessions[-1].ended_at is None
-            and sessions[-1].subscribed >= set(self._device.channels)
+            and sessions[-1].answered.keys() >= set(self.device.channels)
+        )
+
+    def describe(self) -> str:
+        """What keeps it from hearing everything."""
+        now, device = time.monotonic(), self.device
+        last = device.sessions[-1] if device.sessions else None
+        answered = sorted(last.answered) if last else None
+        ended = f"{now - last.ended_at:.1f} s ago" if last and last.ended_at else "no"
+        refused = [f"{now - at:.1f}" for at in device.refusals[-8:]]
+        return (
+            f"{device.user} gave up: {device.gave_up}, attempts: {self._attempts}, "
+            f"turned away: {device.turned_away}, last session: answered {answered}, ended {ended}, "
+            f"refused {', '.join(refused)} s ago"
         )
 
     async def run(self) -> None:
@@ -61,7 +74,7 @@ class PlainClient:
         while True:
             await self._connect()
             if self._attempts == MAX_RECONNECT_ATTEMPTS:
-                self._device.gave_up = True
+                self.device.gave_up = True
                 return
             self._attempts += 1
             await asyncio.sleep(RECONNECT_DELAY_SECONDS * 2 ** (self._attempts - 1))
@@ -71,7 +84,7 @@ class PlainClient:
             async with asyncio.timeout(_HANDSHAKE_SECONDS):
                 socket = await self._session.ws_connect(self._address, max_msg_size=0)
         except (aiohttp.ClientError, OSError, TimeoutError):
-            self._device.refusals.append(time.monotonic())
+            self.device.refusals.append(time.monotonic())
             return
         self._attempts = 0
         self._socket = socket
@@ -90,12 +103,12 @@ class PlainClient:
                 message = json.loads(frame.data)
                 if session is None and message["type"] == "connected":
                     session = Session(time.monotonic())
-                    self._device.sessions.append(session)
+                    self.device.sessions.append(session)
                     await self._subscribe(socket)
                 elif session is not None:
                     self._take(session, message)
                 elif message.get("code") == "connection_limit":
-                    self._device.turned_away += 1
+                    self.device.turned_away += 1
         except (aiohttp.ClientError, OSError):
             pass
         finally:
@@ -104,14 +117,14 @@ class PlainClient:
                 session.close_code = socket.close_code
 
     async def _subscribe(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        for channel in self._device.channels:
+        for channel in self.device.channels:
             await socket.send_json({"type": "subscribe", "channel": channel})
 
     def _take(self, session: Session, message: dict[str, Any]) -> None:
         now, channel = time.monotonic(), message.get("channel", "")
         match message["type"]:
             case "subscribed":
-                session.subscribed.add(channel)
+                session.answered[channel] = now
                 if message.get("recovered") is False:
                     session.reports.append(LossReport(now, channel))
             case "error" if message.get("code") == "messages_lost":

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.invariants import Allowance, violations
+from tests.faults.invariants import Allowance, require, violations
 from tests.faults.summary import summary
 from tests.faults.trace import (
     Arrival,
@@ -33,7 +33,9 @@ def good() -> Trace:
     """Nine messages; the connection breaks after the sixth, which comes again with the seventh."""
     first = Session(0.0, BREAK_AT, 1006, [arrival(n) for n in range(1, 7)])
     again = [arrival(6, 7.6), arrival(7, 7.6), *(arrival(n) for n in range(8, PUBLISHED + 1))]
-    device = Device("ann", "phone", (CHANNEL,), [first, Session(7.5, arrivals=again)])
+    device = Device(
+        "ann", "phone", (CHANNEL,), [first, Session(7.5, arrivals=again, answered={CHANNEL: 7.6})]
+    )
     return Trace(
         [Publication(CHANNEL, n, 1_000 + n, n, n + 0.05) for n in range(1, PUBLISHED + 1)],
         [device],
@@ -107,6 +109,12 @@ WRONG: dict[str, tuple[str, Edit]] = {
         "disordered",
         lambda t: second(t).append(Arrival(15.0, CHANNEL, 1_020, 3)),
     ),
+    "one of two devices goes mute": (
+        "mute",
+        lambda t: t.devices.append(
+            Device("ann", "tab", (CHANNEL,), [Session(7.5, answered={CHANNEL: 7.6})])
+        ),
+    ),
     "six connections are open": ("limit", lambda t: sixth_device(t, seconds=1.0)),
     "six places are held": ("limit", lambda t: t.places.append(PlacesHeld(5.0, "ann", 6))),
     "a loss is reported that was none": ("false alarm", lambda t: report(t, 8.0)),
@@ -129,6 +137,14 @@ def test_what_must_not_be_is_found(kind: str, edit: Edit) -> None:
     assert any(each.startswith(kind) for each in violations(trace)), violations(trace)
 
 
+def test_a_failure_tells_what_is_wrong() -> None:
+    trace = good()
+    require(trace)
+    second(trace).pop()
+    with pytest.raises(AssertionError, match="2 violations\nlost: notifications/ann #9 never"):
+        require(trace)
+
+
 def test_a_moment_above_the_limit_is_the_news_being_on_its_way() -> None:
     trace = good()
     sixth_device(trace, seconds=0.2)
@@ -138,6 +154,7 @@ def test_a_moment_above_the_limit_is_the_news_being_on_its_way() -> None:
 def test_what_one_device_received_need_not_reach_the_other() -> None:
     trace = good()
     moved = second(trace).pop()
+    trace.devices[0].sessions[1].ended_at = 8.9
     other = Session(0.0, arrivals=[moved])
     trace.devices.append(Device("ann", "laptop", (CHANNEL,), [other]))
     assert violations(trace) == []
@@ -146,6 +163,7 @@ def test_what_one_device_received_need_not_reach_the_other() -> None:
 def test_what_another_user_received_does_not_count() -> None:
     trace = good()
     moved = second(trace).pop()
+    trace.devices[0].sessions[1].ended_at = 8.9
     other = Session(0.0, arrivals=[moved])
     trace.devices.append(Device("ben", "laptop", (CHANNEL,), [other]))
     assert any("never reached ann" in each for each in violations(trace))

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.faults.conftest import StartWorld
-from tests.faults.invariants import MAX_CONNECTIONS, Allowance, too_many, violations
+from tests.faults.invariants import MAX_CONNECTIONS, Allowance, require, too_many
 from tests.faults.plain_client import RECONNECT_DELAY_SECONDS
 from tests.faults.trace import Device
 from tests.faults.world import EVERYBODY, Load, World
@@ -33,7 +33,7 @@ async def test_ten_kills_lose_nothing_and_keep_the_limit(world: StartWorld) -> N
             await w.published(20)
         await w.everybody_listens(NODE_LEASE_SECONDS + MARGIN_SECONDS)
         trace = await w.finish()
-        assert violations(trace) == []
+        require(trace)
         assert sum(len(device.sessions) for device in trace.devices) > w.expected + KILLS
 
 
@@ -45,7 +45,7 @@ async def test_a_kill_frees_the_users_places_within_the_nodes_lease(world: Start
         await until(lambda: len(w.subscribed) < w.expected)
         await w.everybody_listens(NODE_LEASE_SECONDS + RECONNECT_DELAY_SECONDS + MARGIN_SECONDS)
         assert time.monotonic() - begun > RECONNECT_DELAY_SECONDS
-        assert violations(await w.finish()) == []
+        require(await w.finish())
 
 
 async def test_a_node_frozen_beyond_its_lease_takes_part_again(world: StartWorld) -> None:
@@ -54,9 +54,9 @@ async def test_a_node_frozen_beyond_its_lease_takes_part_again(world: StartWorld
         channels = ("notifications/fay", EVERYBODY)
         w.add_client(Device("fay", "fay's spare", channels), living.url)
         async with w.outage():
-            frozen.process.freeze()
+            frozen.freeze()
             await asyncio.sleep(NODE_LEASE_SECONDS + w.dice.uniform(2, 4))
-            frozen.process.thaw()
+            frozen.thaw()
             thawed_at = time.monotonic()
             await frozen.turns_ready(3.0)
         await until(lambda: now_open(w, "fay") <= MAX_CONNECTIONS, 5.0)
@@ -64,7 +64,7 @@ async def test_a_node_frozen_beyond_its_lease_takes_part_again(world: StartWorld
         await w.everybody_listens()
         trace = await w.finish()
         allowed = Allowance(limit_seconds=NODE_LEASE_SECONDS, evictions=True)
-        assert violations(trace, allowed) == []
+        require(trace, allowed)
         # The frozen node's places went to others, and it learned that on waking up.
         spells = too_many(trace, "fay")
         assert spells
@@ -92,7 +92,7 @@ async def test_a_node_that_leaves_says_so_at_once_and_closes_one_after_the_other
         await w.published(40)
         await w.everybody_listens()
         trace = await w.finish()
-        assert violations(trace) == []
+        require(trace)
         ends = [
             session.ended_at - asked_at
             for device in trace.devices
@@ -116,4 +116,4 @@ async def test_a_second_signal_ends_it_at_once(world: StartWorld) -> None:
         await leaving.terminate()
         assert time.monotonic() - begun < AT_ONCE_SECONDS + MARGIN_SECONDS
         await w.everybody_listens()
-        assert violations(await w.finish()) == []
+        require(await w.finish())

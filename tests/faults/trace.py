@@ -43,7 +43,8 @@ class Session:
     arrivals: list[Arrival] = field(default_factory=list)
     reports: list[LossReport] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    subscribed: set[str] = field(default_factory=set)
+    answered: dict[str, float] = field(default_factory=dict)
+    """When each subscribe was answered."""
 
     def lasted_until(self, now: float) -> float:
         return now if self.ended_at is None else self.ended_at

@@ -7,7 +7,8 @@ import contextlib
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,13 +23,14 @@ from tests.faults.node import Node, running_nodes
 from tests.faults.numbered import NumberedPublisher
 from tests.faults.plain_client import PlainClient
 from tests.faults.proxy import Proxy
-from tests.faults.trace import Device, Interval, PlacesHeld, Trace
+from tests.faults.trace import Device, Interval, PlacesHeld, Publication, Session, Trace
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import until
 
 EVERYBODY: Final = "run-results/class"
 _SAMPLE_SECONDS: Final = 0.1
 _SETTLE_SECONDS: Final = 15.0
+_RECOVERY_SECONDS: Final = 30.0
 # What has been written is the kernel's, which no signal to Redis reaches. `everysec` may put a write
 # off while the disk is busy (redis.conf, appendfsync), and what waits then dies with the process.
 REDIS_OPTIONS: Final = ("--appendonly", "yes", "--appendfsync", "no")
@@ -66,6 +68,7 @@ class World:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._publishing: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
+        self._publisher: AsyncPublisher | None = None
 
     # -- the load -----------------------------------------------------------------------------
 
@@ -73,14 +76,14 @@ class World:
         self, session: aiohttp.ClientSession, publisher: AsyncPublisher, url: str
     ) -> None:
         """Let the clients connect and the backends publish; returns once everybody listens."""
-        self._session = session
+        self._session, self._publisher = session, publisher
         for user, count in self.load.devices.items():
             for number in range(count):
                 channels = (f"notifications/{user}", EVERYBODY)
                 self.add_client(Device(user, f"{user}'s {number}", channels), url)
         channels = {channel for device in self.trace.devices for channel in device.channels}
         for channel in sorted(channels):
-            self._publish(publisher, channel)
+            self.publish(channel, self.load.rate, self.load.padding)
         self._spawn(self._sample())
         await until(lambda: len(self.subscribed) >= self.expected)
 
@@ -93,9 +96,11 @@ class World:
         self._spawn(client.run())
         return client
 
-    def _publish(self, publisher: AsyncPublisher, channel: str) -> None:
+    def publish(self, channel: str, rate: float, padding: int, *, keyed: bool = True) -> None:
+        """Let a backend publish to a channel from now on."""
+        assert self._publisher is not None
         numbered = NumberedPublisher(
-            publisher, channel, self.trace, self.dice, self.load.rate, self.load.padding
+            self._publisher, channel, self.trace, self.dice, rate, padding, keyed=keyed
         )
         self._publishers.append(numbered)
         self._publishing.append(self._spawn(numbered.run()))
@@ -117,7 +122,11 @@ class World:
 
     async def everybody_listens(self, within: float = 20.0) -> None:
         """Return once all are back who may be."""
-        await until(lambda: len(self.subscribed) >= self.expected, within)
+        try:
+            await until(lambda: len(self.subscribed) >= self.expected, within)
+        except TimeoutError:
+            missing = [each.describe() for each in self.clients if not each.subscribed]
+            raise AssertionError("\n".join(["not back:", *missing])) from None
 
     async def published(self, more: int) -> None:
         """Return once so many more messages have been published."""
@@ -137,22 +146,29 @@ class World:
         return self.trace
 
     def _is_settled(self) -> bool:
-        newest: dict[str, int] = {}
-        for each in self.trace.publications:
-            newest[each.channel] = max(each.id, newest.get(each.channel, 0))
-        reached: dict[tuple[str, str], int] = {}
+        """Whether each user has the newest message of each channel, and each device that is connected."""
+        newest = {
+            each.channel: each for each in sorted(self.trace.publications, key=lambda p: p.id)
+        }
+        had = {
+            (device.user, each.id)
+            for device in self.trace.devices
+            for session in device.sessions
+            for each in session.arrivals[-50:]
+        }
         for device in self.trace.devices:
-            for session in device.sessions:
-                for each in session.arrivals[-50:]:
-                    key = device.user, each.channel
-                    reached[key] = max(each.id, reached.get(key, 0))
-        users = {(d.user, channel) for d in self.trace.devices for channel in d.channels}
-        return all(reached.get((u, c), 0) >= newest.get(c, 0) for u, c in users)
+            if any((device.user, newest[name].id) not in had for name in device.channels):
+                return False
+        return not any(_waits(client.device.sessions[-1], newest) for client in self.subscribed)
 
     async def aclose(self) -> None:
         """End the clients and whatever else is going on."""
-        for task in self._tasks:
-            task.cancel()
+        going = self._tasks
+        while going:
+            for task in going:
+                task.cancel()
+            # Again: redis-py may take a cancellation for its own time-out, and its caller goes on.
+            _, going = await asyncio.wait(going, timeout=1)
         results = await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         for result in results:
@@ -174,15 +190,23 @@ class World:
                         continue
                     self.trace.places.append(PlacesHeld(time.monotonic(), user, count))
 
+    async def all_ready(self) -> bool:
+        """Whether every node that runs is ready; who was killed or frozen meanwhile is left out."""
+        for node in self.nodes:
+            if node.frozen:
+                continue
+            with contextlib.suppress(RuntimeError):
+                if not await node.ready():
+                    return False
+        return True
+
     @contextlib.asynccontextmanager
     async def outage(self) -> AsyncIterator[None]:
         """While the block runs, and until all nodes are ready again, nothing can be confirmed."""
         begun = time.monotonic()
         try:
             yield
-            for node in self.nodes:
-                if node.running:
-                    await node.turns_ready()
+            await until(self.all_ready, _RECOVERY_SECONDS)
         finally:
             self.trace.outages.append(Interval(begun, time.monotonic()))
 
@@ -194,13 +218,14 @@ async def running_world(
     *,
     nodes: int = 2,
     load: Load | None = None,
-    url: str | None = None,
+    before: Callable[[list[int]], AbstractAsyncContextManager[str]] | None = None,
     **settings: Any,
 ) -> AsyncIterator[World]:
     """A deployment under load until the block ends; whatever error leaves it tells the seed.
 
     Args:
-        url: what clients connect to, other than the proxy before the nodes.
+        before: what stands before the nodes in place of ``front``; it is told their ports, and tells
+            what clients connect to.
         settings: of the nodes.
     """
     server = RedisServer(folder, *REDIS_OPTIONS)
@@ -225,8 +250,21 @@ async def running_world(
             connector = aiohttp.TCPConnector(limit=0)
             session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
             stack.push_async_callback(world.aclose)
-            await world.begin(session, publisher, url or f"ws://127.0.0.1:{world.front.port}")
+            url = f"ws://127.0.0.1:{world.front.port}"
+            if before is not None:
+                ports = [node.port for node in world.nodes]
+                url = await stack.enter_async_context(before(ports))
+            await world.begin(session, publisher, url)
             yield world
         except BaseException as error:
             error.add_note(f"To do the same again: FAULTS_SEED={seed}")
             raise
+
+
+def _waits(session: Session, newest: dict[str, Publication]) -> bool:
+    """Whether a channel's newest message, published since its subscribe was answered, has yet to come."""
+    had = {each.id for each in session.arrivals[-50:]}
+    return any(
+        newest[channel].asked_at > answered_at and newest[channel].id not in had
+        for channel, answered_at in session.answered.items()
+    )

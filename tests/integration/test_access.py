@@ -76,6 +76,19 @@ async def test_a_revoked_grant_ends_the_subscription_and_says_why(
         await granted.sync()
 
 
+async def test_a_revocation_that_went_unheard_is_made_good(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    await publisher.grant("run-results/s", "u")
+    async with connected(node.url, make_token("u")) as granted:
+        await granted.subscribe("run-results/s")
+        # What a revocation leaves when nobody hears of it.
+        await publisher._client.zrem(f"{prefix}:grant:{{run-results/s}}", "u")
+        await granted.sync()
+        await publisher._client.client_kill_filter(_type="pubsub")
+        await granted.expect(type="unsubscribed", channel="run-results/s", reason="revoked")
+
+
 async def test_revoking_from_everybody_spares_those_granted_by_name(
     node: Node, publisher: AsyncPublisher
 ) -> None:

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from gateway.node import joining, subscription
-from publisher import AsyncPublisher
+from publisher import AsyncPublisher, Namespace, Owner, Retention
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
 from tests.support.nodes import Node
@@ -213,6 +213,56 @@ async def test_who_is_closed_by_the_node_is_asked_first_and_the_answer_counts(
         client.send(CLOSE, goodbye.payload)
         await stopping
     assert await confirmed(publisher, prefix, "u", CHANNEL) == published.id
+
+
+async def test_who_leaves_a_channel_is_asked_first_too(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    node = await start_node(confirm_interval_seconds=60)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        await publisher.publish(CHANNEL, 1)
+        last = await publisher.publish(CHANNEL, 2)
+        await client.data(2)
+        await client.send({"type": "unsubscribe", "channel": CHANNEL})
+        await client.expect(type="unsubscribed")
+        await until_confirmed(publisher, prefix, last.id)
+
+
+async def test_a_message_logged_where_no_log_is_kept_holds_up_no_confirmation(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    """A publisher learns of new rules within a minute, and follows the old ones till then."""
+    node = await start_node(namespaces={"calls": {"owner": "anyone", "retention": None}})
+    old = {"calls": Namespace("calls", Owner.ANYONE, Retention(10, 60))}
+    publisher._operations.namespaces = old
+    publisher._operations._learnt_at = float("inf")
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe("calls/x")
+        await publisher.publish("calls/x", 1)
+        await client.data(1)
+        cursors = node.gateway._cursors
+        await until(lambda: cursors.confirmed("calls/x", "u"))
+        await until(lambda: not cursors.confirmed("calls/x", "u"))
+
+
+async def test_what_the_node_knows_beyond_a_page_is_no_loss(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    """Redis may know less of what has arrived than the node; a page read from there tells nothing."""
+    node = await start_node(confirm_interval_seconds=60)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        for number in range(12):
+            await publisher.publish(CHANNEL, [number, "x" * 60_000])
+        await client.data(12)
+        node.gateway._cursors.advance = lambda *_: None  # type: ignore[method-assign]
+        await client.send({"type": "unsubscribe", "channel": CHANNEL})
+        await client.expect(type="unsubscribed")
+        await publisher.publish(CHANNEL, [12, ""])
+        assert "recovered" not in await client.subscribe(CHANNEL)
+        assert await client.data(1) == [[12, ""]]
+    assert node.gateway.stats.losses_reported == 0
 
 
 async def test_a_queue_larger_than_any_buffer_reaches_a_slow_client(

@@ -161,3 +161,63 @@ async def test_a_client_that_reads_slowly_is_not_taken_for_dead(
         numbers += await numbers_read(slow, COUNT - len(numbers))
         assert numbers == list(range(COUNT))
         assert not node.gateway.stats.connections_closed
+
+
+async def test_a_client_that_does_not_read_is_sent_few_pages_however_much_it_subscribes_to(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    high_water = 256 * 1024
+    node = await start_node(high_water_bytes=high_water)
+    names = [f"run-results/{number}" for number in range(40)]
+    for name in names:
+        await publish(publisher, 5, name)
+    async with raw_client(node.url, make_token("u", ["run-results/*"])) as client:
+        await until(lambda: node.gateway.hub.connections)
+        [connection] = node.gateway.hub.connections.values()
+        for _ in range(3):
+            for name in names:
+                request = {"type": "subscribe", "channel": name, "since": 0}
+                client.send(TEXT, json.dumps(request).encode())
+        await until(lambda: node.gateway.stats.client_messages == 3 * len(names))
+        await until(connection.replays.locked)
+        # Eight pages of 300 KB, and one turn's answers.
+        assert waiting(node) < high_water + 8 * 320_000
+        numbers = await numbers_of(client, names, 5)
+        assert all(each == list(range(5)) for each in numbers.values())
+
+
+async def numbers_of(client: RawClient, names: list[str], count: int) -> dict[str, list[int]]:
+    """The last ``count`` numbers of each channel, once each has that many; repeats begin again."""
+    numbers: dict[str, list[int]] = {name: [] for name in names}
+    while any(len(each) < count for each in numbers.values()):
+        frame = await client.frame()
+        if frame.opcode == PING:
+            client.send(PONG, frame.payload)
+            continue
+        message = json.loads(frame.payload)
+        if message["type"] == "run-results":
+            numbers[message["channel"]].append(message["data"][0])
+    return {name: each[-count:] for name, each in numbers.items()}
+
+
+async def test_a_client_that_reads_several_channels_steadily_is_not_given_up(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    """The pages of other channels that are written behind are no lack of progress."""
+    node = await start_node(high_water_bytes=65_536, stall_seconds=0.4)
+    names = [f"run-results/{number}" for number in range(8)]
+    for name in names:
+        await publish(publisher, 40, name)
+    async with raw_client(node.url, make_token("u", ["run-results/*"])) as client:
+        for name in names:
+            client.send(TEXT, json.dumps({"type": "subscribe", "channel": name}).encode())
+        read = 0
+        while read < 40 * len(names):
+            frame = await client.frame()
+            if frame.opcode == PING:
+                client.send(PONG, frame.payload)
+            elif b'"data"' in frame.payload[:200]:
+                read += 1
+                # A page takes longer than the stall.
+                await asyncio.sleep(0.01)
+        assert not node.gateway.stats.connections_closed

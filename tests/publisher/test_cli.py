@@ -302,6 +302,7 @@ def test_history_prints_a_line_for_each_entry(cli: Cli, publisher: Publisher):
 
 def test_connections_prints_a_line_for_each(cli: Cli, server: redis.Redis, keys: Keys):
     later = int(time.time() * 1000) + 60_000
+    server.zadd(keys.nodes, {"node": later})
     server.zadd(keys.connections("u"), {"node/a": later})
     expected = {"node": "node", "id": "a", "lease_expires_at": later}
     assert json.loads(cli("connections", "u").stdout) == expected

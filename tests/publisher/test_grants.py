@@ -107,11 +107,13 @@ async def test_the_asyncio_client_grants_and_revokes(async_publisher: AsyncPubli
     assert await async_publisher.revoke(CHANNEL, "u") is False
 
 
-def test_connections_are_those_whose_lease_runs(
+def test_connections_are_those_whose_lease_runs_on_nodes_that_live(
     publisher: Publisher, server: redis.Redis, keys: Keys
 ):
     later = int(time.time() * 1000) + 60_000
-    server.zadd(keys.connections("u"), {"node-1/a": later, "host/2/b": later + 1, "dead/c": 1})
+    server.zadd(keys.nodes, {"node-1": later, "host/2": later, "killed": 1})
+    places = {"node-1/a": later, "host/2/b": later + 1, "node-1/c": 1, "killed/d": later}
+    server.zadd(keys.connections("u"), places)
     assert publisher.connections("u") == [
         Connection("node-1", "a", later),
         Connection("host/2", "b", later + 1),

@@ -30,10 +30,8 @@ NEWS = parse_channel("news/today")
 class FakeClock:
     def __init__(self, now: float = 1_000.0) -> None:
         self.now = now
-        self.looks = 0
 
     def __call__(self) -> float:
-        self.looks += 1
         return self.now
 
 
@@ -44,6 +42,7 @@ class RecordingSocket:
         self.closing: Closing | None = None
         self.slow = False
         self.waiting = 0
+        self.piled = 0
 
     @property
     def received(self) -> bytes:
@@ -52,8 +51,14 @@ class RecordingSocket:
     def write(self, data: bytes) -> bool:
         if self.closing is None:
             self.writes.append(data)
-            self.waiting += len(data) if self.slow else 0
+            if self.slow:
+                self.waiting += len(data)
+                self.piled += len(data)
         return self.waiting <= HIGH_WATER
+
+    @property
+    def taken(self) -> int:
+        return self.piled - self.waiting
 
     @property
     def congested(self) -> bool:

@@ -54,8 +54,18 @@ async def test_messages_come_in_order_and_a_repeated_one_is_dropped(node: Node) 
     assert ids(socket) == [1, 2, 4, 5]
 
 
-async def test_a_chain_that_begins_anew_is_mended_before_its_message_goes_out(node: Node) -> None:
-    # Redis has lost its data, and the publisher was quicker than the check of all channels.
+@pytest.mark.parametrize(
+    ("received", "then"),
+    [
+        pytest.param([(1, 0)], (7, 3), id="one is missing"),
+        pytest.param([], (7, 3), id="the first is missing"),
+        # Redis has lost its data, and a publisher was quicker than the check of all channels.
+        pytest.param([(1, 0)], (7, 0), id="the chain begins anew"),
+    ],
+)
+async def test_what_is_missing_is_mended_before_the_message_behind_it_goes_out(
+    node: Node, received: list[tuple[int, int]], then: tuple[int, int]
+) -> None:
     client, socket = make_connection()
     node.listen(client)
     mended: list[str] = []
@@ -65,11 +75,13 @@ async def test_a_chain_that_begins_anew_is_mended_before_its_message_goes_out(no
         broken.held = []
 
     node.hub.repair_with(mend)
-    node.hub.receive(NEWS.name, payload(1, 0))
-    node.hub.receive(NEWS.name, payload(7, 0))
+    for id_, prev in received:
+        node.hub.receive(NEWS.name, payload(id_, prev))
+    assert mended == []
+    node.hub.receive(NEWS.name, payload(*then))
     await turn()
     assert mended == [NEWS.name]
-    assert ids(socket) == [1]
+    assert ids(socket) == [id_ for id_, _ in received]
 
 
 async def test_messages_without_a_log_have_no_id_and_are_never_taken_for_repeated(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from hypothesis import example, given, settings
@@ -14,203 +11,19 @@ from hypothesis import strategies as st
 from gateway.core.closing import SLOW_CONSUMER
 from gateway.core.frames import PLAIN, Encoding
 from gateway.core.splice import lost
-from gateway.node import joining as joining_module
-from gateway.node import subscription as subscription_module
 from gateway.node.connection import Connection
-from gateway.node.interest import Interests
-from gateway.node.joining import Joining
-from gateway.node.retrying import Insist
-from gateway.node.slow_consumers import Patience, SlowConsumers
-from gateway.node.subscription import Subscription
-from gateway.node.tasks import Tasks
-from publisher.channels import Namespace, Owner, Retention
-from publisher.errors import Unavailable
-from publisher.message import LogPage, Message
+from gateway.node.slow_consumers import Patience
 from tests.support.waiting import until
+from tests.unit.bench import Bench, ids, small
 from tests.unit.fakes import (
     NEWS,
-    Node,
     RecordingSocket,
-    logged,
     make_connection,
     payload,
     run,
     turn,
 )
 from tests.unit.wire import TEXT, frames_in, messages_in, messages_of
-
-NAMESPACES = {
-    "news": Namespace("news", Owner.ANYONE, Retention(1_000, 60)),
-    "runs": Namespace("runs", Owner.GRANT, Retention(1_000, 60)),
-    "calls": Namespace("calls", Owner.ANYONE, None),
-}
-
-
-class FakeRedis:
-    """One channel: a log, a stream of live messages in order, answers when the test says so."""
-
-    def __init__(self, node: Node, name: str = NEWS.name) -> None:
-        self.node = node
-        self.name = name
-        self.log: list[Message] = []
-        self.subscribed = False
-        self.subscribing: deque[asyncio.Future[None]] = deque()
-        self.stream: deque[asyncio.Future[None] | Message] = deque()
-        self.reads: deque[tuple[asyncio.Future[LogPage], int, int]] = deque()
-        self.down = False
-        self.grants: set[tuple[str, str]] = set()
-
-    # -- ports ------------------------------------------------------------------------------------
-
-    async def subscribe(self, channel: str) -> None:
-        confirmed = asyncio.get_running_loop().create_future()
-        self.subscribing.append(confirmed)
-        await confirmed
-
-    def unsubscribe(self, channel: str) -> None:
-        self.subscribed = False
-
-    async def read(self, channel: str, user: str, since: int | None, limit: int) -> LogPage:
-        answered: asyncio.Future[LogPage] = asyncio.get_running_loop().create_future()
-        self.reads.append((answered, since or 0, limit))
-        return await answered
-
-    async def granted(self, channel: str, user: str) -> bool:
-        if self.down:
-            raise Unavailable("down", maybe_sent=False)
-        return (channel, user) in self.grants
-
-    # -- what the test does -----------------------------------------------------------------------
-
-    def publish(self) -> None:
-        prev = self.log[-1].id if self.log else 0
-        message = logged(prev + 2, prev)
-        self.log.append(message)
-        if self.subscribed:
-            self.stream.append(message)
-
-    def accept(self) -> None:
-        """A SUBSCRIBE arrives: from here on, messages travel behind its confirmation."""
-        if self.subscribing:
-            self.subscribed = True
-            self.stream.append(self.subscribing.popleft())
-
-    def deliver(self) -> None:
-        """The next thing on the pub/sub connection arrives at the node."""
-        if self.stream:
-            match self.stream.popleft():
-                case Message() as message:
-                    self.node.hub.receive(self.name, payload(message.id, message.prev))
-                case confirmed:
-                    confirmed.set_result(None)
-
-    def flood(self) -> None:
-        """Deliver all that is under way, in one turn of the loop."""
-        while self.stream:
-            self.deliver()
-
-    def answer(self) -> None:
-        """The log is read now; what was asked for arrives in a later turn."""
-        if not self.reads:
-            return
-        answered, since, limit = self.reads.popleft()
-        if self.down:
-            answered.set_exception(Unavailable("down", maybe_sent=False))
-            return
-        after = [message for message in self.log if message.id > since]
-        newest = self.log[-1].id if self.log else 0
-        answered.set_result(LogPage(since, newest, after[:limit]))
-
-    async def advance(self) -> None:
-        """Bring whoever is joining to where it has asked for the log."""
-        for _ in range(8):
-            await turn()
-            self.accept()
-            self.flood()
-
-
-class Bench:
-    def __init__(self) -> None:
-        self.node = Node(threshold=100, interval=0)  # every message is asked about
-        self.redis = FakeRedis(self.node)
-        self.tasks = Tasks()
-        self.patience = Patience(self.node.hub, lambda _connection: None, self.node.clock, 30)
-        self.interests = Interests(self.redis, self.tasks, self.node.hub.forget, 3_600)
-        self.joining = Joining(
-            self.node.hub,
-            self.interests,
-            self.redis,
-            self.redis,
-            self.node.cursors,
-            self.node.confirmation,
-            NAMESPACES,
-            self.node.stats,
-            100,
-            Insist(lambda: -1.0),  # tries again without a pause
-            self.patience,
-        )
-        slow_consumers = SlowConsumers(
-            self.node.hub, self.patience, self.resume, self.tasks, self.node.stats
-        )
-        self.node.hub.when_behind(slow_consumers.leave_out)
-
-    def resume(self, connection: Connection) -> None:
-        """As the dispatcher does."""
-        for subscription in connection.subscriptions.values():
-            if subscription.apart and subscription.task is not None and subscription.task.done():
-                subscription.task = self.tasks.spawn(self.joining.read_on(subscription), "resume")
-
-    def join(
-        self, since: int | None = None, encoding: Encoding = PLAIN, id: str = "c1"
-    ) -> tuple[Connection, RecordingSocket, asyncio.Task[None]]:
-        client, socket = make_connection(encoding, id=id, user=f"user-{id}")
-        subscription = Subscription(client, NEWS)
-        client.subscriptions[NEWS.name] = subscription
-        task = self.tasks.spawn(self.joining.join(subscription, since), "join")
-        subscription.task = task
-        return client, socket, task
-
-    async def step(self, step: str) -> None:
-        match step:
-            case "publish" | "accept" | "deliver" | "flood" | "answer":
-                getattr(self.redis, step)()
-            case "advance":
-                await self.redis.advance()
-            case "live":
-                self.redis.publish()
-                self.redis.flood()
-                await turn()
-            case "settle":
-                await self.settle()
-            case _:
-                await turn()
-
-    async def settle(self) -> None:
-        """Let everything arrive."""
-        for _ in range(100):
-            self.redis.accept()
-            self.redis.deliver()
-            self.redis.answer()
-            await turn()
-        assert not self.redis.stream
-        assert not self.redis.reads
-
-    async def close(self) -> None:
-        self.interests.close()
-        await self.tasks.aclose()
-
-
-def ids(socket: RecordingSocket) -> list[int]:
-    return [message["id"] for message in messages_in(socket.received) if "id" in message]
-
-
-@contextmanager
-def small(page: int, held: int) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(joining_module, "PAGE", page)
-        patch.setattr(subscription_module, "MAX_HELD", held)
-        yield
-
 
 STEPS = st.lists(
     st.sampled_from(
@@ -481,16 +294,19 @@ async def test_what_is_in_no_log_is_counted_when_a_client_behind_does_not_get_it
 
 async def test_a_client_that_takes_nothing_is_given_up_and_one_that_takes_a_little_is_not() -> None:
     bench = Bench()
-    patience = Patience(bench.node.hub, lambda _connection: None, bench.node.clock, 0.01)
+    patience = Patience(bench.node.hub, lambda _connection: None, 0.3)
     (idle, idle_socket), (busy, busy_socket) = make_connection(), make_connection(id="c2")
     for socket in (idle_socket, busy_socket):
         socket.slow, socket.waiting = True, 1_000
     waits = [bench.tasks.spawn(patience.drained(each), "wait") for each in (idle, busy)]
-    for _ in range(5):
-        bench.node.clock.now += 0.006
-        before = bench.node.clock.looks
+
+    def take_a_little() -> bool:
         busy_socket.waiting -= 1
-        await until(lambda before=before: bench.node.clock.looks >= before + 2)
+        for socket in (idle_socket, busy_socket):
+            socket.write(b"a ping and more, which is no progress")
+        return idle_socket.closing is not None
+
+    await until(take_a_little)
     assert idle_socket.closing is SLOW_CONSUMER
     assert busy_socket.closing is None
     busy_socket.waiting = 0
@@ -537,6 +353,33 @@ async def test_what_this_connection_was_sent_before_is_not_repeated() -> None:
     client.positions[NEWS.name] = 4
     await bench.settle()
     assert ids(socket) == [6]
+    await bench.close()
+
+
+async def test_what_was_sent_before_may_reach_behind_the_first_page_and_nothing_is_lost() -> None:
+    bench = Bench()
+    with small(2, 1_000):
+        for _ in range(4):
+            bench.redis.publish()
+        client, socket, _ = bench.join()
+        client.positions[NEWS.name] = 6
+        await bench.settle()
+    assert "recovered" not in messages_in(socket.received)[0]
+    assert ids(socket) == [8]
+    await bench.close()
+
+
+async def test_what_was_held_with_a_gap_before_it_is_read_from_the_log_instead() -> None:
+    bench = Bench()
+    _, socket, _ = bench.join()
+    await bench.redis.advance()
+    bench.redis.answer()
+    bench.redis.publish()
+    bench.redis.stream.clear()
+    bench.redis.publish()
+    bench.redis.flood()
+    await bench.settle()
+    assert ids(socket) == [2, 4]
     await bench.close()
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.splice import lost, splice
+from gateway.core.splice import lost, splice, unbroken
 from publisher.message import Message
 from tests.unit.fakes import logged, unlogged
 
@@ -108,6 +108,27 @@ def test_a_chain_that_begins_anew_counts_as_a_loss() -> None:
 
 def test_a_position_that_the_log_does_not_reach_counts_as_a_loss() -> None:
     assert lost(9, 8, [])
+
+
+def test_a_position_that_the_log_has_passed_by_counts_as_a_loss() -> None:
+    assert lost(9, 20, [logged(20, 5)])
+
+
+@settings(max_examples=300, deadline=None)
+@given(ops, st.data())
+def test_what_came_live_goes_on_where_the_log_ends_exactly_when_nothing_is_missing(
+    steps: list[tuple[str, int]], data: st.DataObject
+) -> None:
+    published = build(steps).published
+    read_at = data.draw(st.integers(0, len(published)))
+    position = data.draw(st.sampled_from([0, *(message.id for message in published[:read_at])]))
+    page = [message for message in published[:read_at] if message.id > position]
+    live = data.draw(st.lists(st.sampled_from(published), unique=True)) if published else []
+    newest = max((message.id for message in live), default=0)
+    needed = {message.id for message in published[read_at:] if message.id <= newest}
+    missing = needed - {message.id for message in live}
+    live += data.draw(st.lists(st.builds(unlogged, st.integers(1, 9)), max_size=2))
+    assert unbroken(position, page, live) is not bool(missing)
 
 
 @settings(max_examples=300, deadline=None)

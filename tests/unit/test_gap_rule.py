@@ -1,0 +1,270 @@
+"""What a node does about what it has missed, against a model of a Redis that forgets and drops.
+
+Whatever Redis forgets and whatever the pub/sub connection loses: what is in the log when the node reads
+it comes, once and in order; what does not come is told where it is missing, to those who miss it,
+and told once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.core.frames import PLAIN
+from gateway.node import hub as hub_module
+from gateway.node import repair as repair_module
+from gateway.node.connection import Connection
+from gateway.node.repair import Repair
+from gateway.node.retrying import Insist
+from tests.unit.bench import NAMESPACES, Bench, small
+from tests.unit.fakes import NEWS, RecordingSocket, run, turn
+from tests.unit.lossy import LossyRedis
+from tests.unit.wire import messages_in
+
+TOLD = 0
+"""Among the ids that a client was sent: here it was told of a loss."""
+
+CLIENTS = 4
+
+
+class Heard:
+    """What one client has heard in the channel, judged as it comes.
+
+    ``events`` are the ids it was sent, and ``TOLD`` where it was told of a loss. ``_spared`` counts the
+    reports that nothing missing accounts for: each time that Redis falls back, who is ahead of it
+    is to be told, and who shares a channel with them may be. ``_owed``: it was ahead at this event.
+    """
+
+    def __init__(
+        self, redis: LossyRedis, start: int, client: Connection, socket: RecordingSocket
+    ) -> None:
+        self.start = start
+        self.client = client
+        self.socket = socket
+        self.events: list[int] = []
+        self.position = start
+        self.answers = 0
+        self._redis = redis
+        self._read = 0
+        self._told: dict[int, int] = {}
+        self._spared = 0
+        self._owed: int | None = 0 if start > redis.newest else None
+
+    def missing(self) -> set[int]:
+        """What was published behind the start and has not come."""
+        return {id_ for id_ in self._redis.ever if id_ > self.start} - set(self.events)
+
+    def listen(self) -> None:
+        """Read what has come since the last time."""
+        data = b"".join(self.socket.writes[self._read :])
+        self._read = len(self.socket.writes)
+        for message in messages_in(data):
+            match message["type"]:
+                case "news":
+                    assert message["id"] > self.position
+                    self.position = message["id"]
+                    self.events.append(self.position)
+                case "subscribed":
+                    self.answers += 1
+                    if message.get("recovered") is False:
+                        self._hear_of_loss(ahead=self.start in self._redis.rolled_back)
+                case _:
+                    assert message["code"] == "messages_lost"
+                    self._hear_of_loss()
+
+    def _hear_of_loss(self, *, ahead: bool = False) -> None:
+        gone = self.missing() - {message.id for message in self._redis.log}
+        if not gone - self._told.keys() and not ahead:
+            self._spared += 1
+            assert self._spared <= self._redis.reports_due, "told again, or of nothing"
+        for id_ in gone & self._redis.gone_when_read:
+            self._told.setdefault(id_, len(self.events))
+        # Who was ahead of Redis begins anew where that was.
+        self.position = min(self.position, self._redis.newest_when_read)
+        self.events.append(TOLD)
+
+    def redis_fell_back(self) -> None:
+        if self.position > self._redis.newest:
+            self._owed = len(self.events)
+
+    def judge(self, *, left: bool) -> None:
+        """Whether every loss was told, and before anything newer came."""
+        missing = self.missing() - self._redis.rolled_back
+        for place, event in enumerate(self.events):
+            assert not [
+                id_ for id_ in missing if id_ < event and self._told.get(id_, place) >= place
+            ]
+        if not left:
+            assert missing <= self._told.keys()
+            assert self._owed is None or TOLD in self.events[self._owed :]
+            assert self.answers == 1
+
+
+class World(Bench):
+    """A node with its repair, a Redis that forgets, and clients that come and go."""
+
+    redis: LossyRedis
+
+    def __init__(self, retained: int, linger: float) -> None:
+        super().__init__(partial(LossyRedis, retained=retained), linger)
+        self.repair = Repair(
+            self.node.hub,
+            self.redis,
+            NAMESPACES,
+            self.tasks,
+            self.node.stats,
+            Insist(lambda: -1.0),  # tries again without a pause
+        )
+        self.node.hub.repair_with(self.repair.begin)
+        self.redis.restored = lambda: self.tasks.spawn(self.repair.check_all(), "check")
+        self.present: list[Heard] = []
+        self.gone: list[Heard] = []
+
+    async def step(self, step: str) -> None:
+        """One of ``STEPS``: of this world, else of its Redis."""
+        getattr(self if hasattr(World, step) else self.redis, step)()
+        if step in {"wipe", "restart", "fail_over"}:
+            self._redis_fell_back(checked=step != "wipe")
+        await turn()
+        self._listen()
+
+    def _redis_fell_back(self, *, checked: bool) -> None:
+        live = self.node.hub.channels.get(NEWS.name)
+        members = live.members.get(PLAIN, set()) if live is not None else set()
+        for heard in self.present:
+            # With no connection lost nothing is checked: only the chain of live messages tells.
+            if checked or heard.client in members:
+                heard.redis_fell_back()
+
+    def _listen(self) -> None:
+        for heard in self.present:
+            heard.listen()
+
+    def enter(self, since: int | None = None) -> None:
+        if len(self.present) < CLIENTS:
+            number = len(self.present) + len(self.gone)
+            client, socket, _ = self.join(since, PLAIN, f"c{number}")
+            self.present.append(Heard(self.redis, since or 0, client, socket))
+
+    def enter_at_newest(self) -> None:
+        self.enter(self.redis.ever[-1] if self.redis.ever else 0)
+
+    def come_back(self) -> None:
+        self.enter(self.gone[-1].position if self.gone else 0)
+
+    def leave(self) -> None:
+        """As the dispatcher does."""
+        if not self.present:
+            return
+        heard = self.present.pop(0)
+        client, socket = heard.client, heard.socket
+        client.closed = True
+        subscription = client.subscriptions.pop(NEWS.name)
+        if subscription.interested:
+            self.node.hub.leave(self.node.open(), subscription)
+            self.interests.release(NEWS.name)
+        assert subscription.task is not None
+        subscription.task.cancel()
+        self.node.hub.flush()
+        heard.listen()
+        socket.slow, socket.waiting = False, 0
+        self.gone.append(heard)
+
+    def slow(self) -> None:
+        if self.present:
+            self.present[-1].socket.slow = True
+
+    def drain(self) -> None:
+        for heard in self.present:
+            heard.socket.slow, heard.socket.waiting = False, 0
+
+    def live(self) -> None:
+        self.redis.publish()
+        self.redis.flood()
+
+    def wait(self) -> None:
+        """For nothing but the next turn of the loop."""
+
+    async def settle(self) -> None:
+        for _ in range(200):
+            self.redis.accept()
+            self.redis.flood()
+            self.redis.answer()
+            await turn()
+            self._listen()
+            if self.redis.quiet and not self.tasks._tasks:
+                break
+
+    async def end(self) -> None:
+        """Everything works again, and messages show what was missed before them."""
+        self.redis.back()
+        self.drain()
+        for _ in range(2):
+            await self.settle()
+            self.live()
+        await self.settle()
+        assert self.redis.quiet
+        assert not self.tasks._tasks
+
+
+@contextmanager
+def small_pages(page: int, held: int) -> Iterator[None]:
+    with small(page, held), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repair_module, "_PAGE", page)
+        patch.setattr(hub_module, "MAX_HELD", held)
+        yield
+
+
+STEPS = st.lists(
+    st.sampled_from(
+        [
+            *("publish", "publish", "live", "live", "deliver", "flood", "accept", "answer"),
+            *("wait", "settle", "answer_last", "fail", "drop", "cut", "back", "back", "settle"),
+            *("expire", "save", "wipe", "restart", "fail_over"),
+            *("enter", "enter_at_newest", "come_back", "leave", "slow", "drain"),
+        ]
+    ),
+    max_size=50,
+)
+
+
+async def play(world: World, steps: list[str]) -> None:
+    for step in steps:
+        await (world.settle() if step == "settle" else world.step(step))
+    await world.end()
+    for heard in world.gone:
+        heard.judge(left=True)
+    for heard in world.present:
+        heard.judge(left=False)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    STEPS, st.sampled_from([1, 2, 4, 1_000]), st.integers(1, 3), st.integers(0, 3), st.booleans()
+)
+def test_whatever_is_missed_comes_or_is_told_once(
+    steps: list[str], retained: int, page: int, held: int, lingers: bool
+) -> None:
+    async def scenario() -> None:
+        world = World(retained, 3_600 if lingers else 0)
+        await play(world, ["enter", *steps])
+        channel = world.node.hub.channels.get(NEWS.name)
+        if channel is not None:
+            assert channel.held is None, "mute"
+            assert not channel.joining
+            assert channel.apart == 0
+        for heard in world.present:
+            # The last two messages came when all was well.
+            expected = [message.id for message in world.redis.log[-2:] if message.id > heard.start]
+            assert heard.events[-len(expected) :] == expected
+            assert channel is not None
+            assert heard.client in channel.members[PLAIN]
+        await world.close()
+
+    with small_pages(page, held):
+        run(scenario())
