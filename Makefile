@@ -45,7 +45,7 @@ soak: $(DEV)
 
 # ONLY=fanout,burst measures a part; docs/performance.md says what there is.
 bench: $(DEV)
-	$(BIN)/python -m tests.bench $(if $(PEERS),--peers) $(if $(ONLY),--only $(ONLY))
+	$(BIN)/python -m tests.bench $(if $(PEERS),--peers) $(if $(DOCUMENT),--document) $(if $(ONLY),--only $(ONLY))
 
 check: $(DEV)
 	$(BIN)/ruff check .

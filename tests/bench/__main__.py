@@ -14,9 +14,10 @@ from pathlib import Path
 
 import orjson
 
+from tests.bench.document import document
 from tests.bench.measuring import machine, raise_file_limit
 from tests.bench.plot import plot
-from tests.bench.programs import BUILD
+from tests.bench.programs import BUILD, ROOT
 from tests.bench.receiving import ReceiverError
 from tests.bench.report import comparison, table
 from tests.bench.running import PARTS, run
@@ -27,7 +28,10 @@ _SPARE_FILES = 500
 
 def main(arguments: list[str]) -> int:
     """Run what is asked for; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.document and (options.tiny or set(options.only) != set(PARTS)):
+        parser.error("--document is for a whole run")
     if sys.platform != "linux":
         raise SystemExit("the benchmark reads Linux's accounts of processes (proc(5))")
     scale = TINY if options.tiny else FULL
@@ -51,6 +55,8 @@ def main(arguments: list[str]) -> int:
     if compared := comparison(results):
         (options.out / "fan-out.svg").write_text(plot(results, machine(), scale.sockets), "utf-8")
         sys.stdout.write(f"{compared}\n")
+    if options.document:
+        tell(f"written: {', '.join(document(told, ROOT))}")
     return 0
 
 
@@ -62,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--peers", action="store_true", help="other servers beside the gateway")
     parser.add_argument("--rounds", type=int, help="how often each load is repeated")
     parser.add_argument("--tiny", action="store_true", help="seconds for all, figures for nobody")
+    parser.add_argument(
+        "--document", action="store_true", help="also write the figures into the documentation"
+    )
     parser.add_argument("--out", type=Path, default=BUILD, help="folder for the results")
     return parser
 

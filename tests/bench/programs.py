@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BUILD = HERE.parents[1] / "build" / "bench"
+ROOT = HERE.parents[1]
+BUILD = ROOT / "build" / "bench"
 
 
 @functools.cache
