@@ -103,10 +103,17 @@ class LossyRedis(FakeRedis):
         while self._way:
             self.deliver()
 
-    def drop(self) -> None:
-        """The next message does not arrive, and the connection shows nothing of it."""
-        if self._way and isinstance(self._way[0], Message):
-            self._way.popleft()
+    def lose(self) -> None:
+        """A message is published and does not arrive, and the connection shows nothing of it."""
+        self.publish()
+        if self.subscribed:
+            self._way.pop()
+
+    def outage(self) -> None:
+        """The connection is lost and made anew, and a message is published meanwhile."""
+        self.cut()
+        self.publish()
+        self.back()
 
     def cut(self) -> None:
         """The connection ends, with all that is on it."""
