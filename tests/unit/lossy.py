@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from publisher.errors import Unavailable
-from publisher.message import Message
+from publisher.message import LogPage, Message
 from tests.unit.bench import FakeRedis
 from tests.unit.fakes import Node, logged, payload
 
@@ -47,6 +47,7 @@ class LossyRedis(FakeRedis):
         self._wanted = False
         self._commands: deque[bool] = deque()
         self._way: deque[Message | Confirmed] = deque()
+        self._answers: deque[tuple[asyncio.Future[LogPage], LogPage, set[int]]] = deque()
 
     @property
     def newest(self) -> int:
@@ -56,7 +57,7 @@ class LossyRedis(FakeRedis):
     @property
     def quiet(self) -> bool:
         """Whether nothing is on its way and nobody waits for an answer."""
-        return not self._way and not self._commands and not self.reads
+        return not (self._way or self._commands or self.reads or self._answers)
 
     # -- ports, as ``backplane.subscriber`` serves them -------------------------------------------
 
@@ -102,10 +103,17 @@ class LossyRedis(FakeRedis):
         while self._way:
             self.deliver()
 
-    def drop(self) -> None:
-        """The next message does not arrive, and the connection shows nothing of it."""
-        if self._way and isinstance(self._way[0], Message):
-            self._way.popleft()
+    def lose(self) -> None:
+        """A message is published and does not arrive, and the connection shows nothing of it."""
+        self.publish()
+        if self.subscribed:
+            self._way.pop()
+
+    def outage(self) -> None:
+        """The connection is lost and made anew, and a message is published meanwhile."""
+        self.cut()
+        self.publish()
+        self.back()
 
     def cut(self) -> None:
         """The connection ends, with all that is on it."""
@@ -132,22 +140,38 @@ class LossyRedis(FakeRedis):
         if self.subscribed:
             self._way.append(message)
 
+    def read_log(self) -> None:
+        """The next question reaches Redis; the answer is under way."""
+        if self.reads:
+            question, since, limit = self.reads.popleft()
+            after = [message for message in self.log if message.id > since]
+            gone = set(self.ever) - {message.id for message in self.log}
+            self._answers.append((question, LogPage(since, self.newest, after[:limit]), gone))
+
     def answer(self) -> None:
-        self.gone_when_read = set(self.ever) - {message.id for message in self.log}
-        self.newest_when_read = self.newest
-        super().answer()
+        """The next answer arrives."""
+        if not self._answers:
+            self.read_log()
+        if self._answers:
+            question, page, self.gone_when_read = self._answers.popleft()
+            self.newest_when_read = page.newest
+            if not question.done():
+                question.set_result(page)
 
     def answer_last(self) -> None:
         """Answers come in another order than the questions."""
         self.reads.rotate(1)
+        self._answers.rotate(1)
         self.answer()
 
     def fail(self) -> None:
         """The next answer is that there is none."""
-        if self.reads:
-            answered = self.reads.popleft()[0]
-            if not answered.done():
-                answered.set_exception(Unavailable("down", maybe_sent=False))
+        if not self._answers:
+            self.read_log()
+        if self._answers:
+            question = self._answers.popleft()[0]
+            if not question.done():
+                question.set_exception(Unavailable("down", maybe_sent=True))
 
     def expire(self) -> None:
         self.log = []
