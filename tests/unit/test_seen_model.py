@@ -109,6 +109,7 @@ STEPS = st.lists(
         ),
         st.integers(0, 2),
     ),
+    min_size=30,
     max_size=80,
 )
 
