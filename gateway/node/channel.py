@@ -92,6 +92,7 @@ class LiveChannel:
         if subscription.live is None:
             return
         subscription.position = self.last
+        subscription.given = max(subscription.given, self.last)
         subscription.live = None
         encoding = subscription.connection.socket.encoding
         members = self.members[encoding]

@@ -196,16 +196,19 @@ class Joining:
     def _give(self, subscription: Subscription, messages: list[Message]) -> None:
         if not messages:
             return
-        connection = subscription.connection
-        encoding = connection.socket.encoding
-        prefix = protocol.data_prefix(subscription.channel)
-        data = frames.encode(prefix, messages, [encoding], self._threshold)[encoding]
+        fresh = [each for each in messages if not each.logged or each.id > subscription.given]
+        if fresh:
+            connection = subscription.connection
+            encoding = connection.socket.encoding
+            prefix = protocol.data_prefix(subscription.channel)
+            data = frames.encode(prefix, fresh, [encoding], self._threshold)[encoding]
+            self._hub.send(connection, data)
+            self._stats.messages_replayed += len(fresh)
         logged = [message.id for message in messages if message.logged]
-        self._hub.send(connection, data)
         if logged:
             subscription.position = logged[-1]
+            subscription.given = max(subscription.given, logged[-1])
             self._ask(subscription)
-        self._stats.messages_replayed += len(messages)
 
     def _ask(self, subscription: Subscription) -> None:
         """Ask whether all has arrived that the subscription was sent so far."""

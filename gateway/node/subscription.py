@@ -23,7 +23,8 @@ class Subscription:
     has it all. With the last page it begins to *follow*: what it has read may be ahead of what has come
     live, so it drops repeated messages until a newer one comes, and goes *live*. ``position`` is the
     last id it was given before it went live; from then on ``live`` is the channel it shares its place
-    with.
+    with. Where Redis has lost its data ``position`` goes back to where the log goes on; ``given`` does
+    not, so that nothing is given twice.
     """
 
     __slots__ = (
@@ -33,6 +34,7 @@ class Subscription:
         "channel",
         "connection",
         "doubtful",
+        "given",
         "held",
         "interested",
         "live",
@@ -46,6 +48,7 @@ class Subscription:
         self.connection = connection
         self.channel = channel
         self.position = 0
+        self.given = 0
         self.held: list[Message] = []
         self._held_bytes = 0
         self.reading = False
@@ -65,7 +68,7 @@ class Subscription:
     def offer(self, message: Message) -> bool:
         """Take a live message before going live; ``True`` when the subscription should go live with it."""
         if not self.reading:
-            return not message.logged or message.id > self.position
+            return not message.logged or message.id > max(self.position, self.given)
         self._held_bytes += len(message.body)
         if len(self.held) < MAX_HELD and self._held_bytes <= MAX_HELD_BYTES:
             self.held.append(message)
