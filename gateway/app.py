@@ -208,6 +208,7 @@ class Gateway:
             settings.compression_threshold_bytes,
             insist,
             patience,
+            settings.max_subscriptions,
         )
         self._judging = Judging(self.hub, joining, self._tasks)
         dispatcher = Dispatcher(

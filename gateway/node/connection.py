@@ -17,18 +17,14 @@ _REPLAYS_AT_ONCE: Final = 8
 """Pages of the log that may be on their way to one client, whatever the number of its channels."""
 
 
-_REMEMBERED: Final = 100
-"""Channels left, of which a connection keeps its position."""
-
-
 class Connection:
     """A client's socket, who they are, and what they listen to.
 
     ``outbox`` holds what is due to the socket in this turn of the event loop; the hub writes it.
     ``positions`` holds the last id sent in channels the client has left, so that coming back on the
     same connection repeats nothing. ``behind``: too much waits for the client to take it, so it is left
-    out of live delivery (``slow_consumers.py``). ``replays`` is held while a page of the log is read
-    and until the client has taken it.
+    out of live delivery (``slow_consumers.py``). ``replays`` is held while the client takes what waits for
+    it and the next page of the log is read.
     """
 
     __slots__ = (
@@ -67,10 +63,10 @@ class Connection:
         here = subscription.sent_upto if subscription is not None else 0
         return max(here, self.positions.get(channel, 0))
 
-    def remember(self, channel: str, position: int) -> None:
-        """Keep the last id sent in a channel that is left; of many channels, of the last ones."""
+    def remember(self, channel: str, position: int, limit: int) -> None:
+        """Keep the last id sent in a channel that is left, of the ``limit`` channels left last."""
         self.positions[channel] = max(position, self.positions.pop(channel, 0))
-        if len(self.positions) > _REMEMBERED:
+        if len(self.positions) > limit:
             del self.positions[next(iter(self.positions))]
 
     def __repr__(self) -> str:

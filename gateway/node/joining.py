@@ -48,6 +48,7 @@ class Joining:
         compression_threshold: int,
         insist: Insist,
         patience: Patience,
+        max_subscriptions: int,
     ) -> None:
         self._hub = hub
         self._interests = interests
@@ -60,6 +61,7 @@ class Joining:
         self._threshold = compression_threshold
         self._insist = insist
         self._patience = patience
+        self._max_subscriptions = max_subscriptions
 
     async def allowed(self, subscription: Subscription) -> bool:
         """Whether the subscription's user may hear its channel, by the rules and the grants."""
@@ -124,7 +126,7 @@ class Joining:
         if subscription.interested:
             self._hub.leave(self._hub.open(subscription.channel), subscription)
             self._interests.release(name)
-            connection.remember(name, subscription.position)
+            connection.remember(name, subscription.position, self._max_subscriptions)
         task = subscription.task
         if task is not None and not task.done() and task is not asyncio.current_task():
             task.cancel()

@@ -25,6 +25,8 @@ from publisher.message import LogPage, Message
 from tests.unit.fakes import NEWS, Node, RecordingSocket, logged, make_connection, payload, turn
 from tests.unit.wire import messages_in
 
+MAX_SUBSCRIPTIONS = 3
+
 NAMESPACES = {
     "news": Namespace("news", Owner.ANYONE, Retention(1_000, 60)),
     "runs": Namespace("runs", Owner.GRANT, Retention(1_000, 60)),
@@ -141,6 +143,7 @@ class Bench:
             100,
             Insist(lambda: -1.0),  # tries again without a pause
             self.patience,
+            MAX_SUBSCRIPTIONS,
         )
         slow_consumers = SlowConsumers(
             self.node.hub, self.patience, self.resume, self.tasks, self.node.stats

@@ -13,8 +13,10 @@ from gateway.core.frames import PLAIN, Encoding
 from gateway.core.splice import lost
 from gateway.node.connection import Connection
 from gateway.node.slow_consumers import Patience
+from gateway.node.subscription import Subscription
+from publisher.channels import parse_channel
 from tests.support.waiting import until
-from tests.unit.bench import Bench, ids, small
+from tests.unit.bench import MAX_SUBSCRIPTIONS, Bench, ids, small
 from tests.unit.fakes import (
     NEWS,
     RecordingSocket,
@@ -380,6 +382,20 @@ async def test_what_was_held_with_a_gap_before_it_is_read_from_the_log_instead()
     bench.redis.flood()
     await bench.settle()
     assert ids(socket) == [2, 4]
+    await bench.close()
+
+
+async def test_of_as_many_channels_as_it_may_subscribe_to_a_connection_remembers_its_position() -> (
+    None
+):
+    bench = Bench()
+    client, _ = make_connection()
+    for number in range(1, MAX_SUBSCRIPTIONS + 3):
+        subscription = Subscription(client, parse_channel(f"news/{number}"))
+        subscription.interested, subscription.position = True, number
+        bench.joining.leave(subscription)
+    last = range(3, MAX_SUBSCRIPTIONS + 3)
+    assert client.positions == {f"news/{number}": number for number in last}
     await bench.close()
 
 
