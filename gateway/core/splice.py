@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from publisher.message import Message
+from publisher.message import LogPage, Message
 
 
 def splice(position: int, *sources: Iterable[Message]) -> list[Message]:
@@ -27,14 +27,17 @@ def splice(position: int, *sources: Iterable[Message]) -> list[Message]:
     return [logged[id_] for id_ in sorted(logged)] + unlogged
 
 
-def lost(position: int, newest: int, following: list[Message]) -> bool:
-    """Whether messages after ``position`` were taken away before a reader could have them.
+def goes_on_at(position: int, page: LogPage) -> int:
+    """Where the log goes on for a reader at ``position``: elsewhere if something was lost to it.
 
-    ``following`` are those that the log still has after it, ``newest`` is the id of the last one ever
-    logged (0 for none that is known of). A position that Redis does not know counts as a loss too:
-    what was lost with it nobody can say.
+    Before it, where Redis has lost its data: what was lost with a position that Redis does not know
+    nobody can say, and from there the same loss would be found again and again. The page may be from an
+    earlier position. One that ends before the reader's own, with more to come, says nothing yet.
     """
-    return position != (following[0].prev if following else newest)
+    following = splice(position, page.messages)
+    if following:
+        return following[0].prev
+    return page.newest if page.complete else position
 
 
 def unbroken(position: int, page: list[Message], live: Iterable[Message]) -> bool:

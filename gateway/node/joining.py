@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.core import frames, protocol
 from gateway.core.policy import Decision, decide, keeps_log
-from gateway.core.splice import lost, splice, unbroken
+from gateway.core.splice import goes_on_at, splice, unbroken
 from gateway.node.channel import LiveChannel
 from gateway.node.confirmation import Confirmation
 from gateway.node.hub import Hub
@@ -112,7 +112,7 @@ class Joining:
                 await self._patience.drained(subscription.connection)
                 self._hub.hold(channel, subscription)
                 page = await self._read(subscription, subscription.position)
-                if lost(subscription.position, page.newest, page.messages):
+                if goes_on_at(subscription.position, page) != subscription.position:
                     self._note_loss(subscription)
                     self._tell_loss(subscription)
                     if not page.messages:
@@ -134,9 +134,7 @@ class Joining:
     def _begin(self, subscription: Subscription, since: int | None, page: LogPage) -> None:
         """Answer the request, and find the position that the replay starts from."""
         position = page.position if since is not None else self._known(subscription, page.position)
-        following = splice(position, page.messages)
-        # What the user has may end behind the page: what follows it is yet to be read.
-        missing = bool(following or page.complete) and lost(position, page.newest, following)
+        missing = goes_on_at(position, page) != position
         if missing:
             self._note_loss(subscription)
         self._answer(subscription, None if since is None and not missing else not missing)

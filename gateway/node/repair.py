@@ -14,7 +14,7 @@ from typing import Final
 
 from gateway.core import frames, protocol
 from gateway.core.policy import keeps_log
-from gateway.core.splice import splice, unbroken
+from gateway.core.splice import goes_on_at, splice, unbroken
 from gateway.node.channel import LiveChannel
 from gateway.node.hub import Hub
 from gateway.node.ports import Log
@@ -106,7 +106,7 @@ class Repair:
             page = await self._read(channel, channel.last)
             self._tell_followers(channel, page)
             # One that has read the log on its own may have moved the channel on meanwhile.
-            start = _goes_on_at(channel.last, page)
+            start = goes_on_at(channel.last, page)
             if start != channel.last:
                 self._note_loss(channel)
                 self._hub.send_all(channel.name, _told(channel))
@@ -133,7 +133,7 @@ class Repair:
             if subscription.reading:
                 continue  # it will find out itself
             if position not in starts:
-                starts[position] = _goes_on_at(position, page)
+                starts[position] = goes_on_at(position, page)
             if starts[position] != position:
                 told = True
                 self._hub.send(subscription.connection, _told(channel))
@@ -148,15 +148,3 @@ class Repair:
 
 def _told(channel: LiveChannel) -> bytes:
     return frames.text(protocol.messages_lost(channel.name))
-
-
-def _goes_on_at(position: int, page: LogPage) -> int:
-    """Where the log goes on for a reader at ``position``: elsewhere if something was lost to it.
-
-    Elsewhere may be before it, when Redis has lost its data: from a position that Redis does not
-    know the same loss would be found again and again.
-    """
-    following = splice(position, page.messages)
-    if following:
-        return following[0].prev
-    return page.newest if page.complete else position

@@ -10,6 +10,7 @@ from gateway.core.claims import Identity
 from gateway.core.closing import Closing
 from gateway.core.frames import PLAIN, Encoding
 from gateway.core.rate import TokenBucket
+from gateway.core.splice import goes_on_at
 from gateway.node.channel import LiveChannel
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection
@@ -17,7 +18,7 @@ from gateway.node.hub import Hub
 from gateway.node.stats import Stats
 from gateway.node.subscription import Subscription
 from publisher.channels import parse_channel
-from publisher.message import NOT_LOGGED, Message
+from publisher.message import NOT_LOGGED, LogPage, Message
 
 T = TypeVar("T")
 
@@ -144,6 +145,11 @@ def logged(id: int, prev: int = 0, body: bytes = b"1") -> Message:
 
 def unlogged(id: int, body: bytes = b"1") -> Message:
     return Message(id, NOT_LOGGED, body)
+
+
+def lost(position: int, newest: int, following: list[Message]) -> bool:
+    """Whether a reader at ``position`` has lost something, when ``following`` is all that comes after it."""
+    return goes_on_at(position, LogPage(position, newest, following)) != position
 
 
 def payload(id: int, prev: int | None = 0, body: bytes = b"1") -> bytes:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from gateway.core.closing import SLOW_CONSUMER
 from gateway.core.frames import PLAIN, Encoding
-from gateway.core.splice import lost
 from gateway.node.connection import Connection
 from gateway.node.slow_consumers import Patience
 from gateway.node.subscription import Subscription
@@ -20,6 +19,7 @@ from tests.unit.bench import MAX_SUBSCRIPTIONS, Bench, ids, small
 from tests.unit.fakes import (
     NEWS,
     RecordingSocket,
+    lost,
     make_connection,
     payload,
     run,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.splice import lost, splice, unbroken
+from gateway.core.splice import splice, unbroken
 from publisher.message import Message
-from tests.unit.fakes import logged, unlogged
+from tests.unit.fakes import logged, lost, unlogged
 
 
 @dataclass
