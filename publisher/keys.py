@@ -3,12 +3,13 @@
 ===================================  ==========  ========================================================
 ``rt1:log:{<channel>}``              sorted set  the log: score = id, member = entry (``message.py``)
 ``rt1:last:{<channel>}``             string      id of the newest message ever logged; outlives the log
-``rt1:retried:{<channel>}:<nonce>``  string      id of a message that a retry has published; for minutes
+``rt1:retried:{<channel>}:<nonce>``  string      ``<id>:<duplicate>`` that a retry was answered; for minutes
 ``rt1:seen:{<channel>}``             hash        user -> id of the last message confirmed for them
 ``rt1:grant:{<channel>}``            sorted set  user, or ``*`` for everybody -> expiry (ms, Redis time)
 ``rt1:live:{<channel>}``             pub/sub     the same entries, as they are published
 ``rt1:conn:{<user>}``                sorted set  ``<node>/<connection>`` -> lease expiry (ms, Redis time)
-``rt1:nodes``                        sorted set  node -> lease expiry (ms, Redis time)
+``rt1:nodes``                        sorted set  node -> lease expiry (ms, Redis time); ``/beat`` and
+                                                 ``/grace``: see ``beat.lua``
 ``rt1:namespaces``                   hash        namespace -> its rules as JSON, written by the gateways
 ``rt1:control``                      pub/sub     commands to all nodes (``control.py``)
 ``rt1:probe:<node>``                 pub/sub     a node hearing itself

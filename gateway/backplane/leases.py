@@ -246,7 +246,9 @@ class Leases:
 
 
 async def _all(calls: Iterable[Coroutine[None, None, None]]) -> int:
-    """Make the calls together; returns how many failed. One user's trouble is no reason to leave the others' leases to run out.
+    """Make the calls together; returns how many failed.
+
+    One user's trouble is no reason to leave the others' leases to run out.
 
     Raises:
         Unavailable: none of them succeeded, so that the next would not either.

@@ -70,6 +70,7 @@ class Hub:
                 return
             if message.id <= channel.last:
                 return
+            # The ordinary message, the next one of a channel where all are live, costs no call.
             if (
                 message.prev != channel.last or not channel.last or channel.joining
             ) and channel.misses(message):
