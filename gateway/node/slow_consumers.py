@@ -85,11 +85,16 @@ class SlowConsumers:
         self._stats = stats
 
     def leave_out(self, connection: Connection) -> None:
-        """Take a connection out of live delivery until it has taken most of what waits for it."""
+        """Take a connection out of live delivery until it has taken most of what waits for it.
+
+        One that hears nothing live, because it still reads the log, waits between its pages anyway.
+        """
+        was_live = False
         for subscription in connection.subscriptions.values():
             if subscription.live is not None:
                 self._hub.set_apart(subscription.live, subscription)
-        if connection.behind or connection.closed:
+                was_live = True
+        if not was_live or connection.behind or connection.closed:
             return
         connection.behind = True
         self._stats.slow_consumers += 1
