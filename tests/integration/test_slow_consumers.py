@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 from publisher import AsyncPublisher, Published
@@ -45,6 +46,13 @@ async def numbers_read(client: RawClient, count: int) -> list[int]:
     return numbers
 
 
+def slow_client(
+    node: Node, user: str, *channels: str
+) -> contextlib.AbstractAsyncContextManager[RawClient]:
+    """A client for which nothing is taken that it does not read, but a little."""
+    return raw_client(node.url, make_token(user, list(channels)), receive_buffer=16_384)
+
+
 def behind(node: Node) -> int:
     return sum(each.behind for each in node.gateway.hub.connections.values())
 
@@ -60,7 +68,7 @@ async def test_a_slow_client_costs_bounded_memory_and_has_everything_in_the_end(
     high_water = 256 * 1024
     node = await start_node(high_water_bytes=high_water)
     async with (
-        raw_client(node.url, make_token("u")) as slow,
+        slow_client(node, "u") as slow,
         connected(node.url, make_token("u")) as other,
     ):
         await subscribe(slow)
@@ -87,7 +95,7 @@ async def test_what_the_log_no_longer_has_for_a_slow_client_is_told_and_counted(
     retention = {"max_messages": 20, "max_age_seconds": 60}
     rules = {"few": {"owner": "anyone", "retention": retention}}
     node = await start_node(high_water_bytes=65_536, namespaces=rules)
-    async with raw_client(node.url, make_token("u")) as slow:
+    async with slow_client(node, "u") as slow:
         await subscribe(slow, "few/x")
         await publish(publisher, channel="few/x")
         lost = False
@@ -110,7 +118,7 @@ async def test_messages_without_a_log_are_dropped_for_a_slow_client_and_counted(
 ) -> None:
     rules = {"ticker": {"owner": "anyone", "retention": None}}
     node = await start_node(high_water_bytes=65_536, namespaces=rules)
-    async with raw_client(node.url, make_token("u")) as slow:
+    async with slow_client(node, "u") as slow:
         await subscribe(slow, "ticker/x")
         await publish(publisher, channel="ticker/x")
         await until(lambda: node.gateway.stats.messages_received >= COUNT)
@@ -127,7 +135,7 @@ async def test_a_client_that_takes_nothing_is_closed_with_1013(
     start_node: StartNode, publisher: AsyncPublisher
 ) -> None:
     node = await start_node(high_water_bytes=65_536, stall_seconds=0.3)
-    async with raw_client(node.url, make_token("u")) as stuck:
+    async with slow_client(node, "u") as stuck:
         await subscribe(stuck)
         await publish(publisher)
         await until(lambda: node.gateway.stats.connections_closed["1013"] == 1)
@@ -150,7 +158,7 @@ async def test_a_client_that_reads_slowly_is_not_taken_for_dead(
         pong_timeout_seconds=0.2,
         stall_seconds=0.5,
     )
-    async with raw_client(node.url, make_token("u")) as slow:
+    async with slow_client(node, "u") as slow:
         await subscribe(slow)
         await publish(publisher)
         numbers = []
@@ -171,7 +179,7 @@ async def test_a_client_that_does_not_read_is_sent_few_pages_however_much_it_sub
     names = [f"run-results/{number}" for number in range(40)]
     for name in names:
         await publish(publisher, 5, name)
-    async with raw_client(node.url, make_token("u", ["run-results/*"])) as client:
+    async with slow_client(node, "u", "run-results/*") as client:
         await until(lambda: node.gateway.hub.connections)
         [connection] = node.gateway.hub.connections.values()
         for _ in range(3):
@@ -208,7 +216,7 @@ async def test_a_client_that_reads_several_channels_steadily_is_not_given_up(
     names = [f"run-results/{number}" for number in range(8)]
     for name in names:
         await publish(publisher, 40, name)
-    async with raw_client(node.url, make_token("u", ["run-results/*"])) as client:
+    async with slow_client(node, "u", "run-results/*") as client:
         for name in names:
             client.send(TEXT, json.dumps({"type": "subscribe", "channel": name}).encode())
         read = 0

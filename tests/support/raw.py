@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import os
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -57,10 +58,22 @@ class RawClient:
 
 
 @contextlib.asynccontextmanager
-async def raw_client(url: str, token: str, extensions: str = "") -> AsyncIterator[RawClient]:
-    """Shake hands by hand."""
+async def raw_client(
+    url: str, token: str, extensions: str = "", receive_buffer: int | None = None
+) -> AsyncIterator[RawClient]:
+    """Shake hands by hand.
+
+    With a ``receive_buffer`` (bytes) the kernel takes so much for a client that does not read, and no
+    more; left to itself it takes ever more (tcp(7), ``tcp_moderate_rcvbuf``).
+    """
     parts = urlsplit(url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    raw = socket.socket()
+    raw.setblocking(False)
+    if receive_buffer is not None:
+        # Before connecting: the window is agreed upon then.
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    await asyncio.get_running_loop().sock_connect(raw, (parts.hostname, parts.port))
+    reader, writer = await asyncio.open_connection(sock=raw)
     offer = f"Sec-WebSocket-Extensions: {extensions}\r\n" if extensions else ""
     writer.write(
         (
