@@ -46,11 +46,12 @@ from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks
 from gateway.settings import Settings
 from gateway.web import page
+from gateway.web.binding import CannotListen
 from gateway.web.credentials import TokenVerifier, load_key
 from gateway.web.endpoint import Endpoint, Limits
 from gateway.web.handshake import negotiate_compression
 from gateway.web.internal import internal_app
-from gateway.web.listening import CannotListen, listen
+from gateway.web.listening import listen
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
 from publisher.keys import Keys
 
@@ -328,7 +329,12 @@ class Gateway:
         listen = self._subscriber.listen(self._keys.control, self._control.receive)
         self._tasks.spawn(listen, "listen to control")
         self._started = True
-        log.info("node_started node=%s address=%s:%d", self.node_id, *addresses.public)
+        log.info(
+            "node_started node=%s address=%s:%d internal=%s:%d",
+            self.node_id,
+            *addresses.public,
+            *addresses.internal,
+        )
         return addresses
 
     def _public_app(self) -> web.Application:
@@ -343,23 +349,17 @@ class Gateway:
     async def _listen(
         self, app: web.Application, host: str, port: int, setting: str
     ) -> tuple[str, int]:
+        # Of several workers each finds its ports held for it.
+        shared = self._settings.workers > 1
         try:
-            runner, address = await listen(app, host, port, setting)
+            runner, address = await listen(app, host, port, setting, shared=shared)
         except CannotListen as error:
-            if not error.in_use or not self._may_choose(setting):
+            may_choose = setting == "internal_port" and self._settings.may_choose_internal_port
+            if not (error.in_use and may_choose):
                 raise
             runner, address = await listen(app, host, 0, setting)
         self._runners.append(runner)
         return address
-
-    def _may_choose(self, setting: str) -> bool:
-        """Development mode takes another internal port rather than fail, unless one was asked for."""
-        settings = self._settings
-        return (
-            settings.development
-            and setting == "internal_port"
-            and setting not in settings.model_fields_set
-        )
 
     async def stop(self) -> None:
         """Leave: take nobody in, close everybody with 1001, write what is known, give places back."""

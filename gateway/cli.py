@@ -5,29 +5,27 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import logging
 import os
-import signal
+import random
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+import time
+from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from pydantic import SecretStr
 
-from gateway import logs
+from gateway import logs, serving
 from gateway.advice import advice
 from gateway.options import UsageError, add_settings, load_settings
 from gateway.settings import Settings
 
+if TYPE_CHECKING:
+    from gateway.app import Addresses
+
 log = logging.getLogger("gateway")
-
-_COLLECTIONS: Final = (10_000, 50, 1_000)
-"""Allocations before the youngest objects are looked through, and times that before the older ones are."""
-
-_END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -82,65 +80,46 @@ def _serve(options: argparse.Namespace) -> int:
     logs.configure(settings.log_level)
     for warning in advice(settings, os.environ):
         log.warning("setting_doubtful advice=%r", warning)
-    _raise_file_limit()
-    _collect_seldom()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve_until_told(settings))
+    if settings.workers > 1:
+        return asyncio.run(_serve_with_workers(settings))
+    return serving.run(_serve_here(settings))
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop  # noqa: PLC0415 - it is not there on every platform
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
-def _raise_file_limit() -> None:
-    """A socket is a file: allow as many as the system lets us."""
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource  # noqa: PLC0415 - not on Windows
-
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _collect_seldom() -> None:
-    """Look for cyclic garbage less often than the interpreter would.
-
-    Tens of thousands of connections that live for hours are no garbage, and looking through them again and again
-    took a quarter of the time of a storm of handshakes.
-    """
-    gc.freeze()
-    gc.set_threshold(*_COLLECTIONS)
-
-
-async def _serve_until_told(settings: Settings) -> int:
-    told = _on_signals()
+async def _serve_here(settings: Settings) -> int:
+    told = asyncio.Event()
+    serving.on_signals(told)
     async with contextlib.AsyncExitStack() as stack:
         settings = await _complete(settings, stack)
-        await _run_node(settings, told)
+
+        def ready(addresses: Addresses) -> None:
+            _tell_developer(settings, addresses.public[1], [addresses.internal[1]])
+
+        await serving.run_node(settings, told, lambda _addresses: None, ready)
     return 0
 
 
-def _on_signals() -> asyncio.Event:
-    """An event for the first SIGTERM, SIGINT or SIGHUP (a closed terminal).
+async def _serve_with_workers(settings: Settings) -> int:
+    from gateway.supervisor import Supervisor, reserve_ports  # noqa: PLC0415 - for those who want it
 
-    A second one ends the process at once.
-    """
     told = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    supervisor = Supervisor(told, time.monotonic, random.random)
+    serving.on_signals(told, supervisor.kill)
+    async with contextlib.AsyncExitStack() as stack:
+        held = stack.enter_context(contextlib.ExitStack())
+        workers = await reserve_ports(await _complete(settings, stack), held)
 
-    def tell(name: str) -> None:
-        log.info("signal_received signal=%s a_second_one=ends_at_once", name)
-        told.set()
-        for number in _END_SIGNALS:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
+        def ready() -> None:
+            _tell_developer(workers[0], workers[0].port, [each.internal_port for each in workers])
 
-    for number in _END_SIGNALS:
-        loop.add_signal_handler(number, tell, number.name)
-    return told
+        return await supervisor.run(workers, ready)
+
+
+def _tell_developer(settings: Settings, port: int, internal_ports: Sequence[int]) -> None:
+    if settings.development and settings.jwt_secret is not None:
+        from gateway.development import banner  # noqa: PLC0415
+
+        secret = settings.jwt_secret.get_secret_value()
+        print(banner(settings, port, internal_ports, secret), flush=True)  # noqa: T201
 
 
 async def _complete(settings: Settings, stack: contextlib.AsyncExitStack) -> Settings:
@@ -170,17 +149,6 @@ async def _complete(settings: Settings, stack: contextlib.AsyncExitStack) -> Set
     return settings.model_copy(update=found)
 
 
-async def _first(*alternatives: Coroutine[Any, Any, object]) -> None:
-    """Return when the first of them is done, and end the others."""
-    tasks = [asyncio.ensure_future(each) for each in alternatives]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 def _missing(settings: Settings) -> list[str]:
     missing = []
     if settings.redis_url is None:
@@ -188,32 +156,6 @@ def _missing(settings: Settings) -> list[str]:
     if settings.jwt_secret is None and settings.jwt_public_key is None:
         missing.append("GATEWAY_JWT_SECRET (or GATEWAY_JWT_PUBLIC_KEY)")
     return missing
-
-
-async def _run_node(settings: Settings, told: asyncio.Event) -> None:
-    from gateway.app import Gateway, make_verifier  # noqa: PLC0415 - `gateway --help` stays quick
-    from gateway.web.credentials import BadKey  # noqa: PLC0415
-    from gateway.web.listening import CannotListen  # noqa: PLC0415
-
-    try:
-        verifier = make_verifier(settings)
-    except BadKey as error:
-        raise UsageError(str(error)) from None
-    gateway = Gateway(settings, verifier)
-    try:
-        addresses = await gateway.start()
-        if settings.development and settings.jwt_secret is not None:
-            from gateway.development import banner  # noqa: PLC0415
-
-            await _first(gateway.until_ready(), told.wait())
-            if not told.is_set():
-                secret = settings.jwt_secret.get_secret_value()
-                print(banner(settings, addresses, secret), flush=True)  # noqa: T201
-        await told.wait()
-    except CannotListen as error:
-        raise UsageError(str(error)) from None
-    finally:
-        await gateway.stop()
 
 
 # -- gateway token, gateway check -------------------------------------------------------------

@@ -6,13 +6,13 @@ import os
 import secrets
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import jwt
 
-from gateway.app import Addresses
 from gateway.settings import Settings
 from gateway.web.page import PATH, publisher_command
 
@@ -56,17 +56,19 @@ def development_secret(folder: Path, *, create: bool = False) -> str | None:
     return secret
 
 
-def banner(settings: Settings, addresses: Addresses, secret: str) -> str:
+def banner(settings: Settings, port: int, internal_ports: Sequence[int], secret: str) -> str:
     """What to paste where, once the gateway listens."""
     token = make_token(secret, USER, ["run-results/*"], _TOKEN_LIFETIME_SECONDS, settings)
-    port = addresses.public[1]
     redis, given = _redis(settings)
     publisher = given + publisher_command()
+    metrics = "\n              ".join(
+        f"http://localhost:{internal}/metrics" for internal in internal_ports
+    )
     return (
         "\nThe gateway is running (development mode; Ctrl-C ends it).\n\n"
         f"  WebSocket   ws://localhost:{port}?token={token}\n\n"
         f"  Test page   http://localhost:{port}{PATH}#token={token}\n\n"
-        f"  Metrics     http://localhost:{addresses.internal[1]}/metrics\n"
+        f"  Metrics     {metrics}\n"
         f"  Redis       {redis}\n\n"
         f'  Publish     {publisher} notify {USER} --title "Hello" --message "It works"\n'
         f"              {publisher} run --session demo -- python3 -c 'print(6 * 7)'\n"

@@ -13,14 +13,19 @@ _TOKEN: Final = re.compile(r"eyJ[\w-]{5,}\.[\w-]+\.[\w-]*")
 
 
 class LineFormatter(logging.Formatter):
-    """``<time> <LEVEL> <logger> <event> key=value …``; a traceback stays on the line."""
+    """``<time> <LEVEL> <logger> <event> key=value …``; a traceback stays on the line.
+
+    Args:
+        worker: its number, where several write to the same log.
+    """
 
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
+    def __init__(self, worker: int | None = None) -> None:
+        which = "" if worker is None else f" worker={worker}"
+        super().__init__(f"%(asctime)s %(levelname)s %(name)s %(message)s{which}")
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, whatever was put into it."""
@@ -28,8 +33,8 @@ class LineFormatter(logging.Formatter):
         return _TOKEN.sub("[token]", line)
 
 
-def configure(level: str) -> None:
-    """Send all logs to standard error."""
+def configure(level: str, worker: int | None = None) -> None:
+    """Send all logs to standard error, those of a worker with its number."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter())
+    handler.setFormatter(LineFormatter(worker))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

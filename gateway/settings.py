@@ -39,7 +39,11 @@ class Settings(BaseSettings):
     host: str = Field("0.0.0.0", description="Address clients connect to")  # noqa: S104 - a server's
     port: Port = Field(3001, description="Port clients connect to; 0 picks a free one")
     internal_host: str = Field("127.0.0.1", description="Address of the internal port")
-    internal_port: Port = Field(9300, description="Port of /healthz, /readyz and /metrics")
+    internal_port: Port = Field(
+        9300,
+        description="Port of /healthz, /readyz and /metrics; further workers have the next ones",
+    )
+    workers: PositiveInt = Field(1, description="Processes that share the port, a core for each")
 
     redis_url: SecretStr | None = Field(
         None,
@@ -77,7 +81,9 @@ class Settings(BaseSettings):
     max_connections_per_user: PositiveInt = Field(
         5, description="Connections of a user, on all nodes"
     )
-    max_connections: PositiveInt = Field(20_000, description="Connections of this node")
+    max_connections: PositiveInt = Field(
+        20_000, description="Connections of a node, which each worker is"
+    )
     max_subscriptions: PositiveInt = Field(100, description="Subscriptions of a connection")
     max_message_bytes: PositiveInt = Field(16_384, description="Size of a client's message")
     high_water_bytes: PositiveInt = Field(
@@ -180,6 +186,11 @@ class Settings(BaseSettings):
             name: Namespace.from_dict(name, rules) for name, rules in self.namespaces.items()
         }
         return {**DEFAULT_NAMESPACES, **configured}
+
+    @property
+    def may_choose_internal_port(self) -> bool:
+        """Development mode takes another internal port rather than fail, unless one was asked for."""
+        return self.development and "internal_port" not in self.model_fields_set
 
     @classmethod
     def settings_customise_sources(

@@ -37,15 +37,17 @@ class Backoff:
 
     Args:
         jitter: a number from 0 to 1.
+        longest: seconds, where nobody is to be ready within three.
     """
 
-    def __init__(self, jitter: Callable[[], float]) -> None:
+    def __init__(self, jitter: Callable[[], float], longest: float = _LONGEST_SECONDS) -> None:
         self._jitter = jitter
+        self._longest = longest
         self._seconds = _FIRST_SECONDS
 
     def next(self) -> float:
         """Seconds to wait before the next attempt."""
-        seconds, self._seconds = self._seconds, min(self._seconds * 2, _LONGEST_SECONDS)
+        seconds, self._seconds = self._seconds, min(self._seconds * 2, self._longest)
         return seconds * (0.5 + self._jitter() / 2)
 
     def reset(self) -> None:

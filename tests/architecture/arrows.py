@@ -32,12 +32,17 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.metrics": "publisher.pure gateway.core gateway.node",
         "gateway.advice": "gateway.settings",
         "gateway.options": "gateway.settings",
-        "gateway.development": "gateway.settings gateway.web gateway.app",
+        "gateway.development": "gateway.settings gateway.web",
         "gateway.app": "publisher.pure publisher gateway.core gateway.node gateway.backplane "
         "gateway.web gateway.metrics gateway.settings",
         "gateway.check": "publisher.pure publisher gateway.web gateway.settings gateway.advice gateway.app",
-        "gateway.cli": "publisher.pure gateway.web gateway.logs gateway.embedded gateway.settings "
-        "gateway.advice gateway.options gateway.development gateway.app gateway.check",
+        "gateway.serving": "gateway.web gateway.settings gateway.options gateway.app",
+        "gateway.worker": "gateway.logs gateway.settings gateway.options gateway.serving",
+        "gateway.restarts": "gateway.node",
+        "gateway.supervisor": "gateway.node gateway.web gateway.settings gateway.options "
+        "gateway.restarts gateway.worker",
+        "gateway.cli": "gateway.logs gateway.embedded gateway.settings gateway.advice gateway.options "
+        "gateway.development gateway.app gateway.check gateway.serving gateway.supervisor",
         "gateway.__main__": "gateway.cli",
     }.items()
 }
@@ -60,6 +65,10 @@ _FORBIDDEN: Final = {
     "gateway.options": "aiohttp asyncio hiredis redis",
     "gateway.development": "aiohttp hiredis redis",
     "gateway.check": "aiohttp",
+    "gateway.serving": "aiohttp hiredis redis",
+    "gateway.worker": "aiohttp hiredis redis",
+    "gateway.restarts": "aiohttp asyncio hiredis random redis socket time",
+    "gateway.supervisor": "aiohttp hiredis redis",
     "gateway.cli": "aiohttp hiredis redis",
 }
 _CORE_MAY_NOT_CALL: Final = frozenset(

@@ -31,6 +31,7 @@ class GatewayProcess:
     port: int
     internal_port: int
     log: Path
+    workers: int = 1
 
     @property
     def url(self) -> str:
@@ -46,16 +47,19 @@ class GatewayProcess:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     async def is_ready(self) -> bool:
-        """Whether its ``/readyz`` says so; raises when it has ended instead."""
+        """Whether ``/readyz`` of each worker says so; raises when it has ended instead."""
         if self.process.returncode is not None:
             raise RuntimeError(f"gateway serve ended with {self.process.returncode}")
         timeout = aiohttp.ClientTimeout(total=2)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             try:
-                async with session.get(f"{self.internal_url}/readyz") as answer:
-                    return answer.status == 200
+                for port in range(self.internal_port, self.internal_port + self.workers):
+                    async with session.get(f"http://127.0.0.1:{port}/readyz") as answer:
+                        if answer.status != 200:
+                            return False
             except (aiohttp.ClientError, TimeoutError):
                 return False
+        return True
 
     async def terminate(self) -> int:
         """Ask it to drain and end, and return its exit code."""
@@ -93,6 +97,7 @@ async def gateway_process(
     *,
     port: int | None = None,
     internal_port: int | None = None,
+    workers: int = 1,
     **settings: Any,
 ) -> AsyncIterator[GatewayProcess]:
     """Run a node until the block ends; its output is told with whatever error leaves the block.
@@ -101,13 +106,15 @@ async def gateway_process(
         redis_url: the Redis it shares with the others.
         prefix: of its keys there.
         port: for clients; a free one unless given.
-        internal_port: for health, readiness and metrics; likewise.
+        internal_port: for health, readiness and metrics; likewise. Further workers have the next ones.
+        workers: how many processes serve.
         settings: further settings by their names, as of ``gateway.settings.Settings``.
     """
-    port, internal_port = port or free_port(), internal_port or free_port()
+    port, internal_port = port or free_port(), internal_port or free_port(workers)
     given = {
         "host": "127.0.0.1",
         "internal_port": internal_port,
+        "workers": workers,
         "redis_url": redis_url,
         "redis_prefix": prefix,
         "jwt_secret": SECRET,
@@ -127,7 +134,7 @@ async def gateway_process(
                 # Ctrl-C at the terminal is for pytest, which then ends the node in order.
                 start_new_session=True,
             )
-        node = GatewayProcess(process, port, internal_port, log)
+        node = GatewayProcess(process, port, internal_port, log, workers)
         try:
             await until(node.is_ready, START_SECONDS)
             yield node

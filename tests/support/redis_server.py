@@ -27,8 +27,8 @@ _STOP_SECONDS = 20.0
 _TRIES = 5
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that is free, and that no other test is given while this one's run lasts.
+def free_port(count: int = 1) -> int:
+    """The first of ``count`` TCP ports of 127.0.0.1 that are free, and that no other test is given.
 
     Below those that the system hands out, one of which an outgoing connection could take meanwhile. Each
     worker has a range of its own and gives no port twice: what is free now may be another test's server
@@ -37,13 +37,18 @@ def free_port() -> int:
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _RANGES
     size = (_PORTS.stop - _PORTS.start) // _RANGES
     while True:
-        port = _PORTS.start + worker * size + random.randrange(size)
-        if port in _given:
-            continue
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            _given.add(port)
-            return port
+        first = _PORTS.start + worker * size + random.randrange(size - count + 1)
+        ports = range(first, first + count)
+        if _given.isdisjoint(ports) and all(map(_is_free, ports)):
+            _given.update(ports)
+            return first
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 class RedisServer:

@@ -1,0 +1,132 @@
+"""Running a node in this process until it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.options import UsageError
+from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.app import Addresses
+
+log = logging.getLogger(__name__)
+
+_COLLECTIONS: Final = (10_000, 50, 1_000)
+"""Allocations before the youngest objects are looked through, and times that before the older ones are."""
+
+_END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def run(node: Coroutine[Any, Any, int]) -> int:
+    """Run what serves a node, in a process that is prepared for tens of thousands of connections."""
+    _raise_file_limit()
+    _collect_seldom()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(node)
+
+
+def on_signals(told: asyncio.Event, again: Callable[[signal.Signals], None] | None = None) -> None:
+    """Set ``told`` at the first SIGTERM, SIGINT or SIGHUP (a closed terminal).
+
+    Args:
+        told: what to set.
+        again: called with every further one; without it, a second one ends the process at once.
+    """
+    loop = asyncio.get_running_loop()
+
+    def tell(received: signal.Signals) -> None:
+        log.info("signal_received signal=%s a_second_one=ends_at_once", received.name)
+        told.set()
+        for number in _END_SIGNALS:
+            loop.remove_signal_handler(number)
+            if again is not None:
+                loop.add_signal_handler(number, again, number)
+            else:
+                signal.signal(number, signal.SIG_DFL)
+
+    for number in _END_SIGNALS:
+        loop.add_signal_handler(number, tell, number)
+
+
+async def run_node(
+    settings: Settings,
+    told: asyncio.Event,
+    listening: Callable[[Addresses], None],
+    ready: Callable[[Addresses], None],
+) -> None:
+    """Serve until ``told``, then drain.
+
+    Args:
+        settings: complete.
+        told: set when the node shall leave.
+        listening: called once, when it listens.
+        ready: called once, when it first takes connections, unless it shall leave before.
+
+    Raises:
+        UsageError: the key cannot be used, or a port is not to be had.
+    """
+    from gateway.app import Gateway, make_verifier  # noqa: PLC0415 - `gateway --help` stays quick
+    from gateway.web.binding import CannotListen  # noqa: PLC0415
+    from gateway.web.credentials import BadKey  # noqa: PLC0415
+
+    try:
+        verifier = make_verifier(settings)
+    except BadKey as error:
+        raise UsageError(str(error)) from None
+    gateway = Gateway(settings, verifier)
+    try:
+        addresses = await gateway.start()
+        listening(addresses)
+        await _first(gateway.until_ready(), told.wait())
+        if not told.is_set():
+            ready(addresses)
+        await told.wait()
+    except CannotListen as error:
+        raise UsageError(str(error)) from None
+    finally:
+        await gateway.stop()
+
+
+async def _first(*alternatives: Coroutine[Any, Any, object]) -> None:
+    """Return when the first of them is done, and end the others."""
+    tasks = [asyncio.ensure_future(each) for each in alternatives]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - it is not there on every platform
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _raise_file_limit() -> None:
+    """A socket is a file: allow as many as the system lets us."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource  # noqa: PLC0415 - not on Windows
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _collect_seldom() -> None:
+    """Look for cyclic garbage less often than the interpreter would.
+
+    Tens of thousands of connections that live for hours are no garbage, and looking through them again and again
+    took a quarter of the time of a storm of handshakes.
+    """
+    gc.freeze()
+    gc.set_threshold(*_COLLECTIONS)

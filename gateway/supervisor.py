@@ -1,0 +1,213 @@
+"""Several nodes on one port: starts them, starts those again that end, and lets them drain at the end.
+
+It serves nothing itself. It holds the ports, so that they stay ours while a worker is away, and one end
+of a pipe to each worker, whose closing asks the worker to drain. The kernel closes it, too, when the
+supervisor dies; so no worker is left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import pickle
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gateway.node.pausing import Backoff
+from gateway.options import UsageError
+from gateway.restarts import LONGEST_PAUSE_SECONDS, Restarts, exit_status
+from gateway.settings import Settings
+from gateway.web.binding import CannotListen, reserve
+from gateway.worker import LISTENING, READY
+
+log = logging.getLogger(__name__)
+
+_LAST_PORT = 65_535
+
+
+class Supervisor:
+    """Runs the workers.
+
+    Args:
+        told: set when all shall drain.
+        clock: monotonic, in seconds.
+        jitter: a number from 0 to 1.
+    """
+
+    def __init__(
+        self, told: asyncio.Event, clock: Callable[[], float], jitter: Callable[[], float]
+    ) -> None:
+        self._told = told
+        self._clock = clock
+        self._jitter = jitter
+        self._processes: dict[int, Process] = {}
+        self._first_listens = asyncio.Event()
+        self._status = 0
+        self._killed_by: signal.Signals | None = None
+
+    async def run(self, workers: Sequence[Settings], ready: Callable[[], None]) -> int:
+        """Run a worker with each of these settings until told; returns the exit status of it all.
+
+        Args:
+            workers: settings with the ports that are held for them.
+            ready: called once, when all of them take connections.
+        """
+        numbered = list(enumerate(workers, 1))
+        unready = {number for number, _ in numbered}
+
+        def note_ready(number: int) -> None:
+            # Not when one that was started again is ready again.
+            if number in unready:
+                unready.remove(number)
+                if not unready and not self._told.is_set():
+                    ready()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._release_when_told())
+            # One goes ahead, so that a mistake in the configuration is said once.
+            group.create_task(self._keep(*numbered[0], note_ready))
+            await self._first_listens.wait()
+            for number, settings in numbered[1:]:
+                group.create_task(self._keep(number, settings, note_ready))
+        return self._status if self._killed_by is None else exit_status(-self._killed_by)
+
+    def kill(self, received: signal.Signals) -> None:
+        """End all workers at once, which ends ``run``."""
+        log.warning("workers_killed signal=%s", received.name)
+        self._killed_by = received
+        for process in self._processes.values():
+            _kill(process)
+
+    async def _release_when_told(self) -> None:
+        await self._told.wait()
+        self._first_listens.set()
+        for process in self._processes.values():
+            _release(process)
+
+    async def _keep(self, number: int, settings: Settings, ready: Callable[[int], None]) -> None:
+        """Let this worker live, again and again."""
+        restarts = Restarts(Backoff(self._jitter, LONGEST_PAUSE_SECONDS))
+        while not self._told.is_set():
+            code, served_seconds = await self._live(number, settings, ready)
+            if self._told.is_set():
+                # One that a signal met before it listened had nothing to bring to an end.
+                if code and served_seconds is not None:
+                    log.error("worker_ended worker=%d status=%d while=draining", number, code)
+                    self._status = self._status or exit_status(code)
+                return
+            pause = restarts.pause_after(code, served_seconds)
+            if pause is None:
+                log.error("worker_unusable worker=%d status=%d all_workers=end", number, code)
+                self._status = exit_status(code) or 1
+                self._told.set()
+                return
+            log.error("worker_ended worker=%d status=%d restart_in=%.2f", number, code, pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._told.wait()
+
+    async def _live(
+        self, number: int, settings: Settings, ready: Callable[[int], None]
+    ) -> tuple[int, float | None]:
+        """One life of a worker: its exit status, and for how many seconds it listened, if it did."""
+        try:
+            process = await self._start(number, settings)
+        except OSError as error:
+            log.error("worker_unstartable worker=%d error=%s", number, error)  # noqa: TRY400
+            return 1, None
+        assert process.stdout is not None
+        listens_since = None
+        async for line in process.stdout:
+            if line == LISTENING:
+                listens_since = self._clock()
+                self._first_listens.set()
+            elif line == READY:
+                ready(number)
+        code = await process.wait()
+        del self._processes[number]
+        return code, None if listens_since is None else self._clock() - listens_since
+
+    async def _start(self, number: int, settings: Settings) -> Process:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *_search_path(), "-m", "gateway.worker", str(number)),
+            stdin=PIPE,
+            stdout=PIPE,
+            # Ctrl-C at the terminal is for the supervisor, which then lets the workers drain.
+            start_new_session=True,
+        )
+        log.info("worker_started worker=%d pid=%d", number, process.pid)
+        self._processes[number] = process
+        assert process.stdin is not None
+        # Not as arguments or in the environment, which others can read, and not from a file that
+        # somebody may have changed since: all workers run with the same settings at all times.
+        process.stdin.write(pickle.dumps(settings))
+        if self._killed_by is not None:
+            _kill(process)
+        elif self._told.is_set():
+            _release(process)
+        return process
+
+
+def _release(process: Process) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+
+
+def _kill(process: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+
+
+def _search_path() -> list[str]:
+    """Options that let a worker find the modules where this process has found them.
+
+    ``-m`` puts the current folder first, in which a backend may have modules of any name, ``-P`` leaves it out.
+    """
+    return [] if {"", str(Path.cwd())} & set(sys.path) else ["-P"]
+
+
+async def reserve_ports(settings: Settings, stack: contextlib.ExitStack) -> list[Settings]:
+    """Hold one port for clients and an internal one for each worker, until the stack is closed.
+
+    Returns:
+        the settings of each worker.
+
+    Raises:
+        UsageError: a port is not to be had; or the system does not let processes share one.
+    """
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise UsageError(
+            "this system does not let processes share a port: GATEWAY_WORKERS must be 1"
+        )
+    if settings.internal_port and settings.internal_port + settings.workers - 1 > _LAST_PORT:
+        raise UsageError(
+            f"{settings.workers} workers need as many internal ports, beginning with "
+            f"GATEWAY_INTERNAL_PORT: {settings.internal_port} leaves too few"
+        )
+    try:
+        public = stack.enter_context(await reserve(settings.host, settings.port, "port"))
+        internal = [
+            stack.enter_context(await _reserve_internal(settings, index))
+            for index in range(settings.workers)
+        ]
+    except CannotListen as error:
+        raise UsageError(str(error)) from None
+    ports = [each.getsockname()[1] for each in internal]
+    log.info("workers_starting port=%d internal_ports=%s", public.getsockname()[1], ports)
+    found = {"port": public.getsockname()[1]}
+    return [settings.model_copy(update=found | {"internal_port": port}) for port in ports]
+
+
+async def _reserve_internal(settings: Settings, index: int) -> socket.socket:
+    port = settings.internal_port and settings.internal_port + index
+    try:
+        return await reserve(settings.internal_host, port, "internal_port")
+    except CannotListen as error:
+        if not (error.in_use and settings.may_choose_internal_port):
+            raise
+        return await reserve(settings.internal_host, 0, "internal_port")
