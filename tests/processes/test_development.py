@@ -21,7 +21,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextlib.asynccontextmanager
-async def development(folder: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+async def development(
+    folder: Path, *options: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """Start it in an empty folder; yields the process and what it printed."""
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "PUBLISHER_"))
@@ -29,7 +31,8 @@ async def development(folder: Path) -> AsyncIterator[tuple[asyncio.subprocess.Pr
     with (folder / "log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway", "serve", "--development", "--host", "127.0.0.1"),
-            *("--port", str(free_port()), "--internal-port", str(free_port())),
+            *("--port", str(free_port()), "--internal-port", str(free_port(2))),
+            *options,
             cwd=folder,
             env=environment | {"PYTHONPATH": str(ROOT)},
             stdout=asyncio.subprocess.PIPE,
@@ -101,3 +104,29 @@ async def test_nothing_is_left_running(tmp_path: Path) -> None:
         return False
 
     await until(gone)
+
+
+async def test_several_workers_share_one_redis_one_secret_and_one_banner(tmp_path: Path) -> None:
+    async with development(tmp_path, "--workers", "2") as (process, printed):
+        log = tmp_path / "log"
+        await until(lambda: log.read_text().count("redis_reached") == 2)
+        match = re.search(r"(ws://localhost:\d+)\?token=(\S+)", printed)
+        assert match is not None
+        assert printed.count("The gateway is running") == 1
+        assert len(set(re.findall(r"http://localhost:\d+/metrics", printed))) == 2
+        async with contextlib.AsyncExitStack() as stack:
+            clients = []
+            for _ in range(5):
+                client = await stack.enter_async_context(connected(match[1], match[2]))
+                await client.subscribe("notifications/user-123")
+                clients.append(client)
+            await publish(tmp_path, "notify", "user-123", "--title", "Hello", "--message", "World")
+            for client in clients:
+                await client.expect(
+                    type="notifications", data={"title": "Hello", "message": "World"}
+                )
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert process.stdout is not None
+        assert b"gateway is running" not in await process.stdout.read()
+    assert not (tmp_path / ".gateway" / "redis.url").exists()

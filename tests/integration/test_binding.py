@@ -1,0 +1,84 @@
+"""A port that is held for several processes is theirs and nobody else's."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+import pytest
+
+from gateway.web.binding import CannotListen, open_listener, reserve
+
+HOST = "127.0.0.1"
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection((HOST, port))
+
+
+async def test_a_held_port_is_nobody_elses_whether_or_not_somebody_listens() -> None:
+    with await reserve(HOST, 0, "port") as held:
+        port = held.getsockname()[1]
+        assert port
+        for host in (HOST, "0.0.0.0"):
+            with pytest.raises(CannotListen, match=f"port {port}: it is in use; GATEWAY_PORT"):
+                await open_listener(host, port, "port", shared=False)
+        with pytest.raises(CannotListen):
+            await reserve(HOST, port, "port")
+        with await open_listener(HOST, port, "port", shared=True), connect(port):
+            with pytest.raises(CannotListen):
+                await open_listener(HOST, port, "port", shared=False)
+            with pytest.raises(CannotListen):
+                await reserve(HOST, port, "port")
+
+
+async def test_connections_go_to_all_that_listen_and_never_to_the_holder() -> None:
+    with contextlib.ExitStack() as stack:
+        held = stack.enter_context(await reserve(HOST, 0, "port"))
+        port = held.getsockname()[1]
+        with pytest.raises(ConnectionRefusedError):
+            connect(port)
+        listeners = [
+            stack.enter_context(await open_listener(HOST, port, "port", shared=True))
+            for _ in range(2)
+        ]
+        for _ in range(40):
+            stack.enter_context(connect(port))
+        taken = [0, 0]
+        for number, listener in enumerate(listeners):
+            listener.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    stack.enter_context(listener.accept()[0])
+                    taken[number] += 1
+        assert sum(taken) == 40
+        assert all(taken)
+
+
+async def test_one_who_listens_alone_keeps_the_port_to_itself() -> None:
+    with await open_listener(HOST, 0, "port", shared=False) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(CannotListen):
+            await reserve(HOST, port, "port")
+        with pytest.raises(CannotListen):
+            await open_listener(HOST, port, "port", shared=True)
+
+
+async def test_connections_that_linger_hinder_nobody() -> None:
+    with await open_listener(HOST, 0, "port", shared=False) as listener:
+        port = listener.getsockname()[1]
+        with connect(port):
+            listener.accept()[0].close()  # the side that closes first keeps the connection a while
+    with await reserve(HOST, port, "port"):
+        with await open_listener(HOST, port, "port", shared=True) as listener, connect(port):
+            listener.accept()[0].close()
+    with await open_listener(HOST, port, "port", shared=False):
+        pass
+
+
+async def test_a_port_of_another_is_told_as_it_is() -> None:
+    with pytest.raises(CannotListen) as told:
+        await reserve("203.0.113.1", 3001, "internal_port")
+    assert not told.value.in_use
+    assert "203.0.113.1 port 3001" in str(told.value)
+    assert "GATEWAY_INTERNAL_PORT" in str(told.value)
