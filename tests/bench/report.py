@@ -194,6 +194,20 @@ def _idle(results: Result) -> Iterator[Row]:
     yield _at_most("8", what, part, 3, "{:.1f} %")
 
 
+def _workers(results: Result) -> Iterator[Row]:
+    found = results["workers"]
+    one, two = found["1"], found["2"]
+    per_second = f"{one['rate']:,.0f} / {two['rate']:,.0f}/s"
+    yield Row("9", "one to one, full speed: one worker / two", per_second)
+    alone, both = (1e6 / each["us_per_delivery"] for each in (one, two))
+    what = "messages per CPU-second of the one / of both"
+    yield Row("9", what, f"{alone:,.0f} / {both:,.0f}")
+    # Not by the rate: publisher and Redis are at their limits before a worker is.
+    what = "so two with a core each deliver, as a multiple of one"
+    ratio = 2 * both / alone
+    yield Row("9", what, f"{ratio:.2f}", "≥ 1.70", ratio >= 1.7)
+
+
 _ITEMS = {
     "fanout": _fanout,
     "burst": _burst,
@@ -204,4 +218,5 @@ _ITEMS = {
     "compression": _compression,
     "batch": _batch,
     "idle": _idle,
+    "workers": _workers,
 }

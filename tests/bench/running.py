@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tests.bench import encodings, fanout
 from tests.bench.crowd import crowd
-from tests.bench.one_to_one import one_to_one
+from tests.bench.one_to_one import one_to_one, workers
 from tests.bench.peers.all import PEERS
 from tests.bench.peers.installing import Missing
 from tests.bench.publishing import publishing
@@ -25,6 +25,7 @@ _SINGLE: Final = {
     "publish": publishing,
     "compression": encodings.compression,
     "batch": encodings.batching,
+    "workers": workers,
 }
 _FAN_OUT: Final = ("fanout", "burst")
 _CROWD: Final = ("memory", "idle")
