@@ -135,6 +135,17 @@ async def test_a_killed_worker_is_started_again_and_the_others_do_not_notice(
         assert await node.terminate() == 0
 
 
+async def test_the_port_stays_taken_while_no_worker_is_there(redis_url: str, prefix: str) -> None:
+    async with gateway_process(redis_url, prefix, workers=2) as node:
+        for pid in pids(node):
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: node.output.count("worker_ended") == 2)
+        for port in (node.port, node.internal_port, node.internal_port + 1):
+            with pytest.raises(OSError, match="in use"):
+                socket.create_server(("127.0.0.1", port))
+        await until(node.is_ready)
+
+
 async def test_a_worker_that_is_told_to_end_drains_and_is_replaced(
     redis_url: str, prefix: str
 ) -> None:
