@@ -56,7 +56,9 @@ from publisher.keys import Keys
 
 log = logging.getLogger(__name__)
 
-_FAREWELL_SECONDS: Final = 5.0
+_FAREWELL_SECONDS: Final = CLOSE_TIMEOUT_SECONDS + 1.0
+"""By then the last client has answered its close frame, or has been cut off."""
+
 # Made once: left to itself, the library looks its version up on disk for every connection.
 _DRIVER_INFO: Final = DriverInfo()
 _LONGEST_VITAL_SECONDS: Final = 2.0
@@ -120,7 +122,6 @@ class Gateway:
         self.node_id = _new_node_id()
         self.stats = Stats()
         self._tasks = Tasks()
-        self._farewells = Tasks()
         self._keys = Keys(settings.redis_prefix)
         self._namespaces = settings.all_namespaces
         clock = time.monotonic
@@ -192,7 +193,7 @@ class Gateway:
             clock,
             settings.drain_delay_seconds,
             settings.drain_seconds,
-            CLOSE_TIMEOUT_SECONDS,
+            _FAREWELL_SECONDS,
         )
         patience = Patience(self.hub, self._heartbeats.heard, settings.stall_seconds)
         verifier = verifier or make_verifier(settings)
@@ -235,7 +236,6 @@ class Gateway:
             dispatcher,
             self._leases,
             verifier,
-            self._farewells,
             self.stats,
             clock,
             Limits(
@@ -365,15 +365,14 @@ class Gateway:
         """Leave: take nobody in, close everybody with 1001, write what is known, give places back."""
         if self._started:
             await self._drain.run()
-        await self._farewells.aclose(_FAREWELL_SECONDS)
         for runner in self._runners:
             await runner.cleanup()
-        await self._farewells.aclose(_FAREWELL_SECONDS)
-        try:
-            await self._cursors.flush()
-        except Exception:
-            # Whatever it is, the places below still have to be given back.
-            log.exception("cursors_unwritten")
+        for last_words in (self._cursors.flush, self._leases.pay):
+            try:
+                await last_words()
+            except Exception:
+                # Whatever it is, the rest still has to be done.
+                log.exception("unwritten_at_the_end by=%s", last_words.__qualname__)
         await self._beat.leave()
         self._interests.close()
         await self._tasks.aclose()

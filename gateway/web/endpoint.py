@@ -20,7 +20,6 @@ from gateway.node.dispatch import Dispatcher
 from gateway.node.hub import Hub
 from gateway.node.ports import Clock, Verifier
 from gateway.node.stats import Stats
-from gateway.node.tasks import Tasks
 from gateway.web import handshake
 from gateway.web.credentials import SUBPROTOCOL, find_token
 from gateway.web.session import Session
@@ -42,8 +41,8 @@ class Places(Protocol):
     async def acquire(self, user: str, connection: str) -> bool:
         """Take a place; ``False`` when the user holds all they may."""
 
-    async def release(self, user: str, connection: str) -> None:
-        """Give it back."""
+    def give_back(self, user: str, connection: str) -> None:
+        """Give it back, soon; one that was not taken is no error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,6 @@ class Endpoint:
         dispatcher: Dispatcher,
         places: Places,
         verifier: Verifier,
-        farewells: Tasks,
         stats: Stats,
         clock: Clock,
         limits: Limits,
@@ -84,7 +82,6 @@ class Endpoint:
         self._dispatcher = dispatcher
         self._places = places
         self._verifier = verifier
-        self._farewells = farewells
         self._stats = stats
         self._clock = clock
         self._limits = limits
@@ -200,8 +197,7 @@ class Endpoint:
 
     def _make_room(self, user: str, connection_id: str) -> None:
         self._present -= 1
-        # A task of its own: a handler that is cancelled still owes the place.
-        self._farewells.spawn(self._places.release(user, connection_id), "release place")
+        self._places.give_back(user, connection_id)
 
     async def _reject(
         self,
