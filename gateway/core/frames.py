@@ -67,6 +67,7 @@ def deflated(payload: bytes, window_bits: int) -> bytes:
 
 WHOLE_PONG: Final = _FIN | _PONG
 WHOLE_TEXT: Final = _FIN | _TEXT
+WHOLE_CLOSE: Final = _FIN | _CLOSE
 
 _SHORT_HEAD: Final = 6  # two bytes and the mask; the length is in the second
 _LONGEST_SHORT: Final = _SHORT_HEAD + 125

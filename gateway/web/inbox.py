@@ -19,6 +19,9 @@ from gateway.core.frames import Boundaries
 _NO_CODE: Final = 1005
 """Never on the wire; what a browser calls a close frame without a code (RFC 6455 §7.4.1)."""
 
+_USUAL_CLOSES: Final = {b"": _NO_CODE, b"\x03\xe8": 1000, b"\x03\xe9": 1001}
+"""By payload: a crowd that leaves at once is no reason to make a parser for each. Others are checked by it."""
+
 
 class Listener(Protocol):
     """Hears what a client sends."""
@@ -74,6 +77,11 @@ class Inbox:
                 if _is_utf8(text):
                     self._listener.text(text)
                     return
+            elif data[0] == frames.WHOLE_CLOSE:
+                code = _USUAL_CLOSES.get(frames.unmasked(data))
+                if code is not None:
+                    self._close(code)
+                    return
         self._parse(data)
 
     def _parse(self, data: bytes) -> None:
@@ -100,8 +108,11 @@ class Inbox:
             case WSMsgType.BINARY:
                 listener.binary()
             case WSMsgType.CLOSE:
-                self._over = True
-                listener.closed(message.data or _NO_CODE)
+                self._close(message.data or _NO_CODE)
+
+    def _close(self, code: int) -> None:
+        self._over = True
+        self._listener.closed(code)
 
     def fail(self, error: WebSocketError) -> None:
         """Take the parser's complaint."""

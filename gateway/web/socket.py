@@ -162,6 +162,8 @@ class ClientSocket(asyncio.Protocol):
         self._cancel_deadline()
         self._wake()
         self._session.lost()
+        # It knows this socket: without the cycle all is freed at once, not at some collection.
+        del self._session, self._inbox
 
     def _wake(self) -> None:
         drained, self._drained = self._drained, None
