@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.backplane.batching import Batcher
@@ -28,12 +29,19 @@ _DEBT_SECONDS: Final = 3.0
 _TRIES: Final = 5
 
 
+@dataclass(slots=True, eq=False)
+class _Debt:
+    """A place to be given back."""
+
+    user: str
+
+
 class Leases:
     """Takes, renews and gives back places.
 
-    ``_held`` are the connections that need a place, the oldest first. ``_owed`` are those without, of
-    which Redis may hold a place all the same: a release that failed, or an acquire or a renewal whose
-    outcome is unknown or came after the release.
+    ``_held`` are the connections that need a place, the oldest first. ``_owed`` are those without, for
+    which Redis may hold a place all the same: those that have left, and those whose acquire or renewal
+    came too late or has an unknown outcome.
 
     Args:
         batcher: for what clients wait for.
@@ -65,7 +73,8 @@ class Leases:
         self._lost = lost
         self._jitter = jitter
         self._held: dict[str, str] = {}
-        self._owed: dict[str, str] = {}
+        self._owed: dict[str, _Debt] = {}
+        self._solvent = True
         self._renewal = Pause()
         self._payment = Pause()
         self._restorations = 0
@@ -83,23 +92,24 @@ class Leases:
             taken = await self._take(user, connection)
         except BaseException:
             # Redis may take the place all the same, now or when it wakes up.
-            self._owed[connection] = user
+            self._owe(user, connection)
             raise
         if taken:
             self._held[connection] = user
         return taken
 
-    async def release(self, user: str, connection: str) -> None:
-        """Give a place back, at once if Redis answers, else as soon as it does again."""
-        if self._held.pop(connection, None) is None and connection not in self._owed:
-            return
-        try:
-            await self._remove(user, connection)
-        except BaseException as error:
-            self._owed[connection] = user
-            if not isinstance(error, Unavailable):
-                raise
-            log.warning("lease_unreleased connection=%s reason=%s", connection, error.reason)
+    def give_back(self, user: str, connection: str) -> None:
+        """Give a place back, together with those of others that leave now; Redis may be away.
+
+        A connection that took none is no error.
+        """
+        if self._held.pop(connection, None) is not None or connection in self._owed:
+            self._owe(user, connection)
+
+    def _owe(self, user: str, connection: str) -> None:
+        self._owed[connection] = _Debt(user)
+        if self._solvent:
+            self._payment.cut()
 
     async def _take(self, user: str, connection: str) -> bool:
         holders = await self._acquire(user, connection)
@@ -132,11 +142,6 @@ class Leases:
             if member.rpartition(b"/")[0] not in living
             for part in (member, expiry)
         ]
-
-    async def _remove(self, user: str, connection: str) -> None:
-        await self._batcher.call(
-            Call(("ZREM", self._keys.connections(user), self._member(connection)))
-        )
 
     def _member(self, connection: str) -> str:
         return f"{self._node}/{connection}"
@@ -227,22 +232,36 @@ class Leases:
         """See to it that a call which came after a release leaves no place taken."""
         for connection in connections:
             if connection not in self._held:
-                self._owed[connection] = user
-                self._payment.cut()
+                self._owe(user, connection)
 
     async def run_payment(self) -> None:
         """Give back what is owed, until cancelled."""
         while True:
             await self._payment(_DEBT_SECONDS)
             try:
-                for some in chunks(list(self._owed.items()), _CALLS_AT_ONCE):
-                    await _all(self._pay(user, connection) for connection, user in some)
+                await self.pay()
             except Unavailable as error:
+                self._solvent = False
                 log.info("leases_owed count=%d reason=%s", len(self._owed), error.reason)
+            else:
+                self._solvent = True
 
-    async def _pay(self, user: str, connection: str) -> None:
-        await self._remove(user, connection)
-        self._owed.pop(connection, None)
+    async def pay(self) -> None:
+        """Give back what is owed now.
+
+        Raises:
+            Unavailable: Redis did not answer; the rest is still owed.
+        """
+        for some in chunks(list(self._owed.items()), _CALLS_AT_ONCE):
+            await _all(self._pay(debt, connection) for connection, debt in some)
+
+    async def _pay(self, debt: _Debt, connection: str) -> None:
+        await self._batcher.call(
+            Call(("ZREM", self._keys.connections(debt.user), self._member(connection)))
+        )
+        # One that was made meanwhile is about a place that was perhaps taken after this.
+        if self._owed.get(connection) is debt:
+            del self._owed[connection]
 
 
 async def _all(calls: Iterable[Coroutine[None, None, None]]) -> int:

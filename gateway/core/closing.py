@@ -8,7 +8,7 @@ from typing import Final
 
 
 class CloseCode(IntEnum):
-    """The codes this server closes with; those for broken frames are aiohttp's to send."""
+    """The codes this server closes with; those for broken frames are chosen by aiohttp's parser."""
 
     NORMAL = 1000
     GOING_AWAY = 1001
@@ -22,7 +22,7 @@ class CloseCode(IntEnum):
 class Closing:
     """Why a connection is closed. ``reason`` is seen by the client: at most 123 bytes (RFC 6455 §5.5)."""
 
-    code: CloseCode
+    code: int
     reason: str
 
 

@@ -15,6 +15,7 @@ from gateway.core.closing import Closing
 from publisher.message import Message
 
 _FIN: Final = 0x80
+_MASKED: Final = 0x80
 _RSV1: Final = 0x40  # the message is compressed (RFC 7692 §6)
 _TEXT: Final = 0x1
 _CLOSE: Final = 0x8
@@ -62,6 +63,69 @@ def deflated(payload: bytes, window_bits: int) -> bytes:
     compressor = zlib.compressobj(zlib.Z_BEST_SPEED, zlib.DEFLATED, -window_bits)
     squeezed = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
     return _frame(_FIN | _RSV1 | _TEXT, squeezed.removesuffix(_DEFLATE_TAIL))
+
+
+WHOLE_PONG: Final = _FIN | _PONG
+WHOLE_TEXT: Final = _FIN | _TEXT
+WHOLE_CLOSE: Final = _FIN | _CLOSE
+
+_SHORT_HEAD: Final = 6  # two bytes and the mask; the length is in the second
+_LONGEST_SHORT: Final = _SHORT_HEAD + 125
+
+
+def is_short(data: bytes) -> bool:
+    """Whether ``data``, at a frame's beginning, is just one masked frame of at most 125 bytes."""
+    size = len(data)
+    return _SHORT_HEAD <= size <= _LONGEST_SHORT and data[1] == _MASKED | (size - _SHORT_HEAD)
+
+
+def unmasked(short: bytes) -> bytes:
+    """The payload of a frame that :func:`is_short` (RFC 6455 §5.3)."""
+    size = len(short) - _SHORT_HEAD
+    mask = (short[2:_SHORT_HEAD] * (size // 4 + 1))[:size]
+    number = int.from_bytes(short[_SHORT_HEAD:], "little") ^ int.from_bytes(mask, "little")
+    return number.to_bytes(size, "little")
+
+
+class Boundaries:
+    """Follows where frames end in a stream that is cut anywhere, without looking into them.
+
+    ``at_rest``: the stream so far ends with the end of a frame.
+    """
+
+    __slots__ = ("_head", "_missing", "at_rest")
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._missing = 0
+        self.at_rest = True
+
+    def follow(self, data: bytes) -> None:
+        """Take the next part of the stream."""
+        data = self._head + data
+        position = self._missing
+        while position < len(data):
+            end = _frame_end(data, position)
+            if end is None:
+                break
+            position = end
+        self._head = data[position:]
+        self._missing = max(0, position - len(data))
+        self.at_rest = not self._head and not self._missing
+
+
+def _frame_end(data: bytes, start: int) -> int | None:
+    """Where the frame ends that begins at ``start``; ``None`` while that cannot be told."""
+    if len(data) < start + 2:
+        return None
+    size = data[start + 1] & 0x7F
+    mask = 4 if data[start + 1] & _MASKED else 0
+    wide = {126: 2, 127: 8}.get(size, 0)
+    if len(data) < start + 2 + wide:
+        return None
+    if wide:
+        size = int.from_bytes(data[start + 2 : start + 2 + wide])
+    return start + 2 + wide + mask + size
 
 
 class Encoding(NamedTuple):

@@ -88,6 +88,10 @@ class Dispatcher:
         self._hub.connections.pop(connection.id, None)
         self._confirmation.departed()
 
+    def fail(self, connection: Connection) -> None:
+        """End a connection whose message could not be served: nobody knows its state."""
+        self._hub.close(connection, closing.INTERNAL_ERROR)
+
     # -- what it says -------------------------------------------------------------------------
 
     def text(self, connection: Connection, message: bytes) -> None:

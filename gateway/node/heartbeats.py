@@ -50,13 +50,13 @@ class Heartbeats:
         self._clock = clock
         self._wall_clock = wall_clock
         self._random = random
-        self._liveness: Liveness[Connection] = Liveness(ping_interval, pong_timeout, clock())
+        self._liveness: Liveness[str] = Liveness(ping_interval, pong_timeout, clock())
         self._pause = min(self._liveness.tick, confirm_interval / 4, pong_timeout / 4)
         self._expiries: Expiries[Connection] = Expiries(wall_clock())
 
     def watch(self, connection: Connection) -> None:
         """Ping a connection from now on, and close it when its token has run out."""
-        self._liveness.add(connection, self._clock(), self._random())
+        self._liveness.add(connection.id, self._clock(), self._random())
         self.expect_expiry(connection)
 
     def expect_expiry(self, connection: Connection) -> None:
@@ -68,11 +68,11 @@ class Heartbeats:
 
     def heard(self, connection: Connection) -> None:
         """A pong came."""
-        self._liveness.heard(connection, self._clock())
+        self._liveness.heard(connection.id, self._clock())
 
     def forget(self, connection: Connection) -> None:
         """A connection is gone."""
-        self._liveness.remove(connection)
+        self._liveness.remove(connection.id)
         self._expiries.forget(connection)
 
     async def run(self) -> None:
@@ -86,10 +86,11 @@ class Heartbeats:
     def sweep(self) -> None:
         """Do what is due now."""
         due = self._liveness.due(self._clock())
-        for connection in due.expired:
+        connections = self._hub.connections
+        for connection in filter(None, map(connections.get, due.expired)):
             log.info("pong_timeout connection=%s user=%r", connection.id, connection.user)
             self._hub.close(connection, closing.PONG_TIMEOUT)
-        for connection in due.ping:
+        for connection in filter(None, map(connections.get, due.ping)):
             self._hub.send(connection, _PING)
         self._confirmation.tick(self._hub.send_all)
         for connection in self._expiries.due(self._wall_clock()):

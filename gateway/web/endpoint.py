@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Protocol
 
-from aiohttp import WSMessage, WSMsgType, hdrs, web
+from aiohttp import hdrs, web
 
 from gateway.core import closing, protocol
 from gateway.core.claims import Identity, TokenRejected
 from gateway.core.closing import Closing
+from gateway.core.frames import Encoding
 from gateway.core.protocol import ErrorCode
 from gateway.core.rate import TokenBucket
 from gateway.node.connection import Connection
@@ -20,11 +20,11 @@ from gateway.node.dispatch import Dispatcher
 from gateway.node.hub import Hub
 from gateway.node.ports import Clock, Verifier
 from gateway.node.stats import Stats
-from gateway.node.tasks import Tasks
 from gateway.web import handshake
 from gateway.web.credentials import SUBPROTOCOL, find_token
-from gateway.web.inbox import ServedResponse
-from gateway.web.socket import CLOSE_TIMEOUT_SECONDS, ClientSocket
+from gateway.web.session import Session
+from gateway.web.socket import ClientSocket
+from gateway.web.upgrade import Upgrade
 from publisher.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,8 @@ class Places(Protocol):
     async def acquire(self, user: str, connection: str) -> bool:
         """Take a place; ``False`` when the user holds all they may."""
 
-    async def release(self, user: str, connection: str) -> None:
-        """Give it back."""
+    def give_back(self, user: str, connection: str) -> None:
+        """Give it back, soon; one that was not taken is no error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,6 @@ class Endpoint:
         dispatcher: Dispatcher,
         places: Places,
         verifier: Verifier,
-        farewells: Tasks,
         stats: Stats,
         clock: Clock,
         limits: Limits,
@@ -83,7 +82,6 @@ class Endpoint:
         self._dispatcher = dispatcher
         self._places = places
         self._verifier = verifier
-        self._farewells = farewells
         self._stats = stats
         self._clock = clock
         self._limits = limits
@@ -169,13 +167,18 @@ class Endpoint:
             )
         # Only who is known takes up room; handshakes under way count, so that no crowd slips past.
         self._present += 1
-        try:
-            return await self._admit(request, identity)
-        finally:
-            self._present -= 1
-
-    async def _admit(self, request: web.Request, identity: Identity) -> web.StreamResponse:
         connection_id = self._new_id()
+        answer: web.StreamResponse | None = None
+        try:
+            answer = await self._admit(request, identity, connection_id)
+        finally:
+            if not (isinstance(answer, Upgrade) and answer.handed_over):
+                self._make_room(identity.user, connection_id)
+        return answer
+
+    async def _admit(
+        self, request: web.Request, identity: Identity, connection_id: str
+    ) -> web.StreamResponse:
         try:
             if not await self._places.acquire(identity.user, connection_id):
                 return await self._reject(
@@ -186,17 +189,15 @@ class Endpoint:
                     f"a user may hold {self._limits.max_connections_per_user}; close one first",
                     user=identity.user,
                 )
-            if not self._ready():  # the drain has begun meanwhile
-                return self._unavailable("not_ready")
-            return await self._serve(request, identity, connection_id)
         except Unavailable:
             return self._unavailable("redis_unavailable")
-        finally:
-            self._give_back(identity.user, connection_id)
+        if not self._ready():  # the drain has begun meanwhile
+            return self._unavailable("not_ready")
+        return await self._begin(request, identity, connection_id)
 
-    def _give_back(self, user: str, connection_id: str) -> None:
-        # A task of its own: a handler that is cancelled still owes the place.
-        self._farewells.spawn(self._places.release(user, connection_id), "release place")
+    def _make_room(self, user: str, connection_id: str) -> None:
+        self._present -= 1
+        self._places.give_back(user, connection_id)
 
     async def _reject(
         self,
@@ -210,56 +211,29 @@ class Endpoint:
         self._refused(reason.reason, **details)
         return await handshake.reject(request, reason, protocol.error(code, message, detail=detail))
 
-    async def _serve(
-        self, request: web.Request, identity: Identity, connection_id: str
-    ) -> web.StreamResponse:
+    async def _begin(self, request: web.Request, identity: Identity, connection_id: str) -> Upgrade:
+        """Upgrade the connection, and take it from aiohttp."""
         limits = self._limits
-        response = ServedResponse(
-            protocols=(SUBPROTOCOL,),
-            timeout=CLOSE_TIMEOUT_SECONDS,
-            autoping=False,
-            autoclose=False,
-            max_msg_size=limits.max_message_bytes * _READ_LIMIT_FACTOR,
-        )
+        response = Upgrade(protocols=(SUBPROTOCOL,))
         await response.prepare(request)
+        batch = request.query.get("batch") == "true"
+        socket = ClientSocket(Encoding(int(response.compress), batch), limits.high_water_bytes)
+        early = response.hand_over(request, socket)
+        if early is None:
+            return response
         bucket = TokenBucket(limits.messages_per_second, limits.message_burst, self._clock())
-        socket = ClientSocket(
-            request,
-            response,
-            batch=request.query.get("batch") == "true",
-            high_water=limits.high_water_bytes,
-        )
         connection = Connection(connection_id, identity, socket, bucket)
-        self._dispatcher.arrive(connection)
         log.debug("connection_opened connection=%s user=%r", connection_id, identity.user)
-        try:
-            await response.serve(partial(self._hear, connection))
-        finally:
-            if not connection.closed:
-                self._stats.connections_closed[handshake.close_label(response)] += 1
-            self._dispatcher.depart(connection)
-            self._give_back(identity.user, connection_id)
-            log.debug(
-                "connection_closed connection=%s user=%r code=%s",
-                connection_id,
-                identity.user,
-                socket.closed_with or handshake.close_code(response),
-            )
-            socket.finish()
+        session = Session(self._dispatcher, connection, socket, self._left)
+        session.begin(limits.max_message_bytes * _READ_LIMIT_FACTOR, early)
         return response
 
-    def _hear(self, connection: Connection, message: WSMessage) -> None:
-        dispatcher = self._dispatcher
-        try:
-            match message.type:
-                case WSMsgType.PONG:
-                    dispatcher.pong(connection, bytes(message.data))
-                case WSMsgType.TEXT:
-                    dispatcher.text(connection, message.data.encode())
-                case WSMsgType.PING:
-                    dispatcher.ping(connection, bytes(message.data))
-                case WSMsgType.BINARY:
-                    dispatcher.binary(connection)
-        except Exception:
-            log.exception("message_failed connection=%s", connection.id)
-            self._hub.close(connection, closing.INTERNAL_ERROR)
+    def _left(self, connection: Connection, code: int | None) -> None:
+        """A client has closed, or is gone."""
+        if not connection.closed:
+            self._stats.connections_closed[handshake.close_label(code)] += 1
+        self._dispatcher.depart(connection)
+        self._make_room(connection.user, connection.id)
+        log.debug(
+            "connection_closed connection=%s user=%r code=%s", connection.id, connection.user, code
+        )

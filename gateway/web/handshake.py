@@ -9,9 +9,7 @@ from aiohttp import hdrs, web
 from gateway.core.closing import Closing
 from gateway.web.credentials import SUBPROTOCOL
 
-# Never on the wire; what a browser calls such an end (RFC 6455 §7.4.1).
-_NO_CODE_IN_IT: Final = 1005
-_NO_CLOSE_FRAME: Final = 1006
+_NO_CLOSE_FRAME: Final = 1006  # never on the wire (RFC 6455 §7.4.1)
 _COUNTED_CODES: Final = {1000, 1001, 1002, 1005, 1006, 1007, 1009, 1011}
 
 VERSION: Final = "13"  # RFC 6455 §4.1
@@ -33,17 +31,12 @@ async def reject(request: web.Request, reason: Closing, error: bytes) -> web.Str
     return response
 
 
-def close_code(response: web.WebSocketResponse) -> int:
-    """The close code as a browser would tell it (RFC 6455 §7.1.5)."""
-    code = response.close_code
-    if code is None:
-        return _NO_CLOSE_FRAME
-    return code or _NO_CODE_IN_IT
+def close_label(code: int | None) -> str:
+    """A client's close code as a metric's label: it may send any, and each would be a time series.
 
-
-def close_label(response: web.WebSocketResponse) -> str:
-    """The code as a metric's label: a client may send any, and each would be a time series."""
-    code = close_code(response)
+    ``None`` stands for none: 1006, as a browser tells it (RFC 6455 §7.1.5).
+    """
+    code = _NO_CLOSE_FRAME if code is None else code
     return str(code) if code in _COUNTED_CODES else "other"
 
 

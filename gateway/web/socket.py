@@ -1,28 +1,34 @@
-"""The only file that writes to a client's transport."""
+"""A client's connection: the only file that writes to its transport."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from typing import Final
-
-from aiohttp import web
+from typing import Final, Protocol, cast
 
 from gateway.core import closing, frames
 from gateway.core.closing import Closing
 from gateway.core.frames import Encoding
+from gateway.web.inbox import Inbox, Listener
 
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 """How long a client may take to answer a close frame."""
 
 
-class ClientSocket:
-    """Implements ``ports.Socket`` on an upgraded aiohttp response, which reads and parses.
+class Session(Listener, Protocol):
+    """Whoever talks with the client."""
 
-    Frames go straight to the transport: aiohttp's own writer would build each frame anew for each
-    socket, and while it closes a connection it would throw away the pongs that still come.
+    def failed(self, error: Exception) -> None:
+        """What was heard could not be served."""
+
+    def lost(self) -> None:
+        """The transport is gone."""
+
+
+class ClientSocket(asyncio.Protocol):
+    """Implements ``ports.Socket`` on the transport of an upgraded connection.
 
     Args:
+        encoding: how the client wants its messages.
         high_water: bytes that may wait for a client that does not read.
     """
 
@@ -30,34 +36,38 @@ class ClientSocket:
         "_closing",
         "_code",
         "_deadline",
-        "_draining",
+        "_drained",
         "_high_water",
+        "_inbox",
+        "_paused",
         "_piled",
-        "_protocol",
+        "_session",
         "_transport",
         "encoding",
     )
+    _transport: asyncio.Transport
+    _inbox: Inbox
+    _session: Session
 
-    def __init__(
-        self,
-        request: web.BaseRequest,
-        response: web.WebSocketResponse,
-        *,
-        batch: bool,
-        high_water: int,
-    ) -> None:
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("the client left during the handshake")
-        self._transport = transport
-        self._protocol = request.protocol
+    def __init__(self, encoding: Encoding, high_water: int) -> None:
+        self.encoding = encoding
         self._high_water = high_water
+        self._paused = False
         self._closing = False
         self._piled = 0
         self._code: int | None = None
         self._deadline: asyncio.TimerHandle | None = None
-        self._draining: asyncio.Task[None] | None = None
-        self.encoding = Encoding(int(response.compress), batch)
+        self._drained: asyncio.Future[None] | None = None
+
+    def serve(self, session: Session, max_message_bytes: int, early: bytes) -> None:
+        """Tell ``session`` what comes from now on, and before that what has come ``early``."""
+        compress = bool(self.encoding.window_bits)
+        self._session = session
+        self._inbox = Inbox(session, max_message_bytes, compress=compress)
+        if early:
+            self.data_received(early)
+
+    # -- writing ------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> bool:
         """Hand over whole frames; never waits. ``False`` above the high-water mark."""
@@ -65,7 +75,7 @@ class ClientSocket:
         if self._closing or transport.is_closing():
             return True
         transport.write(data)
-        if not self._protocol.writing_paused:
+        if not self._paused:
             return True
         self._piled += len(data)
         return self.waiting <= self._high_water
@@ -88,20 +98,15 @@ class ClientSocket:
     @property
     def congested(self) -> bool:
         """Whether the transport has asked to pause, and not yet to go on (its own two marks)."""
-        return self._protocol.writing_paused and not self._transport.is_closing()
+        return self._paused and not self._transport.is_closing()
 
     async def drained(self) -> None:
         """Wait until it is not congested, or the client is gone."""
         if self.congested:
-            if self._draining is None or self._draining.done():
-                self._draining = asyncio.create_task(self._drain(), name="drain socket")
+            if self._drained is None:
+                self._drained = asyncio.get_running_loop().create_future()
             # Shared by all who wait; one that gives up must not end the others' wait.
-            await asyncio.shield(self._draining)
-
-    async def _drain(self) -> None:
-        # aiohttp has no public drain but its own writer's.
-        with contextlib.suppress(ConnectionError):
-            await self._protocol._drain_helper()  # noqa: SLF001
+            await asyncio.shield(self._drained)
 
     def close(self, reason: Closing) -> None:
         """Send a close frame after all that was written; the client has some seconds to answer it."""
@@ -111,15 +116,12 @@ class ClientSocket:
         # A client that is gone takes nothing more: what still waits for it would wait for ever.
         self._end_in(CLOSE_TIMEOUT_SECONDS)
 
-    def finish(self) -> None:
-        """The conversation has ended: answer the client's close frame, if it was first, and leave."""
+    def finish(self, reason: Closing = closing.NORMAL) -> None:
+        """The conversation has ended: send a close frame, unless one was sent, and leave."""
         if not self._closing:
-            self.write(frames.close(closing.NORMAL))
+            self.write(frames.close(reason))
             self._closing = True
-        if self._deadline is not None:
-            self._deadline.cancel()
-        if self._draining is not None:
-            self._draining.cancel()
+        self._cancel_deadline()
         self._transport.close()
         if self.waiting:
             self._end_in(CLOSE_TIMEOUT_SECONDS)
@@ -127,3 +129,43 @@ class ClientSocket:
     def _end_in(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(seconds, self._transport.abort)
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    # -- from the transport (asyncio.Protocol) ------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is ours from now on."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Part of the hot path: no await, no task, no queue."""
+        try:
+            self._inbox.feed(data)
+        except Exception as error:  # noqa: BLE001 - the session logs it
+            self._session.failed(error)
+
+    def pause_writing(self) -> None:
+        """More waits for the client than the transport likes."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """The client has taken most of it."""
+        self._paused = False
+        self._wake()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The transport is gone."""
+        self._cancel_deadline()
+        self._wake()
+        self._session.lost()
+        # It knows this socket: without the cycle all is freed at once, not at some collection.
+        del self._session, self._inbox
+
+    def _wake(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)

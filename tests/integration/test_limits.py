@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from gateway.backplane.leases import Leases
 from publisher import AsyncPublisher, scripts
 from publisher.exchange import Call
 from tests.integration.conftest import StartNode
@@ -193,17 +194,17 @@ async def test_a_release_that_crosses_a_renewal_leaves_no_place_taken(
         await publisher._client.delete(conn)  # so that the renewal takes them again
         await asyncio.gather(
             leases.renew(),
-            *(yielding(number, leases.release("u", each)) for number, each in enumerate(ids)),
+            *(leaving(number, leases, each) for number, each in enumerate(ids)),
         )
         assert leases._held == {}
     await until(lambda: not leases._owed)
     assert await publisher.connections("u") == []
 
 
-async def yielding(turns: int, work: Coroutine[Any, Any, None]) -> None:
+async def leaving(turns: int, leases: Leases, connection: str) -> None:
     for _ in range(turns):
         await asyncio.sleep(0)
-    await work
+    leases.give_back("u", connection)
 
 
 async def test_a_renewal_answered_after_a_release_leaves_no_place_taken(
@@ -223,7 +224,8 @@ async def test_a_renewal_answered_after_a_release_leaves_no_place_taken(
     monkeypatch.setattr(leases._upkeep, "call", late)
     renewal = asyncio.create_task(leases.renew())
     await sent.wait()
-    await leases.release("u", "x")
+    leases.give_back("u", "x")
+    await until(lambda: not leases._owed)
     assert await publisher.connections("u") == []
     overtaken.set()
     await renewal
