@@ -13,10 +13,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
-from redis.asyncio import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.driver_info import DriverInfo
 
 from gateway.backplane.announcing import Announcing
 from gateway.backplane.batching import Batcher
@@ -44,10 +40,10 @@ from gateway.node.retrying import Insist
 from gateway.node.slow_consumers import Patience, SlowConsumers
 from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks
+from gateway.parts import make_pool, make_verifier
 from gateway.settings import Settings
 from gateway.web import page
 from gateway.web.binding import CannotListen
-from gateway.web.credentials import TokenVerifier, load_key
 from gateway.web.endpoint import Endpoint, Limits
 from gateway.web.handshake import negotiate_compression
 from gateway.web.internal import internal_app
@@ -60,41 +56,10 @@ log = logging.getLogger(__name__)
 _FAREWELL_SECONDS: Final = CLOSE_TIMEOUT_SECONDS + 1.0
 """By then the last client has answered its close frame, or has been cut off."""
 
-# Made once: left to itself, the library looks its version up on disk for every connection.
-_DRIVER_INFO: Final = DriverInfo()
 _LONGEST_VITAL_SECONDS: Final = 2.0
 """What readiness waits for is tried again after this, also when other round trips may take longer."""
 _RESTART_SECONDS: Final = 1.0
 _READY_POLL_SECONDS: Final = 0.02
-
-
-def make_verifier(settings: Settings) -> TokenVerifier:
-    """The verifier that the settings describe.
-
-    Raises:
-        gateway.web.credentials.BadKey: the key or the algorithms cannot be used.
-    """
-    secret = settings.jwt_secret
-    return TokenVerifier(
-        load_key(secret.get_secret_value() if secret else None, settings.jwt_public_key),
-        algorithms=settings.jwt_algorithms,
-        user_claim=settings.jwt_user_claim,
-        require_expiry=settings.jwt_require_expiry,
-        audience=settings.jwt_audience,
-        issuer=settings.jwt_issuer,
-        leeway=settings.jwt_leeway_seconds,
-    )
-
-
-def make_pool(settings: Settings) -> ConnectionPool:
-    """Connections to Redis; retrying is the callers' business."""
-    assert settings.redis_url is not None
-    return ConnectionPool.from_url(
-        settings.redis_url.get_secret_value(),
-        protocol=2,
-        retry=Retry(NoBackoff(), 0),
-        driver_info=_DRIVER_INFO,
-    )
 
 
 def _new_node_id() -> str:
@@ -136,7 +101,7 @@ class Gateway:
         self._cursors = Cursors(self._batcher, self._keys, self._namespaces, random.random)
         confirmation = Confirmation(self._cursors, clock, settings.confirm_interval_seconds)
         self.hub = Hub(
-            lambda callback: asyncio.get_running_loop().call_soon(callback),
+            asyncio.get_running_loop().call_soon,
             confirmation,
             self.stats,
             settings.compression_threshold_bytes,
@@ -148,6 +113,8 @@ class Gateway:
             self._listening_again,
             self.stats,
             vital_seconds,
+            settings.coalesce_seconds,
+            clock,
             random.random,
         )
         insist = Insist(random.random)

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from gateway.advice import advice
-from gateway.app import make_pool, make_verifier
+from gateway.parts import make_pool, make_verifier
 from gateway.settings import Settings
 from gateway.web.credentials import BadKey
 from publisher.errors import Unavailable

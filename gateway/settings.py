@@ -90,6 +90,10 @@ class Settings(BaseSettings):
         1_048_576,
         description="A client for whom more than this waits leaves live delivery until it has caught up",
     )
+    coalesce_seconds: Seconds = Field(
+        0.002,
+        description="Messages that come fast one after the other wait this long for more, to be sent together",
+    )
     stall_seconds: PositiveFloat = Field(
         30.0, description="A slow client that takes nothing for this long is closed (1013)"
     )

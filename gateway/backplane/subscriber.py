@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import groupby
 from typing import Any, Final
 
@@ -12,9 +13,11 @@ import hiredis
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
+from gateway.backplane.moderation import ModeratedReader
 from gateway.backplane.reader import Reader, opened
 from gateway.core.chunks import chunks
 from gateway.node.pausing import Backoff
+from gateway.node.ports import Clock
 from gateway.node.stats import Stats
 from publisher.keys import Keys
 
@@ -33,6 +36,7 @@ class Subscriber:
         receive: takes the channel's name and the payload of each live message.
         restored: told when a new connection listens to everything again.
         connect_timeout: seconds for opening a connection.
+        coalesce: seconds a message may wait for others (``moderation.py``).
         jitter: a number from 0 to 1.
     """
 
@@ -44,6 +48,8 @@ class Subscriber:
         restored: Callable[[], None],
         stats: Stats,
         connect_timeout: float,
+        coalesce: float,
+        clock: Clock,
         jitter: Callable[[], float],
     ) -> None:
         self._pool = pool
@@ -52,6 +58,8 @@ class Subscriber:
         self._restored = restored
         self._stats = stats
         self._connect_timeout = connect_timeout
+        self._coalesce = coalesce
+        self._clock = clock
         self._backoff = Backoff(jitter)
         self._handlers: dict[bytes, Handler] = {}
         self._waiters: dict[bytes, asyncio.Future[None]] = {}
@@ -76,8 +84,7 @@ class Subscriber:
 
     async def subscribe(self, channel: str) -> None:
         """Listen to a live channel; returns once Redis has confirmed, however long that takes."""
-        receive = self._receive
-        await self.listen(self._keys.live(channel), lambda payload: receive(channel, payload))
+        await self.listen(self._keys.live(channel), partial(self._receive, channel))
 
     def unsubscribe(self, channel: str) -> None:
         """Stop listening to a live channel."""
@@ -134,7 +141,9 @@ class Subscriber:
         """Open a connection, subscribe to everything, and stay until it is lost."""
         try:
             async with opened(self._pool, self._connect_timeout) as transport:
-                self._protocol = Reader(transport, self._handle)
+                self._protocol = ModeratedReader(
+                    transport, self._handle, self._coalesce, self._clock
+                )
                 self._queued.clear()
                 self._unconfirmed = dict.fromkeys(self._handlers, 1)
                 self._restoring = bool(self._handlers)

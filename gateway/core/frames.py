@@ -154,7 +154,13 @@ def encode(
     Each message is rendered once, and compressed at most once for all sockets that want it alike;
     only what is longer than ``threshold`` bytes is compressed.
     """
-    texts = [protocol.data(prefix, message) for message in messages]
+    if len(messages) == 1:
+        only = protocol.data(prefix, messages[0])
+        if len(only) <= threshold:
+            return dict.fromkeys(encodings, text(only))
+        texts = [only]
+    else:
+        texts = [protocol.data(prefix, message) for message in messages]
     large = any(len(each) > threshold for each in texts)
     singly: dict[int, bytes] = {}
     encoded: dict[Encoding, bytes] = {}

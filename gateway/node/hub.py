@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from gateway.core import frames
 from gateway.core.closing import Closing
@@ -21,6 +22,11 @@ from publisher.channels import Channel
 from publisher.message import Message, decode
 
 log = logging.getLogger(__name__)
+
+WRITES_PER_TURN: Final = 1_000
+BYTES_PER_TURN: Final = 8 * 1024 * 1024
+"""What is handed to sockets in one turn of the event loop, some ten milliseconds' worth. A burst to more is
+carried on in the next turns, so that pongs, handshakes and the probe are not kept waiting for all of it."""
 
 
 class Hub:
@@ -129,22 +135,40 @@ class Hub:
             self._call_soon(self.flush)
 
     def flush(self) -> None:
-        """End the turn: encode what came in, and write to each socket once."""
+        """End the turn: encode what came in, and write to each socket once, to so many as a turn bears."""
         self._scheduled = False
         self._distribute_all()
         outgoing, self._outgoing = self._outgoing, []
+        room = BYTES_PER_TURN
         behind: list[Connection] = []
-        for connection in outgoing:
-            data, connection.outbox = connection.outbox, b""
-            try:
-                if not connection.socket.write(data):
-                    behind.append(connection)
-            except Exception:
-                # One broken socket must not cost the others their messages.
-                log.exception("write_failed connection=%s", connection.id)
-        self._stats.socket_writes += len(outgoing)
+        for number, connection in enumerate(outgoing):
+            if number == WRITES_PER_TURN or room < 0:
+                self._outgoing = outgoing[number:]
+                self._schedule()
+                break
+            room -= len(connection.outbox)
+            if not self._write(connection):
+                behind.append(connection)
         for connection in behind:
             self._fall_behind(connection)
+
+    def flush_to(self, connection: Connection) -> None:
+        """Write what is due to one connection now, whatever the others have to wait for."""
+        self._distribute_all()
+        if not self._write(connection):
+            self._fall_behind(connection)
+
+    def _write(self, connection: Connection) -> bool:
+        data, connection.outbox = connection.outbox, b""
+        if not data:  # written out of turn
+            return True
+        self._stats.socket_writes += 1
+        try:
+            return connection.socket.write(data)
+        except Exception:
+            # One broken socket must not cost the others their messages.
+            log.exception("write_failed connection=%s", connection.id)
+            return True
 
     def _distribute_all(self) -> None:
         changed, self._changed = self._changed, []
@@ -161,7 +185,8 @@ class Hub:
         if not pending or not channel.members:
             return
         encoded = frames.encode(channel.prefix, pending, channel.members, self._threshold)
-        upto = max((message.id for message in pending if message.logged), default=0)
+        # Ids rise within a channel.
+        upto = next((message.id for message in reversed(pending) if message.logged), 0)
         question = self._confirmation.sent(channel.name, upto) if upto else b""
         outgoing = self._outgoing
         for encoding, members in channel.members.items():
@@ -250,6 +275,6 @@ class Hub:
                 self.leave(subscription.live, subscription)
         if error is not None:
             self.send(connection, frames.text(error))
-        self.flush()
+        self.flush_to(connection)
         self._stats.connections_closed[str(int(closing.code))] += 1
         connection.socket.close(closing)

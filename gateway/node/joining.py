@@ -159,7 +159,7 @@ class Joining:
         self._give(subscription, splice(subscription.position, page.messages))
         self._hub.set_apart(channel, subscription)
         # A page goes out before the next is read, so that a slow client costs one page.
-        self._hub.flush()
+        self._hub.flush_to(subscription.connection)
         return False
 
     def _known(self, subscription: Subscription, confirmed: int) -> int:

@@ -33,10 +33,12 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.advice": "gateway.settings",
         "gateway.options": "gateway.settings",
         "gateway.development": "gateway.settings gateway.web",
+        "gateway.parts": "gateway.web gateway.settings",
         "gateway.app": "publisher.pure publisher gateway.core gateway.node gateway.backplane "
-        "gateway.web gateway.metrics gateway.settings",
-        "gateway.check": "publisher.pure publisher gateway.web gateway.settings gateway.advice gateway.app",
-        "gateway.serving": "gateway.web gateway.settings gateway.options gateway.app",
+        "gateway.web gateway.metrics gateway.settings gateway.parts",
+        "gateway.check": "publisher.pure publisher gateway.web gateway.settings gateway.advice "
+        "gateway.parts",
+        "gateway.serving": "gateway.web gateway.settings gateway.options gateway.app gateway.parts",
         "gateway.worker": "gateway.logs gateway.settings gateway.options gateway.serving",
         "gateway.restarts": "gateway.node",
         "gateway.supervisor": "gateway.node gateway.web gateway.settings gateway.options "

@@ -12,12 +12,12 @@ import pytest
 import redis.asyncio
 from pydantic import SecretStr
 
-from gateway.app import make_pool
 from gateway.backplane.batching import Batcher
 from gateway.backplane.commands import MAX_UNDER_WAY, Commands
 from gateway.backplane.leases import Leases
 from gateway.backplane.log_reader import GrantReader, LogReader
 from gateway.node.stats import Stats
+from gateway.parts import make_pool
 from gateway.settings import Settings
 from publisher import scripts
 from publisher.errors import Unavailable

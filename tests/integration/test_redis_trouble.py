@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from publisher import AsyncPublisher
 from publisher.keys import Keys
 from tests.faults.proxy import Proxy
+from tests.integration.conftest import StartNode
 from tests.support.client import Client, connected, opened
 from tests.support.nodes import Node, running_node
 from tests.support.redis_server import RedisServer
@@ -181,7 +182,10 @@ async def test_connections_that_are_reset(server: RedisServer) -> None:
 async def test_a_pubsub_connection_that_redis_closes_over_its_buffer(
     server: RedisServer, admin: redis.asyncio.Redis
 ) -> None:
-    async with node_at(server.port) as node, connected(node.url, make_token("u")) as client:
+    async with (
+        node_at(server.port, coalesce_seconds=0) as node,
+        connected(node.url, make_token("u")) as client,
+    ):
         await client.subscribe(CHANNEL)
         await admin.config_set("client-output-buffer-limit", "pubsub 1mb 0 0")
         protocol = node.gateway._subscriber._protocol
@@ -281,8 +285,9 @@ async def test_a_redis_emptied_under_a_running_node_is_filled_again_with_the_nex
 
 
 async def test_a_node_that_stands_still_does_not_blame_the_connection(
-    node: Node, monkeypatch: pytest.MonkeyPatch
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    node = await start_node(coalesce_seconds=0)  # nobody but this test pauses the reading
     probe, subscriber = node.gateway._probe, node.gateway._subscriber
     protocol = subscriber._protocol
     assert protocol is not None

@@ -155,8 +155,9 @@ async def test_what_is_no_longer_retained_is_told(
 
 
 async def test_a_connection_that_is_silent_is_made_anew_and_the_node_is_not_ready_meanwhile(
-    node: Node, publisher: AsyncPublisher
+    start_node: StartNode, publisher: AsyncPublisher
 ) -> None:
+    node = await start_node(coalesce_seconds=0)  # nobody but this test pauses the reading
     async with connected(node.url, make_token("u")) as client:
         await client.subscribe(CHANNEL)
         await publisher.publish(CHANNEL, 1)
