@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any, Final
 
 import orjson
@@ -145,10 +146,11 @@ class Operations:
             except InvalidInput as error:
                 each.outcome = error
 
-    def _deliver(self, deliveries: list[Delivery]) -> Flow[None]:
+    def _deliver(self, deliveries: Iterable[Delivery]) -> Flow[None]:
         failures = 0
-        waiting = [each for each in deliveries if each.outcome is None]
-        while waiting:
+        untried = (each for each in deliveries if each.outcome is None)
+        waiting: list[Delivery] = []
+        while waiting := [*waiting, *islice(untried, BATCH - len(waiting))]:
             batch = next_batch(waiting)
             failure = yield from self._try(batch)
             waiting = [each for each in waiting if each.pending]
@@ -159,7 +161,7 @@ class Operations:
             _log_failure(failure)
             failures += 1
             if failures > self.retries.limit:
-                for each in waiting:
+                for each in chain(waiting, untried):
                     each.failed(failure.told(maybe_sent=False))
                 return
             if waiting:
