@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
+from itertools import count
 from typing import Final
 
 from redis.exceptions import ResponseError
@@ -23,6 +24,7 @@ from publisher.records import Outgoing, Published
 class Delivery:
     """A message with the nonce that it keeps at every try, so that Redis recognises it.
 
+    ``name`` is one of :func:`unique_names`.
     ``min_replicas`` is how many replicas must confirm it, unless the message itself says so.
     ``doubtful_at`` is when the first try began that may have arrived (any monotonic clock), and
     ``doubtful_since`` the same moment, or a little earlier, on the clock of Redis in microseconds.
@@ -44,11 +46,11 @@ class Delivery:
         "outcome",
     )
 
-    def __init__(self, message: Outgoing, max_bytes: int, min_replicas: int = 0) -> None:
+    def __init__(self, message: Outgoing, name: str, max_bytes: int, min_replicas: int = 0) -> None:
         key = message.idempotency_key
         self.channel = parse_channel(message.channel)
         self._body = dump_json(message.data, max_bytes)
-        self._nonce = _nonce(key)
+        self._nonce = name if key is None else _keyed(key, name)
         self._message = message
         self._retention: Retention | None = None
         self.min_replicas = min_replicas
@@ -88,11 +90,12 @@ class Delivery:
     @property
     def pending(self) -> bool:
         """Whether it is worth another try."""
-        if isinstance(self.outcome, NotReplicated) or not isinstance(self.outcome, Unavailable):
-            return self.outcome is None
+        outcome = self.outcome
+        if not isinstance(outcome, Unavailable) or isinstance(outcome, NotReplicated):
+            return outcome is None
         # Nothing recognises a message without a log, so it is not sent twice.
         logged = self._retention is not None
-        return self.outcome.retryable and (logged or not self.maybe_sent)
+        return outcome.retryable and (logged or not self.maybe_sent)
 
     def call(self, keys: Keys, clock: Callable[[], int]) -> Call:
         """What to send now; ``clock`` in microseconds since 1970."""
@@ -100,9 +103,11 @@ class Delivery:
         if self._retention is None:
             payload = encode_unlogged(clock(), self._nonce.encode(), self._body)
             return Call(("PUBLISH", keys.live(name), payload))
-        return Call.run(
-            scripts.PUBLISH,
-            [keys.log(name), keys.last(name), keys.retried(name, self._nonce)],
+        arguments = (
+            3,
+            keys.log(name),
+            keys.last(name),
+            keys.retried(name, self._nonce),
             keys.live(name),
             self._nonce,
             self._body,
@@ -110,8 +115,8 @@ class Delivery:
             self._retention.max_age_seconds,
             self.doubtful_since if self.maybe_sent or self._message.idempotency_key else "",
             self._retention.positions_seconds,
-            *(["1"] if self.min_replicas else []),
         )
+        return Call((*arguments, "1") if self.min_replicas else arguments, scripts.PUBLISH)
 
     def answered(self, reply: Reply) -> None:
         """Note what Redis replied."""
@@ -160,12 +165,18 @@ _DUPLICATE: Final = 1
 _FORGOTTEN: Final = 2
 
 
-def _nonce(key: str | None) -> str:
-    """``<call>`` or, with a key, ``k<key>.<call>``: the script tells a call's own try from another's."""
-    call = secrets.token_hex(8)
-    if key is None:
-        return call
+def unique_names() -> Iterator[str]:
+    """Names that nothing else has, however many are taken.
+
+    They count on from a random number, which is as unlikely to meet another as a random one for each,
+    and asks the operating system once.
+    """
+    return (f"{number:016x}" for number in count(secrets.randbits(63)))
+
+
+def _keyed(key: str, name: str) -> str:
+    """The nonce under a key, ``k<key>.<name>``: the script tells a call's own try from another's."""
     check_text("idempotency_key", key)
     # A key may hold any character; the entry's format may not.
     digest = blake2b(key.encode(), digest_size=12).hexdigest()
-    return f"k{digest}.{call}"
+    return f"k{digest}.{name}"

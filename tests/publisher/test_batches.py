@@ -12,7 +12,7 @@ CUT = Unavailable("cut", maybe_sent=True)
 
 
 def delivery(channel: str, *, doubtful: bool = False, retained: int | None = 2) -> Delivery:
-    made = Delivery(Outgoing(channel, 1), 100)
+    made = Delivery(Outgoing(channel, 1), "n", 100)
     kept = None if retained is None else Retention(retained, 60)
     made.follow(Namespace(made.channel.namespace, retention=kept))
     if doubtful:
