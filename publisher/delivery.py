@@ -125,7 +125,7 @@ class Delivery:
         elif self._retention is None:
             self.outcome = Published(0, self.channel.name)
         else:
-            identifier, code = reply
+            identifier, _, code = reply.partition(b":")
             if code == _FORGOTTEN:
                 reason = "what was published since the first try is no longer retained"
                 self.outcome = Rejected(reason, maybe_sent=True)
@@ -161,8 +161,8 @@ class Delivery:
 
 
 # The second part of the script's reply.
-_DUPLICATE: Final = 1
-_FORGOTTEN: Final = 2
+_DUPLICATE: Final = b"1"
+_FORGOTTEN: Final = b"2"
 
 
 def unique_names() -> Iterator[str]:

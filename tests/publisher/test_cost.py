@@ -37,7 +37,7 @@ def play(flow: Flow[Any]) -> tuple[Any, int]:
         while True:
             assert isinstance(step, RoundTrip)
             trips += 1
-            step = flow.send([[b"17", 0]] * len(step.calls))
+            step = flow.send([b"17:0"] * len(step.calls))
     except StopIteration as done:
         return done.value, trips
 
