@@ -26,7 +26,7 @@ def next_batch(waiting: Sequence[Delivery]) -> Sequence[Delivery]:
     used: Counter[str] = Counter()
     full: set[str] = set()
     for each in waiting:
-        name = each.channel.name
+        name = each.channel
         if each.max_messages is not None and used[name] >= each.max_messages:
             full.add(name)
         if name not in full:
@@ -44,12 +44,12 @@ def narrow(batch: Sequence[Delivery], waiting: Sequence[Delivery]) -> None:
     if not waiting:
         return
     last = {
-        each.channel.name: each.outcome.id
+        each.channel: each.outcome.id
         for each in batch
         if isinstance(each.outcome, Published | NotReplicated)
     }
     tried = {id(each) for each in batch}
     for each in waiting:
-        before = last.get(each.channel.name)
+        before = last.get(each.channel)
         if before is not None and each.maybe_sent and id(each) not in tried:
             each.doubtful_since = max(each.doubtful_since, before + 1)

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from publisher import scripts
 from publisher.arguments import check_min_replicas, check_text, dump_json
-from publisher.channels import Namespace, Retention, parse_channel
+from publisher.channels import Namespace, parse_channel
 from publisher.errors import InvalidData, NotReplicated, PublisherError, Rejected, Unavailable
 from publisher.exchange import Call, Reply
 from publisher.failures import meaning
@@ -36,23 +36,28 @@ class Delivery:
 
     __slots__ = (
         "_body",
-        "_message",
+        "_keyed",
+        "_needs_log",
         "_nonce",
         "_retention",
         "channel",
         "doubtful_at",
         "doubtful_since",
         "min_replicas",
+        "namespace",
         "outcome",
     )
 
     def __init__(self, message: Outgoing, name: str, max_bytes: int, min_replicas: int = 0) -> None:
+        # Neither the message nor the parsed channel is kept: of twenty thousand messages that wait, the
+        # garbage collector looks at each object again and again.
         key = message.idempotency_key
-        self.channel = parse_channel(message.channel)
+        self.channel, self.namespace, _ = parse_channel(message.channel)
         self._body = dump_json(message.data, max_bytes)
-        self._nonce = name if key is None else _keyed(key, name)
-        self._message = message
-        self._retention: Retention | None = None
+        self._keyed = key is not None
+        self._nonce = name if key is None else _with_key(key, name)
+        self._retention = message.retention
+        self._needs_log = _needs_log(message)
         self.min_replicas = min_replicas
         if message.min_replicas is not None:
             check_min_replicas(message.min_replicas)
@@ -68,14 +73,13 @@ class Delivery:
             InvalidData: the message needs a log and the namespace keeps none.
         """
         if namespace.retention is None:
-            for wanted in ("idempotency_key", "retention", "min_replicas"):
-                if getattr(self._message, wanted):
-                    raise InvalidData(
-                        f"{wanted} needs a log, and namespace {namespace.name!r} keeps none"
-                    )
+            if self._needs_log:
+                raise InvalidData(
+                    f"{self._needs_log} needs a log, and namespace {namespace.name!r} keeps none"
+                )
             # There is nothing that a failover could lose.
             self.min_replicas = 0
-        self._retention = self._message.retention or namespace.retention
+        self._retention = self._retention or namespace.retention
 
     @property
     def maybe_sent(self) -> bool:
@@ -99,7 +103,7 @@ class Delivery:
 
     def call(self, keys: Keys, clock: Callable[[], int]) -> Call:
         """What to send now; ``clock`` in microseconds since 1970."""
-        name = self.channel.name
+        name = self.channel
         if self._retention is None:
             payload = encode_unlogged(clock(), self._nonce.encode(), self._body)
             return Call(("PUBLISH", keys.live(name), payload))
@@ -113,7 +117,7 @@ class Delivery:
             self._body,
             self._retention.max_messages,
             self._retention.max_age_seconds,
-            self.doubtful_since if self.maybe_sent or self._message.idempotency_key else "",
+            self.doubtful_since if self.maybe_sent or self._keyed else "",
             self._retention.positions_seconds,
         )
         return Call((*arguments, "1") if self.min_replicas else arguments, scripts.PUBLISH)
@@ -123,14 +127,14 @@ class Delivery:
         if isinstance(reply, ResponseError):
             self.failed(meaning(reply))
         elif self._retention is None:
-            self.outcome = Published(0, self.channel.name)
+            self.outcome = Published(0, self.channel)
         else:
             identifier, _, code = reply.partition(b":")
             if code == _FORGOTTEN:
                 reason = "what was published since the first try is no longer retained"
                 self.outcome = Rejected(reason, maybe_sent=True)
             else:
-                self.outcome = Published(int(identifier), self.channel.name, code == _DUPLICATE)
+                self.outcome = Published(int(identifier), self.channel, code == _DUPLICATE)
 
     def confirmed(self, replicas: Reply, seconds: float) -> None:
         """Note how many replicas had the message after ``seconds`` of waiting: a number or an error."""
@@ -165,6 +169,15 @@ _DUPLICATE: Final = b"1"
 _FORGOTTEN: Final = b"2"
 
 
+def _needs_log(message: Outgoing) -> str | None:
+    """The option of the message that makes no sense without a log, if it has one."""
+    if message.idempotency_key is not None:
+        return "idempotency_key"
+    if message.retention is not None:
+        return "retention"
+    return "min_replicas" if message.min_replicas else None
+
+
 def unique_names() -> Iterator[str]:
     """Names that nothing else has, however many are taken.
 
@@ -174,7 +187,7 @@ def unique_names() -> Iterator[str]:
     return (f"{number:016x}" for number in count(secrets.randbits(63)))
 
 
-def _keyed(key: str, name: str) -> str:
+def _with_key(key: str, name: str) -> str:
     """The nonce under a key, ``k<key>.<name>``: the script tells a call's own try from another's."""
     check_text("idempotency_key", key)
     # A key may hold any character; the entry's format may not.

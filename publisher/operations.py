@@ -133,7 +133,7 @@ class Operations:
             return error
 
     def _apply_namespaces(self, deliveries: list[Delivery]) -> Flow[None]:
-        named = {each.channel.namespace for each in deliveries}
+        named = {each.namespace for each in deliveries}
         try:
             yield from self._learn_namespaces(named)
         except Unavailable as error:
@@ -142,7 +142,7 @@ class Operations:
             return
         for each in deliveries:
             try:
-                each.follow(self._namespace(each.channel.namespace))
+                each.follow(self._namespace(each.namespace))
             except InvalidInput as error:
                 each.outcome = error
 

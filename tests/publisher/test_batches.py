@@ -14,7 +14,7 @@ CUT = Unavailable("cut", maybe_sent=True)
 def delivery(channel: str, *, doubtful: bool = False, retained: int | None = 2) -> Delivery:
     made = Delivery(Outgoing(channel, 1), "n", 100)
     kept = None if retained is None else Retention(retained, 60)
-    made.follow(Namespace(made.channel.namespace, retention=kept))
+    made.follow(Namespace(made.namespace, retention=kept))
     if doubtful:
         made.failed(CUT, 5.0)
     return made
