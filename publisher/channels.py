@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from publisher.errors import InvalidChannel, InvalidNamespace
 
@@ -132,8 +132,7 @@ DEFAULT_NAMESPACES: Final[Mapping[str, Namespace]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Channel:
+class Channel(NamedTuple):
     """A parsed channel name."""
 
     name: str

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
+from itertools import count
 from typing import Final
 
 from redis.exceptions import ResponseError
 
 from publisher import scripts
 from publisher.arguments import check_min_replicas, check_text, dump_json
-from publisher.channels import Namespace, Retention, parse_channel
+from publisher.channels import Namespace, parse_channel
 from publisher.errors import InvalidData, NotReplicated, PublisherError, Rejected, Unavailable
 from publisher.exchange import Call, Reply
 from publisher.failures import meaning
@@ -23,6 +24,7 @@ from publisher.records import Outgoing, Published
 class Delivery:
     """A message with the nonce that it keeps at every try, so that Redis recognises it.
 
+    ``name`` is one of :func:`unique_names`.
     ``min_replicas`` is how many replicas must confirm it, unless the message itself says so.
     ``doubtful_at`` is when the first try began that may have arrived (any monotonic clock), and
     ``doubtful_since`` the same moment, or a little earlier, on the clock of Redis in microseconds.
@@ -34,23 +36,28 @@ class Delivery:
 
     __slots__ = (
         "_body",
-        "_message",
+        "_keyed",
+        "_needs_log",
         "_nonce",
         "_retention",
         "channel",
         "doubtful_at",
         "doubtful_since",
         "min_replicas",
+        "namespace",
         "outcome",
     )
 
-    def __init__(self, message: Outgoing, max_bytes: int, min_replicas: int = 0) -> None:
+    def __init__(self, message: Outgoing, name: str, max_bytes: int, min_replicas: int = 0) -> None:
+        # Neither the message nor the parsed channel is kept: of twenty thousand messages that wait, the
+        # garbage collector looks at each object again and again.
         key = message.idempotency_key
-        self.channel = parse_channel(message.channel)
+        self.channel, self.namespace, _ = parse_channel(message.channel)
         self._body = dump_json(message.data, max_bytes)
-        self._nonce = _nonce(key)
-        self._message = message
-        self._retention: Retention | None = None
+        self._keyed = key is not None
+        self._nonce = name if key is None else _with_key(key, name)
+        self._retention = message.retention
+        self._needs_log = _needs_log(message)
         self.min_replicas = min_replicas
         if message.min_replicas is not None:
             check_min_replicas(message.min_replicas)
@@ -66,14 +73,13 @@ class Delivery:
             InvalidData: the message needs a log and the namespace keeps none.
         """
         if namespace.retention is None:
-            for wanted in ("idempotency_key", "retention", "min_replicas"):
-                if getattr(self._message, wanted):
-                    raise InvalidData(
-                        f"{wanted} needs a log, and namespace {namespace.name!r} keeps none"
-                    )
+            if self._needs_log:
+                raise InvalidData(
+                    f"{self._needs_log} needs a log, and namespace {namespace.name!r} keeps none"
+                )
             # There is nothing that a failover could lose.
             self.min_replicas = 0
-        self._retention = self._message.retention or namespace.retention
+        self._retention = self._retention or namespace.retention
 
     @property
     def maybe_sent(self) -> bool:
@@ -88,44 +94,47 @@ class Delivery:
     @property
     def pending(self) -> bool:
         """Whether it is worth another try."""
-        if isinstance(self.outcome, NotReplicated) or not isinstance(self.outcome, Unavailable):
-            return self.outcome is None
+        outcome = self.outcome
+        if not isinstance(outcome, Unavailable) or isinstance(outcome, NotReplicated):
+            return outcome is None
         # Nothing recognises a message without a log, so it is not sent twice.
         logged = self._retention is not None
-        return self.outcome.retryable and (logged or not self.maybe_sent)
+        return outcome.retryable and (logged or not self.maybe_sent)
 
     def call(self, keys: Keys, clock: Callable[[], int]) -> Call:
         """What to send now; ``clock`` in microseconds since 1970."""
-        name = self.channel.name
+        name = self.channel
         if self._retention is None:
             payload = encode_unlogged(clock(), self._nonce.encode(), self._body)
             return Call(("PUBLISH", keys.live(name), payload))
-        return Call.run(
-            scripts.PUBLISH,
-            [keys.log(name), keys.last(name), keys.retried(name, self._nonce)],
+        arguments = (
+            3,
+            keys.log(name),
+            keys.last(name),
+            keys.retried(name, self._nonce),
             keys.live(name),
             self._nonce,
             self._body,
             self._retention.max_messages,
             self._retention.max_age_seconds,
-            self.doubtful_since if self.maybe_sent or self._message.idempotency_key else "",
+            self.doubtful_since if self.maybe_sent or self._keyed else "",
             self._retention.positions_seconds,
-            *(["1"] if self.min_replicas else []),
         )
+        return Call((*arguments, "1") if self.min_replicas else arguments, scripts.PUBLISH)
 
     def answered(self, reply: Reply) -> None:
         """Note what Redis replied."""
         if isinstance(reply, ResponseError):
             self.failed(meaning(reply))
         elif self._retention is None:
-            self.outcome = Published(0, self.channel.name)
+            self.outcome = Published(0, self.channel)
         else:
-            identifier, code = reply
+            identifier, _, code = reply.partition(b":")
             if code == _FORGOTTEN:
                 reason = "what was published since the first try is no longer retained"
                 self.outcome = Rejected(reason, maybe_sent=True)
             else:
-                self.outcome = Published(int(identifier), self.channel.name, code == _DUPLICATE)
+                self.outcome = Published(int(identifier), self.channel, code == _DUPLICATE)
 
     def confirmed(self, replicas: Reply, seconds: float) -> None:
         """Note how many replicas had the message after ``seconds`` of waiting: a number or an error."""
@@ -156,16 +165,31 @@ class Delivery:
 
 
 # The second part of the script's reply.
-_DUPLICATE: Final = 1
-_FORGOTTEN: Final = 2
+_DUPLICATE: Final = b"1"
+_FORGOTTEN: Final = b"2"
 
 
-def _nonce(key: str | None) -> str:
-    """``<call>`` or, with a key, ``k<key>.<call>``: the script tells a call's own try from another's."""
-    call = secrets.token_hex(8)
-    if key is None:
-        return call
+def _needs_log(message: Outgoing) -> str | None:
+    """The option of the message that makes no sense without a log, if it has one."""
+    if message.idempotency_key is not None:
+        return "idempotency_key"
+    if message.retention is not None:
+        return "retention"
+    return "min_replicas" if message.min_replicas else None
+
+
+def unique_names() -> Iterator[str]:
+    """Names that nothing else has, however many are taken.
+
+    They count on from a random number, which is as unlikely to meet another as a random one for each,
+    and asks the operating system once.
+    """
+    return (f"{number:016x}" for number in count(secrets.randbits(63)))
+
+
+def _with_key(key: str, name: str) -> str:
+    """The nonce under a key, ``k<key>.<name>``: the script tells a call's own try from another's."""
     check_text("idempotency_key", key)
     # A key may hold any character; the entry's format may not.
     digest = blake2b(key.encode(), digest_size=12).hexdigest()
-    return f"k{digest}.{call}"
+    return f"k{digest}.{name}"

@@ -31,7 +31,8 @@ Reply: TypeAlias = Any
 """What Redis answered, undecoded: bytes, int, list or None; or a ``ResponseError`` in its place."""
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: that costs more than all else about a call, and each message is one.
+@dataclass(slots=True)
 class Call:
     """One command: a plain one (``arguments`` whole), or a script with its keys and arguments."""
 

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any, Final
 
 import orjson
@@ -22,7 +23,7 @@ from publisher.channels import (
     Namespace,
     parse_channel,
 )
-from publisher.delivery import Delivery
+from publisher.delivery import Delivery, unique_names
 from publisher.errors import InvalidInput, PublisherError, Unavailable, UnknownNamespace
 from publisher.exchange import Call, Reply, Wait
 from publisher.failures import meaning
@@ -73,7 +74,7 @@ class Operations:
 
     def publish_many(self, messages: Iterable[Outgoing]) -> Flow[list[Published | PublisherError]]:
         """Publish in as few round trips as can be; returns the outcome of each message."""
-        accepted = [self._accept(message) for message in messages]
+        accepted = list(map(self._accept, messages, unique_names()))
         deliveries = [each for each in accepted if isinstance(each, Delivery)]
         if deliveries:
             yield from self._apply_namespaces(deliveries)
@@ -116,7 +117,7 @@ class Operations:
         data = {"stdout": stdout, "stderr": stderr, "exitCode": exit_code, "duration": duration}
         message = Outgoing(f"{RUN_RESULTS}/{session}", data, idempotency_key)
         # Nobody is granted a session for a result that cannot be sent.
-        Delivery(message, self.max_message_bytes)
+        Delivery(message, "", self.max_message_bytes)
         if user is not None:
             try:
                 yield from self.grant(message.channel, user)
@@ -125,14 +126,14 @@ class Operations:
                 raise error.told(maybe_sent=False) from error.__cause__
         return (yield from self.publish(message))
 
-    def _accept(self, message: Outgoing) -> Delivery | InvalidInput:
+    def _accept(self, message: Outgoing, name: str) -> Delivery | InvalidInput:
         try:
-            return Delivery(message, self.max_message_bytes, self.min_replicas)
+            return Delivery(message, name, self.max_message_bytes, self.min_replicas)
         except InvalidInput as error:
             return error
 
     def _apply_namespaces(self, deliveries: list[Delivery]) -> Flow[None]:
-        named = {each.channel.namespace for each in deliveries}
+        named = {each.namespace for each in deliveries}
         try:
             yield from self._learn_namespaces(named)
         except Unavailable as error:
@@ -141,14 +142,15 @@ class Operations:
             return
         for each in deliveries:
             try:
-                each.follow(self._namespace(each.channel.namespace))
+                each.follow(self._namespace(each.namespace))
             except InvalidInput as error:
                 each.outcome = error
 
-    def _deliver(self, deliveries: list[Delivery]) -> Flow[None]:
+    def _deliver(self, deliveries: Iterable[Delivery]) -> Flow[None]:
         failures = 0
-        waiting = [each for each in deliveries if each.outcome is None]
-        while waiting:
+        untried = (each for each in deliveries if each.outcome is None)
+        waiting: list[Delivery] = []
+        while waiting := [*waiting, *islice(untried, BATCH - len(waiting))]:
             batch = next_batch(waiting)
             failure = yield from self._try(batch)
             waiting = [each for each in waiting if each.pending]
@@ -159,7 +161,7 @@ class Operations:
             _log_failure(failure)
             failures += 1
             if failures > self.retries.limit:
-                for each in waiting:
+                for each in chain(waiting, untried):
                     each.failed(failure.told(maybe_sent=False))
                 return
             if waiting:
@@ -169,7 +171,9 @@ class Operations:
         """One round trip; returns why another is needed, or ``None``."""
         began = self.clock()
         try:
-            yield from self._date(batch)
+            undated = [each for each in batch if each.maybe_sent and not each.doubtful_since]
+            if undated:
+                yield from self._date(undated)
             replicas = max(each.min_replicas for each in batch)
             wait = Wait(replicas, self.replica_timeout) if replicas else None
             calls = [each.call(self.keys, self.wall_clock) for each in batch]
@@ -178,18 +182,16 @@ class Operations:
             for each in batch:
                 each.failed(error, began)
             return error
-        count = replies.pop() if wait else 0
+        count = replies.pop() if wait else None
         for each, reply in zip(batch, replies, strict=True):
             each.answered(reply)
-            each.confirmed(count, self.replica_timeout)
+            if wait:
+                each.confirmed(count, wait.seconds)
         outcomes = (each.outcome for each in batch if each.pending)
         return next((each for each in outcomes if isinstance(each, Unavailable)), None)
 
-    def _date(self, batch: Sequence[Delivery]) -> Flow[None]:
-        """Learn when, by the clock of Redis, the messages can first have arrived that perhaps have."""
-        undated = [each for each in batch if each.maybe_sent and not each.doubtful_since]
-        if not undated:
-            return
+    def _date(self, undated: Sequence[Delivery]) -> Flow[None]:
+        """Learn when, by the clock of Redis, messages can first have arrived that perhaps have."""
         try:
             ((seconds, microseconds),) = yield from self._once([Call(("TIME",))])
         except Unavailable as error:

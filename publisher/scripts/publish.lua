@@ -8,22 +8,19 @@
 --          (microseconds, Redis clock) before which this message had certainly not been published
 -- ARGV[7]  how long the last id is kept, seconds
 -- ARGV[8]  "1", or absent: a WAIT follows
--- Returns  {id, 0}; {id, 1} if another call had published under this key; {"0", 2} if nobody can tell
---          any more whether an earlier try has published it
+-- Returns  "<id>:0"; "<id>:1" if another call had published under this key; "0:2" if nobody can tell
+--          any more whether an earlier try has published it. (A string: a table costs Redis a tenth more.)
 local log, nonce, since = KEYS[1], ARGV[2], tonumber(ARGV[6])
 local prev, done = unpack(redis.call('MGET', KEYS[2], KEYS[3]))
 
-local function found(id, duplicate)
+local function found(outcome)
   -- WAIT is about this connection's own writes, so there has to be one; it covers all before it.
-  if ARGV[8] then redis.call('SET', KEYS[3], id .. ':' .. duplicate, 'EX', 600) end
-  return {id, duplicate}
+  if ARGV[8] then redis.call('SET', KEYS[3], outcome, 'EX', 600) end
+  return outcome
 end
 
 -- A retry has overtaken this try, which was held up on its way.
-if done then
-  local id, duplicate = string.match(done, '^(%d+):(%d)$')
-  return found(id, tonumber(duplicate))
-end
+if done then return found(done) end
 
 if since then
   local key = string.match(nonce, '^[^.]+')
@@ -32,15 +29,15 @@ if since then
     local page = redis.call('ZREVRANGE', log, from, from + 99)
     for _, entry in ipairs(page) do
       local id, other = string.match(entry, '^(%d+):%d+:([^:]*):')
-      if other == nonce then return found(id, 0) end
-      if other and string.match(other, '^[^.]*') == key then return found(id, 1) end
+      if other == nonce then return found(id .. ':0') end
+      if other and string.match(other, '^[^.]*') == key then return found(id .. ':1') end
     end
     from = from + 100
   until #page < 100
   -- The newest message that is gone from the log; an earlier try's may be that old.
   local oldest = redis.call('ZRANGE', log, 0, 0)[1]
   local gone = oldest and string.match(oldest, '^%d+:(%d+):') or prev or '0'
-  if since > 0 and tonumber(gone) >= since then return {'0', 2} end
+  if since > 0 and tonumber(gone) >= since then return '0:2' end
 end
 
 local now = redis.call('TIME')
@@ -60,4 +57,4 @@ redis.call('SET', KEYS[2], name, 'EX', ARGV[7])
 -- Ten minutes is longer than a request is on its way after its sender has given it up.
 if since and since > 0 then redis.call('SET', KEYS[3], name .. ':0', 'EX', 600) end
 redis.call('PUBLISH', ARGV[1], entry)
-return {name, 0}
+return name .. ':0'

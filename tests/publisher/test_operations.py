@@ -94,7 +94,7 @@ def searches(call: Call) -> bool:
 
 
 def test_a_publish_is_one_round_trip_that_does_not_search_the_log(operations: Operations):
-    run = Run(operations.publish(Outgoing("run-results/s", {"a": 1})), [[b"17", 0]])
+    run = Run(operations.publish(Outgoing("run-results/s", {"a": 1})), [b"17:0"])
     assert run.result == Published(17, "run-results/s", duplicate=False)
     (call,) = run.trips[0]
     assert call.arguments[:5] == (
@@ -108,7 +108,7 @@ def test_a_publish_is_one_round_trip_that_does_not_search_the_log(operations: Op
 
 
 def test_a_retry_after_a_lost_reply_keeps_the_nonce_and_searches_for_it(operations: Operations):
-    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, TIME, [[17, 0]])
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, TIME, [b"17:0"])
     assert run.result == Published(17, "run-results/s", duplicate=False)
     (first,), _, (second,) = run.trips
     assert nonce(first) == nonce(second)
@@ -117,13 +117,13 @@ def test_a_retry_after_a_lost_reply_keeps_the_nonce_and_searches_for_it(operatio
 
 
 def test_a_retry_after_a_refused_connection_need_not_search(operations: Operations):
-    run = Run(operations.publish(Outgoing("run-results/s", 1)), REFUSED, [[b"17", 0]])
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), REFUSED, [b"17:0"])
     assert not searches(run.trips[1][0])
 
 
 def test_a_key_is_searched_for_at_once_and_its_nonce_tells_the_calls_apart(operations: Operations):
     message = Outgoing("run-results/s", 1, idempotency_key="order 7")
-    first, second = (Run(operations.publish(message), [[17, 1]]) for _ in range(2))
+    first, second = (Run(operations.publish(message), [b"17:1"]) for _ in range(2))
     assert first.result.duplicate
     nonces = [nonce(run.trips[0][0]) for run in (first, second)]
     assert all(searches(run.trips[0][0]) for run in (first, second))
@@ -170,7 +170,7 @@ def test_an_unlogged_message_is_tried_again_when_nothing_had_left(operations: Op
 
 def test_in_a_batch_only_the_unlogged_is_given_up_after_a_lost_reply(operations: Operations):
     messages = [Outgoing("ticker/x", 1), Outgoing("run-results/s", 2)]
-    run = Run(operations.publish_many(messages), CUT, TIME, [[17, 0]])
+    run = Run(operations.publish_many(messages), CUT, TIME, [b"17:0"])
     assert isinstance(run.result[0], Unavailable)
     assert run.result[0].maybe_sent
     assert run.result[1] == Published(17, "run-results/s")
@@ -184,7 +184,7 @@ def test_each_of_many_has_its_outcome_in_order(operations: Operations):
         Outgoing("run-results/s", {1, 2}),
         Outgoing("notifications/u", 3),
     ]
-    run = Run(operations.publish_many(messages), [[17, 0], [18, 0]])
+    run = Run(operations.publish_many(messages), [b"17:0", b"18:0"])
     assert [type(each) for each in run.result] == [
         Published,
         InvalidChannel,
@@ -202,7 +202,7 @@ def test_nothing_valid_means_no_round_trip(operations: Operations):
 
 def test_many_go_in_batches_and_the_first_that_fails_for_good_ends_it(operations: Operations):
     messages = [Outgoing("run-results/s", n) for n in range(2 * BATCH + 1)]
-    accept: Answer = lambda calls: [[17, 0] for _ in calls]  # noqa: E731
+    accept: Answer = lambda calls: [b"17:0" for _ in calls]  # noqa: E731
     run = Run(operations.publish_many(messages), accept, accept, accept)
     assert [len(calls) for calls in run.trips] == [BATCH, BATCH, 1]
 
@@ -216,7 +216,7 @@ def test_many_go_in_batches_and_the_first_that_fails_for_good_ends_it(operations
 
 def test_an_error_that_passes_is_tried_again(operations: Operations):
     full = OutOfMemoryError("command not allowed when used memory > 'maxmemory'. script: f1, on @x")
-    run = Run(operations.publish(Outgoing("run-results/s", 1)), [full], [[17, 0]])
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), [full], [b"17:0"])
     assert run.result.id == 17
     assert not searches(run.trips[1][0])
 
@@ -237,7 +237,7 @@ def test_an_error_inside_a_script_may_have_come_after_its_write(operations: Oper
 
 def test_an_override_replaces_the_retention(operations: Operations):
     message = Outgoing("run-results/s", 1, retention=Retention(5, 60))
-    assert Run(operations.publish(message), [[17, 0]]).trips[0][0].arguments[7:9] == (5, 60)
+    assert Run(operations.publish(message), [b"17:0"]).trips[0][0].arguments[7:9] == (5, 60)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_a_message_that_cannot_be_is_refused_before_any_round_trip(
 
 
 def test_a_message_at_the_limit_is_accepted(operations: Operations):
-    assert Run(operations.publish(Outgoing("run-results/s", "x" * 98)), [[17, 0]]).result.id == 17
+    assert Run(operations.publish(Outgoing("run-results/s", "x" * 98)), [b"17:0"]).result.id == 17
     run = Run(operations.publish(Outgoing("run-results/s", "x" * 99)))
     assert isinstance(run.error, MessageTooLarge)
     assert (run.error.size, run.error.limit) == (101, 100)
@@ -275,17 +275,17 @@ def announced(*namespaces: Namespace) -> list[Any]:
 
 def test_namespaces_are_learnt_once_a_minute(operations: Operations, now: list[float]):
     now[0] = 59.0
-    assert len(Run(operations.publish(Outgoing("run-results/s", 1)), [[17, 0]]).trips) == 1
+    assert len(Run(operations.publish(Outgoing("run-results/s", 1)), [b"17:0"]).trips) == 1
     now[0] = 60.0
     orders = announced(Namespace("orders", retention=Retention(7, 8)))
-    run = Run(operations.publish(Outgoing("orders/1", 1)), [orders], [[17, 0]])
+    run = Run(operations.publish(Outgoing("orders/1", 1)), [orders], [b"17:0"])
     assert run.trips[0][0].cached() == ("HGETALL", "p:namespaces")
     assert run.trips[1][0].arguments[7:9] == (7, 8)
 
 
 def test_a_namespace_not_heard_of_is_looked_up_at_once(operations: Operations):
     assert Run(
-        operations.publish(Outgoing("orders/1", 1)), [announced(Namespace("orders"))], [[1, 0]]
+        operations.publish(Outgoing("orders/1", 1)), [announced(Namespace("orders"))], [b"1:0"]
     ).result
 
     run = Run(operations.publish(Outgoing("missing/1", 1)), [announced(Namespace("orders"))])
@@ -295,11 +295,11 @@ def test_a_namespace_not_heard_of_is_looked_up_at_once(operations: Operations):
 
 def test_without_an_announcement_the_defaults_stay(operations: Operations, now: list[float]):
     now[0] = 60.0
-    assert Run(operations.publish(Outgoing("run-results/s", 1)), [[]], [[17, 0]]).result.id == 17
+    assert Run(operations.publish(Outgoing("run-results/s", 1)), [[]], [b"17:0"]).result.id == 17
 
 
 def test_the_announcement_may_come_as_a_map(operations: Operations):
-    assert Run(operations.publish(Outgoing("orders/1", 1)), [{b"orders": b"{}"}], [[1, 0]]).result
+    assert Run(operations.publish(Outgoing("orders/1", 1)), [{b"orders": b"{}"}], [b"1:0"]).result
 
 
 def test_what_a_newer_gateway_adds_to_a_namespace_is_ignored(operations: Operations):
@@ -311,7 +311,7 @@ def test_what_a_newer_gateway_adds_to_a_namespace_is_ignored(operations: Operati
         b"bad",
         b"[",
     ]
-    assert Run(operations.publish(Outgoing("orders/1", 1)), [reply], [[1, 0]]).result
+    assert Run(operations.publish(Outgoing("orders/1", 1)), [reply], [b"1:0"]).result
     assert operations.namespaces == {"orders": Namespace("orders")}
 
 
@@ -327,10 +327,10 @@ def test_a_publish_that_fails_while_learning_namespaces_was_certainly_not_sent(
 
 
 def test_a_notification_holds_only_what_was_given(operations: Operations):
-    run = Run(operations.notify("u", title="t", message="m"), [[17, 0]])
+    run = Run(operations.notify("u", title="t", message="m"), [b"17:0"])
     assert run.trips[0][0].arguments[6] == b'{"title":"t","message":"m"}'
     flow = operations.notify("u", title="t", message="", action="a", request_id="r")
-    run = Run(flow, [[17, 0]])
+    run = Run(flow, [b"17:0"])
     assert (
         run.trips[0][0].arguments[6] == b'{"title":"t","message":"","action":"a","requestId":"r"}'
     )
@@ -350,12 +350,12 @@ def result(operations: Operations, **changes: Any) -> Flow[Published]:
 
 
 def test_a_run_result_has_the_shape_of_the_specification(operations: Operations):
-    run = Run(result(operations), [[17, 0]])
+    run = Run(result(operations), [b"17:0"])
     assert run.trips[0][0].arguments[6] == b'{"stdout":"o","stderr":"e","exitCode":0,"duration":5}'
 
 
 def test_a_run_result_grants_the_session_before_it_is_sent(operations: Operations):
-    run = Run(result(operations, user="u"), [b"OK"], [[17, 0]])
+    run = Run(result(operations, user="u"), [b"OK"], [b"17:0"])
     assert run.trips[0][0].arguments == (1, "p:grant:{run-results/s}", "u", 30 * 86_400_000)
 
 
@@ -448,19 +448,19 @@ def test_a_retry_looks_from_a_moment_before_its_first_try(operations: Operations
         now[0] += 2.0
         return TIME
 
-    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, two_seconds_later, [[17, 0]])
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, two_seconds_later, [b"17:0"])
     assert run.trips[1][0].cached() == ("TIME",)
     assert run.trips[2][0].arguments[9] == 1_640_995_198_500_000
 
 
 def test_the_moment_is_asked_for_once(operations: Operations):
-    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, TIME, CUT, [[17, 0]])
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, TIME, CUT, [b"17:0"])
     assert run.trips[2][0].arguments[9] == run.trips[3][0].arguments[9]
 
 
 def test_a_moment_that_cannot_be_learnt_is_a_failed_try_of_its_own(operations: Operations):
     messages = [Outgoing("run-results/s", 1), Outgoing("run-results/t", 2)]
-    answers: list[Answer] = [[[17, 0], OutOfMemoryError("full")], CUT]
+    answers: list[Answer] = [[b"17:0", OutOfMemoryError("full")], CUT]
     # Only the second is waiting, and only its second try is in doubt.
     run = Run(operations.publish_many(messages), *answers, CUT, CUT)
     assert run.result[1].maybe_sent
@@ -468,14 +468,14 @@ def test_a_moment_that_cannot_be_learnt_is_a_failed_try_of_its_own(operations: O
 
 
 def test_what_can_no_longer_be_known_is_not_tried_again(operations: Operations):
-    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, TIME, [[b"0", 2]])
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, TIME, [b"0:2"])
     assert isinstance(run.error, Rejected)
     assert run.error.maybe_sent
 
 
 def test_batches_are_retried_each_on_its_own_account(operations: Operations):
     messages = [Outgoing(f"run-results/{n}", n) for n in range(3 * BATCH)]
-    accept: Answer = lambda calls: [[17, 0] for _ in calls]  # noqa: E731
+    accept: Answer = lambda calls: [b"17:0" for _ in calls]  # noqa: E731
     twice_refused = [REFUSED, REFUSED, accept]
     run = Run(operations.publish_many(messages), *twice_refused * 3)
     assert all(isinstance(each, Published) for each in run.result)

@@ -1,0 +1,109 @@
+"""What a publish takes, counted instead of timed: calls of functions, memory, round trips."""
+
+from __future__ import annotations
+
+import gc
+import secrets
+import sys
+from itertools import islice
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from publisher.assembly import outgoing
+from publisher.batches import BATCH
+from publisher.delivery import unique_names
+from publisher.flow import Flow, Retries, RoundTrip
+from publisher.keys import Keys
+from publisher.operations import Operations
+from publisher.records import Outgoing, Published
+
+
+def operations() -> Operations:
+    return Operations(
+        Keys("p"),
+        clock=lambda: 0.0,
+        wall_clock=lambda: 1_640_995_200_000_000,
+        retries=Retries(3, random=lambda: 1.0),
+        _learnt_at=0.0,
+    )
+
+
+def play(flow: Flow[Any]) -> tuple[Any, int]:
+    """Answer every message of a flow as published; returns its result and the number of round trips."""
+    trips = 0
+    try:
+        step = next(flow)
+        while True:
+            assert isinstance(step, RoundTrip)
+            trips += 1
+            step = flow.send([b"17:0"] * len(step.calls))
+    except StopIteration as done:
+        return done.value, trips
+
+
+def calls_of(count: int) -> int:
+    """How many functions, written in Python or in C, are called for ``publish_many`` of so many messages."""
+    messages = [Outgoing(f"run-results/{n % 100}", {"n": n}) for n in range(count)]
+    flow = operations().publish_many(messages)
+    calls = 0
+
+    def counted(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in {"call", "c_call"}
+
+    sys.setprofile(counted)
+    try:
+        outcomes, trips = play(flow)
+    finally:
+        sys.setprofile(None)
+    assert all(isinstance(outcome, Published) for outcome in outcomes)
+    assert trips == count / BATCH
+    return calls
+
+
+def test_a_message_costs_the_same_however_many_there_are():
+    few, many = calls_of(BATCH), calls_of(10 * BATCH)
+    assert many <= 10.1 * few
+
+
+def test_a_message_takes_few_calls():
+    # 40 on Python 3.11; each is about a tenth of a microsecond.
+    assert calls_of(2 * BATCH) <= 42 * 2 * BATCH
+
+
+def test_every_message_has_a_name_of_its_own_and_randomness_is_asked_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    asked: list[int] = []
+    monkeypatch.setattr(secrets, "randbits", lambda bits: asked.append(bits) or 2**bits - 2)
+    assert list(islice(unique_names(), 3)) == [
+        "7ffffffffffffffe",
+        "7fffffffffffffff",
+        "8000000000000000",
+    ]
+    assert asked == [63]
+
+
+def test_while_messages_wait_each_is_one_object_to_the_garbage_collector():
+    messages = [("run-results/s", {"n": n}) for n in range(4 * BATCH)]
+    flow = operations().publish_many(map(outgoing, messages))
+    gc.collect()
+    before = len(gc.get_objects())
+    next(flow)
+    # Of the first batch there is a call with its arguments, too.
+    gc.collect()
+    assert len(gc.get_objects()) - before <= 1.1 * len(messages) + 2 * BATCH
+
+
+def test_what_a_message_was_sent_with_is_not_kept():
+    messages = [Outgoing("run-results/s", {"n": n}) for n in range(4 * BATCH)]
+    one_client = operations()
+    play(one_client.publish_many(messages))
+    gc.collect()
+    before = sys.getallocatedblocks()
+    outcomes, _ = play(one_client.publish_many(messages))
+    gc.collect()
+    # Its outcome is.
+    assert sys.getallocatedblocks() - before <= 1.1 * len(outcomes)
