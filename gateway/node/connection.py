@@ -38,12 +38,14 @@ class Connection:
         "replays",
         "socket",
         "subscriptions",
+        "write",
     )
 
     def __init__(self, id: str, identity: Identity, socket: Socket, bucket: TokenBucket) -> None:
         self.id = id
         self.identity = identity
         self.socket = socket
+        self.write = socket.write  # looked up once: it is what a fan-out does most
         self.bucket = bucket
         self.outbox = b""
         self.closed = False

@@ -139,36 +139,49 @@ class Hub:
         self._scheduled = False
         self._distribute_all()
         outgoing, self._outgoing = self._outgoing, []
+        if len(outgoing) > WRITES_PER_TURN:
+            self._put_off(outgoing, WRITES_PER_TURN)
         room = BYTES_PER_TURN
+        already = 0
         behind: list[Connection] = []
-        for number, connection in enumerate(outgoing):
-            if number == WRITES_PER_TURN or room < 0:
-                self._outgoing = outgoing[number:]
-                self._schedule()
-                break
-            room -= len(connection.outbox)
-            if not self._write(connection):
-                behind.append(connection)
+        for number, connection in enumerate(outgoing, 1):
+            data, connection.outbox = connection.outbox, b""
+            if not data:
+                already += 1
+                continue
+            try:
+                if not connection.write(data):
+                    behind.append(connection)
+            except Exception:
+                # One broken socket must not cost the others their messages.
+                log.exception("write_failed connection=%s", connection.id)
+            room -= len(data)
+            if room < 0:
+                self._put_off(outgoing, number)
+        self._stats.socket_writes += len(outgoing) - already
         for connection in behind:
             self._fall_behind(connection)
+
+    def _put_off(self, outgoing: list[Connection], after: int) -> None:
+        """Leave those ``after`` so many for the next turn."""
+        self._outgoing = outgoing[after:] + self._outgoing
+        del outgoing[after:]
+        self._schedule()
 
     def flush_to(self, connection: Connection) -> None:
         """Write what is due to one connection now, whatever the others have to wait for."""
         self._distribute_all()
-        if not self._write(connection):
-            self._fall_behind(connection)
-
-    def _write(self, connection: Connection) -> bool:
         data, connection.outbox = connection.outbox, b""
-        if not data:  # written out of turn
-            return True
+        if not data:
+            return
         self._stats.socket_writes += 1
         try:
-            return connection.socket.write(data)
+            keeps_up = connection.write(data)
         except Exception:
-            # One broken socket must not cost the others their messages.
             log.exception("write_failed connection=%s", connection.id)
-            return True
+        else:
+            if not keeps_up:
+                self._fall_behind(connection)
 
     def _distribute_all(self) -> None:
         changed, self._changed = self._changed, []

@@ -71,10 +71,9 @@ class ClientSocket(asyncio.Protocol):
 
     def write(self, data: bytes) -> bool:
         """Hand over whole frames; never waits. ``False`` above the high-water mark."""
-        transport = self._transport
-        if self._closing or transport.is_closing():
+        if self._closing:
             return True
-        transport.write(data)
+        self._transport.write(data)
         if not self._paused:
             return True
         self._piled += len(data)
@@ -159,6 +158,7 @@ class ClientSocket(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The transport is gone."""
+        self._closing = True
         self._cancel_deadline()
         self._wake()
         self._session.lost()
