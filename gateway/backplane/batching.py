@@ -50,11 +50,15 @@ class Batcher:
         Raises:
             Unavailable: Redis did not answer, or answered with an error.
         """
+        return await self.begin(call)
+
+    def begin(self, call: Call) -> asyncio.Future[Reply]:
+        """The same for who makes many calls at once: without a task for each."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Reply] = loop.create_future()
         self._waiting.append((loop.time() + self._timeout, call, answer))
         self._schedule(loop)
-        return await answer
+        return answer
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._waiting and not self._scheduled and self._under_way < _MAX_ROUND_TRIPS:

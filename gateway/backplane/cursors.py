@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from gateway.backplane.batching import Batcher
 from gateway.core.chunks import chunks
 from gateway.node.pausing import Backoff, Pause
-from publisher import scripts
 from publisher.channels import POSITIONS_SECONDS, Namespace, parse_channel
 from publisher.errors import Unavailable
-from publisher.exchange import Call
+from publisher.exchange import Call, Reply
 from publisher.keys import Keys
 
 log = logging.getLogger(__name__)
@@ -23,7 +22,7 @@ _USERS_PER_CALL: Final = 500
 
 
 class Cursors:
-    """Implements ``ports.Cursors``: gathers, and writes one script call per channel.
+    """Implements ``ports.Cursors``: gathers, and writes two commands a channel.
 
     Args:
         jitter: a number from 0 to 1.
@@ -94,30 +93,42 @@ class Cursors:
                 self._writing = {}
 
     async def _write_all(self) -> None:
-        outcomes = await asyncio.gather(
-            *(
-                self._write(channel, some)
-                for channel, users in self._writing.items()
-                for some in chunks(users.items(), _USERS_PER_CALL)
-            ),
-            return_exceptions=True,
-        )
+        writes = [
+            (channel, some, self._begin(channel, some))
+            for channel, users in self._writing.items()
+            for some in chunks(users.items(), _USERS_PER_CALL)
+        ]
+        answers = [answer for *_, both in writes for answer in both]
+        try:
+            outcomes = await asyncio.gather(*answers, return_exceptions=True)
+        finally:
+            for channel, users, both in writes:
+                if any(answer.cancelled() or answer.exception() for answer in both):
+                    for user, id_ in users:
+                        self.advance(channel, user, id_)
         for outcome in outcomes:
-            if outcome is not None:
+            if isinstance(outcome, BaseException):
                 raise outcome
 
-    async def _write(self, channel: str, users: tuple[tuple[str, int], ...]) -> None:
-        try:
-            await self._batcher.call(self._call(channel, users))
-        except (Unavailable, asyncio.CancelledError):
-            for user, id_ in users:
-                self.advance(channel, user, id_)
-            raise
+    def _begin(
+        self, channel: str, users: Iterable[tuple[str, int]]
+    ) -> tuple[asyncio.Future[Reply], asyncio.Future[Reply]]:
+        """Begin both commands of a write; unless both succeed it is made again, which changes nothing.
 
-    def _call(self, channel: str, users: tuple[tuple[str, int], ...]) -> Call:
+        They leave together, in this order. What was written without its expiry gets it with the next
+        try, or with the next confirmation in the channel.
+        """
+        key = self._keys.seen(channel)
+        # GT: forward only, since another node may know more.
+        scores = [part for user, id_ in users for part in (id_, user)]
+        return (
+            self._batcher.begin(Call(("ZADD", key, "GT", *scores))),
+            self._batcher.begin(Call(("EXPIRE", key, self._lifetime(channel)))),
+        )
+
+    def _lifetime(self, channel: str) -> int:
+        """Seconds after which what is confirmed in a channel is forgotten."""
         namespace = self._namespaces.get(parse_channel(channel).namespace)
         # A publisher may log what this gateway does not know to be logged.
         kept = namespace.retention if namespace else None
-        lifetime = kept.positions_seconds if kept else POSITIONS_SECONDS
-        pairs = [part for pair in users for part in pair]
-        return Call.run(scripts.ADVANCE, [self._keys.seen(channel)], lifetime, *pairs)
+        return kept.positions_seconds if kept else POSITIONS_SECONDS

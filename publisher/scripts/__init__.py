@@ -24,7 +24,6 @@ def _load(name: str) -> Script:
 
 PUBLISH = _load("publish")
 READ = _load("read")
-ADVANCE = _load("advance")
 ACQUIRE = _load("acquire")
 RENEW = _load("renew")
 BEAT = _load("beat")

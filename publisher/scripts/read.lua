@@ -5,7 +5,7 @@
 -- Returns  {position, id of the newest message ever logged or 0, entry, entry, ...}
 local log, count, room = KEYS[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 local position = ARGV[2]
-if position == '' then position = redis.call('HGET', KEYS[3], ARGV[1]) or '0' end
+if position == '' then position = redis.call('ZSCORE', KEYS[3], ARGV[1]) or '0' end
 local newest = redis.call('GET', KEYS[2])
 if not newest then newest = redis.call('ZREVRANGE', log, 0, 0, 'WITHSCORES')[2] or '0' end
 

@@ -61,6 +61,6 @@ class Backend:
         async with redis.asyncio.Redis.from_url(self.redis_url) as client:
 
             async def is_confirmed() -> bool:
-                return int(await client.hget(key, user) or 0) >= id
+                return int(await client.zscore(key, user) or 0) >= id
 
             await until(is_confirmed)

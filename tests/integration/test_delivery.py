@@ -21,7 +21,7 @@ CHANNEL = "notifications/u"
 
 async def confirmed(publisher: AsyncPublisher, prefix: str, user: str, channel: str) -> int:
     """What Redis knows to have reached the user."""
-    seen = await publisher._client.hget(f"{prefix}:seen:{{{channel}}}", user)
+    seen = await publisher._client.zscore(f"{prefix}:seen:{{{channel}}}", user)
     return int(seen or 0)
 
 

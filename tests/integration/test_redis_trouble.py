@@ -307,14 +307,14 @@ async def test_what_one_channel_cannot_write_holds_no_other_up(
     cursors = node.gateway._cursors
     bad, good = f"{prefix}:seen:{{notifications/bad}}", f"{prefix}:seen:{{notifications/good}}"
     client = publisher._client
-    await client.set(bad, "no hash")
+    await client.set(bad, "no sorted set")
     cursors.advance("notifications/bad", "u", 7)
     cursors.advance("notifications/good", "u", 7)
-    assert await until(lambda: client.hget(good, "u")) == b"7"
+    assert await until(lambda: client.zscore(good, "u")) == 7
     await until(lambda: cursors.confirmed("notifications/good", "u") == 0)
     assert cursors.confirmed("notifications/bad", "u") == 7
     await client.delete(bad)
-    assert await until(lambda: client.hget(bad, "u")) == b"7"
+    assert await until(lambda: client.zscore(bad, "u")) == 7
 
 
 async def test_a_crowd_that_waits_does_not_keep_the_node_from_being_ready(
