@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
+from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
@@ -23,7 +24,6 @@ from gateway.backplane.beat import Beat
 from gateway.backplane.cursors import Cursors
 from gateway.backplane.leases import Leases
 from gateway.backplane.log_reader import GrantReader, LogReader
-from gateway.backplane.pool import Pool
 from gateway.backplane.probe import Probe
 from gateway.backplane.subscriber import Subscriber
 from gateway.core import closing, protocol
@@ -83,10 +83,10 @@ def make_verifier(settings: Settings) -> TokenVerifier:
     )
 
 
-def make_pool(settings: Settings) -> Pool:
+def make_pool(settings: Settings) -> ConnectionPool:
     """Connections to Redis; retrying is the callers' business."""
     assert settings.redis_url is not None
-    return Pool.from_url(
+    return ConnectionPool.from_url(
         settings.redis_url.get_secret_value(),
         protocol=2,
         retry=Retry(NoBackoff(), 0),
@@ -125,11 +125,12 @@ class Gateway:
         self._namespaces = settings.all_namespaces
         clock = time.monotonic
 
-        self._pool = make_pool(settings)
-        self._batcher = Batcher(self._pool, self._tasks, self.stats, settings.redis_timeout_seconds)
+        pool = make_pool(settings)
+        self._batcher = Batcher(pool, self.stats, settings.redis_timeout_seconds)
         # What tells whether Redis is there does not queue behind a crowd of clients.
         vital_seconds = min(settings.redis_timeout_seconds, _LONGEST_VITAL_SECONDS)
-        vitals = Batcher(self._pool, self._tasks, self.stats, vital_seconds)
+        # It is also heard from there when the other's connection may be one to nowhere.
+        self._vitals = Batcher(pool, self.stats, vital_seconds, self._batcher.doubt)
         self._cursors = Cursors(self._batcher, self._keys, self._namespaces, random.random)
         confirmation = Confirmation(self._cursors, clock, settings.confirm_interval_seconds)
         self.hub = Hub(
@@ -139,7 +140,7 @@ class Gateway:
             settings.compression_threshold_bytes,
         )
         self._subscriber = Subscriber(
-            self._pool,
+            pool,
             self._keys,
             self.hub.receive,
             self._listening_again,
@@ -152,14 +153,14 @@ class Gateway:
         self._repair = Repair(self.hub, history, self._namespaces, self._tasks, self.stats, insist)
         self.hub.repair_with(self._repair.begin)
         self._probe = Probe(
-            self._subscriber, vitals, self._keys.probe(self.node_id), self.stats, clock
+            self._subscriber, self._vitals, self._keys.probe(self.node_id), self.stats, clock
         )
         self._interests = Interests(
             self._subscriber, self._tasks, self.hub.forget, settings.unsubscribe_linger_seconds
         )
         self._leases = Leases(
             self._batcher,
-            vitals,
+            self._vitals,
             self._keys,
             self.node_id,
             settings.max_connections_per_user,
@@ -168,7 +169,7 @@ class Gateway:
             random.random,
         )
         self._beat = Beat(
-            vitals,
+            self._vitals,
             self._keys,
             self.node_id,
             settings.node_lease_seconds,
@@ -377,7 +378,8 @@ class Gateway:
         await self._beat.leave()
         self._interests.close()
         await self._tasks.aclose()
-        await self._pool.aclose()
+        await self._batcher.aclose()
+        await self._vitals.aclose()
         if self._started:
             log.info("node_stopped node=%s", self.node_id)
 

@@ -1,8 +1,4 @@
-"""The pub/sub connection: one for the node, read by hiredis in a plain asyncio protocol.
-
-The client library opens the connection (TLS, authentication, Sentinel); from then on its reader would
-cost three times the CPU for each message, so this protocol takes the transport over.
-"""
+"""The pub/sub connection: one for the node, that comes and goes while subscriptions stay."""
 
 from __future__ import annotations
 
@@ -10,13 +6,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from itertools import groupby
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import hiredis
 from redis.asyncio import ConnectionPool
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
+from gateway.backplane.reader import Reader, opened
 from gateway.core.chunks import chunks
 from gateway.node.pausing import Backoff
 from gateway.node.stats import Stats
@@ -62,7 +58,7 @@ class Subscriber:
         # SUBSCRIBEs sent and not confirmed: only the last one's confirmation speaks of now.
         self._unconfirmed: dict[bytes, int] = {}
         self._queued: list[Command] = []
-        self._protocol: _Reader | None = None
+        self._protocol: Reader | None = None
         self._restoring = False
         self._failing = False
 
@@ -116,7 +112,7 @@ class Subscriber:
                 self._write(self._protocol, verb, (name for _, name in commands))
 
     @staticmethod
-    def _write(protocol: _Reader, verb: bytes, names: Iterable[bytes]) -> None:
+    def _write(protocol: Reader, verb: bytes, names: Iterable[bytes]) -> None:
         for some in chunks(names, _CHANNELS_PER_COMMAND):
             protocol.transport.write(hiredis.pack_command((verb, *some)))  # type: ignore[arg-type] # its stub takes one argument
 
@@ -136,22 +132,19 @@ class Subscriber:
 
     async def _serve(self) -> None:
         """Open a connection, subscribe to everything, and stay until it is lost."""
-        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         try:
-            async with asyncio.timeout(self._connect_timeout):
-                await connection.connect()  # type: ignore[no-untyped-call]
-            self._protocol = _Reader(_take_over(connection), self._handle)
-            self._queued.clear()
-            self._unconfirmed = dict.fromkeys(self._handlers, 1)
-            self._restoring = bool(self._handlers)
-            self._write(self._protocol, b"SUBSCRIBE", self._handlers)
-            self._failing = False
-            log.info("subscriber_connected channels=%d", len(self._handlers))
-            await self._protocol.lost
-            log.warning("subscriber_lost channels=%d", len(self._handlers))
+            async with opened(self._pool, self._connect_timeout) as transport:
+                self._protocol = Reader(transport, self._handle)
+                self._queued.clear()
+                self._unconfirmed = dict.fromkeys(self._handlers, 1)
+                self._restoring = bool(self._handlers)
+                self._write(self._protocol, b"SUBSCRIBE", self._handlers)
+                self._failing = False
+                log.info("subscriber_connected channels=%d", len(self._handlers))
+                await self._protocol.lost
+                log.warning("subscriber_lost channels=%d", len(self._handlers))
         finally:
             self._protocol = None
-            await connection.disconnect(nowait=True)
 
     def rebuild(self) -> None:
         """Give the connection up and open another."""
@@ -185,42 +178,3 @@ class Subscriber:
             # Not as soon as it opens: one that Redis closes again at once is to be tried less often.
             self._backoff.reset()
             self._restored()
-
-
-def _take_over(connection: AbstractConnection) -> asyncio.Transport:
-    # The library has no public way to hand its transport over; a test holds it to this one.
-    writer = connection._writer  # noqa: SLF001
-    assert writer is not None
-    return cast(asyncio.Transport, writer.transport)
-
-
-class _Reader(asyncio.Protocol):
-    """Feeds what arrives to hiredis and hands every reply on."""
-
-    def __init__(self, transport: asyncio.Transport, handle: Callable[[Any], None]) -> None:
-        self.transport = transport
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.received = 0
-        self._replies = hiredis.Reader()
-        self._handle = handle
-        transport.set_protocol(self)
-
-    def data_received(self, data: bytes) -> None:
-        """Part of the hot path: no await, no task, no object beyond the replies."""
-        self.received += 1
-        replies = self._replies
-        try:
-            replies.feed(data)
-            while (reply := replies.gets()) is not False:
-                try:
-                    self._handle(reply)
-                except Exception:
-                    log.exception("message_handler_failed")
-        except hiredis.ProtocolError:
-            log.exception("subscriber_protocol_error")
-            self.transport.abort()
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        """The transport is gone."""
-        if not self.lost.done():
-            self.lost.set_result(None)

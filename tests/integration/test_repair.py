@@ -265,7 +265,7 @@ async def test_a_repair_under_way_when_the_connection_is_lost_reads_once_more(
         await publisher.publish(CHANNEL, 2)
         channel = node.gateway.hub.channels[CHANNEL]
         await until(lambda: channel.held is not None)
-        await until(lambda: not node.gateway._batcher._under_way)
+        await until(lambda: not node.gateway._batcher.under_way)
         await miss_all(node, publisher, 3)
         await until(node.gateway.ready)
         await publisher.publish(CHANNEL, 4)

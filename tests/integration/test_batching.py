@@ -1,0 +1,387 @@
+"""Calls over a batcher's own connection: together, in order, within their time, and told truthfully when not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import redis.asyncio
+from pydantic import SecretStr
+
+from gateway.app import make_pool
+from gateway.backplane.batching import Batcher
+from gateway.backplane.commands import MAX_UNDER_WAY, Commands
+from gateway.backplane.leases import Leases
+from gateway.backplane.log_reader import GrantReader, LogReader
+from gateway.node.stats import Stats
+from gateway.settings import Settings
+from publisher import scripts
+from publisher.errors import Unavailable
+from publisher.exchange import Call, Reply
+from publisher.keys import Keys
+from tests.faults.proxy import Proxy
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.waiting import until
+
+PING = Call(("PING",))
+TIMEOUT = 0.5
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis whose scripts and role these tests may change."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def admin(server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
+    async with redis.asyncio.Redis(port=server.port) as client:
+        yield client
+
+
+@pytest.fixture
+async def proxy(server: RedisServer) -> AsyncIterator[Proxy]:
+    """The way to it."""
+    proxy = Proxy(server.port)
+    await proxy.start()
+    async with contextlib.aclosing(proxy):
+        yield proxy
+
+
+@pytest.fixture
+async def batcher(proxy: Proxy) -> AsyncIterator[Batcher]:
+    """One that has a connection."""
+    batcher = batcher_at(f"redis://127.0.0.1:{proxy.port}", 5.0)
+    await batcher.call(PING)
+    async with contextlib.aclosing(batcher):
+        yield batcher
+
+
+@pytest.fixture
+async def hasty(proxy: Proxy) -> AsyncIterator[Batcher]:
+    """One that has a connection, and does not wait long."""
+    batcher = batcher_at(f"redis://127.0.0.1:{proxy.port}", TIMEOUT)
+    await batcher.call(PING)
+    async with contextlib.aclosing(batcher):
+        yield batcher
+
+
+def batcher_at(url: str, timeout: float) -> Batcher:
+    settings = Settings(redis_url=SecretStr(url), jwt_secret=SecretStr("x" * 32))
+    return Batcher(make_pool(settings), Stats(), timeout)
+
+
+def connection_of(batcher: Batcher) -> Commands:
+    assert batcher._commands is not None
+    return batcher._commands
+
+
+class Counting:
+    """A transport that counts the writes, and the calls that are under way at most."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._transport: Any = commands.transport
+        self._under_way = commands.under_way
+        self.writes = 0
+        self.most = 0
+        commands.transport = self  # type: ignore[assignment]
+
+    def write(self, data: bytes) -> None:
+        self.writes += 1
+        self.most = max(self.most, len(self._under_way))
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+async def outcomes(*answers: asyncio.Future[Reply]) -> list[tuple[str, bool]]:
+    """The reasons of calls that failed, and whether they may have been carried out."""
+    errors = await asyncio.gather(*answers, return_exceptions=True)
+    assert all(isinstance(error, Unavailable) for error in errors), errors
+    return [(error.reason, error.maybe_sent) for error in errors]  # type: ignore[union-attr]
+
+
+# -- together ---------------------------------------------------------------------------------
+
+
+async def test_what_handshakes_and_subscribes_of_one_turn_ask_is_one_write(
+    batcher: Batcher, prefix: str
+) -> None:
+    keys = Keys(prefix)
+    leases = Leases(batcher, batcher, keys, "n", 5, 60.0, print, lambda: 0.0)
+    history, grants = LogReader(batcher, keys, Stats()), GrantReader(batcher, keys)
+    await asyncio.gather(
+        leases.acquire("u", "c"), history.read("a/b", "u", None, 9), grants.granted("a/b", "u")
+    )
+    counting = Counting(connection_of(batcher))
+    received = connection_of(batcher).received
+    answers = await asyncio.gather(
+        *(leases.acquire(f"u{number}", f"c{number}") for number in range(300)),
+        *(history.read(f"notifications/u{number}", "u", None, 9) for number in range(300)),
+        *(grants.granted(f"run-results/s{number}", "u") for number in range(300)),
+    )
+    assert answers[:300] == [True] * 300
+    assert answers[600:] == [False] * 300
+    assert counting.writes == 1
+    assert connection_of(batcher).received - received <= 20
+
+
+async def test_a_crowd_is_answered_in_order_with_few_writes_and_a_bound_on_what_is_under_way(
+    batcher: Batcher, proxy: Proxy
+) -> None:
+    proxy.down.bytes_per_second = 60_000.0  # the replies trickle in
+    counting = Counting(connection_of(batcher))
+    answers = [batcher.begin(Call(("ECHO", str(number)))) for number in range(5 * MAX_UNDER_WAY)]
+    assert await asyncio.gather(*answers) == [b"%d" % n for n in range(5 * MAX_UNDER_WAY)]
+    assert counting.most == MAX_UNDER_WAY
+    assert counting.writes <= 2 * 5
+
+
+async def test_calls_cost_no_task_and_no_timer_each(
+    batcher: Batcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    timers = []
+    call_at = loop.call_at
+
+    def counting(*arguments: Any, **options: Any) -> asyncio.TimerHandle:
+        timers.append(arguments)
+        return call_at(*arguments, **options)
+
+    monkeypatch.setattr(loop, "call_at", counting)
+    tasks = asyncio.all_tasks()
+    answers = [batcher.begin(PING) for _ in range(500)]
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == tasks
+    assert not timers  # the one for the first call is still there
+    await asyncio.gather(*answers)
+
+
+# -- scripts and errors -----------------------------------------------------------------------
+
+
+async def test_a_script_that_redis_does_not_know_is_sent_whole(
+    batcher: Batcher, admin: redis.asyncio.Redis, prefix: str
+) -> None:
+    await admin.script_flush()
+    granted = Call.run(scripts.GRANTED, [Keys(prefix).grant("a/b")], "u")
+    answers = await asyncio.gather(
+        *(batcher.call(call) for call in (granted, PING, granted, PING) for _ in range(50))
+    )
+    assert answers == ([0] * 50 + [b"PONG"] * 50) * 2
+    assert batcher._stats.redis_errors == 0
+    assert await admin.script_exists(scripts.GRANTED.sha) == [True]
+
+
+async def test_an_error_answers_its_own_call_is_counted_and_logged_once(
+    batcher: Batcher, admin: redis.asyncio.Redis, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await admin.set(prefix, "no sorted set")
+    wrong = [batcher.begin(Call(("ZADD", prefix, 1, "u"))) for _ in range(3)]
+    right = batcher.begin(PING)
+    assert {each[1] for each in await outcomes(*wrong)} == {False}
+    assert await right == b"PONG"
+    assert batcher._stats.redis_errors == 3
+    [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert record.getMessage().startswith("redis_error reason=WRONGTYPE ")
+
+
+async def test_what_redis_repeats_of_a_call_is_told_to_nobody(
+    batcher: Batcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    [(reason, maybe_sent)] = await outcomes(batcher.begin(Call(("NOSUCH", "s3cr3t"))))
+    assert "NOSUCH" in reason
+    assert not maybe_sent
+    assert "s3cr3t" not in reason + caplog.text
+
+
+async def test_a_primary_that_has_become_a_replica_is_looked_for_anew(
+    batcher: Batcher, admin: redis.asyncio.Redis, prefix: str
+) -> None:
+    first = connection_of(batcher)
+    await admin.replicaof("127.0.0.1", free_port())
+    try:
+        [(reason, maybe_sent)] = await outcomes(batcher.begin(Call(("SET", prefix, 1))))
+    finally:
+        await admin.replicaof("NO", "ONE")
+    assert reason.startswith("READONLY ")
+    assert not maybe_sent
+    assert await batcher.call(Call(("SET", prefix, 1))) == b"OK"
+    assert connection_of(batcher) is not first
+    await asyncio.wait_for(first.lost, 1)
+
+
+async def test_a_connection_that_is_logged_in_no_more_is_made_anew(
+    server: RedisServer, admin: redis.asyncio.Redis
+) -> None:
+    await admin.config_set("requirepass", "s3cr3t")
+    batcher = batcher_at(f"redis://:s3cr3t@127.0.0.1:{server.port}", 5.0)
+    async with contextlib.aclosing(batcher):
+        assert await batcher.call(Call(("RESET",))) == b"RESET"
+        [(reason, maybe_sent)] = await outcomes(batcher.begin(PING))
+        assert reason.startswith("NOAUTH ")
+        assert not maybe_sent
+        assert await batcher.call(PING) == b"PONG"
+    await admin.config_set("requirepass", "")
+
+
+# -- time -------------------------------------------------------------------------------------
+
+
+async def test_what_is_not_answered_in_time_may_have_been_carried_out(
+    hasty: Batcher, proxy: Proxy
+) -> None:
+    loop, first = asyncio.get_running_loop(), connection_of(hasty)
+    proxy.links[0].down.freeze()  # for ever: only another connection helps
+    asked_at = loop.time()
+    assert await outcomes(hasty.begin(PING), hasty.begin(PING)) == [("no answer in time", True)] * 2
+    assert TIMEOUT - 0.05 <= loop.time() - asked_at < 2 * TIMEOUT
+    assert await hasty.call(PING) == b"PONG"
+    assert connection_of(hasty) is not first
+    await asyncio.wait_for(first.lost, 1)
+
+
+async def test_what_waits_behind_too_much_has_not_been_carried_out(
+    hasty: Batcher, proxy: Proxy
+) -> None:
+    proxy.down.freeze()
+    answers = [hasty.begin(PING) for _ in range(2 * MAX_UNDER_WAY)]
+    written = [("no answer in time", True)] * MAX_UNDER_WAY
+    assert await outcomes(*answers[:MAX_UNDER_WAY]) == written
+    waiting = await outcomes(*answers[MAX_UNDER_WAY:])
+    assert {maybe_sent for _, maybe_sent in waiting} == {False}
+
+
+async def test_a_call_that_finds_no_room_in_its_time_is_told_why(
+    hasty: Batcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.backplane.commands.MAX_UNDER_WAY", 0)
+    assert await outcomes(hasty.begin(PING)) == [("too many calls are waiting", False)]
+
+
+async def test_a_connection_that_does_not_come_about_costs_each_call_no_more_than_its_time(
+    proxy: Proxy,
+) -> None:
+    loop = asyncio.get_running_loop()
+    proxy.up.freeze()
+    hasty = batcher_at(f"redis://127.0.0.1:{proxy.port}", TIMEOUT)
+    async with contextlib.aclosing(hasty):
+        asked_at = loop.time()
+        early = hasty.begin(PING)
+        await until(lambda: proxy.links)
+        late = hasty.begin(PING)
+        assert {maybe_sent for _, maybe_sent in await outcomes(early, late)} == {False}
+        assert loop.time() - asked_at < 2 * TIMEOUT
+        proxy.up.thaw()
+        assert await hasty.call(PING) == b"PONG"
+
+
+async def test_a_redis_that_refuses_is_told_at_once_to_all_who_wait(
+    batcher: Batcher, proxy: Proxy
+) -> None:
+    proxy.refuse()
+    await until(lambda: batcher._commands is None)
+    async with asyncio.timeout(1):
+        for _ in range(3):
+            refused = await outcomes(*(batcher.begin(PING) for _ in range(2 * MAX_UNDER_WAY)))
+            assert {maybe_sent for _, maybe_sent in refused} == {False}
+    await proxy.start()
+    assert await batcher.call(PING) == b"PONG"
+
+
+async def test_a_connection_that_breaks_fails_what_is_under_way_and_nothing_else(
+    batcher: Batcher, proxy: Proxy
+) -> None:
+    proxy.links[0].down.freeze()
+    lost = batcher.begin(PING)
+    await until(lambda: batcher.under_way)
+    proxy.cut()
+    assert await outcomes(lost) == [("connection lost", True)]
+    assert await batcher.call(PING) == b"PONG"
+
+
+async def test_what_is_asked_while_the_connection_closes_goes_over_the_next(
+    batcher: Batcher,
+) -> None:
+    connection_of(batcher).transport.close()
+    assert await batcher.call(PING) == b"PONG"
+
+
+async def test_after_a_reply_that_nobody_asked_for_none_is_taken_for_anothers(
+    batcher: Batcher,
+) -> None:
+    first = connection_of(batcher)
+    first.transport.write(b"*2\r\n$4\r\nECHO\r\n$1\r\nx\r\n")
+    await first.lost
+    assert await batcher.call(PING) == b"PONG"
+
+
+async def test_an_idle_connection_in_doubt_is_given_up_and_a_busy_one_is_not(
+    batcher: Batcher, proxy: Proxy
+) -> None:
+    first = connection_of(batcher)
+    proxy.down.freeze()
+    answer = batcher.begin(PING)
+    await until(lambda: batcher.under_way)
+    batcher.doubt()
+    proxy.down.thaw()
+    assert await answer == b"PONG"
+    batcher.doubt()
+    assert first.transport.is_closing()
+    assert await batcher.call(PING) == b"PONG"
+
+
+async def test_trouble_is_told(proxy: Proxy, hasty: Batcher) -> None:
+    told = []
+    hasty._troubled = lambda: told.append(1)
+    proxy.refuse()
+    await until(lambda: hasty._commands is None)
+    assert not told  # nobody has missed anything
+    await outcomes(hasty.begin(PING))
+    assert len(told) == hasty._stats.redis_errors == 1
+
+
+# -- those who ask ----------------------------------------------------------------------------
+
+
+async def test_who_does_not_wait_any_more_confuses_nobody(
+    batcher: Batcher, admin: redis.asyncio.Redis, prefix: str
+) -> None:
+    unsent = asyncio.create_task(batcher.call(Call(("INCR", prefix))))
+    await asyncio.sleep(0)
+    unsent.cancel()
+    connection_of(batcher).transport.pause_reading()
+    answers = [batcher.begin(Call(("ECHO", str(number)))) for number in range(9)]
+    await until(lambda: batcher.under_way)
+    for answer in answers[::2]:
+        answer.cancel()
+    connection_of(batcher).transport.resume_reading()
+    assert await asyncio.gather(*answers[1::2]) == [b"1", b"3", b"5", b"7"]
+    assert await batcher.call(PING) == b"PONG"
+    assert await admin.get(prefix) is None
+
+
+async def test_the_end_fails_what_is_not_answered_and_leaves_nothing(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.backplane.commands.MAX_UNDER_WAY", 1)
+    tasks = asyncio.all_tasks()
+    batcher = batcher_at(server.url, 5.0)
+    await batcher.call(PING)
+    connection_of(batcher).transport.pause_reading()
+    written = batcher.begin(PING)
+    await until(lambda: batcher.under_way)
+    waiting = batcher.begin(PING)
+    await batcher.aclose()
+    late = batcher.begin(PING)
+    maybe_sent = [each[1] for each in await outcomes(written, waiting, late)]
+    assert maybe_sent == [True, False, False]
+    assert asyncio.all_tasks() == tasks
