@@ -10,7 +10,7 @@ from typing import Final
 from gateway.backplane.batching import Batcher
 from gateway.core.chunks import chunks
 from gateway.node.pausing import Backoff, Pause
-from publisher.channels import POSITIONS_SECONDS, Namespace, parse_channel
+from publisher.channels import POSITIONS_SECONDS, Namespace
 from publisher.errors import Unavailable
 from publisher.exchange import Call, Reply
 from publisher.keys import Keys
@@ -99,16 +99,24 @@ class Cursors:
             for some in chunks(users.items(), _USERS_PER_CALL)
         ]
         answers = [answer for *_, both in writes for answer in both]
+        failure: Unavailable | None = None
         try:
-            outcomes = await asyncio.gather(*answers, return_exceptions=True)
+            # One after the other, in the order of the replies: when the first is there most are, and
+            # what is there is not waited for.
+            for answer in answers:
+                try:
+                    await answer
+                except Unavailable as error:
+                    failure = failure or error
         finally:
+            for answer in answers:
+                answer.cancel()  # those that nobody waits for any more
             for channel, users, both in writes:
                 if any(answer.cancelled() or answer.exception() for answer in both):
                     for user, id_ in users:
                         self.advance(channel, user, id_)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
+        if failure is not None:
+            raise failure
 
     def _begin(
         self, channel: str, users: Iterable[tuple[str, int]]
@@ -128,7 +136,7 @@ class Cursors:
 
     def _lifetime(self, channel: str) -> int:
         """Seconds after which what is confirmed in a channel is forgotten."""
-        namespace = self._namespaces.get(parse_channel(channel).namespace)
+        namespace = self._namespaces.get(channel.partition("/")[0])
         # A publisher may log what this gateway does not know to be logged.
         kept = namespace.retention if namespace else None
         return kept.positions_seconds if kept else POSITIONS_SECONDS

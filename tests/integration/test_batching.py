@@ -12,6 +12,7 @@ import pytest
 import redis.asyncio
 from pydantic import SecretStr
 
+from gateway.backplane import batching
 from gateway.backplane.batching import Batcher
 from gateway.backplane.commands import MAX_UNDER_WAY, Commands
 from gateway.backplane.leases import Leases
@@ -132,6 +133,31 @@ async def test_what_handshakes_and_subscribes_of_one_turn_ask_is_one_write(
     assert answers[600:] == [False] * 300
     assert counting.writes == 1
     assert connection_of(batcher).received - received <= 20
+
+
+async def test_what_comes_turn_after_turn_gathers(
+    batcher: Batcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "_GATHERING_SECONDS", 60.0)
+    counting = Counting(connection_of(batcher))
+    answers = []
+    for _turn in range(10):
+        answers += [batcher.begin(PING) for _ in range(3)]
+        await asyncio.sleep(0)
+    await asyncio.gather(*answers)
+    assert counting.writes == 1
+
+
+async def test_what_comes_turn_after_turn_gathers_for_a_moment_only(
+    batcher: Batcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "_GATHERING_SECONDS", 0.02)
+    first = batcher.begin(PING)
+    async with asyncio.timeout(2):
+        while not first.done():
+            batcher.begin(PING)
+            await asyncio.sleep(0)
+    assert await first == b"PONG"
 
 
 async def test_a_crowd_is_answered_in_order_with_few_writes_and_a_bound_on_what_is_under_way(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from gateway.backplane.cursors import Cursors
 from publisher import AsyncPublisher
 from publisher.errors import Unavailable
 from publisher.keys import Keys
 from tests.support.nodes import Node
+from tests.support.waiting import until
 
 CHANNEL = "run-results/s"
 FIRST, SECOND = 1_795_365_451_321_934, 1_795_365_451_321_935
@@ -65,3 +69,25 @@ async def test_what_has_its_position_but_no_expiry_is_written_again(
     await cursors.flush()
     assert await client.ttl(Keys(prefix).seen(CHANNEL)) > 0
     assert cursors.confirmed(CHANNEL, "u") == 0
+
+
+async def test_what_was_being_written_when_the_writer_was_stopped_stays_noted(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    batcher = node.gateway._batcher
+    cursors = Cursors(batcher, Keys(prefix), node.gateway._namespaces, lambda: 0.0)
+    await until(lambda: batcher._commands and not batcher.under_way)
+    commands = batcher._commands
+    assert commands is not None
+    commands.transport.pause_reading()
+    for user in ("u", "v"):
+        cursors.advance(CHANNEL, user, FIRST)
+        cursors.advance("notifications/" + user, user, FIRST)
+    flush = asyncio.create_task(cursors.flush())
+    await until(lambda: batcher.under_way)
+    flush.cancel()
+    await asyncio.gather(flush, return_exceptions=True)
+    commands.transport.resume_reading()
+    assert cursors.confirmed(CHANNEL, "v") == cursors.confirmed("notifications/u", "u") == FIRST
+    await cursors.flush()
+    assert await publisher._client.zscore(Keys(prefix).seen(CHANNEL), "v") == FIRST
