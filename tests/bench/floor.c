@@ -1,9 +1,10 @@
 // floor: the least a server can do for a fan-out: one send(2) of a ready-made frame for each socket.
 //
-//   floor PORT
+//   floor PORT [one]
 //
 // Accepts every WebSocket upgrade on 127.0.0.1:PORT (nothing is checked: the one key of receiver.c is expected),
-// and sends each line that comes on standard input to all sockets. Says "ready" when it listens.
+// and sends each line that comes on standard input to all sockets, or with "one" to the next of them in turn.
+// Says "ready" when it listens.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -22,7 +23,7 @@ static const char UPGRADE[] =
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
-static int epoll, listener, sockets[MAX_SOCKETS], socket_count;
+static int epoll, listener, sockets[MAX_SOCKETS], socket_count, one_each, turn;
 
 static void watch(int fd) {
   struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
@@ -52,6 +53,10 @@ static void fan_out(const char *text, size_t size) {
   frame[1] = (unsigned char)(size < 126 ? size : 126);
   if (size >= 126) { frame[2] = (unsigned char)(size >> 8); frame[3] = (unsigned char)size; }
   memcpy(frame + head, text, size);
+  if (one_each) {
+    if (socket_count) (void)!send(sockets[turn++ % socket_count], frame, head + size, MSG_NOSIGNAL);
+    return;
+  }
   for (int i = 0; i < socket_count; i++) (void)!send(sockets[i], frame, head + size, MSG_NOSIGNAL);
 }
 
@@ -86,7 +91,8 @@ static void hear(int fd) {
 }
 
 int main(int count, char **arguments) {
-  if (count < 2) { fprintf(stderr, "floor PORT\n"); return 2; }
+  if (count < 2) { fprintf(stderr, "floor PORT [one]\n"); return 2; }
+  one_each = count > 2 && !strcmp(arguments[2], "one");
   epoll = epoll_create1(0);
   open_listener(atoi(arguments[1]));
   watch(listener);

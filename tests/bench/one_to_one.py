@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Callable
 from typing import Any
+
+import orjson
 
 from publisher import Publisher
 from tests.bench.fanout import message
 from tests.bench.measuring import cpu_seconds
 from tests.bench.receiving import Receiver, receiving
 from tests.bench.scale import Scale
+from tests.bench.servers import floor_server
 from tests.bench.world import GREETINGS, NAMESPACE, PREFIX, World, own_world, target, users
 
 Result = dict[str, Any]
@@ -35,7 +39,43 @@ async def one_to_one(scale: Scale) -> Result:
                 f"{part:.0%}": await load.at_rate(full["rate"] * part, scale.latency_seconds)
                 for part in _PARTS
             }
-    return {"steady": steady, "full": full, "parts": parts}
+    return {"steady": steady, "full": full, "parts": parts, "floor": await _floor(scale)}
+
+
+async def _floor(scale: Scale) -> Result | None:
+    """CPU for each message at the steady rate of a C program that does no more than send it."""
+    async with floor_server("one") as floor:
+        if floor is None:
+            return None
+        async with receiving(floor.port, floor.targets(scale.channels), greetings=0) as receiver:
+            before = cpu_seconds(floor.pids)
+            count = await asyncio.to_thread(_send_lines, floor.input, scale)
+            await receiver.report(count)
+            return {"us_per_delivery": (cpu_seconds(floor.pids) - before) / count * 1e6}
+
+
+def _send_lines(file: int, scale: Scale) -> int:
+    line = orjson.dumps(message(scale.message_bytes)) + b"\n"
+
+    def send(first: int, beyond: int) -> None:
+        os.write(file, line * (beyond - first))
+
+    return _paced(scale.steady_rate, scale.steady_seconds, send)
+
+
+def _paced(rate: float, seconds: float, send: Callable[[int, int], None]) -> int:
+    """Send messages by their numbers when they are due, together with others only where it is late."""
+    count = max(1, int(rate * seconds))
+    begin = time.monotonic()
+    sent = 0
+    while sent < count:
+        due = min(count, int((time.monotonic() - begin) * rate) + 1)
+        if due == sent:
+            time.sleep(max(0.0, begin + sent / rate - time.monotonic()))
+            continue
+        send(sent, due)
+        sent = due
+    return count
 
 
 async def workers(scale: Scale) -> Result:
@@ -91,19 +131,14 @@ class Load:
         }
 
     def _paced(self, publisher: Publisher, rate: float, seconds: float) -> int:
-        count = max(1, int(rate * seconds))
         # The stamp is the time a message is due, so that a publisher that falls behind hides nothing.
-        begin, begin_ns = time.monotonic(), time.time_ns()
-        sent = 0
-        while sent < count:
-            due = min(count, int((time.monotonic() - begin) * rate) + 1)
-            if due == sent:
-                time.sleep(max(0.0, begin + sent / rate - time.monotonic()))
-                continue
-            stamps = (begin_ns + int(number / rate * 1e9) for number in range(sent, due))
+        begin = time.time_ns()
+
+        def send(first: int, beyond: int) -> None:
+            stamps = (begin + int(number / rate * 1e9) for number in range(first, beyond))
             _publish(publisher, [self._message(stamp) for stamp in stamps])
-            sent = due
-        return count
+
+        return _paced(rate, seconds, send)
 
     def _all(self, publisher: Publisher) -> int:
         count = self._scale.full_messages

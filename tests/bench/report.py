@@ -109,6 +109,11 @@ def _one_to_one(results: Result) -> Iterator[Row]:
     for name, how in (("steady", f"at {rate:,.0f}/s"), ("full", "at full speed")):
         cost = found[name]["us_per_delivery"]
         yield _at_most("3", f"one to one, {how}: CPU per message", cost, 12, "{:.1f} µs")
+        if name == "steady" and (floor := found["floor"]):
+            figure = f"{floor['us_per_delivery']:.1f} µs"
+            yield Row("3", "the same by the C floor: one read, one send", figure)
+        redis = found[name]["redis_us_per_message"]
+        yield Row("3", "the same: CPU of Redis", f"{redis:.1f} µs")
     yield Row("3", "full speed, all processes on this machine", f"{found['full']['rate']:,.0f}/s")
     for part, each in found["parts"].items():
         at = each["latency_ms"]

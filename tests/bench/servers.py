@@ -88,6 +88,13 @@ class FloorServer:
     def targets(self, count: int) -> list[str]:
         return ["/"] * count
 
+    @property
+    def input(self) -> int:
+        """The file to write lines to, for who does not use asyncio."""
+        assert self._process.stdin is not None
+        pipe: int = self._process.stdin.get_extra_info("pipe").fileno()
+        return pipe
+
     async def publish(self, messages: Sequence[Message]) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(b"".join(orjson.dumps(each) + b"\n" for each in messages))
@@ -105,15 +112,15 @@ async def gateway_server(query: str = "", **settings: Any) -> AsyncIterator[Gate
 
 
 @contextlib.asynccontextmanager
-async def floor_server() -> AsyncIterator[FloorServer | None]:
-    """The floor; ``None`` without a C compiler."""
+async def floor_server(*mode: str) -> AsyncIterator[FloorServer | None]:
+    """The floor; ``None`` without a C compiler. ``one``: each message goes to one socket."""
     program = built("floor")
     if program is None:
         yield None
         return
     port = free_port()
     process = await asyncio.create_subprocess_exec(
-        *(str(program), str(port)),
+        *(str(program), str(port), *mode),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
