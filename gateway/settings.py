@@ -7,11 +7,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 import orjson
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -27,7 +27,8 @@ from publisher.keys import DEFAULT_PREFIX
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Seconds = Annotated[float, Field(ge=0)]
-Port = Annotated[int, Field(ge=0, le=65535)]
+_LAST_PORT: Final = 65_535
+Port = Annotated[int, Field(ge=0, le=_LAST_PORT)]
 Names = Annotated[list[str], NoDecode]
 
 
@@ -90,9 +91,12 @@ class Settings(BaseSettings):
         1_048_576,
         description="A client for whom more than this waits leaves live delivery until it has caught up",
     )
-    coalesce_seconds: Seconds = Field(
+    coalesce_seconds: float = Field(
         0.002,
-        description="Messages that come fast one after the other wait this long for more, to be sent together",
+        ge=0,
+        le=0.05,
+        description="When messages come fast one after the other, those after the first wait at most this long, to "
+        "be sent together; 0: never",
     )
     stall_seconds: PositiveFloat = Field(
         30.0, description="A slow client that takes nothing for this long is closed (1013)"
@@ -142,6 +146,24 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("workers")
+    @classmethod
+    def _check_workers(cls, value: int, info: ValidationInfo) -> int:
+        first, public = info.data.get("internal_port"), info.data.get("port")
+        if first:
+            internal = range(first, first + value)
+            if internal[-1] > _LAST_PORT:
+                raise ValueError(
+                    f"{value} workers need as many internal ports, and GATEWAY_INTERNAL_PORT "
+                    f"{first} leaves too few"
+                )
+            if public in internal:
+                raise ValueError(
+                    f"GATEWAY_PORT {public} is among the workers' internal ports, "
+                    f"{first} to {internal[-1]}"
+                )
         return value
 
     @field_validator("jwt_public_key")

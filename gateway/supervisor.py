@@ -27,8 +27,6 @@ from gateway.worker import LISTENING, READY
 
 log = logging.getLogger(__name__)
 
-_LAST_PORT = 65_535
-
 
 class Supervisor:
     """Runs the workers.
@@ -106,7 +104,9 @@ class Supervisor:
                 self._status = exit_status(code) or 1
                 self._told.set()
                 return
-            log.error("worker_ended worker=%d status=%d restart_in=%.2f", number, code, pause)
+            # One that was told to end has drained, and is an operator's doing.
+            level = logging.ERROR if code else logging.INFO
+            log.log(level, "worker_ended worker=%d status=%d restart_in=%.2f", number, code, pause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._told.wait()
@@ -183,11 +183,6 @@ async def reserve_ports(settings: Settings, stack: contextlib.ExitStack) -> list
     if not hasattr(socket, "SO_REUSEPORT"):
         raise UsageError(
             "this system does not let processes share a port: GATEWAY_WORKERS must be 1"
-        )
-    if settings.internal_port and settings.internal_port + settings.workers - 1 > _LAST_PORT:
-        raise UsageError(
-            f"{settings.workers} workers need as many internal ports, beginning with "
-            f"GATEWAY_INTERNAL_PORT: {settings.internal_port} leaves too few"
         )
     try:
         public = stack.enter_context(await reserve(settings.host, settings.port, "port"))

@@ -78,7 +78,10 @@ def _parser() -> argparse.ArgumentParser:
 def _parts(text: str) -> tuple[str, ...]:
     parts = tuple(text.split(","))
     if unknown := set(parts) - set(PARTS):
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
+        known = ", ".join(PARTS)
+        raise argparse.ArgumentTypeError(
+            f"unknown: {', '.join(sorted(unknown))}; there are {known}"
+        )
     return parts
 
 

@@ -292,15 +292,23 @@ async def test_a_mistake_that_the_workers_find_is_told_once_and_ends_all(
     assert SECRET not in err
 
 
+@pytest.mark.parametrize("command", ["serve", "check"])
+@pytest.mark.parametrize(
+    ("port", "internal", "reason"),
+    [
+        ("0", "65534", "3 workers need as many internal ports"),
+        ("4002", "4000", "GATEWAY_PORT 4002 is among the workers' internal ports, 4000 to 4002"),
+    ],
+)
 async def test_internal_ports_that_there_are_not_are_one_clear_error(
-    redis_url: str, prefix: str
+    redis_url: str, prefix: str, command: str, port: str, internal: str, reason: str
 ) -> None:
     code, _, err = await run(
-        *("serve", "--workers", "3", "--port", "0", "--internal-port", "65534"),
+        *(command, "--workers", "3", "--port", port, "--internal-port", internal),
         **settings(redis_url, prefix),
     )
     assert code == 2
-    assert "3 workers need as many internal ports" in err
+    assert reason in err
     assert "Traceback" not in err
 
 
