@@ -7,6 +7,7 @@ read here, at a third of the cost; and a connection that sends nothing else neve
 
 from __future__ import annotations
 
+import zlib
 from typing import Any, Final, Protocol, cast
 
 from aiohttp import WSMessage, WSMsgType
@@ -18,6 +19,8 @@ from gateway.core.frames import Boundaries
 
 _NO_CODE: Final = 1005
 """Never on the wire; what a browser calls a close frame without a code (RFC 6455 §7.4.1)."""
+
+_INVALID_DATA: Final = 1007  # RFC 6455 §7.4.1
 
 _USUAL_CLOSES: Final = {b"": _NO_CODE, b"\x03\xe8": 1000, b"\x03\xe9": 1001}
 """By payload: a crowd that leaves at once is no reason to make a parser for each. Others are checked by it."""
@@ -93,6 +96,11 @@ class Inbox:
         self._boundaries.follow(data)
         self._parser.feed_data(data)
 
+    def release(self) -> None:
+        """Nothing more will come: the parser, which knows this inbox, is freed with it."""
+        self._over = True
+        self._parser = None
+
     def take(self, message: WSMessage) -> None:
         """Take a message from the parser."""
         if self._over:
@@ -114,11 +122,11 @@ class Inbox:
         self._over = True
         self._listener.closed(code)
 
-    def fail(self, error: WebSocketError) -> None:
-        """Take the parser's complaint."""
+    def fail(self, code: int) -> None:
+        """Take the parser's complaint, as a close code."""
         if not self._over:
             self._over = True
-            self._listener.violated(error.code)
+            self._listener.violated(code)
 
 
 class _Messages(WebSocketDataQueue):
@@ -134,10 +142,14 @@ class _Messages(WebSocketDataQueue):
         self._inbox.take(data)
 
     def set_exception(self, exc: BaseException, _cause: Any = None) -> None:
-        """Take what stopped the parser."""
-        if not isinstance(exc, WebSocketError):
+        """Take what stopped the parser: the client's fault, or an exception of the listener's."""
+        if isinstance(exc, WebSocketError):
+            self._inbox.fail(exc.code)
+        elif isinstance(exc, zlib.error):
+            # Not what a compressed message is (RFC 7692 §7.2.2); aiohttp has no word for it.
+            self._inbox.fail(_INVALID_DATA)
+        else:
             raise exc
-        self._inbox.fail(exc)
 
 
 def _is_utf8(text: bytes) -> bool:
