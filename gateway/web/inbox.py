@@ -47,6 +47,9 @@ class Listener(Protocol):
     def violated(self, code: int) -> None:
         """The client has broken the protocol and is to be closed with ``code``. Nothing follows."""
 
+    def failed(self, error: Exception) -> None:
+        """What was heard could not be served."""
+
 
 class Inbox:
     """Reads one client's stream.
@@ -105,6 +108,13 @@ class Inbox:
         """Take a message from the parser."""
         if self._over:
             return
+        try:
+            self._hear(message)
+        except Exception as error:  # noqa: BLE001 - the listener logs it
+            # It would end the parser, and the client's answer to our close frame would not be heard.
+            self._listener.failed(error)
+
+    def _hear(self, message: WSMessage) -> None:
         listener = self._listener
         match message.type:
             case WSMsgType.PONG:
@@ -142,7 +152,7 @@ class _Messages(WebSocketDataQueue):
         self._inbox.take(data)
 
     def set_exception(self, exc: BaseException, _cause: Any = None) -> None:
-        """Take what stopped the parser: the client's fault, or an exception of the listener's."""
+        """Take what stopped the parser."""
         if isinstance(exc, WebSocketError):
             self._inbox.fail(exc.code)
         elif isinstance(exc, zlib.error):

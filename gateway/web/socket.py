@@ -17,9 +17,6 @@ CLOSE_TIMEOUT_SECONDS: Final = 5.0
 class Session(Listener, Protocol):
     """Whoever talks with the client."""
 
-    def failed(self, error: Exception) -> None:
-        """What was heard could not be served."""
-
     def lost(self) -> None:
         """The transport is gone."""
 

@@ -18,7 +18,7 @@ from gateway.node.connection import Connection
 from gateway.node.dispatch import Dispatcher
 from gateway.web.inbox import Inbox
 from gateway.web.session import Session
-from gateway.web.socket import ClientSocket
+from gateway.web.socket import CLOSE_TIMEOUT_SECONDS, ClientSocket
 from publisher import AsyncPublisher
 from tests.support.client_frames import PING, RSV1, client_frame, squeezed
 from tests.support.nodes import Node
@@ -227,7 +227,8 @@ async def test_a_defect_in_serving_a_message_ends_that_connection_with_1011_and_
             farewell = await client.frame()
             assert (farewell.opcode, int.from_bytes(farewell.payload[:2])) == (CLOSE, 1011)
             client.send(CLOSE, farewell.payload[:2])
-            assert await client.reader.read() == b""
+            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS / 2):
+                assert await client.reader.read() == b""
         monkeypatch.undo()
         other.send(TEXT, HEARTBEAT)
         assert await told(other) == "heartbeat"

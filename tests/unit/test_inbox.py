@@ -56,6 +56,9 @@ class Heard:
     def violated(self, code: int) -> None:
         self.events.append(("violated", code))
 
+    def failed(self, error: Exception) -> None:
+        self.events.append(("failed", type(error)))
+
 
 def heard_by_inbox(pieces: list[bytes], *, compress: bool) -> list[Event]:
     heard = Heard()
@@ -254,20 +257,26 @@ def test_short_frames_that_come_alone_need_no_parser() -> None:
     assert inbox._parser is None
 
 
-@pytest.mark.parametrize("frame", [client_frame(PONG), client_frame(BINARY), client_frame(PING)])
-def test_what_a_listener_raises_reaches_who_feeds(frame: bytes) -> None:
-    """aiohttp's parser takes every exception for one of its own, and keeps it."""
+class Broken(Heard):
+    """A listener that cannot serve what it hears."""
 
-    class Broken(Heard):
-        def binary(self) -> None:
-            raise ZeroDivisionError
+    def text(self, message: bytes) -> None:
+        raise ZeroDivisionError
 
-        def ping(self, payload: bytes) -> None:
-            raise ZeroDivisionError
+    def pong(self, payload: bytes) -> None:
+        raise ZeroDivisionError
 
-        def pong(self, payload: bytes) -> None:
-            raise ZeroDivisionError
 
-    inbox = Inbox(Broken(), MAX_BYTES, compress=False)
+@pytest.mark.parametrize("opcode", [TEXT, PONG])
+def test_what_a_listener_raises_reaches_who_feeds(opcode: int) -> None:
     with pytest.raises(ZeroDivisionError):
-        inbox.feed(frame)
+        Inbox(Broken(), MAX_BYTES, compress=False).feed(client_frame(opcode))
+
+
+def test_the_parser_outlives_what_a_listener_raises() -> None:
+    """It would take the exception for one of its own, keep it, and hear nothing more."""
+    broken = Broken()
+    inbox = Inbox(broken, MAX_BYTES, compress=True)
+    inbox.feed(client_frame(TEXT, squeezed(b"{}"), reserved=RSV1) + client_frame(PING, b"1"))
+    inbox.feed(client_frame(CLOSE, (1011).to_bytes(2)))
+    assert broken.events == [("failed", ZeroDivisionError), ("ping", b"1"), ("closed", 1011)]
