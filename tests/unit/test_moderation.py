@@ -64,6 +64,7 @@ class Line:
 async def line(moment: float) -> AsyncIterator[Line]:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
+    theirs.settimeout(5)  # who is not read must not wait for ever
     transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
     line = Line(theirs, FakeClock())
     line.reader = ModeratedReader(transport, line.handle, moment, line.clock)
@@ -77,10 +78,10 @@ def test_a_message_that_comes_alone_is_read_at_once(run: Run) -> None:
     async def work() -> None:
         async with line(60.0) as the:
             for number in range(3):
-                the.clock.now += 2 * 60.0
                 the.say(b"alone")
                 await the.hear(number + 1)
                 assert the.transport.is_reading()
+                the.clock.now += 2 * 60.0
 
     run(work())
 
