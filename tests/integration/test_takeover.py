@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from aiohttp.web_protocol import RequestHandler
+from aiohttp import web
 
-from gateway.node.connection import Connection
 from gateway.node.dispatch import Dispatcher
-from gateway.web.inbox import Inbox
-from gateway.web.session import Session
-from gateway.web.socket import CLOSE_TIMEOUT_SECONDS, ClientSocket
+from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
+from gateway.web.upgrade import Upgrade
 from publisher import AsyncPublisher
 from tests.support.client_frames import PING, RSV1, client_frame, squeezed
 from tests.support.nodes import Node
-from tests.support.raw import CLOSE, PONG, TEXT, RawClient, handshake_request, raw_client
+from tests.support.raw import CLOSE, PONG, TEXT, handshake_request, raw_client
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
 HEARTBEAT = b'{"type":"heartbeat"}'
-CROWD = 50
-
-
-async def told(client: RawClient) -> str:
-    """The type of the next message."""
-    return str(json.loads((await client.next(TEXT)).payload)["type"])
 
 
 # -- what comes before the answer -------------------------------------------------------------
@@ -51,17 +40,17 @@ async def test_what_comes_with_the_request_is_served_after_the_greeting(
     node: Node, early: bytes
 ) -> None:
     async with raw_client(node.url, make_token("u"), early=early) as client:
-        assert [await told(client), await told(client)] == ["connected", "heartbeat"]
+        assert [await client.told(), await client.told()] == ["connected", "heartbeat"]
         client.send(TEXT, HEARTBEAT)
-        assert await told(client) == "heartbeat"
+        assert await client.told() == "heartbeat"
 
 
 async def test_half_a_frame_that_comes_with_the_request_goes_on_after_it(node: Node) -> None:
     frame = client_frame(TEXT, HEARTBEAT)
     async with raw_client(node.url, make_token("u"), early=frame[:10]) as client:
-        assert await told(client) == "connected"
+        assert await client.told() == "connected"
         client.writer.write(frame[10:])
-        assert await told(client) == "heartbeat"
+        assert await client.told() == "heartbeat"
 
 
 async def test_a_close_that_comes_with_the_request_is_answered_and_leaves_nothing(
@@ -90,13 +79,6 @@ class Held:
         return await self._acquire(user, connection)
 
 
-def handlers(node: Node) -> list[RequestHandler[Any]]:
-    """What aiohttp has of clients."""
-    server = node.gateway._runners[0].server
-    assert server is not None
-    return list(server.connections)
-
-
 @pytest.mark.parametrize("count", [25, 250], ids=["200 KB", "2 MB"])
 async def test_what_comes_before_the_answer_is_served_however_much_it_is(
     node: Node, monkeypatch: pytest.MonkeyPatch, count: int
@@ -106,14 +88,14 @@ async def test_what_comes_before_the_answer_is_served_however_much_it_is(
 
     async def talk() -> None:
         async with raw_client(node.url, make_token("u"), early=early) as client:
-            answers = [await told(client) for _ in range(1 + count)]
+            answers = [await client.told() for _ in range(1 + count)]
             assert answers == ["connected"] + ["heartbeat"] * count
             client.send(TEXT, HEARTBEAT)
-            assert await told(client) == "heartbeat"
+            assert await client.told() == "heartbeat"
 
     talking = asyncio.create_task(talk())
     await held.asked.wait()
-    [handler] = handlers(node)
+    [handler] = node.aiohttp_handlers()
     # Of much, the rest stays with the system: who is not let in yet takes no more of the node's memory.
     await until(lambda: handler._buffer_paused or len(handler._message_tail) == len(early))
     assert len(handler._message_tail) < 2**20
@@ -132,7 +114,7 @@ async def test_who_leaves_before_the_answer_leaves_nothing(
     await held.asked.wait()
     writer.transport.abort()
     if noticed:
-        [handler] = handlers(node)
+        [handler] = node.aiohttp_handlers()
         await until(lambda: handler.transport is None)
         del handler
     held.go.set()
@@ -142,6 +124,30 @@ async def test_who_leaves_before_the_answer_leaves_nothing(
     stats = node.gateway.stats
     assert stats.connections_opened == sum(stats.connections_closed.values())
     assert not (noticed and stats.connections_opened)
+
+
+async def test_who_leaves_with_the_answer_leaves_nothing(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = Upgrade.prepare
+
+    async def lose(response: Upgrade, request: web.BaseRequest) -> Any:
+        writer = await prepare(response, request)
+        assert request.transport is not None
+        request.transport.abort()  # as the system tells it, just now
+        return writer
+
+    monkeypatch.setattr(Upgrade, "prepare", lose)
+    parts = urlsplit(node.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(handshake_request(node.url, make_token("u")))
+    with contextlib.suppress(ConnectionError):
+        await reader.read()
+    writer.close()
+    await until(lambda: not node.gateway._endpoint._present)
+    assert not node.gateway.hub.connections
+    assert not node.gateway.stats.connections_opened
+    await until_free(publisher)
 
 
 async def until_free(publisher: AsyncPublisher) -> None:
@@ -184,7 +190,7 @@ async def test_a_client_that_breaks_the_protocol_is_told_so_and_nothing_more(
         node.url, make_token("u"), "permessage-deflate", early=said if early else b""
     ) as client:
         if not early:
-            assert await told(client) == "connected"
+            assert await client.told() == "connected"
             client.writer.write(said)
         farewell = await client.next(CLOSE)
         assert int.from_bytes(farewell.payload[:2]) == code
@@ -216,12 +222,12 @@ async def test_a_defect_in_serving_a_message_ends_that_connection_with_1011_and_
 
     token = make_token("u")
     async with raw_client(node.url, token) as other:
-        assert await told(other) == "connected"
+        assert await other.told() == "connected"
         monkeypatch.setattr(Dispatcher, "_serve", broken)
         async with raw_client(
             node.url, token, "permessage-deflate", early=said if early else b""
         ) as client:
-            assert await told(client) == "connected"
+            assert await client.told() == "connected"
             if not early:
                 client.writer.write(said)
             farewell = await client.frame()
@@ -231,63 +237,9 @@ async def test_a_defect_in_serving_a_message_ends_that_connection_with_1011_and_
                 assert await client.reader.read() == b""
         monkeypatch.undo()
         other.send(TEXT, HEARTBEAT)
-        assert await told(other) == "heartbeat"
+        assert await other.told() == "heartbeat"
     [record] = [each for each in caplog.records if each.levelno >= logging.ERROR]
     assert record.getMessage().startswith("message_failed connection=")
     assert record.exc_info
     assert record.exc_info[0] is ZeroDivisionError
     await until(lambda: not node.gateway.hub.connections)
-
-
-# -- what a connection costs, and leaves ------------------------------------------------------
-
-
-def alive(*kinds: type) -> list[str]:
-    """The names of what is there of these kinds, garbage included."""
-    return [type(each).__name__ for each in gc.get_objects() if isinstance(each, kinds)]
-
-
-@pytest.fixture
-def no_collection() -> Iterator[None]:
-    """What is freed is freed because nobody refers to it."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-async def test_aiohttp_keeps_nothing_of_an_idle_connection(node: Node) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        for number in range(CROWD):
-            token = make_token(f"u{number}")
-            client = await stack.enter_async_context(raw_client(node.url, token))
-            assert await told(client) == "connected"
-        assert len(node.gateway.hub.connections) == CROWD
-        assert not handlers(node)
-        gc.collect()
-        assert len(alive(RequestHandler)) <= 1
-        assert len(alive(ClientSocket)) == CROWD
-
-
-SAID = {
-    "nothing": b"",
-    "a short frame": client_frame(TEXT, HEARTBEAT),
-    "what takes a parser": client_frame(PING, b"1"),
-    "a compressed message": client_frame(TEXT, squeezed(HEARTBEAT), reserved=RSV1),
-    "a close": client_frame(CLOSE, b"\x03\xe8"),
-    "a close after what takes a parser": client_frame(PING) + client_frame(CLOSE, b"\x03\xe8"),
-    "reserved bits": client_frame(TEXT, HEARTBEAT, reserved=0x20),
-}
-
-
-@pytest.mark.usefixtures("no_collection")
-@pytest.mark.parametrize("said", SAID.values(), ids=SAID)
-async def test_a_connection_that_has_ended_is_freed_at_once(node: Node, said: bytes) -> None:
-    for _ in range(5):
-        async with raw_client(node.url, make_token("u"), "permessage-deflate") as client:
-            assert await told(client) == "connected"
-            client.writer.write(said)
-            if said:
-                await client.frame()
-        await until(lambda: not node.gateway.hub.connections)
-    await until(lambda: not alive(ClientSocket, Session, Connection, Inbox))

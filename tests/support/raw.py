@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -49,6 +50,10 @@ class RawClient:
         while (frame := await self.frame()).opcode != opcode:
             pass
         return frame
+
+    async def told(self) -> str:
+        """The type of the next message."""
+        return str(json.loads((await self.next(TEXT)).payload)["type"])
 
     def send(self, opcode: int, payload: bytes) -> None:
         """Send a frame, masked with zeros."""
