@@ -7,6 +7,7 @@ read here, at a third of the cost; and a connection that sends nothing else neve
 
 from __future__ import annotations
 
+import zlib
 from typing import Any, Final, Protocol, cast
 
 from aiohttp import WSMessage, WSMsgType
@@ -18,6 +19,8 @@ from gateway.core.frames import Boundaries
 
 _NO_CODE: Final = 1005
 """Never on the wire; what a browser calls a close frame without a code (RFC 6455 §7.4.1)."""
+
+_INVALID_DATA: Final = 1007  # RFC 6455 §7.4.1
 
 _USUAL_CLOSES: Final = {b"": _NO_CODE, b"\x03\xe8": 1000, b"\x03\xe9": 1001}
 """By payload: a crowd that leaves at once is no reason to make a parser for each. Others are checked by it."""
@@ -43,6 +46,9 @@ class Listener(Protocol):
 
     def violated(self, code: int) -> None:
         """The client has broken the protocol and is to be closed with ``code``. Nothing follows."""
+
+    def failed(self, error: Exception) -> None:
+        """What was heard could not be served."""
 
 
 class Inbox:
@@ -93,10 +99,22 @@ class Inbox:
         self._boundaries.follow(data)
         self._parser.feed_data(data)
 
+    def release(self) -> None:
+        """Nothing more will come: the parser, which knows this inbox, is freed with it."""
+        self._over = True
+        self._parser = None
+
     def take(self, message: WSMessage) -> None:
         """Take a message from the parser."""
         if self._over:
             return
+        try:
+            self._hear(message)
+        except Exception as error:  # noqa: BLE001 - the listener logs it
+            # It would end the parser, and the client's answer to our close frame would not be heard.
+            self._listener.failed(error)
+
+    def _hear(self, message: WSMessage) -> None:
         listener = self._listener
         match message.type:
             case WSMsgType.PONG:
@@ -114,11 +132,11 @@ class Inbox:
         self._over = True
         self._listener.closed(code)
 
-    def fail(self, error: WebSocketError) -> None:
-        """Take the parser's complaint."""
+    def fail(self, code: int) -> None:
+        """Take the parser's complaint, as a close code."""
         if not self._over:
             self._over = True
-            self._listener.violated(error.code)
+            self._listener.violated(code)
 
 
 class _Messages(WebSocketDataQueue):
@@ -135,9 +153,13 @@ class _Messages(WebSocketDataQueue):
 
     def set_exception(self, exc: BaseException, _cause: Any = None) -> None:
         """Take what stopped the parser."""
-        if not isinstance(exc, WebSocketError):
+        if isinstance(exc, WebSocketError):
+            self._inbox.fail(exc.code)
+        elif isinstance(exc, zlib.error):
+            # Not what a compressed message is (RFC 7692 §7.2.2); aiohttp has no word for it.
+            self._inbox.fail(_INVALID_DATA)
+        else:
             raise exc
-        self._inbox.fail(exc)
 
 
 def _is_utf8(text: bytes) -> bool:

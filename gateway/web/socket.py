@@ -17,9 +17,6 @@ CLOSE_TIMEOUT_SECONDS: Final = 5.0
 class Session(Listener, Protocol):
     """Whoever talks with the client."""
 
-    def failed(self, error: Exception) -> None:
-        """What was heard could not be served."""
-
     def lost(self) -> None:
         """The transport is gone."""
 
@@ -162,7 +159,8 @@ class ClientSocket(asyncio.Protocol):
         self._cancel_deadline()
         self._wake()
         self._session.lost()
-        # It knows this socket: without the cycle all is freed at once, not at some collection.
+        # They know this socket and each other: without the cycles all is freed at once, not at some collection.
+        self._inbox.release()
         del self._session, self._inbox
 
     def _wake(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from aiohttp.web_protocol import RequestHandler
 from pydantic import SecretStr
 
 from gateway.app import Gateway
@@ -23,6 +24,12 @@ class Node:
     gateway: Gateway
     url: str
     internal_url: str
+
+    def aiohttp_handlers(self) -> list[RequestHandler[Any]]:
+        """What aiohttp has of clients."""
+        server = self.gateway._runners[0].server
+        assert server is not None
+        return list(server.connections)
 
     async def get(self, path: str) -> tuple[int, str]:
         """Ask the internal port."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -50,6 +51,10 @@ class RawClient:
             pass
         return frame
 
+    async def told(self) -> str:
+        """The type of the next message."""
+        return str(json.loads((await self.next(TEXT)).payload)["type"])
+
     def send(self, opcode: int, payload: bytes) -> None:
         """Send a frame, masked with zeros."""
         size = len(payload)
@@ -57,11 +62,25 @@ class RawClient:
         self.writer.write(bytes([0x80 | opcode]) + length + b"\0\0\0\0" + payload)
 
 
+def handshake_request(url: str, token: str, extensions: str = "") -> bytes:
+    """What a client opens the conversation with."""
+    offer = f"Sec-WebSocket-Extensions: {extensions}\r\n" if extensions else ""
+    return (
+        f"GET /?token={token} HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\nUpgrade: websocket\r\n"
+        f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n{offer}"
+        f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n\r\n"
+    ).encode()
+
+
 @contextlib.asynccontextmanager
 async def raw_client(
-    url: str, token: str, extensions: str = "", receive_buffer: int | None = None
+    url: str,
+    token: str,
+    extensions: str = "",
+    receive_buffer: int | None = None,
+    early: bytes = b"",
 ) -> AsyncIterator[RawClient]:
-    """Shake hands by hand.
+    """Shake hands by hand, with ``early`` frames in the same write as the request.
 
     With a ``receive_buffer`` (bytes) the kernel takes so much for a client that does not read, and no
     more; left to itself it takes ever more (tcp(7), ``tcp_moderate_rcvbuf``).
@@ -74,14 +93,7 @@ async def raw_client(
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     await asyncio.get_running_loop().sock_connect(raw, (parts.hostname, parts.port))
     reader, writer = await asyncio.open_connection(sock=raw)
-    offer = f"Sec-WebSocket-Extensions: {extensions}\r\n" if extensions else ""
-    writer.write(
-        (
-            f"GET /?token={token} HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n{offer}"
-            f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n\r\n"
-        ).encode()
-    )
+    writer.write(handshake_request(url, token, extensions) + early)
     try:
         headers = (await reader.readuntil(b"\r\n\r\n")).decode()
         assert headers.startswith("HTTP/1.1 101"), headers

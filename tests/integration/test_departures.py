@@ -1,0 +1,122 @@
+"""A crowd that leaves at once gives all its places back, in a few writes, and whatever Redis does meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from gateway.backplane.commands import Commands
+from gateway.backplane.leases import Leases
+from tests.support.nodes import Node, running_node
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import until
+
+CROWD = [(f"u{number}", f"c{number}") for number in range(1_000)]
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    """A Redis that these tests may freeze."""
+    server = RedisServer(tmp_path)
+    await asyncio.to_thread(server.start)
+    yield server
+    await asyncio.to_thread(server.stop)
+
+
+@pytest.fixture
+async def crowded(server: RedisServer, prefix: str) -> AsyncIterator[Node]:
+    """A node at which a crowd holds places."""
+    async with running_node(server.url, prefix, redis_timeout_seconds=0.5) as node:
+        for start in range(0, len(CROWD), 200):
+            await asyncio.gather(*(leases(node).acquire(*each) for each in CROWD[start:][:200]))
+        assert len(await places(server, prefix)) == len(CROWD)
+        yield node
+
+
+def leases(node: Node) -> Leases:
+    return node.gateway._leases
+
+
+def leave(node: Node) -> None:
+    for user, connection in CROWD:
+        leases(node).give_back(user, connection)
+
+
+async def places(server: RedisServer, prefix: str) -> list[bytes]:
+    """The keys of users who hold a place."""
+    async with redis.asyncio.Redis(port=server.port) as client:
+        return [key async for key in client.scan_iter(f"{prefix}:conn:*", count=1_000)]
+
+
+async def test_a_crowd_that_leaves_at_once_gives_its_places_back_in_few_writes(
+    crowded: Node, server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = crowded.gateway._batcher._commands
+    assert commands is not None
+    sent: list[int] = []
+    send = Commands.send
+
+    def counting(self: Commands, waiting: Any) -> None:
+        before = len(waiting)
+        send(self, waiting)
+        if self is commands and len(waiting) < before:
+            sent.append(before - len(waiting))
+
+    monkeypatch.setattr(Commands, "send", counting)
+    tasks = len(asyncio.all_tasks())
+    leave(crowded)
+    assert len(asyncio.all_tasks()) == tasks  # a departure costs none
+    await until(lambda: not leases(crowded)._owed)
+    assert await places(server, prefix) == []
+    assert sum(sent) >= len(CROWD)
+    assert len(sent) <= 10
+
+
+async def test_places_are_given_back_once_redis_answers_again(
+    crowded: Node, server: RedisServer, prefix: str
+) -> None:
+    server.freeze()
+    leave(crowded)
+    await until(lambda: not leases(crowded)._solvent)
+    assert len(leases(crowded)._owed) == len(CROWD)
+    server.thaw()
+    await until(lambda: not leases(crowded)._owed)
+    assert await places(server, prefix) == []
+    await until(crowded.gateway.ready)
+
+
+async def test_who_leaves_while_redis_is_away_is_not_forgotten(
+    crowded: Node, server: RedisServer, prefix: str
+) -> None:
+    server.freeze()
+    leases(crowded).give_back(*CROWD[0])
+    await until(lambda: not leases(crowded)._solvent)
+    leave(crowded)
+    server.thaw()
+    await until(lambda: not leases(crowded)._owed)
+    assert await places(server, prefix) == []
+
+
+async def test_a_node_that_stops_gives_back_what_is_still_owed(
+    crowded: Node, server: RedisServer, prefix: str
+) -> None:
+    leave(crowded)
+    await crowded.gateway.stop()
+    assert await places(server, prefix) == []
+
+
+async def test_a_node_stops_also_when_redis_takes_nothing_back(
+    crowded: Node, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.freeze()
+    leave(crowded)
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.thaw)
+        await asyncio.wait_for(crowded.gateway.stop(), 8)
+    assert "unwritten_at_the_end by=Leases.pay" in caplog.text

@@ -1,0 +1,74 @@
+"""What is kept for a connection that is idle, and for one that has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator
+
+import pytest
+from aiohttp.web_protocol import RequestHandler
+
+from gateway.node.connection import Connection
+from gateway.web.inbox import Inbox
+from gateway.web.session import Session
+from gateway.web.socket import ClientSocket
+from tests.support.client_frames import PING, RSV1, client_frame, squeezed
+from tests.support.nodes import Node
+from tests.support.raw import CLOSE, TEXT, raw_client
+from tests.support.tokens import make_token
+from tests.support.waiting import until
+
+HEARTBEAT = b'{"type":"heartbeat"}'
+CROWD = 50
+
+
+def alive(*kinds: type) -> list[str]:
+    """The names of what is there of these kinds, garbage included."""
+    return [type(each).__name__ for each in gc.get_objects() if isinstance(each, kinds)]
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """What is freed is freed because nobody refers to it."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def test_aiohttp_keeps_nothing_of_an_idle_connection(node: Node) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(CROWD):
+            token = make_token(f"u{number}")
+            client = await stack.enter_async_context(raw_client(node.url, token))
+            assert await client.told() == "connected"
+        assert len(node.gateway.hub.connections) == CROWD
+        assert not node.aiohttp_handlers()
+        gc.collect()
+        assert len(alive(RequestHandler)) <= 1
+        assert len(alive(ClientSocket)) == CROWD
+
+
+SAID = {
+    "nothing": b"",
+    "a short frame": client_frame(TEXT, HEARTBEAT),
+    "what takes a parser": client_frame(PING, b"1"),
+    "a compressed message": client_frame(TEXT, squeezed(HEARTBEAT), reserved=RSV1),
+    "a close": client_frame(CLOSE, b"\x03\xe8"),
+    "a close after what takes a parser": client_frame(PING) + client_frame(CLOSE, b"\x03\xe8"),
+    "reserved bits": client_frame(TEXT, HEARTBEAT, reserved=0x20),
+}
+
+
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.parametrize("said", SAID.values(), ids=SAID)
+async def test_a_connection_that_has_ended_is_freed_at_once(node: Node, said: bytes) -> None:
+    for _ in range(5):
+        async with raw_client(node.url, make_token("u"), "permessage-deflate") as client:
+            assert await client.told() == "connected"
+            client.writer.write(said)
+            if said:
+                await client.frame()
+        await until(lambda: not node.gateway.hub.connections)
+    await until(lambda: not alive(ClientSocket, Session, Connection, Inbox))

@@ -1,0 +1,245 @@
+"""A connection between aiohttp, which answers the handshake, and the socket that takes it over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from aiohttp import web
+
+from gateway.node.dispatch import Dispatcher
+from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
+from gateway.web.upgrade import Upgrade
+from publisher import AsyncPublisher
+from tests.support.client_frames import PING, RSV1, client_frame, squeezed
+from tests.support.nodes import Node
+from tests.support.raw import CLOSE, PONG, TEXT, handshake_request, raw_client
+from tests.support.tokens import make_token
+from tests.support.waiting import until
+
+HEARTBEAT = b'{"type":"heartbeat"}'
+
+
+# -- what comes before the answer -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "early",
+    [
+        client_frame(TEXT, HEARTBEAT),
+        client_frame(TEXT, HEARTBEAT) + client_frame(PING, b"1") + client_frame(PONG, b"2"),
+        client_frame(TEXT, HEARTBEAT[:9], fin=False) + client_frame(0, HEARTBEAT[9:]),
+    ],
+    ids=["a short frame", "several frames", "a message in fragments"],
+)
+async def test_what_comes_with_the_request_is_served_after_the_greeting(
+    node: Node, early: bytes
+) -> None:
+    async with raw_client(node.url, make_token("u"), early=early) as client:
+        assert [await client.told(), await client.told()] == ["connected", "heartbeat"]
+        client.send(TEXT, HEARTBEAT)
+        assert await client.told() == "heartbeat"
+
+
+async def test_half_a_frame_that_comes_with_the_request_goes_on_after_it(node: Node) -> None:
+    frame = client_frame(TEXT, HEARTBEAT)
+    async with raw_client(node.url, make_token("u"), early=frame[:10]) as client:
+        assert await client.told() == "connected"
+        client.writer.write(frame[10:])
+        assert await client.told() == "heartbeat"
+
+
+async def test_a_close_that_comes_with_the_request_is_answered_and_leaves_nothing(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    early = client_frame(CLOSE, b"\x03\xe8")
+    async with raw_client(node.url, make_token("u"), early=early) as client:
+        farewell = await client.next(CLOSE)
+        assert farewell.payload[:2] == b"\x03\xe8"
+        assert await client.reader.read() == b""
+    await until(lambda: not node.gateway.hub.connections)
+    await until_free(publisher)
+
+
+class Held:
+    """Handshakes that wait for their place until they are let go."""
+
+    def __init__(self, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._acquire = node.gateway._leases.acquire
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+        monkeypatch.setattr(node.gateway._leases, "acquire", self.acquire)
+
+    async def acquire(self, user: str, connection: str) -> bool:
+        self.asked.set()
+        await self.go.wait()
+        return await self._acquire(user, connection)
+
+
+@pytest.mark.parametrize("count", [25, 250], ids=["200 KB", "2 MB"])
+async def test_what_comes_before_the_answer_is_served_however_much_it_is(
+    node: Node, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    held = Held(node, monkeypatch)
+    early = client_frame(TEXT, HEARTBEAT + b" " * 8_000) * count
+
+    async def talk() -> None:
+        async with raw_client(node.url, make_token("u"), early=early) as client:
+            answers = [await client.told() for _ in range(1 + count)]
+            assert answers == ["connected"] + ["heartbeat"] * count
+            client.send(TEXT, HEARTBEAT)
+            assert await client.told() == "heartbeat"
+
+    talking = asyncio.create_task(talk())
+    await held.asked.wait()
+    [handler] = node.aiohttp_handlers()
+    # Of much, the rest stays with the system: who is not let in yet takes no more of the node's memory.
+    await until(lambda: handler._buffer_paused or len(handler._message_tail) == len(early))
+    assert len(handler._message_tail) < 2**20
+    held.go.set()
+    await talking
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_who_leaves_before_the_answer_leaves_nothing(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch, *, noticed: bool
+) -> None:
+    held = Held(node, monkeypatch)
+    parts = urlsplit(node.url)
+    _reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(handshake_request(node.url, make_token("u")))
+    await held.asked.wait()
+    writer.transport.abort()
+    if noticed:
+        [handler] = node.aiohttp_handlers()
+        await until(lambda: handler.transport is None)
+        del handler
+    held.go.set()
+    await until(lambda: not node.gateway._endpoint._present)
+    await until(lambda: not node.gateway.hub.connections)
+    await until_free(publisher)
+    stats = node.gateway.stats
+    assert stats.connections_opened == sum(stats.connections_closed.values())
+    assert not (noticed and stats.connections_opened)
+
+
+async def test_who_leaves_with_the_answer_leaves_nothing(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = Upgrade.prepare
+
+    async def lose(response: Upgrade, request: web.BaseRequest) -> Any:
+        writer = await prepare(response, request)
+        assert request.transport is not None
+        request.transport.abort()  # as the system tells it, just now
+        return writer
+
+    monkeypatch.setattr(Upgrade, "prepare", lose)
+    parts = urlsplit(node.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(handshake_request(node.url, make_token("u")))
+    with contextlib.suppress(ConnectionError):
+        await reader.read()
+    writer.close()
+    await until(lambda: not node.gateway._endpoint._present)
+    assert not node.gateway.hub.connections
+    assert not node.gateway.stats.connections_opened
+    await until_free(publisher)
+
+
+async def until_free(publisher: AsyncPublisher) -> None:
+    async def free() -> bool:
+        return await publisher.connections("u") == []
+
+    await until(free)
+
+
+# -- what ends a conversation -----------------------------------------------------------------
+
+BROKEN = {
+    "reserved bits": (client_frame(TEXT, HEARTBEAT, reserved=0x20), 1002),
+    "half a close code": (client_frame(CLOSE, b"\x03"), 1002),
+    "a close code that nobody may send": (client_frame(CLOSE, (1004).to_bytes(2)), 1002),
+    "a continuation of nothing": (client_frame(0, b"x"), 1002),
+    "text that is not UTF-8": (client_frame(TEXT, b"\xff"), 1007),
+    "a close reason that is not UTF-8": (client_frame(CLOSE, b"\x03\xe8\xff"), 1007),
+    "what does not inflate": (client_frame(TEXT, b"\0\0", reserved=RSV1), 1007),
+    "what inflates to far too much": (
+        client_frame(TEXT, squeezed(b" " * 1_000_000), reserved=RSV1),
+        1009,
+    ),
+}
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["with the request", "later"])
+@pytest.mark.parametrize(("frame", "code"), BROKEN.values(), ids=BROKEN)
+async def test_a_client_that_breaks_the_protocol_is_told_so_and_nothing_more(
+    node: Node,
+    publisher: AsyncPublisher,
+    caplog: pytest.LogCaptureFixture,
+    frame: bytes,
+    code: int,
+    *,
+    early: bool,
+) -> None:
+    said = frame + client_frame(TEXT, HEARTBEAT)
+    async with raw_client(
+        node.url, make_token("u"), "permessage-deflate", early=said if early else b""
+    ) as client:
+        if not early:
+            assert await client.told() == "connected"
+            client.writer.write(said)
+        farewell = await client.next(CLOSE)
+        assert int.from_bytes(farewell.payload[:2]) == code
+        assert await client.reader.read() == b""
+    assert node.gateway.stats.connections_closed == {str(code): 1}
+    await until_free(publisher)
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+
+FAILING = {
+    "a short frame": client_frame(TEXT, HEARTBEAT),
+    "by the parser, compressed": client_frame(TEXT, squeezed(HEARTBEAT), reserved=RSV1),
+    "by the parser, with others": client_frame(PONG) + client_frame(TEXT, HEARTBEAT) * 2,
+}
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["with the request", "later"])
+@pytest.mark.parametrize("said", FAILING.values(), ids=FAILING)
+async def test_a_defect_in_serving_a_message_ends_that_connection_with_1011_and_is_logged(
+    node: Node,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    said: bytes,
+    *,
+    early: bool,
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    token = make_token("u")
+    async with raw_client(node.url, token) as other:
+        assert await other.told() == "connected"
+        monkeypatch.setattr(Dispatcher, "_serve", broken)
+        async with raw_client(
+            node.url, token, "permessage-deflate", early=said if early else b""
+        ) as client:
+            assert await client.told() == "connected"
+            if not early:
+                client.writer.write(said)
+            farewell = await client.frame()
+            assert (farewell.opcode, int.from_bytes(farewell.payload[:2])) == (CLOSE, 1011)
+            client.send(CLOSE, farewell.payload[:2])
+            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS / 2):
+                assert await client.reader.read() == b""
+        monkeypatch.undo()
+        other.send(TEXT, HEARTBEAT)
+        assert await other.told() == "heartbeat"
+    [record] = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert record.getMessage().startswith("message_failed connection=")
+    assert record.exc_info
+    assert record.exc_info[0] is ZeroDivisionError
+    await until(lambda: not node.gateway.hub.connections)
