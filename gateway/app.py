@@ -121,6 +121,7 @@ class Gateway:
         history = LogReader(self._batcher, self._keys, self.stats)
         self._repair = Repair(self.hub, history, self._namespaces, self._tasks, self.stats, insist)
         self.hub.repair_with(self._repair.begin)
+        self.hub.throttle_with(self._subscriber.throttle)
         self._probe = Probe(
             self._subscriber, self._vitals, self._keys.probe(self.node_id), self.stats, clock
         )

@@ -4,7 +4,7 @@
 ``rt1:log:{<channel>}``              sorted set  the log: score = id, member = entry (``message.py``)
 ``rt1:last:{<channel>}``             string      id of the newest message ever logged; outlives the log
 ``rt1:retried:{<channel>}:<nonce>``  string      ``<id>:<duplicate>`` that a retry was answered; for minutes
-``rt1:seen:{<channel>}``             sorted set  user -> id of the last message confirmed for them
+``rt1:confirmed:{<channel>}``        sorted set  user -> id of the last message confirmed for them
 ``rt1:grant:{<channel>}``            sorted set  user, or ``*`` for everybody -> expiry (ms, Redis time)
 ``rt1:live:{<channel>}``             pub/sub     the same entries, as they are published
 ``rt1:conn:{<user>}``                sorted set  ``<node>/<connection>`` -> lease expiry (ms, Redis time)
@@ -44,7 +44,7 @@ class Keys:
         return f"{self.prefix}:retried:{{{channel}}}:{nonce}"
 
     def seen(self, channel: str) -> str:
-        return f"{self.prefix}:seen:{{{channel}}}"
+        return f"{self.prefix}:confirmed:{{{channel}}}"
 
     def grant(self, channel: str) -> str:
         return f"{self.prefix}:grant:{{{channel}}}"

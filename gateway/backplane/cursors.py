@@ -112,7 +112,8 @@ class Cursors:
             for answer in answers:
                 answer.cancel()  # those that nobody waits for any more
             for channel, users, both in writes:
-                if any(answer.cancelled() or answer.exception() for answer in both):
+                # Both are asked: an exception that nobody looks at would be complained of.
+                if any([answer.cancelled() or answer.exception() for answer in both]):  # noqa: C419
                     for user, id_ in users:
                         self.advance(channel, user, id_)
         if failure is not None:

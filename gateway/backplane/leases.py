@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from gateway.backplane.batching import Batcher
@@ -18,7 +19,7 @@ from gateway.core.chunks import chunks
 from gateway.node.pausing import Backoff, Pause
 from publisher import scripts
 from publisher.errors import Unavailable
-from publisher.exchange import Call
+from publisher.exchange import Call, Reply
 from publisher.keys import Keys
 
 log = logging.getLogger(__name__)
@@ -107,9 +108,22 @@ class Leases:
             self._owe(user, connection)
 
     def _owe(self, user: str, connection: str) -> None:
-        self._owed[connection] = _Debt(user)
+        debt = self._owed[connection] = _Debt(user)
         if self._solvent:
-            self._payment.cut()
+            # At once and without a task: who comes back in this turn comes behind it.
+            self._begin(connection, debt).add_done_callback(partial(self._settle, connection, debt))
+
+    def _begin(self, connection: str, debt: _Debt) -> asyncio.Future[Reply]:
+        return self._batcher.begin(
+            Call(("ZREM", self._keys.connections(debt.user), self._member(connection)))
+        )
+
+    def _settle(self, connection: str, debt: _Debt, answer: asyncio.Future[Reply]) -> None:
+        if answer.cancelled() or answer.exception() is not None:
+            self._solvent = False  # from now on as often as the debts are paid
+        elif self._owed.get(connection) is debt:
+            # One that was made meanwhile is about a place that was perhaps taken after this.
+            del self._owed[connection]
 
     async def _take(self, user: str, connection: str) -> bool:
         holders = await self._acquire(user, connection)
@@ -256,12 +270,9 @@ class Leases:
             await _all(self._pay(debt, connection) for connection, debt in some)
 
     async def _pay(self, debt: _Debt, connection: str) -> None:
-        await self._batcher.call(
-            Call(("ZREM", self._keys.connections(debt.user), self._member(connection)))
-        )
-        # One that was made meanwhile is about a place that was perhaps taken after this.
-        if self._owed.get(connection) is debt:
-            del self._owed[connection]
+        answer = self._begin(connection, debt)
+        await answer
+        self._settle(connection, debt, answer)
 
 
 async def _all(calls: Iterable[Coroutine[None, None, None]]) -> int:

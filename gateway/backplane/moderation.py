@@ -36,21 +36,40 @@ class ModeratedReader(Reader):
         self._clock = clock
         self._read_at = clock() - 2 * moment
         self._loop = asyncio.get_running_loop()
+        self._waits = False
+        self._throttled = False
+        self._paused = False
         super().__init__(transport, handle)
 
     def data_received(self, data: bytes) -> None:
         """Part of the hot path."""
         super().data_received(data)
         if len(data) >= BYTES_PER_TURN:
-            self.transport.pause_reading()
-            self._loop.call_soon(self._resume)
+            self._waits = True
+            self._set()
+            self._loop.call_soon(self._go_on)
         elif self._moment:
             now = self._clock()
             if now - self._read_at < 2 * self._moment:
-                self.transport.pause_reading()
-                self._loop.call_later(self._moment, self._resume)
+                self._waits = True
+                self._set()
+                self._loop.call_later(self._moment, self._go_on)
             self._read_at = now
 
-    def _resume(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
+    def throttle(self, throttled: bool) -> None:
+        """Read nothing until told otherwise: what was read is more than can be written at once."""
+        self._throttled = throttled
+        self._set()
+
+    def _go_on(self) -> None:
+        self._waits = False
+        self._set()
+
+    def _set(self) -> None:
+        paused = self._waits or self._throttled
+        if paused != self._paused and not self.transport.is_closing():
+            self._paused = paused
+            if paused:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()

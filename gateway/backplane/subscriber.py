@@ -66,7 +66,8 @@ class Subscriber:
         # SUBSCRIBEs sent and not confirmed: only the last one's confirmation speaks of now.
         self._unconfirmed: dict[bytes, int] = {}
         self._queued: list[Command] = []
-        self._protocol: Reader | None = None
+        self._protocol: ModeratedReader | None = None
+        self._throttled = False
         self._restoring = False
         self._failing = False
 
@@ -144,6 +145,7 @@ class Subscriber:
                 self._protocol = ModeratedReader(
                     transport, self._handle, self._coalesce, self._clock
                 )
+                self._protocol.throttle(self._throttled)
                 self._queued.clear()
                 self._unconfirmed = dict.fromkeys(self._handlers, 1)
                 self._restoring = bool(self._handlers)
@@ -154,6 +156,12 @@ class Subscriber:
                 log.warning("subscriber_lost channels=%d", len(self._handlers))
         finally:
             self._protocol = None
+
+    def throttle(self, throttled: bool) -> None:
+        """Read nothing until told otherwise; what Redis has to say waits in its buffers."""
+        self._throttled = throttled
+        if self._protocol is not None:
+            self._protocol.throttle(throttled)
 
     def rebuild(self) -> None:
         """Give the connection up and open another."""

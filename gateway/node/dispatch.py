@@ -82,10 +82,10 @@ class Dispatcher:
     def depart(self, connection: Connection) -> None:
         """Forget a connection whose socket is gone."""
         connection.closed = True
+        self._hub.connections.pop(connection.id, None)
         self._heartbeats.forget(connection)
         for subscription in list(connection.subscriptions.values()):
             self._joining.leave(subscription)
-        self._hub.connections.pop(connection.id, None)
         self._confirmation.departed()
 
     def fail(self, connection: Connection) -> None:

@@ -1,7 +1,8 @@
 """The fan-out: from a message on a live channel to bytes on every socket that listens to it.
 
 All within one turn of the event loop: messages gather per channel as they arrive; at the end of the
-turn each channel's are encoded once, laid into the outboxes, and every socket is written to once.
+turn each channel's are encoded once, laid into the outboxes, and every socket is written to once. When that
+is more than a turn bears, the rest is written in the next ones, before anything more is read from Redis.
 Nothing here waits for a socket or for Redis.
 """
 
@@ -26,7 +27,8 @@ log = logging.getLogger(__name__)
 WRITES_PER_TURN: Final = 1_000
 BYTES_PER_TURN: Final = 8 * 1024 * 1024
 """What is handed to sockets in one turn of the event loop, some ten milliseconds' worth. A burst to more is
-carried on in the next turns, so that pongs, handshakes and the probe are not kept waiting for all of it."""
+carried on in the next turns, so that pongs, handshakes and the probe are not kept waiting for all of it.
+Nothing more is read from Redis meanwhile: it would be copied for each socket that still waits."""
 
 
 class Hub:
@@ -53,6 +55,8 @@ class Hub:
         self._changed: list[LiveChannel] = []
         self._outgoing: list[Connection] = []
         self._scheduled = False
+        self.held_up = False
+        self._throttle: Callable[[bool], None] = lambda _held_up: None
         self._repair: Callable[[LiveChannel], None] = lambda _channel: None
         self._fall_behind: Callable[[Connection], None] = lambda _connection: None
 
@@ -105,6 +109,10 @@ class Hub:
         """Set who is told of a channel with a gap."""
         self._repair = repair
 
+    def throttle_with(self, throttle: Callable[[bool], None]) -> None:
+        """Set who is told when more waits than a turn may write (``held_up``), and when no more does."""
+        self._throttle = throttle
+
     def when_behind(self, fall_behind: Callable[[Connection], None]) -> None:
         """Set who is told of a connection with too much waiting for its client."""
         self._fall_behind = fall_behind
@@ -139,15 +147,17 @@ class Hub:
         self._scheduled = False
         self._distribute_all()
         outgoing, self._outgoing = self._outgoing, []
-        if len(outgoing) > WRITES_PER_TURN:
-            self._put_off(outgoing, WRITES_PER_TURN)
         room = BYTES_PER_TURN
-        already = 0
+        empty = 0
         behind: list[Connection] = []
-        for number, connection in enumerate(outgoing, 1):
+        for number, connection in enumerate(outgoing):
+            if number == WRITES_PER_TURN or room < 0:
+                self._outgoing += outgoing[number:]
+                self._schedule()
+                break
             data, connection.outbox = connection.outbox, b""
-            if not data:
-                already += 1
+            if not data:  # flush_to was faster
+                empty += 1
                 continue
             try:
                 if not connection.write(data):
@@ -156,17 +166,17 @@ class Hub:
                 # One broken socket must not cost the others their messages.
                 log.exception("write_failed connection=%s", connection.id)
             room -= len(data)
-            if room < 0:
-                self._put_off(outgoing, number)
-        self._stats.socket_writes += len(outgoing) - already
+        else:
+            number = len(outgoing)
+        self._stats.socket_writes += number - empty
+        self._hold_up(bool(self._outgoing))
         for connection in behind:
             self._fall_behind(connection)
 
-    def _put_off(self, outgoing: list[Connection], after: int) -> None:
-        """Leave those ``after`` so many for the next turn."""
-        self._outgoing = outgoing[after:] + self._outgoing
-        del outgoing[after:]
-        self._schedule()
+    def _hold_up(self, held_up: bool) -> None:
+        if held_up != self.held_up:
+            self.held_up = held_up
+            self._throttle(held_up)
 
     def flush_to(self, connection: Connection) -> None:
         """Write what is due to one connection now, whatever the others have to wait for."""
@@ -175,13 +185,8 @@ class Hub:
         if not data:
             return
         self._stats.socket_writes += 1
-        try:
-            keeps_up = connection.write(data)
-        except Exception:
-            log.exception("write_failed connection=%s", connection.id)
-        else:
-            if not keeps_up:
-                self._fall_behind(connection)
+        if not connection.write(data):
+            self._fall_behind(connection)
 
     def _distribute_all(self) -> None:
         changed, self._changed = self._changed, []

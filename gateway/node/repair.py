@@ -101,6 +101,8 @@ class Repair:
     async def _read_on(self, channel: LiveChannel) -> None:
         complete = False
         while not complete and self._hub.channels.get(channel.name) is channel:
+            while self._hub.held_up:  # noqa: ASYNC110 - it is over in some turns
+                await asyncio.sleep(0)  # each turn writes a part of the page before this one
             # What came before this read is in the log by now.
             came = channel.hold_back()
             page = await self._read(channel, channel.last)

@@ -211,11 +211,16 @@ class Endpoint:
         self._refused(reason.reason, **details)
         return await handshake.reject(request, reason, protocol.error(code, message, detail=detail))
 
-    async def _begin(self, request: web.Request, identity: Identity, connection_id: str) -> Upgrade:
+    async def _begin(
+        self, request: web.Request, identity: Identity, connection_id: str
+    ) -> web.StreamResponse:
         """Upgrade the connection, and take it from aiohttp."""
         limits = self._limits
         response = Upgrade(protocols=(SUBPROTOCOL,))
-        await response.prepare(request)
+        try:
+            await response.prepare(request)
+        except ConnectionError:
+            return web.Response()  # the client has left, and nobody will see it
         batch = request.query.get("batch") == "true"
         socket = ClientSocket(Encoding(int(response.compress), batch), limits.high_water_bytes)
         early = response.hand_over(request, socket)
@@ -232,8 +237,10 @@ class Endpoint:
         """A client has closed, or is gone."""
         if not connection.closed:
             self._stats.connections_closed[handshake.close_label(code)] += 1
-        self._dispatcher.depart(connection)
-        self._make_room(connection.user, connection.id)
+        try:
+            self._dispatcher.depart(connection)
+        finally:
+            self._make_room(connection.user, connection.id)
         log.debug(
             "connection_closed connection=%s user=%r code=%s", connection.id, connection.user, code
         )

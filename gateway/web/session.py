@@ -32,20 +32,28 @@ class Session:
 
     def begin(self, max_message_bytes: int, early: bytes) -> None:
         """Greet the client, and serve what it has said ``early`` and will say."""
-        self._dispatcher.arrive(self._connection)
-        self._socket.serve(self, max_message_bytes, early)
+        self._socket.serve(self, max_message_bytes)
+        try:
+            self._dispatcher.arrive(self._connection)
+        except Exception as error:  # noqa: BLE001 - logged there
+            self.failed(error)
+        if early:
+            self._socket.data_received(early)
 
     def text(self, message: bytes) -> None:
         """A text message came."""
-        self._dispatcher.text(self._connection, message)
+        if not self._connection.closed:
+            self._dispatcher.text(self._connection, message)
 
     def binary(self) -> None:
         """A binary message came."""
-        self._dispatcher.binary(self._connection)
+        if not self._connection.closed:
+            self._dispatcher.binary(self._connection)
 
     def ping(self, payload: bytes) -> None:
         """A ping came."""
-        self._dispatcher.ping(self._connection, payload)
+        if not self._connection.closed:
+            self._dispatcher.ping(self._connection, payload)
 
     def pong(self, payload: bytes) -> None:
         """A pong came."""

@@ -31,7 +31,6 @@ class ClientSocket(asyncio.Protocol):
 
     __slots__ = (
         "_closing",
-        "_code",
         "_deadline",
         "_drained",
         "_high_water",
@@ -52,34 +51,27 @@ class ClientSocket(asyncio.Protocol):
         self._paused = False
         self._closing = False
         self._piled = 0
-        self._code: int | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
 
-    def serve(self, session: Session, max_message_bytes: int, early: bytes) -> None:
-        """Tell ``session`` what comes from now on, and before that what has come ``early``."""
+    def serve(self, session: Session, max_message_bytes: int) -> None:
+        """Tell ``session`` what comes from now on."""
         compress = bool(self.encoding.window_bits)
         self._session = session
         self._inbox = Inbox(session, max_message_bytes, compress=compress)
-        if early:
-            self.data_received(early)
 
     # -- writing ------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> bool:
         """Hand over whole frames; never waits. ``False`` above the high-water mark."""
-        if self._closing:
+        transport = self._transport
+        if self._closing or transport.is_closing():
             return True
-        self._transport.write(data)
+        transport.write(data)
         if not self._paused:
             return True
         self._piled += len(data)
         return self.waiting <= self._high_water
-
-    @property
-    def closed_with(self) -> int | None:
-        """The code that this side closed it with."""
-        return self._code
 
     @property
     def waiting(self) -> int:
@@ -108,7 +100,9 @@ class ClientSocket(asyncio.Protocol):
         """Send a close frame after all that was written; the client has some seconds to answer it."""
         self.write(frames.close(reason))
         self._closing = True
-        self._code = int(reason.code)
+        if reason is closing.FLOOD:
+            # It is not worth hearing out; it would keep the node busy until its time is up.
+            self._transport.pause_reading()
         # A client that is gone takes nothing more: what still waits for it would wait for ever.
         self._end_in(CLOSE_TIMEOUT_SECONDS)
 

@@ -21,7 +21,7 @@ CHANNEL = "notifications/u"
 
 async def confirmed(publisher: AsyncPublisher, prefix: str, user: str, channel: str) -> int:
     """What Redis knows to have reached the user."""
-    seen = await publisher._client.zscore(f"{prefix}:seen:{{{channel}}}", user)
+    seen = await publisher._client.zscore(f"{prefix}:confirmed:{{{channel}}}", user)
     return int(seen or 0)
 
 
@@ -114,7 +114,7 @@ async def test_an_ack_moves_nothing_in_channels_that_are_not_the_clients(
         await client.send({"type": "ack", "channel": "nowhere/v", "id": 5})
         await client.sync()
     await node.gateway._cursors.flush()
-    assert not await publisher._client.keys(f"{prefix}:seen:*")
+    assert not await publisher._client.keys(f"{prefix}:confirmed:*")
 
 
 async def test_an_ack_of_what_is_yet_to_come_costs_nothing(
@@ -188,8 +188,8 @@ async def test_who_was_not_let_in_confirms_nothing_however_quick(
             hostile.send(TEXT, b'{"type":"ack","channel":"%b","id":5}' % channel)
         await until_confirmed(publisher, prefix, published.id)
     await node.gateway._cursors.flush()
-    keys = await publisher._client.keys(f"{prefix}:seen:*")
-    assert keys == [f"{prefix}:seen:{{{CHANNEL}}}".encode()]
+    keys = await publisher._client.keys(f"{prefix}:confirmed:*")
+    assert keys == [f"{prefix}:confirmed:{{{CHANNEL}}}".encode()]
 
 
 async def test_who_is_closed_by_the_node_is_asked_first_and_the_answer_counts(

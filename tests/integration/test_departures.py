@@ -13,8 +13,11 @@ import redis.asyncio
 
 from gateway.backplane.commands import Commands
 from gateway.backplane.leases import Leases
+from publisher import AsyncPublisher
+from tests.support.client import connected
 from tests.support.nodes import Node, running_node
 from tests.support.redis_server import RedisServer
+from tests.support.tokens import make_token
 from tests.support.waiting import until
 
 CROWD = [(f"u{number}", f"c{number}") for number in range(1_000)]
@@ -120,3 +123,28 @@ async def test_a_node_stops_also_when_redis_takes_nothing_back(
         stack.callback(server.thaw)
         await asyncio.wait_for(crowded.gateway.stop(), 8)
     assert "unwritten_at_the_end by=Leases.pay" in caplog.text
+
+
+async def test_who_comes_back_in_the_turn_of_leaving_finds_the_place_free(node: Node) -> None:
+    held = leases(node)
+    for number in range(5):
+        assert await held.acquire("u", f"c{number}")
+    for number in range(5):
+        held.give_back("u", f"c{number}")
+        assert await held.acquire("u", f"d{number}")
+
+
+async def test_a_departure_that_fails_gives_the_place_back_all_the_same(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe("notifications/u")
+        monkeypatch.setattr(node.gateway._heartbeats, "forget", None)
+
+    async def free() -> bool:
+        return await publisher.connections("u") == []
+
+    await until(free)
+    monkeypatch.undo()
+    assert node.gateway._endpoint._present == 0
+    assert not node.gateway.hub.connections

@@ -46,7 +46,7 @@ async def test_what_one_node_delivered_another_does_not_repeat(
         await client.data(1)
 
         async def known() -> bool:
-            seen = await publisher._client.zscore(f"{prefix}:seen:{{{CHANNEL}}}", "u")
+            seen = await publisher._client.zscore(f"{prefix}:confirmed:{{{CHANNEL}}}", "u")
             return int(seen or 0) == published.id
 
         await until(known)

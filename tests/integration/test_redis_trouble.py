@@ -306,7 +306,10 @@ async def test_what_one_channel_cannot_write_holds_no_other_up(
     node: Node, publisher: AsyncPublisher, prefix: str
 ) -> None:
     cursors = node.gateway._cursors
-    bad, good = f"{prefix}:seen:{{notifications/bad}}", f"{prefix}:seen:{{notifications/good}}"
+    bad, good = (
+        f"{prefix}:confirmed:{{notifications/bad}}",
+        f"{prefix}:confirmed:{{notifications/good}}",
+    )
     client = publisher._client
     await client.set(bad, "no sorted set")
     cursors.advance("notifications/bad", "u", 7)

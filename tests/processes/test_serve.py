@@ -122,7 +122,7 @@ async def test_what_was_confirmed_survives_the_node(redis_url: str, prefix: str)
                 await client.subscribe("notifications/u")
                 published = await publisher.notify("u", title="a", message="b")
                 await client.expect(type="notifications", id=published.id)
-                key = f"{prefix}:seen:{{notifications/u}}"
+                key = f"{prefix}:confirmed:{{notifications/u}}"
                 await until(lambda: publisher._client.zscore(key, "u"))
             assert await node.terminate() == 0
         async with gateway_process(redis_url, prefix) as node:

@@ -130,6 +130,21 @@ async def test_a_turn_is_bounded_and_the_next_ones_do_the_rest(
     assert all(len(socket.writes) == 1 for socket in crowded)
 
 
+async def test_nothing_more_is_read_while_a_burst_waits_and_then_it_goes_on() -> None:
+    node = Node()
+    crowd(node, 2 * WRITES_PER_TURN + 1, channels=["news/a"])
+    throttled: list[bool] = []
+    node.hub.throttle_with(throttled.append)
+    node.hub.receive("news/a", payload(1))
+    await turn()
+    assert throttled == [True]
+    await turn()
+    assert throttled == [True]
+    await turn()
+    assert throttled == [True, False]
+    assert node.stats.socket_writes == 2 * WRITES_PER_TURN + 1
+
+
 async def test_what_comes_while_a_burst_is_written_shares_the_one_write_and_keeps_its_order() -> (
     None
 ):
