@@ -92,9 +92,7 @@ class Heartbeats:
             self._hub.close(connection, closing.PONG_TIMEOUT)
         for connection in filter(None, map(connections.get, due.ping)):
             self._hub.send(connection, _PING)
-        if not self._hub.held_up:
-            # Behind what still waits for many it would cost each of them a copy of that.
-            self._confirmation.tick(self._hub.send_all)
+        self._confirmation.tick(self._hub.send_all)
         for connection in self._expiries.due(self._wall_clock()):
             log.info("token_expired connection=%s user=%r", connection.id, connection.user)
             error = protocol.error(

@@ -9,7 +9,7 @@ Nothing here waits for a socket or for Redis.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from gateway.core import frames
@@ -169,24 +169,20 @@ class Hub:
         else:
             number = len(outgoing)
         self._stats.socket_writes += number - empty
-        self._hold_up(bool(self._outgoing))
+        if bool(self._outgoing) != self.held_up:
+            self.held_up = not self.held_up
+            self._throttle(self.held_up)
         for connection in behind:
             self._fall_behind(connection)
-
-    def _hold_up(self, held_up: bool) -> None:
-        if held_up != self.held_up:
-            self.held_up = held_up
-            self._throttle(held_up)
 
     def flush_to(self, connection: Connection) -> None:
         """Write what is due to one connection now, whatever the others have to wait for."""
         self._distribute_all()
         data, connection.outbox = connection.outbox, b""
-        if not data:
-            return
-        self._stats.socket_writes += 1
-        if not connection.write(data):
-            self._fall_behind(connection)
+        if data:
+            self._stats.socket_writes += 1
+            if not connection.write(data):
+                self._fall_behind(connection)
 
     def _distribute_all(self) -> None:
         changed, self._changed = self._changed, []
@@ -206,24 +202,30 @@ class Hub:
         # Ids rise within a channel.
         upto = next((message.id for message in reversed(pending) if message.logged), 0)
         question = self._confirmation.sent(channel.name, upto) if upto else b""
-        outgoing = self._outgoing
         for encoding, members in channel.members.items():
-            data = encoded[encoding] + question
-            for connection in members:
-                if connection.outbox:
-                    connection.outbox += data
-                else:
-                    connection.outbox = data
-                    outgoing.append(connection)
+            self._lay(members, encoded[encoding] + question)
             self._stats.messages_delivered += len(members) * len(pending)
+
+    def _lay(self, members: Iterable[Connection], data: bytes) -> None:
+        """Add to outboxes; what was the same bytes for many stays so, however much it is."""
+        before = after = b""
+        for connection in members:
+            if not connection.outbox:
+                connection.outbox = data
+                self._outgoing.append(connection)
+                continue
+            if connection.outbox is not before:
+                before = connection.outbox
+                after = before + data
+            connection.outbox = after
 
     def send_all(self, name: str, data: bytes) -> None:
         """Send whole frames to all members of a channel."""
         channel = self.channels.get(name)
         if channel is not None:
             for members in channel.members.values():
-                for connection in members:
-                    self.send(connection, data)
+                self._lay(members, data)
+            self._schedule()
 
     # -- joining and leaving ------------------------------------------------------------------
 

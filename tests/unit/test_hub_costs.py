@@ -202,6 +202,18 @@ async def test_each_large_message_is_compressed_once_for_all_sockets(
     assert set(compressed.values()) == {1}
 
 
+async def test_what_comes_to_what_waits_for_many_is_no_copy_for_each() -> None:
+    node = Node()
+    sockets = crowd(node, 60, PLAIN, Encoding(15, False), channels=["news/a"])
+    node.hub.send_all("news/a", frames.ping(b"c1"))
+    node.hub.receive("news/a", payload(1, 0, LARGE))
+    node.listen(make_connection(id="late")[0], "news/a")  # for it, what came is laid out at once
+    node.hub.send_all("news/a", frames.ping(b"c2"))
+    await turn()
+    assert [len(socket.writes) for socket in sockets] == [1] * 60
+    assert len({id(socket.writes[0]) for socket in sockets}) == 2
+
+
 async def test_sockets_that_agree_are_handed_the_same_bytes() -> None:
     node = Node()
     sockets = crowd(node, 60, PLAIN, Encoding(15, False), Encoding(0, True), channels=["news/a"])
