@@ -20,7 +20,8 @@ from gateway.core.frames import Boundaries
 _NO_CODE: Final = 1005
 """Never on the wire; what a browser calls a close frame without a code (RFC 6455 §7.4.1)."""
 
-_INVALID_DATA: Final = 1007  # RFC 6455 §7.4.1
+_PROTOCOL_ERROR: Final = 1002  # RFC 6455 §7.4.1
+_INVALID_DATA: Final = 1007
 
 _USUAL_CLOSES: Final = {b"": _NO_CODE, b"\x03\xe8": 1000, b"\x03\xe9": 1001}
 """By payload: a crowd that leaves at once is no reason to make a parser for each. Others are checked by it."""
@@ -96,8 +97,10 @@ class Inbox:
             self._parser = WebSocketReader(
                 _Messages(self), self._max_bytes, compress=self._compress, decode_text=True
             )
-        self._boundaries.follow(data)
-        self._parser.feed_data(data)
+        unmasked = self._boundaries.follow(data)
+        self._parser.feed_data(data if unmasked is None else data[:unmasked])
+        if unmasked is not None:  # aiohttp's parser would take it
+            self.fail(_PROTOCOL_ERROR)
 
     def release(self) -> None:
         """Nothing more will come: the parser, which knows this inbox, is freed with it."""
