@@ -27,6 +27,9 @@ from gateway.worker import LISTENING, READY
 
 log = logging.getLogger(__name__)
 
+_LAST_WORDS_SECONDS = 10.0
+"""A worker may take so much longer than its drain: for clients' last answers, and for Redis."""
+
 
 class Supervisor:
     """Runs the workers.
@@ -46,6 +49,7 @@ class Supervisor:
         self._processes: dict[int, Process] = {}
         self._first_listens = asyncio.Event()
         self._status = 0
+        self._patience = 0.0
         self._killed_by: signal.Signals | None = None
 
     async def run(self, workers: Sequence[Settings], ready: Callable[[], None]) -> int:
@@ -55,6 +59,8 @@ class Supervisor:
             workers: settings with the ports that are held for them.
             ready: called once, when all of them take connections.
         """
+        drain_seconds = workers[0].drain_delay_seconds + workers[0].drain_seconds
+        self._patience = drain_seconds + _LAST_WORDS_SECONDS
         numbered = list(enumerate(workers, 1))
         unready = {number for number, _ in numbered}
 
@@ -85,7 +91,13 @@ class Supervisor:
         await self._told.wait()
         self._first_listens.set()
         for process in self._processes.values():
-            _release(process)
+            self._release(process)
+
+    def _release(self, process: Process) -> None:
+        """Let a worker drain; one that hangs is not waited for without end."""
+        assert process.stdin is not None
+        process.stdin.close()
+        asyncio.get_running_loop().call_later(self._patience, _give_up, process)
 
     async def _keep(self, number: int, settings: Settings, ready: Callable[[int], None]) -> None:
         """Let this worker live, again and again."""
@@ -149,13 +161,14 @@ class Supervisor:
         if self._killed_by is not None:
             _kill(process)
         elif self._told.is_set():
-            _release(process)
+            self._release(process)
         return process
 
 
-def _release(process: Process) -> None:
-    assert process.stdin is not None
-    process.stdin.close()
+def _give_up(process: Process) -> None:
+    if process.returncode is None:
+        log.error("worker_hangs pid=%d killed=yes", process.pid)
+        _kill(process)
 
 
 def _kill(process: Process) -> None:

@@ -205,6 +205,18 @@ async def test_a_second_signal_ends_all_at_once(redis_url: str, prefix: str) -> 
         assert all(map(is_gone, pids(node)))
 
 
+async def test_a_worker_that_hangs_is_not_waited_for_without_end(
+    redis_url: str, prefix: str
+) -> None:
+    async with gateway_process(redis_url, prefix, workers=2, drain_seconds=0) as node:
+        hanging = pids(node)[1]
+        os.kill(hanging, signal.SIGSTOP)
+        node.process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(node.process.wait(), 20) == 128 + signal.SIGKILL
+        assert f"worker_hangs pid={hanging}" in node.output
+        assert all(map(is_gone, pids(node)))
+
+
 async def test_a_supervisor_that_dies_leaves_no_worker_behind(redis_url: str, prefix: str) -> None:
     async with (
         gateway_process(redis_url, prefix, workers=2) as node,
