@@ -33,6 +33,14 @@ _OTHER_CONNECTION: Final = frozenset({"READONLY", "NOAUTH"})
 that was changed."""
 
 
+def has_failed(answer: asyncio.Future[Reply]) -> bool:
+    """Whether a call that was begun has come to nothing.
+
+    It is looked at by that, so that asyncio does not complain of an error that nobody has seen.
+    """
+    return answer.cancelled() or answer.exception() is not None
+
+
 class Batcher:
     """Runs single calls over a connection of its own, opened when there is something to say.
 

@@ -9,10 +9,9 @@ from typing import Final
 
 import hiredis
 
-from gateway.backplane.reader import Reader
+from gateway.backplane.reader import Reader, pack
 from publisher.errors import Unavailable
 from publisher.exchange import Call, Reply
-from publisher.packing import Command
 
 MAX_UNDER_WAY: Final = 1_000
 """Calls written and not answered. What comes meanwhile gathers, so that load makes the writes larger."""
@@ -28,22 +27,17 @@ class Request:
         self.answer = answer
         self.deadline = deadline
         self.whole = call.script is None
-        self.packed = _packed(call.cached())
+        self.packed = pack(call.cached())
 
     def make_whole(self) -> None:
         """Send the script itself: Redis does not know it yet."""
         self.whole = True
-        self.packed = _packed(self.call.whole())
+        self.packed = pack(self.call.whole())
 
     def fail(self, reason: str, *, maybe_sent: bool) -> None:
         """Answer with an error, unless nobody waits any more. Each waiter raises one of its own."""
         if not self.answer.done():
             self.answer.set_exception(Unavailable(reason, maybe_sent=maybe_sent))
-
-
-def _packed(command: Command) -> bytes:
-    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type] # its stub is narrower
-    return packed
 
 
 class Commands(Reader):

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from gateway.backplane.batching import Batcher
+from gateway.backplane.batching import Batcher, has_failed
 from gateway.core.chunks import chunks
 from gateway.node.pausing import Backoff, Pause
 from publisher.channels import POSITIONS_SECONDS, Namespace
@@ -112,8 +112,8 @@ class Cursors:
             for answer in answers:
                 answer.cancel()  # those that nobody waits for any more
             for channel, users, both in writes:
-                # Both are asked: an exception that nobody looks at would be complained of.
-                if any([answer.cancelled() or answer.exception() for answer in both]):  # noqa: C419
+                first, second = map(has_failed, both)
+                if first or second:
                     for user, id_ in users:
                         self.advance(channel, user, id_)
         if failure is not None:

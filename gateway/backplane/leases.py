@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from gateway.backplane.batching import Batcher
+from gateway.backplane.batching import Batcher, has_failed
 from gateway.core.chunks import chunks
 from gateway.node.pausing import Backoff, Pause
 from publisher import scripts
@@ -119,7 +119,7 @@ class Leases:
         )
 
     def _settle(self, connection: str, debt: _Debt, answer: asyncio.Future[Reply]) -> None:
-        if answer.cancelled() or answer.exception() is not None:
+        if has_failed(answer):
             self._solvent = False  # from now on as often as the debts are paid
         elif self._owed.get(connection) is debt:
             # One that was made meanwhile is about a place that was perhaps taken after this.

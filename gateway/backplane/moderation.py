@@ -9,7 +9,7 @@ from typing import Any, Final
 from gateway.backplane.reader import Reader
 from gateway.node.ports import Clock
 
-BYTES_PER_TURN: Final = 64 * 1024
+READ_BYTES_PER_TURN: Final = 64 * 1024
 """After as much, the rest waits for the next turn of the event loop, so that pongs, handshakes and the probe
 have theirs. uvloop reads up to 256 KiB at once, so a turn brings less than that and this."""
 
@@ -44,7 +44,7 @@ class ModeratedReader(Reader):
     def data_received(self, data: bytes) -> None:
         """Part of the hot path."""
         super().data_received(data)
-        if len(data) >= BYTES_PER_TURN:
+        if len(data) >= READ_BYTES_PER_TURN:
             self._waits = True
             self._set()
             self._loop.call_soon(self._go_on)

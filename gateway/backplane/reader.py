@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, cast
 
 import hiredis
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
+
+from publisher.packing import Argument
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,12 @@ def _take_over(connection: AbstractConnection) -> asyncio.Transport:
     writer = connection._writer  # noqa: SLF001
     assert writer is not None
     return cast(asyncio.Transport, writer.transport)
+
+
+def pack(command: Sequence[Argument]) -> bytes:
+    """A command as Redis reads it."""
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type] # its stub is narrower
+    return packed
 
 
 class Reader(asyncio.Protocol):

@@ -9,12 +9,11 @@ from functools import partial
 from itertools import groupby
 from typing import Any, Final
 
-import hiredis
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from gateway.backplane.moderation import ModeratedReader
-from gateway.backplane.reader import Reader, opened
+from gateway.backplane.reader import Reader, opened, pack
 from gateway.core.chunks import chunks
 from gateway.node.pausing import Backoff
 from gateway.node.ports import Clock
@@ -122,7 +121,7 @@ class Subscriber:
     @staticmethod
     def _write(protocol: Reader, verb: bytes, names: Iterable[bytes]) -> None:
         for some in chunks(names, _CHANNELS_PER_COMMAND):
-            protocol.transport.write(hiredis.pack_command((verb, *some)))  # type: ignore[arg-type] # its stub takes one argument
+            protocol.transport.write(pack((verb, *some)))
 
     # -- the connection -----------------------------------------------------------------------
 

@@ -147,8 +147,7 @@ class Hub:
         self._scheduled = False
         self._distribute_all()
         outgoing, self._outgoing = self._outgoing, []
-        room = BYTES_PER_TURN
-        empty = 0
+        room, written = BYTES_PER_TURN, 0
         behind: list[Connection] = []
         for number, connection in enumerate(outgoing):
             if number == WRITES_PER_TURN or room < 0:
@@ -157,8 +156,8 @@ class Hub:
                 break
             data, connection.outbox = connection.outbox, b""
             if not data:  # flush_to was faster
-                empty += 1
                 continue
+            written += 1
             try:
                 if not connection.write(data):
                     behind.append(connection)
@@ -166,9 +165,7 @@ class Hub:
                 # One broken socket must not cost the others their messages.
                 log.exception("write_failed connection=%s", connection.id)
             room -= len(data)
-        else:
-            number = len(outgoing)
-        self._stats.socket_writes += number - empty
+        self._stats.socket_writes += written
         if bool(self._outgoing) != self.held_up:
             self.held_up = not self.held_up
             self._throttle(self.held_up)
@@ -181,8 +178,11 @@ class Hub:
         data, connection.outbox = connection.outbox, b""
         if data:
             self._stats.socket_writes += 1
-            if not connection.write(data):
-                self._fall_behind(connection)
+            try:
+                if not connection.write(data):
+                    self._fall_behind(connection)
+            except Exception:
+                log.exception("write_failed connection=%s", connection.id)
 
     def _distribute_all(self) -> None:
         changed, self._changed = self._changed, []

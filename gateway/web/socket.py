@@ -14,7 +14,7 @@ CLOSE_TIMEOUT_SECONDS: Final = 5.0
 """How long a client may take to answer a close frame."""
 
 
-class Session(Listener, Protocol):
+class SocketListener(Listener, Protocol):
     """Whoever talks with the client."""
 
     def lost(self) -> None:
@@ -43,7 +43,7 @@ class ClientSocket(asyncio.Protocol):
     )
     _transport: asyncio.Transport
     _inbox: Inbox
-    _session: Session
+    _session: SocketListener
 
     def __init__(self, encoding: Encoding, high_water: int) -> None:
         self.encoding = encoding
@@ -54,7 +54,7 @@ class ClientSocket(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
 
-    def serve(self, session: Session, max_message_bytes: int) -> None:
+    def serve(self, session: SocketListener, max_message_bytes: int) -> None:
         """Tell ``session`` what comes from now on."""
         compress = bool(self.encoding.window_bits)
         self._session = session

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from gateway.backplane.moderation import BYTES_PER_TURN, ModeratedReader
+from gateway.backplane.moderation import READ_BYTES_PER_TURN, ModeratedReader
 from tests.support.waiting import until
 from tests.unit.fakes import FakeClock
 
@@ -139,7 +139,7 @@ def test_without_a_moment_nothing_is_put_off(run: Run) -> None:
 def test_much_at_once_is_read_whole_and_in_order(run: Run, moment: float) -> None:
     async def work() -> None:
         async with line(moment) as the:
-            words = [b"%d" % number + b"x" * (BYTES_PER_TURN // 8) for number in range(64)]
+            words = [b"%d" % number + b"x" * (READ_BYTES_PER_TURN // 8) for number in range(64)]
             sending = asyncio.create_task(asyncio.to_thread(the.say, *words))
             await the.hear(64)
             await sending
@@ -153,7 +153,7 @@ def test_a_large_read_is_followed_by_a_turn_for_the_others(run: Run) -> None:
         loop = asyncio.get_running_loop()
         async with line(0.0) as the:
             reading: list[bool] = []
-            whole = b"+" + b"x" * BYTES_PER_TURN + b"\r\n"
+            whole = b"+" + b"x" * READ_BYTES_PER_TURN + b"\r\n"
             # As the transport calls it, so that the size of a read is the test's choice.
             loop.call_soon(the.reader.data_received, whole)
             loop.call_soon(lambda: reading.append(the.transport.is_reading()))
@@ -176,7 +176,9 @@ def test_closing_while_it_is_put_off_is_harmless(run: Run, pause: str, end: str)
         loop.set_exception_handler(lambda _loop, context: errors.append(context))
         async with line(MOMENT) as the:
             the.reader.data_received(
-                b"+1\r\n" if pause == "for a moment" else b"+" + b"x" * BYTES_PER_TURN + b"\r\n"
+                b"+1\r\n"
+                if pause == "for a moment"
+                else b"+" + b"x" * READ_BYTES_PER_TURN + b"\r\n"
             )
             the.reader.data_received(b"+2\r\n")
             assert not the.transport.is_reading()
@@ -205,7 +207,7 @@ def test_an_end_that_comes_while_it_is_put_off_is_noticed(run: Run) -> None:
 
 
 @pytest.mark.parametrize("end", ["close", "abort"])
-@pytest.mark.parametrize("words", [1, BYTES_PER_TURN // 4])
+@pytest.mark.parametrize("words", [1, READ_BYTES_PER_TURN // 4])
 def test_a_handler_that_ends_the_connection_is_harmless(run: Run, end: str, words: int) -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()
