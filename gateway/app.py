@@ -14,32 +14,26 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.backplane.announcing import Announcing
-from gateway.backplane.batching import Batcher
-from gateway.backplane.beat import Beat
-from gateway.backplane.cursors import Cursors
-from gateway.backplane.leases import Leases
-from gateway.backplane.log_reader import GrantReader, LogReader
-from gateway.backplane.probe import Probe
-from gateway.backplane.subscriber import Subscriber
+from gateway.backplane.health import Beat, Probe
+from gateway.backplane.places import Leases
+from gateway.backplane.pubsub import Subscriber
+from gateway.backplane.store import Announcing, Cursors, GrantReader, LogReader
 from gateway.core import closing, protocol
 from gateway.core.protocol import ErrorCode
 from gateway.metrics import NodeCollector, exposition
 from gateway.node.confirmation import Confirmation
 from gateway.node.control import Control
-from gateway.node.dispatch import Dispatcher
-from gateway.node.drain import Drain
-from gateway.node.heartbeats import Heartbeats
 from gateway.node.hub import Hub
 from gateway.node.interest import Interests
 from gateway.node.joining import Joining
-from gateway.node.judging import Judging
 from gateway.node.ports import Verifier
+from gateway.node.recheck import Judging
 from gateway.node.repair import Repair
-from gateway.node.retrying import Insist
+from gateway.node.requests import Dispatcher
 from gateway.node.slow_consumers import Patience, SlowConsumers
 from gateway.node.stats import Stats
-from gateway.node.tasks import Tasks
+from gateway.node.sweep import Drain, Heartbeats
+from gateway.node.tasks import Retry, Tasks
 from gateway.parts import make_pool, make_verifier
 from gateway.settings import Settings
 from gateway.web import page
@@ -49,7 +43,8 @@ from gateway.web.handshake import negotiate_compression
 from gateway.web.internal import internal_app
 from gateway.web.listening import listen
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
-from publisher.keys import Keys
+from publisher.contract.keys import Keys
+from publisher.transport.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
@@ -93,12 +88,12 @@ class Gateway:
         clock = time.monotonic
 
         pool = make_pool(settings)
-        self._batcher = Batcher(pool, self.stats, settings.redis_timeout_seconds)
+        self._pipeline = Pipeline(pool, self.stats, settings.redis_timeout_seconds)
         # What tells whether Redis is there does not queue behind a crowd of clients.
         vital_seconds = min(settings.redis_timeout_seconds, _LONGEST_VITAL_SECONDS)
         # It is also heard from there when the other's connection may be one to nowhere.
-        self._vitals = Batcher(pool, self.stats, vital_seconds, self._batcher.doubt)
-        self._cursors = Cursors(self._batcher, self._keys, self._namespaces, random.random)
+        self._vitals = Pipeline(pool, self.stats, vital_seconds, self._pipeline.doubt)
+        self._cursors = Cursors(self._pipeline, self._keys, self._namespaces, random.random)
         confirmation = Confirmation(self._cursors, clock, settings.confirm_interval_seconds)
         self.hub = Hub(
             asyncio.get_running_loop().call_soon,
@@ -117,9 +112,9 @@ class Gateway:
             clock,
             random.random,
         )
-        insist = Insist(random.random)
-        history = LogReader(self._batcher, self._keys, self.stats)
-        self._repair = Repair(self.hub, history, self._namespaces, self._tasks, self.stats, insist)
+        retry = Retry(random.random)
+        history = LogReader(self._pipeline, self._keys, self.stats)
+        self._repair = Repair(self.hub, history, self._namespaces, self._tasks, self.stats, retry)
         self.hub.repair_with(self._repair.begin)
         self.hub.throttle_with(self._subscriber.throttle)
         self._probe = Probe(
@@ -129,7 +124,7 @@ class Gateway:
             self._subscriber, self._tasks, self.hub.forget, settings.unsubscribe_linger_seconds
         )
         self._leases = Leases(
-            self._batcher,
+            self._pipeline,
             self._vitals,
             self._keys,
             self.node_id,
@@ -146,7 +141,7 @@ class Gateway:
             self._redis_returned,
             random.random,
         )
-        self._announcing = Announcing(self._batcher, self._keys, self._namespaces, random.random)
+        self._announcing = Announcing(self._pipeline, self._keys, self._namespaces, random.random)
         self._heartbeats = Heartbeats(
             self.hub,
             confirmation,
@@ -171,13 +166,13 @@ class Gateway:
             self.hub,
             self._interests,
             history,
-            GrantReader(self._batcher, self._keys),
+            GrantReader(self._pipeline, self._keys),
             self._cursors,
             confirmation,
             self._namespaces,
             self.stats,
             settings.compression_threshold_bytes,
-            insist,
+            retry,
             patience,
             settings.max_subscriptions,
         )
@@ -345,7 +340,7 @@ class Gateway:
         await self._beat.leave()
         self._interests.close()
         await self._tasks.aclose()
-        await self._batcher.aclose()
+        await self._pipeline.aclose()
         await self._vitals.aclose()
         if self._started:
             log.info("node_stopped node=%s", self.node_id)

@@ -8,9 +8,10 @@ from typing import Any
 from gateway.advice import advice
 from gateway.parts import make_pool, make_verifier
 from gateway.settings import Settings
-from gateway.web.credentials import BadKey
+from gateway.web.auth import BadKey
+from publisher.contract.calls import Call
 from publisher.errors import Unavailable
-from publisher.exchange import Call, exchange_async
+from publisher.transport.blocking import exchange_async
 
 
 async def check(settings: Settings) -> dict[str, Any]:

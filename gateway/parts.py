@@ -10,7 +10,7 @@ from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 
 from gateway.settings import Settings
-from gateway.web.credentials import TokenVerifier, load_key
+from gateway.web.auth import TokenVerifier, load_key
 
 # Made once: left to itself, the library looks its version up on disk for every connection.
 _DRIVER_INFO: Final = DriverInfo()
@@ -20,7 +20,7 @@ def make_verifier(settings: Settings) -> TokenVerifier:
     """The verifier that the settings describe.
 
     Raises:
-        gateway.web.credentials.BadKey: the key or the algorithms cannot be used.
+        gateway.web.auth.BadKey: the key or the algorithms cannot be used.
     """
     secret = settings.jwt_secret
     return TokenVerifier(

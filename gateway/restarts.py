@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.node.pausing import Backoff
+from gateway.core.timing import Backoff
 
 USAGE_ERROR: Final = 2
 """Exit status of a process that somebody has to configure differently; trying again is no use."""

@@ -74,8 +74,8 @@ async def run_node(
     """
     from gateway.app import Gateway  # noqa: PLC0415 - `gateway --help` stays quick
     from gateway.parts import make_verifier  # noqa: PLC0415
+    from gateway.web.auth import BadKey  # noqa: PLC0415
     from gateway.web.binding import CannotListen  # noqa: PLC0415
-    from gateway.web.credentials import BadKey  # noqa: PLC0415
 
     try:
         verifier = make_verifier(settings)

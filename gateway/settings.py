@@ -20,9 +20,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from publisher.channels import DEFAULT_NAMESPACES, Namespace
+from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace
+from publisher.contract.keys import DEFAULT_PREFIX
 from publisher.errors import InvalidNamespace
-from publisher.keys import DEFAULT_PREFIX
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]

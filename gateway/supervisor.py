@@ -18,7 +18,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gateway.node.pausing import Backoff
+from gateway.core.timing import Backoff
 from gateway.options import UsageError
 from gateway.restarts import LONGEST_PAUSE_SECONDS, Restarts, exit_status
 from gateway.settings import Settings

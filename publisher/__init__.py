@@ -11,8 +11,8 @@
 import logging
 
 from publisher.async_client import AsyncPublisher
-from publisher.channels import Namespace, Owner, Retention
 from publisher.client import Publisher
+from publisher.contract.channels import Namespace, Owner, Retention
 from publisher.errors import (
     InvalidChannel,
     InvalidData,

@@ -11,13 +11,12 @@ from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 
-from publisher.arguments import check_min_replicas, check_replica_timeout
+from publisher.contract.keys import DEFAULT_PREFIX, Keys
 from publisher.discovery import PREFIX_VARIABLE, find_redis
 from publisher.errors import InvalidURL
 from publisher.flow import Retries
-from publisher.keys import DEFAULT_PREFIX, Keys
 from publisher.operations import Operations
-from publisher.records import Outgoing
+from publisher.records import Outgoing, check_min_replicas, check_replica_timeout
 
 ClientT = TypeVar("ClientT")
 

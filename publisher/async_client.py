@@ -12,13 +12,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from publisher.assembly import checked, from_environment, operations, outgoing
-from publisher.channels import Retention
+from publisher.contract.channels import Retention
+from publisher.contract.keys import DEFAULT_PREFIX
 from publisher.errors import PublisherError, Unavailable
-from publisher.exchange import exchange_async
 from publisher.flow import Flow, Pause, T
-from publisher.keys import DEFAULT_PREFIX
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS, DEFAULT_MAX_MESSAGE_BYTES
 from publisher.records import Connection, Entry, Outgoing, Published
+from publisher.transport.blocking import exchange_async
 
 
 class AsyncPublisher:

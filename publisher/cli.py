@@ -19,13 +19,14 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
-from publisher import discovery, execution
-from publisher.arguments import check_text
-from publisher.channels import RUN_RESULTS, parse_channel
+from publisher import discovery
+from publisher import run_command as execution
 from publisher.client import Publisher
+from publisher.contract.channels import RUN_RESULTS, parse_channel
+from publisher.contract.keys import DEFAULT_PREFIX
 from publisher.errors import InvalidData, InvalidInput, PublisherError, Unavailable
-from publisher.keys import DEFAULT_PREFIX
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS, DEFAULT_MAX_MESSAGE_BYTES
+from publisher.records import check_text
 
 UNAVAILABLE: Final = 1
 BAD_INPUT: Final = 2

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
-from publisher.exchange import Call, Reply, Wait
+from publisher.contract.calls import Call, Reply, Wait
 
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,32 +12,32 @@ from typing import Any, Final
 import orjson
 from redis.exceptions import ResponseError
 
-from publisher import control, scripts
-from publisher.arguments import check_integer, check_text, check_ttl
-from publisher.batches import BATCH, narrow, next_batch
-from publisher.channels import (
+from publisher.contract import control, scripts
+from publisher.contract.calls import Call, Reply, Wait, parse_log, read_log
+from publisher.contract.channels import (
     DEFAULT_NAMESPACES,
     NOTIFICATIONS,
     RUN_RESULTS,
     Namespace,
     parse_channel,
 )
-from publisher.delivery import Delivery, unique_names
+from publisher.contract.keys import Keys
 from publisher.errors import InvalidInput, PublisherError, Unavailable, UnknownNamespace
-from publisher.exchange import Call, Reply, Wait
-from publisher.failures import meaning
 from publisher.flow import Flow, Retries, RoundTrip
-from publisher.keys import Keys
-from publisher.message import LogPage, Message, decode
-from publisher.records import Connection, Entry, Outgoing, Published
-
-__all__ = ["LogPage", "Operations", "parse_log", "read_log"]
+from publisher.publishing import BATCH, Delivery, narrow, next_batch, unique_names
+from publisher.records import (
+    Connection,
+    Entry,
+    Outgoing,
+    Published,
+    check_integer,
+    check_text,
+    check_ttl,
+)
+from publisher.transport.failures import meaning
 
 DEFAULT_GRANT_TTL_SECONDS: Final = 30 * 86_400
 DEFAULT_MAX_MESSAGE_BYTES: Final = 1024 * 1024
-
-PAGE_BYTES: Final = 256 * 1024
-"""A page of a log ends once it is that long, however few messages it holds."""
 
 _NAMESPACES_FRESH_SECONDS: Final = 60.0
 
@@ -324,23 +323,6 @@ class Operations:
             return (yield from self._repeat(calls))
         except Unavailable as error:
             raise error.told(maybe_sent=False) from error.__cause__
-
-
-def read_log(keys: Keys, channel: str, user: str, since: int | None, limit: int) -> Call:
-    """Read at most ``limit`` entries after ``since``, or after what ``user`` has confirmed."""
-    position = "" if since is None else since
-    all_keys = [keys.log(channel), keys.last(channel), keys.seen(channel)]
-    return Call.run(scripts.READ, all_keys, user, position, limit, PAGE_BYTES)
-
-
-def parse_log(reply: Reply) -> LogPage:
-    """The reply to :func:`read_log`."""
-    position, newest, *entries = reply
-    messages: list[Message] = []
-    for entry in entries:
-        with contextlib.suppress(ValueError):
-            messages.append(decode(entry))
-    return LogPage(int(position), int(newest), messages, len(entries) - len(messages))
 
 
 def _log_failure(error: Unavailable) -> None:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from gateway.core import protocol
 from gateway.core.closing import Closing
-from publisher.message import Message
+from publisher.contract.message import Message
 
 _FIN: Final = 0x80
 _MASKED: Final = 0x80

@@ -12,9 +12,9 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-from publisher.channels import Channel, parse_channel
+from publisher.contract.channels import Channel, parse_channel
+from publisher.contract.message import MAX_ID, Message
 from publisher.errors import InvalidChannel
-from publisher.message import MAX_ID, Message
 
 
 class ErrorCode(StrEnum):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from gateway.node.judging import Judging
-from publisher.control import GrantRevoked, decode
-from publisher.keys import EVERYBODY
+from gateway.node.recheck import Judging
+from publisher.contract.control import GrantRevoked, decode
+from publisher.contract.keys import EVERYBODY
 
 log = logging.getLogger(__name__)
 

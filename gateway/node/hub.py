@@ -14,13 +14,11 @@ from typing import Final
 
 from gateway.core import frames
 from gateway.core.closing import Closing
-from gateway.node.channel import LiveChannel
 from gateway.node.confirmation import Confirmation
-from gateway.node.connection import Connection
+from gateway.node.connection import MAX_HELD, MAX_HELD_BYTES, Connection, LiveChannel, Subscription
 from gateway.node.stats import Stats
-from gateway.node.subscription import MAX_HELD, MAX_HELD_BYTES, Subscription
-from publisher.channels import Channel
-from publisher.message import Message, decode
+from publisher.contract.channels import Channel
+from publisher.contract.message import Message, decode
 
 log = logging.getLogger(__name__)
 

@@ -12,19 +12,18 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.core import frames, protocol
-from gateway.core.policy import Decision, decide, keeps_log
-from gateway.core.splice import goes_on_at, splice, unbroken
-from gateway.node.channel import LiveChannel
+from gateway.core.access import Decision, decide, keeps_log
+from gateway.core.reader import goes_on_at, splice, unbroken
 from gateway.node.confirmation import Confirmation
+from gateway.node.connection import LiveChannel, Subscription
 from gateway.node.hub import Hub
 from gateway.node.interest import Interests
 from gateway.node.ports import Cursors, Grants, Log
-from gateway.node.retrying import Insist
 from gateway.node.slow_consumers import Patience
 from gateway.node.stats import Stats
-from gateway.node.subscription import Subscription
-from publisher.channels import Channel, Namespace
-from publisher.message import LogPage, Message
+from gateway.node.tasks import Retry
+from publisher.contract.channels import Channel, Namespace
+from publisher.contract.message import LogPage, Message
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ class Joining:
         namespaces: Mapping[str, Namespace],
         stats: Stats,
         compression_threshold: int,
-        insist: Insist,
+        retry: Retry,
         patience: Patience,
         max_subscriptions: int,
     ) -> None:
@@ -59,7 +58,7 @@ class Joining:
         self._namespaces = namespaces
         self._stats = stats
         self._threshold = compression_threshold
-        self._insist = insist
+        self._retry = retry
         self._patience = patience
         self._max_subscriptions = max_subscriptions
 
@@ -69,7 +68,7 @@ class Joining:
         connection = subscription.connection
         decision = decide(connection.identity, channel, self._namespaces)
         if decision is Decision.IF_GRANTED:
-            return await self._insist(lambda: self._grants.granted(channel.name, connection.user))
+            return await self._retry(lambda: self._grants.granted(channel.name, connection.user))
         return decision is Decision.ALLOWED
 
     def needs_grant(self, subscription: Subscription) -> bool:
@@ -186,7 +185,7 @@ class Joining:
 
     async def _read(self, subscription: Subscription, since: int | None) -> LogPage:
         name, user = subscription.channel.name, subscription.connection.user
-        return await self._insist(lambda: self._log.read(name, user, since, PAGE))
+        return await self._retry(lambda: self._log.read(name, user, since, PAGE))
 
     def _answer(self, subscription: Subscription, recovered: bool | None) -> None:
         answer = frames.text(protocol.subscribed(subscription.channel.name, recovered))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.core.claims import Identity
+from gateway.core.access import Identity
 from gateway.core.closing import Closing
 from gateway.core.frames import Encoding
-from publisher.message import LogPage
+from publisher.contract.message import LogPage
 
 Clock = Callable[[], float]
 """Seconds of a monotonic clock."""
@@ -96,5 +96,5 @@ class Verifier(Protocol):
         """Whom a token speaks for.
 
         Raises:
-            gateway.core.claims.TokenRejected: it is malformed, expired or wrongly signed.
+            gateway.core.access.TokenRejected: it is malformed, expired or wrongly signed.
         """

@@ -13,16 +13,15 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from gateway.core import frames, protocol
-from gateway.core.policy import keeps_log
-from gateway.core.splice import goes_on_at, splice, unbroken
-from gateway.node.channel import LiveChannel
+from gateway.core.access import keeps_log
+from gateway.core.reader import goes_on_at, splice, unbroken
+from gateway.node.connection import LiveChannel
 from gateway.node.hub import Hub
 from gateway.node.ports import Log
-from gateway.node.retrying import Insist
 from gateway.node.stats import Stats
-from gateway.node.tasks import Tasks
-from publisher.channels import Namespace
-from publisher.message import LogPage
+from gateway.node.tasks import Retry, Tasks
+from publisher.contract.channels import Namespace
+from publisher.contract.message import LogPage
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +40,14 @@ class Repair:
         namespaces: Mapping[str, Namespace],
         tasks: Tasks,
         stats: Stats,
-        insist: Insist,
+        retry: Retry,
     ) -> None:
         self._hub = hub
         self._log = history
         self._namespaces = namespaces
         self._tasks = tasks
         self._stats = stats
-        self._insist = insist
+        self._retry = retry
 
     def begin(self, channel: LiveChannel) -> None:
         """Hold a channel's live messages back and read what is missing before them."""
@@ -124,7 +123,7 @@ class Repair:
                 self._hub.accept(channel, message)
 
     async def _read(self, channel: LiveChannel, since: int) -> LogPage:
-        return await self._insist(lambda: self._log.read(channel.name, _NOBODY, since, _PAGE))
+        return await self._retry(lambda: self._log.read(channel.name, _NOBODY, since, _PAGE))
 
     def _tell_followers(self, channel: LiveChannel, page: LogPage) -> None:
         """Tell of a loss those who are not live yet: they may be ahead of what has come live."""

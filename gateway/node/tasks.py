@@ -1,11 +1,17 @@
-"""An owner for tasks that outlive the call that starts them."""
+"""Tasks that outlive the call that starts them, pauses that can be cut short, and calls that are retried."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from gateway.core.timing import Backoff
+from publisher.errors import Unavailable
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -36,3 +42,41 @@ class Tasks:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+class Pause:
+    """A sleep that somebody else can end."""
+
+    def __init__(self) -> None:
+        self._cut = asyncio.Event()
+
+    def cut(self) -> None:
+        """End the sleep; one that has not begun ends as it begins."""
+        self._cut.set()
+
+    async def __call__(self, seconds: float) -> None:
+        """Sleep."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._cut.wait()
+        self._cut.clear()
+
+
+class Retry:
+    """Repeats a question with growing, jittered pauses: a client that has no answer yet has lost nothing.
+
+    Args:
+        jitter: a number from 0 to 1.
+    """
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        self._jitter = jitter
+
+    async def __call__(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """The answer to ``ask``, however often it has to be asked."""
+        backoff = Backoff(self._jitter)
+        while True:
+            try:
+                return await ask()
+            except Unavailable:
+                await asyncio.sleep(backoff.next())

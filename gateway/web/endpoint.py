@@ -10,18 +10,18 @@ from typing import Final, Protocol
 from aiohttp import hdrs, web
 
 from gateway.core import closing, protocol
-from gateway.core.claims import Identity, TokenRejected
+from gateway.core.access import Identity, TokenRejected
 from gateway.core.closing import Closing
 from gateway.core.frames import Encoding
 from gateway.core.protocol import ErrorCode
-from gateway.core.rate import TokenBucket
+from gateway.core.timing import TokenBucket
 from gateway.node.connection import Connection
-from gateway.node.dispatch import Dispatcher
 from gateway.node.hub import Hub
 from gateway.node.ports import Clock, Verifier
+from gateway.node.requests import Dispatcher
 from gateway.node.stats import Stats
 from gateway.web import handshake
-from gateway.web.credentials import SUBPROTOCOL, find_token
+from gateway.web.auth import SUBPROTOCOL, find_token
 from gateway.web.session import Session
 from gateway.web.socket import ClientSocket
 from gateway.web.upgrade import Upgrade
@@ -36,7 +36,7 @@ _RETRY_AFTER_SECONDS: Final = 2
 
 
 class Places(Protocol):
-    """The users' places (``backplane/leases.py``)."""
+    """The users' places (``backplane/places.py``)."""
 
     async def acquire(self, user: str, connection: str) -> bool:
         """Take a place; ``False`` when the user holds all they may."""

@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from gateway.core.closing import Closing
-from gateway.web.credentials import SUBPROTOCOL
+from gateway.web.auth import SUBPROTOCOL
 
 _NO_CLOSE_FRAME: Final = 1006  # never on the wire (RFC 6455 §7.4.1)
 _COUNTED_CODES: Final = {1000, 1001, 1002, 1005, 1006, 1007, 1009, 1011}

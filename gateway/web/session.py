@@ -8,7 +8,7 @@ from collections.abc import Callable
 from gateway.core import closing
 from gateway.core.closing import Closing
 from gateway.node.connection import Connection
-from gateway.node.dispatch import Dispatcher
+from gateway.node.requests import Dispatcher
 from gateway.web.socket import ClientSocket
 
 log = logging.getLogger(__name__)

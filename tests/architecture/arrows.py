@@ -12,36 +12,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-PURE: Final = frozenset({"channels", "control", "errors", "keys", "message", "scripts"})
-"""The part of ``publisher`` that states the contract and does nothing."""
-
 # Whom each part may know, beside itself. A file of `gateway` that is not in the table has no place yet.
 _LAYERS: Final[dict[str, frozenset[str]]] = {
     name: frozenset(others.split())
     for name, others in {
-        "publisher.pure": "",
-        "publisher": "publisher.pure",
+        # The one tree of errors is the lowest of all: the contract raises them, and everybody may name them.
+        "publisher.errors": "",
+        "publisher.contract": "publisher.errors",
+        "publisher.transport": "publisher.errors publisher.contract",
+        "publisher": "publisher.errors publisher.contract publisher.transport",
         "gateway": "",
-        "gateway.core": "publisher.pure",
-        "gateway.node": "publisher.pure gateway.core",
-        "gateway.backplane": "publisher.pure publisher gateway.core gateway.node",
-        "gateway.web": "publisher.pure gateway.core gateway.node",
+        "gateway.core": "publisher.errors publisher.contract",
+        "gateway.node": "publisher.errors publisher.contract gateway.core",
+        "gateway.backplane": "publisher.errors publisher.contract publisher.transport gateway.core "
+        "gateway.node",
+        "gateway.web": "publisher.errors publisher.contract gateway.core gateway.node",
         "gateway.logs": "",
         "gateway.embedded": "",
-        "gateway.settings": "publisher.pure gateway.core",
-        "gateway.metrics": "publisher.pure gateway.core gateway.node",
+        "gateway.settings": "publisher.errors publisher.contract gateway.core",
+        "gateway.metrics": "publisher.errors publisher.contract gateway.core gateway.node",
         "gateway.advice": "gateway.settings",
         "gateway.options": "gateway.settings",
         "gateway.development": "gateway.settings gateway.web",
         "gateway.parts": "gateway.web gateway.settings",
-        "gateway.app": "publisher.pure publisher gateway.core gateway.node gateway.backplane "
-        "gateway.web gateway.metrics gateway.settings gateway.parts",
-        "gateway.check": "publisher.pure publisher gateway.web gateway.settings gateway.advice "
-        "gateway.parts",
+        "gateway.app": "publisher.errors publisher.contract publisher.transport gateway.core gateway.node "
+        "gateway.backplane gateway.web gateway.metrics gateway.settings gateway.parts",
+        "gateway.check": "publisher.errors publisher.contract publisher.transport gateway.web "
+        "gateway.settings gateway.advice gateway.parts",
         "gateway.serving": "gateway.web gateway.settings gateway.options gateway.app gateway.parts",
         "gateway.worker": "gateway.logs gateway.settings gateway.options gateway.serving",
-        "gateway.restarts": "gateway.node",
-        "gateway.supervisor": "gateway.node gateway.web gateway.settings gateway.options "
+        "gateway.restarts": "gateway.core",
+        "gateway.supervisor": "gateway.core gateway.web gateway.settings gateway.options "
         "gateway.restarts gateway.worker",
         "gateway.cli": "gateway.logs gateway.embedded gateway.settings gateway.advice gateway.options "
         "gateway.development gateway.app gateway.check gateway.serving gateway.supervisor",
@@ -55,7 +56,9 @@ _CORE_MAY_IMPORT: Final = (
     "string struct typing zlib"
 )
 _FORBIDDEN: Final = {
-    "publisher.pure": "aiohttp asyncio hiredis random redis socket threading time",
+    "publisher.errors": "aiohttp asyncio hiredis random redis socket threading time",
+    "publisher.contract": "aiohttp asyncio hiredis random redis socket threading time",
+    "publisher.transport": "aiohttp random",
     "publisher": "aiohttp",
     "gateway.node": "aiohttp hiredis http random redis socket time",
     "gateway.backplane": "aiohttp",
@@ -120,7 +123,7 @@ def layer(module: str) -> str:
     package, _, rest = module.partition(".")
     part = rest.partition(".")[0]
     if package == "publisher":
-        return "publisher.pure" if part in PURE else "publisher"
+        return f"publisher.{part}" if part in {"errors", "contract", "transport"} else "publisher"
     return f"{package}.{part}" if part else package
 
 
@@ -141,6 +144,21 @@ def broken_rules(root: Path) -> list[str]:
         if home == "gateway.core":
             problems += _calls(path, root)
     return problems
+
+
+def circles(root: Path) -> list[str]:
+    """Modules that import each other, directly or through others; one line for each group."""
+    known = modules(root)
+    graph = {
+        module: {each.module for each in imports(path, root, known)} & known.keys() - {module}
+        for module, path in known.items()
+    }
+    # What imports nothing that is left is in no circle; what remains at the end is.
+    while free := {module for module, others in graph.items() if not others & graph.keys()}:
+        graph = {module: others for module, others in graph.items() if module not in free}
+    return [
+        f"{module} -> {', '.join(sorted(graph[module] & graph.keys()))}" for module in sorted(graph)
+    ]
 
 
 def _judge(home: str, imported: str) -> str | None:

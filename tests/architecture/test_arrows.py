@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.arrows import broken_rules, modules
+from tests.architecture.arrows import broken_rules, circles, modules
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_no_arrow_turns() -> None:
     assert broken_rules(ROOT) == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    assert circles(ROOT) == []
 
 
 def test_every_module_of_the_tree_was_looked_at() -> None:
@@ -38,9 +42,11 @@ TREE = [
     "gateway/app.py",
     "gateway/cli.py",
     "publisher/__init__.py",
-    "publisher/message.py",
+    "publisher/contract/__init__.py",
+    "publisher/contract/message.py",
+    "publisher/contract/scripts/__init__.py",
     "publisher/client.py",
-    "publisher/scripts/__init__.py",
+    "publisher/errors.py",
 ]
 
 
@@ -58,18 +64,21 @@ def tree(root: Path, file: str, source: str) -> list[str]:
     [
         (
             "gateway/core/rules.py",
-            "import re\nimport orjson\nfrom publisher.message import Message",
+            "import re\nimport orjson\nfrom publisher.contract.message import Message",
         ),
         ("gateway/core/rules.py", "from gateway.core import protocol"),
         ("gateway/node/hub.py", "import asyncio\nfrom gateway.core.rules import x"),
         ("gateway/node/hub.py", "from publisher.errors import Unavailable"),
         ("gateway/backplane/feed.py", "import redis.asyncio\nfrom gateway.node import hub"),
-        ("gateway/backplane/feed.py", "from publisher import scripts\nimport publisher.exchange"),
+        (
+            "gateway/backplane/feed.py",
+            "from publisher.contract import calls\nimport publisher.transport.pipeline",
+        ),
         ("gateway/web/socket.py", "from aiohttp import web\nfrom gateway.node.hub import Hub"),
         ("gateway/app.py", "from gateway.backplane import feed\nfrom gateway.web import socket"),
         ("gateway/cli.py", "from gateway.app import Gateway"),
         ("gateway/embedded.py", "import redis.asyncio"),
-        ("publisher/client.py", "import redis\nfrom publisher.message import Message"),
+        ("publisher/client.py", "import redis\nfrom publisher.contract.message import Message"),
     ],
 )
 def test_an_arrow_that_points_the_right_way_is_let_be(
@@ -107,7 +116,7 @@ def test_an_arrow_that_points_the_right_way_is_let_be(
         ("gateway/node/hub.py", "from gateway.backplane.feed import Feed"),
         ("gateway/node/hub.py", "from gateway.web.socket import Socket"),
         ("gateway/node/hub.py", "from gateway import settings"),
-        ("gateway/node/hub.py", "import publisher.exchange"),
+        ("gateway/node/hub.py", "import publisher.transport.pipeline"),
         ("gateway/backplane/feed.py", "import aiohttp"),
         ("gateway/backplane/feed.py", "from gateway.web import socket"),
         ("gateway/backplane/feed.py", "from gateway.settings import Settings"),
@@ -123,10 +132,10 @@ def test_an_arrow_that_points_the_right_way_is_let_be(
         ("gateway/app.py", "from gateway.cli import main"),
         ("gateway/app.py", "from gateway.embedded import EmbeddedRedis"),
         ("gateway/utilities.py", ""),
-        ("publisher/message.py", "import redis"),
-        ("publisher/message.py", "import time"),
-        ("publisher/message.py", "from publisher.client import Publisher"),
-        ("publisher/scripts/__init__.py", "import asyncio"),
+        ("publisher/contract/message.py", "import redis"),
+        ("publisher/contract/message.py", "import time"),
+        ("publisher/contract/message.py", "from publisher.client import Publisher"),
+        ("publisher/contract/scripts/__init__.py", "import asyncio"),
         ("publisher/client.py", "import gateway"),
         ("publisher/client.py", "from gateway.core import rules"),
         ("publisher/client.py", "import aiohttp"),
@@ -135,3 +144,15 @@ def test_an_arrow_that_points_the_right_way_is_let_be(
 def test_an_arrow_that_turns_is_found(tmp_path: Path, file: str, source: str) -> None:
     [problem, *_] = tree(tmp_path, file, source)
     assert problem.startswith(file)
+
+
+@pytest.mark.parametrize(
+    "inside", ["from gateway.core import rules", "if TYPE_CHECKING:\n    import gateway.core.rules"]
+)
+def test_a_circle_is_found(tmp_path: Path, inside: str) -> None:
+    tree(tmp_path, "gateway/core/rules.py", "from gateway.core.words import x")
+    (tmp_path / "gateway/core/words.py").write_text(inside)
+    assert circles(tmp_path) == [
+        "gateway.core.rules -> gateway.core.words",
+        "gateway.core.words -> gateway.core.rules",
+    ]

@@ -19,12 +19,13 @@ LONGER = {
     "gateway/app.py": "the assembly: every part is named here once, and nothing else is done",
     "publisher/client.py": "the public class, most of it the documentation that editors show",
     "publisher/operations.py": "the public operations, each built and read in one place",
+    "publisher/transport/pipeline.py": "one connection, from the call to its reply",
 }
 LONGEST = 400
 
 UNDOCUMENTED = {
-    "publisher/keys.py": "the table at its head says what each key is",
-    "publisher/scripts/__init__.py": "each script's head does",
+    "publisher/contract/keys.py": "the table at its head says what each key is",
+    "publisher/contract/scripts/__init__.py": "each script's head does",
 }
 
 

@@ -24,7 +24,7 @@ Messages = Sequence[tuple[str, Any]]
 _CHANNELS = 1_000
 _BATCH = 500
 
-# The commands of publisher/scripts/publish.lua on its ordinary way, without its thoughts.
+# The commands of publisher/contract/scripts/publish.lua on its ordinary way, without its thoughts.
 _BARE = """
 local prev = redis.call('MGET', KEYS[2], KEYS[3])[1] or '0'
 local now = redis.call('TIME')

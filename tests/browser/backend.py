@@ -11,7 +11,7 @@ from typing import Any
 
 import redis.asyncio
 
-from publisher.keys import Keys
+from publisher.contract.keys import Keys
 from tests.support.waiting import until
 
 

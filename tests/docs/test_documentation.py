@@ -12,9 +12,9 @@ from gateway.core.protocol import ErrorCode
 from gateway.metrics import NodeCollector
 from gateway.node.stats import Stats
 from gateway.settings import Settings
-from gateway.web.credentials import TokenVerifier, load_key
+from gateway.web.auth import TokenVerifier, load_key
 from publisher import Publisher
-from publisher.channels import DEFAULT_NAMESPACES
+from publisher.contract.channels import DEFAULT_NAMESPACES
 from tests.support.tokens import SECRET
 from tests.unit.fakes import Node
 

@@ -18,7 +18,7 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from publisher import AsyncPublisher
-from publisher.keys import Keys
+from publisher.contract.keys import Keys
 from tests.faults.node import Node, running_nodes
 from tests.faults.numbered import NumberedPublisher
 from tests.faults.plain_client import PlainClient

@@ -1,4 +1,4 @@
-"""Calls over a batcher's own connection: together, in order, within their time, and told truthfully when not."""
+"""Calls over a pipeline's own connection: together, in order, within their time, and told truthfully when not."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ import pytest
 import redis.asyncio
 from pydantic import SecretStr
 
-from gateway.backplane import batching
-from gateway.backplane.batching import Batcher
-from gateway.backplane.commands import MAX_UNDER_WAY, Commands
-from gateway.backplane.leases import Leases
-from gateway.backplane.log_reader import GrantReader, LogReader
+from gateway.backplane.places import Leases
+from gateway.backplane.store import GrantReader, LogReader
 from gateway.node.stats import Stats
 from gateway.parts import make_pool
 from gateway.settings import Settings
-from publisher import scripts
+from publisher.contract import scripts
+from publisher.contract.calls import Call, Reply
+from publisher.contract.keys import Keys
 from publisher.errors import Unavailable
-from publisher.exchange import Call, Reply
-from publisher.keys import Keys
+from publisher.transport import pipeline as batching
+from publisher.transport.pipeline import MAX_UNDER_WAY, Commands, Pipeline
 from tests.faults.proxy import Proxy
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.waiting import until
@@ -57,31 +56,31 @@ async def proxy(server: RedisServer) -> AsyncIterator[Proxy]:
 
 
 @pytest.fixture
-async def batcher(proxy: Proxy) -> AsyncIterator[Batcher]:
+async def pipeline(proxy: Proxy) -> AsyncIterator[Pipeline]:
     """One that has a connection."""
-    batcher = batcher_at(f"redis://127.0.0.1:{proxy.port}", 5.0)
-    await batcher.call(PING)
-    async with contextlib.aclosing(batcher):
-        yield batcher
+    pipeline = batcher_at(f"redis://127.0.0.1:{proxy.port}", 5.0)
+    await pipeline.call(PING)
+    async with contextlib.aclosing(pipeline):
+        yield pipeline
 
 
 @pytest.fixture
-async def hasty(proxy: Proxy) -> AsyncIterator[Batcher]:
+async def hasty(proxy: Proxy) -> AsyncIterator[Pipeline]:
     """One that has a connection, and does not wait long."""
-    batcher = batcher_at(f"redis://127.0.0.1:{proxy.port}", TIMEOUT)
-    await batcher.call(PING)
-    async with contextlib.aclosing(batcher):
-        yield batcher
+    pipeline = batcher_at(f"redis://127.0.0.1:{proxy.port}", TIMEOUT)
+    await pipeline.call(PING)
+    async with contextlib.aclosing(pipeline):
+        yield pipeline
 
 
-def batcher_at(url: str, timeout: float) -> Batcher:
+def batcher_at(url: str, timeout: float) -> Pipeline:
     settings = Settings(redis_url=SecretStr(url), jwt_secret=SecretStr("x" * 32))
-    return Batcher(make_pool(settings), Stats(), timeout)
+    return Pipeline(make_pool(settings), Stats(), timeout)
 
 
-def connection_of(batcher: Batcher) -> Commands:
-    assert batcher._commands is not None
-    return batcher._commands
+def connection_of(pipeline: Pipeline) -> Commands:
+    assert pipeline._commands is not None
+    return pipeline._commands
 
 
 class Counting:
@@ -114,16 +113,16 @@ async def outcomes(*answers: asyncio.Future[Reply]) -> list[tuple[str, bool]]:
 
 
 async def test_what_handshakes_and_subscribes_of_one_turn_ask_is_one_write(
-    batcher: Batcher, prefix: str
+    pipeline: Pipeline, prefix: str
 ) -> None:
     keys = Keys(prefix)
-    leases = Leases(batcher, batcher, keys, "n", 5, 60.0, print, lambda: 0.0)
-    history, grants = LogReader(batcher, keys, Stats()), GrantReader(batcher, keys)
+    leases = Leases(pipeline, pipeline, keys, "n", 5, 60.0, print, lambda: 0.0)
+    history, grants = LogReader(pipeline, keys, Stats()), GrantReader(pipeline, keys)
     await asyncio.gather(
         leases.acquire("u", "c"), history.read("a/b", "u", None, 9), grants.granted("a/b", "u")
     )
-    counting = Counting(connection_of(batcher))
-    received = connection_of(batcher).received
+    counting = Counting(connection_of(pipeline))
+    received = connection_of(pipeline).received
     answers = await asyncio.gather(
         *(leases.acquire(f"u{number}", f"c{number}") for number in range(300)),
         *(history.read(f"notifications/u{number}", "u", None, 9) for number in range(300)),
@@ -132,47 +131,47 @@ async def test_what_handshakes_and_subscribes_of_one_turn_ask_is_one_write(
     assert answers[:300] == [True] * 300
     assert answers[600:] == [False] * 300
     assert counting.writes == 1
-    assert connection_of(batcher).received - received <= 20
+    assert connection_of(pipeline).received - received <= 20
 
 
 async def test_what_comes_turn_after_turn_gathers(
-    batcher: Batcher, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batching, "_GATHERING_SECONDS", 60.0)
-    counting = Counting(connection_of(batcher))
+    counting = Counting(connection_of(pipeline))
     answers = []
     for _turn in range(10):
-        answers += [batcher.begin(PING) for _ in range(3)]
+        answers += [pipeline.begin(PING) for _ in range(3)]
         await asyncio.sleep(0)
     await asyncio.gather(*answers)
     assert counting.writes == 1
 
 
 async def test_what_comes_turn_after_turn_gathers_for_a_moment_only(
-    batcher: Batcher, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batching, "_GATHERING_SECONDS", 0.02)
-    first = batcher.begin(PING)
+    first = pipeline.begin(PING)
     async with asyncio.timeout(2):
         while not first.done():
-            batcher.begin(PING)
+            pipeline.begin(PING)
             await asyncio.sleep(0)
     assert await first == b"PONG"
 
 
 async def test_a_crowd_is_answered_in_order_with_few_writes_and_a_bound_on_what_is_under_way(
-    batcher: Batcher, proxy: Proxy
+    pipeline: Pipeline, proxy: Proxy
 ) -> None:
     proxy.down.bytes_per_second = 60_000.0  # the replies trickle in
-    counting = Counting(connection_of(batcher))
-    answers = [batcher.begin(Call(("ECHO", str(number)))) for number in range(5 * MAX_UNDER_WAY)]
+    counting = Counting(connection_of(pipeline))
+    answers = [pipeline.begin(Call(("ECHO", str(number)))) for number in range(5 * MAX_UNDER_WAY)]
     assert await asyncio.gather(*answers) == [b"%d" % n for n in range(5 * MAX_UNDER_WAY)]
     assert counting.most == MAX_UNDER_WAY
     assert counting.writes <= 2 * 5
 
 
 async def test_calls_cost_no_task_and_no_timer_each(
-    batcher: Batcher, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
     timers = []
@@ -184,7 +183,7 @@ async def test_calls_cost_no_task_and_no_timer_each(
 
     monkeypatch.setattr(loop, "call_at", counting)
     tasks = asyncio.all_tasks()
-    answers = [batcher.begin(PING) for _ in range(500)]
+    answers = [pipeline.begin(PING) for _ in range(500)]
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == tasks
     assert not timers  # the one for the first call is still there
@@ -195,53 +194,53 @@ async def test_calls_cost_no_task_and_no_timer_each(
 
 
 async def test_a_script_that_redis_does_not_know_is_sent_whole(
-    batcher: Batcher, admin: redis.asyncio.Redis, prefix: str
+    pipeline: Pipeline, admin: redis.asyncio.Redis, prefix: str
 ) -> None:
     await admin.script_flush()
     granted = Call.run(scripts.GRANTED, [Keys(prefix).grant("a/b")], "u")
     answers = await asyncio.gather(
-        *(batcher.call(call) for call in (granted, PING, granted, PING) for _ in range(50))
+        *(pipeline.call(call) for call in (granted, PING, granted, PING) for _ in range(50))
     )
     assert answers == ([0] * 50 + [b"PONG"] * 50) * 2
-    assert batcher._stats.redis_errors == 0
+    assert pipeline._stats.redis_errors == 0
     assert await admin.script_exists(scripts.GRANTED.sha) == [True]
 
 
 async def test_an_error_answers_its_own_call_is_counted_and_logged_once(
-    batcher: Batcher, admin: redis.asyncio.Redis, prefix: str, caplog: pytest.LogCaptureFixture
+    pipeline: Pipeline, admin: redis.asyncio.Redis, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await admin.set(prefix, "no sorted set")
-    wrong = [batcher.begin(Call(("ZADD", prefix, 1, "u"))) for _ in range(3)]
-    right = batcher.begin(PING)
+    wrong = [pipeline.begin(Call(("ZADD", prefix, 1, "u"))) for _ in range(3)]
+    right = pipeline.begin(PING)
     assert {each[1] for each in await outcomes(*wrong)} == {False}
     assert await right == b"PONG"
-    assert batcher._stats.redis_errors == 3
+    assert pipeline._stats.redis_errors == 3
     [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert record.getMessage().startswith("redis_error reason=WRONGTYPE ")
 
 
 async def test_what_redis_repeats_of_a_call_is_told_to_nobody(
-    batcher: Batcher, caplog: pytest.LogCaptureFixture
+    pipeline: Pipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
-    [(reason, maybe_sent)] = await outcomes(batcher.begin(Call(("NOSUCH", "s3cr3t"))))
+    [(reason, maybe_sent)] = await outcomes(pipeline.begin(Call(("NOSUCH", "s3cr3t"))))
     assert "NOSUCH" in reason
     assert not maybe_sent
     assert "s3cr3t" not in reason + caplog.text
 
 
 async def test_a_primary_that_has_become_a_replica_is_looked_for_anew(
-    batcher: Batcher, admin: redis.asyncio.Redis, prefix: str
+    pipeline: Pipeline, admin: redis.asyncio.Redis, prefix: str
 ) -> None:
-    first = connection_of(batcher)
+    first = connection_of(pipeline)
     await admin.replicaof("127.0.0.1", free_port())
     try:
-        [(reason, maybe_sent)] = await outcomes(batcher.begin(Call(("SET", prefix, 1))))
+        [(reason, maybe_sent)] = await outcomes(pipeline.begin(Call(("SET", prefix, 1))))
     finally:
         await admin.replicaof("NO", "ONE")
     assert reason.startswith("READONLY ")
     assert not maybe_sent
-    assert await batcher.call(Call(("SET", prefix, 1))) == b"OK"
-    assert connection_of(batcher) is not first
+    assert await pipeline.call(Call(("SET", prefix, 1))) == b"OK"
+    assert connection_of(pipeline) is not first
     await asyncio.wait_for(first.lost, 1)
 
 
@@ -249,13 +248,13 @@ async def test_a_connection_that_is_logged_in_no_more_is_made_anew(
     server: RedisServer, admin: redis.asyncio.Redis
 ) -> None:
     await admin.config_set("requirepass", "s3cr3t")
-    batcher = batcher_at(f"redis://:s3cr3t@127.0.0.1:{server.port}", 5.0)
-    async with contextlib.aclosing(batcher):
-        assert await batcher.call(Call(("RESET",))) == b"RESET"
-        [(reason, maybe_sent)] = await outcomes(batcher.begin(PING))
+    pipeline = batcher_at(f"redis://:s3cr3t@127.0.0.1:{server.port}", 5.0)
+    async with contextlib.aclosing(pipeline):
+        assert await pipeline.call(Call(("RESET",))) == b"RESET"
+        [(reason, maybe_sent)] = await outcomes(pipeline.begin(PING))
         assert reason.startswith("NOAUTH ")
         assert not maybe_sent
-        assert await batcher.call(PING) == b"PONG"
+        assert await pipeline.call(PING) == b"PONG"
     await admin.config_set("requirepass", "")
 
 
@@ -263,7 +262,7 @@ async def test_a_connection_that_is_logged_in_no_more_is_made_anew(
 
 
 async def test_what_is_not_answered_in_time_may_have_been_carried_out(
-    hasty: Batcher, proxy: Proxy
+    hasty: Pipeline, proxy: Proxy
 ) -> None:
     loop, first = asyncio.get_running_loop(), connection_of(hasty)
     proxy.links[0].down.freeze()  # for ever: only another connection helps
@@ -276,7 +275,7 @@ async def test_what_is_not_answered_in_time_may_have_been_carried_out(
 
 
 async def test_what_waits_behind_too_much_has_not_been_carried_out(
-    hasty: Batcher, proxy: Proxy
+    hasty: Pipeline, proxy: Proxy
 ) -> None:
     proxy.down.freeze()
     answers = [hasty.begin(PING) for _ in range(2 * MAX_UNDER_WAY)]
@@ -287,9 +286,9 @@ async def test_what_waits_behind_too_much_has_not_been_carried_out(
 
 
 async def test_a_call_that_finds_no_room_in_its_time_is_told_why(
-    hasty: Batcher, monkeypatch: pytest.MonkeyPatch
+    hasty: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.backplane.commands.MAX_UNDER_WAY", 0)
+    monkeypatch.setattr("publisher.transport.pipeline.MAX_UNDER_WAY", 0)
     assert await outcomes(hasty.begin(PING)) == [("too many calls are waiting", False)]
 
 
@@ -311,61 +310,61 @@ async def test_a_connection_that_does_not_come_about_costs_each_call_no_more_tha
 
 
 async def test_a_redis_that_refuses_is_told_at_once_to_all_who_wait(
-    batcher: Batcher, proxy: Proxy
+    pipeline: Pipeline, proxy: Proxy
 ) -> None:
     proxy.refuse()
-    await until(lambda: batcher._commands is None)
+    await until(lambda: pipeline._commands is None)
     async with asyncio.timeout(1):
         for _ in range(3):
-            refused = await outcomes(*(batcher.begin(PING) for _ in range(2 * MAX_UNDER_WAY)))
+            refused = await outcomes(*(pipeline.begin(PING) for _ in range(2 * MAX_UNDER_WAY)))
             assert {maybe_sent for _, maybe_sent in refused} == {False}
     await proxy.start()
-    assert await batcher.call(PING) == b"PONG"
+    assert await pipeline.call(PING) == b"PONG"
 
 
 async def test_a_connection_that_breaks_fails_what_is_under_way_and_nothing_else(
-    batcher: Batcher, proxy: Proxy
+    pipeline: Pipeline, proxy: Proxy
 ) -> None:
     proxy.links[0].down.freeze()
-    lost = batcher.begin(PING)
-    await until(lambda: batcher.under_way)
+    lost = pipeline.begin(PING)
+    await until(lambda: pipeline.under_way)
     proxy.cut()
     assert await outcomes(lost) == [("connection lost", True)]
-    assert await batcher.call(PING) == b"PONG"
+    assert await pipeline.call(PING) == b"PONG"
 
 
 async def test_what_is_asked_while_the_connection_closes_goes_over_the_next(
-    batcher: Batcher,
+    pipeline: Pipeline,
 ) -> None:
-    connection_of(batcher).transport.close()
-    assert await batcher.call(PING) == b"PONG"
+    connection_of(pipeline).transport.close()
+    assert await pipeline.call(PING) == b"PONG"
 
 
 async def test_after_a_reply_that_nobody_asked_for_none_is_taken_for_anothers(
-    batcher: Batcher,
+    pipeline: Pipeline,
 ) -> None:
-    first = connection_of(batcher)
+    first = connection_of(pipeline)
     first.transport.write(b"*2\r\n$4\r\nECHO\r\n$1\r\nx\r\n")
     await first.lost
-    assert await batcher.call(PING) == b"PONG"
+    assert await pipeline.call(PING) == b"PONG"
 
 
 async def test_an_idle_connection_in_doubt_is_given_up_and_a_busy_one_is_not(
-    batcher: Batcher, proxy: Proxy
+    pipeline: Pipeline, proxy: Proxy
 ) -> None:
-    first = connection_of(batcher)
+    first = connection_of(pipeline)
     proxy.down.freeze()
-    answer = batcher.begin(PING)
-    await until(lambda: batcher.under_way)
-    batcher.doubt()
+    answer = pipeline.begin(PING)
+    await until(lambda: pipeline.under_way)
+    pipeline.doubt()
     proxy.down.thaw()
     assert await answer == b"PONG"
-    batcher.doubt()
+    pipeline.doubt()
     assert first.transport.is_closing()
-    assert await batcher.call(PING) == b"PONG"
+    assert await pipeline.call(PING) == b"PONG"
 
 
-async def test_trouble_is_told(proxy: Proxy, hasty: Batcher) -> None:
+async def test_trouble_is_told(proxy: Proxy, hasty: Pipeline) -> None:
     told = []
     hasty._troubled = lambda: told.append(1)
     proxy.refuse()
@@ -379,35 +378,35 @@ async def test_trouble_is_told(proxy: Proxy, hasty: Batcher) -> None:
 
 
 async def test_who_does_not_wait_any_more_confuses_nobody(
-    batcher: Batcher, admin: redis.asyncio.Redis, prefix: str
+    pipeline: Pipeline, admin: redis.asyncio.Redis, prefix: str
 ) -> None:
-    unsent = asyncio.create_task(batcher.call(Call(("INCR", prefix))))
+    unsent = asyncio.create_task(pipeline.call(Call(("INCR", prefix))))
     await asyncio.sleep(0)
     unsent.cancel()
-    connection_of(batcher).transport.pause_reading()
-    answers = [batcher.begin(Call(("ECHO", str(number)))) for number in range(9)]
-    await until(lambda: batcher.under_way)
+    connection_of(pipeline).transport.pause_reading()
+    answers = [pipeline.begin(Call(("ECHO", str(number)))) for number in range(9)]
+    await until(lambda: pipeline.under_way)
     for answer in answers[::2]:
         answer.cancel()
-    connection_of(batcher).transport.resume_reading()
+    connection_of(pipeline).transport.resume_reading()
     assert await asyncio.gather(*answers[1::2]) == [b"1", b"3", b"5", b"7"]
-    assert await batcher.call(PING) == b"PONG"
+    assert await pipeline.call(PING) == b"PONG"
     assert await admin.get(prefix) is None
 
 
 async def test_the_end_fails_what_is_not_answered_and_leaves_nothing(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.backplane.commands.MAX_UNDER_WAY", 1)
+    monkeypatch.setattr("publisher.transport.pipeline.MAX_UNDER_WAY", 1)
     tasks = asyncio.all_tasks()
-    batcher = batcher_at(server.url, 5.0)
-    await batcher.call(PING)
-    connection_of(batcher).transport.pause_reading()
-    written = batcher.begin(PING)
-    await until(lambda: batcher.under_way)
-    waiting = batcher.begin(PING)
-    await batcher.aclose()
-    late = batcher.begin(PING)
+    pipeline = batcher_at(server.url, 5.0)
+    await pipeline.call(PING)
+    connection_of(pipeline).transport.pause_reading()
+    written = pipeline.begin(PING)
+    await until(lambda: pipeline.under_way)
+    waiting = pipeline.begin(PING)
+    await pipeline.aclose()
+    late = pipeline.begin(PING)
     maybe_sent = [each[1] for each in await outcomes(written, waiting, late)]
     assert maybe_sent == [True, False, False]
     assert asyncio.all_tasks() == tasks

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from gateway.backplane.cursors import Cursors
+from gateway.backplane.store import Cursors
 from publisher import AsyncPublisher
+from publisher.contract.keys import Keys
 from publisher.errors import Unavailable
-from publisher.keys import Keys
 from tests.support.nodes import Node
 from tests.support.waiting import until
 
@@ -74,17 +74,17 @@ async def test_what_has_its_position_but_no_expiry_is_written_again(
 async def test_what_was_being_written_when_the_writer_was_stopped_stays_noted(
     node: Node, publisher: AsyncPublisher, prefix: str
 ) -> None:
-    batcher = node.gateway._batcher
-    cursors = Cursors(batcher, Keys(prefix), node.gateway._namespaces, lambda: 0.0)
-    await until(lambda: batcher._commands and not batcher.under_way)
-    commands = batcher._commands
+    pipeline = node.gateway._pipeline
+    cursors = Cursors(pipeline, Keys(prefix), node.gateway._namespaces, lambda: 0.0)
+    await until(lambda: pipeline._commands and not pipeline.under_way)
+    commands = pipeline._commands
     assert commands is not None
     commands.transport.pause_reading()
     for user in ("u", "v"):
         cursors.advance(CHANNEL, user, FIRST)
         cursors.advance("notifications/" + user, user, FIRST)
     flush = asyncio.create_task(cursors.flush())
-    await until(lambda: batcher.under_way)
+    await until(lambda: pipeline.under_way)
     flush.cancel()
     await asyncio.gather(flush, return_exceptions=True)
     commands.transport.resume_reading()

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from gateway.node import joining, subscription
+from gateway.node import connection as subscription
+from gateway.node import joining
 from publisher import AsyncPublisher, Namespace, Owner, Retention
 from tests.integration.conftest import StartNode
 from tests.support.client import connected

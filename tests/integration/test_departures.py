@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from gateway.backplane.commands import Commands
-from gateway.backplane.leases import Leases
+from gateway.backplane.places import Leases
 from publisher import AsyncPublisher
+from publisher.transport.pipeline import Commands
 from tests.support.client import connected
 from tests.support.nodes import Node, running_node
 from tests.support.redis_server import RedisServer
@@ -60,7 +60,7 @@ async def places(server: RedisServer, prefix: str) -> list[bytes]:
 async def test_a_crowd_that_leaves_at_once_gives_its_places_back_in_few_writes(
     crowded: Node, server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commands = crowded.gateway._batcher._commands
+    commands = crowded.gateway._pipeline._commands
     assert commands is not None
     sent: list[int] = []
     send = Commands.send

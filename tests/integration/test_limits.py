@@ -12,9 +12,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.backplane.leases import Leases
-from publisher import AsyncPublisher, scripts
-from publisher.exchange import Call
+from gateway.backplane.places import Leases
+from publisher import AsyncPublisher
+from publisher.contract import scripts
+from publisher.contract.calls import Call
 from tests.integration.conftest import StartNode
 from tests.support.client import Client, connected, opened
 from tests.support.nodes import Node, running_node

@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from publisher import AsyncPublisher
-from publisher.keys import Keys
+from publisher.contract.keys import Keys
 from tests.faults.proxy import Proxy
 from tests.integration.conftest import StartNode
 from tests.support.client import Client, connected, opened
@@ -121,8 +121,8 @@ async def test_a_way_to_redis_that_is_dead_for_a_while(server: RedisServer) -> N
         connected(node.url, make_token("u")) as client,
     ):
         await client.subscribe(CHANNEL)
-        batcher = node.gateway._batcher
-        idle = await until(lambda: not batcher.under_way and batcher._commands)
+        pipeline = node.gateway._pipeline
+        idle = await until(lambda: not pipeline.under_way and pipeline._commands)
         for link in proxy.links:
             link.up.freeze()  # for ever, as after a failover that nobody was told of
             link.down.freeze()
@@ -323,7 +323,7 @@ async def test_what_one_channel_cannot_write_holds_no_other_up(
 
 async def test_a_crowd_that_waits_does_not_keep_the_node_from_being_ready(node: Node) -> None:
     async with connected(node.url, make_token("u")):
-        commands = node.gateway._batcher._commands
+        commands = node.gateway._pipeline._commands
         assert commands is not None
         commands.transport.pause_reading()  # nothing of the clients' is answered any more
         history = node.gateway._repair._log
@@ -356,14 +356,14 @@ async def test_an_outage_longer_than_the_nodes_leases_costs_nobody_their_place(
         await asyncio.sleep(lease * 2)  # the outage itself: Redis keeps the time of leases
         # The late node's beat does not get through before the first one admits people.
         beat = late.gateway._beat
-        held_back = beat._batcher
-        beat._batcher = first.gateway._batcher  # type: ignore[assignment]
+        held_back = beat._pipeline
+        beat._pipeline = first.gateway._pipeline  # type: ignore[assignment]
         beat._keys = Keys("elsewhere")
         await asyncio.to_thread(server.restart)
         await ready(first)
         async with opened(first.url, token) as sixth:
             await sixth.expect(type="error", code="connection_limit")
-        beat._batcher, beat._keys = held_back, Keys("t")
+        beat._pipeline, beat._keys = held_back, Keys("t")
         beat.doubt()
         await ready(late)
         for client in five:

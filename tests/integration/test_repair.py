@@ -9,7 +9,7 @@ import pytest
 
 from gateway.node import repair
 from publisher import AsyncPublisher
-from publisher.message import LogPage
+from publisher.contract.message import LogPage
 from tests.integration.conftest import StartNode
 from tests.support.client import Client, connected
 from tests.support.nodes import Node
@@ -266,7 +266,7 @@ async def test_a_repair_under_way_when_the_connection_is_lost_reads_once_more(
         await publisher.publish(CHANNEL, 2)
         channel = node.gateway.hub.channels[CHANNEL]
         await until(lambda: channel.held is not None)
-        await until(lambda: not node.gateway._batcher.under_way)
+        await until(lambda: not node.gateway._pipeline.under_way)
         await miss_all(node, publisher, 3)
         await until(node.gateway.ready)
         await publisher.publish(CHANNEL, 4)

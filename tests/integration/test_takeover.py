@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp import web
 
-from gateway.node.dispatch import Dispatcher
+from gateway.node.requests import Dispatcher
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
 from gateway.web.upgrade import Upgrade
 from publisher import AsyncPublisher

@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from publisher import AsyncPublisher, Publisher
-from publisher.keys import Keys
+from publisher.contract.keys import Keys
 from tests.publisher.reply_cutter import ReplyCutter
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from publisher.batches import BATCH, narrow, next_batch
-from publisher.channels import Namespace, Retention
-from publisher.delivery import Delivery
+from publisher.contract.channels import Namespace, Retention
 from publisher.errors import Unavailable
+from publisher.publishing import BATCH, Delivery, narrow, next_batch
 from publisher.records import Outgoing, Published
 
 CUT = Unavailable("cut", maybe_sent=True)

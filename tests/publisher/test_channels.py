@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from publisher.channels import (
+from publisher.contract.channels import (
     DEFAULT_NAMESPACES,
     MAX_RETENTION,
     Channel,

@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from publisher import Publisher
-from publisher.keys import Keys
+from publisher.contract.keys import Keys
 from publisher.operations import DEFAULT_MAX_MESSAGE_BYTES
 
 COMMAND = (sys.executable, "-m", "publisher")

@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from publisher.assembly import outgoing
-from publisher.batches import BATCH
-from publisher.delivery import unique_names
+from publisher.contract.keys import Keys
 from publisher.flow import Flow, Retries, RoundTrip
-from publisher.keys import Keys
 from publisher.operations import Operations
+from publisher.publishing import BATCH, unique_names
 from publisher.records import Outgoing, Published
 
 

@@ -16,10 +16,11 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from publisher import packing
+from publisher.contract.calls import Call, Wait
+from publisher.contract.scripts import READ
 from publisher.errors import Unavailable
-from publisher.exchange import Call, Wait, exchange, exchange_async
-from publisher.scripts import READ
+from publisher.transport import packing
+from publisher.transport.blocking import exchange, exchange_async
 
 PING = Call(("PING",))
 

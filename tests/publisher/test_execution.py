@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from publisher.execution import Execution, Output, _SignalRelay, json_size
+from publisher.run_command import Execution, Output, _SignalRelay, json_size
 
 BUDGET = 400
 

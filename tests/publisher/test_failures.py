@@ -20,9 +20,10 @@ from publisher import (
     Rejected,
     Unavailable,
 )
-from publisher.exchange import Call, exchange
-from publisher.keys import Keys
-from publisher.scripts import PUBLISH
+from publisher.contract.calls import Call
+from publisher.contract.keys import Keys
+from publisher.contract.scripts import PUBLISH
+from publisher.transport.blocking import exchange
 from tests.publisher.listening import listening
 from tests.publisher.reply_cutter import ReplyCutter
 from tests.publisher.test_publishing import CHANNEL, announce

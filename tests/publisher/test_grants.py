@@ -8,10 +8,11 @@ import pytest
 import redis
 
 from publisher import AsyncPublisher, Connection, Publisher
-from publisher.control import GrantRevoked, decode
-from publisher.exchange import Call, exchange
-from publisher.keys import Keys
-from publisher.scripts import GRANTED
+from publisher.contract.calls import Call
+from publisher.contract.control import GrantRevoked, decode
+from publisher.contract.keys import Keys
+from publisher.contract.scripts import GRANTED
+from publisher.transport.blocking import exchange
 from tests.publisher.listening import listening
 
 CHANNEL = "run-results/s"

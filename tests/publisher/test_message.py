@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from publisher.control import GrantRevoked
-from publisher.control import decode as decode_command
-from publisher.control import encode as encode_command
-from publisher.message import MAX_ID, NOT_LOGGED, Message, decode, encode_unlogged
+from publisher.contract.control import GrantRevoked
+from publisher.contract.control import decode as decode_command
+from publisher.contract.control import encode as encode_command
+from publisher.contract.message import MAX_ID, NOT_LOGGED, Message, decode, encode_unlogged
 
 
 def test_an_entry_has_id_predecessor_nonce_and_body():

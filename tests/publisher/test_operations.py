@@ -9,8 +9,9 @@ import orjson
 import pytest
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ResponseError
 
-from publisher.batches import BATCH
-from publisher.channels import DEFAULT_NAMESPACES, Namespace, Retention
+from publisher.contract.calls import Call
+from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, Retention
+from publisher.contract.keys import Keys
 from publisher.errors import (
     InvalidChannel,
     InvalidData,
@@ -21,10 +22,9 @@ from publisher.errors import (
     Unavailable,
     UnknownNamespace,
 )
-from publisher.exchange import Call
 from publisher.flow import Flow, Pause, Retries, RoundTrip
-from publisher.keys import Keys
 from publisher.operations import Operations
+from publisher.publishing import BATCH
 from publisher.records import Outgoing, Published
 
 REFUSED = Unavailable("refused", maybe_sent=False)

@@ -21,8 +21,8 @@ from publisher import (
     Retention,
     UnknownNamespace,
 )
-from publisher.keys import Keys
-from publisher.message import decode
+from publisher.contract.keys import Keys
+from publisher.contract.message import decode
 from tests.publisher.listening import listening
 
 CHANNEL = "run-results/session-1"

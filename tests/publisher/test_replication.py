@@ -20,7 +20,7 @@ from publisher import (
     Publisher,
     Unavailable,
 )
-from publisher.keys import Keys
+from publisher.contract.keys import Keys
 from tests.publisher.listening import listening
 from tests.publisher.replicated import Replicated, replicated_redis
 from tests.publisher.reply_cutter import ReplyCutter

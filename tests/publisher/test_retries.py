@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from publisher import AsyncPublisher, Outgoing, Published, Publisher, Rejected, Retention
-from publisher.keys import Keys
+from publisher.contract.keys import Keys
 from tests.publisher.listening import listening
 from tests.publisher.reply_cutter import ReplyCutter
 from tests.publisher.test_publishing import CHANNEL

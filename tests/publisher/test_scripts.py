@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import redis
 
-from publisher.exchange import Argument, Call, exchange
-from publisher.keys import Keys
-from publisher.operations import parse_log, read_log
-from publisher.scripts import ACQUIRE, BEAT, LIVE_NODES, RENEW, Script
+from publisher.contract.calls import Argument, Call, parse_log, read_log
+from publisher.contract.keys import Keys
+from publisher.contract.scripts import ACQUIRE, BEAT, LIVE_NODES, RENEW, Script
+from publisher.transport.blocking import exchange
 
 LEASE_MS = 60_000
 

@@ -10,18 +10,16 @@ from contextlib import contextmanager
 import pytest
 
 from gateway.core.frames import PLAIN, Encoding
+from gateway.node import connection as subscription_module
 from gateway.node import joining as joining_module
-from gateway.node import subscription as subscription_module
-from gateway.node.connection import Connection
+from gateway.node.connection import Connection, Subscription
 from gateway.node.interest import Interests
 from gateway.node.joining import Joining
-from gateway.node.retrying import Insist
 from gateway.node.slow_consumers import Patience, SlowConsumers
-from gateway.node.subscription import Subscription
-from gateway.node.tasks import Tasks
-from publisher.channels import Namespace, Owner, Retention
+from gateway.node.tasks import Retry, Tasks
+from publisher.contract.channels import Namespace, Owner, Retention
+from publisher.contract.message import LogPage, Message
 from publisher.errors import Unavailable
-from publisher.message import LogPage, Message
 from tests.unit.fakes import NEWS, Node, RecordingSocket, logged, make_connection, payload, turn
 from tests.unit.wire import messages_in
 
@@ -141,7 +139,7 @@ class Bench:
             NAMESPACES,
             self.node.stats,
             100,
-            Insist(lambda: -1.0),  # tries again without a pause
+            Retry(lambda: -1.0),  # tries again without a pause
             self.patience,
             MAX_SUBSCRIPTIONS,
         )

@@ -6,19 +6,17 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from gateway.core.claims import Identity
+from gateway.core.access import Identity
 from gateway.core.closing import Closing
 from gateway.core.frames import PLAIN, Encoding
-from gateway.core.rate import TokenBucket
-from gateway.core.splice import goes_on_at
-from gateway.node.channel import LiveChannel
+from gateway.core.reader import goes_on_at
+from gateway.core.timing import TokenBucket
 from gateway.node.confirmation import Confirmation
-from gateway.node.connection import Connection
+from gateway.node.connection import Connection, LiveChannel, Subscription
 from gateway.node.hub import Hub
 from gateway.node.stats import Stats
-from gateway.node.subscription import Subscription
-from publisher.channels import parse_channel
-from publisher.message import NOT_LOGGED, LogPage, Message
+from publisher.contract.channels import parse_channel
+from publisher.contract.message import NOT_LOGGED, LogPage, Message
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from publisher.contract.message import LogPage, Message
 from publisher.errors import Unavailable
-from publisher.message import LogPage, Message
 from tests.unit.bench import FakeRedis
 from tests.unit.fakes import Node, logged, payload
 
@@ -59,7 +59,7 @@ class LossyRedis(FakeRedis):
         """Whether nothing is on its way and nobody waits for an answer."""
         return not (self._way or self._commands or self.reads or self._answers)
 
-    # -- ports, as ``backplane.subscriber`` serves them -------------------------------------------
+    # -- ports, as ``backplane.pubsub`` serves them -------------------------------------------
 
     async def subscribe(self, channel: str) -> None:
         self._wanted = True

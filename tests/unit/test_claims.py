@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.claims import Identity, TokenRejected, identify
+from gateway.core.access import Identity, TokenRejected, identify
 
 
 def test_the_user_is_the_claim_that_names_it() -> None:

@@ -6,10 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from gateway.node.channel import LiveChannel
 from gateway.node.confirmation import Confirmation
-from gateway.node.connection import Connection
-from gateway.node.subscription import Subscription
+from gateway.node.connection import Connection, LiveChannel, Subscription
 from tests.unit.fakes import NEWS, FakeClock, RecordingCursors, make_connection
 from tests.unit.wire import PING, frames_in
 

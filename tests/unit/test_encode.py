@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from gateway.core import frames, protocol
 from gateway.core.frames import MAX_BATCH_BYTES, PLAIN, Encoding, encode
-from publisher.channels import parse_channel
-from publisher.message import Message
+from publisher.contract.channels import parse_channel
+from publisher.contract.message import Message
 from tests.unit.fakes import logged
 from tests.unit.wire import frames_in, messages_in, texts_in
 
@@ -160,7 +160,7 @@ def test_batches_hold_as_much_as_they_may_and_no_more(sizes: list[int]) -> None:
         assert len(text) <= MAX_BATCH_BYTES + len(_listed(text)) + 1
     for text, following in pairwise(texts):
         first = len(json.dumps(_listed(following)[0], separators=(",", ":")))
-        assert len(text) + first > MAX_BATCH_BYTES, "another message had its place here"
+        assert len(text) + len(",") + first > MAX_BATCH_BYTES, "another message had its place here"
 
 
 def _listed(text: bytes) -> list[object]:

@@ -7,7 +7,7 @@ from math import floor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.liveness import Expiries
+from gateway.core.timing import Expiries
 
 KEYS = st.sampled_from("abcde")
 TIMES = st.integers(60, 140).map(lambda quarters: quarters / 4)

@@ -20,7 +20,7 @@ from gateway.node import hub as hub_module
 from gateway.node import repair as repair_module
 from gateway.node.connection import Connection
 from gateway.node.repair import Repair
-from gateway.node.retrying import Insist
+from gateway.node.tasks import Retry
 from tests.unit.bench import NAMESPACES, Bench, small
 from tests.unit.fakes import NEWS, RecordingSocket, run, turn
 from tests.unit.lossy import LossyRedis
@@ -118,7 +118,7 @@ class World(Bench):
             NAMESPACES,
             self.tasks,
             self.node.stats,
-            Insist(lambda: -1.0),  # tries again without a pause
+            Retry(lambda: -1.0),  # tries again without a pause
         )
         self.node.hub.repair_with(self.repair.begin)
         self.redis.restored = lambda: self.tasks.spawn(self.repair.check_all(), "check")

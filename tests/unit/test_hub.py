@@ -9,8 +9,7 @@ import pytest
 from gateway.core import closing, frames, protocol
 from gateway.core.frames import Encoding
 from gateway.core.protocol import ErrorCode
-from gateway.node.channel import LiveChannel
-from gateway.node.subscription import Subscription
+from gateway.node.connection import LiveChannel, Subscription
 from tests.unit.fakes import NEWS, Node, RecordingSocket, make_connection, payload, turn
 from tests.unit.wire import PING, TEXT, frames_in, messages_in
 

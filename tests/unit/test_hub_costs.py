@@ -14,7 +14,7 @@ import pytest
 from gateway.core import closing, frames, protocol
 from gateway.core.frames import PLAIN, Encoding
 from gateway.node.hub import BYTES_PER_TURN, WRITES_PER_TURN
-from publisher.message import Message
+from publisher.contract.message import Message
 from tests.unit.fakes import NEWS, Node, RecordingSocket, make_connection, payload, turn
 from tests.unit.wire import messages_in
 

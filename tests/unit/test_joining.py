@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from gateway.core.closing import SLOW_CONSUMER
 from gateway.core.frames import PLAIN, Encoding
-from gateway.node.connection import Connection
+from gateway.node.connection import Connection, Subscription
 from gateway.node.slow_consumers import Patience
-from gateway.node.subscription import Subscription
-from publisher.channels import parse_channel
+from publisher.contract.channels import parse_channel
 from tests.support.waiting import until
 from tests.unit.bench import MAX_SUBSCRIPTIONS, Bench, ids, small
 from tests.unit.fakes import (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.liveness import Liveness
+from gateway.core.timing import Liveness
 
 INTERVAL, TIMEOUT = 60.0, 30.0
 STEP = 0.25

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from gateway.node.pausing import Backoff, Pause
+from gateway.core.timing import Backoff
+from gateway.node.tasks import Pause
 
 
 @pytest.mark.parametrize(("jitter", "factor"), [(0.0, 0.5), (1.0, 1.0)])

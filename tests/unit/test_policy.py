@@ -6,9 +6,8 @@ from itertools import product
 
 import pytest
 
-from gateway.core.claims import Identity
-from gateway.core.policy import Decision, decide
-from publisher.channels import DEFAULT_NAMESPACES, Namespace, Owner, parse_channel
+from gateway.core.access import Decision, Identity, decide
+from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, Owner, parse_channel
 
 NAMESPACES = {
     "inbox": Namespace("inbox", Owner.USER),

@@ -19,8 +19,8 @@ from gateway.core.protocol import (
     Unsubscribe,
     parse,
 )
-from publisher.channels import parse_channel
-from publisher.message import MAX_ID
+from publisher.contract.channels import parse_channel
+from publisher.contract.message import MAX_ID
 
 NEWS = parse_channel("news/today")
 

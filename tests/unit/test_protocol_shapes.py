@@ -17,8 +17,8 @@ from gateway.core.protocol import (
     Subscribe,
     Unsubscribe,
 )
-from publisher.channels import parse_channel
-from publisher.message import Message
+from publisher.contract.channels import parse_channel
+from publisher.contract.message import Message
 
 # Copied from the seed's document, in its order.
 SEED = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.node.pausing import Backoff
+from gateway.core.timing import Backoff
 from gateway.restarts import LONGEST_PAUSE_SECONDS, Restarts, exit_status
 
 CRASH = -11

@@ -9,14 +9,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.backplane.cursors import Cursors
+from gateway.backplane.store import Cursors
 from gateway.node.confirmation import Confirmation
-from gateway.node.connection import Connection
-from gateway.node.subscription import Subscription
-from publisher.channels import Namespace, Owner, Retention
+from gateway.node.connection import Connection, Subscription
+from publisher.contract.calls import Call
+from publisher.contract.channels import Namespace, Owner, Retention
+from publisher.contract.keys import Keys
 from publisher.errors import Unavailable
-from publisher.exchange import Call
-from publisher.keys import Keys
 from tests.unit.fakes import NEWS, FakeClock, make_connection, run
 from tests.unit.wire import PING, frames_in
 

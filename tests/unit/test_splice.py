@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.splice import splice, unbroken
-from publisher.message import Message
+from gateway.core.reader import splice, unbroken
+from publisher.contract.message import Message
 from tests.unit.fakes import logged, lost, unlogged
 
 

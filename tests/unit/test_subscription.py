@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.node import subscription as module
-from gateway.node.subscription import Subscription
+from gateway.node import connection as module
+from gateway.node.connection import Subscription
 from tests.unit.fakes import NEWS, logged, make_connection, unlogged
 
 

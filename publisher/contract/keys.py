@@ -17,6 +17,9 @@
 
 The prefix is the version of this contract. All keys of a channel share a hash tag, so that each
 script touches one slot of a Redis Cluster.
+
+Redis's pub/sub knows no databases, so the names of pub/sub channels carry the database's number:
+``rt1@3:live:{<channel>}`` belongs to database 3. Database 0 has the names above, as always.
 """
 
 from __future__ import annotations
@@ -30,9 +33,10 @@ EVERYBODY: Final = "*"
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The key names under one prefix."""
+    """The key names under one prefix, and the pub/sub names of one database."""
 
     prefix: str = DEFAULT_PREFIX
+    database: int = 0
 
     def log(self, channel: str) -> str:
         return f"{self.prefix}:log:{{{channel}}}"
@@ -50,7 +54,7 @@ class Keys:
         return f"{self.prefix}:grant:{{{channel}}}"
 
     def live(self, channel: str) -> str:
-        return f"{self.prefix}:live:{{{channel}}}"
+        return f"{self._pubsub}:live:{{{channel}}}"
 
     def connections(self, user: str) -> str:
         return f"{self.prefix}:conn:{{{user}}}"
@@ -65,7 +69,11 @@ class Keys:
 
     @property
     def control(self) -> str:
-        return f"{self.prefix}:control"
+        return f"{self._pubsub}:control"
 
     def probe(self, node: str) -> str:
-        return f"{self.prefix}:probe:{node}"
+        return f"{self._pubsub}:probe:{node}"
+
+    @property
+    def _pubsub(self) -> str:
+        return f"{self.prefix}@{self.database}" if self.database else self.prefix

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from publisher.message import LogPage, Message
+from publisher.contract.message import LogPage, Message
 
 
 def splice(position: int, *sources: Iterable[Message]) -> list[Message]:

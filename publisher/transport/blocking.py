@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from redis.exceptions import NoScriptError, ResponseError
 
+from publisher.contract.calls import Call, Command, Reply, Wait
 from publisher.errors import Unavailable
-from publisher.failures import (
+from publisher.transport.failures import (
     FAILURES,
     carried_out,
     cause,
@@ -24,50 +24,7 @@ from publisher.failures import (
     still_primary,
     unavailable,
 )
-from publisher.packing import Argument, Command, packed
-from publisher.scripts import Script
-
-Reply: TypeAlias = Any
-"""What Redis answered, undecoded: bytes, int, list or None; or a ``ResponseError`` in its place."""
-
-
-# Not frozen: that costs more than all else about a call, and each message is one.
-@dataclass(slots=True)
-class Call:
-    """One command: a plain one (``arguments`` whole), or a script with its keys and arguments."""
-
-    arguments: Command
-    script: Script | None = None
-
-    @classmethod
-    def run(cls, script: Script, keys: Sequence[str], *arguments: Argument) -> Call:
-        """Call ``script`` with ``keys`` and ``arguments``."""
-        return cls((len(keys), *keys, *arguments), script)
-
-    def cached(self) -> Command:
-        """The command, a script by its hash."""
-        if self.script is None:
-            return self.arguments
-        return ("EVALSHA", self.script.sha, *self.arguments)
-
-    def whole(self) -> Command:
-        """The command, a script with its text."""
-        if self.script is None:
-            return self.arguments
-        return ("EVAL", self.script.text, *self.arguments)
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Ends a round trip with ``WAIT``: until so many ``replicas`` have its writes, at most ``seconds``."""
-
-    replicas: int
-    seconds: float
-
-    def command(self) -> Command:
-        """The command itself."""
-        # WAIT takes 0 for "for ever".
-        return ("WAIT", self.replicas, max(1, math.ceil(self.seconds * 1000)))
+from publisher.transport.packing import packed
 
 
 class Connection(Protocol):

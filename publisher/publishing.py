@@ -1,24 +1,29 @@
-"""One message on its way into Redis, from the arguments of a call to its outcome."""
+"""From the arguments of a publish to its outcome, one message or many.
+
+One message on its way into Redis, from the arguments of a call to its outcome.
+
+Which messages of ``publish_many`` share a round trip, and what its replies tell of the others.
+"""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import count
 from typing import Final
 
 from redis.exceptions import ResponseError
 
-from publisher import scripts
-from publisher.arguments import check_min_replicas, check_text, dump_json
-from publisher.channels import Namespace, parse_channel
+from publisher.contract import scripts
+from publisher.contract.calls import Call, Reply
+from publisher.contract.channels import Namespace, parse_channel
+from publisher.contract.keys import Keys
+from publisher.contract.message import encode_unlogged
 from publisher.errors import InvalidData, NotReplicated, PublisherError, Rejected, Unavailable
-from publisher.exchange import Call, Reply
-from publisher.failures import meaning
-from publisher.keys import Keys
-from publisher.message import encode_unlogged
-from publisher.records import Outgoing, Published
+from publisher.records import Outgoing, Published, check_min_replicas, check_text, dump_json
+from publisher.transport.failures import meaning
 
 
 class Delivery:
@@ -193,3 +198,48 @@ def _with_key(key: str, name: str) -> str:
     # A key may hold any character; the entry's format may not.
     digest = blake2b(key.encode(), digest_size=12).hexdigest()
     return f"k{digest}.{name}"
+
+
+BATCH: Final = 500
+"""Messages in one round trip: enough to make its cost small, few enough to finish within a timeout."""
+
+
+def next_batch(waiting: Sequence[Delivery]) -> Sequence[Delivery]:
+    """Those of ``waiting``, at most a batch, that can go together.
+
+    Where a try may have arrived, no more of a channel's messages than its log retains: they would
+    displace each other there, and nobody could tell any more which of them had been published.
+    """
+    if not any(each.maybe_sent for each in waiting):
+        return waiting
+    chosen: list[Delivery] = []
+    used: Counter[str] = Counter()
+    full: set[str] = set()
+    for each in waiting:
+        name = each.channel
+        if each.max_messages is not None and used[name] >= each.max_messages:
+            full.add(name)
+        if name not in full:
+            used[name] += 1
+            chosen.append(each)
+    return chosen
+
+
+def narrow(batch: Sequence[Delivery], waiting: Sequence[Delivery]) -> None:
+    """Note what the outcomes of ``batch`` say of those that are still waiting.
+
+    Commands of a connection are carried out in their order, so a message that comes after another of
+    its channel has a higher id, if it has been published.
+    """
+    if not waiting:
+        return
+    last = {
+        each.channel: each.outcome.id
+        for each in batch
+        if isinstance(each.outcome, Published | NotReplicated)
+    }
+    tried = {id(each) for each in batch}
+    for each in waiting:
+        before = last.get(each.channel)
+        if before is not None and each.maybe_sent and id(each) not in tried:
+            each.doubtful_since = max(each.doubtful_since, before + 1)

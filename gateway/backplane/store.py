@@ -1,4 +1,11 @@
-"""What users have confirmed, written to Redis several times a second."""
+"""What is kept in Redis for channels: logs, grants, confirmed positions, namespaces.
+
+Reading the retained messages and the grants of channels.
+
+What users have confirmed, written to Redis several times a second.
+
+Telling the publishers which namespaces there are, and what they retain.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +14,53 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from gateway.backplane.batching import Batcher, has_failed
+import orjson
+
 from gateway.core.chunks import chunks
-from gateway.node.pausing import Backoff, Pause
-from publisher.channels import POSITIONS_SECONDS, Namespace
+from gateway.core.timing import Backoff
+from gateway.node.stats import Stats
+from gateway.node.tasks import Pause
+from publisher.contract import scripts
+from publisher.contract.calls import Call, Reply, parse_log, read_log
+from publisher.contract.channels import POSITIONS_SECONDS, Namespace
+from publisher.contract.keys import Keys
+from publisher.contract.message import LogPage
 from publisher.errors import Unavailable
-from publisher.exchange import Call, Reply
-from publisher.keys import Keys
+from publisher.transport.pipeline import Pipeline, has_failed
+
+log = logging.getLogger(__name__)
+
+
+class LogReader:
+    """Implements ``ports.Log``."""
+
+    def __init__(self, pipeline: Pipeline, keys: Keys, stats: Stats) -> None:
+        self._pipeline = pipeline
+        self._keys = keys
+        self._stats = stats
+
+    async def read(self, channel: str, user: str, since: int | None, limit: int) -> LogPage:
+        """At most ``limit`` messages after ``since``, or after what ``user`` has confirmed."""
+        call = read_log(self._keys, channel, user, since, limit)
+        page = parse_log(await self._pipeline.call(call))
+        if page.unreadable:
+            self._stats.messages_invalid += page.unreadable
+            log.warning("log_unreadable channel=%s entries=%d", channel, page.unreadable)
+        return page
+
+
+class GrantReader:
+    """Implements ``ports.Grants``."""
+
+    def __init__(self, pipeline: Pipeline, keys: Keys) -> None:
+        self._pipeline = pipeline
+        self._keys = keys
+
+    async def granted(self, channel: str, user: str) -> bool:
+        """Whether ``user``, or everybody, holds a grant."""
+        call = Call.run(scripts.GRANTED, [self._keys.grant(channel)], user)
+        return bool(await self._pipeline.call(call))
+
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +77,13 @@ class Cursors:
 
     def __init__(
         self,
-        batcher: Batcher,
+        pipeline: Pipeline,
         keys: Keys,
         namespaces: Mapping[str, Namespace],
         jitter: Callable[[], float],
     ) -> None:
         self._jitter = jitter
-        self._batcher = batcher
+        self._pipeline = pipeline
         self._keys = keys
         self._namespaces = namespaces
         self._gathered: dict[str, dict[str, int]] = {}
@@ -131,8 +178,8 @@ class Cursors:
         # GT: forward only, since another node may know more.
         scores = [part for user, id_ in users for part in (id_, user)]
         return (
-            self._batcher.begin(Call(("ZADD", key, "GT", *scores))),
-            self._batcher.begin(Call(("EXPIRE", key, self._lifetime(channel)))),
+            self._pipeline.begin(Call(("ZADD", key, "GT", *scores))),
+            self._pipeline.begin(Call(("EXPIRE", key, self._lifetime(channel)))),
         )
 
     def _lifetime(self, channel: str) -> int:
@@ -141,3 +188,49 @@ class Cursors:
         # A publisher may log what this gateway does not know to be logged.
         kept = namespace.retention if namespace else None
         return kept.positions_seconds if kept else POSITIONS_SECONDS
+
+
+_INTERVAL_SECONDS: Final = 60.0
+
+
+class Announcing:
+    """Writes the namespaces to Redis again and again: it may lose its data.
+
+    Args:
+        jitter: a number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        keys: Keys,
+        namespaces: Mapping[str, Namespace],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._pipeline = pipeline
+        self._command = (
+            "HSET",
+            keys.namespaces,
+            *(
+                part
+                for name, namespace in namespaces.items()
+                for part in (name, orjson.dumps(namespace.to_dict()))
+            ),
+        )
+        self._backoff = Backoff(jitter)
+        self._pause = Pause()
+
+    def at_once(self) -> None:
+        """Write without waiting for the end of the interval."""
+        self._pause.cut()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            try:
+                await self._pipeline.call(Call(self._command))
+            except Unavailable:
+                await self._pause(self._backoff.next())
+            else:
+                self._backoff.reset()
+                await self._pause(_INTERVAL_SECONDS)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.core import closing, frames, protocol
-from gateway.core.claims import TokenRejected
+from gateway.core.access import TokenRejected
 from gateway.core.protocol import (
     Ack,
     BadRequest,
@@ -19,14 +19,13 @@ from gateway.core.protocol import (
     Unsubscribe,
 )
 from gateway.node.confirmation import Confirmation
-from gateway.node.connection import Connection
-from gateway.node.heartbeats import Heartbeats
+from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.joining import Joining
-from gateway.node.judging import Judging
 from gateway.node.ports import Clock, Verifier
+from gateway.node.recheck import Judging
 from gateway.node.stats import Stats
-from gateway.node.subscription import Subscription
+from gateway.node.sweep import Heartbeats
 from gateway.node.tasks import Tasks
 
 log = logging.getLogger(__name__)

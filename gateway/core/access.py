@@ -1,10 +1,18 @@
-"""Who a verified token says the client is."""
+"""Whom a verified token names, and what they may hear. Denied unless a rule allows it.
+
+Who a verified token says the client is.
+
+Who may subscribe to what. Denied unless a rule allows it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any, Final
+
+from publisher.contract.channels import Channel, Namespace, Owner
 
 _LATEST_EXPIRY: Final = 2**53
 
@@ -59,3 +67,36 @@ def _is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+class Decision(Enum):
+    """What the rules say without asking Redis."""
+
+    ALLOWED = auto()
+    DENIED = auto()
+    IF_GRANTED = auto()
+
+
+def keeps_log(namespace: str, namespaces: Mapping[str, Namespace]) -> bool:
+    """Whether a namespace's messages are logged; an unknown one keeps nothing."""
+    rules = namespaces.get(namespace)
+    return rules is not None and rules.retention is not None
+
+
+def decide(identity: Identity, channel: Channel, namespaces: Mapping[str, Namespace]) -> Decision:
+    """Judge a subscription by the namespace's owner rule.
+
+    A token's ``channels`` claim stands in for a grant and for nothing else: it opens no other user's
+    own channel.
+    """
+    namespace = namespaces.get(channel.namespace)
+    match namespace and namespace.owner:
+        case Owner.USER:
+            return Decision.ALLOWED if channel.id == identity.user else Decision.DENIED
+        case Owner.GRANT:
+            named = {channel.name, f"{channel.namespace}/*"} & identity.channels
+            return Decision.ALLOWED if named else Decision.IF_GRANTED
+        case Owner.ANYONE:
+            return Decision.ALLOWED
+        case _:
+            return Decision.DENIED

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from gateway.backplane.batching import Batcher, has_failed
 from gateway.core.chunks import chunks
-from gateway.node.pausing import Backoff, Pause
-from publisher import scripts
+from gateway.core.timing import Backoff
+from gateway.node.tasks import Pause
+from publisher.contract import scripts
+from publisher.contract.calls import Call, Reply
+from publisher.contract.keys import Keys
 from publisher.errors import Unavailable
-from publisher.exchange import Call, Reply
-from publisher.keys import Keys
+from publisher.transport.pipeline import Pipeline, has_failed
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Leases:
     came too late or has an unknown outcome.
 
     Args:
-        batcher: for what clients wait for.
+        pipeline: for what clients wait for.
         upkeep: for what the node does by itself, and waits for before it is ready.
         limit: connections a user may hold.
         lease: seconds a place is held without renewal.
@@ -56,8 +57,8 @@ class Leases:
 
     def __init__(
         self,
-        batcher: Batcher,
-        upkeep: Batcher,
+        pipeline: Pipeline,
+        upkeep: Pipeline,
         keys: Keys,
         node: str,
         limit: int,
@@ -65,7 +66,7 @@ class Leases:
         lost: Callable[[str], None],
         jitter: Callable[[], float],
     ) -> None:
-        self._batcher = batcher
+        self._pipeline = pipeline
         self._upkeep = upkeep
         self._keys = keys
         self._node = node
@@ -114,7 +115,7 @@ class Leases:
             self._begin(connection, debt).add_done_callback(partial(self._settle, connection, debt))
 
     def _begin(self, connection: str, debt: _Debt) -> asyncio.Future[Reply]:
-        return self._batcher.begin(
+        return self._pipeline.begin(
             Call(("ZREM", self._keys.connections(debt.user), self._member(connection)))
         )
 
@@ -133,7 +134,7 @@ class Leases:
         return not holders
 
     async def _acquire(self, user: str, connection: str, dead: Iterable[bytes] = ()) -> list[bytes]:
-        holders: list[bytes] = await self._batcher.call(
+        holders: list[bytes] = await self._pipeline.call(
             Call.run(
                 scripts.ACQUIRE,
                 [self._keys.connections(user)],
@@ -147,7 +148,7 @@ class Leases:
 
     async def _dead(self, holders: list[bytes]) -> list[bytes]:
         """Those of ``holders`` (member, expiry, member, ...) whose node is gone."""
-        living = set(await self._batcher.call(Call.run(scripts.LIVE_NODES, [self._keys.nodes])))
+        living = set(await self._pipeline.call(Call.run(scripts.LIVE_NODES, [self._keys.nodes])))
         # Redis may have lost the list; then this node is not on it before its next beat.
         living.add(self._node.encode())
         return [

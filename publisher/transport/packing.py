@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
-Argument: TypeAlias = str | bytes | int | float
-Command: TypeAlias = tuple[Argument, ...]
+from publisher.contract.calls import Command
 
 _pack: Callable[[Any], bytes] | None = None
 with contextlib.suppress(ImportError):

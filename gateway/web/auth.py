@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from gateway.core.claims import Identity, TokenRejected, identify
+from gateway.core.access import Identity, TokenRejected, identify
 
 SUBPROTOCOL: Final = "realtime"
 """Offered by clients that send their token as a subprotocol; the only one ever echoed."""

@@ -7,10 +7,9 @@ from typing import Final
 
 from gateway.core import frames, protocol
 from gateway.core.chunks import chunks
-from gateway.node.connection import Connection
+from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.joining import Joining
-from gateway.node.subscription import Subscription
 from gateway.node.tasks import Tasks
 
 _AT_ONCE: Final = 500

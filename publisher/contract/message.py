@@ -3,10 +3,15 @@
 ::
 
     <id>:<prev>:<nonce>:<JSON of data>
+    <id>:<prev>:<nonce>+<extension>:<JSON of data>
 
 ``id`` is in microseconds of the Redis clock and rises within the channel, ``prev`` is the id before it
 (0 for none), ``nonce`` names the publish. A message that is not logged has an empty ``prev``, and its
-``id`` is only a time.
+``id`` is only a time. An entry without a body is a tombstone: its message was taken out on purpose.
+
+No version writes an ``extension`` yet. It is there so that a later version can say that an entry must be read
+in another way: a reader that does not know the extension stops before that entry, and neither delivers nor
+confirms anything behind it.
 """
 
 from __future__ import annotations
@@ -22,20 +27,31 @@ MAX_ID: Final = 2**53 - 1
 
 
 class Message:
-    """A message as read from Redis. ``body`` is the JSON of its data, ready to be sent on."""
+    """A message as read from Redis. ``body`` is the JSON of its data, ready to be sent on.
 
-    __slots__ = ("body", "id", "nonce", "prev")
+    ``extension`` says how the entry must be read; empty for one that this version can read.
+    """
 
-    def __init__(self, id: int, prev: int, body: bytes, nonce: bytes = b"") -> None:
+    __slots__ = ("body", "extension", "id", "nonce", "prev")
+
+    def __init__(
+        self, id: int, prev: int, body: bytes, nonce: bytes = b"", extension: bytes = b""
+    ) -> None:
         self.id = id
         self.prev = prev
         self.body = body
         self.nonce = nonce
+        self.extension = extension
 
     @property
     def logged(self) -> bool:
         """Whether the message has an id that a client may see."""
         return self.prev != NOT_LOGGED
+
+    @property
+    def removed(self) -> bool:
+        """Whether this is a tombstone, which holds the place of a message that was taken out."""
+        return not self.body
 
     @property
     def timestamp(self) -> int:
@@ -80,7 +96,10 @@ def decode(entry: bytes) -> Message:
         ValueError: the entry was not written by this package.
     """
     id_, prev, nonce, body = entry.split(b":", 3)
-    return Message(int(id_), int(prev) if prev else NOT_LOGGED, body, nonce)
+    extension = b""
+    if b"+" in nonce:
+        nonce, _, extension = nonce.partition(b"+")
+    return Message(int(id_), int(prev) if prev else NOT_LOGGED, body, nonce, extension)
 
 
 def encode_unlogged(timestamp_us: int, nonce: bytes, body: bytes) -> bytes:

@@ -1,16 +1,20 @@
-"""When to ping whom, and who has not answered.
+"""When things are due: pings, expiries, what a client may say, pauses between attempts. Times are passed in.
+
+When to ping whom, and who has not answered.
 
 One wheel for a node, no timer per socket: each connection has a fixed slot, found at random, so that
 the pings of a crowd that came together are spread over the interval.
+
+How much a client may say.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 K = TypeVar("K")
 
@@ -141,3 +145,54 @@ class Expiries(Generic[K]):
         for key in ended:
             del self._second_of[key]
         return ended
+
+
+class TokenBucket:
+    """Holds up to ``burst`` tokens and gains ``rate`` of them a second."""
+
+    __slots__ = ("_burst", "_filled_at", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._filled_at = now
+
+    def take(self, cost: float, now: float) -> bool:
+        """Take ``cost`` tokens; ``False`` when there are too few."""
+        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
+        self._filled_at = now
+        if self._tokens < cost:
+            return False
+        self._tokens -= cost
+        return True
+
+
+_FIRST_SECONDS: Final = 0.1
+_LONGEST_SECONDS: Final = 1.0
+
+
+class Backoff:
+    """The pauses before further attempts: doubled up to a second, and jittered.
+
+    No longer than that, since a node is to be ready within three seconds after Redis answers again; no
+    shorter and not in step, since all nodes and all their waiting clients ask at the same time.
+
+    Args:
+        jitter: a number from 0 to 1.
+        longest: seconds, where nobody is to be ready within three.
+    """
+
+    def __init__(self, jitter: Callable[[], float], longest: float = _LONGEST_SECONDS) -> None:
+        self._jitter = jitter
+        self._longest = longest
+        self._seconds = _FIRST_SECONDS
+
+    def next(self) -> float:
+        """Seconds to wait before the next attempt."""
+        seconds, self._seconds = self._seconds, min(self._seconds * 2, self._longest)
+        return seconds * (0.5 + self._jitter() / 2)
+
+    def reset(self) -> None:
+        """An attempt succeeded."""
+        self._seconds = _FIRST_SECONDS

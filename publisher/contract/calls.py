@@ -1,0 +1,79 @@
+"""The commands that both sides send to Redis, and what is read from the replies."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from publisher.contract import scripts
+from publisher.contract.keys import Keys
+from publisher.contract.message import LogPage, Message, decode
+from publisher.contract.scripts import Script
+
+Argument: TypeAlias = str | bytes | int | float
+Command: TypeAlias = tuple[Argument, ...]
+
+PAGE_BYTES: Final = 256 * 1024
+"""A page of a log ends once it is that long, however few messages it holds."""
+
+Reply: TypeAlias = Any
+"""What Redis answered, undecoded: bytes, int, list or None; or a ``ResponseError`` in its place."""
+
+
+# Not frozen: that costs more than all else about a call, and each message is one.
+@dataclass(slots=True)
+class Call:
+    """One command: a plain one (``arguments`` whole), or a script with its keys and arguments."""
+
+    arguments: Command
+    script: Script | None = None
+
+    @classmethod
+    def run(cls, script: Script, keys: Sequence[str], *arguments: Argument) -> Call:
+        """Call ``script`` with ``keys`` and ``arguments``."""
+        return cls((len(keys), *keys, *arguments), script)
+
+    def cached(self) -> Command:
+        """The command, a script by its hash."""
+        if self.script is None:
+            return self.arguments
+        return ("EVALSHA", self.script.sha, *self.arguments)
+
+    def whole(self) -> Command:
+        """The command, a script with its text."""
+        if self.script is None:
+            return self.arguments
+        return ("EVAL", self.script.text, *self.arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Ends a round trip with ``WAIT``: until so many ``replicas`` have its writes, at most ``seconds``."""
+
+    replicas: int
+    seconds: float
+
+    def command(self) -> Command:
+        """The command itself."""
+        # WAIT takes 0 for "for ever".
+        return ("WAIT", self.replicas, max(1, math.ceil(self.seconds * 1000)))
+
+
+def read_log(keys: Keys, channel: str, user: str, since: int | None, limit: int) -> Call:
+    """Read at most ``limit`` entries after ``since``, or after what ``user`` has confirmed."""
+    position = "" if since is None else since
+    all_keys = [keys.log(channel), keys.last(channel), keys.seen(channel)]
+    return Call.run(scripts.READ, all_keys, user, position, limit, PAGE_BYTES)
+
+
+def parse_log(reply: Reply) -> LogPage:
+    """The reply to :func:`read_log`."""
+    position, newest, *entries = reply
+    messages: list[Message] = []
+    for entry in entries:
+        with contextlib.suppress(ValueError):
+            messages.append(decode(entry))
+    return LogPage(int(position), int(newest), messages, len(entries) - len(messages))
