@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
+from redis.asyncio import ConnectionPool
+from redis.asyncio.retry import Retry as RedisRetry
+from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 
 from gateway.backplane.health import Beat, Probe
 from gateway.backplane.places import Leases
@@ -34,14 +38,11 @@ from gateway.node.slow_consumers import Patience, SlowConsumers
 from gateway.node.stats import Stats
 from gateway.node.sweep import Drain, Heartbeats
 from gateway.node.tasks import Retry, Tasks
-from gateway.parts import make_pool, make_verifier
 from gateway.settings import Settings
-from gateway.web import page
-from gateway.web.binding import CannotListen
-from gateway.web.endpoint import Endpoint, Limits
-from gateway.web.handshake import negotiate_compression
-from gateway.web.internal import internal_app
-from gateway.web.listening import listen
+from gateway.web.admission import Admission
+from gateway.web.auth import TokenVerifier, load_key
+from gateway.web.handshake import Handshakes, Limits, negotiate_compression
+from gateway.web.server import CannotListen, add_test_page, internal_app, listen
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
 from publisher.contract.keys import Keys
 from publisher.transport.pipeline import Pipeline
@@ -55,6 +56,9 @@ _LONGEST_VITAL_SECONDS: Final = 2.0
 """What readiness waits for is tried again after this, also when other round trips may take longer."""
 _RESTART_SECONDS: Final = 1.0
 _READY_POLL_SECONDS: Final = 0.02
+
+# Made once: left to itself, the library looks its version up on disk for every connection.
+_DRIVER_INFO: Final = DriverInfo()
 
 
 def _new_node_id() -> str:
@@ -196,15 +200,12 @@ class Gateway:
         )
         self.hub.when_behind(slow_consumers.leave_out)
         self._control = Control(self._judging)
-        self._endpoint = Endpoint(
-            self.hub,
-            dispatcher,
-            self._leases,
+        self._handshakes = Handshakes(
+            Admission(self._leases, self._welcoming, settings.max_connections),
             verifier,
+            dispatcher,
             self.stats,
-            clock,
             Limits(
-                settings.max_connections,
                 settings.max_connections_per_user,
                 settings.max_message_bytes,
                 settings.high_water_bytes,
@@ -212,8 +213,7 @@ class Gateway:
                 settings.client_message_burst,
                 frozenset(settings.allowed_origins),
             ),
-            self._welcoming,
-            _ids(),
+            clock,
         )
 
     # -- state --------------------------------------------------------------------------------
@@ -305,9 +305,9 @@ class Gateway:
         app = web.Application()
         app.on_response_prepare.append(negotiate_compression)
         for path in ("/", "/ws"):
-            app.router.add_get(path, self._endpoint.handle, allow_head=False)
+            app.router.add_get(path, self._handshakes.handle, allow_head=False)
         if self._settings.development:
-            page.add_to(app)
+            add_test_page(app)
         return app
 
     async def _listen(
@@ -356,7 +356,30 @@ async def _keep_going(work: Callable[[], Coroutine[None, None, None]]) -> None:
             await asyncio.sleep(_RESTART_SECONDS)
 
 
-def _ids() -> Callable[[], str]:
-    """Connection ids: unique within a node, which is unique in the cluster."""
-    count = iter(range(1, 2**63))
-    return lambda: f"{next(count):x}"
+def make_verifier(settings: Settings) -> TokenVerifier:
+    """The verifier that the settings describe.
+
+    Raises:
+        gateway.web.auth.BadKey: the key or the algorithms cannot be used.
+    """
+    secret = settings.jwt_secret
+    return TokenVerifier(
+        load_key(secret.get_secret_value() if secret else None, settings.jwt_public_key),
+        algorithms=settings.jwt_algorithms,
+        user_claim=settings.jwt_user_claim,
+        require_expiry=settings.jwt_require_expiry,
+        audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer,
+        leeway=settings.jwt_leeway_seconds,
+    )
+
+
+def make_pool(settings: Settings) -> ConnectionPool:
+    """Connections to Redis; retrying is the callers' business."""
+    assert settings.redis_url is not None
+    return ConnectionPool.from_url(
+        settings.redis_url.get_secret_value(),
+        protocol=2,
+        retry=RedisRetry(NoBackoff(), 0),
+        driver_info=_DRIVER_INFO,
+    )

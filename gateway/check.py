@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from gateway.advice import advice
-from gateway.parts import make_pool, make_verifier
-from gateway.settings import Settings
+from gateway.app import make_pool, make_verifier
+from gateway.settings import Settings, advice
 from gateway.web.auth import BadKey
 from publisher.contract.calls import Call
 from publisher.errors import Unavailable

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic import SecretStr
 
-from gateway import logs, serving
-from gateway.advice import advice
+from gateway import logs, serve
 from gateway.options import UsageError, add_settings, load_settings
-from gateway.settings import Settings
+from gateway.settings import Settings, advice
 
 if TYPE_CHECKING:
     from gateway.app import Addresses
@@ -82,19 +81,19 @@ def _serve(options: argparse.Namespace) -> int:
         log.warning("setting_doubtful advice=%r", warning)
     if settings.workers > 1:
         return asyncio.run(_serve_with_workers(settings))
-    return serving.run(_serve_here(settings))
+    return serve.run(_serve_here(settings))
 
 
 async def _serve_here(settings: Settings) -> int:
     told = asyncio.Event()
-    serving.on_signals(told)
+    serve.on_signals(told)
     async with contextlib.AsyncExitStack() as stack:
         settings = await _complete(settings, stack)
 
         def ready(addresses: Addresses) -> None:
             _tell_developer(settings, addresses.public[1], [addresses.internal[1]])
 
-        await serving.run_node(settings, told, lambda _addresses: None, ready)
+        await serve.run_node(settings, told, lambda _addresses: None, ready)
     return 0
 
 
@@ -103,7 +102,7 @@ async def _serve_with_workers(settings: Settings) -> int:
 
     told = asyncio.Event()
     supervisor = Supervisor(told, time.monotonic, random.random)
-    serving.on_signals(told, supervisor.kill)
+    serve.on_signals(told, supervisor.kill)
     async with contextlib.AsyncExitStack() as stack:
         held = stack.enter_context(contextlib.ExitStack())
         workers = await reserve_ports(await _complete(settings, stack), held)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import jwt
 
 from gateway.settings import Settings
-from gateway.web.page import PATH, publisher_command
+from gateway.web.server import TEST_PAGE, publisher_command
 
 USER: Final = "user-123"
 _SECRET_FILE: Final = "jwt-secret"  # noqa: S105 - a file's name
@@ -67,7 +67,7 @@ def banner(settings: Settings, port: int, internal_ports: Sequence[int], secret:
     return (
         "\nThe gateway is running (development mode; Ctrl-C ends it).\n\n"
         f"  WebSocket   ws://localhost:{port}?token={token}\n\n"
-        f"  Test page   http://localhost:{port}{PATH}#token={token}\n\n"
+        f"  Test page   http://localhost:{port}{TEST_PAGE}#token={token}\n\n"
         f"  Metrics     {metrics}\n"
         f"  Redis       {redis}\n\n"
         f'  Publish     {publisher} notify {USER} --title "Hello" --message "It works"\n'

@@ -31,6 +31,11 @@ _LAST_PORT: Final = 65_535
 Port = Annotated[int, Field(ge=0, le=_LAST_PORT)]
 Names = Annotated[list[str], NoDecode]
 
+_SHORTEST_SECRET: Final = 32
+"""Bytes an HS256 secret should have (RFC 7518 §3.2)."""
+
+_NOT_SETTINGS: Final = {"GATEWAY_CONFIG"}
+
 
 class Settings(BaseSettings):
     """The gateway's settings. A field's description is its documentation everywhere."""
@@ -244,3 +249,17 @@ def _is_redis_url(url: str) -> bool:
     if parts.scheme == "unix":
         return bool(parts.path)
     return parts.scheme in {"redis", "rediss"} and bool(parts.hostname)
+
+
+def advice(settings: Settings, environment: Mapping[str, str]) -> list[str]:
+    """A sentence for each setting that works and may not be what was meant; never a value, which may be a secret."""
+    known = {f"GATEWAY_{name.upper()}" for name in Settings.model_fields} | _NOT_SETTINGS
+    found = [
+        f"{name} is set, but there is no such setting"
+        for name in sorted(environment)
+        if name.startswith("GATEWAY_") and name not in known
+    ]
+    secret = settings.jwt_secret
+    if secret is not None and len(secret.get_secret_value().encode()) < _SHORTEST_SECRET:
+        found.append(f"GATEWAY_JWT_SECRET is shorter than {_SHORTEST_SECRET} bytes")
+    return found

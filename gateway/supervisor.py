@@ -17,18 +17,61 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from gateway.core.timing import Backoff
 from gateway.options import UsageError
-from gateway.restarts import LONGEST_PAUSE_SECONDS, Restarts, exit_status
 from gateway.settings import Settings
-from gateway.web.binding import CannotListen, reserve
+from gateway.web.server import CannotListen, reserve
 from gateway.worker import LISTENING, READY
 
 log = logging.getLogger(__name__)
 
-_LAST_WORDS_SECONDS = 10.0
+USAGE_ERROR: Final = 2
+"""Exit status of a process that somebody has to configure differently; trying again is no use."""
+
+LONGEST_PAUSE_SECONDS: Final = 10.0
+_TRIES: Final = 5
+_SOUND_SECONDS: Final = 30.0
+"""A worker that has served for this long is not one that crashes again and again."""
+
+_LAST_WORDS_SECONDS: Final = 10.0
 """A worker may take so much longer than its drain: for clients' last answers, and for Redis."""
+
+
+class Restarts:
+    """Decides when a worker that has ended is started again. Pure: no clock, no process.
+
+    A worker that has served before is restarted for ever: its settings work, and the clients of its siblings must
+    not pay for its fault. One that never came up ends the supervisor after a few tries, so that somebody sees it.
+    """
+
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
+        self._has_served = False
+        self._failed_starts = 0
+
+    def pause_after(self, code: int, served_seconds: float | None) -> float | None:
+        """Seconds until the worker is started again; ``None`` means never.
+
+        Args:
+            code: its exit status, as ``subprocess`` has it.
+            served_seconds: how long it had listened; ``None`` when it had not come to that.
+        """
+        if served_seconds is not None:
+            self._has_served = True
+            if served_seconds >= _SOUND_SECONDS:
+                self._backoff.reset()
+        elif not self._has_served:
+            self._failed_starts += 1
+            if code == USAGE_ERROR or self._failed_starts == _TRIES:
+                return None
+        return self._backoff.next()
+
+
+def exit_status(code: int) -> int:
+    """The status as a shell would tell it: 128 and the signal's number for one that was killed."""
+    return code if code >= 0 else 128 - code
 
 
 class Supervisor:

@@ -14,7 +14,7 @@ import pickle
 import sys
 from typing import Final
 
-from gateway import logs, serving
+from gateway import logs, serve
 from gateway.options import UsageError
 from gateway.settings import Settings
 
@@ -35,7 +35,7 @@ def main() -> None:
         sys.exit("gateway.worker is started by `gateway serve --workers`")
     logs.configure(settings.log_level, number)
     try:
-        sys.exit(serving.run(_serve(settings)))
+        sys.exit(serve.run(_serve(settings)))
     except UsageError as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
@@ -45,7 +45,7 @@ async def _serve(settings: Settings) -> int:
     # A closed pipe is not counted as a signal. Service managers send theirs to the supervisor and the
     # workers alike; a worker that had been told both ways by signals would take the second for haste.
     told = asyncio.Event()
-    serving.on_signals(told)
+    serve.on_signals(told)
     loop = asyncio.get_running_loop()
 
     def released() -> None:
@@ -54,7 +54,7 @@ async def _serve(settings: Settings) -> int:
             told.set()
 
     loop.add_reader(_STDIN, released)
-    await serving.run_node(
+    await serve.run_node(
         settings, told, lambda _addresses: _report(LISTENING), lambda _addresses: _report(READY)
     )
     return 0

@@ -31,21 +31,18 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.embedded": "",
         "gateway.settings": "publisher.errors publisher.contract gateway.core",
         "gateway.metrics": "publisher.errors publisher.contract gateway.core gateway.node",
-        "gateway.advice": "gateway.settings",
         "gateway.options": "gateway.settings",
         "gateway.development": "gateway.settings gateway.web",
-        "gateway.parts": "gateway.web gateway.settings",
         "gateway.app": "publisher.errors publisher.contract publisher.transport gateway.core gateway.node "
-        "gateway.backplane gateway.web gateway.metrics gateway.settings gateway.parts",
+        "gateway.backplane gateway.web gateway.metrics gateway.settings",
         "gateway.check": "publisher.errors publisher.contract publisher.transport gateway.web "
-        "gateway.settings gateway.advice gateway.parts",
-        "gateway.serving": "gateway.web gateway.settings gateway.options gateway.app gateway.parts",
-        "gateway.worker": "gateway.logs gateway.settings gateway.options gateway.serving",
-        "gateway.restarts": "gateway.core",
+        "gateway.settings gateway.app",
+        "gateway.serve": "gateway.web gateway.settings gateway.options gateway.app",
+        "gateway.worker": "gateway.logs gateway.settings gateway.options gateway.serve",
         "gateway.supervisor": "gateway.core gateway.web gateway.settings gateway.options "
-        "gateway.restarts gateway.worker",
-        "gateway.cli": "gateway.logs gateway.embedded gateway.settings gateway.advice gateway.options "
-        "gateway.development gateway.app gateway.check gateway.serving gateway.supervisor",
+        "gateway.worker",
+        "gateway.cli": "gateway.logs gateway.embedded gateway.settings gateway.options "
+        "gateway.development gateway.app gateway.check gateway.serve gateway.supervisor",
         "gateway.__main__": "gateway.cli",
     }.items()
 }
@@ -66,13 +63,11 @@ _FORBIDDEN: Final = {
     "gateway.settings": "aiohttp asyncio hiredis redis",
     "gateway.logs": "aiohttp asyncio hiredis redis",
     "gateway.metrics": "aiohttp asyncio hiredis redis",
-    "gateway.advice": "aiohttp asyncio hiredis redis",
     "gateway.options": "aiohttp asyncio hiredis redis",
     "gateway.development": "aiohttp hiredis redis",
     "gateway.check": "aiohttp",
-    "gateway.serving": "aiohttp hiredis redis",
+    "gateway.serve": "aiohttp hiredis redis",
     "gateway.worker": "aiohttp hiredis redis",
-    "gateway.restarts": "aiohttp asyncio hiredis random redis socket time",
     "gateway.supervisor": "aiohttp hiredis redis",
     "gateway.cli": "aiohttp hiredis redis",
 }

@@ -12,10 +12,10 @@ import pytest
 import redis.asyncio
 from pydantic import SecretStr
 
+from gateway.app import make_pool
 from gateway.backplane.places import Leases
 from gateway.backplane.store import GrantReader, LogReader
 from gateway.node.stats import Stats
-from gateway.parts import make_pool
 from gateway.settings import Settings
 from publisher.contract import scripts
 from publisher.contract.calls import Call, Reply

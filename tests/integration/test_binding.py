@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from gateway.web.binding import CannotListen, open_listener, reserve
+from gateway.web.server import CannotListen, open_listener, reserve
 
 HOST = "127.0.0.1"
 

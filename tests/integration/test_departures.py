@@ -146,5 +146,5 @@ async def test_a_departure_that_fails_gives_the_place_back_all_the_same(
 
     await until(free)
     monkeypatch.undo()
-    assert node.gateway._endpoint._present == 0
+    assert node.gateway._handshakes._admission._present == 0
     assert not node.gateway.hub.connections

@@ -11,8 +11,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from gateway.node.connection import Connection
 from gateway.web.inbox import Inbox
-from gateway.web.session import Session
-from gateway.web.socket import ClientSocket
+from gateway.web.socket import ClientSocket, Session
 from tests.support.client_frames import PING, RSV1, client_frame, squeezed
 from tests.support.nodes import Node
 from tests.support.raw import CLOSE, TEXT, raw_client

@@ -118,7 +118,7 @@ async def test_who_leaves_before_the_answer_leaves_nothing(
         await until(lambda: handler.transport is None)
         del handler
     held.go.set()
-    await until(lambda: not node.gateway._endpoint._present)
+    await until(lambda: not node.gateway._handshakes._admission._present)
     await until(lambda: not node.gateway.hub.connections)
     await until_free(publisher)
     stats = node.gateway.stats
@@ -144,7 +144,7 @@ async def test_who_leaves_with_the_answer_leaves_nothing(
     with contextlib.suppress(ConnectionError):
         await reader.read()
     writer.close()
-    await until(lambda: not node.gateway._endpoint._present)
+    await until(lambda: not node.gateway._handshakes._admission._present)
     assert not node.gateway.hub.connections
     assert not node.gateway.stats.connections_opened
     await until_free(publisher)

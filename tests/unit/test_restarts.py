@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.timing import Backoff
-from gateway.restarts import LONGEST_PAUSE_SECONDS, Restarts, exit_status
+from gateway.supervisor import LONGEST_PAUSE_SECONDS, Restarts, exit_status
 
 CRASH = -11
 

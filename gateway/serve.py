@@ -72,10 +72,9 @@ async def run_node(
     Raises:
         UsageError: the key cannot be used, or a port is not to be had.
     """
-    from gateway.app import Gateway  # noqa: PLC0415 - `gateway --help` stays quick
-    from gateway.parts import make_verifier  # noqa: PLC0415
+    from gateway.app import Gateway, make_verifier  # noqa: PLC0415 - `gateway --help` stays quick
     from gateway.web.auth import BadKey  # noqa: PLC0415
-    from gateway.web.binding import CannotListen  # noqa: PLC0415
+    from gateway.web.server import CannotListen  # noqa: PLC0415
 
     try:
         verifier = make_verifier(settings)

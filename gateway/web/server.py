@@ -1,0 +1,213 @@
+"""What a node serves over HTTP: its ports, the internal pages, and the test page of development mode."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+from prometheus_client import CONTENT_TYPE_LATEST
+
+BACKLOG: Final = 4096
+_UNSENT_BYTES: Final = 128 * 1024
+"""What the kernel may hold unsent for a client (``TCP_NOTSENT_LOWAT``, tcp(7)).
+
+Without a bound it takes over megabytes for each client that reads slowly: the node would learn of it
+late, and everything behind them, pings among it, would be as late.
+"""
+_REQUEST_SECONDS: Final = 10.0
+
+TEST_PAGE: Final = "/dev"
+
+_STATIC: Final = Path(__file__).parent / "static"
+
+_PAGE_HEADERS: Final = {
+    # Nothing but the page's own files. Not every browser takes a WebSocket for 'self'.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    # A page of yesterday's gateway must not talk to today's.
+    hdrs.CACHE_CONTROL: "no-cache",
+}
+
+
+# -- ports ----------------------------------------------------------------------------------------
+
+
+class CannotListen(Exception):
+    """A port cannot be listened on; the message says which setting chooses another."""
+
+    def __init__(self, host: str, port: int, setting: str, error: OSError) -> None:
+        reason = "it is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        super().__init__(
+            f"cannot listen on {host} port {port}: {reason}; "
+            f"GATEWAY_{setting.upper()} chooses another port"
+        )
+        self.in_use = error.errno == errno.EADDRINUSE
+
+
+async def open_listener(host: str, port: int, setting: str, *, shared: bool) -> socket.socket:
+    """A socket that listens.
+
+    Args:
+        host: address or name of the interface.
+        port: 0 for a free one.
+        setting: the setting that names the port, for the error.
+        shared: whether others, too, listen on the port, which ``reserve`` holds for them all
+            (``SO_REUSEPORT``, socket(7)); else nobody else may.
+
+    Raises:
+        CannotListen: the port is in use, or not ours to take.
+    """
+    try:
+        family, address = await _resolve(host, port)
+        listener = socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=shared)
+    except OSError as error:
+        raise CannotListen(host, port, setting, error) from None
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        # Inherited by every connection that is accepted.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+    return listener
+
+
+async def reserve(host: str, port: int, setting: str) -> socket.socket:
+    """Hold a port for processes that will share it; nobody connects to a socket that does not listen.
+
+    While it is open, the user's processes that ask to share the port may listen on it, whether or not
+    one of them does at the moment, and whoever wants it alone is told that it is in use.
+
+    Raises:
+        CannotListen: the port is in use, or not ours to take.
+    """
+    try:
+        family, address = await _resolve(host, port)
+        # Those who share a port are not told of each other: first see whether it can be had alone.
+        with _bound(family, address, socket.SO_REUSEADDR) as alone:
+            address = alone.getsockname()[:2]
+        held = _bound(family, address, socket.SO_REUSEADDR, socket.SO_REUSEPORT)
+    except OSError as error:
+        raise CannotListen(host, port, setting, error) from None
+    # It was for connections of former listeners, which linger. Left on, it would let somebody else
+    # bind the port while none of ours listens.
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    return held
+
+
+async def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    family, _, _, _, address = found[0]
+    return family, (str(address[0]), int(address[1]))
+
+
+def _bound(family: socket.AddressFamily, address: tuple[str, int], *options: int) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        for option in options:
+            bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        if family == socket.AF_INET6:
+            # As ``socket.create_server`` has it: the IPv4 port of this number is another one.
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+async def listen(
+    app: web.Application, host: str, port: int, setting: str, *, shared: bool = False
+) -> tuple[web.AppRunner, tuple[str, int]]:
+    """Serve ``app``; returns what to clean up at the end, and the address with the port chosen.
+
+    Args:
+        app: what is served.
+        host: address or name of the interface.
+        port: 0 for a free one.
+        setting: the setting that names the port, for the error.
+        shared: whether other processes serve on the same port.
+
+    Raises:
+        CannotListen: the port is in use, or not ours to take.
+    """
+    # aiohttp's access log would write the query string, and with it the token.
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=1.0,
+        # Also how long a client may take over its request: it holds a file, and counts nowhere.
+        keepalive_timeout=_REQUEST_SECONDS,
+    )
+    listener = await open_listener(host, port, setting, shared=shared)
+    await runner.setup()
+    await web.SockSite(runner, listener, backlog=BACKLOG).start()
+    address = listener.getsockname()
+    return runner, (address[0], address[1])
+
+
+# -- internal pages -------------------------------------------------------------------------------
+
+
+def internal_app(
+    readiness: Callable[[], Mapping[str, bool]], metrics: Callable[[], bytes]
+) -> web.Application:
+    """``/healthz`` (the process turns its loop), ``/readyz`` (every check holds), ``/metrics``."""
+
+    async def healthz(_request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def readyz(_request: web.Request) -> web.Response:
+        checks = readiness()
+        ready = all(checks.values())
+        return web.json_response(
+            {"ready": ready, "checks": dict(checks)}, status=200 if ready else 503
+        )
+
+    async def scrape(_request: web.Request) -> web.Response:
+        return web.Response(body=metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", scrape)
+    return app
+
+
+# -- the test page --------------------------------------------------------------------------------
+
+
+def add_test_page(app: web.Application) -> None:
+    """Serve the page at ``/dev`` and its files below it."""
+    app.router.add_get(TEST_PAGE, _file("index.html"))
+    for file in _STATIC.iterdir():
+        app.router.add_get(f"{TEST_PAGE}/{file.name}", _file(file.name))
+    app.router.add_get(f"{TEST_PAGE}/publisher.json", _publisher)
+
+
+def _file(name: str) -> Handler:
+    async def handler(_request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(_STATIC / name, headers=_PAGE_HEADERS)
+
+    return handler
+
+
+async def _publisher(_request: web.Request) -> web.Response:
+    return web.json_response({"command": publisher_command()}, headers=_PAGE_HEADERS)
+
+
+def publisher_command() -> str:
+    """The ``publisher`` installed with this gateway, ready for a shell in the current folder."""
+    installed = Path(sys.executable).parent / "publisher"
+    return shlex.quote(os.path.relpath(installed)) if installed.exists() else "publisher"
