@@ -42,108 +42,128 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", extra="forbid", frozen=True)
 
-    host: str = Field("0.0.0.0", description="Address clients connect to")  # noqa: S104 - a server's
-    port: Port = Field(3001, description="Port clients connect to; 0 picks a free one")
+    host: str = Field("0.0.0.0", description="Address that clients connect to")  # noqa: S104 - a server's
+    port: Port = Field(3001, description="Port that clients connect to; 0 takes a free one")
     internal_host: str = Field("127.0.0.1", description="Address of the internal port")
     internal_port: Port = Field(
         9300,
-        description="Port of /healthz, /readyz and /metrics; further workers have the next ones",
+        description="Port of /healthz, /readyz and /metrics; further workers take the ports after it",
     )
-    workers: PositiveInt = Field(1, description="Processes that share the port, a core for each")
+    workers: PositiveInt = Field(
+        1, description="Worker processes that share the port; each uses one core"
+    )
 
     redis_url: SecretStr | None = Field(
         None,
-        description="redis://, rediss:// or unix://; without one, development mode starts its own",
+        description="redis://, rediss:// or unix://; without it, development mode starts its own Redis",
     )
     redis_prefix: str = Field(DEFAULT_PREFIX, description="Prefix of all keys in Redis")
     redis_timeout_seconds: PositiveFloat = Field(
-        3.0, description="A Redis round trip may take this long"
+        3.0, description="Longest wait for an answer from Redis"
     )
 
-    jwt_secret: SecretStr | None = Field(
-        None, description="HMAC secret that tokens are signed with"
-    )
+    jwt_secret: SecretStr | None = Field(None, description="HMAC secret that signs the tokens")
     jwt_public_key: str | None = Field(
-        None, description="Public key (PEM, or @file) of tokens signed with RS, PS, ES or EdDSA"
+        None,
+        description="Public key (PEM, or @FILE) that verifies tokens signed with RS, PS, ES or EdDSA",
     )
     jwt_algorithms: Names = Field(
-        [], description="Narrower choice of algorithms than the key allows, comma-separated"
+        [], description="Algorithms to accept, if not all that fit the key; comma-separated"
     )
-    jwt_user_claim: str = Field("sub", description="Claim that names the user")
+    jwt_user_claim: str = Field("sub", description="Claim that holds the user's id")
     jwt_require_expiry: bool = Field(True, description="Refuse tokens without exp")
-    jwt_audience: str | None = Field(None, description="What aud must contain")
-    jwt_issuer: str | None = Field(None, description="What iss must be")
-    jwt_leeway_seconds: Seconds = Field(5.0, description="How far clocks may differ")
+    jwt_audience: str | None = Field(
+        None, description="Audience that aud must contain; without it, aud is not checked"
+    )
+    jwt_issuer: str | None = Field(
+        None, description="Issuer that iss must equal; without it, iss is not checked"
+    )
+    jwt_leeway_seconds: Seconds = Field(
+        5.0, description="How far the clocks of login and gateway may differ"
+    )
 
     allowed_origins: Names = Field(
-        [], description="Origins whose pages may connect, comma-separated; empty allows all"
+        [],
+        description="Origins of pages that may connect, comma-separated; empty allows every origin",
     )
     namespaces: Annotated[dict[str, Any], NoDecode] = Field(
         {},
-        description="Further namespaces, or other rules for the default ones, as JSON: "
+        description="More namespaces, or other rules for the default ones, as JSON: "
         '{"lessons": {"owner": "grant", "retention": {"max_messages": 100, "max_age_seconds": 3600}}}',
     )
 
     max_connections_per_user: PositiveInt = Field(
-        5, description="Connections of a user, on all nodes"
+        5, description="Connections that a user may hold, counted over all nodes"
     )
     max_connections: PositiveInt = Field(
-        20_000, description="Connections of a node, which each worker is"
+        20_000, description="Connections that a node may hold; each worker is a node"
     )
-    max_subscriptions: PositiveInt = Field(100, description="Subscriptions of a connection")
-    max_message_bytes: PositiveInt = Field(16_384, description="Size of a client's message")
+    max_subscriptions: PositiveInt = Field(
+        100, description="Subscriptions that a connection may hold"
+    )
+    max_message_bytes: PositiveInt = Field(
+        16_384, description="Largest message that a client may send"
+    )
     high_water_bytes: PositiveInt = Field(
         1_048_576,
-        description="A client for whom more than this waits leaves live delivery until it has caught up",
+        description="A client for which more than this waits unsent leaves live delivery and catches up from the log",
     )
     coalesce_seconds: float = Field(
         0.002,
         ge=0,
         le=0.05,
-        description="When messages come fast one after the other, those after the first wait at most this long, to "
-        "be sent together; 0: never",
+        description="When messages follow each other quickly, those after the first wait at most this long, so that they "
+        "are sent together; 0: never",
     )
     stall_seconds: PositiveFloat = Field(
-        30.0, description="A slow client that takes nothing for this long is closed (1013)"
+        30.0, description="A slow client that takes no bytes for this long is closed with 1013"
     )
     client_messages_per_second: PositiveFloat = Field(
-        100.0, description="Sustained rate of a client's messages; more is a flood"
+        100.0, description="Messages that a client may send each second, for long; more is a flood"
     )
     client_message_burst: PositiveFloat = Field(
-        1_000.0, description="Messages a client may send at once"
+        1_000.0, description="Messages that a client may send at once"
     )
     compression_threshold_bytes: PositiveInt = Field(
-        1024, description="Larger messages are compressed"
+        1024, description="Messages larger than this are compressed"
     )
 
-    ping_interval_seconds: PositiveFloat = Field(30.0, description="Time between two pings")
-    pong_timeout_seconds: PositiveFloat = Field(30.0, description="Time a pong may take")
+    ping_interval_seconds: PositiveFloat = Field(
+        30.0, description="Time between two pings to a client"
+    )
+    pong_timeout_seconds: PositiveFloat = Field(
+        30.0, description="A client that does not answer a ping for this long is closed with 3008"
+    )
     confirm_interval_seconds: PositiveFloat = Field(
-        1.0, description="Time between two questions whether messages have arrived"
+        1.0, description="Shortest time between two confirming pings in a channel"
     )
     unsubscribe_linger_seconds: Seconds = Field(
-        1.0, description="A channel without subscribers is kept this long"
+        1.0,
+        description="A node stays subscribed in Redis for this long after the last client has left a channel",
     )
     connection_lease_seconds: PositiveFloat = Field(
-        180.0, description="A connection's place is held this long without renewal"
+        180.0,
+        description="A connection counts for its user for this long after its node last renewed it",
     )
     node_lease_seconds: PositiveFloat = Field(
-        10.0, description="A silent node counts as gone after this"
+        10.0, description="A node that was not heard of for this long counts as dead"
     )
     drain_delay_seconds: Seconds = Field(
         5.0,
-        description="At the end, the balancer has this long to notice before the first is closed",
+        description="At shutdown, time for the balancer to notice before the first connection is closed",
     )
     drain_seconds: Seconds = Field(
-        10.0, description="Connections are closed over this time at the end"
+        10.0, description="At shutdown, time over which connections are closed"
     )
 
     development: bool = Field(
-        False, description="Development mode: a Redis and a secret of its own, and a test page"
+        False, description="Development mode: its own Redis, its own secret and a test page"
     )
-    data_folder: Path = Field(Path(".gateway"), description="Where development mode keeps its data")
+    data_folder: Path = Field(
+        Path(".gateway"), description="Folder in which development mode keeps its data"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least level logged"
+        "info", description="Lowest level that is logged"
     )
 
     @field_validator("jwt_algorithms", "allowed_origins", mode="before")
