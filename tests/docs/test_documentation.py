@@ -22,6 +22,11 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text("utf-8")
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text("utf-8")
+PAGES = [
+    *(page.name for page in ROOT.glob("*.md")),
+    *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
+]
 
 
 def default(name: str) -> str:
@@ -46,8 +51,7 @@ def test_no_row_is_without_its_setting() -> None:
 
 def test_every_metric_is_in_the_operators_table() -> None:
     collector = NodeCollector(Node().hub, Stats(), lambda: True, 1)
-    deployment = (ROOT / "docs" / "deployment.md").read_text("utf-8")
-    rows = "\n".join(line for line in deployment.splitlines() if line.startswith("| `gateway_"))
+    rows = "\n".join(line for line in DEPLOYMENT.splitlines() if line.startswith("| `gateway_"))
     told = set(re.findall(r"`(gateway_\w+?)(?:_total)?`", rows))
     assert {family.name for family in collector.collect()} == told
 
@@ -101,10 +105,55 @@ def test_the_token_example_makes_a_token_that_is_accepted(monkeypatch: pytest.Mo
     assert TokenVerifier(load_key(SECRET, None)).verify(scope["token"]).user == "user-123"
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
-)
-def test_links_lead_somewhere(page: str) -> None:
+def test_every_alert_is_in_the_operators_table() -> None:
+    alerts = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text("utf-8")
+    (table,) = re.findall(r"^\| alert \|.*?\n\n", DEPLOYMENT, re.DOTALL | re.MULTILINE)
+    told = {name for alert, *_ in rows(table) for name in re.findall(r"`(\w+)`", alert)}
+    assert set(re.findall(r"- alert: (\w+)", alerts)) == told
+
+
+def test_the_example_client_gives_up_where_the_protocol_says_so() -> None:
+    table = PROTOCOL.partition("## Close codes")[2]
+    # A browser never breaks RFC 6455, so it sees neither 1002 nor 1007.
+    hopeless = {
+        name
+        for code, reasons, _, again in rows(table)
+        if again.startswith("no") and code != "1002, 1007"
+        for name in re.findall(r"`(\w+)`", reasons) or [code]
+    }
+    frontend = (ROOT / "docs" / "frontend.md").read_text("utf-8")
+    (listed,) = re.findall(r"const hopeless = \[(.*?)\]", frontend)
+    given_up = {*re.findall(r"'(\w+)'", listed), *re.findall(r"code === (\d+)", frontend)}
+    assert given_up == hopeless
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_something_costs_stands_in_one_place(page: str) -> None:
+    text = re.sub(
+        r"<!-- bench: .*?<!-- bench: end -->", "", (ROOT / page).read_text("utf-8"), flags=re.DOTALL
+    )
+    if page != "docs/performance.md":
+        assert not re.findall(r".*\d µs.*", text)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_a_heading(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
-        assert ((ROOT / page).parent / target).exists(), target
+    for target, heading in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
+        file = (ROOT / page).parent / target if target else ROOT / page
+        assert file.exists(), target
+        if heading:
+            assert heading in anchors(file.read_text("utf-8")), f"{target}#{heading}"
+
+
+def anchors(page: str) -> set[str]:
+    """The names that GitHub gives to a page's headings."""
+    outside_code = re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", outside_code, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def rows(table: str) -> list[list[str]]:
+    """The cells of a Markdown table's rows, without its head."""
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line[1:-1].split("|")] for line in lines[2:]]
