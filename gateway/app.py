@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -18,9 +19,9 @@ from redis.asyncio.retry import Retry as RedisRetry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 
-from gateway.backplane.health import Beat, Probe
+from gateway.backplane.health import NodeEntry, NodeLease, Probe
 from gateway.backplane.places import Leases
-from gateway.backplane.pubsub import Subscriber
+from gateway.backplane.pubsub import ListeningTime, LiveFeed, ModeratedReader, Subscriber
 from gateway.backplane.store import Announcing, Cursors, GrantReader, LogReader
 from gateway.core import closing, protocol
 from gateway.core.protocol import ErrorCode
@@ -45,15 +46,18 @@ from gateway.web.handshake import Handshakes, Limits, negotiate_compression
 from gateway.web.server import CannotListen, add_test_page, internal_app, listen
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
 from publisher.contract.keys import Keys
-from publisher.transport.pipeline import Pipeline
+from publisher.errors import Unavailable
+from publisher.transport.pipeline import Pipeline, opened
 
 log = logging.getLogger(__name__)
 
 _FAREWELL_SECONDS: Final = CLOSE_TIMEOUT_SECONDS + 1.0
 """By then the last client has answered its close frame, or has been cut off."""
 
-_LONGEST_VITAL_SECONDS: Final = 2.0
+_LONGEST_UPKEEP_SECONDS: Final = 2.0
 """What readiness waits for is tried again after this, also when other round trips may take longer."""
+_LAST_WRITES_SECONDS: Final = 3.0
+"""At the end, Redis has so long to take what the node still has to write."""
 _RESTART_SECONDS: Final = 1.0
 _READY_POLL_SECONDS: Final = 0.02
 
@@ -94,9 +98,9 @@ class Gateway:
         pool = make_pool(settings)
         self._pipeline = Pipeline(pool, self.stats, settings.redis_timeout_seconds)
         # What tells whether Redis is there does not queue behind a crowd of clients.
-        vital_seconds = min(settings.redis_timeout_seconds, _LONGEST_VITAL_SECONDS)
+        upkeep_seconds = min(settings.redis_timeout_seconds, _LONGEST_UPKEEP_SECONDS)
         # It is also heard from there when the other's connection may be one to nowhere.
-        self._vitals = Pipeline(pool, self.stats, vital_seconds, self._pipeline.doubt)
+        self._health_connection = Pipeline(pool, self.stats, upkeep_seconds, self._pipeline.doubt)
         self._cursors = Cursors(self._pipeline, self._keys, self._namespaces, random.random)
         confirmation = Confirmation(self._cursors, clock, settings.confirm_interval_seconds)
         self.hub = Hub(
@@ -105,15 +109,13 @@ class Gateway:
             self.stats,
             settings.compression_threshold_bytes,
         )
+        self._listening = ListeningTime(clock)
         self._subscriber = Subscriber(
-            pool,
-            self._keys,
-            self.hub.receive,
+            partial(opened, pool, upkeep_seconds),
+            partial(ModeratedReader, moment=settings.coalesce_seconds, clock=clock),
+            self._listening,
             self._listening_again,
             self.stats,
-            vital_seconds,
-            settings.coalesce_seconds,
-            clock,
             random.random,
         )
         retry = Retry(random.random)
@@ -122,14 +124,21 @@ class Gateway:
         self.hub.repair_with(self._repair.begin)
         self.hub.throttle_with(self._subscriber.throttle)
         self._probe = Probe(
-            self._subscriber, self._vitals, self._keys.probe(self.node_id), self.stats, clock
+            self._subscriber,
+            self._health_connection,
+            self._keys.probe(self.node_id),
+            self._listening,
+            self.stats,
         )
         self._interests = Interests(
-            self._subscriber, self._tasks, self.hub.forget, settings.unsubscribe_linger_seconds
+            LiveFeed(self._subscriber, self._keys, self.hub.receive),
+            self._tasks,
+            self.hub.forget,
+            settings.unsubscribe_linger_seconds,
         )
         self._leases = Leases(
             self._pipeline,
-            self._vitals,
+            self._health_connection,
             self._keys,
             self.node_id,
             settings.max_connections_per_user,
@@ -137,12 +146,11 @@ class Gateway:
             self._place_lost,
             random.random,
         )
-        self._beat = Beat(
-            self._vitals,
-            self._keys,
-            self.node_id,
-            settings.node_lease_seconds,
+        self._node_lease = NodeLease(
+            self._health_connection,
+            NodeEntry(self._keys, self.node_id, settings.node_lease_seconds),
             self._redis_returned,
+            clock,
             random.random,
         )
         self._announcing = Announcing(self._pipeline, self._keys, self._namespaces, random.random)
@@ -223,7 +231,7 @@ class Gateway:
         return {
             "pubsub": self._subscriber.connected,
             "probe": self._probe.heard,
-            "redis": self._beat.alive,
+            "redis": self._node_lease.held,
             # Before its own places are counted again a node would let too many in.
             "places": self._leases.settled,
             "serving": not self._drain.leaving,
@@ -244,8 +252,8 @@ class Gateway:
             await asyncio.sleep(_READY_POLL_SECONDS)
 
     def _listening_again(self) -> None:
-        self._probe.doubt()
-        self._beat.doubt()
+        self._probe.recheck()
+        self._node_lease.recheck()
         self._tasks.spawn(self._repair.check_all(), "check all channels")
         self._tasks.spawn(self._judging.all(), "judge all subscriptions")
 
@@ -280,9 +288,10 @@ class Gateway:
             ),
         )
         for work in (
+            self._listening.run,
             self._subscriber.run,
             self._probe.run,
-            self._beat.run,
+            self._node_lease.run,
             self._leases.run_renewal,
             self._leases.run_payment,
             self._cursors.run,
@@ -290,8 +299,7 @@ class Gateway:
             self._announcing.run,
         ):
             self._tasks.spawn(_keep_going(work), work.__qualname__)
-        listen = self._subscriber.listen(self._keys.control, self._control.receive)
-        self._tasks.spawn(listen, "listen to control")
+        self._subscriber.listen(self._keys.control, self._control.receive)
         self._started = True
         log.info(
             "node_started node=%s address=%s:%d internal=%s:%d",
@@ -326,24 +334,47 @@ class Gateway:
         return address
 
     async def stop(self) -> None:
-        """Leave: take nobody in, close everybody with 1001, write what is known, give places back."""
+        """Leave: take nobody in, close everybody with 1001, write what is known, give places back.
+
+        Every step is taken, whatever became of those before it.
+        """
         if self._started:
-            await self._drain.run()
+            await _take_step("drain", self._drain.run())
         for runner in self._runners:
-            await runner.cleanup()
-        for last_words in (self._cursors.flush, self._leases.pay):
-            try:
-                await last_words()
-            except Exception:
-                # Whatever it is, the rest still has to be done.
-                log.exception("unwritten_at_the_end by=%s", last_words.__qualname__)
-        await self._beat.leave()
-        self._interests.close()
-        await self._tasks.aclose()
-        await self._pipeline.aclose()
-        await self._vitals.aclose()
+            await _take_step("close the ports", runner.cleanup())
         if self._started:
+            # At the same time: a Redis that hangs is waited for once.
+            await asyncio.gather(
+                _take_step("write positions", self._cursors.flush(), _LAST_WRITES_SECONDS),
+                _take_step("give places back", self._leases.pay(), _LAST_WRITES_SECONDS),
+            )
+            await _take_step(
+                "give up the node lease", self._node_lease.give_up(), _LAST_WRITES_SECONDS
+            )
+        self._interests.close()
+        for name, end in (
+            ("end the tasks", self._tasks.aclose),
+            ("close the connection", self._pipeline.aclose),
+            ("close the health connection", self._health_connection.aclose),
+        ):
+            await _take_step(name, end())
+        if self._started:
+            self._started = False
             log.info("node_stopped node=%s", self.node_id)
+
+
+async def _take_step(
+    name: str, step: Coroutine[None, None, None], seconds: float | None = None
+) -> None:
+    """Take one of the last steps; that it fails is logged and keeps no other from being taken."""
+    try:
+        async with asyncio.timeout(seconds):
+            await step
+    except (Unavailable, TimeoutError) as error:
+        reason = error.reason if isinstance(error, Unavailable) else "no answer in time"
+        log.warning("stop_incomplete step=%r reason=%s", name, reason)
+    except Exception:
+        log.exception("stop_failed step=%r", name)
 
 
 async def _keep_going(work: Callable[[], Coroutine[None, None, None]]) -> None:

@@ -1,25 +1,15 @@
-"""Whether this node and Redis are well: the node's lease, and a probe that the node hears itself.
-
-The node's own lease, far shorter than those of its users' places.
-
-While it is renewed the node counts as alive, to the others and to itself. The others drop the places of
-a node that let it run out, so a node that finds its own lease broken (it was frozen, or Redis has lost
-its data) first becomes alive again and then looks after its places, in this order.
-
-A node hearing itself through Redis.
-
-A pub/sub connection can go silent without an error: clients stay connected, publishes succeed, nothing is
-delivered and every check is green. So a node is ready only while it hears its own probe, and a connection
-over which nothing comes although Redis took the probe is made anew.
-"""
+"""Whether this node and Redis are well: the node's lease, and a probe that the node hears itself."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import cycle
 from typing import Final
 
-from gateway.backplane.pubsub import Subscriber
+from gateway.backplane.pubsub import Confirmed, ListeningTime, Subscriber
 from gateway.core.timing import Backoff
 from gateway.node.ports import Clock
 from gateway.node.stats import Stats
@@ -32,19 +22,50 @@ from publisher.transport.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
-_BEATS_PER_LEASE: Final = 3
+RENEWALS_PER_LEASE: Final = 3
+MAX_NODE_LEASE_SECONDS: Final = 60
+"""No node has a longer lease, so an expiry further ahead was written while the clock of Redis was ahead."""
 _DEAD_NODE_REMEMBERED_MS: Final = 60_000
-_MISSED_BEATS: Final = 1.5
-"""Without any node's beat for so many intervals it was Redis that was away."""
+_MISSED_RENEWALS: Final = 1.5
+"""When no node has renewed its lease for so many intervals it was Redis that was away."""
 _GRACE_MS: Final = 3_000
 """A node that lives is back within so long after Redis answers again."""
 
 
-class Beat:
-    """Renews the node's lease.
+@dataclass(frozen=True, slots=True)
+class NodeEntry:
+    """A node's entry in the list of nodes; the lease is in ``seconds``."""
+
+    keys: Keys
+    node: str
+    seconds: float
+
+    def renew(self) -> Call:
+        """Put the entry on the list, or keep it there."""
+        return Call.run(
+            scripts.BEAT,
+            [self.keys.nodes],
+            self.node,
+            round(self.seconds * 1000),
+            _DEAD_NODE_REMEMBERED_MS,
+            round(self.seconds * 1000 / RENEWALS_PER_LEASE * _MISSED_RENEWALS),
+            _GRACE_MS,
+            MAX_NODE_LEASE_SECONDS * 1000,
+        )
+
+    def remove(self) -> Call:
+        """Take the entry off the list."""
+        return Call(("ZREM", self.keys.nodes, self.node))
+
+
+class NodeLease:
+    """Renews the node's lease, which is far shorter than those of its users' places.
+
+    While it is held the node counts as alive, to the others and to itself. The others drop the places of
+    a node that let it run out. So a node that finds its own lease broken (it was frozen, or Redis has
+    lost its data) first becomes alive again and then looks after its places, in this order.
 
     Args:
-        lease: seconds after which a silent node counts as gone.
         returned: told when Redis answers again after it had not, or may have lost what it knew.
         jitter: a number from 0 to 1.
     """
@@ -52,177 +73,207 @@ class Beat:
     def __init__(
         self,
         pipeline: Pipeline,
-        keys: Keys,
-        node: str,
-        lease: float,
+        entry: NodeEntry,
         returned: Callable[[], None],
+        clock: Clock,
         jitter: Callable[[], float],
     ) -> None:
         self._pipeline = pipeline
-        self._keys = keys
-        self._node = node
-        self._lease = lease
+        self._entry = entry
         self._returned = returned
+        self._clock = clock
         self._backoff = Backoff(jitter)
         self._pause = Pause()
-        self._doubts = 0
+        self._rechecks = 0
         self._failing = False
-        self.alive = False
+        self._alive = False
+        self._ends_at = float("-inf")
 
-    def doubt(self) -> None:
-        """Beat at once; until that has succeeded the node does not count as alive.
+    @property
+    def held(self) -> bool:
+        """Whether the others count this node as alive, as far as it can know."""
+        return self._alive and self._clock() < self._ends_at
 
-        What answered before need not be what answers now: it may have been restarted, be loading its
+    def recheck(self) -> None:
+        """Renew the lease at once; until that has succeeded it does not count as held.
+
+        What answered before need not be what answers now: Redis may have been restarted, be loading its
         data still, or have lost them.
         """
-        self._doubts += 1
-        self.alive = False
+        self._rechecks += 1
+        self._alive = False
         self._pause.cut()
 
     async def run(self) -> None:
-        """Beat until cancelled; ``alive`` tells whether the lease is held."""
+        """Keep the lease until cancelled."""
         while True:
-            doubts = self._doubts
+            rechecks, asked_at = self._rechecks, self._clock()
             try:
-                held = await self._beat()
+                unbroken = bool(await self._pipeline.call(self._entry.renew()))
             except Unavailable as error:
                 self._fail(error)
                 await self._pause(self._backoff.next())
                 continue
-            if doubts == self._doubts:
-                self._succeed(held)
-                await self._pause(self._lease / _BEATS_PER_LEASE)
-
-    async def _beat(self) -> bool:
-        """Renew the lease; ``False`` when it had run out or was not there.
-
-        Raises:
-            Unavailable: Redis did not answer.
-        """
-        held = await self._pipeline.call(
-            Call.run(
-                scripts.BEAT,
-                [self._keys.nodes],
-                self._node,
-                round(self._lease * 1000),
-                _DEAD_NODE_REMEMBERED_MS,
-                round(self._lease * 1000 / _BEATS_PER_LEASE * _MISSED_BEATS),
-                _GRACE_MS,
-            )
-        )
-        return bool(held)
+            if rechecks == self._rechecks:
+                self._succeed(asked_at, unbroken=unbroken)
+                await self._pause(self._entry.seconds / RENEWALS_PER_LEASE)
 
     def _fail(self, error: Unavailable) -> None:
         if not self._failing:
             log.warning("redis_lost reason=%s", error.reason or "unavailable")
         self._failing = True
-        self.alive = False
+        self._alive = False
 
-    def _succeed(self, held: bool) -> None:
+    def _succeed(self, asked_at: float, *, unbroken: bool) -> None:
         self._backoff.reset()
         self._failing = False
-        if self.alive and held:
-            return
-        if self.alive:
-            log.warning("node_lease_broken")
-        else:
-            log.info("redis_reached")
-        self._returned()
-        self.alive = True
+        if not (self._alive and unbroken):
+            if self._alive:
+                log.warning("node_lease_broken")
+            else:
+                log.info("redis_reached")
+            self._returned()
+        self._alive = True
+        self._ends_at = asked_at + self._entry.seconds
 
-    async def leave(self) -> None:
-        """Take the node off the list; its places have been given back."""
-        try:
-            await self._pipeline.call(Call(("ZREM", self._keys.nodes, self._node)))
-        except Unavailable as error:
-            log.warning("node_unlisted reason=%s", error.reason)
+    async def give_up(self) -> None:
+        """Take the node off the list; its places have been given back.
 
+        Raises:
+            Unavailable: Redis did not answer; the lease runs out by itself.
+        """
+        await self._pipeline.call(self._entry.remove())
 
-log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS: Final = 0.5
 DEADLINE_SECONDS: Final = 2.0
 """Without its probe for so long a node is not ready."""
-PATIENCE_SECONDS: Final = 2.0
-"""So long Redis may have taken a probe while its connection brings nothing at all."""
-_PATIENCE_AFTER_TROUBLE_SECONDS: Final = 0.5
-_STALL_SECONDS: Final = 0.25
+_SILENCE_SECONDS: Final = 1.5
+"""So long nothing at all may come although Redis has taken a probe."""
+_SILENCE_AFTER_TROUBLE_SECONDS: Final = 0.5
+_CONFIRMED_SECONDS: Final = 0.1
+"""So long the first probe waits for its subscription; the next one follows anyway."""
+_UNHEARD_SECONDS: Final = 6.0
+"""So long other things may come instead of the probe, such as a burst that it waits behind."""
 
 
 class Probe:
-    """Publishes to a channel of the node's own, and listens.
+    """The node hearing itself through Redis.
+
+    A pub/sub connection can fail without an error: clients stay connected, publishes succeed, nothing is
+    delivered and every check is green. So a node is ready only while it hears its own probe, and a
+    connection that does not bring it although Redis has taken it is made anew.
+
+    Two names take turns, and the node subscribes to the next one before it publishes there: hearing that
+    proves that Redis still hears the node too, and has carried out every earlier command of the connection.
+
+    All times are those of ``ListeningTime``: a node that is busy has not been silent to itself.
 
     Args:
-        channel: the pub/sub channel (``Keys.probe``).
+        pipeline: not the one that clients wait for.
+        name: what the names of the pub/sub channels begin with (``Keys.probe``).
     """
 
     def __init__(
-        self, subscriber: Subscriber, pipeline: Pipeline, channel: str, stats: Stats, clock: Clock
+        self,
+        subscriber: Subscriber,
+        pipeline: Pipeline,
+        name: str,
+        listening: ListeningTime,
+        stats: Stats,
     ) -> None:
         self._subscriber = subscriber
         self._pipeline = pipeline
-        self._channel = channel
+        self._names = (f"{name}:0", f"{name}:1")
+        self._listening = listening
         self._stats = stats
-        self._clock = clock
         self._pause = Pause()
         self._heard_at = float("-inf")
-        # When Redis took the first of the probes that were not heard since, and what had come by then.
-        self._unheard_since: float | None = None
-        self._received: int | None = None
-        self._patience = PATIENCE_SECONDS
+        self._patience = _SILENCE_SECONDS
+        self._missed: _Missed | None = None
+        self._over = False
 
     @property
     def heard(self) -> bool:
         """Whether the node has heard itself a moment ago."""
-        return self._clock() - self._heard_at <= DEADLINE_SECONDS
+        return self._listening.seconds - self._heard_at <= DEADLINE_SECONDS
 
-    def doubt(self) -> None:
+    def recheck(self) -> None:
         """Probe at once: what was heard so far came over another connection."""
         self._heard_at = float("-inf")
-        self._unheard_since = None
+        self._over = True
         self._pause.cut()
 
     async def run(self) -> None:
         """Probe until cancelled."""
-        await self._subscriber.listen(self._channel, self._hear)
-        while True:
-            await self._publish()
-            due_at = self._clock() + INTERVAL_SECONDS
+        former = ""
+        for name in cycle(self._names):
+            self._over = False
+            self._missed = None
+            # Both leave in one write.
+            confirmed = self._subscriber.listen(name, self._hear)
+            self._subscriber.drop(former)
+            former = name
+            await asyncio.wait([confirmed], timeout=_CONFIRMED_SECONDS)
+            await self._probe(name, confirmed)
+
+    async def _probe(self, name: str, confirmed: Confirmed) -> None:
+        """Publish until that is heard, or the connection is another one."""
+        while not self._over:
+            # By the time of the answer, what had come on the other connection has been read too.
+            if await self._publish(name) and not self._over:
+                if self._missed is None:
+                    self._missed = _Missed(self._subscriber, self._listening.seconds)
+                else:
+                    self._judge(self._missed, subscribed=confirmed.done())
             await self._pause(INTERVAL_SECONDS)
-            self._judge(stalled=self._clock() - due_at > _STALL_SECONDS)
 
-    async def _publish(self) -> None:
-        asked_at = self._clock()
+    async def _publish(self, name: str) -> bool:
         try:
-            await self._pipeline.call(Call(("PUBLISH", self._channel, b"")))
+            await self._pipeline.call(Call(("PUBLISH", name, b"")))
         except Unavailable:
-            # The beat tells of a Redis that does not answer. A connection that outlives the trouble
+            # The lease tells of a Redis that does not answer. A connection that outlives the trouble
             # may be one to a Redis, or over a way, that is no more.
-            self._patience = _PATIENCE_AFTER_TROUBLE_SECONDS
-            return
-        if self._heard_at < asked_at and self._unheard_since is None:
-            self._await_echo()
-
-    def _await_echo(self) -> None:
-        self._unheard_since = self._clock()
-        self._received = self._subscriber.received
+            self._patience = _SILENCE_AFTER_TROUBLE_SECONDS
+            return False
+        return True
 
     def _hear(self, _payload: bytes) -> None:
-        self._heard_at = self._clock()
-        self._unheard_since = None
-        self._patience = PATIENCE_SECONDS
+        self._heard_at = self._listening.seconds
+        self._patience = _SILENCE_SECONDS
+        self._over = True
 
-    def _judge(self, *, stalled: bool) -> None:
-        """Give up a connection that is silent, but not for the node's own standing still."""
-        if self._unheard_since is None:
+    def _judge(self, missed: _Missed, *, subscribed: bool) -> None:
+        """Give up a connection that should have brought the probe."""
+        now = self._listening.seconds
+        missed.look(self._subscriber, now, subscribed=subscribed)
+        if self._subscriber.received is None or not (
+            now - missed.silent_since >= self._patience or now - missed.since >= _UNHEARD_SECONDS
+        ):
             return
-        received = self._subscriber.received
-        if stalled or received != self._received:
-            self._await_echo()  # what the probe waits behind is still coming
-            return
-        silent = self._clock() - self._unheard_since
-        if silent >= self._patience and received is not None:
-            log.warning("probe_unheard seconds=%.1f", silent)
-            self._stats.probes_unheard += 1
-            self._unheard_since = None
-            self._subscriber.rebuild()
+        log.warning("probe_unheard seconds=%.1f", now - missed.since)
+        self._stats.probes_unheard += 1
+        self._missed = None
+        self._subscriber.rebuild()
+
+
+class _Missed:
+    """A probe that Redis has taken and that was not heard since.
+
+    ``since`` begins anew while answers to earlier commands are on their way, ``silent_since`` with
+    whatever comes.
+    """
+
+    def __init__(self, subscriber: Subscriber, now: float) -> None:
+        self.since = self.silent_since = now
+        self._answered = subscriber.answered
+        self._received = subscriber.received
+
+    def look(self, subscriber: Subscriber, now: float, *, subscribed: bool) -> None:
+        """Take note of what has come since the last look."""
+        if subscriber.received != self._received:
+            self.silent_since = now
+            self._received = subscriber.received
+        if subscriber.answered != self._answered and not subscribed:
+            self.since = now
+        self._answered = subscriber.answered

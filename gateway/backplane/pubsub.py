@@ -1,82 +1,87 @@
-"""The pub/sub connection: one for the node, that comes and goes while subscriptions stay.
+"""The pub/sub connection: one for the node. Connections come and go while subscriptions stay.
 
-The pub/sub connection: one for the node, that comes and goes while subscriptions stay.
-
-Reading what comes live a little at a time when it is much, and less often when it is frequent.
+Much that comes at once is read a little at a time, and what comes often is read less often.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
-
-from redis.asyncio import ConnectionPool
-from redis.exceptions import RedisError
 
 from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
 from gateway.node.ports import Clock
 from gateway.node.stats import Stats
 from publisher.contract.keys import Keys
-from publisher.transport.pipeline import Reader, opened, pack
+from publisher.transport.failures import FAILURES
+from publisher.transport.pipeline import Reader, pack
 
 log = logging.getLogger(__name__)
 
 _CHANNELS_PER_COMMAND: Final = 500
+_NOTHING: Final = (b"", b"", None)
 
 Handler = Callable[[bytes], None]
-Command = tuple[bytes, bytes]
+Confirmed = asyncio.Future[None]
+Connect = Callable[[], AbstractAsyncContextManager[asyncio.Transport]]
+Command = tuple[bytes, bytes, Confirmed | None]
+"""Verb, name, and who waits for the answer."""
+MakeReader = Callable[[asyncio.Transport, Callable[[Any], None]], "ModeratedReader"]
 
 
 class Subscriber:
-    """Holds subscriptions over connections that come and go. Implements ``ports.Feed``.
+    """Holds subscriptions over connections that come and go.
+
+    Redis answers the commands of a connection in their order (one reply for each name), so an answer to
+    anything but the oldest command proves that something was lost on the way.
 
     Args:
-        receive: takes the channel's name and the payload of each live message.
+        connect: opens a connection; raises one of ``FAILURES``.
+        make_reader: makes the reader of a connection.
+        listening: told when nothing is read.
         restored: told when a new connection listens to everything again.
-        connect_timeout: seconds for opening a connection.
-        coalesce: seconds a message may wait for others (``moderation.py``).
         jitter: a number from 0 to 1.
     """
 
     def __init__(
         self,
-        pool: ConnectionPool,
-        keys: Keys,
-        receive: Callable[[str, bytes], None],
+        connect: Connect,
+        make_reader: MakeReader,
+        listening: ListeningTime,
         restored: Callable[[], None],
         stats: Stats,
-        connect_timeout: float,
-        coalesce: float,
-        clock: Clock,
         jitter: Callable[[], float],
     ) -> None:
-        self._pool = pool
-        self._keys = keys
-        self._receive = receive
+        self._connect = connect
+        self._make_reader = make_reader
+        self._listening = listening
         self._restored = restored
         self._stats = stats
-        self._connect_timeout = connect_timeout
-        self._coalesce = coalesce
-        self._clock = clock
         self._backoff = Backoff(jitter)
         self._handlers: dict[bytes, Handler] = {}
-        self._waiters: dict[bytes, asyncio.Future[None]] = {}
-        # SUBSCRIBEs sent and not confirmed: only the last one's confirmation speaks of now.
-        self._unconfirmed: dict[bytes, int] = {}
+        # Names that were never confirmed since they were subscribed to.
+        self._waiting: dict[bytes, Confirmed] = {}
         self._queued: list[Command] = []
+        # What the present connection has been sent and has not answered, the oldest first.
+        self._unanswered: deque[Command] = deque()
         self._protocol: ModeratedReader | None = None
         self._throttled = False
-        self._restoring = False
+        # How many answers are missing until this connection listens to all that there was at its opening.
+        self._restoring = 0
         self._failing = False
+        self.answered = 0
+        """How many commands have been answered, over all connections."""
 
     @property
     def connected(self) -> bool:
-        """Whether a connection is there, and all it should listen to has been confirmed."""
+        """Whether a connection is there that listens to all that there was when it was opened."""
         return self._protocol is not None and not self._restoring
 
     @property
@@ -86,46 +91,40 @@ class Subscriber:
 
     # -- subscriptions ------------------------------------------------------------------------
 
-    async def subscribe(self, channel: str) -> None:
-        """Listen to a live channel; returns once Redis has confirmed, however long that takes."""
-        await self.listen(self._keys.live(channel), partial(self._receive, channel))
-
-    def unsubscribe(self, channel: str) -> None:
-        """Stop listening to a live channel."""
-        name = self._keys.live(channel).encode()
-        if self._handlers.pop(name, None) is not None:
-            if (waiter := self._waiters.pop(name, None)) is not None:
-                waiter.cancel()
-            self._send(b"UNSUBSCRIBE", name)
-
-    async def listen(self, name: str, handler: Handler) -> None:
-        """Listen to any pub/sub channel, as :meth:`subscribe` does."""
+    def listen(self, name: str, handler: Handler) -> Confirmed:
+        """Listen to a pub/sub channel; done once Redis has confirmed, on whichever connection."""
         raw = name.encode()
         self._handlers[raw] = handler
-        waiter = self._waiters[raw] = asyncio.get_running_loop().create_future()
-        self._send(b"SUBSCRIBE", raw)
-        await waiter
+        confirmed = self._waiting[raw] = asyncio.get_running_loop().create_future()
+        self._send((b"SUBSCRIBE", raw, confirmed))
+        return confirmed
 
-    def _send(self, verb: bytes, name: bytes) -> None:
+    def drop(self, name: str) -> None:
+        """Stop listening to a pub/sub channel; one that was not listened to is no error."""
+        raw = name.encode()
+        if self._handlers.pop(raw, None) is not None:
+            if (confirmed := self._waiting.pop(raw, None)) is not None:
+                confirmed.cancel()
+            self._send((b"UNSUBSCRIBE", raw, None))
+
+    def _send(self, command: Command) -> None:
         """Queue a command; those of one turn of the event loop leave in one write, in their order."""
         if self._protocol is None:
             return  # a new connection subscribes to everything there is
-        if verb == b"SUBSCRIBE":
-            self._unconfirmed[name] = self._unconfirmed.get(name, 0) + 1
         if not self._queued:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._queued.append((verb, name))
+        self._queued.append(command)
 
     def _flush(self) -> None:
         queued, self._queued = self._queued, []
         if self._protocol is not None:
-            for verb, commands in groupby(queued, key=lambda command: command[0]):
-                self._write(self._protocol, verb, (name for _, name in commands))
+            self._write(self._protocol, queued)
 
-    @staticmethod
-    def _write(protocol: Reader, verb: bytes, names: Iterable[bytes]) -> None:
-        for some in chunks(names, _CHANNELS_PER_COMMAND):
-            protocol.transport.write(pack((verb, *some)))
+    def _write(self, protocol: Reader, commands: Iterable[Command]) -> None:
+        for verb, same in groupby(commands, key=itemgetter(0)):
+            for some in chunks(same, _CHANNELS_PER_COMMAND):
+                protocol.transport.write(pack((verb, *(name for _, name, _ in some))))
+                self._unanswered.extend(some)
 
     # -- the connection -----------------------------------------------------------------------
 
@@ -134,35 +133,39 @@ class Subscriber:
         while True:
             try:
                 await self._serve()
-            except (RedisError, OSError, TimeoutError) as error:
-                level = logging.DEBUG if self._failing else logging.WARNING
-                log.log(level, "subscriber_failed reason=%s", str(error) or type(error).__name__)
-                self._failing = True
+            except FAILURES as error:
+                self._complain("subscriber_failed", str(error) or type(error).__name__)
             self._stats.redis_reconnects += 1
             await asyncio.sleep(self._backoff.next())
 
     async def _serve(self) -> None:
         """Open a connection, subscribe to everything, and stay until it is lost."""
         try:
-            async with opened(self._pool, self._connect_timeout) as transport:
-                self._protocol = ModeratedReader(
-                    transport, self._handle, self._coalesce, self._clock
-                )
-                self._protocol.throttle(self._throttled)
+            async with self._connect() as transport:
+                self._protocol = protocol = self._make_reader(transport, self._handle)
+                protocol.throttle(self._throttled)
                 self._queued.clear()
-                self._unconfirmed = dict.fromkeys(self._handlers, 1)
-                self._restoring = bool(self._handlers)
-                self._write(self._protocol, b"SUBSCRIBE", self._handlers)
-                self._failing = False
-                log.info("subscriber_connected channels=%d", len(self._handlers))
-                await self._protocol.lost
-                log.warning("subscriber_lost channels=%d", len(self._handlers))
+                self._unanswered.clear()
+                self._write(
+                    protocol,
+                    [(b"SUBSCRIBE", name, self._waiting.get(name)) for name in self._handlers],
+                )
+                self._restoring = len(self._unanswered)
+                log.info("subscriber_connected channels=%d", self._restoring)
+                await protocol.lost
+                self._complain("subscriber_lost", f"channels: {len(self._handlers)}")
         finally:
             self._protocol = None
+
+    def _complain(self, event: str, reason: str) -> None:
+        """Log trouble with the connection, once until all is restored."""
+        log.log(logging.DEBUG if self._failing else logging.WARNING, "%s reason=%s", event, reason)
+        self._failing = True
 
     def throttle(self, throttled: bool) -> None:
         """Read nothing until told otherwise; what Redis has to say waits in its buffers."""
         self._throttled = throttled
+        self._listening.throttle(throttled)
         if self._protocol is not None:
             self._protocol.throttle(throttled)
 
@@ -171,33 +174,118 @@ class Subscriber:
         if self._protocol is not None:
             self._protocol.transport.abort()
 
+    # -- what Redis says ----------------------------------------------------------------------
+
     def _handle(self, reply: Any) -> None:
         """Take what Redis says: nearly always ``[b"message", channel, payload]``."""
         if type(reply) is not list:
-            # Such as a permission that is missing: nothing would ever be confirmed.
-            log.error("subscriber_error reason=%s", reply)
+            # An error, such as a missing permission: no name of that command is ever confirmed.
+            self._complain("subscriber_refused", str(reply))
             self.rebuild()
             return
         if reply[0] == b"message":
             handler = self._handlers.get(reply[1])
             if handler is not None:
                 handler(reply[2])
-        elif reply[0] == b"subscribe":
-            self._confirmed(reply[1])
+        else:
+            self._answer(reply[0], reply[1])
 
-    def _confirmed(self, name: bytes) -> None:
-        left = self._unconfirmed.pop(name, 1) - 1
-        if left > 0:
-            self._unconfirmed[name] = left
+    def _answer(self, kind: bytes, name: bytes) -> None:
+        assert self._protocol is not None
+        if self._protocol.transport.is_closing():
+            return  # given up; what it still says is about subscriptions that end with it
+        verb, expected, confirmed = self._unanswered.popleft() if self._unanswered else _NOTHING
+        if (verb.lower(), expected) != (kind, name):
+            self._complain("subscriber_out_of_step", "an answer is missing")
+            self.rebuild()
             return
-        waiter = self._waiters.pop(name, None)
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-        if self._restoring and not self._unconfirmed:
-            self._restoring = False
-            # Not as soon as it opens: one that Redis closes again at once is to be tried less often.
-            self._backoff.reset()
-            self._restored()
+        self.answered += 1
+        if confirmed is not None and not confirmed.done():
+            confirmed.set_result(None)
+            # A later SUBSCRIBE to the same name waits for an answer of its own.
+            if self._waiting.get(name) is confirmed:
+                del self._waiting[name]
+        if self._restoring:
+            self._restoring -= 1
+            if not self._restoring:
+                self._failing = False
+                # Not as soon as it opens: one that Redis closes again at once is to be tried less often.
+                self._backoff.reset()
+                self._restored()
+
+
+class LiveFeed:
+    """The live channels of Redis. Implements ``ports.Feed``.
+
+    Args:
+        receive: takes the channel's name and the payload of each live message.
+    """
+
+    def __init__(
+        self, subscriber: Subscriber, keys: Keys, receive: Callable[[str, bytes], None]
+    ) -> None:
+        self._subscriber = subscriber
+        self._keys = keys
+        self._receive = receive
+
+    async def subscribe(self, channel: str) -> None:
+        """Listen to a live channel; returns once Redis has confirmed, however long that takes."""
+        await self._subscriber.listen(self._keys.live(channel), partial(self._receive, channel))
+
+    def unsubscribe(self, channel: str) -> None:
+        """Stop listening to a live channel."""
+        self._subscriber.drop(self._keys.live(channel))
+
+
+TICK_SECONDS: Final = 0.25
+_LATE_SECONDS: Final = 0.5
+"""A tick that takes longer was held up by the event loop, and counts no more than that."""
+
+
+class ListeningTime:
+    """The seconds in which the pub/sub connection was read by an event loop that was on time.
+
+    Only in this time does silence prove anything: what has come while the node read nothing, or while
+    its event loop stood still, waits unread in the buffers.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._counted = 0.0
+        self._began_at = clock()
+        # Of the present tick: how long nothing was read, and since when nothing is.
+        self._unread = 0.0
+        self._throttled_at: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """The time so far, from any one moment."""
+        now = self._clock()
+        unread = self._unread
+        if self._throttled_at is not None:
+            unread += now - self._throttled_at
+        return self._counted + max(0.0, min(now - self._began_at, _LATE_SECONDS) - unread)
+
+    def throttle(self, throttled: bool) -> None:
+        """Nothing is read from now on, or it is again."""
+        now = self._clock()
+        if self._throttled_at is not None:
+            self._unread += now - self._throttled_at
+        self._throttled_at = now if throttled else None
+
+    def tick(self) -> None:
+        """Count what has passed since the last tick."""
+        self._counted = self.seconds
+        now = self._clock()
+        self._began_at, self._unread = now, 0.0
+        if self._throttled_at is not None:
+            self._throttled_at = now
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self.tick()
 
 
 READ_BYTES_PER_TURN: Final = 64 * 1024

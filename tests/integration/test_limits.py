@@ -286,10 +286,10 @@ async def test_a_living_node_that_redis_has_forgotten_gets_its_places_back(
         async with opened(first.url, make_token("u")) as refused:
             await refused.expect(type="error", code="connection_limit")
         await client.sync()
-        second.gateway._beat.doubt()
+        second.gateway._node_lease.recheck()
         await until(second.gateway.ready)
         async with connected(second.url, make_token("u")) as newcomer:
-            first.gateway._beat.doubt()
+            first.gateway._node_lease.recheck()
             await client.expect(type="error", code="connection_limit")
             assert await client.expect_close() == (1008, "connection_limit")
             await newcomer.sync()

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from gateway.backplane.pubsub import Command
 from publisher import AsyncPublisher
 from publisher.contract.keys import Keys
+from publisher.transport.pipeline import Reader
 from tests.faults.proxy import Proxy
 from tests.integration.conftest import StartNode
 from tests.support.client import Client, connected, opened
@@ -148,11 +150,11 @@ async def test_a_pubsub_connection_that_dies_while_it_subscribes_again(
         first = subscriber._protocol
         write = subscriber._write
 
-        def write_and_freeze(*command: Any) -> None:
+        def write_and_freeze(protocol: Reader, commands: Iterable[Command]) -> None:
             monkeypatch.undo()
-            port = command[0].transport.get_extra_info("sockname")[1]
+            port = protocol.transport.get_extra_info("sockname")[1]
             proxy.from_port(port).down.freeze()
-            write(*command)
+            write(protocol, commands)
 
         monkeypatch.setattr(subscriber, "_write", write_and_freeze)
         proxy.cut(lambda link: link.subscribed)
@@ -271,7 +273,7 @@ async def test_after_redis_has_lost_its_data_places_and_namespaces_are_back_at_o
             await client.sync()
 
 
-async def test_a_redis_emptied_under_a_running_node_is_filled_again_with_the_next_beat(
+async def test_a_redis_emptied_under_a_running_node_is_filled_again_with_the_next_renewal_of_the_lease(
     server: RedisServer, admin: redis.asyncio.Redis
 ) -> None:
     async with (
@@ -292,12 +294,14 @@ async def test_a_node_that_stands_still_does_not_blame_the_connection(
     protocol = subscriber._protocol
     assert protocol is not None
     protocol.transport.pause_reading()
-    since = await until(lambda: probe._unheard_since)
+    await until(lambda: probe._missed)
     # As after SIGCONT: the clock has gone on, and what has come meanwhile is still unread.
-    monkeypatch.setattr(probe, "_clock", lambda: time.monotonic() + 20.0)
-    await until(lambda: probe._unheard_since != since)
+    looked_at = node.gateway._listening.seconds
+    monkeypatch.setattr(node.gateway._listening, "_clock", lambda: time.monotonic() + 20.0)
+    await until(lambda: node.gateway._listening.seconds > looked_at + 0.6)
     protocol.transport.resume_reading()
-    await ready(node)
+    await until(lambda: not probe._missed)
+    assert node.gateway.ready()
     assert subscriber._protocol is protocol
     assert node.gateway.stats.probes_unheard == 0
 
@@ -354,17 +358,16 @@ async def test_an_outage_longer_than_the_nodes_leases_costs_nobody_their_place(
         server.kill()
         await unready(late)
         await asyncio.sleep(lease * 2)  # the outage itself: Redis keeps the time of leases
-        # The late node's beat does not get through before the first one admits people.
-        beat = late.gateway._beat
-        held_back = beat._pipeline
-        beat._pipeline = first.gateway._pipeline  # type: ignore[assignment]
-        beat._keys = Keys("elsewhere")
+        # The late node's renewal does not get through before the first one admits people.
+        late_lease = late.gateway._node_lease
+        entry = late_lease._entry
+        late_lease._entry = dataclasses.replace(entry, keys=Keys("elsewhere"))
         await asyncio.to_thread(server.restart)
         await ready(first)
         async with opened(first.url, token) as sixth:
             await sixth.expect(type="error", code="connection_limit")
-        beat._pipeline, beat._keys = held_back, Keys("t")
-        beat.doubt()
+        late_lease._entry = entry
+        late_lease.recheck()
         await ready(late)
         for client in five:
             await client.sync()

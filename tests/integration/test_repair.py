@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -279,28 +281,21 @@ async def test_a_repair_under_way_when_the_connection_is_lost_reads_once_more(
 async def miss_all(node: Node, publisher: AsyncPublisher, data: int) -> None:
     """Publish while the node has no pub/sub connection at all."""
     subscriber = node.gateway._subscriber
-    held_up = asyncio.Event()
-    make, pool = subscriber._pool.make_connection, subscriber._pool
+    published = asyncio.Event()
+    connect = subscriber._connect
 
-    class HeldUp:
+    @contextlib.asynccontextmanager
+    async def wait_and_connect() -> AsyncIterator[asyncio.Transport]:
         """Another connection is opened only when the message has been published."""
+        await published.wait()
+        async with connect() as transport:
+            yield transport
 
-        def make_connection(self) -> Any:
-            connection = make()
-            connect = connection.connect
-
-            async def wait_and_connect() -> None:
-                await held_up.wait()
-                await connect()
-
-            connection.connect = wait_and_connect
-            return connection
-
-    subscriber._pool = HeldUp()
+    subscriber._connect = wait_and_connect
     await cut_off(node, publisher)
     await publisher.publish(CHANNEL, data)
-    subscriber._pool = pool
-    held_up.set()
+    subscriber._connect = connect
+    published.set()
 
 
 async def test_a_channel_that_cannot_be_read_holds_no_other_up(

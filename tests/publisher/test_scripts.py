@@ -129,19 +129,19 @@ def test_a_renewal_without_room_for_any_creates_nothing(call, server: redis.Redi
 
 
 def test_a_beat_tells_whether_the_lease_was_held_until_now(call, server: redis.Redis, keys: Keys):
-    assert call(BEAT, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000) == 0
-    assert call(BEAT, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000) == 1
+    assert call(BEAT, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000, 60_000) == 0
+    assert call(BEAT, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000, 60_000) == 1
     server.zadd(keys.nodes, {"a": now_ms() - 1})
-    assert call(BEAT, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000) == 0
+    assert call(BEAT, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000, 60_000) == 0
     server.zadd(keys.nodes, {"a": now_ms() - 60_001})
-    assert call(BEAT, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000) == 0
+    assert call(BEAT, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000, 60_000) == 0
 
 
 def test_nodes_live_as_long_as_they_beat(call, server: redis.Redis, keys: Keys):
-    call(BEAT, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000)
+    call(BEAT, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000, 60_000)
     server.zadd(keys.nodes, {"silent": now_ms() - 1, "forgotten": now_ms() - 60_001})
     assert call(LIVE_NODES, keys.nodes) == [b"a"]
-    call(BEAT, keys.nodes, "b", 10_000, 60_000, 5_000, 3_000)
+    call(BEAT, keys.nodes, "b", 10_000, 60_000, 5_000, 3_000, 60_000)
     assert call(LIVE_NODES, keys.nodes) == [b"a", b"b"]
     assert b"forgotten" not in server.zrange(keys.nodes, 0, -1)
     assert b"silent" in server.zrange(keys.nodes, 0, -1)
@@ -151,7 +151,7 @@ def test_after_redis_was_away_no_node_counts_as_gone_for_a_while(
     call, server: redis.Redis, keys: Keys
 ):
     def beat(node: str) -> None:
-        call(BEAT, keys.nodes, node, 10_000, 60_000, 5_000, 3_000)
+        call(BEAT, keys.nodes, node, 10_000, 60_000, 5_000, 3_000, 60_000)
 
     beat("a")
     long_ago = now_ms() - 600_000

@@ -1,0 +1,129 @@
+"""A pub/sub connection that has gone deaf is noticed and replaced; one that is only busy is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from itertools import count
+
+import pytest
+
+from publisher import AsyncPublisher
+from tests.faults.proxy import Link, Proxy
+from tests.integration.conftest import StartNode
+from tests.support.client import connected
+from tests.support.nodes import Node, running_node
+from tests.support.tokens import make_token
+from tests.support.waiting import until
+
+CHANNEL = "notifications/u"
+LIVE = {"ticks": {"owner": "anyone", "retention": None}}
+UNREADY_SECONDS = 3.0
+BUSY_SECONDS = 3.5
+"""Longer than the node waits for its probe, and than a connection may be silent."""
+
+
+@pytest.fixture
+async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
+    """The node's way to Redis."""
+    proxy = Proxy(int(redis_url.rpartition(":")[2]))
+    await proxy.start()
+    async with contextlib.aclosing(proxy):
+        yield proxy
+
+
+@pytest.fixture
+async def behind(proxy: Proxy, prefix: str) -> AsyncIterator[Node]:
+    """A node that reaches Redis through the proxy."""
+    url = f"redis://127.0.0.1:{proxy.port}"
+    async with running_node(url, prefix, namespaces=LIVE) as node:
+        yield node
+
+
+def pubsub_link(proxy: Proxy) -> Link:
+    [link] = [each for each in proxy.links if each.subscribed]
+    return link
+
+
+async def test_a_burst_that_takes_long_to_write_costs_neither_the_connection_nor_readiness(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    node = await start_node(namespaces=LIVE)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe("ticks/1")
+        reconnects = node.gateway.stats.redis_reconnects
+        node.gateway._subscriber.throttle(True)  # as the hub does while much waits to be written
+        await publisher.publish("ticks/1", "not logged")
+        async with asyncio.timeout(BUSY_SECONDS + 5):
+            for _ in range(35):
+                await asyncio.sleep(BUSY_SECONDS / 35)
+                assert node.gateway.ready()
+        node.gateway._subscriber.throttle(False)
+        assert await client.data(1) == ["not logged"]
+        assert node.gateway.stats.redis_reconnects == reconnects
+        assert node.gateway.stats.probes_unheard == 0
+
+
+@pytest.mark.parametrize("vanishing", ["what the node says", "what Redis says"])
+async def test_a_connection_on_which_one_direction_vanishes_is_replaced(
+    proxy: Proxy, behind: Node, publisher: AsyncPublisher, vanishing: str
+) -> None:
+    async with connected(behind.url, make_token("u")) as client:
+        link = pubsub_link(proxy)
+        (link.up if vanishing == "what the node says" else link.down).freeze()
+        await client.send({"type": "subscribe", "channel": CHANNEL})
+        await until(lambda: not behind.gateway.ready(), within=UNREADY_SECONDS)
+        await client.expect(type="subscribed", channel=CHANNEL)
+        await until(behind.gateway.ready, within=UNREADY_SECONDS)
+        await publisher.publish(CHANNEL, 1)
+        assert await client.data(1) == [1]
+
+
+async def test_what_still_comes_does_not_hide_that_redis_hears_nothing(
+    proxy: Proxy, behind: Node, publisher: AsyncPublisher
+) -> None:
+    async with (
+        connected(behind.url, make_token("u")) as client,
+        connected(behind.url, make_token("v")) as listener,
+    ):
+        await listener.subscribe("ticks/1")
+
+        async def keep_ticking() -> None:
+            for number in count():
+                await publisher.publish("ticks/1", number)
+                await asyncio.sleep(0.05)
+
+        ticking = asyncio.create_task(keep_ticking())
+        try:
+            pubsub_link(proxy).up.freeze()
+            await client.send({"type": "subscribe", "channel": CHANNEL})
+            await until(lambda: not behind.gateway.ready(), within=UNREADY_SECONDS)
+            await client.expect(type="subscribed", channel=CHANNEL)
+            await until(behind.gateway.ready)
+        finally:
+            ticking.cancel()
+
+
+async def test_a_node_under_steady_churn_counts_as_restored(proxy: Proxy, behind: Node) -> None:
+    """As soon as all is confirmed that was subscribed to when the connection opened."""
+    subscriber = behind.gateway._subscriber
+    proxy.up.delay = 0.05
+
+    async def churn() -> None:
+        for number in count():
+            subscriber.listen(f"churn:{number}", lambda _payload: None)
+            if number >= 100:
+                subscriber.drop(f"churn:{number - 100}")
+            await asyncio.sleep(0.0005)
+
+    churning = asyncio.create_task(churn())
+    try:
+        await asyncio.sleep(0)
+        protocol = subscriber._protocol
+        proxy.cut(lambda link: link.subscribed)
+        await until(lambda: subscriber._protocol not in {None, protocol})
+        await until(lambda: subscriber.connected, within=UNREADY_SECONDS)
+        assert subscriber._unanswered
+    finally:
+        churning.cancel()
