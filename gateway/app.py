@@ -8,7 +8,6 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -21,10 +20,12 @@ from redis.driver_info import DriverInfo
 
 from gateway.backplane.health import NodeEntry, NodeLease, Probe
 from gateway.backplane.places import Leases
-from gateway.backplane.pubsub import ListeningTime, LiveFeed, ModeratedReader, Subscriber
+from gateway.backplane.pubsub import LiveFeed, Subscriber
+from gateway.backplane.reading import ListeningTime, ModeratedReader
 from gateway.backplane.store import Announcing, Cursors, GrantReader, LogReader
 from gateway.core import closing, protocol
 from gateway.core.protocol import ErrorCode
+from gateway.lifecycle import keep_going, take_step
 from gateway.metrics import NodeCollector, exposition
 from gateway.node.confirmation import Confirmation
 from gateway.node.control import Control
@@ -46,7 +47,6 @@ from gateway.web.handshake import Handshakes, Limits, negotiate_compression
 from gateway.web.server import CannotListen, add_test_page, internal_app, listen
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
 from publisher.contract.keys import Keys
-from publisher.errors import Unavailable
 from publisher.transport.pipeline import Pipeline, opened
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,6 @@ _LONGEST_UPKEEP_SECONDS: Final = 2.0
 """What readiness waits for is tried again after this, also when other round trips may take longer."""
 _LAST_WRITES_SECONDS: Final = 3.0
 """At the end, Redis has so long to take what the node still has to write."""
-_RESTART_SECONDS: Final = 1.0
 _READY_POLL_SECONDS: Final = 0.02
 
 # Made once: left to itself, the library looks its version up on disk for every connection.
@@ -298,7 +297,7 @@ class Gateway:
             self._heartbeats.run,
             self._announcing.run,
         ):
-            self._tasks.spawn(_keep_going(work), work.__qualname__)
+            self._tasks.spawn(keep_going(work), work.__qualname__)
         self._subscriber.listen(self._keys.control, self._control.receive)
         self._started = True
         log.info(
@@ -339,16 +338,16 @@ class Gateway:
         Every step is taken, whatever became of those before it.
         """
         if self._started:
-            await _take_step("drain", self._drain.run())
+            await take_step("drain", self._drain.run())
         for runner in self._runners:
-            await _take_step("close the ports", runner.cleanup())
+            await take_step("close the ports", runner.cleanup())
         if self._started:
             # At the same time: a Redis that hangs is waited for once.
             await asyncio.gather(
-                _take_step("write positions", self._cursors.flush(), _LAST_WRITES_SECONDS),
-                _take_step("give places back", self._leases.pay(), _LAST_WRITES_SECONDS),
+                take_step("write positions", self._cursors.flush(), _LAST_WRITES_SECONDS),
+                take_step("give places back", self._leases.pay(), _LAST_WRITES_SECONDS),
             )
-            await _take_step(
+            await take_step(
                 "give up the node lease", self._node_lease.give_up(), _LAST_WRITES_SECONDS
             )
         self._interests.close()
@@ -357,34 +356,10 @@ class Gateway:
             ("close the connection", self._pipeline.aclose),
             ("close the health connection", self._health_connection.aclose),
         ):
-            await _take_step(name, end())
+            await take_step(name, end())
         if self._started:
             self._started = False
             log.info("node_stopped node=%s", self.node_id)
-
-
-async def _take_step(
-    name: str, step: Coroutine[None, None, None], seconds: float | None = None
-) -> None:
-    """Take one of the last steps; that it fails is logged and keeps no other from being taken."""
-    try:
-        async with asyncio.timeout(seconds):
-            await step
-    except (Unavailable, TimeoutError) as error:
-        reason = error.reason if isinstance(error, Unavailable) else "no answer in time"
-        log.warning("stop_incomplete step=%r reason=%s", name, reason)
-    except Exception:
-        log.exception("stop_failed step=%r", name)
-
-
-async def _keep_going(work: Callable[[], Coroutine[None, None, None]]) -> None:
-    """Run a loop of the node; a defect in it is logged and must not leave the node half alive."""
-    while True:
-        try:
-            return await work()
-        except Exception:
-            log.exception("loop_failed loop=%s", work.__qualname__)
-            await asyncio.sleep(_RESTART_SECONDS)
 
 
 def make_verifier(settings: Settings) -> TokenVerifier:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Final
 
-from gateway.backplane.pubsub import Confirmed, ListeningTime, Subscriber
+from gateway.backplane.pubsub import Confirmed, Subscriber
+from gateway.backplane.reading import ListeningTime
 from gateway.core.timing import Backoff
 from gateway.node.ports import Clock
 from gateway.node.stats import Stats

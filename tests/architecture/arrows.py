@@ -28,13 +28,14 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.node",
         "gateway.web": "publisher.errors publisher.contract gateway.core gateway.node",
         "gateway.logs": "",
+        "gateway.lifecycle": "publisher.errors",
         "gateway.embedded": "",
         "gateway.settings": "publisher.errors publisher.contract gateway.core",
         "gateway.metrics": "publisher.errors publisher.contract gateway.core gateway.node",
         "gateway.options": "gateway.settings",
         "gateway.development": "gateway.settings gateway.web",
         "gateway.app": "publisher.errors publisher.contract publisher.transport gateway.core gateway.node "
-        "gateway.backplane gateway.web gateway.metrics gateway.settings",
+        "gateway.backplane gateway.web gateway.metrics gateway.lifecycle gateway.settings",
         "gateway.check": "publisher.errors publisher.contract publisher.transport gateway.web "
         "gateway.settings gateway.app",
         "gateway.serve": "gateway.web gateway.settings gateway.options gateway.app",
