@@ -25,6 +25,7 @@ from gateway.backplane.reading import ListeningTime, ModeratedReader
 from gateway.backplane.store import Announcing, Cursors, GrantReader, LogReader
 from gateway.core import closing, protocol
 from gateway.core.protocol import ErrorCode
+from gateway.core.timing import EXPIRY_STEP
 from gateway.lifecycle import keep_going, take_step
 from gateway.metrics import NodeCollector, exposition
 from gateway.node.confirmation import Confirmation
@@ -33,13 +34,15 @@ from gateway.node.hub import Hub
 from gateway.node.interest import Interests
 from gateway.node.joining import Joining
 from gateway.node.ports import Verifier
-from gateway.node.recheck import Judging
+from gateway.node.recheck import Recheck
 from gateway.node.repair import Repair
-from gateway.node.requests import Dispatcher
+from gateway.node.requests import Requests, Service
 from gateway.node.slow_consumers import Patience, SlowConsumers
 from gateway.node.stats import Stats
-from gateway.node.sweep import Drain, Heartbeats
+from gateway.node.subscriptions import Subscriptions
+from gateway.node.sweep import Drain, Heartbeats, Sweep
 from gateway.node.tasks import Retry, Tasks
+from gateway.node.tokens import Tokens
 from gateway.settings import Settings
 from gateway.web.admission import Admission
 from gateway.web.auth import TokenVerifier, load_key
@@ -155,14 +158,10 @@ class Gateway:
         self._announcing = Announcing(self._pipeline, self._keys, self._namespaces, random.random)
         self._heartbeats = Heartbeats(
             self.hub,
-            confirmation,
-            self.stats,
             clock,
-            time.time,
             random.random,
             settings.ping_interval_seconds,
             settings.pong_timeout_seconds,
-            settings.confirm_interval_seconds,
         )
         self._drain = Drain(
             self.hub,
@@ -177,7 +176,6 @@ class Gateway:
             self.hub,
             self._interests,
             history,
-            GrantReader(self._pipeline, self._keys),
             self._cursors,
             confirmation,
             self._namespaces,
@@ -187,30 +185,39 @@ class Gateway:
             patience,
             settings.max_subscriptions,
         )
-        self._judging = Judging(self.hub, joining, self._tasks)
-        dispatcher = Dispatcher(
+        self._recheck = Recheck(
             self.hub,
-            joining,
-            self._judging,
-            confirmation,
-            self._heartbeats,
-            verifier,
-            self._tasks,
+            joining.leave,
+            GrantReader(self._pipeline, self._keys, self.stats),
+            self._namespaces,
+            clock,
+            random.random,
+        )
+        limit = settings.max_subscriptions
+        subscriptions = Subscriptions(
+            self.hub, joining, self._recheck, self._tasks, self.stats, limit
+        )
+        tokens = Tokens(self.hub, verifier, self._recheck, time.time)
+        service = Service(
+            self.hub, subscriptions, tokens, self._heartbeats, confirmation, time.time
+        )
+        requests = Requests(service, self.hub, self.stats, clock, settings.max_message_bytes)
+        ask = partial(confirmation.tick, self.hub.send_all)
+        self._sweep = Sweep(
             self.stats,
             clock,
-            lambda: time.time_ns() // 1_000_000,
-            settings.max_message_bytes,
-            settings.max_subscriptions,
+            min(self._heartbeats.pause, settings.confirm_interval_seconds / 4, EXPIRY_STEP),
+            (self._heartbeats.tick, ask, tokens.tick, self._recheck.tick),
         )
         slow_consumers = SlowConsumers(
-            self.hub, patience, dispatcher.resume, self._tasks, self.stats
+            self.hub, patience, subscriptions.resume, self._tasks, self.stats
         )
         self.hub.when_behind(slow_consumers.leave_out)
-        self._control = Control(self._judging)
+        self._control = Control(self._recheck)
         self._handshakes = Handshakes(
             Admission(self._leases, self._welcoming, settings.max_connections),
             verifier,
-            dispatcher,
+            requests,
             self.stats,
             Limits(
                 settings.max_connections_per_user,
@@ -254,11 +261,12 @@ class Gateway:
         self._probe.recheck()
         self._node_lease.recheck()
         self._tasks.spawn(self._repair.check_all(), "check all channels")
-        self._tasks.spawn(self._judging.all(), "judge all subscriptions")
+        self._recheck.everything()
 
     def _redis_returned(self) -> None:
         self._leases.restore()
         self._announcing.at_once()
+        self._recheck.everything()
 
     def _place_lost(self, connection_id: str) -> None:
         connection = self.hub.connections.get(connection_id)
@@ -294,7 +302,8 @@ class Gateway:
             self._leases.run_renewal,
             self._leases.run_payment,
             self._cursors.run,
-            self._heartbeats.run,
+            self._sweep.run,
+            self._recheck.run,
             self._announcing.run,
         ):
             self._tasks.spawn(keep_going(work), work.__qualname__)

@@ -28,6 +28,7 @@ _COUNTERS = {
     "connections_opened": "Connections that were let in",
     "redis_reconnects": "Times the pub/sub connection was lost or could not be opened",
     "probes_unheard": "Times the pub/sub connection was silent and was made anew",
+    "redis_data_losses": "Times Redis came back without its data, and so without its grants",
     "redis_errors": "Errors that Redis answered with, and connections for calls that failed",
 }
 

@@ -20,6 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from gateway.core.protocol import RESERVED
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace
 from publisher.contract.keys import DEFAULT_PREFIX
 from publisher.errors import InvalidNamespace
@@ -222,6 +223,10 @@ class Settings(BaseSettings):
     @classmethod
     def _check_namespaces(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name, rules in value.items():
+            if name in RESERVED:
+                raise ValueError(
+                    f"namespace {name!r}: messages of the protocol have this name; choose another one"
+                )
             if not isinstance(rules, Mapping):
                 raise ValueError(f"namespace {name!r}: expected an object")  # noqa: TRY004 - pydantic's
             try:

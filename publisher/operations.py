@@ -214,9 +214,9 @@ class Operations:
         yield from self._learn_namespaces({namespace})
         self._namespace(namespace)
         lifetime = "" if ttl is None else ttl * 1000
-        yield from self._repeat(
-            [Call.run(scripts.GRANT, [self.keys.grant(channel)], user, lifetime)]
-        )
+        ask_again = control.encode(control.GrantRevoked(channel, user))
+        arguments = (user, lifetime, self.keys.control, ask_again)
+        yield from self._repeat([Call.run(scripts.GRANT, [self.keys.grant(channel)], *arguments)])
 
     def revoke(self, channel: str, user: str) -> Flow[bool]:
         """Take the grant back and end the subscriptions it allowed; returns whether there was one."""

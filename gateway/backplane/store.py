@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -21,7 +23,7 @@ from gateway.core.timing import Backoff
 from gateway.node.stats import Stats
 from gateway.node.tasks import Pause
 from publisher.contract import scripts
-from publisher.contract.calls import Call, Reply, parse_log, read_log
+from publisher.contract.calls import GRANTED_FOR_EVER, Call, Reply, parse_log, read_log
 from publisher.contract.channels import POSITIONS_SECONDS, Namespace
 from publisher.contract.keys import Keys
 from publisher.contract.message import LogPage
@@ -50,16 +52,34 @@ class LogReader:
 
 
 class GrantReader:
-    """Implements ``ports.Grants``."""
+    """Implements ``ports.Grants``.
 
-    def __init__(self, pipeline: Pipeline, keys: Keys) -> None:
+    A key with a random value marks the data in Redis. A value that is gone, or another one, means that the
+    data were lost.
+    """
+
+    def __init__(self, pipeline: Pipeline, keys: Keys, stats: Stats) -> None:
         self._pipeline = pipeline
         self._keys = keys
+        self._stats = stats
+        self._marker: str | None = None
 
-    async def granted(self, channel: str, user: str) -> bool:
-        """Whether ``user``, or everybody, holds a grant."""
+    async def remaining(self, channel: str, user: str) -> float:
+        """Seconds for which ``user``, or everybody, still holds a grant; 0 for none, ``inf`` for ever."""
         call = Call.run(scripts.GRANTED, [self._keys.grant(channel)], user)
-        return bool(await self._pipeline.call(call))
+        milliseconds = await self._pipeline.call(call)
+        return math.inf if milliseconds == GRANTED_FOR_EVER else milliseconds / 1000
+
+    async def lost(self) -> bool:
+        """Whether Redis has lost its data since this was asked last."""
+        new = secrets.token_hex(8)  # never one that was there before
+        found = await self._pipeline.call(Call(("SET", self._keys.marker, new, "NX", "GET")))
+        before, self._marker = self._marker, new if found is None else found.decode()
+        lost = before is not None and before != self._marker
+        if lost:
+            self._stats.redis_data_losses += 1
+            log.warning("redis_data_lost")
+        return lost
 
 
 log = logging.getLogger(__name__)

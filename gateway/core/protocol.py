@@ -16,6 +16,29 @@ from publisher.contract.channels import Channel, parse_channel
 from publisher.contract.message import MAX_ID, Message
 from publisher.errors import InvalidChannel
 
+RESERVED: Final = frozenset(
+    [
+        "ack",
+        "connected",
+        "error",
+        "granted",
+        "heartbeat",
+        "joined",
+        "left",
+        "ping",
+        "pong",
+        "presence",
+        "refresh",
+        "subscribe",
+        "subscribed",
+        "token_expiring",
+        "unsubscribe",
+        "unsubscribed",
+    ]
+)
+"""Types of this protocol's messages, and of those to come. The type of a data message is its namespace, so
+no namespace may have one of these names."""
+
 
 class ErrorCode(StrEnum):
     """The ``code`` of an ``error`` message."""
@@ -34,6 +57,22 @@ class ErrorCode(StrEnum):
     CONNECTION_LIMIT = "connection_limit"
     MESSAGES_LOST = "messages_lost"
     INTERNAL_ERROR = "internal_error"
+
+
+class EndReason(StrEnum):
+    """The ``reason`` of an ``unsubscribed`` that the client did not ask for."""
+
+    EXPIRED = "expired"
+    """The grant's time is over."""
+
+    REVOKED = "revoked"
+    """The grant was taken back, or the new token does not name the channel."""
+
+    GRANT_LOST = "grant_lost"
+    """Redis has lost its data, and the grant with it."""
+
+    INTERNAL_ERROR = "internal_error"
+    """Redis answers with an error that does not pass, so the channel cannot be served."""
 
 
 # The wording existing clients know; `code` and `detail` are ours to add.
@@ -60,6 +99,10 @@ class BadRequest(Exception):
     def render(self) -> bytes:
         """The ``error`` message for it."""
         return error(self.code, self.message, detail=self.detail, channel=self.channel)
+
+
+class Refused(BadRequest):
+    """A well-formed request that is not granted. It is no mistake, so it costs no more than a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +225,9 @@ def subscribed(channel: str, recovered: bool | None = None) -> bytes:
     return orjson.dumps(message)
 
 
-def unsubscribed(channel: str, reason: str | None = None) -> bytes:
+def unsubscribed(channel: str, reason: EndReason | None = None) -> bytes:
     """``reason`` is there when the client did not ask for it."""
-    message = {"type": "unsubscribed", "channel": channel}
+    message: dict[str, str] = {"type": "unsubscribed", "channel": channel}
     if reason is not None:
         message["reason"] = reason
     return orjson.dumps(message)

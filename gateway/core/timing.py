@@ -1,11 +1,7 @@
-"""When things are due: pings, expiries, what a client may say, pauses between attempts. Times are passed in.
+"""When something is due: a ping and its answer, an expiry, a client's next message, another attempt.
 
-When to ping whom, and who has not answered.
-
-One wheel for a node, no timer per socket: each connection has a fixed slot, found at random, so that
-the pings of a crowd that came together are spread over the interval.
-
-How much a client may say.
+Nothing here reads a clock: the caller passes the time, in seconds. Everything is bounded by what is due,
+not by what is waited for, since one node waits for tens of thousands of connections.
 """
 
 from __future__ import annotations
@@ -13,25 +9,25 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, floor
 from typing import Final, Generic, TypeVar
 
 K = TypeVar("K")
 
-_SLOTS = 60
+_SLOTS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Due(Generic[K]):
-    """What a moment asks for."""
+    """Whom to ping now, and whose answer to an earlier ping is overdue."""
 
     ping: list[K]
     expired: list[K]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Round(Generic[K]):
-    """Pings sent at one moment."""
+    """Pings sent at one moment. ``deadline`` does not count the time in which the process stood still."""
 
     sent_at: float
     deadline: float
@@ -39,10 +35,13 @@ class _Round(Generic[K]):
 
 
 class Liveness(Generic[K]):
-    """Times are seconds of any one monotonic clock, passed in.
+    """Whom to ping when, and who has not answered, on any one monotonic clock.
+
+    One wheel for a node, no timer per socket. Each key has a fixed slot of the wheel, given by ``place``
+    in :meth:`add`: random places spread the pings of a crowd that came together over the interval.
 
     Args:
-        interval: seconds between two pings of a connection.
+        interval: seconds between two pings of a key.
         timeout: seconds after a ping within which something must have been heard.
     """
 
@@ -54,7 +53,8 @@ class Liveness(Generic[K]):
         self._heard: dict[K, float] = {}
         self._awaited: deque[_Round[K]] = deque()
         self._turned = now
-        self._asked = now
+        self._looked = now
+        self._stood_still = 0.0
         self._hand = 0
 
     def add(self, key: K, now: float, place: float) -> None:
@@ -80,13 +80,19 @@ class Liveness(Generic[K]):
         """Turn the wheel to ``now``: whom to ping, and whose pong is overdue.
 
         To be called about every ``tick`` seconds. When the process itself stood still, pongs may be
-        waiting unread: the deadlines move by as much.
+        waiting unread: all deadlines move by as much.
         """
-        stalled = now - self._asked
-        self._asked = now
-        if stalled > 2 * self.tick:
-            for round_ in self._awaited:
-                round_.deadline += stalled
+        since_last = now - self._looked
+        self._looked = now
+        if since_last > 2 * self.tick:
+            self._stood_still += since_last
+        ping = self._turn(now)
+        overdue = self._overdue(now - self._stood_still)
+        if ping:
+            self._awaited.append(_Round(now, now - self._stood_still + self._timeout, ping))
+        return Due(ping, overdue)
+
+    def _turn(self, now: float) -> list[K]:
         ticks = int((now - self._turned) / self.tick)
         self._turned += ticks * self.tick
         ping: list[K] = []
@@ -94,61 +100,68 @@ class Liveness(Generic[K]):
         for _ in range(min(ticks, _SLOTS)):
             self._hand = (self._hand + 1) % _SLOTS
             ping.extend(self._slots[self._hand])
-        expired = self._overdue(now)
-        if ping:
-            self._awaited.append(_Round(now, now + self._timeout, ping))
-        return Due(ping, expired)
+        return ping
 
-    def _overdue(self, now: float) -> list[K]:
-        expired: list[K] = []
-        while self._awaited and self._awaited[0].deadline <= now:
+    def _overdue(self, running: float) -> list[K]:
+        """Who has not answered by ``running``, the time without that in which the process stood still."""
+        overdue: list[K] = []
+        while self._awaited and self._awaited[0].deadline <= running:
             asked = self._awaited.popleft()
-            expired += [
+            overdue += [
                 key for key in asked.keys if self._heard.get(key, asked.sent_at) < asked.sent_at
             ]
-        return expired
+        return overdue
+
+
+EXPIRY_STEP: Final = 0.25
+"""Seconds. An expiry is noticed at most this long after its moment, and never before it."""
 
 
 class Expiries(Generic[K]):
-    """Keys by the moment they end, in whole seconds, each to be taken out again at any time."""
+    """Keys by the moment they end, each to be taken out again at any time.
+
+    The clock may be set: forward and everything that has ended is due at once, back and nothing is due
+    before its moment.
+    """
 
     def __init__(self, now: float) -> None:
-        self._checked = int(now)
+        self._looked = floor(now / EXPIRY_STEP)
         self._ending: dict[int, set[K]] = {}
-        self._second_of: dict[K, int] = {}
+        self._step_of: dict[K, int] = {}
 
     def expect(self, key: K, at: float) -> None:
         """``key`` ends at ``at``; replaces what was expected of it before."""
         self.forget(key)
         # A moment that is already past is met at the next look.
-        second = max(ceil(at), self._checked + 1)
-        self._ending.setdefault(second, set()).add(key)
-        self._second_of[key] = second
+        step = max(ceil(at / EXPIRY_STEP), self._looked + 1)
+        self._ending.setdefault(step, set()).add(key)
+        self._step_of[key] = step
 
     def forget(self, key: K) -> None:
         """Expect nothing of ``key`` any more; an unknown one is no error."""
-        second = self._second_of.pop(key, None)
-        if second is not None:
-            keys = self._ending[second]
+        step = self._step_of.pop(key, None)
+        if step is not None:
+            keys = self._ending[step]
             keys.discard(key)
             if not keys:
-                del self._ending[second]
+                del self._ending[step]
 
     def due(self, now: float) -> list[K]:
         """The keys that have ended since the last look; they are forgotten."""
-        seconds: Sequence[int] = range(self._checked + 1, int(now) + 1)
-        if len(seconds) > len(self._ending):
+        reached = floor(now / EXPIRY_STEP)
+        steps: Sequence[int] = range(self._looked + 1, reached + 1)
+        if len(steps) > len(self._ending):
             # The clock was set: do not walk through all the time it left out.
-            seconds = sorted(second for second in self._ending if second <= now)
-        ended = [key for second in seconds for key in self._ending.pop(second, ())]
-        self._checked = int(now)  # also when the clock was set back
+            steps = sorted(step for step in self._ending if step <= reached)
+        ended = [key for step in steps for key in self._ending.pop(step, ())]
+        self._looked = reached  # also when the clock was set back
         for key in ended:
-            del self._second_of[key]
+            del self._step_of[key]
         return ended
 
 
 class TokenBucket:
-    """Holds up to ``burst`` tokens and gains ``rate`` of them a second."""
+    """What a client may still spend: up to ``burst`` tokens, of which ``rate`` come back in a second."""
 
     __slots__ = ("_burst", "_filled_at", "_rate", "_tokens")
 
@@ -175,12 +188,12 @@ _LONGEST_SECONDS: Final = 1.0
 class Backoff:
     """The pauses before further attempts: doubled up to a second, and jittered.
 
-    No longer than that, since a node is to be ready within three seconds after Redis answers again; no
-    shorter and not in step, since all nodes and all their waiting clients ask at the same time.
+    They are no longer, because a node is to be ready within three seconds after Redis answers again. They
+    are jittered, because all nodes and all their waiting clients ask at the same time.
 
     Args:
         jitter: a number from 0 to 1.
-        longest: seconds, where nobody is to be ready within three.
+        longest: the longest pause, in seconds.
     """
 
     def __init__(self, jitter: Callable[[], float], longest: float = _LONGEST_SECONDS) -> None:

@@ -105,7 +105,6 @@ class Subscription:
         "apart",
         "channel",
         "connection",
-        "doubtful",
         "given",
         "held",
         "interested",
@@ -127,7 +126,6 @@ class Subscription:
         self.overflowed = False
         self.apart = False
         self.interested = False
-        self.doubtful = False
         self.live: LiveChannel | None = None
         self.answers = 1
         self.task: asyncio.Task[None] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from gateway.node.recheck import Judging
+from gateway.node.recheck import Recheck
 from publisher.contract.control import GrantRevoked, decode
 from publisher.contract.keys import EVERYBODY
 
@@ -12,10 +12,10 @@ log = logging.getLogger(__name__)
 
 
 class Control:
-    """Takes the commands that arrive on the control channel."""
+    """Carries out the commands that arrive on the control channel."""
 
-    def __init__(self, judging: Judging) -> None:
-        self._judging = judging
+    def __init__(self, recheck: Recheck) -> None:
+        self._recheck = recheck
 
     def receive(self, payload: bytes) -> None:
         """Carry out one command; one that cannot be read is logged and left."""
@@ -26,4 +26,4 @@ class Control:
             return
         match command:
             case GrantRevoked(channel, user):
-                self._judging.revoke(channel, None if user == EVERYBODY else user)
+                self._recheck.revoked(channel, None if user == EVERYBODY else user)

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.core import frames, protocol
-from gateway.core.access import Decision, decide, keeps_log
+from gateway.core.access import keeps_log
 from gateway.core.reader import goes_on_at, splice, unbroken
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import LiveChannel, Subscription
 from gateway.node.hub import Hub
 from gateway.node.interest import Interests
-from gateway.node.ports import Cursors, Grants, Log
+from gateway.node.ports import Cursors, Log
 from gateway.node.slow_consumers import Patience
 from gateway.node.stats import Stats
 from gateway.node.tasks import Retry
@@ -39,7 +39,6 @@ class Joining:
         hub: Hub,
         interests: Interests,
         history: Log,
-        grants: Grants,
         cursors: Cursors,
         confirmation: Confirmation,
         namespaces: Mapping[str, Namespace],
@@ -52,7 +51,6 @@ class Joining:
         self._hub = hub
         self._interests = interests
         self._log = history
-        self._grants = grants
         self._cursors = cursors
         self._confirmation = confirmation
         self._namespaces = namespaces
@@ -61,20 +59,6 @@ class Joining:
         self._retry = retry
         self._patience = patience
         self._max_subscriptions = max_subscriptions
-
-    async def allowed(self, subscription: Subscription) -> bool:
-        """Whether the subscription's user may hear its channel, by the rules and the grants."""
-        channel = subscription.channel
-        connection = subscription.connection
-        decision = decide(connection.identity, channel, self._namespaces)
-        if decision is Decision.IF_GRANTED:
-            return await self._retry(lambda: self._grants.granted(channel.name, connection.user))
-        return decision is Decision.ALLOWED
-
-    def needs_grant(self, subscription: Subscription) -> bool:
-        """Whether only a grant lets the subscription's user in."""
-        identity, channel = subscription.connection.identity, subscription.channel
-        return decide(identity, channel, self._namespaces) is Decision.IF_GRANTED
 
     def keeps_log(self, channel: Channel) -> bool:
         """Whether the channel's messages are logged."""

@@ -66,13 +66,20 @@ class Log(Protocol):
 
 
 class Grants(Protocol):
-    """Who was let into which channel."""
+    """Who was let into which channel, and until when."""
 
-    async def granted(self, channel: str, user: str) -> bool:
-        """Whether ``user``, or everybody, holds a grant.
+    async def remaining(self, channel: str, user: str) -> float:
+        """Seconds for which ``user``, or everybody, still holds a grant; 0 for none, ``inf`` for ever.
 
         Raises:
-            publisher.errors.Unavailable: Redis did not answer.
+            publisher.errors.Unavailable: Redis did not answer, or answered with an error.
+        """
+
+    async def lost(self) -> bool:
+        """Whether Redis has lost its data, and all grants with them, since this was asked last.
+
+        Raises:
+            publisher.errors.Unavailable: Redis did not answer, or answered with an error.
         """
 
 

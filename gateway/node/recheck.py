@@ -1,71 +1,258 @@
-"""Judging subscriptions again: a grant was revoked, or a token was replaced."""
+"""Who may hear a channel, and until when: lets subscriptions in, and ends each when its access does.
+
+A rule or the token lets a subscription in for as long as the connection has its token. A grant lets it in
+for as long as the grant lasts. Whatever may take access away (the end of a grant, a revocation, another
+token, a Redis that was away) puts the subscription into one queue, and one loop asks again. Nobody is sent
+away without asking, because another grant may still let them in.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.core import frames, protocol
+from gateway.core.access import Decision, decide
 from gateway.core.chunks import chunks
+from gateway.core.protocol import EndReason
+from gateway.core.timing import Backoff, Expiries
 from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
-from gateway.node.joining import Joining
-from gateway.node.tasks import Tasks
+from gateway.node.ports import Clock, Grants
+from gateway.node.tasks import Retry
+from publisher.contract.channels import Namespace
+from publisher.errors import Unavailable
+
+log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 500
+_UNANSWERED_SECONDS: Final = 10.0
+"""So long Redis is asked again whether a grant that has run out, or was revoked, was given anew."""
 
 
-class Judging:
-    """Ends the subscriptions that are not allowed any more; the rules and grants are ``Joining``'s."""
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """Why access is asked about again, and when its end is assumed if Redis does not answer."""
 
-    def __init__(self, hub: Hub, joining: Joining, tasks: Tasks) -> None:
+    reason: EndReason
+    assumed_at: float
+
+
+class Recheck:
+    """Keeps watch over the access of all subscriptions of a node.
+
+    Args:
+        leave: takes a subscription out of its channel and its connection.
+        jitter: a number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        leave: Callable[[Subscription], None],
+        grants: Grants,
+        namespaces: Mapping[str, Namespace],
+        clock: Clock,
+        jitter: Callable[[], float],
+    ) -> None:
         self._hub = hub
-        self._joining = joining
-        self._tasks = tasks
+        self._leave = leave
+        self._grants = grants
+        self._namespaces = namespaces
+        self._clock = clock
+        self._retry = Retry(jitter)
+        self._backoff = Backoff(jitter)
+        # Whom only a grant lets in, also while that is still being asked: a revocation must find them.
+        self._granted: dict[str, dict[Subscription, None]] = {}
+        self._expiries: Expiries[Subscription] = Expiries(clock())
+        self._admitting: dict[Subscription, bool] = {}
+        self._queue: dict[Subscription, _Check] = {}
+        self._all_are_due = False
+        self._something_is_due = asyncio.Event()
 
-    async def settled(self, subscription: Subscription) -> bool:
-        """Whether a new subscription is allowed, judged anew while there is reason to doubt it."""
+    # -- letting in ---------------------------------------------------------------------------
+
+    async def admit(self, subscription: Subscription) -> bool:
+        """Whether a new subscription is allowed; waits while Redis does not answer.
+
+        Raises:
+            Unavailable: Redis has answered with an error that trying again does not mend.
+        """
+        ends_at: float | None = None
+        unsettled = True
+        try:
+            while unsettled:
+                self._admitting[subscription] = False
+                ends_at = await self._retry(lambda: self._ask(subscription))
+                # A grant that was revoked meanwhile may have been seen just before.
+                unsettled = self._admitting[subscription]
+        finally:
+            del self._admitting[subscription]
+        self._expect(subscription, ends_at)
+        return ends_at is not None
+
+    async def _ask(self, subscription: Subscription) -> float | None:
+        """When the subscription's access ends, on the node's clock; ``None`` when it has none.
+
+        Raises:
+            Unavailable: Redis did not answer, or answered with an error.
+        """
+        decision = self._decide(subscription)
+        if decision is not Decision.IF_GRANTED:
+            self.forget(subscription)
+            return math.inf if decision is Decision.ALLOWED else None
+        name, user = subscription.channel.name, subscription.connection.user
+        self._granted.setdefault(name, {})[subscription] = None
+        asked_at = self._clock()
+        seconds = await self._grants.remaining(name, user)
+        return asked_at + seconds if seconds > 0 else None
+
+    def _decide(self, subscription: Subscription) -> Decision:
+        identity = subscription.connection.identity
+        return decide(identity, subscription.channel, self._namespaces)
+
+    def _expect(self, subscription: Subscription, ends_at: float | None) -> None:
+        if ends_at is None:
+            self.forget(subscription)
+        elif math.isinf(ends_at):
+            self._expiries.forget(subscription)
+        else:
+            self._expiries.expect(subscription, ends_at)
+
+    def forget(self, subscription: Subscription) -> None:
+        """Keep no watch over a subscription any more; an unknown one is no error."""
+        self._expiries.forget(subscription)
+        self._queue.pop(subscription, None)
+        name = subscription.channel.name
+        granted = self._granted.get(name)
+        if granted is not None:
+            granted.pop(subscription, None)
+            if not granted:
+                del self._granted[name]
+
+    # -- what may take access away ------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Ask about the grants that have run out; to be called several times a second."""
+        for subscription in self._expiries.due(self._clock()):
+            self._enqueue(subscription, self._check(EndReason.EXPIRED))
+
+    def revoked(self, channel: str, user: str | None) -> None:
+        """Ask about the grants of ``user``, or of everybody, in ``channel``: one was taken back or shortened."""
+        check = self._check(EndReason.REVOKED)
+        for subscription in self._granted.get(channel, ()):
+            if user in (None, subscription.connection.user):
+                self._enqueue(subscription, check)
+
+    def refreshed(self, connection: Connection) -> None:
+        """Ask about a connection's subscriptions: its new token may name fewer channels, or more."""
+        check = self._check(EndReason.REVOKED)
+        for name, subscription in connection.subscriptions.items():
+            if self._decide(subscription) is Decision.IF_GRANTED:
+                self._granted.setdefault(name, {})[subscription] = None
+                self._enqueue(subscription, check)
+            elif subscription in self._admitting:
+                self._admitting[subscription] = True
+            else:
+                self.forget(subscription)
+
+    def everything(self) -> None:
+        """Ask about all grants: a revocation may have gone unheard, or Redis may have lost its data."""
+        self._all_are_due = True
+        self._something_is_due.set()
+
+    def _check(self, reason: EndReason) -> _Check:
+        return _Check(reason, self._clock() + _UNANSWERED_SECONDS)
+
+    def _enqueue(self, subscription: Subscription, check: _Check) -> None:
+        if subscription in self._admitting:
+            self._admitting[subscription] = True
+        else:
+            # The first reason stays: the grant that has run out is not the one that was revoked later.
+            self._queue.setdefault(subscription, check)
+            self._something_is_due.set()
+
+    # -- asking again -------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Ask about what is due until cancelled."""
         while True:
-            subscription.doubtful = False
-            allowed = await self._joining.allowed(subscription)
-            # A grant that was revoked meanwhile may have been seen just before.
-            if not subscription.doubtful:
-                return allowed
+            await self._something_is_due.wait()
+            self._something_is_due.clear()
+            answered = await self._enqueue_all() if self._all_are_due else True
+            due, self._queue = self._queue, {}
+            for some in chunks(due.items(), _AT_ONCE):
+                answers = await asyncio.gather(*(self._again(*each) for each in some))
+                answered = answered and all(answers)
+            if answered:
+                self._backoff.reset()
+            else:
+                await asyncio.sleep(self._backoff.next())
+                self._something_is_due.set()
 
-    def revoke(self, channel: str, user: str | None) -> None:
-        """Judge the subscriptions to ``channel`` of ``user``, or of everybody."""
-        for connection in self._hub.connections.values():
-            subscription = connection.subscriptions.get(channel)
-            if subscription is not None and user in (None, connection.user):
-                self._doubt(subscription)
+    async def _enqueue_all(self) -> bool:
+        """Make all grants due; ``False`` when Redis has not told yet whether its data are still there."""
+        self._all_are_due = False
+        try:
+            lost = await self._grants.lost()
+        except Unavailable as error:
+            if error.retryable:
+                self._all_are_due = True
+                return False
+            lost = False
+        check = _Check(EndReason.GRANT_LOST if lost else EndReason.REVOKED, math.inf)
+        for granted in self._granted.values():
+            for subscription in granted:
+                self._enqueue(subscription, check)
+        return True
 
-    def after_refresh(self, connection: Connection) -> None:
-        """Judge all of a connection's subscriptions: its new token may name fewer channels."""
-        for subscription in connection.subscriptions.values():
-            self._doubt(subscription)
+    async def _again(self, subscription: Subscription, check: _Check) -> bool:
+        """Ask once about one subscription; ``False`` when it has to be asked again."""
+        if not self._watched(subscription):
+            return True
+        try:
+            ends_at = await self._ask(subscription)
+        except Unavailable as error:
+            return self._unanswered(subscription, check, error)
+        except Exception:
+            log.exception("recheck_failed channel=%s", subscription.channel.name)
+            # Whether it may still hear the channel is unknown, and stays so.
+            self.end(subscription, EndReason.INTERNAL_ERROR)
+            return True
+        # It may have left meanwhile, or its connection may have shown a token that names the channel.
+        if self._watched(subscription):
+            if ends_at is None:
+                self.end(subscription, check.reason)
+            else:
+                self._expect(subscription, ends_at)
+        return True
 
-    async def all(self) -> None:
-        """Judge all that only a grant lets in: a revocation may have gone unheard."""
-        granted = [
-            subscription
-            for connection in self._hub.connections.values()
-            for subscription in connection.subscriptions.values()
-            if self._joining.needs_grant(subscription)
-        ]
-        for some in chunks(granted, _AT_ONCE):
-            for each in some:
-                each.doubtful = True
-            await asyncio.gather(*(self._again(each) for each in some if each.interested))
+    def _unanswered(self, subscription: Subscription, check: _Check, error: Unavailable) -> bool:
+        """Decide what an error of Redis means; ``False`` when it has to be asked again."""
+        if not self._watched(subscription):
+            return True
+        if error.retryable and self._clock() < check.assumed_at:
+            self._queue.setdefault(subscription, check)
+            return False
+        log.warning(
+            "access_unknown channel=%s user=%r reason=%s",
+            subscription.channel.name,
+            subscription.connection.user,
+            error.reason,
+        )
+        self.end(subscription, check.reason if error.retryable else EndReason.INTERNAL_ERROR)
+        return True
 
-    def _doubt(self, subscription: Subscription) -> None:
-        subscription.doubtful = True
-        if subscription.interested:
-            self._tasks.spawn(self._again(subscription), f"judge {subscription.channel.name}")
+    def _watched(self, subscription: Subscription) -> bool:
+        return subscription in self._granted.get(subscription.channel.name, ())
 
-    async def _again(self, subscription: Subscription) -> None:
-        if await self._joining.allowed(subscription):
-            return
-        connection, name = subscription.connection, subscription.channel.name
-        if connection.subscriptions.get(name) is subscription:
-            self._joining.leave(subscription)
-            self._hub.send(connection, frames.text(protocol.unsubscribed(name, "revoked")))
+    def end(self, subscription: Subscription, reason: EndReason) -> None:
+        """End a subscription that its client has not ended, and say why."""
+        self.forget(subscription)
+        self._leave(subscription)
+        ended = protocol.unsubscribed(subscription.channel.name, reason)
+        self._hub.send(subscription.connection, frames.text(ended))

@@ -1,32 +1,30 @@
-"""What a client's messages do."""
+"""What clients say to a node: what it costs them, what is wrong with it, and what it does."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Final
 
 from gateway.core import closing, frames, protocol
-from gateway.core.access import TokenRejected
 from gateway.core.protocol import (
     Ack,
     BadRequest,
     ErrorCode,
     Heartbeat,
     Refresh,
+    Refused,
     Request,
     Subscribe,
     Unsubscribe,
 )
 from gateway.node.confirmation import Confirmation
-from gateway.node.connection import Connection, Subscription
+from gateway.node.connection import Connection
 from gateway.node.hub import Hub
-from gateway.node.joining import Joining
-from gateway.node.ports import Clock, Verifier
-from gateway.node.recheck import Judging
+from gateway.node.ports import Clock
 from gateway.node.stats import Stats
+from gateway.node.subscriptions import Subscriptions
 from gateway.node.sweep import Heartbeats
-from gateway.node.tasks import Tasks
+from gateway.node.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -35,57 +33,97 @@ _MESSAGE_COST: Final = 1.0
 _MISTAKE_COST: Final = 20.0
 _PONG_COST: Final = 0.1  # asked for by us, up to once a second and channel
 
-_NOT_ALLOWED: Final = "Not allowed to subscribe to this channel"
 
+class Service:
+    """Carries out what clients ask for.
 
-class Dispatcher:
-    """Serves the requests of all connections of a node."""
+    Args:
+        wall_clock: seconds since 1970.
+    """
 
     def __init__(
         self,
         hub: Hub,
-        joining: Joining,
-        judging: Judging,
-        confirmation: Confirmation,
+        subscriptions: Subscriptions,
+        tokens: Tokens,
         heartbeats: Heartbeats,
-        verifier: Verifier,
-        tasks: Tasks,
-        stats: Stats,
-        clock: Clock,
-        wall_clock_ms: Callable[[], int],
-        max_message_bytes: int,
-        max_subscriptions: int,
+        confirmation: Confirmation,
+        wall_clock: Clock,
     ) -> None:
         self._hub = hub
-        self._joining = joining
-        self._judging = judging
-        self._confirmation = confirmation
+        self._subscriptions = subscriptions
+        self._tokens = tokens
         self._heartbeats = heartbeats
-        self._verifier = verifier
-        self._tasks = tasks
-        self._stats = stats
-        self._clock = clock
-        self._wall_clock_ms = wall_clock_ms
-        self._max_message_bytes = max_message_bytes
-        self._max_subscriptions = max_subscriptions
-
-    # -- a connection's life ------------------------------------------------------------------
+        self._confirmation = confirmation
+        self._wall_clock = wall_clock
 
     def arrive(self, connection: Connection) -> None:
         """Take in a connection and greet it."""
         self._hub.connections[connection.id] = connection
         self._heartbeats.watch(connection)
-        self._stats.connections_opened += 1
-        self._send(connection, protocol.connected(connection.user))
+        self._tokens.watch(connection)
+        self._hub.send(connection, frames.text(protocol.connected(connection.user)))
 
     def depart(self, connection: Connection) -> None:
         """Forget a connection whose socket is gone."""
         connection.closed = True
         self._hub.connections.pop(connection.id, None)
         self._heartbeats.forget(connection)
-        for subscription in list(connection.subscriptions.values()):
-            self._joining.leave(subscription)
+        self._tokens.forget(connection)
+        self._subscriptions.leave_all(connection)
         self._confirmation.departed()
+
+    def pong(self, connection: Connection, payload: bytes) -> None:
+        """Take a pong: a sign of life, and perhaps the answer to a question."""
+        self._heartbeats.heard(connection)
+        self._confirmation.pong(connection, payload)
+
+    def serve(self, connection: Connection, request: Request) -> None:
+        """Do what a client asks for.
+
+        Raises:
+            BadRequest: it cannot be done; nothing was.
+        """
+        match request:
+            case Heartbeat():
+                answer = protocol.heartbeat(int(self._wall_clock() * 1000))
+                self._hub.send(connection, frames.text(answer))
+            case Subscribe():
+                self._subscriptions.subscribe(connection, request)
+            case Unsubscribe(channel):
+                self._subscriptions.unsubscribe(connection, channel)
+            case Ack(channel, id_):
+                self._confirmation.confirm(connection, channel.name, id_)
+            case Refresh(token):
+                self._tokens.refresh(connection, token)
+
+
+class Requests:
+    """Takes what comes from clients' sockets, and answers what is wrong with it.
+
+    Args:
+        max_message_bytes: size of a client's message.
+    """
+
+    def __init__(
+        self, service: Service, hub: Hub, stats: Stats, clock: Clock, max_message_bytes: int
+    ) -> None:
+        self._service = service
+        self._hub = hub
+        self._stats = stats
+        self._clock = clock
+        self._max_message_bytes = max_message_bytes
+
+    # -- a connection's life ------------------------------------------------------------------
+
+    def arrive(self, connection: Connection) -> None:
+        """A connection was let in."""
+        self._stats.connections_opened += 1
+        self._service.arrive(connection)
+
+    def depart(self, connection: Connection) -> None:
+        """A connection's socket is gone."""
+        self._service.depart(connection)
 
     def fail(self, connection: Connection) -> None:
         """End a connection whose message could not be served: nobody knows its state."""
@@ -100,9 +138,9 @@ class Dispatcher:
             self._check_size(message)
             request = protocol.parse(message)
             if self._afford(connection, _MESSAGE_COST):
-                self._serve(connection, request)
+                self._service.serve(connection, request)
         except BadRequest as error:
-            self.refuse(connection, error)
+            self._refuse(connection, error)
 
     def _check_size(self, message: bytes) -> None:
         if len(message) > self._max_message_bytes:
@@ -115,7 +153,7 @@ class Dispatcher:
     def binary(self, connection: Connection) -> None:
         """Answer a binary message, which the protocol has no use for."""
         self._stats.client_messages += 1
-        self.refuse(
+        self._refuse(
             connection,
             BadRequest(
                 ErrorCode.BINARY_UNSUPPORTED,
@@ -130,16 +168,15 @@ class Dispatcher:
             self._hub.send(connection, frames.pong(payload))
 
     def pong(self, connection: Connection, payload: bytes) -> None:
-        """Hear a pong; also from a connection that is being closed, which was asked before."""
+        """Take a pong; also from a connection that is being closed, which was asked before."""
         if connection.closed or self._afford(connection, _PONG_COST):
-            self._heartbeats.heard(connection)
-            self._confirmation.pong(connection, payload)
+            self._service.pong(connection, payload)
 
-    def refuse(self, connection: Connection, error: BadRequest) -> None:
+    def _refuse(self, connection: Connection, error: BadRequest) -> None:
         """Tell a client what was wrong; the connection lives on, unless mistakes come in a flood."""
         self._stats.client_errors[error.code] += 1
-        if self._afford(connection, _MISTAKE_COST):
-            self._send(connection, error.render())
+        if isinstance(error, Refused) or self._afford(connection, _MISTAKE_COST):
+            self._hub.send(connection, frames.text(error.render()))
 
     def _afford(self, connection: Connection, cost: float) -> bool:
         if connection.closed:
@@ -150,104 +187,3 @@ class Dispatcher:
         error = protocol.error(ErrorCode.FLOOD, "Too many messages", detail="send fewer messages")
         self._hub.close(connection, closing.FLOOD, error)
         return False
-
-    def _serve(self, connection: Connection, request: Request) -> None:
-        match request:
-            case Heartbeat():
-                self._send(connection, protocol.heartbeat(self._wall_clock_ms()))
-            case Subscribe():
-                self._subscribe(connection, request)
-            case Unsubscribe(channel):
-                if (subscription := connection.subscriptions.get(channel.name)) is not None:
-                    self._joining.leave(subscription)
-                self._send(connection, protocol.unsubscribed(channel.name))
-            case Ack(channel, id_):
-                self._confirmation.confirm(connection, channel.name, id_)
-            case Refresh(token):
-                self._refresh(connection, token)
-
-    def _send(self, connection: Connection, message: bytes) -> None:
-        self._hub.send(connection, frames.text(message))
-
-    # -- subscriptions ------------------------------------------------------------------------
-
-    def _subscribe(self, connection: Connection, request: Subscribe) -> None:
-        name = request.channel.name
-        existing = connection.subscriptions.get(name)
-        # Without a log there is nothing to go back to, and leaving would lose what comes meanwhile.
-        if existing is not None and (
-            request.since is None or not self._joining.keeps_log(request.channel)
-        ):
-            if existing.answers:
-                existing.answers += 1
-            else:
-                self._send(connection, protocol.subscribed(name))
-            return
-        owed = 0
-        if existing is not None:
-            owed = existing.answers
-            self._joining.leave(existing)
-        if len(connection.subscriptions) >= self._max_subscriptions:
-            raise BadRequest(
-                ErrorCode.TOO_MANY_SUBSCRIPTIONS,
-                "Too many subscriptions",
-                detail=f"a connection may hold {self._max_subscriptions}; unsubscribe from one first",
-                channel=name,
-            )
-        subscription = Subscription(connection, request.channel)
-        subscription.answers += owed
-        connection.subscriptions[name] = subscription
-        subscription.task = self._tasks.spawn(
-            self._join(subscription, request.since), f"join {name}"
-        )
-
-    async def _join(self, subscription: Subscription, since: int | None) -> None:
-        connection, name = subscription.connection, subscription.channel.name
-        try:
-            if await self._judging.settled(subscription):
-                await self._joining.join(subscription, since)
-                return
-            refusal = BadRequest(ErrorCode.FORBIDDEN, _NOT_ALLOWED, channel=name)
-        except Exception:
-            log.exception("join_failed channel=%s user=%r", name, connection.user)
-            refusal = BadRequest(
-                ErrorCode.INTERNAL_ERROR, "Internal error", detail="subscribe again", channel=name
-            )
-        self._joining.leave(subscription)
-        self.refuse(connection, refusal)
-
-    def resume(self, connection: Connection) -> None:
-        """Let the subscriptions that were left out of live delivery catch up and go live again."""
-        for name, subscription in connection.subscriptions.items():
-            # One whose task still runs waits between two pages, and goes on by itself.
-            if subscription.apart and (subscription.task is None or subscription.task.done()):
-                subscription.task = self._tasks.spawn(self._resume(subscription), f"resume {name}")
-
-    async def _resume(self, subscription: Subscription) -> None:
-        try:
-            await self._joining.read_on(subscription)
-        except Exception:
-            log.exception("resume_failed connection=%s", subscription.connection.id)
-            # A subscription that stays silent would look alive; one that is made anew is.
-            self._hub.close(subscription.connection, closing.SLOW_CONSUMER)
-
-    # -- tokens -------------------------------------------------------------------------------
-
-    def _refresh(self, connection: Connection, token: str) -> None:
-        try:
-            identity = self._verifier.verify(token)
-        except TokenRejected as rejected:
-            log.info("refresh_rejected connection=%s reason=%s", connection.id, rejected)
-            code = ErrorCode.TOKEN_EXPIRED if rejected.expired else ErrorCode.TOKEN_INVALID
-            raise BadRequest(
-                code, "Token rejected", detail="the old token stays in force"
-            ) from None
-        if identity.user != connection.user:
-            raise BadRequest(
-                ErrorCode.TOKEN_INVALID,
-                "Token rejected",
-                detail="a connection keeps its user; open another one",
-            )
-        connection.identity = identity
-        self._heartbeats.expect_expiry(connection)
-        self._judging.after_refresh(connection)

@@ -27,5 +27,6 @@ class Stats:
     client_errors: Counter[str] = field(default_factory=Counter)
     redis_reconnects: int = 0
     redis_errors: int = 0
+    redis_data_losses: int = 0
     probes_unheard: int = 0
     event_loop_lag: float = 0.0

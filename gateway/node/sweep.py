@@ -1,11 +1,6 @@
-"""What a node does now and then for all its connections: pings, expired tokens, and the drain at its end.
+"""What a node does for all its connections: one sweep now and then, pings, and the drain at its end.
 
-Finding out who is gone: unanswered pings, and tokens that have run out.
-
-One sweep for the whole node; no timer and no task per socket.
-
-Leaving without hurting anybody: first the balancer is told, then connections are closed one after
-the other, not all at once.
+One sweep serves the whole node: no timer and no task per socket.
 """
 
 from __future__ import annotations
@@ -15,10 +10,8 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from gateway.core import closing, frames, protocol
-from gateway.core.protocol import ErrorCode
-from gateway.core.timing import Expiries, Liveness
-from gateway.node.confirmation import Confirmation
+from gateway.core import closing, frames
+from gateway.core.timing import Liveness
 from gateway.node.connection import Connection
 from gateway.node.hub import Hub
 from gateway.node.ports import Clock
@@ -29,56 +22,21 @@ log = logging.getLogger(__name__)
 _PING: Final = frames.ping(b"h")
 
 
-class Heartbeats:
-    """Watches over connections.
+class Sweep:
+    """Calls everybody who has something to do at certain times.
 
     Args:
-        wall_clock: seconds since 1970, for the tokens' expiry.
-        random: a number from 0 to 1, to spread the pings.
+        pause: seconds between two sweeps.
+        ticks: what is called in each; each does what is due by then.
     """
 
     def __init__(
-        self,
-        hub: Hub,
-        confirmation: Confirmation,
-        stats: Stats,
-        clock: Clock,
-        wall_clock: Clock,
-        random: Callable[[], float],
-        ping_interval: float,
-        pong_timeout: float,
-        confirm_interval: float,
+        self, stats: Stats, clock: Clock, pause: float, ticks: tuple[Callable[[], None], ...]
     ) -> None:
-        self._hub = hub
-        self._confirmation = confirmation
         self._stats = stats
         self._clock = clock
-        self._wall_clock = wall_clock
-        self._random = random
-        self._liveness: Liveness[str] = Liveness(ping_interval, pong_timeout, clock())
-        self._pause = min(self._liveness.tick, confirm_interval / 4, pong_timeout / 4)
-        self._expiries: Expiries[Connection] = Expiries(wall_clock())
-
-    def watch(self, connection: Connection) -> None:
-        """Ping a connection from now on, and close it when its token has run out."""
-        self._liveness.add(connection.id, self._clock(), self._random())
-        self.expect_expiry(connection)
-
-    def expect_expiry(self, connection: Connection) -> None:
-        """Take note of the connection's token."""
-        if (expires_at := connection.identity.expires_at) is not None:
-            self._expiries.expect(connection, expires_at)
-        else:
-            self._expiries.forget(connection)
-
-    def heard(self, connection: Connection) -> None:
-        """A pong came."""
-        self._liveness.heard(connection.id, self._clock())
-
-    def forget(self, connection: Connection) -> None:
-        """A connection is gone."""
-        self._liveness.remove(connection.id)
-        self._expiries.forget(connection)
+        self._pause = pause
+        self._ticks = ticks
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -86,10 +44,48 @@ class Heartbeats:
             due_at = self._clock() + self._pause
             await asyncio.sleep(self._pause)
             self._stats.event_loop_lag = max(0.0, self._clock() - due_at)
-            self.sweep()
+            for tick in self._ticks:
+                tick()
 
-    def sweep(self) -> None:
-        """Do what is due now."""
+
+class Heartbeats:
+    """Pings connections, and closes those that do not answer in time.
+
+    Args:
+        random: a number from 0 to 1, to spread the pings.
+        interval: seconds between two pings of a connection.
+        timeout: seconds that a pong may take.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        clock: Clock,
+        random: Callable[[], float],
+        interval: float,
+        timeout: float,
+    ) -> None:
+        self._hub = hub
+        self._clock = clock
+        self._random = random
+        self._liveness: Liveness[str] = Liveness(interval, timeout, clock())
+        self.pause = min(self._liveness.tick, timeout / 4)
+        """Seconds that may pass between two ticks."""
+
+    def watch(self, connection: Connection) -> None:
+        """Ping a connection from now on."""
+        self._liveness.add(connection.id, self._clock(), self._random())
+
+    def heard(self, connection: Connection) -> None:
+        """A connection has given a sign of life."""
+        self._liveness.heard(connection.id, self._clock())
+
+    def forget(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self._liveness.remove(connection.id)
+
+    def tick(self) -> None:
+        """Send the pings that are due, and close whoever has not answered an earlier one."""
         due = self._liveness.due(self._clock())
         connections = self._hub.connections
         for connection in filter(None, map(connections.get, due.expired)):
@@ -97,16 +93,7 @@ class Heartbeats:
             self._hub.close(connection, closing.PONG_TIMEOUT)
         for connection in filter(None, map(connections.get, due.ping)):
             self._hub.send(connection, _PING)
-        self._confirmation.tick(self._hub.send_all)
-        for connection in self._expiries.due(self._wall_clock()):
-            log.info("token_expired connection=%s user=%r", connection.id, connection.user)
-            error = protocol.error(
-                ErrorCode.TOKEN_EXPIRED, "Token expired", detail="connect again with a new token"
-            )
-            self._hub.close(connection, closing.TOKEN_EXPIRED, error)
 
-
-log = logging.getLogger(__name__)
 
 _SLICE_SECONDS: Final = 0.05
 _UNHURRIED_PER_SECOND: Final = 200

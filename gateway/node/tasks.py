@@ -63,7 +63,7 @@ class Pause:
 
 
 class Retry:
-    """Repeats a question with growing, jittered pauses: a client that has no answer yet has lost nothing.
+    """Asks again with growing, jittered pauses: a client that has no answer yet has lost nothing.
 
     Args:
         jitter: a number from 0 to 1.
@@ -73,10 +73,16 @@ class Retry:
         self._jitter = jitter
 
     async def __call__(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """The answer to ``ask``, however often it has to be asked."""
+        """The answer to ``ask``, however often it has to be asked.
+
+        Raises:
+            Unavailable: an error that asking again does not mend.
+        """
         backoff = Backoff(self._jitter)
         while True:
             try:
                 return await ask()
-            except Unavailable:
+            except Unavailable as error:
+                if not error.retryable:
+                    raise
                 await asyncio.sleep(backoff.next())

@@ -17,7 +17,7 @@ from gateway.core.protocol import ErrorCode
 from gateway.core.timing import TokenBucket
 from gateway.node.connection import Connection
 from gateway.node.ports import Clock, Verifier
-from gateway.node.requests import Dispatcher
+from gateway.node.requests import Requests
 from gateway.node.stats import Stats
 from gateway.web.admission import Admission
 from gateway.web.auth import SUBPROTOCOL, find_token
@@ -59,14 +59,14 @@ class Handshakes:
         self,
         admission: Admission,
         verifier: Verifier,
-        dispatcher: Dispatcher,
+        requests: Requests,
         stats: Stats,
         limits: Limits,
         clock: Clock,
     ) -> None:
         self._admission = admission
         self._verifier = verifier
-        self._dispatcher = dispatcher
+        self._requests = requests
         self._stats = stats
         self._limits = limits
         self._clock = clock
@@ -203,7 +203,7 @@ class Handshakes:
         bucket = TokenBucket(limits.messages_per_second, limits.message_burst, self._clock())
         connection = Connection(connection_id, identity, socket, bucket)
         log.debug("connection_opened connection=%s user=%r", connection_id, identity.user)
-        session = Session(self._dispatcher, connection, socket, self._left)
+        session = Session(self._requests, connection, socket, self._left)
         session.begin(limits.max_message_bytes * _READ_LIMIT_FACTOR, early)
         return response
 
@@ -212,7 +212,7 @@ class Handshakes:
         if not connection.closed:
             self._stats.connections_closed[close_label(code)] += 1
         try:
-            self._dispatcher.depart(connection)
+            self._requests.depart(connection)
         finally:
             self._admission.leave(connection.user, connection.id)
         log.debug(

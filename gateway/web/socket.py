@@ -11,7 +11,7 @@ from gateway.core import closing, frames
 from gateway.core.closing import Closing
 from gateway.core.frames import Encoding
 from gateway.node.connection import Connection
-from gateway.node.requests import Dispatcher
+from gateway.node.requests import Requests
 from gateway.web.inbox import Inbox, Listener
 
 log = logging.getLogger(__name__)
@@ -175,12 +175,12 @@ class ClientSocket(asyncio.Protocol):
 class Session:
     """Hands on what a client says, and sees to it that its end is noticed once."""
 
-    __slots__ = ("_connection", "_dispatcher", "_left", "_socket")
+    __slots__ = ("_connection", "_left", "_requests", "_socket")
 
     def __init__(
-        self, dispatcher: Dispatcher, connection: Connection, socket: ClientSocket, left: Left
+        self, requests: Requests, connection: Connection, socket: ClientSocket, left: Left
     ) -> None:
-        self._dispatcher = dispatcher
+        self._requests = requests
         self._connection = connection
         self._socket = socket
         self._left: Left | None = left
@@ -189,7 +189,7 @@ class Session:
         """Greet the client, and serve what it has said ``early`` and will say."""
         self._socket.serve(self, max_message_bytes)
         try:
-            self._dispatcher.arrive(self._connection)
+            self._requests.arrive(self._connection)
         except Exception as error:  # noqa: BLE001 - logged there
             self.failed(error)
         if early:
@@ -198,26 +198,26 @@ class Session:
     def text(self, message: bytes) -> None:
         """A text message came."""
         if not self._connection.closed:
-            self._dispatcher.text(self._connection, message)
+            self._requests.text(self._connection, message)
 
     def binary(self) -> None:
         """A binary message came."""
         if not self._connection.closed:
-            self._dispatcher.binary(self._connection)
+            self._requests.binary(self._connection)
 
     def ping(self, payload: bytes) -> None:
         """A ping came."""
         if not self._connection.closed:
-            self._dispatcher.ping(self._connection, payload)
+            self._requests.ping(self._connection, payload)
 
     def pong(self, payload: bytes) -> None:
         """A pong came."""
-        self._dispatcher.pong(self._connection, payload)
+        self._requests.pong(self._connection, payload)
 
     def failed(self, error: Exception) -> None:
         """Something it said could not be served."""
         log.error("message_failed connection=%s", self._connection.id, exc_info=error)
-        self._dispatcher.fail(self._connection)
+        self._requests.fail(self._connection)
 
     def closed(self, code: int) -> None:
         """The client has closed, or answered our close frame."""

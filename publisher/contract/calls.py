@@ -19,6 +19,9 @@ Command: TypeAlias = tuple[Argument, ...]
 PAGE_BYTES: Final = 256 * 1024
 """A page of a log ends once it is that long, however few messages it holds."""
 
+GRANTED_FOR_EVER: Final = -1
+"""What ``granted.lua`` replies in place of the milliseconds that remain."""
+
 Reply: TypeAlias = Any
 """What Redis answered, undecoded: bytes, int, list or None; or a ``ResponseError`` in its place."""
 

@@ -9,7 +9,10 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class GrantRevoked:
-    """``user`` (``*``: everybody) lost the grant of ``channel``: nodes end the subscriptions it allowed."""
+    """The grant of ``user`` (``*``: everybody) in ``channel`` was taken back, or ends sooner than before.
+
+    Nodes ask about it again, and end the subscriptions that nothing else allows.
+    """
 
     channel: str
     user: str

@@ -11,6 +11,8 @@
 ``rt1:nodes``                        sorted set  node -> lease expiry (ms, Redis time); ``/beat`` and
                                                  ``/grace``: see ``beat.lua``
 ``rt1:namespaces``                   hash        namespace -> its rules as JSON, written by the gateways
+``rt1:marker``                       string      a random value; another one, or none, means that Redis has
+                                                 lost its data
 ``rt1:control``                      pub/sub     commands to all nodes (``control.py``)
 ``rt1:probe:<node>``                 pub/sub     a node hearing itself
 ===================================  ==========  ========================================================
@@ -66,6 +68,10 @@ class Keys:
     @property
     def namespaces(self) -> str:
         return f"{self.prefix}:namespaces"
+
+    @property
+    def marker(self) -> str:
+        return f"{self.prefix}:marker"
 
     @property
     def control(self) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pytest
 
 from publisher import AsyncPublisher
@@ -104,6 +107,115 @@ async def test_revoking_from_everybody_spares_those_granted_by_name(
         await anybody.expect(type="unsubscribed", reason="revoked")
         await publisher.publish("run-results/s", 1)
         assert await named.data(1) == [1]
+
+
+async def test_a_subscription_ends_when_its_grant_does(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    await publisher.grant("run-results/s", "u", ttl=1)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe("run-results/s")
+        await publisher.publish("run-results/s", "heard")
+        assert await client.data(1) == ["heard"]
+        await client.expect(type="unsubscribed", channel="run-results/s", reason="expired")
+        await publisher.publish("run-results/s", "not for you any more")
+        await client.sync()
+
+
+async def test_a_grants_end_is_noticed_within_a_second_and_not_before_it(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    async with connected(node.url, make_token("u")) as client:
+        await publisher.grant("run-results/s", "u", ttl=1)
+        granted = time.monotonic()
+        await client.subscribe("run-results/s")
+        await client.expect(type="unsubscribed", reason="expired")
+        assert 0.95 < time.monotonic() - granted < 2.0
+
+
+async def test_a_grant_that_is_renewed_in_time_goes_on_without_interruption(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    await publisher.grant("run-results/s", "u", ttl=1)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe("run-results/s")
+        for number in range(3):
+            await publisher.grant("run-results/s", "u", ttl=2)
+            await asyncio.sleep(1)  # of the time that the grant lasts
+            await publisher.publish("run-results/s", number)
+        assert await client.data(3) == [0, 1, 2]
+        await client.sync()
+        await client.expect(type="unsubscribed", channel="run-results/s", reason="expired")
+
+
+@pytest.mark.parametrize(("user", "everybody"), [(1, 60), (60, 1), (1, None), (None, 1)])
+async def test_of_several_grants_the_one_that_ends_last_counts(
+    node: Node, publisher: AsyncPublisher, user: int | None, everybody: int | None
+) -> None:
+    await publisher.grant("run-results/s", "u", user)
+    await publisher.grant("run-results/s", "*", everybody)
+    async with (
+        connected(node.url, make_token("u")) as client,
+        connected(node.url, make_token("v")) as ending,
+    ):
+        await publisher.grant("run-results/s", "v", 1)
+        await client.subscribe("run-results/s")
+        await ending.subscribe("run-results/s")
+        await publisher.grant("run-results/other", "u", 1)
+        await client.subscribe("run-results/other")
+        await client.expect(type="unsubscribed", channel="run-results/other", reason="expired")
+        if everybody == 1:
+            await ending.expect(type="unsubscribed", channel="run-results/s", reason="expired")
+        await publisher.publish("run-results/s", "still heard")
+        assert await client.data(1) == ["still heard"]
+
+
+async def test_a_grant_that_is_shortened_ends_when_it_now_ends(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    await publisher.grant("run-results/s", "u", ttl=None)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe("run-results/s")
+        await publisher.grant("run-results/s", "u", ttl=1)
+        await client.expect(type="unsubscribed", channel="run-results/s", reason="expired")
+
+
+async def test_what_only_an_old_token_opened_goes_on_while_a_grant_lasts(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    async with connected(node.url, make_token("u", ["run-results/*"])) as client:
+        await client.subscribe("run-results/s")
+        await publisher.grant("run-results/s", "u", ttl=1)
+        await client.send({"type": "refresh", "token": make_token("u")})
+        await client.sync()
+        await client.expect(type="unsubscribed", channel="run-results/s", reason="expired")
+
+
+async def test_a_token_that_names_the_channel_again_outlasts_the_grant(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    await publisher.grant("run-results/s", "u", ttl=1)
+    await publisher.grant("run-results/t", "u", ttl=1)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe("run-results/s")
+        await client.subscribe("run-results/t")
+        await client.send({"type": "refresh", "token": make_token("u", ["run-results/s"])})
+        await client.expect(type="unsubscribed", channel="run-results/t", reason="expired")
+        await publisher.publish("run-results/s", 1)
+        assert await client.data(1) == [1]
+
+
+async def test_a_grant_that_ended_opens_the_channel_again_once_it_is_given_again(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    await publisher.grant("run-results/s", "u", ttl=1)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe("run-results/s")
+        await client.expect(type="unsubscribed", reason="expired")
+        await publisher.publish("run-results/s", "meanwhile")
+        await publisher.grant("run-results/s", "u", ttl=60)
+        await client.subscribe("run-results/s")
+        assert await client.data(1) == ["meanwhile"]
 
 
 async def test_a_refreshed_token_that_names_fewer_channels_ends_subscriptions(node: Node) -> None:

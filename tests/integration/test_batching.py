@@ -117,16 +117,16 @@ async def test_what_handshakes_and_subscribes_of_one_turn_ask_is_one_write(
 ) -> None:
     keys = Keys(prefix)
     leases = Leases(pipeline, pipeline, keys, "n", 5, 60.0, print, lambda: 0.0)
-    history, grants = LogReader(pipeline, keys, Stats()), GrantReader(pipeline, keys)
+    history, grants = LogReader(pipeline, keys, Stats()), GrantReader(pipeline, keys, Stats())
     await asyncio.gather(
-        leases.acquire("u", "c"), history.read("a/b", "u", None, 9), grants.granted("a/b", "u")
+        leases.acquire("u", "c"), history.read("a/b", "u", None, 9), grants.remaining("a/b", "u")
     )
     counting = Counting(connection_of(pipeline))
     received = connection_of(pipeline).received
     answers = await asyncio.gather(
         *(leases.acquire(f"u{number}", f"c{number}") for number in range(300)),
         *(history.read(f"notifications/u{number}", "u", None, 9) for number in range(300)),
-        *(grants.granted(f"run-results/s{number}", "u") for number in range(300)),
+        *(grants.remaining(f"run-results/s{number}", "u") for number in range(300)),
     )
     assert answers[:300] == [True] * 300
     assert answers[600:] == [False] * 300

@@ -286,6 +286,87 @@ async def test_a_redis_emptied_under_a_running_node_is_filled_again_with_the_nex
         await client.sync()
 
 
+async def test_grants_lost_with_redis_data_end_with_a_reason_of_their_own(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        node_at(server.port) as node,
+        AsyncPublisher.from_url(server.url, prefix="t") as publisher,
+        connected(node.url, make_token("u", ["run-results/claimed"])) as client,
+    ):
+        await publisher.grant("run-results/s", "u")
+        for channel in ("run-results/s", "run-results/claimed", CHANNEL):
+            await client.subscribe(channel)
+        await asyncio.to_thread(server.kill)
+        server.forget()
+        await asyncio.to_thread(server.restart)
+        await client.expect(type="unsubscribed", channel="run-results/s", reason="grant_lost")
+        await ready(node)
+        assert node.gateway.stats.redis_data_losses == 1
+        assert [record.getMessage() for record in caplog.records].count("redis_data_lost") == 1
+        # What a backend does that is told so, and what a client does.
+        await publisher.grant("run-results/s", "u")
+        await client.subscribe("run-results/s")
+        await publisher.publish("run-results/claimed", "by the token")
+        assert await client.data(1) == ["by the token"]
+        await publisher.revoke("run-results/s", "u")
+        await client.expect(type="unsubscribed", channel="run-results/s", reason="revoked")
+
+
+async def test_grants_lost_under_a_running_node_end_with_its_next_beat(
+    server: RedisServer, admin: redis.asyncio.Redis
+) -> None:
+    async with (
+        node_at(server.port, node_lease_seconds=1.0) as node,
+        AsyncPublisher.from_url(server.url, prefix="t") as publisher,
+        connected(node.url, make_token("u")) as client,
+    ):
+        await publisher.grant("run-results/s", "u")
+        await client.subscribe("run-results/s")
+        await admin.flushall()
+        await client.expect(type="unsubscribed", channel="run-results/s", reason="grant_lost")
+        assert node.gateway.stats.redis_data_losses == 1
+
+
+async def test_a_redis_that_comes_back_with_its_data_has_lost_no_grant(
+    server: RedisServer,
+) -> None:
+    async with (
+        node_at(server.port) as node,
+        AsyncPublisher.from_url(server.url, prefix="t") as publisher,
+        connected(node.url, make_token("u")) as client,
+    ):
+        await publisher.grant("run-results/s", "u")
+        await client.subscribe("run-results/s")
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.restart)
+        await unready(node)
+        await ready(node)
+        await publisher.publish("run-results/s", 1)
+        assert await client.data(1) == [1]
+        assert node.gateway.stats.redis_data_losses == 0
+
+
+async def test_a_grant_that_ends_while_redis_hangs_is_not_heard_afterwards(
+    server: RedisServer,
+) -> None:
+    async with (
+        node_at(server.port) as node,
+        AsyncPublisher.from_url(server.url, prefix="t") as publisher,
+        connected(node.url, make_token("u")) as client,
+    ):
+        await publisher.grant("run-results/s", "u", ttl=1)
+        await publisher.grant("run-results/t", "u", ttl=60)
+        await client.subscribe("run-results/s")
+        await client.subscribe("run-results/t")
+        server.freeze()
+        await asyncio.sleep(LONG_SECONDS)
+        server.thaw()
+        await client.expect(type="unsubscribed", channel="run-results/s", reason="expired")
+        await publisher.publish("run-results/t", 1)
+        assert await client.data(1) == [1]
+
+
 async def test_a_node_that_stands_still_does_not_blame_the_connection(
     start_node: StartNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:

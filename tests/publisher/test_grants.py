@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from publisher import AsyncPublisher, Connection, Publisher
-from publisher.contract.calls import Call
+from publisher.contract.calls import GRANTED_FOR_EVER, Call
 from publisher.contract.control import GrantRevoked, decode
 from publisher.contract.keys import Keys
 from publisher.contract.scripts import GRANTED
@@ -20,9 +20,11 @@ CHANNEL = "run-results/s"
 
 @pytest.fixture
 def granted(server: redis.Redis, keys: Keys):
-    def ask(user: str) -> bool:
+    def ask(user: str) -> int:
+        """The milliseconds that remain."""
         call = Call.run(GRANTED, [keys.grant(CHANNEL)], user)
-        return exchange(server.connection_pool, [call]) == [1]
+        [remaining] = exchange(server.connection_pool, [call])
+        return remaining
 
     return ask
 
@@ -99,6 +101,41 @@ def test_revoking_takes_the_grant_and_tells_every_node(
     assert told is not None
     assert decode(told["data"]) == GrantRevoked(CHANNEL, "u")
     assert not granted("u")
+
+
+@pytest.mark.parametrize(("user", "everybody"), [(60, 600), (600, 60)])
+def test_of_two_grants_the_one_that_ends_last_counts(
+    publisher: Publisher, granted, user: int, everybody: int
+):
+    publisher.grant(CHANNEL, "u", user)
+    publisher.grant(CHANNEL, "*", everybody)
+    assert 590_000 < granted("u") <= 600_000
+    publisher.grant(CHANNEL, "u", None)
+    assert granted("u") == GRANTED_FOR_EVER
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [(None, 60, True), (600, 60, True), (60, 600, False), (60, None, False), (None, None, False)],
+)
+def test_nodes_are_told_of_a_grant_that_ends_sooner_than_before(
+    publisher: Publisher,
+    server: redis.Redis,
+    keys: Keys,
+    before: int | None,
+    after: int | None,
+    told: bool,
+):
+    with listening(server, keys.control) as pubsub:
+        publisher.grant(CHANNEL, "u", before)
+        publisher.grant(CHANNEL, "u", after)
+        server.publish(keys.control, b"nothing else came")
+        first = pubsub.get_message(timeout=10)
+    assert first is not None
+    if told:
+        assert decode(first["data"]) == GrantRevoked(CHANNEL, "u")
+    else:
+        assert first["data"] == b"nothing else came"
 
 
 async def test_the_asyncio_client_grants_and_revokes(async_publisher: AsyncPublisher, granted):

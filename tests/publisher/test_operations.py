@@ -356,7 +356,7 @@ def test_a_run_result_has_the_shape_of_the_specification(operations: Operations)
 
 def test_a_run_result_grants_the_session_before_it_is_sent(operations: Operations):
     run = Run(result(operations, user="u"), [b"OK"], [b"17:0"])
-    assert run.trips[0][0].arguments == (1, "p:grant:{run-results/s}", "u", 30 * 86_400_000)
+    assert run.trips[0][0].arguments[:4] == (1, "p:grant:{run-results/s}", "u", 30 * 86_400_000)
 
 
 @pytest.mark.parametrize(
@@ -380,9 +380,8 @@ def test_nobody_is_granted_a_session_for_a_result_that_cannot_be_sent(
 @pytest.mark.parametrize("ttl", [0, -1, 1.5, True, "60", 10**10])
 def test_a_grant_lasts_whole_seconds_or_for_ever(operations: Operations, ttl: Any):
     assert isinstance(Run(operations.grant("run-results/s", "u", ttl)).error, InvalidData)
-    assert (
-        Run(operations.grant("run-results/s", "u", None), [b"OK"]).trips[0][0].arguments[-1] == ""
-    )
+    [call] = Run(operations.grant("run-results/s", "u", None), [b"OK"]).trips[0]
+    assert call.arguments[3] == ""
 
 
 @pytest.mark.parametrize("user", ["", None, 5, "\ud800"])

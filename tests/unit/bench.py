@@ -44,7 +44,6 @@ class FakeRedis:
         self.stream: deque[asyncio.Future[None] | Message] = deque()
         self.reads: deque[tuple[asyncio.Future[LogPage], int, int]] = deque()
         self.down = False
-        self.grants: set[tuple[str, str]] = set()
 
     # -- ports ------------------------------------------------------------------------------------
 
@@ -60,11 +59,6 @@ class FakeRedis:
         answered: asyncio.Future[LogPage] = asyncio.get_running_loop().create_future()
         self.reads.append((answered, since or 0, limit))
         return await answered
-
-    async def granted(self, channel: str, user: str) -> bool:
-        if self.down:
-            raise Unavailable("down", maybe_sent=False)
-        return (channel, user) in self.grants
 
     # -- what the test does -----------------------------------------------------------------------
 
@@ -133,7 +127,6 @@ class Bench:
             self.node.hub,
             self.interests,
             self.redis,
-            self.redis,
             self.node.cursors,
             self.node.confirmation,
             NAMESPACES,
@@ -149,7 +142,7 @@ class Bench:
         self.node.hub.when_behind(slow_consumers.leave_out)
 
     def resume(self, connection: Connection) -> None:
-        """As the dispatcher does."""
+        """As the subscriptions do."""
         for subscription in connection.subscriptions.values():
             if subscription.apart and subscription.task is not None and subscription.task.done():
                 subscription.task = self.tasks.spawn(self.joining.read_on(subscription), "resume")

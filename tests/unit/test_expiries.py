@@ -2,47 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import floor
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.timing import Expiries
+from gateway.core.timing import EXPIRY_STEP, Expiries
 
 KEYS = st.sampled_from("abcde")
-TIMES = st.integers(60, 140).map(lambda quarters: quarters / 4)
+TIMES = st.integers(60, 140).map(lambda parts: parts * EXPIRY_STEP / 4)
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("expect"), KEYS, TIMES),
         st.tuples(st.just("forget"), KEYS, st.just(0.0)),
         st.tuples(
-            st.just("look"), st.just(""), st.integers(-12, 16).map(lambda quarters: quarters / 4)
+            st.just("look"),
+            st.just(""),
+            st.integers(-12, 16).map(lambda parts: parts * EXPIRY_STEP / 4),
         ),
     ),
     max_size=80,
 )
 
 
+def _step_of(now: float) -> float:
+    return floor(now / EXPIRY_STEP) * EXPIRY_STEP
+
+
 @settings(max_examples=150, deadline=None)
 @given(steps)
-def test_keys_are_due_once_never_early_and_at_the_first_look_after_their_second(
+def test_keys_are_due_once_never_early_and_at_the_first_look_after_their_step(
     drawn: list[tuple[str, str, float]],
 ) -> None:
-    now = looked = 20.0
+    now = looked = 5.0
     expiries: Expiries[str] = Expiries(now)
     expected: dict[str, float] = {}
     for step, key, value in drawn:
         match step:
             case "expect":
                 expiries.expect(key, value)
-                # What is past already is met by the next look in another second.
-                expected[key] = max(value, floor(looked) + 1)
+                # What is past already is met by the next look in another step.
+                expected[key] = max(value, _step_of(looked) + EXPIRY_STEP)
             case "forget":
                 expiries.forget(key)
                 expected.pop(key, None)
             case _:
                 now += value  # the wall clock may be set back
-                ended = {key for key, at in expected.items() if at <= floor(now)}
+                ended = {key for key, at in expected.items() if at <= _step_of(now)}
                 assert sorted(expiries.due(now)) == sorted(ended)
                 looked = now
                 for each in ended:
@@ -78,4 +86,29 @@ def test_nothing_is_kept_of_what_has_ended_or_was_forgotten() -> None:
         expiries.forget(key)
     expiries.due(50)
     assert not expiries._ending
-    assert not expiries._second_of
+    assert not expiries._step_of
+
+
+def test_a_look_costs_what_has_ended_and_not_what_is_expected() -> None:
+    expiries: Expiries[int] = Expiries(0)
+    for key in range(100):
+        expiries.expect(key, 1_000 + key)
+    expiries._ending = waiting = _Counted(expiries._ending)
+    looks = 400  # a hundred seconds
+    for number in range(looks):
+        expiries.due(number * EXPIRY_STEP)
+    assert waiting.walked == 0
+    assert waiting.asked <= looks
+
+
+class _Counted(dict[int, set[int]]):
+    walked = 0
+    asked = 0
+
+    def __iter__(self) -> Iterator[int]:
+        self.walked += 1
+        return super().__iter__()
+
+    def pop(self, key: int, default: object = None) -> Any:
+        self.asked += 1
+        return super().pop(key, default)

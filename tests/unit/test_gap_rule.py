@@ -159,7 +159,7 @@ class World(Bench):
         self.enter(self.gone[-1].position if self.gone else 0)
 
     def leave(self) -> None:
-        """As the dispatcher does."""
+        """As the subscriptions do."""
         if not self.present:
             return
         heard = self.present.pop(0)

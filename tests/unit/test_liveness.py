@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from itertools import pairwise
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given, settings
@@ -186,6 +187,24 @@ def test_after_a_stall_everybody_is_pinged_once_an_interval_again() -> None:
     pinged, _ = turn_until(wheel, 777.0, 777.0 + 3 * INTERVAL)
     assert {len(times) for times in pinged.values()} == {3}
     assert len(pinged) == 60
+
+
+def test_a_stall_costs_nothing_for_each_ping_that_is_awaited() -> None:
+    wheel: Liveness[str] = Liveness(INTERVAL, TIMEOUT, 0)
+    for number in range(600):
+        wheel.add(str(number), 0, number / 600)
+    turn_until(wheel, 0, 20, answering=False)
+
+    class Unwalked(deque[Any]):
+        def __iter__(self) -> NoReturn:
+            raise AssertionError("what is not due yet was looked at")
+
+    wheel._awaited = Unwalked(wheel._awaited)
+    assert len(wheel._awaited) == 20
+    assert wheel.due(500).expired == []
+    _, expired = turn_until(wheel, 500, 500 + TIMEOUT - 1, answering=False)
+    # Those pinged in the first 19 seconds have had their time, which the stall is no part of.
+    assert len(expired) == 190
 
 
 KEYS = st.sampled_from("abcd")

@@ -1,0 +1,144 @@
+"""What a client may do with its subscriptions: subscribe, unsubscribe, and catch up when it was too slow."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from gateway.core import closing, frames, protocol
+from gateway.core.protocol import EndReason, ErrorCode, Refused, Subscribe
+from gateway.node.connection import Connection, Subscription
+from gateway.node.hub import Hub
+from gateway.node.joining import Joining
+from gateway.node.recheck import Recheck
+from gateway.node.stats import Stats
+from gateway.node.tasks import Tasks
+from publisher.contract.channels import Channel
+from publisher.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+_CHANNELS_TOLD: Final = 100
+"""So many channels that Redis refuses are named in the log: clients may ask for each again and again."""
+
+
+class Subscriptions:
+    """The subscriptions of all connections, from the request to the end.
+
+    Args:
+        limit: how many a connection may hold.
+    """
+
+    def __init__(
+        self, hub: Hub, joining: Joining, recheck: Recheck, tasks: Tasks, stats: Stats, limit: int
+    ) -> None:
+        self._hub = hub
+        self._joining = joining
+        self._recheck = recheck
+        self._tasks = tasks
+        self._stats = stats
+        self._limit = limit
+        self._told: set[str] = set()
+
+    # -- requests -----------------------------------------------------------------------------
+
+    def subscribe(self, connection: Connection, request: Subscribe) -> None:
+        """Begin a subscription; it is answered when it has been let in and has read the log.
+
+        Raises:
+            Refused: the connection holds all it may.
+        """
+        name = request.channel.name
+        existing = connection.subscriptions.get(name)
+        # Without a log there is nothing to go back to, and leaving would lose what comes meanwhile.
+        if existing is not None and (
+            request.since is None or not self._joining.keeps_log(request.channel)
+        ):
+            if existing.answers:
+                existing.answers += 1
+            else:
+                self._send(connection, protocol.subscribed(name))
+            return
+        unanswered = 0
+        if existing is not None:
+            unanswered = existing.answers
+            self._leave(existing)
+        if len(connection.subscriptions) >= self._limit:
+            raise Refused(
+                ErrorCode.TOO_MANY_SUBSCRIPTIONS,
+                "Too many subscriptions",
+                detail=f"a connection may hold {self._limit}; unsubscribe from one first",
+                channel=name,
+            )
+        subscription = Subscription(connection, request.channel)
+        subscription.answers += unanswered
+        connection.subscriptions[name] = subscription
+        subscription.task = self._tasks.spawn(
+            self._join(subscription, request.since), f"join {name}"
+        )
+
+    def unsubscribe(self, connection: Connection, channel: Channel) -> None:
+        """End a subscription; one that is not there is answered too."""
+        if (subscription := connection.subscriptions.get(channel.name)) is not None:
+            self._leave(subscription)
+        self._send(connection, protocol.unsubscribed(channel.name))
+
+    def leave_all(self, connection: Connection) -> None:
+        """End all subscriptions of a connection whose socket is gone."""
+        for subscription in list(connection.subscriptions.values()):
+            self._leave(subscription)
+
+    def _leave(self, subscription: Subscription) -> None:
+        self._recheck.forget(subscription)
+        self._joining.leave(subscription)
+
+    def _send(self, connection: Connection, message: bytes) -> None:
+        self._hub.send(connection, frames.text(message))
+
+    # -- the way to live delivery -------------------------------------------------------------
+
+    async def _join(self, subscription: Subscription, since: int | None) -> None:
+        name = subscription.channel.name
+        try:
+            if await self._recheck.admit(subscription):
+                await self._joining.join(subscription, since)
+                return
+            refused = Refused(
+                ErrorCode.FORBIDDEN, "Not allowed to subscribe to this channel", channel=name
+            )
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._log_failure(subscription, error)
+            refused = Refused(
+                ErrorCode.INTERNAL_ERROR, "Internal error", detail="subscribe later", channel=name
+            )
+        self._leave(subscription)
+        self._stats.client_errors[refused.code] += 1
+        self._send(subscription.connection, refused.render())
+
+    def resume(self, connection: Connection) -> None:
+        """Let the subscriptions that were left out of live delivery catch up and go live again."""
+        for name, subscription in connection.subscriptions.items():
+            # One whose task still runs waits between two pages, and goes on by itself.
+            if subscription.apart and (subscription.task is None or subscription.task.done()):
+                subscription.task = self._tasks.spawn(self._resume(subscription), f"resume {name}")
+
+    async def _resume(self, subscription: Subscription) -> None:
+        try:
+            await self._joining.read_on(subscription)
+        except Unavailable as error:
+            self._log_failure(subscription, error)
+            self._recheck.end(subscription, EndReason.INTERNAL_ERROR)
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._log_failure(subscription, error)
+            # A subscription that stays silent would look alive; one that is made anew is.
+            self._hub.close(subscription.connection, closing.SLOW_CONSUMER)
+
+    def _log_failure(self, subscription: Subscription, error: Exception) -> None:
+        name, user = subscription.channel.name, subscription.connection.user
+        if not isinstance(error, Unavailable):
+            log.error("subscription_failed channel=%s user=%r", name, user, exc_info=error)
+        elif name not in self._told and len(self._told) < _CHANNELS_TOLD:
+            self._told.add(name)
+            log.warning(
+                "channel_refused_by_redis channel=%s user=%r reason=%s", name, user, error.reason
+            )

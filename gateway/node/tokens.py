@@ -1,0 +1,75 @@
+"""Tokens of open connections: each connection ends with its token, unless it has shown another one."""
+
+from __future__ import annotations
+
+import logging
+
+from gateway.core import closing, protocol
+from gateway.core.access import TokenRejected
+from gateway.core.protocol import BadRequest, ErrorCode
+from gateway.core.timing import Expiries
+from gateway.node.connection import Connection
+from gateway.node.hub import Hub
+from gateway.node.ports import Clock, Verifier
+from gateway.node.recheck import Recheck
+
+log = logging.getLogger(__name__)
+
+
+class Tokens:
+    """Watches over the tokens of a node's connections.
+
+    Args:
+        wall_clock: seconds since 1970, as in tokens.
+    """
+
+    def __init__(self, hub: Hub, verifier: Verifier, recheck: Recheck, wall_clock: Clock) -> None:
+        self._hub = hub
+        self._verifier = verifier
+        self._recheck = recheck
+        self._wall_clock = wall_clock
+        self._expiries: Expiries[Connection] = Expiries(wall_clock())
+
+    def watch(self, connection: Connection) -> None:
+        """End a connection when its token does."""
+        if (expires_at := connection.identity.expires_at) is not None:
+            self._expiries.expect(connection, expires_at)
+        else:
+            self._expiries.forget(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """Keep no watch over a connection any more."""
+        self._expiries.forget(connection)
+
+    def tick(self) -> None:
+        """Close the connections whose tokens have run out; to be called several times a second."""
+        for connection in self._expiries.due(self._wall_clock()):
+            log.info("token_expired connection=%s user=%r", connection.id, connection.user)
+            error = protocol.error(
+                ErrorCode.TOKEN_EXPIRED, "Token expired", detail="connect again with a new token"
+            )
+            self._hub.close(connection, closing.TOKEN_EXPIRED, error)
+
+    def refresh(self, connection: Connection, token: str) -> None:
+        """Put a new token in the place of a connection's old one.
+
+        Raises:
+            BadRequest: it is not valid, or another user's; the old one stays in force.
+        """
+        try:
+            identity = self._verifier.verify(token)
+        except TokenRejected as rejected:
+            log.info("refresh_rejected connection=%s reason=%s", connection.id, rejected)
+            code = ErrorCode.TOKEN_EXPIRED if rejected.expired else ErrorCode.TOKEN_INVALID
+            raise BadRequest(
+                code, "Token rejected", detail="the old token stays in force"
+            ) from None
+        if identity.user != connection.user:
+            raise BadRequest(
+                ErrorCode.TOKEN_INVALID,
+                "Token rejected",
+                detail="a connection keeps its user; open another one",
+            )
+        connection.identity = identity
+        self.watch(connection)
+        self._recheck.refreshed(connection)

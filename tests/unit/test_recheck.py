@@ -1,0 +1,322 @@
+"""Who may hear a channel, and until when: what is asked, of whom, and what an answer that does not come means."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from typing import NoReturn
+
+import pytest
+
+from gateway.core.access import Identity
+from gateway.node.connection import Connection, Subscription
+from gateway.node.recheck import Recheck
+from publisher.contract.channels import Namespace, Owner, parse_channel
+from publisher.errors import Rejected, Unavailable
+from tests.support.waiting import until
+from tests.unit.fakes import Node, RecordingSocket, make_connection, turn
+from tests.unit.wire import messages_in
+
+NAMESPACES = {
+    "runs": Namespace("runs", Owner.GRANT),
+    "news": Namespace("news", Owner.ANYONE),
+    "inbox": Namespace("inbox", Owner.USER),
+}
+DOWN = Unavailable("down", maybe_sent=False)
+REFUSED = Rejected("WRONGTYPE", maybe_sent=False)
+
+
+class Grants:
+    """Answers what the test has set, when it lets it; ``asked`` holds every question."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[tuple[str, str], float] = {}
+        self.fails: Unavailable | None = None
+        self.asked: list[tuple[str, str]] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.losses: deque[bool] = deque()
+
+    async def remaining(self, channel: str, user: str) -> float:
+        self.asked.append((channel, user))
+        if self.fails is not None:
+            raise self.fails
+        seconds = self.seconds.get((channel, user), 0.0)  # as it is when Redis answers
+        await self.open.wait()
+        return seconds
+
+    async def lost(self) -> bool:
+        if self.fails is not None:
+            raise self.fails
+        return self.losses.popleft() if self.losses else False
+
+
+class World:
+    def __init__(self) -> None:
+        self.node = Node()
+        self.grants = Grants()
+        self.left: list[Subscription] = []
+        self.recheck = Recheck(
+            self.node.hub,
+            self._leave,
+            self.grants,
+            NAMESPACES,
+            self.node.clock,
+            lambda: -1.0,  # tries again without a pause
+        )
+
+    def _leave(self, subscription: Subscription) -> None:
+        del subscription.connection.subscriptions[subscription.channel.name]
+        self.left.append(subscription)
+
+    def begin(
+        self, channel: str, user: str = "u", *channels: str
+    ) -> tuple[Subscription, RecordingSocket]:
+        client, socket = make_connection(user=user, id=f"{user}-{channel}")
+        client.identity = Identity(user, frozenset(channels))
+        self.node.hub.connections[client.id] = client
+        subscription = Subscription(client, parse_channel(channel))
+        client.subscriptions[channel] = subscription
+        return subscription, socket
+
+    async def enter(
+        self, channel: str, user: str = "u", seconds: float = math.inf
+    ) -> tuple[Subscription, RecordingSocket]:
+        """A subscription that a grant of so many seconds has let in."""
+        self.grants.seconds[channel, user] = seconds
+        subscription, socket = self.begin(channel, user)
+        assert await self.recheck.admit(subscription)
+        self.grants.asked.clear()
+        return subscription, socket
+
+    async def pass_time(self, seconds: float) -> None:
+        self.node.clock.now += seconds
+        self.recheck.tick()
+        for _ in range(8):
+            await turn()
+
+
+def ended(socket: RecordingSocket) -> list[tuple[str, str]]:
+    return [
+        (message["channel"], message["reason"])
+        for message in messages_in(socket.received)
+        if message["type"] == "unsubscribed"
+    ]
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    running = asyncio.create_task(world.recheck.run())
+    yield world
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_rules_and_tokens_let_in_without_asking_redis(world: World) -> None:
+    assert await world.recheck.admit(world.begin("news/1")[0])
+    assert await world.recheck.admit(world.begin("inbox/u")[0])
+    assert not await world.recheck.admit(world.begin("inbox/v")[0])
+    assert await world.recheck.admit(world.begin("runs/1", "u", "runs/*")[0])
+    assert not world.grants.asked
+
+
+async def test_a_grant_is_asked_about_when_it_ends_and_not_before(world: World) -> None:
+    _, socket = await world.enter("runs/1", seconds=10)
+    await world.pass_time(9.75)
+    assert not world.grants.asked
+    world.grants.seconds.clear()
+    await world.pass_time(0.5)
+    assert ended(socket) == [("runs/1", "expired")]
+    assert world.grants.asked == [("runs/1", "u")]
+
+
+async def test_a_grant_given_anew_is_asked_about_again_at_its_new_end(world: World) -> None:
+    _, socket = await world.enter("runs/1", seconds=10)
+    world.grants.seconds["runs/1", "u"] = 30
+    await world.pass_time(10.25)
+    await world.pass_time(29.5)
+    assert len(world.grants.asked) == 1
+    world.grants.seconds.clear()
+    await world.pass_time(0.75)
+    assert ended(socket) == [("runs/1", "expired")]
+
+
+async def test_a_revocation_asks_about_its_channel_and_user_and_looks_at_nobody_else(
+    world: World,
+) -> None:
+    for number in range(50):
+        await world.enter("runs/other", f"other-{number}")
+    _, revoked = await world.enter("runs/1", "u")
+    await world.enter("runs/1", "v")
+    world.grants.asked.clear()
+
+    class Unwalked(dict[str, Connection]):
+        def __iter__(self) -> NoReturn:
+            raise AssertionError("all connections were walked through")
+
+        values = items = __iter__  # type: ignore[assignment]
+
+    world.node.hub.connections = Unwalked(world.node.hub.connections)
+    world.grants.seconds.clear()
+    world.recheck.revoked("runs/1", "u")
+    await until(lambda: ended(revoked) == [("runs/1", "revoked")])
+    assert world.grants.asked == [("runs/1", "u")]
+    world.recheck.revoked("runs/1", None)
+    await until(lambda: len(world.left) == 2)
+    assert world.grants.asked == [("runs/1", "u"), ("runs/1", "v")]
+
+
+async def test_a_revocation_looks_at_as_many_as_are_in_the_channel(world: World) -> None:
+    """At 20,000 connections elsewhere as at none."""
+    for number in range(300):
+        await world.enter(f"runs/{number}", f"u{number}")
+    looked_at = 0
+    granted = world.recheck._granted
+
+    class Counted(dict[Subscription, None]):
+        def __iter__(self) -> Iterator[Subscription]:
+            nonlocal looked_at
+            for each in super().__iter__():
+                looked_at += 1
+                yield each
+
+    for name in granted:
+        granted[name] = Counted(granted[name])
+    world.recheck.revoked("runs/7", None)
+    assert looked_at == 1
+
+
+async def test_a_grant_revoked_while_it_is_asked_about_lets_nobody_in(world: World) -> None:
+    world.grants.seconds["runs/1", "u"] = math.inf
+    world.grants.open.clear()
+    subscription, _ = world.begin("runs/1")
+    admission = asyncio.create_task(world.recheck.admit(subscription))
+    await until(lambda: world.grants.asked)
+    world.grants.seconds.clear()
+    world.recheck.revoked("runs/1", "u")
+    world.grants.open.set()
+    assert not await admission
+    assert len(world.grants.asked) == 2
+    assert not world.left  # whoever asked for it is told
+
+
+async def test_a_token_shown_while_a_grant_is_asked_about_counts(world: World) -> None:
+    world.grants.open.clear()
+    subscription, _ = world.begin("runs/1")
+    admission = asyncio.create_task(world.recheck.admit(subscription))
+    await until(lambda: world.grants.asked)
+    subscription.connection.identity = Identity("u", frozenset({"runs/1"}))
+    world.recheck.refreshed(subscription.connection)
+    world.grants.open.set()
+    assert await admission
+
+
+async def test_a_token_shown_during_a_recheck_counts(world: World) -> None:
+    subscription, socket = await world.enter("runs/1", seconds=1)
+    world.grants.seconds.clear()
+    world.grants.open.clear()
+    await world.pass_time(1.25)
+    assert world.grants.asked
+    subscription.connection.identity = Identity("u", frozenset({"runs/1"}))
+    world.recheck.refreshed(subscription.connection)
+    world.grants.open.set()
+    await world.pass_time(60)
+    assert not ended(socket)
+
+
+async def test_an_end_that_redis_does_not_confirm_is_assumed_after_ten_seconds(
+    world: World,
+) -> None:
+    _, socket = await world.enter("runs/1", seconds=1)
+    world.grants.fails = DOWN
+    await world.pass_time(1.25)
+    await world.pass_time(9.5)
+    assert not ended(socket)
+    await world.pass_time(0.75)
+    assert ended(socket) == [("runs/1", "expired")]
+
+
+async def test_an_outage_ends_no_grant_that_lasts(world: World) -> None:
+    _, socket = await world.enter("runs/1", seconds=1_000)
+    world.recheck.everything()
+    world.grants.fails = DOWN
+    await world.pass_time(900)
+    world.grants.fails = None
+    asked = len(world.grants.asked)
+    await until(lambda: len(world.grants.asked) > asked)
+    assert not ended(socket)
+
+
+async def test_what_redis_refuses_for_good_is_asked_once_and_ends(world: World) -> None:
+    _, socket = await world.enter("runs/1", seconds=1)
+    world.grants.fails = REFUSED
+    await world.pass_time(1.25)
+    assert ended(socket) == [("runs/1", "internal_error")]
+    assert len(world.grants.asked) == 1
+    with pytest.raises(Rejected):
+        await world.recheck.admit(world.begin("runs/2")[0])
+
+
+async def test_one_grant_that_cannot_be_read_keeps_no_other_waiting(world: World) -> None:
+    _, broken = await world.enter("runs/broken", seconds=1)
+    _, sound = await world.enter("runs/sound", seconds=1)
+    answer = world.grants.remaining
+
+    async def remaining(channel: str, user: str) -> float:
+        if channel == "runs/broken":
+            raise DOWN
+        return await answer(channel, user)
+
+    world.grants.remaining = remaining  # type: ignore[method-assign]
+    world.grants.seconds.clear()
+    await world.pass_time(1.25)
+    assert ended(sound) == [("runs/sound", "expired")]
+    assert not ended(broken)
+
+
+async def test_lost_data_end_what_only_a_lost_grant_let_in(world: World) -> None:
+    _, lost = await world.enter("runs/1")
+    _, given_again = await world.enter("runs/2")
+    world.grants.seconds = {("runs/2", "u"): 60.0}
+    world.grants.losses.append(True)
+    world.recheck.everything()
+    await until(lambda: ended(lost) == [("runs/1", "grant_lost")])
+    # Whoever asks a second time hears that nothing more was lost.
+    world.recheck.everything()
+    world.grants.asked.clear()
+    await until(lambda: world.grants.asked == [("runs/2", "u")])
+    assert not ended(given_again)
+
+
+async def test_nothing_is_kept_of_a_subscription_that_has_left(world: World) -> None:
+    subscriptions = [(await world.enter("runs/1", f"u{n}", seconds=5))[0] for n in range(9)]
+    world.recheck.revoked("runs/1", None)
+    for each in subscriptions:
+        world.recheck.forget(each)
+    recheck = world.recheck
+    assert not recheck._granted
+    assert not recheck._queue
+    assert not recheck._admitting
+    assert not recheck._expiries._ending
+    await world.pass_time(60)
+    assert not world.grants.asked
+    assert not world.left
+
+
+async def test_a_subscription_that_leaves_while_it_is_asked_about_is_ended_once(
+    world: World,
+) -> None:
+    subscription, socket = await world.enter("runs/1", seconds=1)
+    world.grants.seconds.clear()
+    world.grants.open.clear()
+    await world.pass_time(1.25)
+    world.recheck.forget(subscription)
+    world.grants.open.set()
+    await world.pass_time(1)
+    assert not world.left
+    assert not ended(socket)
