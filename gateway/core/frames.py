@@ -100,27 +100,18 @@ class Boundaries:
         self._missing = 0
         self.at_rest = True
 
-    def follow(self, data: bytes) -> int | None:
-        """Take the next part of the stream.
-
-        Returns how much of it comes before a frame that is not masked, as a client's must be (RFC 6455
-        §5.1); ``None`` when all are.
-        """
-        before = len(self._head)
-        unmasked: int | None = None
+    def follow(self, data: bytes) -> None:
+        """Take the next part of the stream."""
         data = self._head + data
         position = self._missing
         while position < len(data):
             end = _frame_end(data, position)
             if end is None:
                 break
-            if unmasked is None and not data[position + 1] & _MASKED:
-                unmasked = max(0, position - before)
             position = end
         self._head = data[position:]
         self._missing = max(0, position - len(data))
         self.at_rest = not self._head and not self._missing
-        return unmasked
 
 
 def _frame_end(data: bytes, start: int) -> int | None:

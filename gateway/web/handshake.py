@@ -194,7 +194,7 @@ class Handshakes:
         try:
             await response.prepare(request)
         except ConnectionError:
-            return web.Response()  # the client has left, and nobody will see it
+            return _nobody()
         batch = request.query.get("batch") == "true"
         socket = ClientSocket(Encoding(int(response.compress), batch), limits.high_water_bytes)
         early = response.hand_over(request, socket)
@@ -225,13 +225,18 @@ async def _reject(request: web.Request, reason: Closing, error: bytes) -> web.St
     response = web.WebSocketResponse(
         protocols=(SUBPROTOCOL,), compress=False, timeout=_LINGER_SECONDS
     )
-    await response.prepare(request)
     try:
+        await response.prepare(request)
         await response.send_str(error.decode())
         await response.close(code=reason.code, message=reason.reason.encode(), drain=False)
     except ConnectionError:
-        pass  # the client did not wait for the reason
+        return _nobody()
     return response
+
+
+def _nobody() -> web.StreamResponse:
+    """The answer to a client that has left during the handshake: aiohttp wants one."""
+    return web.Response()
 
 
 def close_label(code: int | None) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import shlex
 import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import hdrs, web
+from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -126,6 +128,18 @@ def _bound(family: socket.AddressFamily, address: tuple[str, int], *options: int
     return bound
 
 
+class _RequestLog(logging.LoggerAdapter[logging.Logger]):
+    """Tells defects of ours from requests that were malformed, which anybody can send."""
+
+    def exception(self, msg: object, *args: Any, **kwargs: Any) -> None:
+        """What aiohttp calls for both."""
+        error = kwargs.get("exc_info")
+        if isinstance(error, HttpProcessingError):
+            self.debug("request_malformed error=%s", type(error).__name__)
+        else:
+            super().exception(msg, *args, **kwargs)
+
+
 async def listen(
     app: web.Application, host: str, port: int, setting: str, *, shared: bool = False
 ) -> tuple[web.AppRunner, tuple[str, int]]:
@@ -145,6 +159,7 @@ async def listen(
     runner = web.AppRunner(
         app,
         access_log=None,
+        logger=_RequestLog(logging.getLogger("aiohttp.server"), {}),
         handle_signals=False,
         shutdown_timeout=1.0,
         # Also how long a client may take over its request: it holds a file, and counts nowhere.

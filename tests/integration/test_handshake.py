@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import re
+import socket
+import struct
 import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import aiohttp
 import jwt
@@ -13,7 +20,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from tests.integration.conftest import StartNode
 from tests.support.client import connected, opened
+from tests.support.client_frames import TEXT, client_frame
 from tests.support.nodes import Node
+from tests.support.raw import handshake_request
 from tests.support.tokens import SECRET, make_token
 from tests.support.waiting import until
 
@@ -245,3 +254,100 @@ async def test_no_token_reaches_the_log(
     await until(lambda: not node.gateway.hub.connections)
     assert token not in caplog.text
     assert token not in "".join(capfd.readouterr())
+
+
+# -- clients that leave, and requests that are none ---------------------------------------------
+
+
+def request_of(url: str, token: str | None) -> bytes:
+    whole = handshake_request(url, token or "")
+    return whole if token is not None else whole.replace(b"/?token=", b"/")
+
+
+LEAVING = {
+    "before a byte": lambda _url: b"",
+    "in the request line": lambda _url: b"GET /?tok",
+    "in the headers": lambda url: request_of(url, make_token("u"))[:-9],
+    "with a request that is no WebSocket": lambda _url: b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "without a token": lambda url: request_of(url, None),
+    "with a bad token": lambda url: request_of(url, "abc"),
+    "with an expired token": lambda url: request_of(url, make_token("u", exp=1)),
+    "with a good token": lambda url: request_of(url, make_token("u")),
+    "with a good token and the first message": lambda url: (
+        request_of(url, make_token("u")) + client_frame(TEXT, b'{"type": "heartbeat"}')
+    ),
+    "with a request that is malformed": lambda _url: (
+        b"GET / HTTP/1.1\r\nHost: x\r\nBad Name: y\r\n\r\n"
+    ),
+    "with a version that is none": lambda _url: b"GET / HTTP/9.x\r\n\r\n",
+    "with what is no HTTP": lambda _url: (
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(99)
+    ),
+    "with a WebSocket key that is none": lambda url: re.sub(
+        rb"Sec-WebSocket-Key: .*\r\n", b"Sec-WebSocket-Key: x\r\n", request_of(url, make_token("u"))
+    ),
+}
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Leave with an RST, as a process that is killed or a NAT that has forgotten the connection."""
+    writer.get_extra_info("socket").setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+    )
+    writer.transport.abort()
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "after the answer"])
+@pytest.mark.parametrize("said", LEAVING.values(), ids=LEAVING)
+async def test_a_client_that_leaves_during_the_handshake_is_no_error(
+    node: Node,
+    caplog: pytest.LogCaptureFixture,
+    said: Callable[[str], bytes],
+    *,
+    at_once: bool,
+) -> None:
+    parts = urlsplit(node.url)
+    for _ in range(10):
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(said(node.url))
+        if not at_once:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    await reader.read(1)
+        reset(writer)
+    async with connected(node.url, make_token("v")):
+        pass
+    await until(lambda: not node.gateway.hub.connections)
+    assert errors(caplog) == []
+
+
+async def test_a_client_that_leaves_while_its_place_is_asked_for_is_no_error(
+    start_node: StartNode, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await start_node(max_connections_per_user=1)
+    acquire = node.gateway._leases.acquire
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def held(user: str, connection: str) -> bool:
+        asked.set()
+        await go.wait()
+        return await acquire(user, connection)
+
+    async with connected(node.url, make_token("u")):
+        monkeypatch.setattr(node.gateway._leases, "acquire", held)
+        parts = urlsplit(node.url)
+        _reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(request_of(node.url, make_token("u")))
+        await asked.wait()
+        [handler] = node.aiohttp_handlers()
+        reset(writer)
+        await until(lambda: handler.transport is None)
+        go.set()
+        await until(lambda: node.gateway.stats.connections_refused["connection_limit"] == 1)
+        await until(lambda: node.gateway._handshakes._admission._present == 1)
+        await asyncio.sleep(0)
+    assert errors(caplog) == []

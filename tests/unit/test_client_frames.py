@@ -1,4 +1,4 @@
-"""What a client's bytes are, told without aiohttp: short frames, their payload, and where frames end."""
+"""What a client's bytes are, told without a parser: short frames, their payload, and where frames end."""
 
 from __future__ import annotations
 
