@@ -19,7 +19,8 @@ from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 
 from gateway.backplane.health import NodeEntry, NodeLease, Probe
-from gateway.backplane.places import Leases
+from gateway.backplane.place_table import PlaceTable
+from gateway.backplane.places import Places
 from gateway.backplane.pubsub import LiveFeed, Subscriber
 from gateway.backplane.reading import ListeningTime, ModeratedReader
 from gateway.backplane.store import Announcing, Cursors, GrantReader, LogReader
@@ -59,8 +60,6 @@ _FAREWELL_SECONDS: Final = CLOSE_TIMEOUT_SECONDS + 1.0
 
 _LONGEST_UPKEEP_SECONDS: Final = 2.0
 """What readiness waits for is tried again after this, also when other round trips may take longer."""
-_LAST_WRITES_SECONDS: Final = 3.0
-"""At the end, Redis has so long to take what the node still has to write."""
 _READY_POLL_SECONDS: Final = 0.02
 
 # Made once: left to itself, the library looks its version up on disk for every connection.
@@ -138,14 +137,13 @@ class Gateway:
             self.hub.forget,
             settings.unsubscribe_linger_seconds,
         )
-        self._leases = Leases(
+        per_user = settings.max_connections_per_user
+        self._places = Places(
             self._pipeline,
             self._health_connection,
-            self._keys,
-            self.node_id,
-            settings.max_connections_per_user,
-            settings.connection_lease_seconds,
+            PlaceTable(self._keys, self.node_id, per_user, settings.connection_lease_seconds),
             self._place_lost,
+            clock,
             random.random,
         )
         self._node_lease = NodeLease(
@@ -213,14 +211,14 @@ class Gateway:
             self.hub, patience, subscriptions.resume, self._tasks, self.stats
         )
         self.hub.when_behind(slow_consumers.leave_out)
-        self._control = Control(self._recheck)
+        self._control = Control(self._recheck, self._reconcile_places)
         self._handshakes = Handshakes(
-            Admission(self._leases, self._welcoming, settings.max_connections),
+            Admission(self._places, self._welcoming, settings.max_connections),
             verifier,
             requests,
             self.stats,
             Limits(
-                settings.max_connections_per_user,
+                per_user,
                 settings.max_message_bytes,
                 settings.high_water_bytes,
                 settings.client_messages_per_second,
@@ -239,7 +237,7 @@ class Gateway:
             "probe": self._probe.heard,
             "redis": self._node_lease.held,
             # Before its own places are counted again a node would let too many in.
-            "places": self._leases.settled,
+            "places": self._places.settled,
             "serving": not self._drain.leaving,
         }
 
@@ -264,9 +262,13 @@ class Gateway:
         self._recheck.everything()
 
     def _redis_returned(self) -> None:
-        self._leases.restore()
+        self._places.restore()
         self._announcing.at_once()
         self._recheck.everything()
+
+    def _reconcile_places(self, user: str, nodes: tuple[str, ...]) -> None:
+        if self.node_id in nodes:
+            self._tasks.spawn(self._places.reconcile(user), f"reconcile places of {user}")
 
     def _place_lost(self, connection_id: str) -> None:
         connection = self.hub.connections.get(connection_id)
@@ -299,8 +301,8 @@ class Gateway:
             self._subscriber.run,
             self._probe.run,
             self._node_lease.run,
-            self._leases.run_renewal,
-            self._leases.run_payment,
+            self._places.run_renewal,
+            self._places.releases.run,
             self._cursors.run,
             self._sweep.run,
             self._recheck.run,
@@ -347,25 +349,20 @@ class Gateway:
         Every step is taken, whatever became of those before it.
         """
         if self._started:
-            await take_step("drain", self._drain.run())
+            await take_step("drain", self._drain.run(), None)
         for runner in self._runners:
-            await take_step("close the ports", runner.cleanup())
+            await take_step("close the ports", runner.cleanup(), None)
         if self._started:
             # At the same time: a Redis that hangs is waited for once.
             await asyncio.gather(
-                take_step("write positions", self._cursors.flush(), _LAST_WRITES_SECONDS),
-                take_step("give places back", self._leases.pay(), _LAST_WRITES_SECONDS),
+                take_step("write positions", self._cursors.flush()),
+                take_step("give places back", self._places.releases.release_all()),
             )
-            await take_step(
-                "give up the node lease", self._node_lease.give_up(), _LAST_WRITES_SECONDS
-            )
+            await take_step("give up the node lease", self._node_lease.give_up())
         self._interests.close()
-        for name, end in (
-            ("end the tasks", self._tasks.aclose),
-            ("close the connection", self._pipeline.aclose),
-            ("close the health connection", self._health_connection.aclose),
-        ):
-            await take_step(name, end())
+        await take_step("end the tasks", self._tasks.aclose())
+        await take_step("close the connection", self._pipeline.aclose())
+        await take_step("close the health connection", self._health_connection.aclose())
         if self._started:
             self._started = False
             log.info("node_stopped node=%s", self.node_id)

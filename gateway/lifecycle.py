@@ -12,10 +12,12 @@ from publisher.errors import Unavailable
 log = logging.getLogger(__name__)
 
 _RESTART_SECONDS: Final = 1.0
+_STEP_SECONDS: Final = 3.0
+"""So long Redis has to take what a node that ends still has to write."""
 
 
 async def take_step(
-    name: str, step: Coroutine[None, None, None], seconds: float | None = None
+    name: str, step: Coroutine[None, None, None], seconds: float | None = _STEP_SECONDS
 ) -> None:
     """Take one of the last steps; that it fails is logged and keeps no other from being taken."""
     try:

@@ -22,7 +22,11 @@ from pydantic_settings import (
 
 from gateway.core.protocol import RESERVED
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace
-from publisher.contract.keys import DEFAULT_PREFIX
+from publisher.contract.keys import (
+    DEFAULT_PREFIX,
+    MAX_NODE_LEASE_SECONDS,
+    MAX_PLACE_LEASE_SECONDS,
+)
 from publisher.errors import InvalidNamespace
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -144,10 +148,13 @@ class Settings(BaseSettings):
     )
     connection_lease_seconds: PositiveFloat = Field(
         180.0,
+        le=MAX_PLACE_LEASE_SECONDS,
         description="A connection counts for its user for this long after its node last renewed it",
     )
     node_lease_seconds: PositiveFloat = Field(
-        10.0, description="A node that was not heard of for this long counts as dead"
+        10.0,
+        le=MAX_NODE_LEASE_SECONDS,
+        description="A node that was not heard of for this long counts as dead",
     )
     drain_delay_seconds: Seconds = Field(
         5.0,

@@ -17,15 +17,13 @@ from gateway.node.stats import Stats
 from gateway.node.tasks import Pause
 from publisher.contract import scripts
 from publisher.contract.calls import Call
-from publisher.contract.keys import Keys
+from publisher.contract.keys import MAX_NODE_LEASE_SECONDS, Keys
 from publisher.errors import Unavailable
 from publisher.transport.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
 RENEWALS_PER_LEASE: Final = 3
-MAX_NODE_LEASE_SECONDS: Final = 60
-"""No node has a longer lease, so an expiry further ahead was written while the clock of Redis was ahead."""
 _DEAD_NODE_REMEMBERED_MS: Final = 60_000
 _MISSED_RENEWALS: Final = 1.5
 """When no node has renewed its lease for so many intervals it was Redis that was away."""

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from gateway.node.recheck import Recheck
-from publisher.contract.control import GrantRevoked, decode
+from publisher.contract.control import GrantRevoked, ReconcilePlaces, decode
 from publisher.contract.keys import EVERYBODY
 
 log = logging.getLogger(__name__)
 
 
 class Control:
-    """Carries out the commands that arrive on the control channel."""
+    """Carries out the commands that arrive on the control channel.
 
-    def __init__(self, recheck: Recheck) -> None:
+    Args:
+        reconcile: told the user whose places the nodes (by id) are to look through.
+    """
+
+    def __init__(self, recheck: Recheck, reconcile: Callable[[str, tuple[str, ...]], None]) -> None:
         self._recheck = recheck
+        self._reconcile = reconcile
 
     def receive(self, payload: bytes) -> None:
         """Carry out one command; one that cannot be read is logged and left."""
@@ -27,3 +33,5 @@ class Control:
         match command:
             case GrantRevoked(channel, user):
                 self._recheck.revoked(channel, None if user == EVERYBODY else user)
+            case ReconcilePlaces(user, nodes):
+                self._reconcile(user, nodes)

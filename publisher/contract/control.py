@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import orjson
 
@@ -18,12 +19,27 @@ class GrantRevoked:
     user: str
 
 
-def encode(command: GrantRevoked) -> bytes:
+@dataclass(frozen=True, slots=True)
+class ReconcilePlaces:
+    """``nodes`` release the places of ``user`` that are theirs and no connection's: the user is at the limit."""
+
+    user: str
+    nodes: tuple[str, ...]
+
+
+Command: TypeAlias = GrantRevoked | ReconcilePlaces
+
+
+def encode(command: Command) -> bytes:
     """The command as it travels."""
-    return orjson.dumps({"type": "grant_revoked", "channel": command.channel, "user": command.user})
+    match command:
+        case GrantRevoked(channel, user):
+            return orjson.dumps({"type": "grant_revoked", "channel": channel, "user": user})
+        case ReconcilePlaces(user, nodes):
+            return orjson.dumps({"type": "reconcile_places", "user": user, "nodes": nodes})
 
 
-def decode(payload: bytes) -> GrantRevoked | None:
+def decode(payload: bytes) -> Command | None:
     """Read a command; ``None`` for one this version does not know, so that versions can be mixed.
 
     Raises:
@@ -32,6 +48,8 @@ def decode(payload: bytes) -> GrantRevoked | None:
     match orjson.loads(payload):
         case {"type": "grant_revoked", "channel": str(channel), "user": str(user)}:
             return GrantRevoked(channel, user)
+        case {"type": "reconcile_places", "user": str(user), "nodes": list(nodes)}:
+            return ReconcilePlaces(user, tuple(nodes))
         case {"type": str()}:
             return None
         case _:

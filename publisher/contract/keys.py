@@ -30,6 +30,10 @@ from dataclasses import dataclass
 from typing import Final
 
 DEFAULT_PREFIX: Final = "rt1"
+MAX_NODE_LEASE_SECONDS: Final = 60
+MAX_PLACE_LEASE_SECONDS: Final = 900
+"""No lease of a node, and of a connection's place, is longer. An expiry further ahead was written while the clock
+of Redis was ahead, and is cut to an ordinary lease by the next call that sees it."""
 EVERYBODY: Final = "*"
 
 

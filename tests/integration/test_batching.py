@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -13,7 +14,8 @@ import redis.asyncio
 from pydantic import SecretStr
 
 from gateway.app import make_pool
-from gateway.backplane.places import Leases
+from gateway.backplane.place_table import PlaceTable
+from gateway.backplane.places import Places
 from gateway.backplane.store import GrantReader, LogReader
 from gateway.node.stats import Stats
 from gateway.settings import Settings
@@ -116,15 +118,17 @@ async def test_what_handshakes_and_subscribes_of_one_turn_ask_is_one_write(
     pipeline: Pipeline, prefix: str
 ) -> None:
     keys = Keys(prefix)
-    leases = Leases(pipeline, pipeline, keys, "n", 5, 60.0, print, lambda: 0.0)
+    places = Places(
+        pipeline, pipeline, PlaceTable(keys, "n", 5, 60.0), print, time.monotonic, lambda: 0.0
+    )
     history, grants = LogReader(pipeline, keys, Stats()), GrantReader(pipeline, keys, Stats())
     await asyncio.gather(
-        leases.acquire("u", "c"), history.read("a/b", "u", None, 9), grants.remaining("a/b", "u")
+        places.acquire("u", "c"), history.read("a/b", "u", None, 9), grants.remaining("a/b", "u")
     )
     counting = Counting(connection_of(pipeline))
     received = connection_of(pipeline).received
     answers = await asyncio.gather(
-        *(leases.acquire(f"u{number}", f"c{number}") for number in range(300)),
+        *(places.acquire(f"u{number}", f"c{number}") for number in range(300)),
         *(history.read(f"notifications/u{number}", "u", None, 9) for number in range(300)),
         *(grants.remaining(f"run-results/s{number}", "u") for number in range(300)),
     )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from gateway.backplane.places import Leases
+from gateway.backplane.places import Places
 from publisher import AsyncPublisher
 from publisher.transport.pipeline import Commands
 from tests.support.client import connected
@@ -37,18 +37,18 @@ async def crowded(server: RedisServer, prefix: str) -> AsyncIterator[Node]:
     """A node at which a crowd holds places."""
     async with running_node(server.url, prefix, redis_timeout_seconds=0.5) as node:
         for start in range(0, len(CROWD), 200):
-            await asyncio.gather(*(leases(node).acquire(*each) for each in CROWD[start:][:200]))
+            await asyncio.gather(*(held(node).acquire(*each) for each in CROWD[start:][:200]))
         assert len(await places(server, prefix)) == len(CROWD)
         yield node
 
 
-def leases(node: Node) -> Leases:
-    return node.gateway._leases
+def held(node: Node) -> Places:
+    return node.gateway._places
 
 
 def leave(node: Node) -> None:
     for user, connection in CROWD:
-        leases(node).give_back(user, connection)
+        held(node).give_back(user, connection)
 
 
 async def places(server: RedisServer, prefix: str) -> list[bytes]:
@@ -57,7 +57,7 @@ async def places(server: RedisServer, prefix: str) -> list[bytes]:
         return [key async for key in client.scan_iter(f"{prefix}:conn:*", count=1_000)]
 
 
-async def test_a_crowd_that_leaves_at_once_gives_its_places_back_in_few_writes(
+async def test_a_crowd_that_leaves_at_once_gives_its_takenback_in_few_writes(
     crowded: Node, server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = crowded.gateway._pipeline._commands
@@ -75,21 +75,21 @@ async def test_a_crowd_that_leaves_at_once_gives_its_places_back_in_few_writes(
     tasks = len(asyncio.all_tasks())
     leave(crowded)
     assert len(asyncio.all_tasks()) == tasks  # a departure costs none
-    await until(lambda: not leases(crowded)._owed)
+    await until(lambda: not held(crowded).releases)
     assert await places(server, prefix) == []
     assert sum(sent) >= len(CROWD)
     assert len(sent) <= 10
 
 
-async def test_places_are_given_back_once_redis_answers_again(
+async def test_takenare_given_back_once_redis_answers_again(
     crowded: Node, server: RedisServer, prefix: str
 ) -> None:
     server.freeze()
     leave(crowded)
-    await until(lambda: not leases(crowded)._solvent)
-    assert len(leases(crowded)._owed) == len(CROWD)
+    await until(lambda: not held(crowded).releases._at_once)
+    assert len(held(crowded).releases) == len(CROWD)
     server.thaw()
-    await until(lambda: not leases(crowded)._owed)
+    await until(lambda: not held(crowded).releases)
     assert await places(server, prefix) == []
     await until(crowded.gateway.ready)
 
@@ -98,15 +98,15 @@ async def test_who_leaves_while_redis_is_away_is_not_forgotten(
     crowded: Node, server: RedisServer, prefix: str
 ) -> None:
     server.freeze()
-    leases(crowded).give_back(*CROWD[0])
-    await until(lambda: not leases(crowded)._solvent)
+    held(crowded).give_back(*CROWD[0])
+    await until(lambda: not held(crowded).releases._at_once)
     leave(crowded)
     server.thaw()
-    await until(lambda: not leases(crowded)._owed)
+    await until(lambda: not held(crowded).releases)
     assert await places(server, prefix) == []
 
 
-async def test_a_node_that_stops_gives_back_what_is_still_owed(
+async def test_a_node_that_stops_gives_back_what_is_still_unreleased(
     crowded: Node, server: RedisServer, prefix: str
 ) -> None:
     leave(crowded)
@@ -127,12 +127,12 @@ async def test_a_node_stops_also_when_redis_takes_nothing_back(
 
 
 async def test_who_comes_back_in_the_turn_of_leaving_finds_the_place_free(node: Node) -> None:
-    held = leases(node)
+    taken = held(node)
     for number in range(5):
-        assert await held.acquire("u", f"c{number}")
+        assert await taken.acquire("u", f"c{number}")
     for number in range(5):
-        held.give_back("u", f"c{number}")
-        assert await held.acquire("u", f"d{number}")
+        taken.give_back("u", f"c{number}")
+        assert await taken.acquire("u", f"d{number}")
 
 
 async def test_a_departure_that_fails_gives_the_place_back_all_the_same(

@@ -12,10 +12,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.backplane.places import Leases
+from gateway.backplane.places import Places
 from publisher import AsyncPublisher
 from publisher.contract import scripts
 from publisher.contract.calls import Call
+from tests.faults.proxy import Proxy
 from tests.integration.conftest import StartNode
 from tests.support.client import Client, connected, opened
 from tests.support.nodes import Node, running_node
@@ -89,7 +90,7 @@ async def test_places_of_a_node_that_died_are_free_once_its_lease_is_over(
 ) -> None:
     node = await start_node()
     conn = f"{prefix}:conn:{{u}}"
-    await publisher._client.zadd(conn, {f"dead-node/{number}": 9e12 for number in range(5)})
+    await publisher._client.zadd(conn, {f"dead-node/{number}": soon() for number in range(5)})
     async with connected(node.url, make_token("u")):
         [held] = await publisher.connections("u")
         assert held.node == node.gateway.node_id
@@ -114,11 +115,11 @@ async def test_renewing_passes_by_a_handshake_that_is_refused_meanwhile(
     start_node: StartNode,
 ) -> None:
     node = await start_node(max_connections_per_user=1)
-    leases = node.gateway._leases
+    places = node.gateway._places
     async with connected(node.url, make_token("u")) as client:
-        attempts = [asyncio.create_task(leases.acquire("u", f"x{n}")) for n in range(20)]
+        attempts = [asyncio.create_task(places.acquire("u", f"x{n}")) for n in range(20)]
         for _ in range(20):
-            await leases.renew()
+            await places.renew()
         assert await asyncio.gather(*attempts) == [False] * 20
         await client.sync()
 
@@ -153,8 +154,9 @@ async def test_a_connection_whose_place_was_lost_takes_it_again_or_ends(
         await client.sync()
         # Somebody alive has taken the place meanwhile.
         other = await start_node()
+        other.gateway._places._held["1"] = "u"
         await publisher._client.delete(conn)
-        await publisher._client.zadd(conn, {f"{other.gateway.node_id}/1": 9e12})
+        await publisher._client.zadd(conn, {f"{other.gateway.node_id}/1": soon()})
         await client.expect(type="error", code="connection_limit")
         assert await client.expect_close() == (1008, "connection_limit")
 
@@ -168,8 +170,8 @@ async def test_after_a_loss_the_oldest_connections_keep_their_places(
         clients = [await stack.enter_async_context(connected(node.url, token)) for _ in range(5)]
         other = await stack.enter_async_context(alive_elsewhere(publisher, prefix))
         await publisher._client.delete(conn)
-        await publisher._client.zadd(conn, {f"{other}/1": 9e12, f"{other}/2": 9e12})
-        node.gateway._leases.restore()
+        await publisher._client.zadd(conn, {f"{other}/1": soon(), f"{other}/2": soon()})
+        node.gateway._places.restore()
         for client in clients[3:]:
             await client.expect(type="error", code="connection_limit")
             assert await client.expect_close() == (1008, "connection_limit")
@@ -178,43 +180,48 @@ async def test_after_a_loss_the_oldest_connections_keep_their_places(
         assert len(await publisher.connections("u")) == 5
 
 
+def soon() -> float:
+    """An expiry as a lease has it."""
+    return time.time() * 1000 + 30_000
+
+
 @contextlib.asynccontextmanager
 async def alive_elsewhere(publisher: AsyncPublisher, prefix: str) -> AsyncIterator[str]:
     """A node of another process, as far as Redis can tell."""
-    await publisher._client.zadd(f"{prefix}:nodes", {"elsewhere": 9e12})
+    await publisher._client.zadd(f"{prefix}:nodes", {"elsewhere": soon()})
     yield "elsewhere"
 
 
 async def test_a_release_that_crosses_a_renewal_leaves_no_place_taken(
     node: Node, publisher: AsyncPublisher, prefix: str
 ) -> None:
-    leases, conn = node.gateway._leases, f"{prefix}:conn:{{u}}"
+    places, conn = node.gateway._places, f"{prefix}:conn:{{u}}"
     for round_ in range(50):
         ids = [f"{round_}-{number}" for number in range(3)]
-        assert all([await leases.acquire("u", each) for each in ids])
+        assert all([await places.acquire("u", each) for each in ids])
         await publisher._client.delete(conn)  # so that the renewal takes them again
         await asyncio.gather(
-            leases.renew(),
-            *(leaving(number, leases, each) for number, each in enumerate(ids)),
+            places.renew(),
+            *(leaving(number, places, each) for number, each in enumerate(ids)),
         )
-        assert leases._held == {}
-    await until(lambda: not leases._owed)
+        assert places._held == {}
+    await until(lambda: not places.releases)
     assert await publisher.connections("u") == []
 
 
-async def leaving(turns: int, leases: Leases, connection: str) -> None:
+async def leaving(turns: int, places: Places, connection: str) -> None:
     for _ in range(turns):
         await asyncio.sleep(0)
-    leases.give_back("u", connection)
+    places.give_back("u", connection)
 
 
 async def test_a_renewal_answered_after_a_release_leaves_no_place_taken(
     node: Node, publisher: AsyncPublisher, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two round trips go over two connections: the later one may be carried out first."""
-    leases = node.gateway._leases
-    assert await leases.acquire("u", "x")
-    call, sent, overtaken = leases._upkeep.call, asyncio.Event(), asyncio.Event()
+    places = node.gateway._places
+    assert await places.acquire("u", "x")
+    call, sent, overtaken = places._upkeep.call, asyncio.Event(), asyncio.Event()
 
     async def late(given: Call) -> Any:
         if given.script is scripts.RENEW:
@@ -222,17 +229,17 @@ async def test_a_renewal_answered_after_a_release_leaves_no_place_taken(
             await overtaken.wait()
         return await call(given)
 
-    monkeypatch.setattr(leases._upkeep, "call", late)
-    renewal = asyncio.create_task(leases.renew())
+    monkeypatch.setattr(places._upkeep, "call", late)
+    renewal = asyncio.create_task(places.renew())
     await sent.wait()
-    leases.give_back("u", "x")
-    await until(lambda: not leases._owed)
+    places.give_back("u", "x")
+    await until(lambda: not places.releases)
     assert await publisher.connections("u") == []
     overtaken.set()
     await renewal
-    await until(lambda: not leases._owed)
+    await until(lambda: not places.releases)
     assert await publisher.connections("u") == []
-    await leases.renew()
+    await places.renew()
     assert await publisher.connections("u") == []
 
 
@@ -260,7 +267,7 @@ async def test_a_place_taken_by_a_redis_that_woke_up_too_late_is_given_back(
                 return await publisher.connections("u") == []
 
             await until(free)
-            await until(lambda: not node.gateway._leases._owed)
+            await until(lambda: not node.gateway._places.releases)
             assert await free()
     finally:
         await asyncio.to_thread(server.stop)
@@ -327,3 +334,181 @@ async def test_a_node_frozen_beyond_its_lease_takes_part_again_without_breaking_
         assert len(await publisher.connections("u")) == 5
         async with opened(frozen.url, token) as sixth:
             await sixth.expect(type="error", code="connection_limit")
+
+
+# -- what nobody holds ------------------------------------------------------------------------
+
+
+def forgotten(node: Node, count: int) -> dict[str, float]:
+    """Places of a node's that it does not know, as a failover brings back what was released."""
+    return {f"{node.gateway.node_id}/released-{number}": soon() for number in range(count)}
+
+
+async def test_places_that_a_failover_brought_back_do_not_keep_their_user_out(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    await publisher._client.zadd(f"{prefix}:conn:{{u}}", forgotten(node, 5))
+    async with connected(node.url, make_token("u")):
+        assert [held.node for held in await publisher.connections("u")] == [node.gateway.node_id]
+
+
+async def test_places_that_another_node_does_not_know_do_not_keep_their_user_out(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    asked, asking = await start_node(), await start_node()
+    token = make_token("u")
+    async with connected(asked.url, token) as kept:
+        await publisher._client.zadd(f"{prefix}:conn:{{u}}", forgotten(asked, 4))
+        async with connected(asking.url, token):
+            nodes = [held.node for held in await publisher.connections("u")]
+            assert sorted(nodes) == sorted([asked.gateway.node_id, asking.gateway.node_id])
+        await kept.sync()
+
+
+async def test_other_nodes_are_not_asked_again_and_again(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    """Whoever tries at the limit again and again costs the other nodes nothing."""
+    holder, asking = await start_node(), await start_node()
+    token = make_token("u")
+    async with publisher._client.pubsub() as control, contextlib.AsyncExitStack() as stack:
+        await control.subscribe(holder.gateway._keys.control)
+        for _ in range(5):
+            await stack.enter_async_context(connected(holder.url, token))
+        for _ in range(10):
+            async with opened(asking.url, token) as sixth:
+                await sixth.expect(type="error", code="connection_limit")
+        await publisher._client.publish(holder.gateway._keys.control, "the last")
+        heard = []
+        async for message in control.listen():
+            if message["type"] == "message":
+                heard.append(message["data"])
+                if message["data"] == b"the last":
+                    break
+        assert len(heard) == 2
+
+
+async def test_a_renewal_removes_what_its_node_does_not_hold_and_nothing_else(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    conn = f"{prefix}:conn:{{u}}"
+    async with connected(node.url, make_token("u")) as client:
+        await publisher._client.zadd(conn, forgotten(node, 3) | {"elsewhere/1": soon()})
+        await node.gateway._places.renew()
+        await until(lambda: not node.gateway._places.releases)
+        members = await publisher._client.zrange(conn, 0, -1)
+        nodes = sorted(member.decode().rpartition("/")[0] for member in members)
+        assert nodes == sorted(["elsewhere", node.gateway.node_id])
+        await client.sync()
+
+
+async def test_a_place_taken_while_a_renewal_is_under_way_is_kept(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two round trips go over two connections: the renewal, which was made up first, may come second."""
+    places = node.gateway._places
+    assert await places.acquire("u", "x")
+    call, sent, overtaken = places._upkeep.call, asyncio.Event(), asyncio.Event()
+
+    async def late(given: Call) -> Any:
+        if given.script is scripts.RENEW:
+            sent.set()
+            await overtaken.wait()
+        return await call(given)
+
+    monkeypatch.setattr(places._upkeep, "call", late)
+    renewal = asyncio.create_task(places.renew())
+    await sent.wait()
+    assert await places.acquire("u", "y")
+    taking = asyncio.create_task(places.acquire("u", "z"))
+    overtaken.set()
+    await renewal
+    assert await taking
+    await until(lambda: not places.releases)
+    assert sorted(held.id for held in await publisher.connections("u")) == ["x", "y", "z"]
+
+
+# -- what a clock can do ----------------------------------------------------------------------
+
+HOUR_MS = 3_600_000
+
+
+async def test_places_and_leases_from_a_clock_that_was_ahead_do_not_last(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    """A node died while the clock of Redis was an hour ahead; then the clock was set right."""
+    node = await start_node(node_lease_seconds=1.0)
+    client = publisher._client
+    ahead = soon() + HOUR_MS
+    await client.zadd(f"{prefix}:nodes", {"died": ahead, "/grace": ahead, "/beat": ahead})
+    await client.zadd(f"{prefix}:conn:{{u}}", {f"died/{number}": ahead for number in range(5)})
+    await client.zadd(f"{prefix}:conn:{{v}}", {f"died/{number}": ahead for number in range(2)})
+
+    async def let_in(user: str) -> bool:
+        async with opened(node.url, make_token(user)) as client:
+            return bool((await client.receive())["type"] == "connected")
+
+    await until(lambda: let_in("u"))
+    # Of a user below the limit they are cut to an ordinary lease when the places are next renewed.
+    async with connected(node.url, make_token("v")):
+        await node.gateway._places.renew()
+        places = await client.zrange(f"{prefix}:conn:{{v}}", 0, -1, withscores=True)
+        assert len(places) == 3
+        assert all(expiry < soon() + 180_000 for _, expiry in places)
+
+
+async def test_a_clock_that_jumps_ahead_costs_no_living_node_its_places(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    """All leases run out at once; the next renewal of the node's lease notices that."""
+    node = await start_node(node_lease_seconds=1.0)
+    client, conn = publisher._client, f"{prefix}:conn:{{u}}"
+    async with connected(node.url, make_token("u")) as held:
+        past = time.time() * 1000 - HOUR_MS
+        [member] = await client.zrange(conn, 0, -1)
+        await client.zadd(conn, {member: past})
+        await client.zadd(f"{prefix}:nodes", {node.gateway.node_id: past, "/beat": past})
+
+        async def back() -> bool:
+            return await client.zscore(conn, member) > past
+
+        await until(back)
+        await until(node.gateway.ready)
+        await held.sync()
+
+
+# -- a node that is cut off -------------------------------------------------------------------
+
+
+async def test_a_node_that_was_cut_off_beyond_its_lease_gives_up_what_others_took_meanwhile(
+    start_node: StartNode, redis_url: str, prefix: str, publisher: AsyncPublisher
+) -> None:
+    """Until it is back a user may hold five here and five there; then five are five again."""
+    node = await start_node()
+    token = make_token("u")
+    proxy = Proxy(int(redis_url.rpartition(":")[2]))
+    await proxy.start()
+    async with (
+        contextlib.aclosing(proxy),
+        running_node(f"redis://127.0.0.1:{proxy.port}", prefix, node_lease_seconds=0.6) as cut_off,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        olds = [await stack.enter_async_context(connected(cut_off.url, token)) for _ in range(5)]
+        proxy.refuse()
+        name = cut_off.gateway.node_id.encode()
+        living = node.gateway._places._table.living()
+
+        async def given_up() -> bool:
+            return name not in await node.gateway._pipeline.call(living)
+
+        await until(given_up)
+        news = [await stack.enter_async_context(connected(node.url, token)) for _ in range(5)]
+        assert len(cut_off.gateway.hub.connections) == 5
+        assert not cut_off.gateway.ready()
+        await proxy.start()
+        for client in olds:
+            await client.expect(type="error", code="connection_limit")
+            assert await client.expect_close() == (1008, "connection_limit")
+        for client in news:
+            await client.sync()
+        assert len(await publisher.connections("u")) == 5

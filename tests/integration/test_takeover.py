@@ -69,9 +69,9 @@ class Held:
     """Handshakes that wait for their place until they are let go."""
 
     def __init__(self, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._acquire = node.gateway._leases.acquire
+        self._acquire = node.gateway._places.acquire
         self.asked, self.go = asyncio.Event(), asyncio.Event()
-        monkeypatch.setattr(node.gateway._leases, "acquire", self.acquire)
+        monkeypatch.setattr(node.gateway._places, "acquire", self.acquire)
 
     async def acquire(self, user: str, connection: str) -> bool:
         self.asked.set()

@@ -15,6 +15,7 @@ from publisher.contract.scripts import ACQUIRE, BEAT, LIVE_NODES, RENEW, Script
 from publisher.transport.blocking import exchange
 
 LEASE_MS = 60_000
+MAX_MS = 900_000
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def now_ms() -> int:
 
 def test_a_place_is_taken_for_the_time_of_the_lease(call, server: redis.Redis, places: str):
     before = now_ms()
-    assert call(ACQUIRE, places, "n/1", 5, LEASE_MS) == []
+    assert call(ACQUIRE, places, "n/1", 5, LEASE_MS, MAX_MS) == []
     assert before <= server.zscore(places, "n/1") - LEASE_MS <= now_ms()
     assert 0 < server.pttl(places) <= LEASE_MS
 
@@ -48,8 +49,8 @@ def test_at_the_limit_the_holders_are_named_and_nothing_is_taken(
     call, server: redis.Redis, places: str
 ):
     for n in range(5):
-        assert call(ACQUIRE, places, f"n/{n}", 5, LEASE_MS) == []
-    holders = call(ACQUIRE, places, "n/5", 5, LEASE_MS)
+        assert call(ACQUIRE, places, f"n/{n}", 5, LEASE_MS, MAX_MS) == []
+    holders = call(ACQUIRE, places, "n/5", 5, LEASE_MS, MAX_MS)
     assert dict(zip(holders[::2], map(float, holders[1::2]), strict=True)) == dict(
         server.zrange(places, 0, -1, withscores=True)
     )
@@ -57,17 +58,17 @@ def test_at_the_limit_the_holders_are_named_and_nothing_is_taken(
 
 
 def test_the_dead_are_dropped_unless_they_have_come_back(call, server: redis.Redis, places: str):
-    server.zadd(places, {"dead/1": 9e12, "back/1": 9e12})
-    seen = call(ACQUIRE, places, "n/1", 2, LEASE_MS)
-    call(RENEW, places, LEASE_MS, 2, "back/1")
-    assert call(ACQUIRE, places, "n/1", 2, LEASE_MS, *seen) == []
+    server.zadd(places, {"dead/1": now_ms() + 5_000, "back/1": now_ms() + 5_000})
+    seen = call(ACQUIRE, places, "n/1", 2, LEASE_MS, MAX_MS)
+    call(RENEW, places, LEASE_MS, 2, MAX_MS, "back/", "back/1")
+    assert call(ACQUIRE, places, "n/1", 2, LEASE_MS, MAX_MS, *seen) == []
     assert sorted(server.zrange(places, 0, -1)) == [b"back/1", b"n/1"]
 
 
 def test_a_holder_may_take_its_own_place_again_at_the_limit(call, places: str):
-    assert call(ACQUIRE, places, "n/0", 1, LEASE_MS) == []
-    assert call(ACQUIRE, places, "n/0", 1, LEASE_MS) == []
-    assert call(ACQUIRE, places, "n/1", 1, LEASE_MS)[::2] == [b"n/0"]
+    assert call(ACQUIRE, places, "n/0", 1, LEASE_MS, MAX_MS) == []
+    assert call(ACQUIRE, places, "n/0", 1, LEASE_MS, MAX_MS) == []
+    assert call(ACQUIRE, places, "n/1", 1, LEASE_MS, MAX_MS)[::2] == [b"n/0"]
 
 
 def test_the_limit_is_exact_when_many_ask_at_once(call, server: redis.Redis, places: str):
@@ -77,7 +78,9 @@ def test_the_limit_is_exact_when_many_ask_at_once(call, server: redis.Redis, pla
     def ask(node: int) -> None:
         start.wait()
         names = (f"{node}/{n}" for n in range(10))
-        taken.extend(name for name in names if call(ACQUIRE, places, name, 5, LEASE_MS) == [])
+        taken.extend(
+            name for name in names if call(ACQUIRE, places, name, 5, LEASE_MS, MAX_MS) == []
+        )
 
     threads = [threading.Thread(target=ask, args=(node,)) for node in range(8)]
     for thread in threads:
@@ -90,16 +93,16 @@ def test_the_limit_is_exact_when_many_ask_at_once(call, server: redis.Redis, pla
 
 def test_a_lease_that_has_run_out_frees_its_place(call, server: redis.Redis, places: str):
     server.zadd(places, {"dead/1": now_ms() - 1, "live/1": now_ms() + LEASE_MS})
-    assert call(ACQUIRE, places, "n/1", 2, LEASE_MS) == []
+    assert call(ACQUIRE, places, "n/1", 2, LEASE_MS, MAX_MS) == []
     assert sorted(server.zrange(places, 0, -1)) == [b"live/1", b"n/1"]
 
 
 def test_a_short_lease_does_not_shorten_the_life_of_the_others(
     call, server: redis.Redis, places: str
 ):
-    call(ACQUIRE, places, "n/1", 5, LEASE_MS)
-    call(ACQUIRE, places, "n/2", 5, 1_000)
-    call(RENEW, places, 1_000, 5, "n/2")
+    call(ACQUIRE, places, "n/1", 5, LEASE_MS, MAX_MS)
+    call(ACQUIRE, places, "n/2", 5, 1_000, MAX_MS)
+    call(RENEW, places, 1_000, 5, MAX_MS, "n/", "n/2")
     assert server.pttl(places) > LEASE_MS - 10_000
 
 
@@ -107,7 +110,7 @@ def test_a_renewal_moves_the_leases(call, server: redis.Redis, places: str):
     expiry = now_ms() + 5_000
     server.zadd(places, {"n/1": expiry, "n/2": expiry})
     server.pexpire(places, 5_000)
-    assert call(RENEW, places, LEASE_MS, 2, "n/1") == []
+    assert call(RENEW, places, LEASE_MS, 2, MAX_MS, "n/", "n/1") == [[], [b"n/2"]]
     assert server.zscore(places, "n/1") > expiry
     assert server.zscore(places, "n/2") == expiry
     assert server.pttl(places) > 5_000
@@ -116,15 +119,17 @@ def test_a_renewal_moves_the_leases(call, server: redis.Redis, places: str):
 def test_what_was_lost_is_taken_again_up_to_the_limit_the_first_first(
     call, server: redis.Redis, places: str
 ):
-    server.zadd(places, {"n/out": now_ms() - 1, "n/held": now_ms() + 5_000, "other/1": 9e12})
+    server.zadd(
+        places, {"n/out": now_ms() - 1, "n/held": now_ms() + 5_000, "other/1": now_ms() + 5_000}
+    )
     given = ("n/out", "n/gone", "n/late", "n/held")
-    assert call(RENEW, places, LEASE_MS, 4, *given) == [b"n/late"]
+    assert call(RENEW, places, LEASE_MS, 4, MAX_MS, "n/", *given) == [[b"n/late"], []]
     assert sorted(server.zrange(places, 0, -1)) == [b"n/gone", b"n/held", b"n/out", b"other/1"]
     assert server.zscore(places, "n/out") > now_ms()
 
 
 def test_a_renewal_without_room_for_any_creates_nothing(call, server: redis.Redis, places: str):
-    assert call(RENEW, places, LEASE_MS, 0, "n/1") == [b"n/1"]
+    assert call(RENEW, places, LEASE_MS, 0, MAX_MS, "n/", "n/1") == [[b"n/1"], []]
     assert not server.exists(places)
 
 

@@ -1,17 +1,21 @@
 -- Takes one of a user's places, counted across the cluster.
 -- KEYS[1]  connections of the user
--- ARGV[1]  member "<node>/<connection>"   ARGV[2] limit   ARGV[3] lease, ms
--- ARGV[4], ARGV[5], ...  members of dead nodes and the expiry each was seen with: dropped first,
---          unless renewed since
+-- ARGV[1]  member "<node>/<connection>"   ARGV[2] limit   ARGV[3] lease, ms   ARGV[4] no lease is longer, ms
+-- ARGV[5], ARGV[6], ...  members that nobody holds any more and the expiry each was seen with: dropped
+--          first, unless renewed since
 -- Returns  an empty list when the place was taken, else all holders: {member, expiry, member, ...}
 local key, member = KEYS[1], ARGV[1]
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
-for i = 4, #ARGV, 2 do
+for i = 5, #ARGV, 2 do
   if redis.call('ZSCORE', key, ARGV[i]) == ARGV[i + 1] then redis.call('ZREM', key, ARGV[i]) end
 end
 if not redis.call('ZSCORE', key, member) and redis.call('ZCARD', key) >= tonumber(ARGV[2]) then
+  -- Written while the clock was ahead. Who holds it renews it; nobody else is to hold it for so long.
+  for _, ahead in ipairs(redis.call('ZRANGEBYSCORE', key, now + ARGV[4], '+inf')) do
+    redis.call('ZADD', key, now + ARGV[3], ahead)
+  end
   return redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
 end
 redis.call('ZADD', key, now + ARGV[3], member)

@@ -1,18 +1,29 @@
 -- Renews a user's leases. One that was lost is taken again while there is room, in the order given.
 -- KEYS[1]  connections of a user
--- ARGV[1]  lease, ms   ARGV[2] limit   ARGV[3], ... members
--- Returns  the members that have no place
-local key, left = KEYS[1], {}
+-- ARGV[1]  lease, ms   ARGV[2] limit   ARGV[3] no lease is longer, ms   ARGV[4] "<node>/"
+-- ARGV[5], ...  members, all of this node
+-- Returns  {the members that have no place}, {this node's members that were not given}
+local key, node = KEYS[1], ARGV[4]
+local given, left, others = {}, {}, {}
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
-for i = 3, #ARGV do
+for i = 5, #ARGV do
+  given[ARGV[i]] = true
   if redis.call('ZSCORE', key, ARGV[i]) or redis.call('ZCARD', key) < tonumber(ARGV[2]) then
     redis.call('ZADD', key, now + ARGV[1], ARGV[i])
   else
     left[#left + 1] = ARGV[i]
   end
 end
+local held = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+for i = 1, #held, 2 do
+  if string.sub(held[i], 1, #node) == node and not given[held[i]] then
+    others[#others + 1] = held[i]
+  end
+  -- Written while the clock was ahead. Who holds it renews it; nobody else is to hold it for so long.
+  if held[i + 1] - now > tonumber(ARGV[3]) then redis.call('ZADD', key, now + ARGV[1], held[i]) end
+end
 -- another node's lease may be longer
 if redis.call('PTTL', key) < tonumber(ARGV[1]) then redis.call('PEXPIRE', key, ARGV[1]) end
-return left
+return {left, others}
