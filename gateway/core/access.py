@@ -1,9 +1,4 @@
-"""Whom a verified token names, and what they may hear. Denied unless a rule allows it.
-
-Who a verified token says the client is.
-
-Who may subscribe to what. Denied unless a rule allows it.
-"""
+"""Whom a verified token names, and what this user may hear. Denied unless a rule allows it."""
 
 from __future__ import annotations
 
@@ -18,7 +13,7 @@ _LATEST_EXPIRY: Final = 2**53
 
 
 class TokenRejected(Exception):
-    """A token that opens nothing; the message is for the log, the client is told less."""
+    """A token that is not accepted. The message is for the log; the client is told less."""
 
     def __init__(self, reason: str, *, expired: bool = False) -> None:
         super().__init__(reason)
@@ -84,10 +79,9 @@ def keeps_log(namespace: str, namespaces: Mapping[str, Namespace]) -> bool:
 
 
 def decide(identity: Identity, channel: Channel, namespaces: Mapping[str, Namespace]) -> Decision:
-    """Judge a subscription by the namespace's owner rule.
+    """What the namespace's owner rule says about a subscription.
 
-    A token's ``channels`` claim stands in for a grant and for nothing else: it opens no other user's
-    own channel.
+    A token's ``channels`` claim replaces a grant and nothing else: it opens no other user's own channel.
     """
     namespace = namespaces.get(channel.namespace)
     match namespace and namespace.owner:

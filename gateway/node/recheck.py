@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from gateway.core import frames, protocol
@@ -40,6 +41,10 @@ class _Check:
 
     reason: EndReason
     assumed_at: float
+
+    def joined_by(self, later: _Check) -> _Check:
+        """The same for two reasons: the first is told, since the grant it concerns was the first to go."""
+        return _Check(self.reason, min(self.assumed_at, later.assumed_at))
 
 
 class Recheck:
@@ -172,8 +177,8 @@ class Recheck:
         if subscription in self._admitting:
             self._admitting[subscription] = True
         else:
-            # The first reason stays: the grant that has run out is not the one that was revoked later.
-            self._queue.setdefault(subscription, check)
+            before = self._queue.get(subscription)
+            self._queue[subscription] = check if before is None else before.joined_by(check)
             self._something_is_due.set()
 
     # -- asking again -------------------------------------------------------------------------
@@ -184,15 +189,28 @@ class Recheck:
             await self._something_is_due.wait()
             self._something_is_due.clear()
             answered = await self._enqueue_all() if self._all_are_due else True
-            due, self._queue = self._queue, {}
-            for some in chunks(due.items(), _AT_ONCE):
-                answers = await asyncio.gather(*(self._again(*each) for each in some))
-                answered = answered and all(answers)
-            if answered:
+            if await self._ask_all() and answered:
                 self._backoff.reset()
             else:
                 await asyncio.sleep(self._backoff.next())
                 self._something_is_due.set()
+
+    async def _ask_all(self) -> bool:
+        """Ask about all that is due by now; ``False`` when some of it has to be asked again."""
+        due, self._queue = self._queue, {}
+        rest = chunks(due.items(), _AT_ONCE)
+        for some in rest:
+            errors = await asyncio.gather(*(self._again(*each) for each in some))
+            failed = [(*each, error) for each, error in zip(some, errors, strict=True) if error]
+            if failed:
+                # In an outage the others would fail too. Next time they come before those that have failed.
+                *_, error = failed[0]
+                for each in chain.from_iterable(rest):
+                    self._put_off(*each, error)
+                for subscription, check, error in failed:
+                    self._put_off(subscription, check, error)
+                return False
+        return True
 
     async def _enqueue_all(self) -> bool:
         """Make all grants due; ``False`` when Redis has not told yet whether its data are still there."""
@@ -210,42 +228,42 @@ class Recheck:
                 self._enqueue(subscription, check)
         return True
 
-    async def _again(self, subscription: Subscription, check: _Check) -> bool:
-        """Ask once about one subscription; ``False`` when it has to be asked again."""
+    async def _again(self, subscription: Subscription, check: _Check) -> Unavailable | None:
+        """Ask once about one subscription; returns an error that may pass."""
         if not self._watched(subscription):
-            return True
+            return None
         try:
             ends_at = await self._ask(subscription)
         except Unavailable as error:
-            return self._unanswered(subscription, check, error)
+            if error.retryable:
+                return error
+            self._end_unknown(subscription, EndReason.INTERNAL_ERROR, error.reason)
         except Exception:
             log.exception("recheck_failed channel=%s", subscription.channel.name)
-            # Whether it may still hear the channel is unknown, and stays so.
-            self.end(subscription, EndReason.INTERNAL_ERROR)
-            return True
-        # It may have left meanwhile, or its connection may have shown a token that names the channel.
-        if self._watched(subscription):
-            if ends_at is None:
-                self.end(subscription, check.reason)
-            else:
-                self._expect(subscription, ends_at)
-        return True
+            self._end_unknown(subscription, EndReason.INTERNAL_ERROR, "a defect")
+        else:
+            # It may have left meanwhile, or its connection may have shown a token that names the channel.
+            if self._watched(subscription):
+                if ends_at is None:
+                    self.end(subscription, check.reason)
+                else:
+                    self._expect(subscription, ends_at)
+        return None
 
-    def _unanswered(self, subscription: Subscription, check: _Check, error: Unavailable) -> bool:
-        """Decide what an error of Redis means; ``False`` when it has to be asked again."""
-        if not self._watched(subscription):
-            return True
-        if error.retryable and self._clock() < check.assumed_at:
-            self._queue.setdefault(subscription, check)
-            return False
-        log.warning(
-            "access_unknown channel=%s user=%r reason=%s",
-            subscription.channel.name,
-            subscription.connection.user,
-            error.reason,
-        )
-        self.end(subscription, check.reason if error.retryable else EndReason.INTERNAL_ERROR)
-        return True
+    def _put_off(self, subscription: Subscription, check: _Check, error: Unavailable) -> None:
+        """Ask again later, or assume that access has ended when that has been tried for long enough."""
+        if self._clock() >= check.assumed_at:
+            self._end_unknown(subscription, check.reason, error.reason)
+        elif self._watched(subscription):
+            newer = self._queue.get(subscription)
+            self._queue[subscription] = check if newer is None else check.joined_by(newer)
+
+    def _end_unknown(self, subscription: Subscription, reason: EndReason, why: str) -> None:
+        """End a subscription of which nobody knows whether it may still hear its channel."""
+        if self._watched(subscription):
+            name, user = subscription.channel.name, subscription.connection.user
+            log.warning("access_unknown channel=%s user=%r reason=%s", name, user, why)
+            self.end(subscription, reason)
 
     def _watched(self, subscription: Subscription) -> bool:
         return subscription in self._granted.get(subscription.channel.name, ())

@@ -45,7 +45,11 @@ class Sweep:
             await asyncio.sleep(self._pause)
             self._stats.event_loop_lag = max(0.0, self._clock() - due_at)
             for tick in self._ticks:
-                tick()
+                try:
+                    tick()
+                except Exception:
+                    # A defect in one must not keep the others from what is due.
+                    log.exception("tick_failed tick=%r", tick)
 
 
 class Heartbeats:

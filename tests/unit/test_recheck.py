@@ -12,6 +12,7 @@ from typing import NoReturn
 import pytest
 
 from gateway.core.access import Identity
+from gateway.core.timing import Backoff
 from gateway.node.connection import Connection, Subscription
 from gateway.node.recheck import Recheck
 from publisher.contract.channels import Namespace, Owner, parse_channel
@@ -277,6 +278,109 @@ async def test_one_grant_that_cannot_be_read_keeps_no_other_waiting(world: World
     await world.pass_time(1.25)
     assert ended(sound) == [("runs/sound", "expired")]
     assert not ended(broken)
+
+
+async def test_an_outage_costs_few_questions_however_many_grants_there_are(world: World) -> None:
+    for number in range(1_200):
+        await world.enter("runs/1", f"u{number}")
+    world.grants.asked.clear()
+    world.grants.fails = DOWN
+    world.recheck._backoff = Backoff(lambda: 1.0)
+    world.recheck.revoked("runs/1", None)
+    await until(lambda: world.grants.asked)
+    world.recheck.revoked("runs/1", None)
+    await world.pass_time(1)
+    assert len(world.grants.asked) <= 500
+    world.grants.fails = None
+    world.grants.asked.clear()
+    await until(lambda: len(set(world.grants.asked)) == 1_200)
+    assert not world.left
+
+
+async def test_all_ends_are_assumed_in_time_however_many_there_are(world: World) -> None:
+    for number in range(1_200):
+        await world.enter(f"runs/{number}", seconds=1)
+    world.grants.fails = DOWN
+    await world.pass_time(1.25)
+    assert not world.left
+    await world.pass_time(10)
+    await until(lambda: len(world.left) == 1_200)
+    assert len(world.grants.asked) < 3_000
+
+
+async def test_the_first_reason_is_told(world: World) -> None:
+    _, socket = await world.enter("runs/1")
+    world.grants.seconds.clear()
+    world.grants.losses.append(True)
+    broken = world.grants.remaining
+    failures = [DOWN, DOWN]
+
+    async def remaining(channel: str, user: str) -> float:
+        if failures:
+            # By now a second reason waits behind the first.
+            world.recheck.revoked("runs/1", "u")
+            raise failures.pop()
+        return await broken(channel, user)
+
+    world.grants.remaining = remaining  # type: ignore[method-assign]
+    world.recheck.everything()
+    await until(lambda: ended(socket) == [("runs/1", "grant_lost")])
+    assert not failures
+
+
+async def test_a_revocation_in_an_outage_is_assumed_whatever_was_asked_before(
+    world: World,
+) -> None:
+    _, socket = await world.enter("runs/1")
+
+    async def remaining(channel: str, user: str) -> NoReturn:
+        world.grants.asked.append((channel, user))
+        raise DOWN
+
+    world.grants.remaining = remaining  # type: ignore[method-assign]
+    world.recheck.everything()  # which assumes nothing
+    await until(lambda: world.grants.asked)
+    world.recheck.revoked("runs/1", "u")
+    await world.pass_time(9)
+    assert not ended(socket)
+    await world.pass_time(2)
+    assert ended(socket) == [("runs/1", "revoked")]
+
+
+async def test_whoever_leaves_while_others_are_asked_about_is_not_asked_about(
+    world: World,
+) -> None:
+    subscriptions = [(await world.enter("runs/1", f"u{number}"))[0] for number in range(600)]
+    world.grants.asked.clear()
+    world.grants.open.clear()
+    world.recheck.revoked("runs/1", None)
+    await until(lambda: len(world.grants.asked) == 500)
+    world.recheck.forget(subscriptions[-1])
+    world.grants.open.set()
+    await until(lambda: len(world.grants.asked) == 599)
+    await world.pass_time(1)
+    assert ("runs/1", "u599") not in world.grants.asked
+    assert subscriptions[-1] not in world.recheck._granted["runs/1"]
+
+
+async def test_a_defect_ends_one_subscription_and_no_other(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, broken = await world.enter("runs/broken", seconds=1)
+    _, sound = await world.enter("runs/sound", seconds=1)
+    answer = world.grants.remaining
+
+    async def remaining(channel: str, user: str) -> float:
+        if channel == "runs/broken":
+            raise ZeroDivisionError
+        return await answer(channel, user)
+
+    world.grants.remaining = remaining  # type: ignore[method-assign]
+    world.grants.seconds.clear()
+    await world.pass_time(1.25)
+    assert ended(broken) == [("runs/broken", "internal_error")]
+    assert ended(sound) == [("runs/sound", "expired")]
+    assert [record.levelname for record in caplog.records].count("ERROR") == 1
 
 
 async def test_lost_data_end_what_only_a_lost_grant_let_in(world: World) -> None:

@@ -1,0 +1,79 @@
+"""One sweep serves all that is due at certain times."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from gateway.core.access import Identity
+from gateway.node.recheck import Recheck
+from gateway.node.sweep import Heartbeats, Sweep
+from gateway.node.tokens import Tokens
+from tests.support.waiting import until
+from tests.unit.fakes import Node, make_connection
+from tests.unit.test_recheck import NAMESPACES, Grants
+
+
+async def test_a_defect_in_one_keeps_no_other_from_what_is_due(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = Node()
+    ticks = []
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    sweep = Sweep(node.stats, node.clock, 0.001, (broken, lambda: ticks.append(1)))
+    running = asyncio.create_task(sweep.run())
+    await until(lambda: len(ticks) >= 2)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert "tick_failed" in caplog.text
+
+
+async def test_it_tells_how_late_it_came() -> None:
+    node = Node()
+    lags: list[float] = []
+
+    def note() -> None:
+        lags.append(node.stats.event_loop_lag)
+
+    sweep = Sweep(node.stats, node.clock, 0.001, (note,))
+    running = asyncio.create_task(sweep.run())
+    await asyncio.sleep(0)
+    node.clock.now += 2.001
+    await until(lambda: lags)
+    assert lags[0] == pytest.approx(2.0)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_nothing_is_kept_of_a_connection_that_is_gone() -> None:
+    node = Node()
+    heartbeats = Heartbeats(node.hub, node.clock, lambda: 0.5, 30.0, 30.0)
+    recheck = Recheck(node.hub, lambda _each: None, Grants(), NAMESPACES, node.clock, lambda: 0.0)
+
+    class Verifier:
+        def verify(self, token: str) -> Identity:
+            raise AssertionError(token)
+
+    tokens = Tokens(node.hub, Verifier(), recheck, node.clock)
+    client, socket = make_connection()
+    client.identity = Identity("u", expires_at=node.clock.now + 60)
+    node.hub.connections[client.id] = client
+    heartbeats.watch(client)
+    tokens.watch(client)
+    heartbeats.forget(client)
+    tokens.forget(client)
+    for _ in range(200):
+        node.clock.now += 0.5
+        heartbeats.tick()
+        tokens.tick()
+    node.hub.flush()
+    assert not socket.writes
+    assert socket.closing is None
+    assert not tokens._expiries._ending
