@@ -21,9 +21,10 @@ from redis.driver_info import DriverInfo
 from gateway.backplane.health import NodeEntry, NodeLease, Probe
 from gateway.backplane.place_table import PlaceTable
 from gateway.backplane.places import Places
+from gateway.backplane.positions import Positions
 from gateway.backplane.pubsub import LiveFeed, Subscriber
 from gateway.backplane.reading import ListeningTime, ModeratedReader
-from gateway.backplane.store import Announcing, Cursors, GrantReader, LogReader
+from gateway.backplane.store import Announcing, GrantReader, LogReader
 from gateway.core import closing, protocol
 from gateway.core.protocol import ErrorCode
 from gateway.core.timing import EXPIRY_STEP
@@ -102,8 +103,8 @@ class Gateway:
         upkeep_seconds = min(settings.redis_timeout_seconds, _LONGEST_UPKEEP_SECONDS)
         # It is also heard from there when the other's connection may be one to nowhere.
         self._health_connection = Pipeline(pool, self.stats, upkeep_seconds, self._pipeline.doubt)
-        self._cursors = Cursors(self._pipeline, self._keys, self._namespaces, random.random)
-        confirmation = Confirmation(self._cursors, clock, settings.confirm_interval_seconds)
+        self._positions = Positions(self._pipeline, self._keys, self._namespaces, random.random)
+        confirmation = Confirmation(self._positions, clock, settings.confirm_interval_seconds)
         self.hub = Hub(
             asyncio.get_running_loop().call_soon,
             confirmation,
@@ -174,7 +175,7 @@ class Gateway:
             self.hub,
             self._interests,
             history,
-            self._cursors,
+            self._positions,
             confirmation,
             self._namespaces,
             self.stats,
@@ -303,7 +304,7 @@ class Gateway:
             self._node_lease.run,
             self._places.run_renewal,
             self._places.releases.run,
-            self._cursors.run,
+            self._positions.run,
             self._sweep.run,
             self._recheck.run,
             self._announcing.run,
@@ -355,7 +356,7 @@ class Gateway:
         if self._started:
             # At the same time: a Redis that hangs is waited for once.
             await asyncio.gather(
-                take_step("write positions", self._cursors.flush()),
+                take_step("write positions", self._positions.flush()),
                 take_step("give places back", self._places.releases.release_all()),
             )
             await take_step("give up the node lease", self._node_lease.give_up())

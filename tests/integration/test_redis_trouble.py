@@ -387,25 +387,6 @@ async def test_a_node_that_stands_still_does_not_blame_the_connection(
     assert node.gateway.stats.probes_unheard == 0
 
 
-async def test_what_one_channel_cannot_write_holds_no_other_up(
-    node: Node, publisher: AsyncPublisher, prefix: str
-) -> None:
-    cursors = node.gateway._cursors
-    bad, good = (
-        f"{prefix}:confirmed:{{notifications/bad}}",
-        f"{prefix}:confirmed:{{notifications/good}}",
-    )
-    client = publisher._client
-    await client.set(bad, "no sorted set")
-    cursors.advance("notifications/bad", "u", 7)
-    cursors.advance("notifications/good", "u", 7)
-    assert await until(lambda: client.zscore(good, "u")) == 7
-    await until(lambda: cursors.confirmed("notifications/good", "u") == 0)
-    assert cursors.confirmed("notifications/bad", "u") == 7
-    await client.delete(bad)
-    assert await until(lambda: client.zscore(bad, "u")) == 7
-
-
 async def test_a_crowd_that_waits_does_not_keep_the_node_from_being_ready(node: Node) -> None:
     async with connected(node.url, make_token("u")):
         commands = node.gateway._pipeline._commands

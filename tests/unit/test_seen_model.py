@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.backplane.store import Cursors
+from gateway.backplane.positions import Positions
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection, Subscription
 from publisher.contract.calls import Call
@@ -53,7 +53,7 @@ class Bench:
     def __init__(self) -> None:
         self.redis = Redis()
         self.clock = FakeClock()
-        self.cursors = Cursors(self.redis, Keys(), NAMESPACES, lambda: 0.0)  # type: ignore[arg-type]
+        self.cursors = Positions(self.redis, Keys(), NAMESPACES, lambda: 1.0)  # type: ignore[arg-type]
         self.confirmation = Confirmation(self.cursors, self.clock, 1.0)
         self.clients = [self.client(user) for user in (*USERS, "ann")]
         self.wires: list[deque[bytes | int]] = [deque() for _ in self.clients]

@@ -1,0 +1,139 @@
+"""What users have confirmed, as Redis holds it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.backplane.positions import Positions
+from publisher import AsyncPublisher
+from publisher.contract.calls import Call
+from publisher.contract.keys import Keys
+from publisher.errors import Unavailable
+from tests.support.nodes import Node
+from tests.support.waiting import until
+
+CHANNEL = "run-results/s"
+FIRST, SECOND = 1_795_365_451_321_934, 1_795_365_451_321_935
+
+
+async def test_what_is_confirmed_moves_forward_only(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    positions, client = node.gateway._positions, publisher._client
+    seen = Keys(prefix).seen(CHANNEL)
+    # Another node knows more of one, less of the other.
+    await client.zadd(seen, {"u": SECOND, "v": FIRST})
+    for user in ("u", "v", "w"):
+        positions.advance(CHANNEL, user, FIRST if user == "u" else SECOND)
+    await positions.flush()
+    assert await client.zrange(seen, 0, -1, withscores=True) == [
+        (user, SECOND) for user in (b"u", b"v", b"w")
+    ]
+
+
+async def test_what_is_confirmed_is_kept_for_thirty_days_after_the_last_of_it(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    positions, client = node.gateway._positions, publisher._client
+    seen = Keys(prefix).seen(CHANNEL)
+    for id_ in (FIRST, SECOND):
+        positions.advance(CHANNEL, "u", id_)
+        await positions.flush()
+        assert 30 * 86_400 - 60 <= await client.ttl(seen) <= 30 * 86_400
+        await client.expire(seen, 5)
+
+
+async def test_of_a_crowd_in_one_channel_nobody_is_left_out(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    positions = node.gateway._positions
+    for number in range(1_201):
+        positions.advance(CHANNEL, f"u{number}", FIRST + number)
+    await positions.flush()
+    users = await publisher._client.zrange(Keys(prefix).seen(CHANNEL), 0, -1, withscores=True)
+    assert users == [(b"u%d" % number, FIRST + number) for number in range(1_201)]
+
+
+async def test_what_has_its_position_but_no_expiry_is_written_again(
+    node: Node, publisher: AsyncPublisher, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    positions, client = node.gateway._positions, publisher._client
+    begin = positions._pipeline.begin
+
+    def begin_but_expire(call: Call) -> asyncio.Future[Any]:
+        if call.arguments[0] != "EXPIRE":
+            return begin(call)
+        lost: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        lost.set_exception(Unavailable("connection lost", maybe_sent=True))
+        return lost
+
+    positions.advance(CHANNEL, "u", FIRST)
+    with monkeypatch.context() as patch:
+        patch.setattr(positions._pipeline, "begin", begin_but_expire)
+        with pytest.raises(Unavailable):
+            await positions.flush()
+    assert positions.confirmed(CHANNEL, "u") == FIRST
+    assert await client.zscore(Keys(prefix).seen(CHANNEL), "u") == FIRST
+    await positions.flush()
+    assert await client.ttl(Keys(prefix).seen(CHANNEL)) > 0
+    assert positions.confirmed(CHANNEL, "u") == 0
+
+
+async def test_what_was_being_written_when_the_writer_was_stopped_stays_noted(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    pipeline = node.gateway._pipeline
+    positions = Positions(pipeline, Keys(prefix), node.gateway._namespaces, lambda: 0.0)
+    await until(lambda: pipeline._commands and not pipeline.under_way)
+    commands = pipeline._commands
+    assert commands is not None
+    commands.transport.pause_reading()
+    for user in ("u", "v"):
+        positions.advance(CHANNEL, user, FIRST)
+        positions.advance("notifications/" + user, user, FIRST)
+    flush = asyncio.create_task(positions.flush())
+    await until(lambda: pipeline.under_way)
+    flush.cancel()
+    await asyncio.gather(flush, return_exceptions=True)
+    commands.transport.resume_reading()
+    assert positions.confirmed(CHANNEL, "v") == positions.confirmed("notifications/u", "u") == FIRST
+    await positions.flush()
+    assert await publisher._client.zscore(Keys(prefix).seen(CHANNEL), "v") == FIRST
+
+
+DAY = 86_400 * 1_000_000
+
+
+async def test_a_channel_in_use_keeps_no_position_longer_than_promised(
+    node: Node, publisher: AsyncPublisher, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as the longest log twice over, and 30 days at least; then a position proves nothing any more."""
+    positions, client, seen = node.gateway._positions, publisher._client, Keys(prefix).seen(CHANNEL)
+    await client.zadd(seen, {f"old{number}": FIRST - 31 * DAY - number for number in range(2_500)})
+    await client.zadd(seen, {"kept": FIRST - 29 * DAY})
+    monkeypatch.setattr(positions, "_random", lambda: 0.0)
+    removed = []
+    for number in range(4):
+        before = await client.zcard(seen)
+        positions.advance(CHANNEL, "u", FIRST + number)
+        await positions.flush()
+        removed.append(before - await client.zcard(seen))
+    # A few at a time: one call must not hold up the others.
+    assert removed == [1_000 - 1, 1_000, 500, 0]
+    assert await client.zrange(seen, 0, -1) == [b"kept", b"u"]
+
+
+async def test_many_writes_prune_more_than_they_add(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    """With the odds that a node has: whoever never comes back does not stay."""
+    positions, client, seen = node.gateway._positions, publisher._client, Keys(prefix).seen(CHANNEL)
+    for round_ in range(20):
+        for number in range(500):
+            positions.advance(CHANNEL, f"{round_}-{number}", FIRST + round_ * 10 * DAY)
+        await positions.flush()
+    # Those of the last 30 days, and at most the write that came since.
+    assert await client.zcard(seen) <= 5 * 500
