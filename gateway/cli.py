@@ -18,8 +18,7 @@ import orjson
 from pydantic import SecretStr
 
 from gateway import logs, serve
-from gateway.options import UsageError, add_settings, load_settings
-from gateway.settings import Settings, advice
+from gateway.settings import Settings, UsageError, add_options, advice, load_settings
 
 if TYPE_CHECKING:
     from gateway.app import Addresses
@@ -50,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="run a gateway node")
     serve.set_defaults(run=_serve)
-    add_settings(serve)
+    add_options(serve)
 
     token = commands.add_parser("token", help="make a token for a user")
     token.set_defaults(run=_token)
@@ -63,11 +62,11 @@ def _parser() -> argparse.ArgumentParser:
         help="a channel it opens, exact or <namespace>/*; may be repeated",
     )
     token.add_argument("--ttl", type=int, default=3600, metavar="SECONDS", help="lifetime (3600)")
-    add_settings(token, hidden=True)
+    add_options(token)
 
     check = commands.add_parser("check", help="check the configuration and Redis")
     check.set_defaults(run=_check)
-    add_settings(check, hidden=True)
+    add_options(check)
     return parser
 
 

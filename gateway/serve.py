@@ -10,8 +10,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.options import UsageError
-from gateway.settings import Settings
+from gateway.settings import Settings, UsageError
 
 if TYPE_CHECKING:
     from gateway.app import Addresses

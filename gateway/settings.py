@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 import orjson
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
+    CliApp,
+    CliSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -40,6 +43,10 @@ _SHORTEST_SECRET: Final = 32
 """Bytes an HS256 secret should have (RFC 7518 §3.2)."""
 
 _NOT_SETTINGS: Final = {"GATEWAY_CONFIG"}
+
+
+class UsageError(Exception):
+    """Something the caller has to correct; the message says what."""
 
 
 class Settings(BaseSettings):
@@ -295,3 +302,83 @@ def advice(settings: Settings, environment: Mapping[str, str]) -> list[str]:
     if secret is not None and len(secret.get_secret_value().encode()) < _SHORTEST_SECRET:
         found.append(f"GATEWAY_JWT_SECRET is shorter than {_SHORTEST_SECRET} bytes")
     return found
+
+
+# -- options of a command -----------------------------------------------------------------------
+
+_PLACEHOLDERS: Final = {
+    "SecretStr": "TEXT",
+    "dict[str,Any]": "JSON",
+    "float": "N",
+    "int": "N",
+    "list[str]": "LIST",
+    "str": "TEXT",
+    "Path": "FOLDER",
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Make every setting an option of a command, for ``load_settings``."""
+    group = parser.add_argument_group(
+        "settings", "also GATEWAY_<NAME> in the environment, or a key in FILE"
+    )
+    group.add_argument(
+        "--config", metavar="FILE", help="a TOML file with settings [GATEWAY_CONFIG]"
+    )
+    source: CliSettingsSource[argparse.ArgumentParser] = CliSettingsSource(
+        Settings,
+        root_parser=parser,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        add_argument_method=lambda _parser, *names, **details: group.add_argument(
+            *names, **_described(names[0], details)
+        ),
+    )
+    parser.set_defaults(settings_source=source)
+
+
+def _described(option: str, details: dict[str, Any]) -> dict[str, Any]:
+    """What argparse is told of an option, with placeholders that say what to give."""
+    if "metavar" in details:
+        unit = option.rpartition("-")[2]
+        details["metavar"] = (
+            unit.upper()
+            if unit in {"seconds", "bytes", "url"}
+            else _PLACEHOLDERS.get(details["metavar"], details["metavar"])
+        )
+    for nothing in ("null", "[]", "{}"):
+        details["help"] = details["help"].removesuffix(f" (default: {nothing})")
+    return details
+
+
+def load_settings(options: argparse.Namespace) -> Settings:
+    """Settings from options, environment and file.
+
+    Raises:
+        UsageError: one of them cannot be used.
+    """
+    if options.config:
+        os.environ["GATEWAY_CONFIG"] = options.config
+    config = os.environ.get("GATEWAY_CONFIG")
+    if config and not Path(config).is_file():
+        raise UsageError(f"there is no configuration file {config}")
+    try:
+        return CliApp.run(Settings, options, cli_settings_source=options.settings_source)
+    except ValidationError as error:
+        raise UsageError(_explain(error)) from None
+    except ValueError as error:  # a file that is no TOML, a variable that is no JSON
+        raise UsageError(f"the configuration cannot be read: {error}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    """One line for each setting that is wrong; never its value, which may be a secret."""
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        name = ".".join(map(str, problem["loc"]))
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{name}: there is no such setting")
+        else:
+            reason = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{name} (GATEWAY_{name.upper()}): {reason}")
+    return "invalid settings\n  " + "\n  ".join(lines)

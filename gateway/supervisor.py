@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.core.timing import Backoff
-from gateway.options import UsageError
-from gateway.settings import Settings
+from gateway.settings import Settings, UsageError
 from gateway.web.server import CannotListen, reserve
 from gateway.worker import LISTENING, READY
 

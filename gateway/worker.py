@@ -15,8 +15,7 @@ import sys
 from typing import Final
 
 from gateway import logs, serve
-from gateway.options import UsageError
-from gateway.settings import Settings
+from gateway.settings import Settings, UsageError
 
 LISTENING: Final = b"listening\n"
 READY: Final = b"ready\n"

@@ -32,17 +32,15 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.embedded": "",
         "gateway.settings": "publisher.errors publisher.contract gateway.core",
         "gateway.metrics": "publisher.errors publisher.contract gateway.core gateway.node",
-        "gateway.options": "gateway.settings",
         "gateway.development": "gateway.settings gateway.web",
         "gateway.app": "publisher.errors publisher.contract publisher.transport gateway.core gateway.node "
         "gateway.backplane gateway.web gateway.metrics gateway.lifecycle gateway.settings",
         "gateway.check": "publisher.errors publisher.contract publisher.transport gateway.web "
         "gateway.settings gateway.app",
-        "gateway.serve": "gateway.web gateway.settings gateway.options gateway.app",
-        "gateway.worker": "gateway.logs gateway.settings gateway.options gateway.serve",
-        "gateway.supervisor": "gateway.core gateway.web gateway.settings gateway.options "
-        "gateway.worker",
-        "gateway.cli": "gateway.logs gateway.embedded gateway.settings gateway.options "
+        "gateway.serve": "gateway.web gateway.settings gateway.app",
+        "gateway.worker": "gateway.logs gateway.settings gateway.serve",
+        "gateway.supervisor": "gateway.core gateway.web gateway.settings gateway.worker",
+        "gateway.cli": "gateway.logs gateway.embedded gateway.settings "
         "gateway.development gateway.app gateway.check gateway.serve gateway.supervisor",
         "gateway.__main__": "gateway.cli",
     }.items()
@@ -64,7 +62,6 @@ _FORBIDDEN: Final = {
     "gateway.settings": "aiohttp asyncio hiredis redis",
     "gateway.logs": "aiohttp asyncio hiredis redis",
     "gateway.metrics": "aiohttp asyncio hiredis redis",
-    "gateway.options": "aiohttp asyncio hiredis redis",
     "gateway.development": "aiohttp hiredis redis",
     "gateway.check": "aiohttp",
     "gateway.serve": "aiohttp hiredis redis",

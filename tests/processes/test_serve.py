@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gateway.settings import Settings
 from publisher import AsyncPublisher
 from tests.support.client import Client, connected
 from tests.support.processes import gateway_process
@@ -174,7 +175,7 @@ async def test_settings_come_from_options_before_environment_before_file(
     assert json.loads(out)["namespaces"]["lessons"]["owner"] == "anyone"
 
     from gateway.cli import _parser
-    from gateway.options import load_settings
+    from gateway.settings import load_settings
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GATEWAY_MAX_CONNECTIONS_PER_USER", "2")
@@ -184,6 +185,19 @@ async def test_settings_come_from_options_before_environment_before_file(
     assert settings.max_connections == 3
     assert settings.max_connections_per_user == 2
     assert settings.redis_prefix == prefix
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "token"])
+async def test_help_lists_each_setting_with_what_it_means(command: str) -> None:
+    code, out, err = await run(command, "--help")
+    assert (code, err) == (0, "")
+    told = " ".join(out.split())
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in told
+        assert field.description is not None
+        assert field.description in told
+    assert "None" not in told
+    assert "null" not in told
 
 
 MISTAKES = {

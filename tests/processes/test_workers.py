@@ -14,8 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway.options import UsageError
-from gateway.settings import Settings
+from gateway.settings import Settings, UsageError
 from gateway.supervisor import reserve_ports
 from publisher import AsyncPublisher
 from tests.processes.test_serve import ROOT, run
