@@ -1,14 +1,9 @@
-"""The Redis of ``gateway serve --development``: a real server of its own, started and stopped with it.
+"""The Redis of development mode: a real server of its own, started and stopped with the gateway.
 
-Two locks say all there is to know about the folder, and the kernel lets go of both whatever
-happens to their holders:
-
-* ``users.lock`` is held, shared, by every gateway that uses the server. Whoever can have it alone
-  is the only one here, so may start the server, or as the last one out stop it.
-* ``server.lock`` is inherited by the server itself. Held means alive.
-
-So a server whose gateway was killed is found and used by the next one, and a second gateway joins
-the server of the first, with no case of their own.
+The server holds a lock on a file for as long as it lives, and the kernel takes the lock from it whatever ends it. So a
+gateway that gets the lock starts a server, and one that does not get it uses the server that is there: of another
+gateway, or of one that was killed. Each gateway keeps a named connection to it, and the last one that leaves shuts
+the server down.
 """
 
 from __future__ import annotations
@@ -20,16 +15,18 @@ import importlib.util
 import os
 import platform
 import shutil
-import signal
 import tempfile
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
 import redis.asyncio
-import redis.exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+_USER_NAME: Final = "development-gateway"
+"""The connection that says that a gateway uses the server (``CLIENT SETNAME``)."""
 
 _POLL_SECONDS: Final = 0.02
 _START_SECONDS: Final = 30.0
@@ -76,27 +73,25 @@ class EmbeddedRedis:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()
-        # Descriptors, not names: they stay with this folder should it be deleted and made anew.
-        self._users: int | None = None
-        self._server = -1
+        self._client: redis.asyncio.Redis | None = None
+        # Of the file, not of its name: it stays with this folder should that be deleted and made anew.
+        self._lock = -1
         self._log_start = 0
-        self._pid: int | None = None
 
     async def start(self) -> str:
         """Start the server, or join the one that runs in this folder, and return its URL.
 
-        It has answered a PING when this returns, so it has also finished loading its data.
+        It has answered when this returns, so it has also finished loading its data.
 
         Raises:
             EmbeddedRedisError: it died, or did not answer in time; the message ends with its log.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._users = self._open("users.lock")
-        self._server = self._open("server.lock")
+        self._lock = self._open("server.lock")
         self._log_start = self._log_size()
         try:
             async with asyncio.timeout(_START_SECONDS):
-                return await self._join()
+                await self._join()
         except TimeoutError:
             await self.stop()
             raise EmbeddedRedisError(
@@ -105,55 +100,72 @@ class EmbeddedRedis:
         except BaseException:
             await self.stop()
             raise
+        return self._url()
 
     async def stop(self) -> None:
         """Leave the server; the last gateway to leave stops it, when all its data is on disk.
 
         Raises:
-            EmbeddedRedisError: the server outlived a SIGKILL.
+            EmbeddedRedisError: the server does not end.
         """
-        users, self._users = self._users, None
-        if users is None:
+        lock, self._lock = self._lock, -1
+        if lock < 0:
             return
+        client, self._client = self._client or self._connect(), None
         try:
-            # Let go first: of two gateways that leave together, one then surely gets it alone.
-            fcntl.flock(users, fcntl.LOCK_UN)
-            if _try_lock(users, fcntl.LOCK_EX):
-                await self._terminate()
-                if self._is_folder_of(users):
-                    self._remove_traces()
+            with contextlib.suppress(RedisError, OSError):
+                # Leave first: of two gateways that leave together, one then surely finds itself alone.
+                await client.client_setname("")
+                if not any(each["name"] == _USER_NAME for each in await client.client_list()):
+                    # The append-only file is flushed and synced before the server ends.
+                    await client.shutdown(nosave=True)
+                    await self._until_free(lock)
+            if _take(lock) and self._is_folder_of(lock):
+                self._remove_traces()
         finally:
-            os.close(self._server)
-            os.close(users)
+            await client.aclose()
+            os.close(lock)
 
-    async def _join(self) -> str:
-        """Return holding the shared lock on a server that answers."""
-        assert self._users is not None
+    async def _join(self) -> None:
+        """Return as a user of a server that answers."""
         launched = False
-        while not (_try_lock(self._users, fcntl.LOCK_SH) and await self._answers()):
-            if _try_lock(self._users, fcntl.LOCK_EX) and not self._is_alive():
+        while not await self._answers():
+            if _take(self._lock):
                 if launched:
                     raise EmbeddedRedisError(self._with_log("The server ended as it started"))
                 await self._launch()
                 launched = True
             await asyncio.sleep(_POLL_SECONDS)
-        self._pid = self._read_pid()
-        return self._url()
+
+    async def _answers(self) -> bool:
+        self._client = self._connect()
+        try:
+            await self._client.ping()
+        except (RedisError, OSError):
+            await self._client.aclose()
+            self._client = None
+            return False
+        return True
+
+    def _connect(self) -> redis.asyncio.Redis:
+        return redis.asyncio.Redis.from_url(
+            self._url(),
+            client_name=_USER_NAME,
+            single_connection_client=True,
+            decode_responses=True,
+            retry=Retry(NoBackoff(), 0),
+        )
 
     async def _launch(self) -> None:
+        """Start the server, which inherits the lock that we hold."""
         self._log_start = self._log_size()
-        # That of a server which was killed may by now be the number of any process.
-        (self._folder / "redis.pid").unlink(missing_ok=True)
         socket = self._choose_socket()
         self._write_url(socket)
-        alive = self._open("server.lock")
         log = self._open("redis.log")
         try:
-            fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # It runs as a daemon of its own, not as a child of asyncio's, because asyncio kills
-            # the children it has when the loop closes and another gateway may be using it still.
-            # In its own session, because Ctrl-C in the terminal must not reach it before the
-            # gateway has drained.
+            # It runs as a daemon, not as a child of asyncio's, because asyncio kills the children it has when the
+            # loop closes and another gateway may be using it still. In its own session, because Ctrl-C in the
+            # terminal must not reach it before the gateway has drained.
             launcher = await asyncio.create_subprocess_exec(
                 str(server_binary()),
                 *self._options(socket),
@@ -162,12 +174,14 @@ class EmbeddedRedis:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                pass_fds=(alive,),
+                pass_fds=(self._lock,),
             )
             await launcher.wait()
         finally:
             os.close(log)
-            os.close(alive)
+            # A descriptor of its own for the same file: the server keeps the lock, and we only ask for it.
+            os.close(self._lock)
+            self._lock = self._open("server.lock")
 
     def _options(self, socket: Path) -> tuple[str, ...]:
         # Names relative to the folder, so that a folder may be called anything, and a server
@@ -179,45 +193,19 @@ class EmbeddedRedis:
             *("--dir", ".", "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
         )
 
-    async def _answers(self) -> bool:
-        client = redis.asyncio.Redis.from_url(self._url(), retry=Retry(NoBackoff(), 0))
+    async def _until_free(self, lock: int) -> None:
+        """Wait for the server's end."""
         try:
-            await client.ping()
-        except (redis.exceptions.RedisError, OSError):
-            return False
-        finally:
-            await client.aclose()
-        return True
+            async with asyncio.timeout(_STOP_SECONDS):
+                while not _take(lock):  # noqa: ASYNC110 - the kernel tells nobody
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            raise EmbeddedRedisError(self._with_log("The server does not end")) from None
 
-    async def _terminate(self) -> None:
-        # SIGTERM is SHUTDOWN to Redis: it flushes and syncs the append-only file, then exits.
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            pid = self._pid or self._read_pid()
-            if pid is not None and self._is_alive():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
-            if await self._has_ended():
-                return
-        raise EmbeddedRedisError(self._with_log("The server does not end"))
-
-    async def _has_ended(self) -> bool:
-        for _ in range(round(_STOP_SECONDS / _POLL_SECONDS)):
-            if not self._is_alive():
-                return True
-            await asyncio.sleep(_POLL_SECONDS)
-        return False
-
-    def _is_alive(self) -> bool:
-        # Shared, so that two gateways that ask at once do not take each other for the server.
-        if not _try_lock(self._server, fcntl.LOCK_SH):
-            return True
-        fcntl.flock(self._server, fcntl.LOCK_UN)
-        return False
-
-    def _is_folder_of(self, users: int) -> bool:
+    def _is_folder_of(self, lock: int) -> bool:
         """Whether the folder is still the one whose lock this is."""
         try:
-            return os.path.samestat(os.fstat(users), (self._folder / "users.lock").stat())
+            return os.path.samestat(os.fstat(lock), (self._folder / "server.lock").stat())
         except FileNotFoundError:
             return False
 
@@ -250,12 +238,6 @@ class EmbeddedRedis:
             shutil.rmtree(folder, ignore_errors=True)
         (self._folder / "redis.url").unlink(missing_ok=True)
 
-    def _read_pid(self) -> int | None:
-        try:
-            return int((self._folder / "redis.pid").read_text(encoding="ascii"))
-        except (FileNotFoundError, ValueError):
-            return None
-
     def _log_size(self) -> int:
         try:
             return (self._folder / "redis.log").stat().st_size
@@ -271,12 +253,10 @@ class EmbeddedRedis:
         return f"{message}."
 
 
-def _try_lock(lock: int, kind: int) -> bool:
-    """Take or convert an advisory lock (flock(2)) if that needs no waiting; else hold none."""
+def _take(lock: int) -> bool:
+    """Take an advisory lock (flock(2)) if nobody holds it."""
     try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        # Whether a failed conversion keeps the old lock depends on the system.
-        fcntl.flock(lock, fcntl.LOCK_UN)
         return False
     return True
