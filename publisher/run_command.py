@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-import selectors
 import signal
-import subprocess
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Final
+from typing import Final, cast
 
 import orjson
 
@@ -82,19 +79,11 @@ def run(command: Sequence[str], limit: int) -> Execution:
     """
     stdout, stderr = Output.empty(limit), Output.empty(limit)
     start = time.monotonic()
-    with _passing_signals_on() as child:
-        try:
-            process = subprocess.Popen(  # noqa: S603 - to run what the caller names is the purpose
-                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
-        except OSError as error:
-            exit_code, complaint = _not_started(command[0], error)
-            stderr.add(complaint.encode("utf-8", "replace"))
-        else:
-            child.started(process)
-            _collect(process, stdout, stderr)
-            status = process.wait()
-            exit_code = status if status >= 0 else _SIGNAL_BASE - status
+    try:
+        exit_code = asyncio.run(_execute(command, Child({1: stdout, 2: stderr})))
+    except OSError as error:
+        exit_code, complaint = _not_started(command[0], error)
+        stderr.add(complaint.encode("utf-8", "replace"))
     return Execution(stdout, stderr, exit_code, round((time.monotonic() - start) * 1000))
 
 
@@ -121,77 +110,67 @@ def _not_started(program: str, error: OSError) -> tuple[int, str]:
     return NOT_EXECUTABLE, f"publisher: {program}: {error.strerror}\n"
 
 
-def _collect(process: subprocess.Popen[bytes], stdout: Output, stderr: Output) -> None:
-    """Read both streams until they end, or the process has."""
-    assert process.stdout is not None
-    assert process.stderr is not None
-    alive, ending = os.pipe()
-    waiter = threading.Thread(target=_close_after, args=(process, ending))
-    waiter.start()
-    with process.stdout, process.stderr, selectors.DefaultSelector() as selector:
-        selector.register(alive, selectors.EVENT_READ)
-        for stream, output in ((process.stdout, stdout), (process.stderr, stderr)):
-            os.set_blocking(stream.fileno(), False)
-            selector.register(stream, selectors.EVENT_READ, output)
-        ended = False
-        while not ended and len(selector.get_map()) > 1:
-            # Looked up before the reading: what the process wrote before its end is then in the pipes.
-            ready = selector.select()
-            ended = any(key.fd == alive for key, _ in ready)
-            for key in list(selector.get_map().values()):
-                if key.fd != alive and _read(key.fd, key.data) == 0:
-                    selector.unregister(key.fileobj)
-    waiter.join()
-    os.close(alive)
+class Child(asyncio.SubprocessProtocol):
+    """The running command: what it writes, the signals that it is sent, and its end.
 
+    Args:
+        outputs: where to keep what comes, by file descriptor.
+    """
 
-def _read(descriptor: int, output: Output) -> int | None:
-    """Empty a pipe; 0 at its end, ``None`` when nothing is there."""
-    try:
-        chunk = os.read(descriptor, _PIPE_BYTES)
-    except BlockingIOError:
-        return None
-    output.add(chunk)
-    return len(chunk)
+    def __init__(self, outputs: Mapping[int, Output]) -> None:
+        self._outputs = outputs
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._early: list[signal.Signals] = []
+        self._ended = asyncio.Event()
 
+    async def status(self) -> int:
+        """Its exit status, as ``subprocess`` has it, when it has ended and all that it wrote is kept."""
+        await self._ended.wait()
+        assert self._transport is not None
+        for descriptor, output in self._outputs.items():
+            pipe = self._transport.get_pipe_transport(descriptor)
+            # Another process may keep the pipe open, so its end is not waited for.
+            if pipe is not None and not pipe.is_closing():
+                with contextlib.suppress(BlockingIOError):
+                    output.add(os.read(pipe.get_extra_info("pipe").fileno(), _PIPE_BYTES))
+        status = self._transport.get_returncode()
+        assert status is not None
+        self._transport.close()
+        return status
 
-def _close_after(process: subprocess.Popen[bytes], descriptor: int) -> None:
-    process.wait()
-    os.close(descriptor)
-
-
-class _SignalRelay:
-    """Passes SIGINT and SIGTERM on to a child, also those that come just before it starts."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._early: list[int] = []
-
-    def started(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-        for number in self._early:
-            process.send_signal(number)
-
-    def __call__(self, number: int, _frame: FrameType | None) -> None:
-        if self._process is None:
+    def relay(self, number: signal.Signals) -> None:
+        """Pass a signal on, also one that came before the command had started."""
+        if self._transport is None:
             self._early.append(number)
         elif number != signal.SIGINT or not _in_foreground():
-            self._process.send_signal(number)
+            with contextlib.suppress(ProcessLookupError):
+                self._transport.send_signal(number)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It has started."""
+        self._transport = cast(asyncio.SubprocessTransport, transport)
+        for number in self._early:
+            self._transport.send_signal(number)
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        """It has written."""
+        self._outputs[fd].add(data)
+
+    def process_exited(self) -> None:
+        """It has ended."""
+        self._ended.set()
 
 
-@contextlib.contextmanager
-def _passing_signals_on() -> Iterator[_SignalRelay]:
-    relay = _SignalRelay()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    # What the caller has this process ignore (nohup, a shell's &), the child inherits as ignored.
-    caught = {number: old for number, old in before.items() if old is not signal.SIG_IGN}
-    for number in caught:
-        signal.signal(number, relay)
-    try:
-        yield relay
-    finally:
-        for number, old in caught.items():
-            signal.signal(number, old)
+async def _execute(command: Sequence[str], child: Child) -> int:
+    """Run it, and return its exit code as a shell tells it."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # What the caller has this process ignore (nohup, a shell's &), the child inherits as ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, child.relay, number)
+    await loop.subprocess_exec(lambda: child, *command, stdin=None)
+    status = await child.status()
+    return status if status >= 0 else _SIGNAL_BASE - status
 
 
 def _in_foreground() -> bool:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
-import subprocess
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from publisher.run_command import Execution, Output, _SignalRelay, json_size
+from publisher.run_command import Child, Execution, Output, json_size
 
 BUDGET = 400
 
@@ -64,9 +64,8 @@ def test_output_over_the_limit_is_counted_and_not_kept():
     assert (len(long.head), long.size) == (100, 5_000)
 
 
-def test_a_signal_that_comes_before_the_command_has_started_still_reaches_it():
-    relay = _SignalRelay()
-    relay(signal.SIGTERM, None)
-    with subprocess.Popen(["sleep", "30"]) as process:
-        relay.started(process)
-        assert process.wait(timeout=20) == -signal.SIGTERM
+async def test_a_signal_that_comes_before_the_command_has_started_still_reaches_it():
+    child = Child({})
+    child.relay(signal.SIGTERM)
+    await asyncio.get_running_loop().subprocess_exec(lambda: child, "sleep", "30")
+    assert await child.status() == -signal.SIGTERM
