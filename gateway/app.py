@@ -30,20 +30,19 @@ from gateway.core.protocol import ErrorCode
 from gateway.core.timing import EXPIRY_STEP
 from gateway.lifecycle import keep_going, take_step
 from gateway.metrics import NodeCollector, exposition
+from gateway.node.audience import Patience
+from gateway.node.catchup import Catchup
 from gateway.node.confirmation import Confirmation
 from gateway.node.control import Control
-from gateway.node.hub import Hub
+from gateway.node.hub import Events, Hub
 from gateway.node.interest import Interests
-from gateway.node.joining import Joining
 from gateway.node.ports import Verifier
 from gateway.node.recheck import Recheck
-from gateway.node.repair import Repair
 from gateway.node.requests import Requests, Service
-from gateway.node.slow_consumers import Patience, SlowConsumers
 from gateway.node.stats import Stats
 from gateway.node.subscriptions import Subscriptions
 from gateway.node.sweep import Drain, Heartbeats, Sweep
-from gateway.node.tasks import Retry, Tasks
+from gateway.node.tasks import Tasks
 from gateway.node.tokens import Tokens
 from gateway.settings import Settings
 from gateway.web.admission import Admission
@@ -109,6 +108,11 @@ class Gateway:
             asyncio.get_running_loop().call_soon,
             confirmation,
             self.stats,
+            Events(
+                gap=lambda channel: self._catchup.miss(channel),  # noqa: PLW0108 - made below
+                behind=lambda connection: self._catchup.leave_out(connection),  # noqa: PLW0108 - made below
+                congested=lambda congested: self._subscriber.throttle(congested),  # noqa: PLW0108 - made below
+            ),
             settings.compression_threshold_bytes,
         )
         self._listening = ListeningTime(clock)
@@ -120,11 +124,6 @@ class Gateway:
             self.stats,
             random.random,
         )
-        retry = Retry(random.random)
-        history = LogReader(self._pipeline, self._keys, self.stats)
-        self._repair = Repair(self.hub, history, self._namespaces, self._tasks, self.stats, retry)
-        self.hub.repair_with(self._repair.begin)
-        self.hub.throttle_with(self._subscriber.throttle)
         self._probe = Probe(
             self._subscriber,
             self._health_connection,
@@ -171,34 +170,33 @@ class Gateway:
         )
         patience = Patience(self.hub, self._heartbeats.heard, settings.stall_seconds)
         verifier = verifier or make_verifier(settings)
-        joining = Joining(
+        self._catchup = Catchup(
             self.hub,
             self._interests,
-            history,
-            self._positions,
+            LogReader(self._pipeline, self._keys, self._positions, self.stats),
             confirmation,
-            self._namespaces,
-            self.stats,
-            settings.compression_threshold_bytes,
-            retry,
             patience,
+            self._tasks,
+            self._namespaces,
+            lambda *failure: self._subscriptions.fail(*failure),  # noqa: PLW0108 - made below
+            random.random,
             settings.max_subscriptions,
         )
         self._recheck = Recheck(
             self.hub,
-            joining.leave,
+            self._catchup.leave,
             GrantReader(self._pipeline, self._keys, self.stats),
             self._namespaces,
             clock,
             random.random,
         )
         limit = settings.max_subscriptions
-        subscriptions = Subscriptions(
-            self.hub, joining, self._recheck, self._tasks, self.stats, limit
+        self._subscriptions = Subscriptions(
+            self.hub, self._catchup, self._recheck, self._tasks, self.stats, limit
         )
         tokens = Tokens(self.hub, verifier, self._recheck, time.time)
         service = Service(
-            self.hub, subscriptions, tokens, self._heartbeats, confirmation, time.time
+            self.hub, self._subscriptions, tokens, self._heartbeats, confirmation, time.time
         )
         requests = Requests(service, self.hub, self.stats, clock, settings.max_message_bytes)
         ask = partial(confirmation.tick, self.hub.send_all)
@@ -208,10 +206,6 @@ class Gateway:
             min(self._heartbeats.pause, settings.confirm_interval_seconds / 4, EXPIRY_STEP),
             (self._heartbeats.tick, ask, tokens.tick, self._recheck.tick),
         )
-        slow_consumers = SlowConsumers(
-            self.hub, patience, subscriptions.resume, self._tasks, self.stats
-        )
-        self.hub.when_behind(slow_consumers.leave_out)
         self._control = Control(self._recheck, self._reconcile_places)
         self._handshakes = Handshakes(
             Admission(self._places, self._welcoming, settings.max_connections),
@@ -259,7 +253,7 @@ class Gateway:
     def _listening_again(self) -> None:
         self._probe.recheck()
         self._node_lease.recheck()
-        self._tasks.spawn(self._repair.check_all(), "check all channels")
+        self._tasks.spawn(self._catchup.check_all(), "check all channels")
         self._recheck.everything()
 
     def _redis_returned(self) -> None:

@@ -22,6 +22,7 @@ _COUNTERS = {
     "messages_dropped": "Messages without a log that a slow client did not get",
     "slow_consumers": "Times a client left live delivery because too much waited for it",
     "messages_invalid": "Payloads on live channels that were no messages",
+    "messages_unknown": "Messages with an extension that this version cannot read; their channels stop here",
     "losses_reported": "Replays that told the client of messages lost to retention",
     "socket_writes": "Writes to sockets",
     "client_messages": "Messages from clients",

@@ -12,7 +12,7 @@ from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
 from gateway.node.tasks import Pause
 from publisher.contract import scripts
-from publisher.contract.calls import Call, Reply
+from publisher.contract.calls import Call, Reply, confirm
 from publisher.contract.channels import POSITIONS_SECONDS, Namespace
 from publisher.contract.keys import Keys
 from publisher.errors import Rejected, Unavailable
@@ -53,7 +53,7 @@ class _Write:
 
 
 class Positions:
-    """Implements ``ports.Cursors``: gathers, and writes a few commands a channel.
+    """Implements ``ports.Cursors``: gathers, and writes a command or two a channel.
 
     Args:
         random: a number from 0 to 1.
@@ -80,8 +80,7 @@ class Positions:
     def advance(self, channel: str, user: str, id: int) -> None:
         """Note that ``user`` has everything up to ``id``."""
         users = self._gathered.setdefault(channel, {})
-        if users.get(user, 0) < id:
-            users[user] = id
+        users[user] = max(id, users.get(user, 0))
 
     def confirmed(self, channel: str, user: str) -> int:
         """What is noted for ``user`` and not written yet."""
@@ -165,24 +164,19 @@ class Positions:
                 self.advance(write.channel, user, id_)
 
     def _begin(self, channel: str, users: tuple[tuple[str, int], ...]) -> _Write:
-        """Begin the commands of a write; unless all succeed it is made again, which changes nothing.
-
-        They leave together, in this order. What was written without its expiry gets it with the next
-        try, or with the next confirmation in the channel.
-        """
-        key = self._keys.seen(channel)
-        kept = self._kept_seconds(channel)
-        # GT: forward only, since another node may know more.
-        scores = [part for user, id_ in users for part in (id_, user)]
-        calls = [Call(("ZADD", key, "GT", *scores)), Call(("EXPIRE", key, kept))]
+        """Begin the commands of a write; unless all succeed it is made again, which changes nothing."""
+        kept = self.kept_seconds(channel)
+        calls = [confirm(self._keys, channel, kept, users)]
         if self._random() < max(_PRUNE_SHARE, len(users) / _USERS_PER_CALL):
             newest = max(id_ for _, id_ in users)
             # An id is the microsecond of its publish, by the clock of Redis.
             oldest = max(0, newest - kept * 1_000_000)
-            calls.append(Call.run(scripts.PRUNE, [key], oldest, _PRUNED_AT_ONCE))
+            calls.append(
+                Call.run(scripts.PRUNE, [self._keys.seen(channel)], oldest, _PRUNED_AT_ONCE)
+            )
         return _Write(channel, users, tuple(map(self._pipeline.begin, calls)))
 
-    def _kept_seconds(self, channel: str) -> int:
+    def kept_seconds(self, channel: str) -> int:
         """How long what is confirmed in a channel is kept."""
         namespace = self._namespaces.get(channel.partition("/")[0])
         # A publisher may log what this gateway does not know to be logged.

@@ -6,15 +6,17 @@ import logging
 import math
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 import orjson
 
+from gateway.backplane.positions import Positions
 from gateway.core.timing import Backoff
 from gateway.node.stats import Stats
 from gateway.node.tasks import Pause
 from publisher.contract import scripts
-from publisher.contract.calls import GRANTED_FOR_EVER, Call, parse_log, read_log
+from publisher.contract.calls import GRANTED_FOR_EVER, Call, parse_log, raise_last, read_log
 from publisher.contract.channels import Namespace
 from publisher.contract.keys import Keys
 from publisher.contract.message import LogPage
@@ -27,19 +29,29 @@ log = logging.getLogger(__name__)
 class LogReader:
     """Implements ``ports.Log``."""
 
-    def __init__(self, pipeline: Pipeline, keys: Keys, stats: Stats) -> None:
+    def __init__(self, pipeline: Pipeline, keys: Keys, positions: Positions, stats: Stats) -> None:
         self._pipeline = pipeline
         self._keys = keys
+        self._positions = positions
         self._stats = stats
 
     async def read(self, channel: str, user: str, since: int | None, limit: int) -> LogPage:
         """At most ``limit`` messages after ``since``, or after what ``user`` has confirmed."""
+        # Taken now: what is confirmed while the page is on its way is not missing from it.
+        unwritten = 0 if since is not None else self._positions.confirmed(channel, user)
         call = read_log(self._keys, channel, user, since, limit)
         page = parse_log(await self._pipeline.call(call))
+        if unwritten > page.position:
+            page = replace(page, position=unwritten)
         if page.unreadable:
             self._stats.messages_invalid += page.unreadable
             log.warning("log_unreadable channel=%s entries=%d", channel, page.unreadable)
         return page
+
+    async def raise_last(self, channel: str, position: int) -> None:
+        """Let the ids of new messages be above ``position``, which Redis has lost."""
+        kept = self._positions.kept_seconds(channel)
+        await self._pipeline.call(raise_last(self._keys, channel, position, kept))
 
 
 class GrantReader:

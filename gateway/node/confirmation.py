@@ -114,6 +114,10 @@ class Confirmation:
         if proven > 0:
             self._cursors.advance(channel, connection.user, proven)
 
+    def begins(self, channel: str, user: str, position: int) -> None:
+        """Note where a user begins who was not in ``channel`` before: from here on a loss is one."""
+        self._cursors.advance(channel, user, position)
+
     def departed(self) -> None:
         """A connection has closed; its user may be back in a moment, on another node."""
         self._cursors.hurry()

@@ -1,23 +1,19 @@
-"""One client's connection, its subscriptions, and the channels that this node listens to: all state of a node's clients.
-
-The state of one client's connection.
-
-One connection's subscription to one channel, and the messages kept for it while it reads the log.
-
-A channel that this node listens to.
-"""
+"""All state of a node's clients: connections, their subscriptions, and the channels that the node listens to."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from gateway.core import protocol
 from gateway.core.access import Identity
 from gateway.core.frames import Encoding
+from gateway.core.reader import Buffer, Reader
 from gateway.core.timing import TokenBucket
 from gateway.node.ports import Socket
-from publisher.contract.channels import Channel
+from publisher.contract import channels
 from publisher.contract.message import Message
 
 _REPLAYS_AT_ONCE: Final = 8
@@ -30,7 +26,7 @@ class Connection:
     ``outbox`` holds what is due to the socket in this turn of the event loop; the hub writes it.
     ``positions`` holds the last id sent in channels the client has left, so that coming back on the
     same connection repeats nothing. ``behind``: too much waits for the client to take it, so it is left
-    out of live delivery (``slow_consumers.py``). ``replays`` is held while the client takes what waits for
+    out of live delivery (``catchup.py``). ``replays`` is held while the client takes what waits for
     it and the next page of the log is read.
     """
 
@@ -82,128 +78,73 @@ class Connection:
         return f"<Connection {self.id} user={self.user!r}>"
 
 
-MAX_HELD: Final = 1_000
-MAX_HELD_BYTES: Final = 1024 * 1024
-"""Live messages kept while the log is read. More are not lost: the log is read once again."""
-
-
-class Subscription:
+class Subscription(Reader):
     """Where a connection stands in a channel.
 
-    A subscription *reads* a page of the log while live messages are held for it. Between two pages, and
-    while its client is too slow for live delivery, it stands *apart*: nothing is kept for it, the log
-    has it all. With the last page it begins to *follow*: what it has read may be ahead of what has come
-    live, so it drops repeated messages until a newer one comes, and goes *live*. ``position`` is the
-    last id it was given before it went live; from then on ``live`` is the channel it shares its place
-    with. Where Redis has lost its data ``position`` goes back to where the log goes on; ``given`` does
-    not, so that nothing is given twice.
+    It is a reader of its own until it is ``live``; from then on it shares the channel's place. ``away``:
+    nothing is kept for it, because its client is too slow for live delivery, or takes a page of the log
+    before the next one is read. ``interested``: the node listens to the channel on its behalf. ``answers``
+    counts the requests that wait for their answer.
     """
 
     __slots__ = (
-        "_held_bytes",
         "answers",
-        "apart",
+        "away",
         "channel",
         "connection",
-        "given",
-        "held",
         "interested",
         "live",
-        "overflowed",
-        "position",
-        "reading",
         "task",
     )
 
-    def __init__(self, connection: Connection, channel: Channel) -> None:
+    def __init__(self, connection: Connection, channel: channels.Channel) -> None:
+        super().__init__()
         self.connection = connection
         self.channel = channel
-        self.position = 0
-        self.given = 0
-        self.held: list[Message] = []
-        self._held_bytes = 0
-        self.reading = False
-        self.overflowed = False
-        self.apart = False
+        self.away = False
         self.interested = False
-        self.live: LiveChannel | None = None
+        self.live: Channel | None = None
         self.answers = 1
         self.task: asyncio.Task[None] | None = None
 
     @property
     def sent_upto(self) -> int:
         """The last id that its connection was sent."""
-        return self.position if self.live is None else self.live.last
-
-    def offer(self, message: Message) -> bool:
-        """Take a live message before going live; ``True`` when the subscription should go live with it."""
-        if not self.reading:
-            return not message.logged or message.id > max(self.position, self.given)
-        self._held_bytes += len(message.body)
-        if len(self.held) < MAX_HELD and self._held_bytes <= MAX_HELD_BYTES:
-            self.held.append(message)
-        else:
-            self.overflowed = True
-        return False
-
-    def read(self) -> None:
-        """Begin to read a page of the log: what was held before is in it."""
-        self.reading = True
-        self.held.clear()
-        self._held_bytes = 0
-        self.overflowed = False
-
-    def stop_reading(self) -> int:
-        """Keep no more messages; returns how many of those that were kept are in no log."""
-        self.reading = False
-        unlogged = sum(not message.logged for message in self.held)
-        self.held.clear()
-        return unlogged
+        return self.position if self.live is None else self.live.position
 
 
-class LiveChannel:
-    """What comes live in a channel, and who is to hear it.
+class Channel(Reader):
+    """What comes live in a channel, and who is to hear it: the reader for all of its ``members``.
 
-    ``last`` is the id of the newest logged message that came. ``pending`` came in this turn of the
-    event loop. ``members`` receive live messages, grouped by how they want them; ``joining`` are
-    reading the log, or following it (an ordered set); ``apart`` counts those that wait for their
-    client before they read on. ``held`` came while a gap before it is being read from the log
-    (``repair.py``); ``None`` when there is none.
+    The members are grouped by how they want their messages. ``pending`` came in this turn of the event
+    loop. ``buffer`` keeps what comes live for those who read the log; ``None`` while nobody does.
+    ``away`` counts the subscriptions for which nothing is kept. Without members the position says nothing.
     """
 
-    __slots__ = (
-        "apart",
-        "held",
-        "held_bytes",
-        "joining",
-        "last",
-        "members",
-        "name",
-        "namespace",
-        "overflowed",
-        "pending",
-        "prefix",
-    )
+    __slots__ = ("away", "buffer", "keeps_log", "members", "name", "pending", "prefix")
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: channels.Channel, *, keeps_log: bool) -> None:
+        super().__init__()
         self.name = channel.name
-        self.namespace = channel.namespace
+        self.keeps_log = keeps_log
         self.prefix = protocol.data_prefix(channel)
-        self.last = 0
         self.pending: list[Message] = []
-        self.held: list[Message] | None = None
-        self.held_bytes = 0
-        self.overflowed = False
+        self.buffer: Buffer | None = None
         self.members: dict[Encoding, set[Connection]] = {}
-        self.joining: dict[Subscription, None] = {}
-        self.apart = 0
+        self.away = 0
 
-    def hold_back(self) -> list[Message]:
-        """Keep what comes from now on, in the list returned; what was kept before is in the log by now."""
-        self.held = []
-        self.held_bytes = 0
-        self.overflowed = False
-        return self.held
+    @contextmanager
+    def buffering(self) -> Iterator[Callable[[], list[Message] | None]]:
+        """Keep what comes live within the block; the function yielded returns it (:meth:`Buffer.since`)."""
+        buffer = self.buffer = self.buffer or Buffer()
+        buffer.readers += 1
+        mark = buffer.end
+        try:
+            yield lambda: buffer.since(mark)
+        finally:
+            buffer.readers -= 1
+            if not buffer.readers:
+                self.buffer = None
 
     def enter(self, subscription: Subscription) -> None:
         """Give a subscription its place among the members."""
@@ -211,38 +152,25 @@ class LiveChannel:
         subscription.live = self
         self.members.setdefault(connection.socket.encoding, set()).add(connection)
 
-    def misses(self, message: Message) -> bool:
-        """Whether ``message`` names another one before it than came last, or than somebody has read.
-
-        Either that has not come, or Redis has lost what came last. The first message is measured by
-        those who have read the log; while there are none, nothing is known.
-        """
-        if not self.last and not self.members:
-            position = self.followed_from()
-            if position is None or message.id <= position:
-                return False
-            self.last = position
-        return message.prev != self.last or any(
-            not each.reading and message.prev != each.position < message.id for each in self.joining
-        )
-
-    def followed_from(self) -> int | None:
-        """How far all have read who follow the log; ``None`` if nobody does."""
-        return min((each.position for each in self.joining if not each.reading), default=None)
-
     def take_out(self, subscription: Subscription) -> None:
         """Take a subscription from wherever it stands; one that stands nowhere is no error."""
-        self.joining.pop(subscription, None)
-        if subscription.apart:
-            subscription.apart = False
-            self.apart -= 1
+        if subscription.away:
+            subscription.away = False
+            self.away -= 1
         if subscription.live is None:
             return
-        subscription.position = self.last
-        subscription.given = max(subscription.given, self.last)
+        subscription.position = self.position
         subscription.live = None
         encoding = subscription.connection.socket.encoding
         members = self.members[encoding]
         members.discard(subscription.connection)
         if not members:
             del self.members[encoding]
+
+    def subscriptions(self) -> list[Subscription]:
+        """The subscriptions of all members."""
+        return [
+            connection.subscriptions[self.name]
+            for members in self.members.values()
+            for connection in members
+        ]

@@ -9,16 +9,18 @@ Nothing here waits for a socket or for Redis.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from gateway.core import frames
+from gateway.core import frames, protocol
 from gateway.core.closing import Closing
+from gateway.core.reader import Verdict
 from gateway.node.confirmation import Confirmation
-from gateway.node.connection import MAX_HELD, MAX_HELD_BYTES, Connection, LiveChannel, Subscription
+from gateway.node.connection import Channel, Connection, Subscription
 from gateway.node.stats import Stats
-from publisher.contract.channels import Channel
-from publisher.contract.message import Message, decode
+from publisher.contract import channels
+from publisher.contract.message import NOT_LOGGED, Message, decode
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,22 @@ BYTES_PER_TURN: Final = 8 * 1024 * 1024
 """What is handed to sockets in one turn of the event loop, some ten milliseconds' worth. A burst to more is
 carried on in the next turns, so that pongs, handshakes and the probe are not kept waiting for all of it.
 Nothing more is read from Redis meanwhile: it would be copied for each socket that still waits."""
+
+
+_EXTENSIONS_TOLD: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What the hub reports, for others to act on.
+
+    ``gap``: live messages of a channel are missing. ``behind``: more waits for a client than may wait.
+    ``congested``: more waits to be written than a turn of the event loop bears, or does no longer.
+    """
+
+    gap: Callable[[Channel], object]
+    behind: Callable[[Connection], object]
+    congested: Callable[[bool], object]
 
 
 class Hub:
@@ -42,21 +60,21 @@ class Hub:
         call_soon: Callable[[Callable[[], None]], object],
         confirmation: Confirmation,
         stats: Stats,
+        events: Events,
         compression_threshold: int,
     ) -> None:
         self._call_soon = call_soon
         self._confirmation = confirmation
-        self._stats = stats
+        self.stats = stats
+        self._events = events
         self._threshold = compression_threshold
         self.connections: dict[str, Connection] = {}
-        self.channels: dict[str, LiveChannel] = {}
-        self._changed: list[LiveChannel] = []
+        self.channels: dict[str, Channel] = {}
+        self._changed: list[Channel] = []
         self._outgoing: list[Connection] = []
         self._scheduled = False
-        self.held_up = False
-        self._throttle: Callable[[bool], None] = lambda _held_up: None
-        self._repair: Callable[[LiveChannel], None] = lambda _channel: None
-        self._fall_behind: Callable[[Connection], None] = lambda _connection: None
+        self.congested = False
+        self._unknown_extensions: set[bytes] = set()
 
     # -- from Redis ---------------------------------------------------------------------------
 
@@ -65,64 +83,101 @@ class Hub:
         channel = self.channels.get(name)
         if channel is None:
             return
-        self._stats.messages_received += 1
+        self.stats.messages_received += 1
         try:
             message = decode(payload)
         except ValueError:
-            self._stats.messages_invalid += 1
+            self.stats.messages_invalid += 1
             log.warning("message_invalid channel=%s bytes=%d", name, len(payload))
             return
-        if message.logged:
-            if channel.held is not None:
-                self._hold_back(channel, message)
-                return
-            if message.id <= channel.last:
-                return
-            # The ordinary message, the next one of a channel where all are live, costs no call.
-            if (
-                message.prev != channel.last or not channel.last or channel.joining
-            ) and channel.misses(message):
-                self._stats.gaps += 1
-                log.warning("gap channel=%s after=%d before=%d", name, channel.last, message.id)
-                self._repair(channel)
-                self._hold_back(channel, message)
-                return
-        self.accept(channel, message)
+        # The ordinary message, the next one, costs no call.
+        if (
+            (message.prev == channel.position or message.prev == NOT_LOGGED)  # noqa: PLR1714 - no tuple
+            and message.body
+            and not message.extension
+        ) or self._is_next(channel, message):
+            self._accept(channel, message)
 
-    def accept(self, channel: LiveChannel, message: Message) -> None:
-        """Take the next message of a channel, for all who listen."""
+    def _is_next(self, channel: Channel, message: Message) -> bool:
+        """Whether a message that is not an ordinary one is to go out now."""
+        if message.extension:
+            self._stop(channel, message)
+            return False
+        if not channel.keeps_log:
+            # A publisher that has not learnt of this yet. There is no log to compare it with.
+            return not message.removed
         if message.logged:
-            channel.last = message.id
+            self._judge(channel, message)
+        return False
+
+    def _judge(self, channel: Channel, message: Message) -> None:
+        verdict = channel.judge(message)
+        if verdict is Verdict.NEXT:
+            self.advance(channel, [message])
+            return
+        if channel.buffer is not None:
+            channel.buffer.put(message)
+        if verdict is Verdict.GAP and channel.members:
+            self._events.gap(channel)
+
+    def _accept(self, channel: Channel, message: Message) -> None:
+        """Take the next message of a channel, for all who listen and all who read its log."""
+        if message.prev == NOT_LOGGED:
+            self.stats.messages_dropped += channel.away
         else:
-            self._stats.messages_dropped += channel.apart
-        for subscription in tuple(channel.joining):
-            if subscription.offer(message):
-                self.go_live(channel, subscription)
+            channel.position = message.id
+        if channel.buffer is not None:
+            channel.buffer.put(message)
         if not channel.pending:
             self._changed.append(channel)
             self._schedule()
         channel.pending.append(message)
 
-    def repair_with(self, repair: Callable[[LiveChannel], None]) -> None:
-        """Set who is told of a channel with a gap."""
-        self._repair = repair
+    def advance(self, channel: Channel, messages: Iterable[Message]) -> None:
+        """Take messages that follow each other in the log, wherever they were read."""
+        for message in messages:
+            if not message.removed:
+                self._accept(channel, message)
+                continue
+            # What was taken out is not sent. That nothing is missing there is asked about all the same.
+            self._distribute(channel)
+            channel.position = message.id
+            if channel.buffer is not None:
+                channel.buffer.put(message)
+            self.send_all(channel.name, self._confirmation.sent(channel.name, message.id))
 
-    def throttle_with(self, throttle: Callable[[bool], None]) -> None:
-        """Set who is told when more waits than a turn may write (``held_up``), and when no more does."""
-        self._throttle = throttle
+    # -- messages that only a later version can read ------------------------------------------
 
-    def when_behind(self, fall_behind: Callable[[Connection], None]) -> None:
-        """Set who is told of a connection with too much waiting for its client."""
-        self._fall_behind = fall_behind
-
-    @staticmethod
-    def _hold_back(channel: LiveChannel, message: Message) -> None:
-        assert channel.held is not None
-        channel.held_bytes += len(message.body)
-        if len(channel.held) < MAX_HELD and channel.held_bytes <= MAX_HELD_BYTES:
-            channel.held.append(message)
+    def _stop(self, channel: Channel, message: Message) -> None:
+        """Let nobody hear what comes behind a live message that this version cannot read."""
+        self.note_unknown(channel, message)
+        if not message.logged or not channel.keeps_log:
+            return  # it has no place that anything could be behind
+        if channel.judge(message) is Verdict.NEXT:
+            self.stop(channel)
+            if channel.buffer is not None:
+                channel.buffer.put(message)
         else:
-            channel.overflowed = True  # it is in the log, which is read once more
+            self._judge(channel, message)
+
+    def stop(self, channel: Channel) -> None:
+        """Let the live members of a channel stay where they are, until another node takes them on."""
+        for subscription in channel.subscriptions():
+            self.leave(channel, subscription)
+
+    def note_unknown(self, channel: Channel, message: Message) -> None:
+        """Count a message that this version cannot read; log each extension once."""
+        self.stats.messages_unknown += 1
+        seen = self._unknown_extensions
+        if message.extension not in seen and len(seen) < _EXTENSIONS_TOLD:
+            seen.add(message.extension)
+            log.error(
+                "extension_unknown channel=%s id=%d extension=%s: a newer publisher has written this message; "
+                "the channel stops before it on this node until the node is upgraded",
+                channel.name,
+                message.id,
+                message.extension.decode("ascii", "backslashreplace"),
+            )
 
     # -- to the sockets -----------------------------------------------------------------------
 
@@ -163,22 +218,22 @@ class Hub:
                 # One broken socket must not cost the others their messages.
                 log.exception("write_failed connection=%s", connection.id)
             room -= len(data)
-        self._stats.socket_writes += written
-        if bool(self._outgoing) != self.held_up:
-            self.held_up = not self.held_up
-            self._throttle(self.held_up)
+        self.stats.socket_writes += written
+        if bool(self._outgoing) != self.congested:
+            self.congested = not self.congested
+            self._events.congested(self.congested)
         for connection in behind:
-            self._fall_behind(connection)
+            self._events.behind(connection)
 
     def flush_to(self, connection: Connection) -> None:
         """Write what is due to one connection now, whatever the others have to wait for."""
         self._distribute_all()
         data, connection.outbox = connection.outbox, b""
         if data:
-            self._stats.socket_writes += 1
+            self.stats.socket_writes += 1
             try:
                 if not connection.write(data):
-                    self._fall_behind(connection)
+                    self._events.behind(connection)
             except Exception:
                 log.exception("write_failed connection=%s", connection.id)
 
@@ -191,7 +246,7 @@ class Hub:
                 # One broken channel must not silence the others.
                 log.exception("distribute_failed channel=%s", channel.name)
 
-    def _distribute(self, channel: LiveChannel) -> None:
+    def _distribute(self, channel: Channel) -> None:
         """Lay a channel's pending messages into its members' outboxes."""
         pending, channel.pending = channel.pending, []
         if not pending or not channel.members:
@@ -202,7 +257,7 @@ class Hub:
         question = self._confirmation.sent(channel.name, upto) if upto else b""
         for encoding, members in channel.members.items():
             self._lay(members, encoded[encoding] + question)
-            self._stats.messages_delivered += len(members) * len(pending)
+            self.stats.messages_delivered += len(members) * len(pending)
 
     def _lay(self, members: Iterable[Connection], data: bytes) -> None:
         """Add to outboxes; what was the same bytes for many stays so, however much it is."""
@@ -220,18 +275,29 @@ class Hub:
     def send_all(self, name: str, data: bytes) -> None:
         """Send whole frames to all members of a channel."""
         channel = self.channels.get(name)
-        if channel is not None:
+        if channel is not None and data:
             for members in channel.members.values():
                 self._lay(members, data)
             self._schedule()
 
+    def replay(self, subscription: Subscription, messages: Sequence[Message]) -> None:
+        """Send one subscription what was read for it."""
+        fresh = [message for message in messages if not message.removed]
+        if fresh:
+            connection = subscription.connection
+            encoding = connection.socket.encoding
+            prefix = protocol.data_prefix(subscription.channel)
+            data = frames.encode(prefix, fresh, [encoding], self._threshold)[encoding]
+            self.send(connection, data)
+            self.stats.messages_replayed += len(fresh)
+
     # -- joining and leaving ------------------------------------------------------------------
 
-    def open(self, channel: Channel) -> LiveChannel:
+    def open(self, channel: channels.Channel, *, keeps_log: bool) -> Channel:
         """The live channel of that name; a new one hears nothing until its interest is taken."""
         live = self.channels.get(channel.name)
         if live is None:
-            live = self.channels[channel.name] = LiveChannel(channel)
+            live = self.channels[channel.name] = Channel(channel, keeps_log=keeps_log)
         return live
 
     def forget(self, name: str) -> None:
@@ -239,38 +305,20 @@ class Hub:
         self.channels.pop(name, None)
         self._confirmation.forget(name)
 
-    def hold(self, channel: LiveChannel, subscription: Subscription) -> None:
-        """Keep live messages for a subscription that begins to read a page of the log."""
-        self.leave(channel, subscription)
-        subscription.read()
-        channel.joining[subscription] = None
-
-    def set_apart(self, channel: LiveChannel, subscription: Subscription) -> None:
-        """Keep nothing for a subscription until it reads on; what is not logged is dropped."""
-        self.leave(channel, subscription)
-        self._stats.messages_dropped += subscription.stop_reading()
-        subscription.apart = True
-        channel.apart += 1
-
-    def follow(self, channel: LiveChannel, subscription: Subscription) -> None:
-        """Let a subscription that has read the whole log hear what is newer than that."""
-        subscription.stop_reading()
-        alone = len(channel.joining) == 1
-        # Who has read everything is behind what has come only if Redis has lost that.
-        if not channel.members and (alone or subscription.position < channel.last):
-            # Nobody waits for what comes before this: it need not be waited for again.
-            channel.last = subscription.position
-        if channel.last == subscription.position:
-            self.go_live(channel, subscription)
-
-    def go_live(self, channel: LiveChannel, subscription: Subscription) -> None:
+    def go_live(self, channel: Channel, subscription: Subscription) -> None:
         """Let a subscription hear live messages from the next one on."""
-        # What gathered in this turn was held for it already.
+        # What came in this turn was read for it already.
         self._distribute(channel)
         channel.take_out(subscription)
         channel.enter(subscription)
 
-    def leave(self, channel: LiveChannel, subscription: Subscription) -> None:
+    def set_away(self, channel: Channel, subscription: Subscription) -> None:
+        """Keep nothing for a subscription until it reads on; what is not logged is dropped."""
+        self.leave(channel, subscription)
+        subscription.away = True
+        channel.away += 1
+
+    def leave(self, channel: Channel, subscription: Subscription) -> None:
         """Take a subscription out, wherever it stands; one that was live is asked what it has received."""
         if subscription.live is not None:
             self._distribute(channel)
@@ -294,5 +342,5 @@ class Hub:
         if error is not None:
             self.send(connection, frames.text(error))
         self.flush_to(connection)
-        self._stats.connections_closed[str(int(closing.code))] += 1
+        self.stats.connections_closed[str(int(closing.code))] += 1
         connection.socket.close(closing)

@@ -60,8 +60,17 @@ class Log(Protocol):
     async def read(self, channel: str, user: str, since: int | None, limit: int) -> LogPage:
         """At most ``limit`` messages after ``since``, or after what ``user`` has confirmed.
 
+        What was confirmed before this call counts, also where it is not written to Redis yet.
+
         Raises:
-            publisher.errors.Unavailable: Redis did not answer.
+            publisher.errors.Unavailable: Redis did not answer, or answered with an error.
+        """
+
+    async def raise_last(self, channel: str, position: int) -> None:
+        """Let the ids of new messages be above ``position``, which Redis has lost.
+
+        Raises:
+            publisher.errors.Unavailable: Redis did not answer, or answered with an error.
         """
 
 
@@ -91,9 +100,6 @@ class Cursors(Protocol):
 
     def hurry(self) -> None:
         """Write what is noted now rather than soon."""
-
-    def confirmed(self, channel: str, user: str) -> int:
-        """What is noted for ``user`` and may not be written yet; 0 for nothing."""
 
 
 class Verifier(Protocol):

@@ -7,9 +7,9 @@ from typing import Final
 
 from gateway.core import closing, frames, protocol
 from gateway.core.protocol import EndReason, ErrorCode, Refused, Subscribe
+from gateway.node.catchup import Catchup
 from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
-from gateway.node.joining import Joining
 from gateway.node.recheck import Recheck
 from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks
@@ -30,10 +30,10 @@ class Subscriptions:
     """
 
     def __init__(
-        self, hub: Hub, joining: Joining, recheck: Recheck, tasks: Tasks, stats: Stats, limit: int
+        self, hub: Hub, catchup: Catchup, recheck: Recheck, tasks: Tasks, stats: Stats, limit: int
     ) -> None:
         self._hub = hub
-        self._joining = joining
+        self._catchup = catchup
         self._recheck = recheck
         self._tasks = tasks
         self._stats = stats
@@ -52,7 +52,7 @@ class Subscriptions:
         existing = connection.subscriptions.get(name)
         # Without a log there is nothing to go back to, and leaving would lose what comes meanwhile.
         if existing is not None and (
-            request.since is None or not self._joining.keeps_log(request.channel)
+            request.since is None or not self._catchup.keeps_log(request.channel)
         ):
             if existing.answers:
                 existing.answers += 1
@@ -90,7 +90,7 @@ class Subscriptions:
 
     def _leave(self, subscription: Subscription) -> None:
         self._recheck.forget(subscription)
-        self._joining.leave(subscription)
+        self._catchup.leave(subscription)
 
     def _send(self, connection: Connection, message: bytes) -> None:
         self._hub.send(connection, frames.text(message))
@@ -101,7 +101,7 @@ class Subscriptions:
         name = subscription.channel.name
         try:
             if await self._recheck.admit(subscription):
-                await self._joining.join(subscription, since)
+                await self._catchup.join(subscription, since)
                 return
             refused = Refused(
                 ErrorCode.FORBIDDEN, "Not allowed to subscribe to this channel", channel=name
@@ -115,21 +115,12 @@ class Subscriptions:
         self._stats.client_errors[refused.code] += 1
         self._send(subscription.connection, refused.render())
 
-    def resume(self, connection: Connection) -> None:
-        """Let the subscriptions that were left out of live delivery catch up and go live again."""
-        for name, subscription in connection.subscriptions.items():
-            # One whose task still runs waits between two pages, and goes on by itself.
-            if subscription.apart and (subscription.task is None or subscription.task.done()):
-                subscription.task = self._tasks.spawn(self._resume(subscription), f"resume {name}")
-
-    async def _resume(self, subscription: Subscription) -> None:
-        try:
-            await self._joining.read_on(subscription)
-        except Unavailable as error:
-            self._log_failure(subscription, error)
+    def fail(self, subscription: Subscription, error: Exception) -> None:
+        """End a subscription that could not be brought up to date."""
+        self._log_failure(subscription, error)
+        if isinstance(error, Unavailable):
             self._recheck.end(subscription, EndReason.INTERNAL_ERROR)
-        except Exception as error:  # noqa: BLE001 - logged there
-            self._log_failure(subscription, error)
+        else:
             # A subscription that stays silent would look alive; one that is made anew is.
             self._hub.close(subscription.connection, closing.SLOW_CONSUMER)
 

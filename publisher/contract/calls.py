@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -70,6 +70,18 @@ def read_log(keys: Keys, channel: str, user: str, since: int | None, limit: int)
     position = "" if since is None else since
     all_keys = [keys.log(channel), keys.last(channel), keys.seen(channel)]
     return Call.run(scripts.READ, all_keys, user, position, limit, PAGE_BYTES)
+
+
+def confirm(keys: Keys, channel: str, lifetime: int, positions: Iterable[tuple[str, int]]) -> Call:
+    """Note what users have confirmed in a channel; kept for ``lifetime`` seconds."""
+    all_keys = [keys.seen(channel), keys.last(channel), keys.log(channel)]
+    pairs = [part for user, id_ in positions for part in (id_, user)]
+    return Call.run(scripts.CONFIRM, all_keys, lifetime, *pairs)
+
+
+def raise_last(keys: Keys, channel: str, position: int, lifetime: int) -> Call:
+    """Let new ids in a channel be above ``position``; kept for ``lifetime`` seconds."""
+    return Call.run(scripts.RAISE_LAST, [keys.last(channel), keys.log(channel)], position, lifetime)
 
 
 def parse_log(reply: Reply) -> LogPage:

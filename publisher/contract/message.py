@@ -22,6 +22,9 @@ from typing import Final
 NOT_LOGGED: Final = -1
 """``Message.prev`` of a message that has no place in a log."""
 
+NO_POSITION: Final = -1
+"""``LogPage.position`` for a user of whom no position is stored."""
+
 MAX_ID: Final = 2**53 - 1
 """Ids stay exact in JavaScript and as a sorted-set score (Redis documentation, sorted sets)."""
 
@@ -74,7 +77,7 @@ class Message:
 class LogPage:
     """A page of a log.
 
-    ``position`` is where it was read from, ``newest`` the id of the last message ever logged (0 for none that is known of), and ``messages`` are those after the position, oldest first.
+    ``position`` is where it was read from, ``NO_POSITION`` for a user who was not there before; ``newest`` the id of the last message ever logged (0 for none that is known of), and ``messages`` are those after the position, oldest first.
     """
 
     position: int

@@ -17,6 +17,7 @@ SOURCES = sorted(modules(ROOT).values())
 MAX_LINES = 300
 LONGER = {
     "gateway/app.py": "the assembly: every part is named here once, and nothing else is done",
+    "gateway/node/hub.py": "the hot path inside a node, from a payload to the bytes for each socket",
     "gateway/settings.py": "every setting, declared once, with all that is said about it",
     "publisher/client.py": "the public class, most of it the documentation that editors show",
     "publisher/operations.py": "the public operations, each built and read in one place",

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from gateway.app import make_pool
 from gateway.backplane.place_table import PlaceTable
 from gateway.backplane.places import Places
+from gateway.backplane.positions import Positions
 from gateway.backplane.store import GrantReader, LogReader
 from gateway.node.stats import Stats
 from gateway.settings import Settings
@@ -121,7 +122,9 @@ async def test_what_handshakes_and_subscribes_of_one_turn_ask_is_one_write(
     places = Places(
         pipeline, pipeline, PlaceTable(keys, "n", 5, 60.0), print, time.monotonic, lambda: 0.0
     )
-    history, grants = LogReader(pipeline, keys, Stats()), GrantReader(pipeline, keys, Stats())
+    positions = Positions(pipeline, keys, {}, lambda: 0.0)
+    history = LogReader(pipeline, keys, positions, Stats())
+    grants = GrantReader(pipeline, keys, Stats())
     await asyncio.gather(
         places.acquire("u", "c"), history.read("a/b", "u", None, 9), grants.remaining("a/b", "u")
     )

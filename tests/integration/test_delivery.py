@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from gateway.node import connection as subscription
-from gateway.node import joining
+from gateway.core import reader
+from gateway.node import catchup
 from publisher import AsyncPublisher, Namespace, Owner, Retention
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
@@ -374,8 +374,8 @@ async def test_publishing_and_subscribing_may_interleave_as_they_like(
     node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
     """Clients come and go all the while; each hears every message once, in order."""
-    monkeypatch.setattr(joining, "PAGE", page)
-    monkeypatch.setattr(subscription, "MAX_HELD", 3)
+    monkeypatch.setattr(catchup, "PAGE", page)
+    monkeypatch.setattr(reader, "MAX_BUFFERED", 3)
     total = 400
 
     async def publish() -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
 from gateway.backplane.positions import Positions
 from publisher import AsyncPublisher
-from publisher.contract.calls import Call
 from publisher.contract.keys import Keys
-from publisher.errors import Unavailable
 from tests.support.nodes import Node
 from tests.support.waiting import until
 
@@ -55,31 +52,6 @@ async def test_of_a_crowd_in_one_channel_nobody_is_left_out(
     await positions.flush()
     users = await publisher._client.zrange(Keys(prefix).seen(CHANNEL), 0, -1, withscores=True)
     assert users == [(b"u%d" % number, FIRST + number) for number in range(1_201)]
-
-
-async def test_what_has_its_position_but_no_expiry_is_written_again(
-    node: Node, publisher: AsyncPublisher, prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    positions, client = node.gateway._positions, publisher._client
-    begin = positions._pipeline.begin
-
-    def begin_but_expire(call: Call) -> asyncio.Future[Any]:
-        if call.arguments[0] != "EXPIRE":
-            return begin(call)
-        lost: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        lost.set_exception(Unavailable("connection lost", maybe_sent=True))
-        return lost
-
-    positions.advance(CHANNEL, "u", FIRST)
-    with monkeypatch.context() as patch:
-        patch.setattr(positions._pipeline, "begin", begin_but_expire)
-        with pytest.raises(Unavailable):
-            await positions.flush()
-    assert positions.confirmed(CHANNEL, "u") == FIRST
-    assert await client.zscore(Keys(prefix).seen(CHANNEL), "u") == FIRST
-    await positions.flush()
-    assert await client.ttl(Keys(prefix).seen(CHANNEL)) > 0
-    assert positions.confirmed(CHANNEL, "u") == 0
 
 
 async def test_what_was_being_written_when_the_writer_was_stopped_stays_noted(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.node import repair
+from gateway.node import catchup
 from publisher import AsyncPublisher
 from publisher.contract.message import LogPage
 from tests.integration.conftest import StartNode
@@ -131,7 +131,7 @@ async def test_a_repair_that_fails_does_not_make_the_channel_mute(
         assert await client.data(1) == [0]
         await miss(node, publisher, 1)
         with monkeypatch.context() as patch:
-            patch.setattr(node.gateway._repair, "_log", None)
+            patch.setattr(node.gateway._catchup, "_log", None)
             await publisher.publish(CHANNEL, 2)
             await until(lambda: node.gateway.stats.gaps == 1)
             await client.sync()
@@ -183,10 +183,9 @@ async def forget(publisher: AsyncPublisher, prefix: str, channel: str = CHANNEL)
 
 
 async def cut_off_and_checked(node: Node, publisher: AsyncPublisher) -> None:
-    channel = node.gateway.hub.channels[CHANNEL]
     await cut_off(node, publisher)
     await until(node.gateway.ready)
-    await until(lambda: channel.held is None)
+    await until(lambda: not node.gateway._catchup._repairs)
 
 
 async def test_a_loss_is_told_once_however_often_the_connection_is_lost_afterwards(
@@ -222,7 +221,6 @@ async def test_those_who_have_read_ahead_of_the_live_channel_are_told_of_a_loss_
         for client in (first, second):
             await client.expect(type="subscribed")
             assert await client.data(1) == [0]
-        assert len(node.gateway.hub.channels[CHANNEL].joining) == 2
         await forget(publisher, prefix)
         for _ in range(3):
             await cut_off_and_checked(node, publisher)
@@ -256,7 +254,7 @@ async def test_a_repair_under_way_when_the_connection_is_lost_reads_once_more(
         await publisher.publish(CHANNEL, 0)
         assert await client.data(1) == [0]
         await miss(node, publisher, 1)
-        history, answered = node.gateway._repair._log, asyncio.Event()
+        history, answered = node.gateway._catchup._log, asyncio.Event()
         read = history.read
 
         async def read_slowly(*where: Any) -> LogPage:
@@ -267,12 +265,14 @@ async def test_a_repair_under_way_when_the_connection_is_lost_reads_once_more(
         monkeypatch.setattr(history, "read", read_slowly)
         await publisher.publish(CHANNEL, 2)
         channel = node.gateway.hub.channels[CHANNEL]
-        await until(lambda: channel.held is not None)
+        await until(lambda: channel.buffer is not None)
         await until(lambda: not node.gateway._pipeline.under_way)
         await miss_all(node, publisher, 3)
         await until(node.gateway.ready)
         await publisher.publish(CHANNEL, 4)
-        await until(lambda: [message.body for message in channel.held or ()][-1:] == [b"4"])
+        buffer = channel.buffer
+        assert buffer is not None
+        await until(lambda: [message.body for message in buffer._messages][-1:] == [b"4"])
         answered.set()
         assert await client.data(4) == [1, 2, 3, 4]
         await client.sync()
@@ -301,7 +301,7 @@ async def miss_all(node: Node, publisher: AsyncPublisher, data: int) -> None:
 async def test_a_channel_that_cannot_be_read_holds_no_other_up(
     node: Node, publisher: AsyncPublisher, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repair, "_AT_ONCE", 2)
+    monkeypatch.setattr(catchup, "_CHECKS_AT_ONCE", 2)
     names = [f"run-results/{number}" for number in range(5)]
     async with connected(node.url, make_token("u", ["run-results/*"])) as client:
         for name in names:

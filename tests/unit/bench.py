@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 import pytest
 
+from gateway.core import reader as reader_module
 from gateway.core.frames import PLAIN, Encoding
-from gateway.node import connection as subscription_module
-from gateway.node import joining as joining_module
-from gateway.node.connection import Connection, Subscription
+from gateway.node import catchup as catchup_module
+from gateway.node.audience import Patience
+from gateway.node.catchup import Catchup
+from gateway.node.connection import Channel, Connection, Subscription
 from gateway.node.interest import Interests
-from gateway.node.joining import Joining
-from gateway.node.slow_consumers import Patience, SlowConsumers
-from gateway.node.tasks import Retry, Tasks
+from gateway.node.tasks import Tasks
 from publisher.contract.channels import Namespace, Owner, Retention
 from publisher.contract.message import LogPage, Message
 from publisher.errors import Unavailable
@@ -59,6 +59,9 @@ class FakeRedis:
         answered: asyncio.Future[LogPage] = asyncio.get_running_loop().create_future()
         self.reads.append((answered, since or 0, limit))
         return await answered
+
+    async def raise_last(self, channel: str, position: int) -> None:
+        pass
 
     # -- what the test does -----------------------------------------------------------------------
 
@@ -114,38 +117,43 @@ class FakeRedis:
             self.flood()
 
 
+class BenchNode(Node):
+    """Hands what its hub reports to the bench's catch-up; every message is asked about."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(threshold=100, interval=0)
+        self._bench = bench
+
+    def gap(self, channel: Channel) -> None:
+        super().gap(channel)
+        self._bench.catchup.miss(channel)
+
+    def behind(self, connection: Connection) -> None:
+        self._bench.catchup.leave_out(connection)
+
+
 class Bench:
     def __init__(
         self, redis_of: Callable[[Node], FakeRedis] = FakeRedis, linger: float = 3_600
     ) -> None:
-        self.node = Node(threshold=100, interval=0)  # every message is asked about
+        self.node = BenchNode(self)
         self.redis = redis_of(self.node)
         self.tasks = Tasks()
         self.patience = Patience(self.node.hub, lambda _connection: None, 30)
         self.interests = Interests(self.redis, self.tasks, self.node.hub.forget, linger)
-        self.joining = Joining(
+        self.failed: list[tuple[Subscription, Exception]] = []
+        self.catchup = Catchup(
             self.node.hub,
             self.interests,
             self.redis,
-            self.node.cursors,
             self.node.confirmation,
-            NAMESPACES,
-            self.node.stats,
-            100,
-            Retry(lambda: -1.0),  # tries again without a pause
             self.patience,
+            self.tasks,
+            NAMESPACES,
+            lambda *failure: self.failed.append(failure),
+            lambda: -1.0,  # tries again without a pause
             MAX_SUBSCRIPTIONS,
         )
-        slow_consumers = SlowConsumers(
-            self.node.hub, self.patience, self.resume, self.tasks, self.node.stats
-        )
-        self.node.hub.when_behind(slow_consumers.leave_out)
-
-    def resume(self, connection: Connection) -> None:
-        """As the subscriptions do."""
-        for subscription in connection.subscriptions.values():
-            if subscription.apart and subscription.task is not None and subscription.task.done():
-                subscription.task = self.tasks.spawn(self.joining.read_on(subscription), "resume")
 
     def join(
         self, since: int | None = None, encoding: Encoding = PLAIN, id: str = "c1"
@@ -153,7 +161,7 @@ class Bench:
         client, socket = make_connection(encoding, id=id, user=f"user-{id}")
         subscription = Subscription(client, NEWS)
         client.subscriptions[NEWS.name] = subscription
-        task = self.tasks.spawn(self.joining.join(subscription, since), "join")
+        task = self.tasks.spawn(self.catchup.join(subscription, since), "join")
         subscription.task = task
         return client, socket, task
 
@@ -194,6 +202,6 @@ def ids(socket: RecordingSocket) -> list[int]:
 @contextmanager
 def small(page: int, held: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(joining_module, "PAGE", page)
-        patch.setattr(subscription_module, "MAX_HELD", held)
+        patch.setattr(catchup_module, "PAGE", page)
+        patch.setattr(reader_module, "MAX_BUFFERED", held)
         yield

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 from gateway.core.access import Identity
 from gateway.core.closing import Closing
 from gateway.core.frames import PLAIN, Encoding
-from gateway.core.reader import goes_on_at
+from gateway.core.reader import Reader, Verdict
 from gateway.core.timing import TokenBucket
 from gateway.node.confirmation import Confirmation
-from gateway.node.connection import Connection, LiveChannel, Subscription
-from gateway.node.hub import Hub
+from gateway.node.connection import Channel, Connection, Subscription
+from gateway.node.hub import Events, Hub
 from gateway.node.stats import Stats
 from publisher.contract.channels import parse_channel
 from publisher.contract.message import NOT_LOGGED, LogPage, Message
@@ -81,9 +81,6 @@ class RecordingCursors:
     def hurry(self) -> None:
         pass
 
-    def confirmed(self, channel: str, user: str) -> int:
-        return 0
-
 
 class RecordingFeed:
     """Redis confirms a subscription when ``confirm`` is set."""
@@ -101,7 +98,7 @@ class RecordingFeed:
 
 
 class Node:
-    """A hub with nothing around it but its confirmation.
+    """A hub with nothing around it but its confirmation; what it reports is noted.
 
     With an interval of for ever, only a channel's first message is followed by a ping.
     """
@@ -110,21 +107,36 @@ class Node:
         self.clock = FakeClock()
         self.cursors = RecordingCursors()
         self.stats = Stats()
+        self.gaps: list[str] = []
+        self.throttled: list[bool] = []
         self.confirmation = Confirmation(self.cursors, self.clock, interval)
         self.hub = Hub(
             lambda callback: asyncio.get_running_loop().call_soon(callback),
             self.confirmation,
             self.stats,
+            Events(self.gap, self.behind, self.congested),
             threshold,
         )
 
-    def open(self, name: str = NEWS.name) -> LiveChannel:
-        return self.hub.open(parse_channel(name))
+    # -- what the hub reports ---------------------------------------------------------------------
+
+    def gap(self, channel: Channel) -> None:
+        self.gaps.append(channel.name)
+
+    def behind(self, connection: Connection) -> None:
+        pass
+
+    def congested(self, congested: bool) -> None:
+        self.throttled.append(congested)
+
+    # -- what the test does -----------------------------------------------------------------------
+
+    def open(self, name: str = NEWS.name) -> Channel:
+        return self.hub.open(parse_channel(name), keeps_log=True)
 
     def listen(self, client: Connection, name: str = NEWS.name) -> Subscription:
         """Let a client hear a channel at once, as if it had nothing to catch up with."""
         subscription = Subscription(client, parse_channel(name))
-        subscription.reading = False
         client.subscriptions[name] = subscription
         self.hub.go_live(self.open(name), subscription)
         return subscription
@@ -147,7 +159,9 @@ def unlogged(id: int, body: bytes = b"1") -> Message:
 
 def lost(position: int, newest: int, following: list[Message]) -> bool:
     """Whether a reader at ``position`` has lost something, when ``following`` is all that comes after it."""
-    return goes_on_at(position, LogPage(position, newest, following)) != position
+    reader = Reader()
+    reader.position = position
+    return reader.judge_page(LogPage(position, newest, following), position) is Verdict.LOST
 
 
 def payload(id: int, prev: int | None = 0, body: bytes = b"1") -> bytes:

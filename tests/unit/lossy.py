@@ -69,6 +69,9 @@ class LossyRedis(FakeRedis):
             self._unconfirmed += 1
         await self._waiter
 
+    async def raise_last(self, channel: str, position: int) -> None:
+        self._last = max(self._last, position + 1)
+
     def unsubscribe(self, channel: str) -> None:
         self._wanted = False
         if self.connected:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from gateway.node.confirmation import Confirmation
-from gateway.node.connection import Connection, LiveChannel, Subscription
+from gateway.node.connection import Channel, Connection, Subscription
 from tests.unit.fakes import NEWS, FakeClock, RecordingCursors, make_connection
 from tests.unit.wire import PING, frames_in
 
@@ -186,8 +186,8 @@ def test_no_client_confirms_more_than_it_was_sent(bench: Bench) -> None:
 
 
 def test_a_live_subscription_was_sent_what_came_live(bench: Bench) -> None:
-    bench.subscription.live = LiveChannel(NEWS)
-    bench.subscription.live.last = 2_000
+    bench.subscription.live = Channel(NEWS, keeps_log=True)
+    bench.subscription.live.position = 2_000
     bench.confirmation.confirm(bench.client, NEWS.name, 5_000)
     assert bench.cursors.advanced == [(NEWS.name, "ann", 2_000)]
 

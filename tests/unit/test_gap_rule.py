@@ -7,21 +7,15 @@ and told once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.frames import PLAIN
-from gateway.node import hub as hub_module
-from gateway.node import repair as repair_module
 from gateway.node.connection import Connection
-from gateway.node.repair import Repair
-from gateway.node.tasks import Retry
-from tests.unit.bench import NAMESPACES, Bench, small
+from tests.unit.bench import Bench, small
 from tests.unit.fakes import NEWS, RecordingSocket, run, turn
 from tests.unit.lossy import LossyRedis
 from tests.unit.wire import messages_in
@@ -84,8 +78,9 @@ class Heard:
             assert self._spared <= self._redis.reports_due, "told again, or of nothing"
         for id_ in gone:
             self._told.setdefault(id_, len(self.events))
-        # Who was ahead of Redis begins anew where that was.
-        self.position = min(self.position, self._redis.newest_when_read)
+        # Who holds an id that Redis has lost is to forget it: all that is retained comes, also once more.
+        if self.position in self._redis.rolled_back or self.position > self._redis.newest_when_read:
+            self.position = 0
         self.events.append(TOLD)
 
     def redis_fell_back(self) -> None:
@@ -112,16 +107,7 @@ class World(Bench):
 
     def __init__(self, retained: int, linger: float) -> None:
         super().__init__(partial(LossyRedis, retained=retained), linger)
-        self.repair = Repair(
-            self.node.hub,
-            self.redis,
-            NAMESPACES,
-            self.tasks,
-            self.node.stats,
-            Retry(lambda: -1.0),  # tries again without a pause
-        )
-        self.node.hub.repair_with(self.repair.begin)
-        self.redis.restored = lambda: self.tasks.spawn(self.repair.check_all(), "check")
+        self.redis.restored = lambda: self.tasks.spawn(self.catchup.check_all(), "check")
         self.present: list[Heard] = []
         self.gone: list[Heard] = []
 
@@ -220,14 +206,6 @@ class World(Bench):
             await self.settle()
         assert self.redis.quiet
         assert not self.tasks._tasks
-
-
-@contextmanager
-def small_pages(page: int, held: int) -> Iterator[None]:
-    with small(page, held), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(repair_module, "_PAGE", page)
-        patch.setattr(hub_module, "MAX_HELD", held)
-        yield
 
 
 BEGINNINGS = [
@@ -332,9 +310,9 @@ def test_whatever_is_missed_comes_or_is_told_once(
         await play(world, steps, busy=busy)
         channel = world.node.hub.channels.get(NEWS.name)
         if channel is not None:
-            assert channel.held is None, "mute"
-            assert not channel.joining
-            assert channel.apart == 0
+            assert not world.catchup._repairs, "mute"
+            assert channel.buffer is None
+            assert channel.away == 0
         for heard in world.present:
             # The last two messages came when all was well.
             expected = [message.id for message in world.redis.log[-2:] if message.id > heard.start]
@@ -343,5 +321,5 @@ def test_whatever_is_missed_comes_or_is_told_once(
             assert heard.client in channel.members[PLAIN]
         await world.close()
 
-    with small_pages(page, held):
+    with small(page, held):
         run(scenario())

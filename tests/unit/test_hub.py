@@ -9,8 +9,17 @@ import pytest
 from gateway.core import closing, frames, protocol
 from gateway.core.frames import Encoding
 from gateway.core.protocol import ErrorCode
-from gateway.node.connection import LiveChannel, Subscription
-from tests.unit.fakes import NEWS, Node, RecordingSocket, make_connection, payload, turn
+from gateway.node.connection import Subscription
+from tests.unit.fakes import (
+    NEWS,
+    Node,
+    RecordingSocket,
+    logged,
+    make_connection,
+    payload,
+    turn,
+    unlogged,
+)
 from tests.unit.wire import PING, TEXT, frames_in, messages_in
 
 
@@ -67,19 +76,12 @@ async def test_what_is_missing_is_mended_before_the_message_behind_it_goes_out(
 ) -> None:
     client, socket = make_connection()
     node.listen(client)
-    mended: list[str] = []
-
-    def mend(broken: LiveChannel) -> None:
-        mended.append(broken.name)
-        broken.held = []
-
-    node.hub.repair_with(mend)
     for id_, prev in received:
         node.hub.receive(NEWS.name, payload(id_, prev))
-    assert mended == []
+    assert node.gaps == []
     node.hub.receive(NEWS.name, payload(*then))
     await turn()
-    assert mended == [NEWS.name]
+    assert node.gaps == [NEWS.name]
     assert ids(socket) == [id_ for id_, _ in received]
 
 
@@ -189,31 +191,27 @@ async def test_who_goes_live_in_the_turn_of_a_message_gets_what_comes_after(node
     assert ids(after) == [2]
 
 
-async def test_who_follows_goes_live_with_the_first_message_it_has_not_read(node: Node) -> None:
+async def test_what_was_read_ahead_of_the_channel_goes_to_all_and_is_dropped_when_it_comes(
+    node: Node,
+) -> None:
     live, heard = make_connection(id="c1")
     node.listen(live)
-    client, socket = make_connection(id="c2")
-    follower = Subscription(client, NEWS)
-    node.hub.hold(node.open(), follower)
-    follower.reading = False
-    follower.position = 2
+    node.hub.advance(node.open(), [logged(1), logged(2, 1)])
+    late, socket = make_connection(id="c2")
+    node.listen(late)
     for id_ in (1, 2, 3, 4):
         node.hub.receive(NEWS.name, payload(id_, id_ - 1))
     await turn()
     assert ids(heard) == [1, 2, 3, 4]
     assert ids(socket) == [3, 4]
-    assert follower not in node.open().joining
 
 
 async def test_a_question_never_asks_about_a_message_that_is_sent_after_it(node: Node) -> None:
     client, socket = make_connection(user="ann")
     node.listen(client)
-    follower = Subscription(make_connection(id="c2")[0], NEWS)
-    node.hub.hold(node.open(), follower)
-    follower.reading = False
-    follower.position = 1
     node.hub.receive(NEWS.name, payload(1))
-    node.hub.receive(NEWS.name, payload(2, 1))  # lets the follower go live
+    node.listen(make_connection(id="c2")[0])  # what came is laid out, and asked about
+    node.hub.receive(NEWS.name, payload(2, 1))
     await turn()
     received = 0
     for frame in frames_in(socket.received):
@@ -224,14 +222,13 @@ async def test_a_question_never_asks_about_a_message_that_is_sent_after_it(node:
             assert node.cursors.advanced[-1] == (NEWS.name, "ann", received)
 
 
-async def test_who_reads_the_log_has_live_messages_held(node: Node) -> None:
-    client, socket = make_connection()
-    reader = Subscription(client, NEWS)
-    node.hub.hold(node.open(), reader)
-    node.hub.receive(NEWS.name, payload(1))
-    await turn()
-    assert [message.id for message in reader.held] == [1]
-    assert socket.writes == []
+async def test_who_reads_the_log_has_live_messages_buffered(node: Node) -> None:
+    with node.open().buffering() as live:
+        node.hub.receive(NEWS.name, payload(1))
+        node.hub.receive(NEWS.name, payload(5, 4))
+        node.hub.receive(NEWS.name, payload(6, None))
+        assert live() == [logged(1), logged(5, 4), unlogged(6)]
+    assert node.open().buffer is None
 
 
 async def test_leaving_sends_what_had_come_before_and_nothing_after(node: Node) -> None:
@@ -246,17 +243,6 @@ async def test_leaving_sends_what_had_come_before_and_nothing_after(node: Node) 
     assert not node.open().members
 
 
-async def test_leaving_while_joining_forgets_the_subscription(node: Node) -> None:
-    client, socket = make_connection()
-    reader = Subscription(client, NEWS)
-    node.hub.hold(node.open(), reader)
-    node.hub.leave(node.open(), reader)
-    node.hub.receive(NEWS.name, payload(1))
-    await turn()
-    assert reader.held == []
-    assert socket.writes == []
-
-
 async def test_leaving_twice_is_no_error(node: Node) -> None:
     client, _ = make_connection()
     subscription = node.listen(client)
@@ -269,7 +255,7 @@ async def test_a_forgotten_channel_hears_nothing_more_and_may_be_opened_again(no
     node.hub.forget(NEWS.name)
     node.hub.receive(NEWS.name, payload(6, 5))
     assert node.stats.messages_received == 1
-    assert node.open().last == 0
+    assert node.open().position == 0
     await turn()
 
 
@@ -318,3 +304,68 @@ async def test_one_clients_end_does_not_hold_back_the_others_messages(node: Node
     node.hub.receive(NEWS.name, payload(2, 1))
     await turn()
     assert ids(socket) == [1, 2]
+
+
+# -- what only a later version can read, and what was taken out on purpose ------------------------
+
+
+async def test_a_message_with_an_unknown_extension_stops_the_channel_in_front_of_it(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, socket = make_connection()
+    subscription = node.listen(client)
+    node.hub.receive(NEWS.name, payload(1))
+    for _ in range(2):
+        node.hub.receive(NEWS.name, b"2:1:n+z9:1")
+    node.hub.receive(NEWS.name, payload(3, 2))
+    await turn()
+    assert ids(socket) == [1]
+    assert client.sent_upto(NEWS.name) == 1
+    assert subscription.live is None
+    assert node.gaps == []
+    assert node.stats.messages_unknown == 2
+    [record] = [each for each in caplog.records if "extension_unknown" in each.message]
+    assert record.levelname == "ERROR"
+    assert "z9" in record.message
+
+
+async def test_an_unknown_extension_behind_a_gap_is_looked_for_in_the_log(node: Node) -> None:
+    node.listen(make_connection()[0])
+    node.hub.receive(NEWS.name, b"5:4:n+z:1")
+    assert node.gaps == [NEWS.name]
+
+
+async def test_a_message_without_a_log_that_nobody_can_read_is_dropped_alone(node: Node) -> None:
+    client, socket = make_connection()
+    node.listen(client)
+    node.hub.receive(NEWS.name, b"7::n+z:1")
+    node.hub.receive(NEWS.name, payload(1))
+    await turn()
+    assert ids(socket) == [1]
+
+
+async def test_what_was_taken_out_moves_the_channel_on_and_is_asked_about_and_not_sent() -> None:
+    node = Node(interval=0)
+    client, socket = make_connection(user="ann")
+    node.listen(client)
+    node.hub.receive(NEWS.name, payload(1))
+    node.hub.receive(NEWS.name, payload(2, 1, b""))
+    node.hub.receive(NEWS.name, payload(3, 2))
+    await turn()
+    assert node.gaps == []
+    assert ids(socket) == [1, 3]
+    for frame in frames_in(socket.received):
+        if frame.opcode == PING:
+            node.confirmation.pong(client, frame.payload)
+    assert [upto for _, _, upto in node.cursors.advanced] == [1, 2, 3]
+
+
+async def test_where_no_log_is_kept_a_logged_message_has_no_gap_before_it(node: Node) -> None:
+    client, socket = make_connection()
+    channel = node.hub.open(NEWS, keeps_log=False)
+    node.hub.go_live(channel, Subscription(client, NEWS))
+    for id_, prev in ((9, 5), (20, 14)):
+        node.hub.receive(NEWS.name, payload(id_, prev))
+    await turn()
+    assert ids(socket) == [9, 20]
+    assert node.gaps == []

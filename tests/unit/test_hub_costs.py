@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
+import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
@@ -133,8 +135,7 @@ async def test_a_turn_is_bounded_and_the_next_ones_do_the_rest(
 async def test_nothing_more_is_read_while_a_burst_waits_and_then_it_goes_on() -> None:
     node = Node()
     crowd(node, 2 * WRITES_PER_TURN + 1, channels=["news/a"])
-    throttled: list[bool] = []
-    node.hub.throttle_with(throttled.append)
+    throttled = node.throttled
     node.hub.receive("news/a", payload(1))
     await turn()
     assert throttled == [True]
@@ -200,6 +201,28 @@ async def test_each_large_message_is_compressed_once_for_all_sockets(
     await turn()
     assert len(compressed) == BURST
     assert set(compressed.values()) == {1}
+
+
+async def test_a_message_costs_the_same_however_many_read_the_log() -> None:
+    def calls(readers: int) -> int:
+        node = Node()
+        crowd(node, 1, channels=["news/a"])
+        count = 0
+
+        def counting(_frame: object, event: str, _argument: object) -> None:
+            nonlocal count
+            count += event == "call"
+
+        with contextlib.ExitStack() as stack:
+            for _ in range(readers):
+                stack.enter_context(node.open("news/a").buffering())
+            sys.setprofile(counting)
+            node.hub.receive("news/a", payload(1))  # the next one
+            node.hub.receive("news/a", payload(7, 5))  # one behind a gap
+            sys.setprofile(None)
+        return count
+
+    assert calls(1) == calls(500)
 
 
 async def test_what_comes_to_what_waits_for_many_is_no_copy_for_each() -> None:

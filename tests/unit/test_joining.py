@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gateway.core.closing import SLOW_CONSUMER
 from gateway.core.frames import PLAIN, Encoding
+from gateway.node.audience import Patience
 from gateway.node.connection import Connection, Subscription
-from gateway.node.slow_consumers import Patience
 from publisher.contract.channels import parse_channel
 from tests.support.waiting import until
 from tests.unit.bench import MAX_SUBSCRIPTIONS, Bench, ids, small
@@ -184,7 +184,7 @@ async def test_who_has_read_all_that_came_is_live_at_once() -> None:
     client, socket, _ = bench.join()
     await bench.settle()
     assert client in bench.node.open().members[socket.encoding]
-    assert not bench.node.open().joining
+    assert bench.node.open().buffer is None
     await bench.close()
 
 
@@ -241,11 +241,11 @@ async def test_a_slow_client_is_sent_a_page_and_no_more_until_it_has_taken_it() 
         for sent in (2, 4):
             await bench.settle()
             assert len(ids(socket)) == sent
-            assert client.subscriptions[NEWS.name].apart
+            assert client.subscriptions[NEWS.name].away
             socket.waiting = 0
         await bench.settle()
         assert ids(socket) == [2, 4, 6, 8, 10, 12]
-        assert bench.node.open().apart == 0
+        assert bench.node.open().away == 0
     await bench.close()
 
 
@@ -362,7 +362,8 @@ async def test_a_since_that_the_log_does_not_reach_is_a_loss_and_mutes_nothing()
     bench.redis.publish()
     await bench.settle()
     assert messages_in(socket.received)[0]["recovered"] is False
-    assert ids(socket) == [4]
+    # Its ids may be of a history that Redis has lost: what is retained now may have lower ones.
+    assert ids(socket) == [2, 4]
     await bench.close()
 
 
@@ -412,7 +413,7 @@ async def test_of_as_many_channels_as_it_may_subscribe_to_a_connection_remembers
     for number in range(1, MAX_SUBSCRIPTIONS + 3):
         subscription = Subscription(client, parse_channel(f"news/{number}"))
         subscription.interested, subscription.position = True, number
-        bench.joining.leave(subscription)
+        bench.catchup.leave(subscription)
     last = range(3, MAX_SUBSCRIPTIONS + 3)
     assert client.positions == {f"news/{number}": number for number in last}
     await bench.close()

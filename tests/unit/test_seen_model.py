@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.backplane.positions import Positions
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection, Subscription
+from publisher.contract import scripts
 from publisher.contract.calls import Call
 from publisher.contract.channels import Namespace, Owner, Retention
 from publisher.contract.keys import Keys
@@ -24,7 +25,7 @@ USERS = ("ann", "ben")
 
 
 class Redis:
-    """Carries ``ZADD GT`` out unless it is away, and goes away between any two commands."""
+    """Notes what is confirmed unless it is away, and goes away between any two commands."""
 
     def __init__(self) -> None:
         self.seen: dict[str, int] = {}
@@ -40,13 +41,11 @@ class Redis:
         if not self.answers:
             raise Unavailable("away", maybe_sent=True)
         self.answers -= 1
-        command, _key, *arguments = call.arguments
-        if command == "EXPIRE":
-            self.lifetimes = len(self.seen)
-            return
-        assert (command, arguments.pop(0)) == ("ZADD", "GT")
+        assert call.script is scripts.CONFIRM
+        _count, _seen, _last, _log, _lifetime, *arguments = call.arguments
         for id_, user in zip(arguments[::2], arguments[1::2], strict=True):
             self.seen[str(user)] = max(self.seen.get(str(user), 0), int(id_))
+        self.lifetimes = len(self.seen)
 
 
 class Bench:

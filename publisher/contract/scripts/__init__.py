@@ -24,6 +24,8 @@ def _load(name: str) -> Script:
 
 PUBLISH = _load("publish")
 READ = _load("read")
+CONFIRM = _load("confirm")
+RAISE_LAST = _load("raise_last")
 ACQUIRE = _load("acquire")
 RENEW = _load("renew")
 BEAT = _load("beat")

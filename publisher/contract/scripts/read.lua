@@ -2,10 +2,10 @@
 -- KEYS[1]  log   KEYS[2] last   KEYS[3] seen
 -- ARGV[1]  user  ARGV[2] position, or "" for what the user has confirmed
 -- ARGV[3]  most entries of a page   ARGV[4] bytes after which a page ends (it has one entry at least)
--- Returns  {position, id of the newest message ever logged or 0, entry, entry, ...}
+-- Returns  {position (-1: none is known), id of the newest message ever logged or 0, entry, entry, ...}
 local log, count, room = KEYS[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 local position = ARGV[2]
-if position == '' then position = redis.call('ZSCORE', KEYS[3], ARGV[1]) or '0' end
+if position == '' then position = redis.call('ZSCORE', KEYS[3], ARGV[1]) or '-1' end
 local newest = redis.call('GET', KEYS[2])
 if not newest then newest = redis.call('ZREVRANGE', log, 0, 0, 'WITHSCORES')[2] or '0' end
 

@@ -1,0 +1,233 @@
+"""For whom the log of a channel is read: one subscription that is not live, or all members of a channel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
+
+from gateway.core import closing, frames, protocol
+from gateway.core.reader import Reader, Taken
+from gateway.node.confirmation import Confirmation
+from gateway.node.connection import Channel, Connection, Subscription
+from gateway.node.hub import Hub
+from publisher.contract.message import NO_POSITION
+
+log = logging.getLogger(__name__)
+
+NOBODY: Final = ""
+_LOOKS: Final = 10
+"""How often a client's progress is looked at before its time is up."""
+
+
+class Patience:
+    """Waits for clients to take what was written to them.
+
+    Args:
+        heard: told of a connection that has made progress: it is alive, though its pong is stuck
+            behind what it has yet to read.
+        stall: seconds without any progress after which a connection is closed.
+    """
+
+    def __init__(self, hub: Hub, heard: Callable[[Connection], None], stall: float) -> None:
+        self._hub = hub
+        self._heard = heard
+        self._stall = stall
+
+    async def drained(self, connection: Connection) -> None:
+        """Return when the client has taken most of what was written, or the connection ends."""
+        socket = connection.socket
+        taken, idle = socket.taken, 0
+        while socket.congested and not connection.closed:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._stall / _LOOKS):
+                    await socket.drained()
+            # Looks are counted, not seconds: a node that stood still itself has looked only once.
+            idle = 0 if socket.taken > taken else idle + 1
+            taken = socket.taken
+            if not idle:
+                self._heard(connection)
+            elif idle >= _LOOKS:
+                self._give_up(connection)
+
+    def _give_up(self, connection: Connection) -> None:
+        if not connection.closed:
+            log.info("slow_consumer connection=%s user=%r", connection.id, connection.user)
+            self._hub.close(connection, closing.SLOW_CONSUMER)
+
+
+class Audience(ABC):
+    """For whom the log of a channel is read, and how they are told of it.
+
+    ``user`` is whose confirmed position counts; empty for nobody's. ``claimed`` is a position that a client
+    claims to have and that has not been compared with the log yet. ``remembered`` is what this node knows to
+    have been sent, taken before the page is asked for: what is confirmed meanwhile is not missing from it.
+    """
+
+    user = NOBODY
+    claimed: int | None = None
+    remembered = NO_POSITION
+
+    def __init__(self, channel: Channel, reader: Reader) -> None:
+        self.channel = channel
+        self.reader = reader
+
+    def asks_from(self) -> int | None:
+        """The id after which to read; ``None`` for what the user has confirmed, which Redis knows."""
+        return self.reader.position
+
+    @property
+    def listens(self) -> bool:
+        """Whether anybody is there to be told."""
+        return True
+
+    @abstractmethod
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Wait until another page may be written."""
+
+    @abstractmethod
+    def forget_positions(self) -> None:
+        """Forget what was sent before: it is not in this log."""
+
+    @abstractmethod
+    def give(self, taken: Taken, *, lost: bool) -> None:
+        """Send what was taken; before it, where something is ``lost``, that it is."""
+
+    @abstractmethod
+    def settle(self, taken: Taken) -> bool:
+        """Whether there is nothing left to read; lets the audience hear what comes live."""
+
+
+class Members(Audience):
+    """All live members of a channel."""
+
+    def __init__(self, channel: Channel, hub: Hub, confirmation: Confirmation) -> None:
+        super().__init__(channel, channel)
+        self._hub = hub
+        self._confirmation = confirmation
+
+    @property
+    def listens(self) -> bool:
+        """Whether there are members still."""
+        return bool(self.channel.members)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until the page before is written."""
+        while self._hub.congested:  # noqa: ASYNC110 - it is over in some turns
+            await asyncio.sleep(0)  # each turn writes a part of the page before this one
+        yield
+
+    def forget_positions(self) -> None:
+        """Forget what the members were sent, and what they are being asked about."""
+        # A pong that is still on its way answers for ids of the lost log.
+        self._confirmation.forget(self.channel.name)
+        for subscription in self.channel.subscriptions():
+            subscription.connection.positions.pop(self.channel.name, None)
+
+    def give(self, taken: Taken, *, lost: bool) -> None:
+        """Send it to all of them."""
+        name = self.channel.name
+        if lost:
+            self._hub.send_all(name, frames.text(protocol.messages_lost(name)))
+        # What is not logged has come live, and went out as it came.
+        logged = [message for message in taken.messages if message.logged]
+        self._hub.stats.messages_repaired += len(logged)
+        self._hub.advance(self.channel, logged)
+        if lost and not logged:
+            self._hub.send_all(name, self._confirmation.sent(name, self.channel.position))
+
+    def settle(self, taken: Taken) -> bool:
+        """Whether the channel stands where its log ends."""
+        if taken.unknown is not None:
+            self._hub.stop(self.channel)
+        return taken.complete or not self.listens
+
+
+class One(Audience):
+    """One subscription that is not live; ``begun`` once it has been told ``subscribed``."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        subscription: Subscription,
+        hub: Hub,
+        confirmation: Confirmation,
+        patience: Patience,
+        *,
+        since: int | None = None,
+        begun: bool = False,
+    ) -> None:
+        super().__init__(channel, subscription)
+        self.user = subscription.connection.user
+        self.claimed = since
+        self._subscription = subscription
+        self._connection = subscription.connection
+        self._hub = hub
+        self._confirmation = confirmation
+        self._patience = patience
+        self._begun = begun
+        self.remembered = self._connection.positions.get(channel.name, NO_POSITION)
+
+    def asks_from(self) -> int | None:
+        """Where it stands, once it has begun."""
+        return self.reader.position if self._begun else self.claimed
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until its client has taken most of what was written, of this channel and of others."""
+        async with self._connection.replays:
+            await self._patience.drained(self._connection)
+            self.channel.take_out(self._subscription)
+            yield
+
+    def forget_positions(self) -> None:
+        """Forget what its connection was sent when it was in the channel before."""
+        self._connection.positions.pop(self.channel.name, None)
+
+    def give(self, taken: Taken, *, lost: bool) -> None:
+        """Answer the request, where it is not answered yet, and send what was taken."""
+        hub, connection, name = self._hub, self._connection, self.channel.name
+        if not self._begun:
+            claimed, self.claimed, self._begun = self.claimed, None, True
+            answer(hub, self._subscription, None if claimed is None and not lost else not lost)
+        elif lost:
+            hub.send(connection, frames.text(protocol.messages_lost(name)))
+        hub.replay(self._subscription, taken.messages)
+        if lost or any(message.logged for message in taken.messages):
+            hub.send(connection, self._confirmation.replayed(name, self.reader.position))
+
+    def settle(self, taken: Taken) -> bool:
+        """Go live after the last page; else write this one and be ready for the next."""
+        if taken.unknown is not None:
+            return True  # it stays in front of that message
+        if taken.complete and self._goes_live(taken):
+            return True
+        self._hub.set_away(self.channel, self._subscription)
+        # A page goes out before the next is read, so that a slow client costs one page.
+        self._hub.flush_to(self._connection)
+        return False
+
+    def _goes_live(self, taken: Taken) -> bool:
+        channel, reader = self.channel, self.reader
+        if channel.members:
+            ahead = [each for each in taken.messages if each.logged and each.id > channel.position]
+            if ahead and ahead[0].prev == channel.position:
+                self._hub.advance(channel, ahead)
+            if channel.position != reader.position:
+                return False
+        else:
+            channel.position, channel.told_upto = reader.position, reader.told_upto
+        self._hub.go_live(channel, self._subscription)
+        return True
+
+
+def answer(hub: Hub, subscription: Subscription, recovered: bool | None) -> None:
+    """Answer all requests that wait for a subscription to begin."""
+    text = frames.text(protocol.subscribed(subscription.channel.name, recovered))
+    hub.send(subscription.connection, text * subscription.answers)
+    subscription.answers = 0

@@ -1,0 +1,274 @@
+"""From the log to live: for whoever begins, comes back, or has missed something.
+
+There is one loop. Live messages are buffered, a page of the log is read and judged, and both are spliced,
+until nothing is missing. The order matters: what is published after the buffering began is buffered, and what
+was published before is in the log.
+
+The loop reads for one subscription that is not live yet (it has just subscribed, or its client was too slow
+for live delivery), or for all members of a channel that has missed something. A subscription that has read
+further than its channel brings the channel along, so that both stand at the same message when it goes live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from gateway.core.access import keeps_log
+from gateway.core.reader import Verdict
+from gateway.node.audience import NOBODY, Audience, Members, One, Patience, answer
+from gateway.node.confirmation import Confirmation
+from gateway.node.connection import Channel, Connection, Subscription
+from gateway.node.hub import Hub
+from gateway.node.interest import Interests
+from gateway.node.ports import Log
+from gateway.node.tasks import Retry, Tasks
+from publisher.contract import channels
+from publisher.contract.channels import Namespace
+from publisher.contract.message import NO_POSITION, LogPage
+from publisher.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+PAGE: Final = 100
+"""Messages read from the log at a time."""
+
+_CHECKS_AT_ONCE: Final = 500
+
+
+class Catchup:
+    """Brings subscriptions and channels up to date.
+
+    Args:
+        failed: told of a subscription that could not be brought up to date, and why.
+        jitter: a number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        interests: Interests,
+        history: Log,
+        confirmation: Confirmation,
+        patience: Patience,
+        tasks: Tasks,
+        namespaces: Mapping[str, Namespace],
+        failed: Callable[[Subscription, Exception], None],
+        jitter: Callable[[], float],
+        max_subscriptions: int,
+    ) -> None:
+        self._hub = hub
+        self._interests = interests
+        self._log = history
+        self._confirmation = confirmation
+        self._patience = patience
+        self._tasks = tasks
+        self._namespaces = namespaces
+        self._failed = failed
+        self._retry = Retry(jitter)
+        self._max_subscriptions = max_subscriptions
+        self._repairs: dict[Channel, asyncio.Task[None]] = {}
+
+    def keeps_log(self, channel: channels.Channel) -> bool:
+        """Whether the channel's messages are logged."""
+        return keeps_log(channel.namespace, self._namespaces)
+
+    def _open(self, channel: channels.Channel) -> Channel:
+        return self._hub.open(channel, keeps_log=self.keeps_log(channel))
+
+    # -- subscriptions ------------------------------------------------------------------------
+
+    async def join(self, subscription: Subscription, since: int | None) -> None:
+        """Bring an allowed subscription up to date and let it go live. Waits out Redis trouble.
+
+        Raises:
+            Unavailable: Redis has answered with an error that does not pass.
+        """
+        channel = self._open(subscription.channel)
+        confirmed = self._interests.take(channel.name)
+        subscription.interested = True
+        await asyncio.shield(confirmed)
+        if channel.keeps_log:
+            await self._catch_up(self._one(channel, subscription, since=since))
+        else:
+            answer(self._hub, subscription, None if since is None else False)
+            self._hub.go_live(channel, subscription)
+
+    def _one(
+        self,
+        channel: Channel,
+        subscription: Subscription,
+        *,
+        since: int | None = None,
+        begun: bool = False,
+    ) -> One:
+        parts = self._hub, self._confirmation, self._patience
+        return One(channel, subscription, *parts, since=since, begun=begun)
+
+    def leave(self, subscription: Subscription) -> None:
+        """End a subscription, wherever it stands."""
+        connection, name = subscription.connection, subscription.channel.name
+        connection.subscriptions.pop(name, None)
+        if subscription.interested:
+            self._hub.leave(self._open(subscription.channel), subscription)
+            self._interests.release(name)
+            connection.remember(name, subscription.position, self._max_subscriptions)
+        task = subscription.task
+        if task is not None and not task.done() and task is not asyncio.current_task():
+            task.cancel()
+
+    # -- clients that take less than is published to them -------------------------------------
+
+    def leave_out(self, connection: Connection) -> None:
+        """Take a connection out of live delivery until it has taken most of what waits for it.
+
+        One that hears nothing live, because it still reads the log, waits between its pages anyway.
+        """
+        live = [each for each in connection.subscriptions.values() if each.live is not None]
+        for subscription in live:
+            self._hub.set_away(self._open(subscription.channel), subscription)
+        if not live or connection.behind or connection.closed:
+            return
+        connection.behind = True
+        self._hub.stats.slow_consumers += 1
+        log.info("left_live connection=%s user=%r", connection.id, connection.user)
+        self._tasks.spawn(self._take_back(connection), f"wait for {connection.id}")
+
+    async def _take_back(self, connection: Connection) -> None:
+        await self._patience.drained(connection)
+        connection.behind = False
+        for subscription in connection.subscriptions.values():
+            # One whose task still runs waits between two pages, and goes on by itself.
+            if subscription.away and (subscription.task is None or subscription.task.done()):
+                self._resume(subscription)
+
+    def _resume(self, subscription: Subscription) -> None:
+        if not subscription.connection.closed:
+            name = f"resume {subscription.channel.name}"
+            subscription.task = self._tasks.spawn(self._come_back(subscription), name)
+
+    async def _come_back(self, subscription: Subscription) -> None:
+        channel = self._open(subscription.channel)
+        if not channel.keeps_log:
+            self._hub.go_live(channel, subscription)
+            return
+        try:
+            await self._catch_up(self._one(channel, subscription, begun=True))
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._failed(subscription, error)
+
+    # -- channels -----------------------------------------------------------------------------
+
+    def miss(self, channel: Channel) -> None:
+        """Take note that live messages of a channel are missing."""
+        if channel not in self._repairs:
+            self._hub.stats.gaps += 1
+            log.warning("gap channel=%s after=%d", channel.name, channel.position)
+            self.repair(channel)
+
+    def repair(self, channel: Channel) -> asyncio.Task[None]:
+        """Read for a channel's members what they have missed; a repair that runs goes on."""
+        running = self._repairs.get(channel)
+        if running is None:
+            running = self._tasks.spawn(self._repair(channel), f"repair {channel.name}")
+            self._repairs[channel] = running
+        return running
+
+    async def _repair(self, channel: Channel) -> None:
+        try:
+            await self._catch_up(Members(channel, self._hub, self._confirmation))
+        except Unavailable as error:
+            log.warning("repair_refused channel=%s reason=%s", channel.name, error.reason)
+            # Each of them tries by itself, and is answered by itself.
+            for subscription in channel.subscriptions():
+                self._hub.set_away(channel, subscription)
+                self._resume(subscription)
+        finally:
+            del self._repairs[channel]
+
+    async def check_all(self) -> None:
+        """Compare every logged channel with its log, after the pub/sub connection was lost."""
+        logged = [channel for channel in self._hub.channels.values() if channel.keeps_log]
+        log.info("repair_started channels=%d", len(logged))
+        unchecked = iter(logged)
+        await asyncio.gather(*(self._check_each(unchecked) for _ in logged[:_CHECKS_AT_ONCE]))
+
+    async def _check_each(self, unchecked: Iterator[Channel]) -> None:
+        for channel in unchecked:
+            if channel.buffer is not None:
+                # A page may be from before the outage, and what is buffered behind it has a gap.
+                channel.buffer.forget()
+            if channel.members:
+                await asyncio.wait([self.repair(channel)])
+
+    # -- the loop -----------------------------------------------------------------------------
+
+    async def _catch_up(self, audience: Audience) -> None:
+        """Read until nothing is missing, or until a message that only a later version can read."""
+        channel = audience.channel
+        while True:
+            async with audience.turn():
+                with channel.buffering() as live:
+                    page, lost = await self._read(audience)
+                    taken = audience.reader.take(page, live())
+                if lost and audience.listens:
+                    self._hub.stats.losses_reported += 1
+                    log.warning("messages_lost channel=%s user=%r", channel.name, audience.user)
+                audience.give(taken, lost=lost)
+                if taken.unknown is not None:
+                    self._hub.note_unknown(channel, taken.unknown)
+                if audience.settle(taken):
+                    return
+            if taken.complete:
+                # The channel does not stand where its log ends: it has missed something too.
+                await asyncio.wait([self.repair(channel)])
+
+    async def _read(self, audience: Audience) -> tuple[LogPage, bool]:
+        """A page that the audience goes on with, and whether something before it is lost."""
+        reader, name = audience.reader, audience.channel.name
+        while True:
+            asked = audience.asks_from()
+            page = await self._page(name, audience.user, asked)
+            if asked is None:
+                asked = max(page.position, audience.remembered)
+                if asked == NO_POSITION:
+                    # Who has not been here before cannot have lost anything.
+                    begins_at = page.messages[0].prev if page.messages else page.newest
+                    self._confirmation.begins(name, audience.user, begins_at)
+                    reader.begin_anew(page)
+                    return page, False
+            if asked <= page.newest:
+                reader.position = max(reader.position, asked)
+            if reader.judge_page(page, asked) is Verdict.NEXT:
+                return page, False
+            known = await self._is_known(name, asked, trusted=audience.claimed is None)
+            page = await self._page(name, NOBODY, asked if known else 0)
+            if reader.position > asked:
+                continue  # it has heard more meanwhile, and is judged by that
+            lost = not (known and reader.was_told(page, asked))
+            if not known:
+                reader.position = 0
+                audience.forget_positions()
+            reader.begin_anew(page)
+            return page, lost
+
+    async def _is_known(self, name: str, position: int, *, trusted: bool) -> bool:
+        """Whether the log holds the message at a position behind which something is missing.
+
+        If not, it was trimmed away with all before it, or a failover has lost it. After a failover the log may
+        hold messages with lower ids that nobody has, so everything that is retained is read again. New messages
+        are to have ids above all that was ever sent; what only a client claims does not count for that.
+        """
+        if position <= 0:
+            return False
+        page = await self._page(name, NOBODY, position - 1, 1)
+        if position > page.newest and trusted:
+            await self._retry(lambda: self._log.raise_last(name, position))
+        return bool(page.messages) and page.messages[0].id == position
+
+    async def _page(
+        self, name: str, user: str, since: int | None, limit: int | None = None
+    ) -> LogPage:
+        return await self._retry(lambda: self._log.read(name, user, since, limit or PAGE))

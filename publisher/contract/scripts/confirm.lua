@@ -1,0 +1,29 @@
+-- Notes what users have confirmed in a channel: forward only, and only what the channel's log knows of.
+-- KEYS[1]  confirmed   KEYS[2] last   KEYS[3] log
+-- ARGV[1]  how long positions are kept, seconds
+-- ARGV[2], ARGV[3], ...  id, user, id, user, ...
+local confirmed, last, log = KEYS[1], KEYS[2], KEYS[3]
+local newest = redis.call('GET', last) or redis.call('ZREVRANGE', log, 0, 0, 'WITHSCORES')[2]
+local answers = {}
+
+-- A failover to a replica may have lost the message, and another one may have an id above it by now.
+local function known(id)
+  if answers[id] == nil then
+    answers[id] = not newest or id == newest or tonumber(id) < tonumber(newest) and (
+      redis.call('ZCOUNT', log, id, id) > 0
+      or redis.call('ZCOUNT', log, '-inf', id) == 0)
+  end
+  return answers[id]
+end
+
+for i = 2, #ARGV, 2 do
+  local id, user = ARGV[i], ARGV[i + 1]
+  if known(id) and redis.call('ZADD', confirmed, 'GT', 'CH', id, user) == 0 then
+    local held = redis.call('ZSCORE', confirmed, user)
+    if held ~= id and not known(held) then redis.call('ZADD', confirmed, id, user) end
+  end
+end
+redis.call('EXPIRE', confirmed, ARGV[1])
+-- A position without the last id beside it would look like one that was lost.
+redis.call('EXPIRE', last, ARGV[1], 'GT')
+return redis.status_reply('OK')
