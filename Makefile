@@ -11,11 +11,12 @@ DEV    := $(VENV)/.installed-dev
 SECONDS ?= 60
 SEED    ?=
 
-.PHONY: help run test soak bench check format clean
+.PHONY: help run test test-all soak bench check format clean
 
 help:
 	@echo "make run     start a development gateway on port 3001, with a Redis of its own"
 	@echo "make test    run the tests against a real server"
+	@echo "make test-all  the same, and five minutes of all faults at random"
 	@echo "make soak    all faults at random for SECONDS=60; SEED=... for the same dice again"
 	@echo "make bench   measure what the gateway costs; PEERS=1 also measures other servers"
 	@echo "make check   ruff and mypy --strict"
@@ -39,6 +40,9 @@ run: $(RUN)
 
 test: $(DEV)
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+test-all: test
+	@$(MAKE) soak SECONDS=300
 
 soak: $(DEV)
 	@$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import aiohttp
 
 from tests.faults.proxy import Proxy
+from tests.faults.trace import Interval
 from tests.support.processes import GatewayProcess, gateway_process
 from tests.support.redis_server import free_port
 from tests.support.waiting import until
@@ -31,6 +33,10 @@ class Node:
         self.redis = Proxy(redis_port, buffer=_BUFFER)
         self.past_output = ""
         self.frozen = False
+        self.killed: set[str] = set()
+        """Ids of those that were killed at this address."""
+        self.ended: list[tuple[set[str], Interval]] = []
+        """Ids of those that ended in order, and how long that took."""
         self._internal_port = free_port()
         self._prefix = prefix
         self._settings = settings
@@ -63,13 +69,20 @@ class Node:
     async def kill(self) -> None:
         """End it without warning."""
         await self.process.kill()
+        self.killed |= self.ids()
         await self._forget()
 
     async def terminate(self) -> int:
         """Let it drain and end; returns its exit code."""
+        begun = time.monotonic()
         code = await self.process.terminate()
+        self.ended.append((self.ids(), Interval(begun, time.monotonic())))
         await self._forget()
         return code
+
+    def ids(self) -> set[str]:
+        """Its names in Redis."""
+        return set(re.findall(r"node_started node=(\S+)", self.process.output))
 
     async def _forget(self) -> None:
         self.past_output += self.process.output

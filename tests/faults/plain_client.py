@@ -27,7 +27,7 @@ class PlainClient:
     Args:
         device: where everything is recorded.
         reload_seconds: after how long somebody loads the page anew that has given up; ``None`` for never.
-        reads: whether it takes what comes; one that does not looks like a page that hangs.
+        named: whether its token names its channels; one that does not needs grants.
     """
 
     def __init__(
@@ -36,21 +36,23 @@ class PlainClient:
         url: str,
         device: Device,
         reload_seconds: float | None = None,
+        *,
+        named: bool = True,
     ) -> None:
         self._reload_seconds = reload_seconds
         self._session = session
         self.device = device
-        token = make_token(device.user, list(device.channels))
+        token = make_token(device.user, list(device.channels) if named else None)
         self._address = f"{url}/?token={token}"
-        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self.socket: aiohttp.ClientWebSocketResponse | None = None
         self._attempts = 0
 
     @property
     def local_port(self) -> int | None:
         """Its end of the connection that is open now."""
-        if self._socket is None or self._socket.closed:
+        if self.socket is None or self.socket.closed:
             return None
-        name = self._socket.get_extra_info("sockname")
+        name = self.socket.get_extra_info("sockname")
         return None if name is None else int(name[1])
 
     @property
@@ -100,11 +102,11 @@ class PlainClient:
             self.device.refusals.append(time.monotonic())
             return
         self._attempts = 0
-        self._socket = socket
+        self.socket = socket
         try:
             await self._listen(socket)
         finally:
-            self._socket = None
+            self.socket = None
             await socket.close()
 
     async def _listen(self, socket: aiohttp.ClientWebSocketResponse) -> None:
@@ -119,7 +121,7 @@ class PlainClient:
                     self.device.sessions.append(session)
                     await self._subscribe(socket)
                 elif session is not None:
-                    self._take(session, message)
+                    self.take(session, message)
                 elif message.get("code") == "connection_limit":
                     self.device.turned_away += 1
         except (aiohttp.ClientError, OSError):
@@ -133,7 +135,8 @@ class PlainClient:
         for channel in self.device.channels:
             await socket.send_json({"type": "subscribe", "channel": channel})
 
-    def _take(self, session: Session, message: dict[str, Any]) -> None:
+    def take(self, session: Session, message: dict[str, Any]) -> None:
+        """Record a message."""
         now, channel = time.monotonic(), message.get("channel", "")
         match message["type"]:
             case "subscribed":

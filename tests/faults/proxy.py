@@ -8,6 +8,7 @@ import itertools
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from enum import Enum
 from typing import Final
 
 from tests.support.redis_server import free_port
@@ -21,12 +22,14 @@ _RESET: Final = struct.pack("ii", 1, 0)
 class Way:
     """What happens to the bytes that go one way.
 
-    ``delay`` in seconds; ``bytes_per_second`` for each connection, ``None`` for as fast as it goes.
+    ``delay`` in seconds; ``bytes_per_second`` for each connection, ``None`` for as fast as it goes. While it
+    ``swallows``, bytes vanish; a connection that has lost some never gets another one through.
     """
 
     def __init__(self) -> None:
         self.delay = 0.0
         self.bytes_per_second: float | None = None
+        self.swallows = False
         self._flowing = asyncio.Event()
         self._flowing.set()
 
@@ -61,6 +64,8 @@ class Link:
         self.up = Way()
         self.down = Way()
         self.subscribed = False
+        self.reset_after: int | None = None
+        """Bytes of the server's that get through before both ends are reset."""
         self._client = client
         self._server = server
 
@@ -69,6 +74,12 @@ class Link:
         """The client's own port, by which a test knows whose connection this is."""
         port: int = self._client.get_extra_info("peername", ("", 0))[1]
         return port
+
+    def half_open(self) -> None:
+        """Break the line so that the client does not learn of it, as when a server loses its power."""
+        self.up.swallows = True
+        self.down.freeze()
+        _reset(self._server)
 
     def cut(self) -> None:
         """Break the line: both ends are reset."""
@@ -90,10 +101,19 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
+class Greeting(Enum):
+    """What becomes of a connection that is accepted."""
+
+    SERVE = "it is led on"
+    SILENCE = "nothing that it says is ever answered"
+    RESET = "it is reset once the server's answers have ``reset_after`` bytes"
+
+
 class Proxy:
     """Listens on ``port`` and leads to ``targets`` (ports of 127.0.0.1) by turns.
 
     ``up`` and ``down`` hold for all connections, also those to come; each link has its own besides.
+    ``greeting`` is what becomes of connections from now on.
 
     Args:
         buffer: bytes the kernel may hold on either side of what the server sends: with few of them
@@ -106,6 +126,8 @@ class Proxy:
         self.up = Way()
         self.down = Way()
         self.links: list[Link] = []
+        self.greeting = Greeting.SERVE
+        self.reset_after = 0
         self._buffer = buffer
         self._turn = itertools.count()
         self._server: asyncio.Server | None = None
@@ -154,17 +176,22 @@ class Proxy:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.greeting is Greeting.SILENCE:
+            await _ignore(reader, writer)
+            return
         try:
             server_reader, server_writer = await self._connect()
         except OSError:
             _reset(writer)
             return
         link = Link(writer, server_writer)
+        if self.greeting is Greeting.RESET:
+            link.reset_after = self.reset_after
         self.links.append(link)
         try:
             async with asyncio.TaskGroup() as pumps:
                 pumps.create_task(self._pump_up(link, reader, server_writer))
-                pumps.create_task(_pump(server_reader, writer, (self.down, link.down)))
+                pumps.create_task(self._pump_down(link, server_reader, writer))
         except* OSError:
             pass
         finally:
@@ -179,6 +206,17 @@ class Proxy:
             link.subscribed = link.subscribed or b"SUBSCRIBE\r\n" in data
 
         await _pump(reader, writer, (self.up, link.up), look)
+
+    async def _pump_down(
+        self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        if link.reset_after is None:
+            await _pump(reader, writer, (self.down, link.down))
+        else:
+            if link.reset_after:
+                writer.write(await reader.read(link.reset_after))
+                await writer.drain()
+            link.cut()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         for target in self._by_turns():
@@ -200,6 +238,16 @@ class Proxy:
             yield self.targets[(first + number) % len(self.targets)]
 
 
+async def _ignore(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while await reader.read(_CHUNK):
+            pass
+    except OSError:
+        pass
+    finally:
+        _reset(writer)
+
+
 async def _pump(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
@@ -215,6 +263,10 @@ async def _pump(
                 await way.hold(0)
             raise
         look(data)
+        if data and any(way.swallows for way in ways):
+            # Of this connection; what all ways of the proxy do may end.
+            ways[-1].swallows = True
+            continue
         for way in ways:
             await way.hold(len(data))
         if not data:

@@ -17,24 +17,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.faults.invariants import Allowance, violations
-from tests.faults.mayhem import LONGEST_FREEZE_SECONDS, mayhem
+from tests.faults.invariants import violations
+from tests.faults.logs import timeline
+from tests.faults.mayhem import ALLOWED, SETTINGS, mayhem
 from tests.faults.summary import Summary, summary
 from tests.faults.trace import Trace
+from tests.faults.turns import turns
 from tests.faults.world import Load, World, running_world
 
 NODES: Final = 3
-# Short, so that in a minute everything happens more than once.
-SETTINGS: Final = {
-    "ping_interval_seconds": 5,
-    "pong_timeout_seconds": 5,
-    "drain_delay_seconds": 0.5,
-    "drain_seconds": 2,
-}
-# Only a frozen node breaks the limit, until it wakes up and learns of it.
-ALLOWED: Final = Allowance(limit_seconds=LONGEST_FREEZE_SECONDS + 5, evictions=True)
 _OVERTIME_SECONDS: Final = 120.0
 _RELOAD_SECONDS: Final = 3.0
+# The table's rows, and the first words of the violations that each of them counts.
+RULES: Final = {
+    "lost": ("lost", "gap", "mute"),
+    "out of order": ("disordered", "repeated on one connection"),
+    "above the limit": ("limit",),
+    "false alarms": ("false alarm",),
+    "heard without access": ("overheard",),
+    "publishes reported wrongly": ("dishonest", "published twice", "unknown"),
+    "left in Redis": ("leftover",),
+    "unexplained log lines": ("log",),
+    "late turns": ("late",),
+}
 _MIB: Final = 1024 * 1024
 _SHOWN: Final = 20
 
@@ -55,39 +60,63 @@ class Memory:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run has shown."""
+    """What a run has shown. ``slowest`` are the longest turns to unready, and to ready, in seconds."""
 
     figures: Summary
     faults: Counter[str]
     violations: list[str]
+    slowest: tuple[float, float]
     start: Memory
     end: Memory
+    timeline: str = ""
+    """Faults and log lines."""
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was lost, and all that must hold did."""
-        return self.figures.lost == 0 and not self.violations
+        """Whether all that must hold did."""
+        return not self.violations
+
+    def count(self, *kinds: str) -> int:
+        """How many violations are of these kinds."""
+        return sum(each.partition(":")[0] in kinds for each in self.violations)
 
 
 async def soak(folder: Path, seed: int, seconds: float) -> Outcome:
     """Run for ``seconds``, and until everything that was published has arrived."""
+    load = Load(reload_seconds=_RELOAD_SECONDS)
     async with (
         asyncio.timeout(seconds + _OVERTIME_SECONDS),
-        running_world(
-            folder, seed, nodes=NODES, load=Load(reload_seconds=_RELOAD_SECONDS), **SETTINGS
-        ) as w,
+        running_world(folder, seed, nodes=NODES, replicated=True, load=load, **SETTINGS) as w,
     ):
         start = Memory.of(w)
         faults = await mayhem(w, seed, seconds)
         await w.everybody_listens(60.0)
         end = Memory.of(w)
         trace: Trace = await w.finish()
-    return Outcome(summary(trace), faults, violations(trace, ALLOWED), start, end)
+    return Outcome(
+        summary(trace),
+        faults,
+        violations(trace, ALLOWED),
+        _slowest(trace),
+        start,
+        end,
+        timeline(trace),
+    )
+
+
+def _slowest(trace: Trace) -> tuple[float, float]:
+    measured = turns(trace)
+    unready, ready = (
+        max((seconds for times in by_fault.values() for seconds in times), default=0.0)
+        for by_fault in (measured.unready, measured.ready)
+    )
+    return unready, ready
 
 
 def table(outcome: Outcome, seed: int, seconds: float) -> str:
     """The outcome as Markdown, to be read or pasted."""
     figures, start, end = outcome.figures, outcome.start, outcome.end
+    named = [kind for kinds in RULES.values() for kind in kinds]
     rows = {
         "length, s": f"{seconds:g}",
         "seed": str(seed),
@@ -97,11 +126,16 @@ def table(outcome: Outcome, seed: int, seconds: float) -> str:
         "published": str(figures.published),
         "delivered": str(figures.delivered),
         "repeated": str(figures.repeated),
-        "lost": str(figures.lost),
+        **{rule: str(outcome.count(*kinds)) for rule, kinds in RULES.items()},
+        "other violations": str(len(outcome.violations) - outcome.count(*named)),
+        "unready after, s, at most": f"{outcome.slowest[0]:.1f}",
+        "ready after, s, at most": f"{outcome.slowest[1]:.1f}",
         "longest outage, s": f"{figures.longest_wait:.1f}",
         "memory at the start, MiB": f"{start.first / _MIB:.1f} ({start.all / _MIB:.1f})",
         "memory at the end, MiB": f"{end.first / _MIB:.1f} ({end.all / _MIB:.1f})",
-        "violations": str(len(outcome.violations)),
+    }
+    rows |= {
+        f"fault: {name.replace('_', ' ')}": str(n) for name, n in sorted(outcome.faults.items())
     }
     width = max(map(len, rows))
     lines = [f"| {name:<{width}} | {value:>16} |" for name, value in rows.items()]
@@ -122,11 +156,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         outcome = asyncio.run(soak(Path(folder), seed, options.seconds))
     sys.stdout.write(table(outcome, seed, options.seconds) + "\n\n")
-    for name, count in sorted(outcome.faults.items()):
-        sys.stdout.write(f"{count:4} {name.replace('_', ' ')}\n")
     for violation in outcome.violations[:_SHOWN]:
         sys.stdout.write(f"VIOLATION {violation}\n")
-    return 0 if outcome.passed else 1
+    if outcome.passed:
+        return 0
+    kept = Path(tempfile.gettempdir()) / f"soak-{seed}.log"
+    violated = "".join(f"VIOLATION {each}\n" for each in outcome.violations)
+    kept.write_text(violated + outcome.timeline, "utf-8")
+    sys.stdout.write(f"All violations, faults and log lines are in {kept}\n")
+    return 1
 
 
 if __name__ == "__main__":

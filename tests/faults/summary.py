@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.faults.invariants import arrivals
+from tests.faults.delivery import arrivals
 from tests.faults.trace import Trace
 
 
 @dataclass(frozen=True)
 class Summary:
-    """``delivered`` and ``repeated`` count messages that came to devices, ``lost`` those that never
-    reached a user who listened, ``reported`` how often a client was told of a loss. ``longest_wait`` is
-    how many seconds it took at most from a publish until the message had reached each user.
+    """``delivered`` and ``repeated`` count messages that came to devices, ``reported`` how often a client was
+    told of a loss. ``longest_wait`` is how many seconds it took at most from a publish until the message had
+    reached each user.
     """
 
     published: int
     delivered: int
     repeated: int
-    lost: int
     reported: int
     longest_wait: float
     breaks: int
@@ -38,20 +37,16 @@ def summary(trace: Trace) -> Summary:
                 repeated += each.id in ids
                 ids.add(each.id)
                 reached[each.number] = min(each.at, reached.get(each.number, each.at))
-    lost, longest = 0, 0.0
+    longest = 0.0
     for (_, channel), reached in first.items():
         for each in trace.publications:
-            if each.channel == channel:
-                if each.number not in reached:
-                    lost += 1
-                else:
-                    longest = max(longest, reached[each.number] - each.published_at)
+            if each.channel == channel and each.number in reached:
+                longest = max(longest, reached[each.number] - each.published_at)
     sessions = [session for device in trace.devices for session in device.sessions]
     return Summary(
         published=len(trace.publications),
         delivered=delivered,
         repeated=repeated,
-        lost=lost,
         reported=sum(len(session.reports) for session in sessions),
         longest_wait=longest,
         reloads=sum(device.reloads for device in trace.devices),

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
+from tests.faults.allowance import Allowance
 from tests.faults.conftest import StartWorld
-from tests.faults.invariants import MAX_CONNECTIONS, Allowance, require, too_many
+from tests.faults.invariants import MAX_CONNECTIONS, require, too_many
 from tests.faults.plain_client import RECONNECT_DELAY_SECONDS
 from tests.faults.trace import Device
 from tests.faults.world import EVERYBODY, Load, World
@@ -82,7 +83,7 @@ def now_open(w: World, user: str) -> int:
 async def test_a_node_that_leaves_says_so_at_once_and_closes_one_after_the_other(
     world: StartWorld,
 ) -> None:
-    load = Load({f"user-{number}": 1 for number in range(40)}, rate=1.0)
+    load = Load({f"user-{number}": 1 for number in range(40)}, rate=1.0, more=False)
     async with world(load=load, drain_delay_seconds=1.0, drain_seconds=10.0) as w:
         leaving, _ = w.nodes
         asked_at = time.monotonic()
@@ -108,10 +109,11 @@ async def test_a_node_that_leaves_says_so_at_once_and_closes_one_after_the_other
 
 async def test_a_second_signal_ends_it_at_once(world: StartWorld) -> None:
     load = Load({"ann": 1, "ben": 1, "eve": 2})
-    async with world(load=load, drain_delay_seconds=30.0) as w:
+    async with world(load=load, drain_delay_seconds=5.0) as w:
         leaving, _ = w.nodes
         leaving.process.process.send_signal(signal.SIGTERM)
         await leaving.turns_unready(AT_ONCE_SECONDS)
+        leaving.killed |= leaving.ids()  # in so little time nobody gives anything back
         begun = time.monotonic()
         await leaving.terminate()
         assert time.monotonic() - begun < AT_ONCE_SECONDS + MARGIN_SECONDS

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import Greeting, Proxy
 from tests.support.waiting import until
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -163,3 +163,52 @@ async def test_an_end_passes_through(proxy: Proxy, echo: Echo, client: Streams) 
     client[1].write_eof()
     assert await asyncio.wait_for(client[0].read(), PATIENCE) == b""
     await until(lambda: echo.ended == 1)
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+async def test_a_way_that_swallows_loses_what_is_sent_for_ever_and_lets_new_ones_through(
+    proxy: Proxy, client: Streams, way: str
+) -> None:
+    reader, writer = client
+    getattr(proxy, way).swallows = True
+    writer.write(b"lost")
+    assert await is_silent(reader)
+    getattr(proxy, way).swallows = False
+    writer.write(b"behind what is lost")
+    assert await is_silent(reader)
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    assert await said(reader, writer, b"another")
+    writer.transport.abort()
+
+
+async def test_a_half_open_connection_looks_open_to_its_client(
+    proxy: Proxy, echo: Echo, client: Streams
+) -> None:
+    proxy.links[0].half_open()
+    await until(lambda: echo.ended == 1)
+    client[1].write(b"x")
+    assert await is_silent(client[0])
+
+
+async def test_it_accepts_and_never_answers(proxy: Proxy, echo: Echo) -> None:
+    proxy.greeting = Greeting.SILENCE
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    proxy.greeting = Greeting.SERVE
+    writer.write(b"x")
+    assert await is_silent(reader)
+    assert echo.ended == 0
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("bytes_first", [0, 3])
+async def test_it_resets_what_it_has_accepted(proxy: Proxy, bytes_first: int) -> None:
+    proxy.greeting = Greeting.RESET
+    proxy.reset_after = bytes_first
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    writer.write(b"hello")
+    received = b""
+    with pytest.raises(ConnectionResetError):
+        while data := await asyncio.wait_for(reader.read(1), PATIENCE):
+            received += data
+    assert b"hello"[:bytes_first].startswith(received)  # a reset may overtake what was sent before
+    writer.transport.abort()

@@ -8,8 +8,9 @@ import time
 import pytest
 import redis.asyncio
 
+from tests.faults.allowance import STRICT, Allowance
 from tests.faults.conftest import StartWorld
-from tests.faults.invariants import STRICT, Allowance, require
+from tests.faults.invariants import require
 from tests.faults.node import Node
 from tests.faults.trace import Trace
 from tests.faults.world import Load, World

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.faults.conftest import StartWorld
-from tests.faults.invariants import arrivals, require
+from tests.faults.delivery import arrivals
+from tests.faults.invariants import require
 from tests.faults.plain_client import PlainClient
 from tests.faults.proxy import Proxy
 from tests.faults.trace import Device, Trace

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple
+
+from publisher import Retention
 
 
 class Publication(NamedTuple):
@@ -15,6 +18,38 @@ class Publication(NamedTuple):
     asked_at: float
     published_at: float
     tries: int = 1
+    duplicate: bool = False
+    """The library says that an earlier call had published it."""
+    unsure: bool = False
+    """An earlier call had said that it may have published it."""
+
+
+class Outcome(StrEnum):
+    """What the library said of a publish that is not repeated."""
+
+    SENT = "sent"
+    NOT_SENT = "not sent"
+    MAYBE_SENT = "maybe sent"
+
+
+class Attempt(NamedTuple):
+    """A publish that was tried once. ``id`` is there when it was sent."""
+
+    channel: str
+    number: int
+    asked_at: float
+    outcome: Outcome
+    id: int = 0
+
+
+class AccessChange(NamedTuple):
+    """A grant (``allowed``) or its revocation: from the first call to the return of the one that succeeded."""
+
+    channel: str
+    user: str
+    allowed: bool
+    asked_at: float
+    done_at: float
 
 
 class Arrival(NamedTuple):
@@ -78,6 +113,49 @@ class Interval(NamedTuple):
         return max(0.0, min(self.end, end) - max(self.begin, begin))
 
 
+@dataclass
+class Occurrence:
+    """A fault while it was there: ``ended_at`` is when it was taken back.
+
+    ``nodes`` are the numbers of those whose Redis, way to it or process it touched.
+    """
+
+    name: str
+    nodes: tuple[int, ...]
+    begun_at: float
+    ended_at: float = float("inf")
+    recovered_at: float = float("inf")
+    """When all nodes were ready again."""
+
+
+class Readiness(NamedTuple):
+    """What a node's ``/readyz`` said; no answer is no sample."""
+
+    node: int
+    asked_at: float
+    answered_at: float
+    ready: bool
+
+
+class LogLine(NamedTuple):
+    """A line that a process has written; ``level`` is empty for what is no log line."""
+
+    at: float
+    source: str
+    level: str
+    text: str
+
+
+class KeyLeft(NamedTuple):
+    """A key in Redis after everybody has left; ``ttl`` in ms, negative when it does not expire."""
+
+    name: str
+    kind: str
+    ttl: int
+    members: tuple[str, ...] = ()
+    """Of places and node leases."""
+
+
 class PlacesHeld(NamedTuple):
     """How many places a user held, counted in Redis."""
 
@@ -88,10 +166,33 @@ class PlacesHeld(NamedTuple):
 
 @dataclass
 class Trace:
-    """All of it. ``outages`` are when nothing could be confirmed, because a part was away on purpose."""
+    """All of it.
+
+    ``outages`` are when nothing could be confirmed, because a part was away on purpose; ``losses`` are when
+    Redis accepted writes that it lost on purpose. ``short`` are the channels whose log keeps few messages,
+    and which. ``logged`` are the ids in the logs at the end, by channel and number.
+    """
 
     publications: list[Publication] = field(default_factory=list)
     devices: list[Device] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+    access: list[AccessChange] = field(default_factory=list)
     outages: list[Interval] = field(default_factory=list)
+    losses: list[Interval] = field(default_factory=list)
+    occurrences: list[Occurrence] = field(default_factory=list)
+    readiness: list[Readiness] = field(default_factory=list)
     places: list[PlacesHeld] = field(default_factory=list)
+    short: dict[str, Retention] = field(default_factory=dict)
+    logged: dict[str, dict[int, list[int]]] = field(default_factory=dict)
+    log_lines: list[LogLine] = field(default_factory=list)
+    keys_left: list[KeyLeft] = field(default_factory=list)
+    dead_nodes: set[str] = field(default_factory=set)
+    """Ids of nodes that were killed, and could give nothing back."""
     ended_at: float = 0.0
+
+    def lost_on_purpose(self, publication: Publication) -> bool:
+        """Whether Redis had it only while what it wrote was to be lost."""
+        return any(
+            publication.published_at >= each.begin and publication.asked_at <= each.end
+            for each in self.losses
+        )

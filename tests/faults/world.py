@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import random
 import secrets
 import time
@@ -15,21 +16,29 @@ from typing import Any, Final
 
 import aiohttp
 import redis.asyncio
-from redis.exceptions import RedisError
 
-from publisher import AsyncPublisher
-from publisher.contract.keys import Keys
+from publisher import AsyncPublisher, Retention
+from tests.faults.leftovers import keys_left
+from tests.faults.logs import OwnLog, lines
+from tests.faults.moderation import Moderator, PersistentClient
 from tests.faults.node import Node, running_nodes
 from tests.faults.numbered import NumberedPublisher
+from tests.faults.observing import numbers_in_logs, sample_places, sample_readiness
 from tests.faults.plain_client import PlainClient
 from tests.faults.proxy import Proxy
-from tests.faults.trace import Device, Interval, PlacesHeld, Publication, Session, Trace
+from tests.faults.publishing_process import PublishingProcess
+from tests.faults.redis_pair import RedisPair
+from tests.faults.trace import Device, Interval, Occurrence, Publication, Session, Trace
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import until
 
 EVERYBODY: Final = "run-results/class"
-_SAMPLE_SECONDS: Final = 0.1
-_SETTLE_SECONDS: Final = 15.0
+BY_PROCESS: Final = "run-results/by-process"
+BY_GRANT: Final = "run-results/by-grant"
+SHORT: Final = "run-results/short"
+_KEPT: Final = Retention(max_messages=20, max_age_seconds=86_400)
+_STOP_SECONDS: Final = 40.0
+_SETTLE_SECONDS: Final = 20.0
 _RECOVERY_SECONDS: Final = 30.0
 # What has been written is the kernel's, which no signal to Redis reaches. `everysec` may put a write
 # off while the disk is busy (redis.conf, appendfsync), and what waits then dies with the process.
@@ -51,26 +60,39 @@ class Load:
     padding: int = 100
     reload_seconds: float | None = None
     """See ``PlainClient``: the document's client gives up after half a minute."""
+    more: bool = True
+    """Whether there are, besides, a backend as a process of its own, one that gives access and takes it back,
+    and a channel whose log keeps few messages."""
 
 
 class World:
     """``front`` is what clients connect to, ``backend`` the line from the publishers to Redis."""
 
-    def __init__(self, seed: int, prefix: str, server: RedisServer, load: Load) -> None:
+    def __init__(self, seed: int, prefix: str, folder: Path, redis: RedisPair, load: Load) -> None:
         self.dice = random.Random(seed)
-        self.server = server
+        self.redis = redis
         self.prefix = prefix
         self.load = load
         self.nodes: list[Node] = []
         self.front = Proxy()
-        self.backend = Proxy(server.port)
+        self.backend = Proxy(redis.primary.port)
         self.trace = Trace()
         self.clients: list[PlainClient] = []
-        self._publishers: list[NumberedPublisher] = []
+        self.process = PublishingProcess(
+            folder / "backend",
+            f"redis://127.0.0.1:{self.backend.port}",
+            *(prefix, BY_PROCESS, load.rate),
+        )
+        self._publishers: list[NumberedPublisher | Moderator] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._publishing: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
         self._publisher: AsyncPublisher | None = None
+
+    @property
+    def server(self) -> RedisServer:
+        """The Redis that is in use now."""
+        return self.redis.primary
 
     # -- the load -----------------------------------------------------------------------------
 
@@ -86,23 +108,43 @@ class World:
         channels = {channel for device in self.trace.devices for channel in device.channels}
         for channel in sorted(channels):
             self.publish(channel, self.load.rate, self.load.padding)
-        self._spawn(self._sample())
-        await until(lambda: len(self.subscribed) >= self.expected)
+        if self.load.more:
+            await self._begin_more(url)
+        self._spawn(sample_places(lambda: self.server, self.prefix, self.load.devices, self.trace))
+        for number, node in enumerate(self.nodes):
+            self._spawn(sample_readiness(node, number, self.trace))
+        await self.everybody_listens()
 
-    def add_client(self, device: Device, url: str) -> PlainClient:
+    async def _begin_more(self, url: str) -> None:
+        assert self._publisher is not None
+        moderator = Moderator(self._publisher, BY_GRANT, "gus", self.trace, self.dice)
+        self._publishers.append(moderator)
+        self._publishing.append(self._spawn(moderator.run()))
+        self.trace.short[SHORT] = _KEPT
+        self.add_client(Device("pam", "pam's", (BY_PROCESS,)), url)
+        self.add_client(Device("sam", "sam's", (SHORT,)), url)
+        self.add_client(Device("gus", "gus'", (BY_GRANT,)), url, PersistentClient)
+        self.publish(BY_GRANT, self.load.rate, 0)
+        self.publish(SHORT, self.load.rate, 0, keyed=False, retention=_KEPT)
+        await self.process.start()
+
+    def add_client(
+        self, device: Device, url: str, kind: type[PlainClient] = PlainClient
+    ) -> PlainClient:
         """Let one more device connect."""
         assert self._session is not None
-        client = PlainClient(self._session, url, device, self.load.reload_seconds)
+        named = BY_GRANT not in device.channels
+        client = kind(self._session, url, device, self.load.reload_seconds, named=named)
         self.trace.devices.append(device)
         self.clients.append(client)
         self._spawn(client.run())
         return client
 
-    def publish(self, channel: str, rate: float, padding: int, *, keyed: bool = True) -> None:
-        """Let a backend publish to a channel from now on."""
+    def publish(self, channel: str, rate: float, padding: int, **options: Any) -> None:
+        """Let a backend publish to a channel from now on; ``options`` are ``NumberedPublisher``'s."""
         assert self._publisher is not None
         numbered = NumberedPublisher(
-            self._publisher, channel, self.trace, self.dice, rate, padding, keyed=keyed
+            self._publisher, channel, self.trace, self.dice, rate, padding, **options
         )
         self._publishers.append(numbered)
         self._publishing.append(self._spawn(numbered.run()))
@@ -123,9 +165,14 @@ class World:
         return [client for client in self.clients if client.subscribed]
 
     async def everybody_listens(self, within: float = 20.0) -> None:
-        """Return once all are back who may be."""
+        """Return once all are back who may be. Who lacks a grant now need not be."""
+
+        def back() -> bool:
+            here = [client for client in self.subscribed if client.device.user in self.load.devices]
+            return len(here) >= self.expected
+
         try:
-            await until(lambda: len(self.subscribed) >= self.expected, within)
+            await until(back, within)
         except TimeoutError:
             missing = [each.describe() for each in self.clients if not each.subscribed]
             raise AssertionError("\n".join(["not back:", *missing])) from None
@@ -136,16 +183,45 @@ class World:
         await until(lambda: len(self.trace.publications) >= goal, 30.0)
 
     async def finish(self) -> Trace:
-        """Stop publishing, let everything arrive, and hand over what happened."""
+        """Stop publishing, let everything arrive, let everybody leave, and hand over what happened."""
         for publisher in self._publishers:
             publisher.stop()
-        async with asyncio.timeout(_SETTLE_SECONDS):
-            await asyncio.gather(*self._publishing)
+        async with asyncio.timeout(_STOP_SECONDS):
+            await asyncio.gather(*self._publishing, self.process.stop())
+        self.trace.attempts += self.process.attempts()
+        self.trace.publications += self.process.publications()
         with contextlib.suppress(TimeoutError):  # what is missing then is in the trace
             await until(self._is_settled, _SETTLE_SECONDS)
         self.trace.ended_at = time.monotonic()
         await self.aclose()
+        await self._leave()
         return self.trace
+
+    async def _leave(self) -> None:
+        """End the nodes in order, and see what stays in Redis and in the logs."""
+        await asyncio.gather(*(node.terminate() for node in self.nodes if node.running))
+        gc.collect()  # asyncio complains of a task that nobody has waited for when it is collected
+        async with redis.asyncio.Redis(port=self.server.port) as client:
+            self.trace.keys_left = await keys_left(client, self.prefix)
+            self.trace.logged = await numbers_in_logs(client, self.prefix, self.trace)
+        for number, node in enumerate(self.nodes):
+            self.trace.log_lines += lines(f"node {number}", node.output)
+            self.trace.dead_nodes |= node.killed | self._could_give_nothing_back(number)
+        self.trace.log_lines += self.process.log_lines()
+
+    def _could_give_nothing_back(self, number: int) -> set[str]:
+        """Ids of nodes that ended in order, but while Redis was in trouble."""
+        troubles = [
+            each
+            for each in self.trace.occurrences
+            if number in each.nodes and each.name != "node_replaced"
+        ]
+        return {
+            id_
+            for ids, interval in self.nodes[number].ended
+            for id_ in ids
+            if any(interval.overlap(each.begun_at, each.recovered_at) for each in troubles)
+        }
 
     def _is_settled(self) -> bool:
         """Whether each user has the newest message of each channel, and each device that is connected."""
@@ -177,20 +253,41 @@ class World:
             if isinstance(result, Exception):
                 raise result
 
-    # -- what is looked at all the time -------------------------------------------------------
+    # -- faults -------------------------------------------------------------------------------
 
-    async def _sample(self) -> None:
-        """Count the places that users hold, where they are kept."""
-        keys = Keys(self.prefix)
-        async with redis.asyncio.Redis(port=self.server.port, socket_timeout=1) as client:
-            while True:
-                await asyncio.sleep(_SAMPLE_SECONDS)
-                for user in self.load.devices:
-                    try:
-                        count = await client.zcard(keys.connections(user))
-                    except (RedisError, OSError):
-                        continue
-                    self.trace.places.append(PlacesHeld(time.monotonic(), user, count))
+    def lead_to_redis(self) -> None:
+        """Let every way lead to the Redis that is in use now."""
+        for proxy in (self.backend, *(node.redis for node in self.nodes)):
+            proxy.targets = [self.server.port]
+            proxy.cut()
+
+    @contextlib.asynccontextmanager
+    async def fault(self, name: str, *nodes: Node) -> AsyncIterator[Occurrence]:
+        """Note that a fault begins and ends with the block; returns when all nodes are ready again.
+
+        Args:
+            name: as the tables of ``logs.py`` and ``turns.py`` have it.
+            nodes: those that it touches. Without any, nobody's readiness is waited for.
+        """
+        begun = time.monotonic()
+        occurrence = Occurrence(name, tuple(map(self.nodes.index, nodes)), begun)
+        self.trace.occurrences.append(occurrence)
+        try:
+            yield occurrence
+        finally:
+            occurrence.ended_at = occurrence.recovered_at = time.monotonic()
+        if nodes:
+            try:
+                await until(self.all_ready, _RECOVERY_SECONDS)
+            finally:
+                occurrence.recovered_at = time.monotonic()
+                self.trace.outages.append(Interval(begun, occurrence.recovered_at))
+
+    @contextlib.asynccontextmanager
+    async def outage(self) -> AsyncIterator[None]:
+        """A fault that a test makes by its own hands."""
+        async with self.fault("of the test's own", *self.nodes):
+            yield
 
     async def all_ready(self) -> bool:
         """Whether every node that runs is ready; who was killed or frozen meanwhile is left out."""
@@ -202,16 +299,6 @@ class World:
                     return False
         return True
 
-    @contextlib.asynccontextmanager
-    async def outage(self) -> AsyncIterator[None]:
-        """While the block runs, and until all nodes are ready again, nothing can be confirmed."""
-        begun = time.monotonic()
-        try:
-            yield
-            await until(self.all_ready, _RECOVERY_SECONDS)
-        finally:
-            self.trace.outages.append(Interval(begun, time.monotonic()))
-
 
 @contextlib.asynccontextmanager
 async def running_world(
@@ -219,6 +306,7 @@ async def running_world(
     seed: int,
     *,
     nodes: int = 2,
+    replicated: bool = False,
     load: Load | None = None,
     before: Callable[[list[int]], AbstractAsyncContextManager[str]] | None = None,
     **settings: Any,
@@ -226,19 +314,23 @@ async def running_world(
     """A deployment under load until the block ends; whatever error leaves it tells the seed.
 
     Args:
+        replicated: whether Redis has a replica that can take over.
         before: what stands before the nodes in place of ``front``; it is told their ports, and tells
             what clients connect to.
         settings: of the nodes.
     """
-    server = RedisServer(folder, *REDIS_OPTIONS)
+    pair = RedisPair(folder, *REDIS_OPTIONS, replicated=replicated)
     prefix = f"t{secrets.token_hex(6)}"
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(server.stop)
-        await asyncio.to_thread(server.start)
-        world = World(seed, prefix, server, load or Load())
+        own_log = stack.enter_context(OwnLog())
+        stack.push_async_callback(pair.aclose)
+        await pair.start()
+        world = World(seed, prefix, folder, pair, load or Load())
+        world.trace.log_lines = own_log.found
+        stack.push_async_callback(world.process.stop)
         try:
             world.nodes = await stack.enter_async_context(
-                running_nodes(nodes, server.port, prefix, **settings)
+                running_nodes(nodes, pair.primary.port, prefix, **settings)
             )
             world.front.targets = [node.port for node in world.nodes]
             for proxy in (world.front, world.backend):

@@ -1,0 +1,26 @@
+"""What a scenario may do that others may not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What a scenario's faults excuse.
+
+    ``losses``: Redis lost its data, so messages may be gone, if that is reported, and a publish that
+    was tried again may have made a second copy. ``repeat_seconds``: what arrived so long before a
+    break may not have been confirmed. ``limit_seconds``: a client may learn of its end so much later
+    than the node that has given its place to another. ``evictions``: a node was away for so long that
+    its users' places went to others, and has to close what is too many.
+    """
+
+    losses: bool = False
+    repeat_seconds: float = 4.0
+    limit_seconds: float = 0.5
+    evictions: bool = False
+
+
+STRICT: Final = Allowance()

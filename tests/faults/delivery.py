@@ -1,0 +1,217 @@
+"""At least once, in order, and repeated only around a break."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+from tests.faults.allowance import Allowance
+from tests.faults.trace import Arrival, Device, Outcome, Publication, Session, Trace
+from tests.faults.trimming import untold_and_invented
+
+Published = dict[str, dict[int, Publication]]
+"""By channel, then number."""
+
+
+def delivered_wrongly(trace: Trace, allowance: Allowance) -> Iterator[str]:
+    """Whatever did not arrive as it must."""
+    published = _by_number(trace)
+    yield from _undelivered(trace, published, allowance)
+    for device in trace.devices:
+        yield from _mute(trace, device, published, allowance)
+        for channel in device.channels:
+            yield from _unknown(trace, device, channel, published, allowance)
+            yield from _disordered(trace, device, channel, published, allowance)
+            yield from _repeated_without_cause(trace, device, channel, allowance)
+            if channel in trace.short and not allowance.losses:
+                yield from untold_and_invented(trace, device, channel, allowance.repeat_seconds)
+            if channel not in trace.short:
+                for session in device.sessions:
+                    yield from _interrupted(trace, device, session, channel, published, allowance)
+
+
+def _by_number(trace: Trace) -> Published:
+    published: Published = defaultdict(dict)
+    for each in trace.publications:
+        published[each.channel][each.number] = each
+    return published
+
+
+def arrivals(device: Device, channel: str) -> Iterator[Arrival]:
+    """What came to a device in a channel, in the order in which it came."""
+    for session in device.sessions:
+        for each in session.arrivals:
+            if each.channel == channel:
+                yield each
+
+
+# -- at least once ----------------------------------------------------------------------------
+
+
+def _undelivered(trace: Trace, published: Published, allowance: Allowance) -> Iterator[str]:
+    """Every message reaches each user who listens, on one device at least."""
+    for (user, channel), devices in _audience(trace).items():
+        if channel in trace.short:
+            continue
+        received = {each.number for device in devices for each in arrivals(device, channel)}
+        reported = [
+            report.at
+            for device in devices
+            for session in device.sessions
+            for report in session.reports
+            if report.channel == channel
+        ]
+        for number, publication in published[channel].items():
+            if number in received:
+                continue
+            told = any(at >= publication.asked_at for at in reported)
+            if not _is_excused(trace, publication, allowance, told=told):
+                without = "" if reported else ", and nobody was told"
+                yield f"lost: {channel} #{number} never reached {user}{without}, published at {publication.asked_at:.2f}"
+
+
+def _mute(
+    trace: Trace, device: Device, published: Published, allowance: Allowance
+) -> Iterator[str]:
+    """Who is connected at the end has everything since its subscribe was answered, device by device.
+
+    Before that, what another device of the user's has confirmed need not come.
+    """
+    open_ones = [s for s in device.sessions if s.lasted_until(trace.ended_at) >= trace.ended_at]
+    for session in () if allowance.losses else open_ones:
+        received = {each.id for each in session.arrivals}
+        for channel, answered_at in session.answered.items():
+            for each in published[channel].values():
+                if each.asked_at <= answered_at or each.id in received:
+                    continue
+                if channel not in trace.short and not trace.lost_on_purpose(each):
+                    yield (
+                        f"mute: {device.name} never had {channel} #{each.number}, "
+                        f"published at {each.asked_at:.2f}"
+                    )
+
+
+def _is_excused(
+    trace: Trace, publication: Publication, allowance: Allowance, *, told: bool
+) -> bool:
+    """Whether a message may be missing.
+
+    What a primary took without its replica, that replica knows nothing of: neither the message nor that
+    anybody had confirmed it. So nobody need be told.
+    """
+    return (allowance.losses and told) or trace.lost_on_purpose(publication)
+
+
+def _audience(trace: Trace) -> dict[tuple[str, str], list[Device]]:
+    audience: dict[tuple[str, str], list[Device]] = defaultdict(list)
+    for device in trace.devices:
+        for channel in device.channels:
+            audience[device.user, channel].append(device)
+    return audience
+
+
+def _interrupted(
+    trace: Trace,
+    device: Device,
+    session: Session,
+    channel: str,
+    published: Published,
+    allowance: Allowance,
+) -> Iterator[str]:
+    """What one connection receives has no gap: a client cannot see one."""
+    ids = [each.id for each in session.arrivals if each.channel == channel]
+    if not ids:
+        return
+    first, last, received = ids[0], ids[-1], set(ids)
+    between = [p for p in published[channel].values() if first < p.id < last]
+    missing = [p for p in between if p.id not in received]
+    reported = [report.at for report in session.reports if report.channel == channel]
+    for publication in missing:
+        told = any(at >= publication.asked_at for at in reported)
+        if not _is_excused(trace, publication, allowance, told=told):
+            yield (
+                f"gap: {device.name} did not get {channel} #{publication.number} on a connection "
+                f"that went on, published at {publication.asked_at:.2f}"
+            )
+
+
+def _unknown(
+    trace: Trace, device: Device, channel: str, published: Published, allowance: Allowance
+) -> Iterator[str]:
+    """What arrives was published, once, and says so truly."""
+    if allowance.losses:
+        return
+    maybe = {
+        a.number for a in trace.attempts if (a.channel, a.outcome) == (channel, Outcome.MAYBE_SENT)
+    }
+    for each in arrivals(device, channel):
+        publication = published[channel].get(each.number)
+        if each.number in maybe or (publication and trace.lost_on_purpose(publication)):
+            continue
+        if publication is None:
+            yield f"unknown: {device.name} got {channel} #{each.number}, which nobody published"
+        elif publication.id != each.id:
+            yield (
+                f"published twice: {device.name} got {channel} #{each.number} as {each.id}, "
+                f"the publisher was told {publication.id}"
+            )
+
+
+# -- in order, and repeated only around a break -----------------------------------------------
+
+
+def _disordered(
+    trace: Trace, device: Device, channel: str, published: Published, allowance: Allowance
+) -> Iterator[str]:
+    """In order once repeated ids are taken away; within a connection nothing repeats at all."""
+    for session in device.sessions:
+        received: set[int] = set()
+        highest = 0
+        for each in session.arrivals:
+            if each.channel != channel:
+                continue
+            if each.id in received:
+                yield f"repeated on one connection: {device.name} got {channel} #{each.number} again"
+            elif each.id < highest:
+                yield f"disordered: {device.name} got {channel} #{each.number} late on a connection"
+            received.add(each.id)
+            highest = max(highest, each.id)
+    for before, after in pairwise(_first_of_each(arrivals(device, channel))):
+        again = published[channel].get(after.number)
+        twice = again is not None and (allowance.losses or trace.lost_on_purpose(again))
+        if after.id < before.id or (after.number <= before.number and not twice):
+            yield (
+                f"disordered: {device.name} got {channel} #{after.number} ({after.id}) "
+                f"after #{before.number} ({before.id})"
+            )
+
+
+def _first_of_each(several: Iterable[Arrival]) -> list[Arrival]:
+    firsts: dict[int, Arrival] = {}
+    for each in several:
+        firsts.setdefault(each.id, each)
+    return list(firsts.values())
+
+
+def _repeated_without_cause(
+    trace: Trace, device: Device, channel: str, allowance: Allowance
+) -> Iterator[str]:
+    """A message repeats only when the connection it came on broke before it could be confirmed."""
+    last: dict[int, tuple[Arrival, Session]] = {}
+    for session in device.sessions:
+        for each in session.arrivals:
+            if each.channel != channel:
+                continue
+            before = last.get(each.id)
+            if before is not None and before[1] is not session:
+                earlier, broken = before
+                broke_at = broken.lasted_until(trace.ended_at)
+                waited = broke_at - earlier.at
+                waited -= sum(o.overlap(earlier.at, broke_at) for o in trace.outages)
+                if waited > allowance.repeat_seconds:
+                    yield (
+                        f"repeated without cause: {device.name} got {channel} #{each.number} again, "
+                        f"{waited:.1f} s before a break the first time"
+                    )
+            last[each.id] = each, session

@@ -1,0 +1,33 @@
+"""Each fault that the stress program knows, by itself: what holds of all of them holds of each."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.conftest import StartWorld
+from tests.faults.invariants import require
+from tests.faults.mayhem import ALLOWED, FAULTS, SETTINGS, Fault
+from tests.faults.turns import CUTTING, turns
+
+SECONDS = 4.0
+"""Long enough that a node has to notice a Redis that does not serve it."""
+SHORT_SECONDS = 1.0
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+async def test_a_fault_loses_nothing_and_is_over_when_it_is_over(
+    world: StartWorld, fault: Fault
+) -> None:
+    cutting = fault.__name__ in CUTTING
+    replicated = "fails_over" in fault.__name__
+    async with world(replicated=replicated, **SETTINGS) as w:
+        await w.published(10)
+        await fault(w, w.dice, SECONDS if cutting else SHORT_SECONDS)
+        await w.published(20)
+        await w.everybody_listens()
+        trace = await w.finish()
+        require(trace, ALLOWED)
+        assert {each.name for each in trace.occurrences} == {fault.__name__}
+        measured = turns(trace)
+        assert bool(measured.unready) == cutting
