@@ -78,6 +78,7 @@ class Recheck:
         self._queue: dict[Subscription, _Check] = {}
         self._all_are_due = False
         self._something_is_due = asyncio.Event()
+        self._unknown: dict[str, list[str]] = {}
 
     # -- letting in ---------------------------------------------------------------------------
 
@@ -154,12 +155,13 @@ class Recheck:
                 self._enqueue(subscription, check)
 
     def refreshed(self, connection: Connection) -> None:
-        """Ask about a connection's subscriptions: its new token may name fewer channels, or more."""
+        """Ask about what only the old token allowed; what only a grant allowed may need it no more."""
         check = self._check(EndReason.REVOKED)
         for name, subscription in connection.subscriptions.items():
             if self._decide(subscription) is Decision.IF_GRANTED:
-                self._granted.setdefault(name, {})[subscription] = None
-                self._enqueue(subscription, check)
+                if not self._watched(subscription):
+                    self._granted.setdefault(name, {})[subscription] = None
+                    self._enqueue(subscription, check)
             elif subscription in self._admitting:
                 self._admitting[subscription] = True
             else:
@@ -189,7 +191,9 @@ class Recheck:
             await self._something_is_due.wait()
             self._something_is_due.clear()
             answered = await self._enqueue_all() if self._all_are_due else True
-            if await self._ask_all() and answered:
+            answered = await self._ask_all() and answered
+            self._log_unknown()
+            if answered:
                 self._backoff.reset()
             else:
                 await asyncio.sleep(self._backoff.next())
@@ -240,7 +244,7 @@ class Recheck:
             self._end_unknown(subscription, EndReason.INTERNAL_ERROR, error.reason)
         except Exception:
             log.exception("recheck_failed channel=%s", subscription.channel.name)
-            self._end_unknown(subscription, EndReason.INTERNAL_ERROR, "a defect")
+            self._end_unknown(subscription, EndReason.INTERNAL_ERROR, "a defect in the gateway")
         else:
             # It may have left meanwhile, or its connection may have shown a token that names the channel.
             if self._watched(subscription):
@@ -261,9 +265,16 @@ class Recheck:
     def _end_unknown(self, subscription: Subscription, reason: EndReason, why: str) -> None:
         """End a subscription of which nobody knows whether it may still hear its channel."""
         if self._watched(subscription):
-            name, user = subscription.channel.name, subscription.connection.user
-            log.warning("access_unknown channel=%s user=%r reason=%s", name, user, why)
+            self._unknown.setdefault(why, []).append(subscription.channel.name)
             self.end(subscription, reason)
+
+    def _log_unknown(self) -> None:
+        for why, names in self._unknown.items():
+            # One line however many there are: in an outage it may be thousands.
+            log.warning(
+                "access_unknown subscriptions=%d first=%s reason=%s", len(names), names[0], why
+            )
+        self._unknown.clear()
 
     def _watched(self, subscription: Subscription) -> bool:
         return subscription in self._granted.get(subscription.channel.name, ())

@@ -230,6 +230,19 @@ async def test_a_token_shown_during_a_recheck_counts(world: World) -> None:
     assert not ended(socket)
 
 
+async def test_a_new_token_costs_no_question_where_a_grant_lets_in(world: World) -> None:
+    subscription, socket = await world.enter("runs/1", seconds=60)
+    world.grants.fails = DOWN
+    world.recheck.refreshed(subscription.connection)
+    await world.pass_time(30)
+    assert not world.grants.asked
+    assert not ended(socket)
+    world.grants.fails = None
+    world.grants.seconds.clear()
+    await world.pass_time(31)
+    assert ended(socket) == [("runs/1", "expired")]
+
+
 async def test_an_end_that_redis_does_not_confirm_is_assumed_after_ten_seconds(
     world: World,
 ) -> None:
@@ -297,7 +310,9 @@ async def test_an_outage_costs_few_questions_however_many_grants_there_are(world
     assert not world.left
 
 
-async def test_all_ends_are_assumed_in_time_however_many_there_are(world: World) -> None:
+async def test_all_ends_are_assumed_in_time_however_many_there_are(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     for number in range(1_200):
         await world.enter(f"runs/{number}", seconds=1)
     world.grants.fails = DOWN
@@ -305,6 +320,7 @@ async def test_all_ends_are_assumed_in_time_however_many_there_are(world: World)
     assert not world.left
     await world.pass_time(10)
     await until(lambda: len(world.left) == 1_200)
+    assert 1 <= len(caplog.records) <= 3
     assert len(world.grants.asked) < 3_000
 
 
