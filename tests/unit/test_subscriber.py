@@ -29,7 +29,12 @@ class Other:
         theirs.setblocking(False)
         self.sockets.append(theirs)
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        try:
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        except asyncio.CancelledError:
+            ours.close()
+            theirs.close()
+            raise
         try:
             yield transport
         finally:
