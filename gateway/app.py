@@ -13,10 +13,6 @@ from functools import partial
 from typing import Final
 
 from aiohttp import web
-from redis.asyncio import ConnectionPool
-from redis.asyncio.retry import Retry as RedisRetry
-from redis.backoff import NoBackoff
-from redis.driver_info import DriverInfo
 
 from gateway.backplane.health import NodeEntry, NodeLease, Probe
 from gateway.backplane.place_table import PlaceTable
@@ -51,7 +47,9 @@ from gateway.web.handshake import Handshakes, Limits, negotiate_compression
 from gateway.web.server import CannotListen, add_test_page, internal_app, listen
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
 from publisher.contract.keys import Keys
-from publisher.transport.pipeline import Pipeline, opened
+from publisher.transport.connection import opened
+from publisher.transport.pipeline import Pipeline
+from publisher.transport.redis_py import Connector, asyncio_client
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +59,6 @@ _FAREWELL_SECONDS: Final = CLOSE_TIMEOUT_SECONDS + 1.0
 _LONGEST_UPKEEP_SECONDS: Final = 2.0
 """What readiness waits for is tried again after this, also when other round trips may take longer."""
 _READY_POLL_SECONDS: Final = 0.02
-
-# Made once: left to itself, the library looks its version up on disk for every connection.
-_DRIVER_INFO: Final = DriverInfo()
 
 
 def _new_node_id() -> str:
@@ -96,12 +91,14 @@ class Gateway:
         self._namespaces = settings.all_namespaces
         clock = time.monotonic
 
-        pool = make_pool(settings)
-        self._pipeline = Pipeline(pool, self.stats, settings.redis_timeout_seconds)
+        connector = make_connector(settings)
+        self._pipeline = Pipeline(connector, self.stats, settings.redis_timeout_seconds)
         # What tells whether Redis is there does not queue behind a crowd of clients.
         upkeep_seconds = min(settings.redis_timeout_seconds, _LONGEST_UPKEEP_SECONDS)
         # It is also heard from there when the other's connection may be one to nowhere.
-        self._health_connection = Pipeline(pool, self.stats, upkeep_seconds, self._pipeline.doubt)
+        self._health_connection = Pipeline(
+            connector, self.stats, upkeep_seconds, self._pipeline.drop_if_idle
+        )
         self._positions = Positions(self._pipeline, self._keys, self._namespaces, random.random)
         confirmation = Confirmation(self._positions, clock, settings.confirm_interval_seconds)
         self.hub = Hub(
@@ -117,7 +114,7 @@ class Gateway:
         )
         self._listening = ListeningTime(clock)
         self._subscriber = Subscriber(
-            partial(opened, pool, upkeep_seconds),
+            partial(opened, connector, upkeep_seconds),
             partial(ModeratedReader, moment=settings.coalesce_seconds, clock=clock),
             self._listening,
             self._listening_again,
@@ -381,12 +378,11 @@ def make_verifier(settings: Settings) -> TokenVerifier:
     )
 
 
-def make_pool(settings: Settings) -> ConnectionPool:
-    """Connections to Redis; retrying is the callers' business."""
+def make_connector(settings: Settings) -> Connector:
+    """How to connect to Redis; trying again is the callers' business.
+
+    Raises:
+        publisher.errors.InvalidURL: the URL cannot be used.
+    """
     assert settings.redis_url is not None
-    return ConnectionPool.from_url(
-        settings.redis_url.get_secret_value(),
-        protocol=2,
-        retry=RedisRetry(NoBackoff(), 0),
-        driver_info=_DRIVER_INFO,
-    )
+    return Connector.of(asyncio_client(settings.redis_url.get_secret_value()))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from gateway.app import make_pool, make_verifier
+from gateway.app import make_connector, make_verifier
 from gateway.settings import Settings, advice
 from gateway.web.auth import BadKey
-from publisher.contract.calls import Call
 from publisher.errors import Unavailable
-from publisher.transport.blocking import exchange_async
+from publisher.transport.pipeline import Pipeline
 
 
 async def check(settings: Settings) -> dict[str, Any]:
@@ -38,22 +37,20 @@ async def check(settings: Settings) -> dict[str, Any]:
 async def _look_at_redis(
     settings: Settings, errors: list[str], warnings: list[str]
 ) -> dict[str, Any]:
-    pool = make_pool(settings)
+    pipeline = Pipeline(make_connector(settings), None, settings.redis_timeout_seconds)
     try:
-        info, policy, append = await exchange_async(
-            pool,
+        info, policy, append = await pipeline.round_trip(
             [
-                Call(("INFO", "server")),
-                Call(("CONFIG", "GET", "maxmemory-policy")),
-                Call(("CONFIG", "GET", "appendonly")),
-            ],
-            settings.redis_timeout_seconds,
+                ("INFO", "server"),
+                ("CONFIG", "GET", "maxmemory-policy"),
+                ("CONFIG", "GET", "appendonly"),
+            ]
         )
     except Unavailable as error:
         errors.append(f"Redis: {error.reason}")
         return {"reachable": False}
     finally:
-        await pool.aclose()
+        await pipeline.aclose()
     # CONFIG is often forbidden on hosted servers; then nothing is known, and nothing said.
     if isinstance(policy, list) and policy[1:] not in ([], [b"noeviction"]):
         warnings.append("Redis may evict messages: set maxmemory-policy to noeviction")

@@ -8,24 +8,28 @@ from types import TracebackType
 from typing import Any, Self
 
 import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
-from publisher.assembly import checked, from_environment, operations, outgoing
+from publisher.client import DEFAULT_TIMEOUT_SECONDS, Client, outgoing
 from publisher.contract.channels import Retention
 from publisher.contract.keys import DEFAULT_PREFIX
+from publisher.discovery import from_environment
 from publisher.errors import PublisherError, Unavailable
 from publisher.flow import Flow, Pause, T
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS, DEFAULT_MAX_MESSAGE_BYTES
-from publisher.records import Connection, Entry, Outgoing, Published
-from publisher.transport.blocking import exchange_async
+from publisher.records import Connection, Entry, Outgoing, Published, check_timeout
+from publisher.transport.loops import Loops
+from publisher.transport.redis_py import Connector, asyncio_client
 
 
-class AsyncPublisher:
+class AsyncPublisher(Client):
     """:class:`Publisher` for asyncio: the same methods, awaited.
 
+    Calls that are made at the same time share a connection and its round trips; those that wait for replicas
+    have connections of their own. Each event loop that uses the publisher has its own, which end with it.
+
     Args:
-        client: an existing ``redis.asyncio.Redis``; its pool is used and stays yours to close.
+        client: an existing ``redis.asyncio.Redis``. The publisher connects as its pool does, with connections
+            of its own.
         timeout: seconds for each round trip, to which ``replica_timeout`` is added.
     """
 
@@ -36,16 +40,19 @@ class AsyncPublisher:
         prefix: str = DEFAULT_PREFIX,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         retries: int = 3,
-        timeout: float = 5.0,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
         min_replicas: int = 0,
         replica_timeout: float = 1.0,
     ) -> None:
+        check_timeout(timeout)
+        options = (prefix, max_message_bytes, retries, min_replicas, replica_timeout)
+        # Connections of a Sentinel's pool know it by a weak reference.
         self._client = client
-        self._owned = False
-        self._timeout = timeout
-        self._operations = operations(
-            prefix, max_message_bytes, retries, min_replicas, replica_timeout
-        )
+        self._set_up(Connector.of(client), timeout, options)
+
+    def _set_up(self, connector: Connector, timeout: float, options: tuple[Any, ...]) -> None:
+        super()._set_up(connector, timeout, options)
+        self._loops = Loops(connector, timeout)
 
     @classmethod
     def from_url(
@@ -55,19 +62,13 @@ class AsyncPublisher:
         prefix: str = DEFAULT_PREFIX,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         retries: int = 3,
-        timeout: float = 5.0,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
         min_replicas: int = 0,
         replica_timeout: float = 1.0,
     ) -> Self:
         """As :meth:`Publisher.from_url`."""
-        client = checked(
-            # A timeout on the socket would start a task for each write; exchange_async has one for all.
-            lambda: redis.asyncio.Redis.from_url(
-                url, socket_timeout=None, retry=Retry(NoBackoff(), 0), protocol=2
-            )
-        )
         publisher = cls(
-            client,
+            asyncio_client(url),
             prefix=prefix,
             max_message_bytes=max_message_bytes,
             retries=retries,
@@ -75,7 +76,7 @@ class AsyncPublisher:
             min_replicas=min_replicas,
             replica_timeout=replica_timeout,
         )
-        publisher._owned = True
+        publisher._of_url = True
         return publisher
 
     @classmethod
@@ -170,10 +171,13 @@ class AsyncPublisher:
         """As :meth:`Publisher.connections`."""
         return await self._run(self._operations.connections(user))
 
+    async def ping(self) -> None:
+        """As :meth:`Publisher.ping`."""
+        await self._run(self._operations.ping())
+
     async def aclose(self) -> None:
-        """Close the connections this publisher opened."""
-        if self._owned:
-            await self._client.aclose()
+        """Close the running loop's connections. A later call opens another."""
+        await self._loops.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -187,7 +191,7 @@ class AsyncPublisher:
         await self.aclose()
 
     async def _run(self, flow: Flow[T]) -> T:
-        pool = self._client.connection_pool
+        connections = self._loops.running()
         try:
             step = next(flow)
             while True:
@@ -196,7 +200,7 @@ class AsyncPublisher:
                     step = flow.send([])
                     continue
                 try:
-                    replies = await exchange_async(pool, step.calls, self._timeout, step.wait)
+                    replies = await connections.exchange(step.calls, step.wait)
                 except Unavailable as error:
                     step = flow.throw(error)
                 else:

@@ -1,31 +1,71 @@
-"""The blocking client."""
+"""The blocking client, and what it has in common with the asyncio one."""
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from publisher.assembly import checked, from_environment, operations, outgoing
 from publisher.contract.channels import Retention
-from publisher.contract.keys import DEFAULT_PREFIX
+from publisher.contract.keys import DEFAULT_PREFIX, Keys
+from publisher.discovery import from_environment
 from publisher.errors import PublisherError, Unavailable
-from publisher.flow import Flow, Pause, T
-from publisher.operations import DEFAULT_GRANT_TTL_SECONDS, DEFAULT_MAX_MESSAGE_BYTES
-from publisher.records import Connection, Entry, Outgoing, Published
-from publisher.transport.blocking import exchange
+from publisher.flow import Flow, Pause, Retries, T
+from publisher.operations import DEFAULT_GRANT_TTL_SECONDS, DEFAULT_MAX_MESSAGE_BYTES, Operations
+from publisher.records import (
+    Connection,
+    Entry,
+    Outgoing,
+    Published,
+    check_min_replicas,
+    check_replica_timeout,
+    check_retries,
+    check_timeout,
+)
+from publisher.transport.blocking import Connections, exchange
+from publisher.transport.redis_py import Connector, blocking_client
+
+DEFAULT_TIMEOUT_SECONDS: Final = 5.0
 
 
-class Publisher:
-    """Publishes messages to users, through Redis. Safe to share between threads.
+class Client:
+    """What the clients have in common: how to connect, and what their calls do."""
+
+    _connector: Connector
+    _timeout: float
+    _options: tuple[Any, ...]
+    _of_url = False
+
+    def _set_up(self, connector: Connector, timeout: float, options: tuple[Any, ...]) -> None:
+        self._connector, self._timeout, self._options = connector, timeout, options
+        self._operations = _operations(*options)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        if not self._of_url:
+            raise TypeError(
+                f"a {type(self).__name__} made of a client of yours cannot be pickled: "
+                "make it with from_url or from_env"
+            )
+        return self._connector, self._timeout, self._options
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._set_up(*state)
+        self._of_url = True
+
+
+class Publisher(Client):
+    """Publishes messages to users, through Redis. Safe to share between threads, and with forked processes.
+
+    Each thread that is inside a call has a connection, which others use afterwards. A publisher of
+    :meth:`from_url` or :meth:`from_env` can be pickled; the copy connects anew.
 
     Args:
-        client: an existing ``redis.Redis``; its pool is used and stays yours to close.
+        client: an existing ``redis.Redis``. The publisher connects as its pool does, and as often at most,
+            with connections of its own.
         prefix: key prefix, the gateways' ``GATEWAY_REDIS_PREFIX``.
         max_message_bytes: a message's JSON may not be longer.
         retries: how often a call is tried again when Redis does not answer; never duplicates.
@@ -34,7 +74,7 @@ class Publisher:
         replica_timeout: how many seconds they may take, at most an hour. Not part of the other timeouts.
 
     Raises:
-        InvalidData: an impossible ``min_replicas`` or ``replica_timeout``.
+        InvalidData: an argument has an impossible value.
     """
 
     def __init__(
@@ -47,11 +87,15 @@ class Publisher:
         min_replicas: int = 0,
         replica_timeout: float = 1.0,
     ) -> None:
+        options = (prefix, max_message_bytes, retries, min_replicas, replica_timeout)
+        # Connections of a Sentinel's pool know it by a weak reference.
         self._client = client
-        self._owned = False
-        self._operations = operations(
-            prefix, max_message_bytes, retries, min_replicas, replica_timeout
-        )
+        connector = Connector.of(client)
+        self._set_up(connector, connector.timeout or DEFAULT_TIMEOUT_SECONDS, options)
+
+    def _set_up(self, connector: Connector, timeout: float, options: tuple[Any, ...]) -> None:
+        super()._set_up(connector, timeout, options)
+        self._connections = Connections(connector, timeout)
 
     @classmethod
     def from_url(
@@ -61,35 +105,29 @@ class Publisher:
         prefix: str = DEFAULT_PREFIX,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         retries: int = 3,
-        timeout: float = 5.0,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
         min_replicas: int = 0,
         replica_timeout: float = 1.0,
     ) -> Self:
         """Connect to ``redis://``, ``rediss://`` or ``unix://``, when the first call needs it.
 
-        ``timeout`` is the longest wait for Redis in seconds, at each try.
+        ``timeout`` is the longest wait for Redis in seconds, at each try. ``?max_connections=N`` in the URL
+        limits how many connections there are; further calls wait for one, up to ``timeout``.
 
         Raises:
             InvalidURL: the URL, or an option in it, cannot be used.
+            InvalidData: another argument has an impossible value.
         """
-        client = checked(
-            lambda: redis.Redis.from_url(
-                url,
-                socket_timeout=timeout,
-                socket_connect_timeout=timeout,
-                retry=Retry(NoBackoff(), 0),
-                protocol=2,
-            )
-        )
+        check_timeout(timeout)
         publisher = cls(
-            client,
+            blocking_client(url, timeout),
             prefix=prefix,
             max_message_bytes=max_message_bytes,
             retries=retries,
             min_replicas=min_replicas,
             replica_timeout=replica_timeout,
         )
-        publisher._owned = True
+        publisher._of_url = True
         return publisher
 
     @classmethod
@@ -225,10 +263,20 @@ class Publisher:
         """The user's live connections, on all nodes. Raises as :meth:`history` does."""
         return self._run(self._operations.connections(user))
 
+    def ping(self) -> None:
+        """Ask Redis for something, once: returns when it has answered.
+
+        It proves the address, the password and the database, not the right to publish.
+
+        Raises:
+            Rejected: Redis does not accept the password, the database or the command.
+            Unavailable: Redis did not answer.
+        """
+        self._run(self._operations.ping())
+
     def close(self) -> None:
-        """Close the connections this publisher opened."""
-        if self._owned:
-            self._client.close()
+        """Close the connections. A later call opens another."""
+        self._connections.close()
 
     def __enter__(self) -> Self:
         return self
@@ -250,7 +298,7 @@ class Publisher:
                     step = flow.send([])
                     continue
                 try:
-                    replies = exchange(self._client.connection_pool, step.calls, step.wait)
+                    replies = exchange(self._connections, step.calls, step.wait)
                 except Unavailable as error:
                     step = flow.throw(error)
                 else:
@@ -258,3 +306,34 @@ class Publisher:
         except StopIteration as done:
             result: T = done.value
             return result
+
+
+def _operations(
+    prefix: str, max_message_bytes: int, retries: int, min_replicas: int, replica_timeout: float
+) -> Operations:
+    """The operations on this process's clocks and randomness.
+
+    Raises:
+        InvalidData: an argument has an impossible value.
+    """
+    check_retries(retries)
+    check_min_replicas(min_replicas)
+    check_replica_timeout(replica_timeout)
+    return Operations(
+        Keys(prefix),
+        clock=time.monotonic,
+        wall_clock=_microseconds,
+        retries=Retries(retries, random.random),
+        max_message_bytes=max_message_bytes,
+        min_replicas=min_replicas,
+        replica_timeout=replica_timeout,
+    )
+
+
+def _microseconds() -> int:
+    return time.time_ns() // 1000
+
+
+def outgoing(message: Outgoing | tuple[str, Any]) -> Outgoing:
+    """``(channel, data)`` is short for ``Outgoing(channel, data)``."""
+    return message if isinstance(message, Outgoing) else Outgoing(*message)

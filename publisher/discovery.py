@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from publisher.contract.keys import DEFAULT_PREFIX
 from publisher.errors import InvalidInput
 
 URL_VARIABLE: Final = "PUBLISHER_REDIS_URL"
@@ -19,8 +21,8 @@ _URL_FILE: Final = Path(".gateway") / "redis.url"
 class NoRedis(InvalidInput):
     """Nothing says where Redis is."""
 
-    def __init__(self) -> None:
-        super().__init__(
+    def __str__(self) -> str:
+        return (
             f"no Redis given: set {URL_VARIABLE} (or --redis-url on the command line), or start a development gateway "
             f"with `make run` and call this from its checkout (it writes {_URL_FILE})"
         )
@@ -33,6 +35,16 @@ class Address:
     # It may hold a password.
     url: str = field(repr=False)
     file: Path | None = None
+
+
+def from_environment() -> tuple[str, str]:
+    """Redis's URL and the key prefix, as the environment or a development gateway gives them.
+
+    Raises:
+        NoRedis: there is no URL.
+    """
+    address = find_redis(None, os.environ, Path.cwd())
+    return address.url, os.environ.get(PREFIX_VARIABLE) or DEFAULT_PREFIX
 
 
 def find_redis(option: str | None, environment: Mapping[str, str], folder: Path) -> Address:

@@ -13,12 +13,15 @@
     └── Unavailable            Redis did not answer; ``maybe_sent`` says what is known
         ├── Rejected           it answered with an error that trying again does not mend
         └── NotReplicated      it has published, too few replicas have confirmed it
+
+Task queues send errors between processes: by pickle, or as the class's name and ``args`` in JSON (Celery). So
+each error's ``args`` are what its class is called with, plain values in their order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 
 class PublisherError(Exception):
@@ -31,17 +34,6 @@ class PublisherError(Exception):
     retryable: bool = False
     maybe_sent: bool = False
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Task queues send errors between processes, and pickle would call the class with the message.
-        return _restore, (type(self), self.args, self.__dict__)
-
-
-def _restore(kind: type[PublisherError], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
-    error = kind.__new__(kind)
-    error.args = args
-    error.__dict__.update(state)
-    return error
-
 
 class InvalidInput(PublisherError, ValueError):
     """The call's arguments are wrong; nothing was sent to Redis."""
@@ -52,8 +44,11 @@ class InvalidChannel(InvalidInput):
 
     def __init__(self, channel: object) -> None:
         self.channel = channel
-        super().__init__(
-            f"invalid channel {channel!r}: expected <namespace>/<id>, ASCII letters, digits and "
+        super().__init__(channel)
+
+    def __str__(self) -> str:
+        return (
+            f"invalid channel {self.channel!r}: expected <namespace>/<id>, ASCII letters, digits and "
             ". _ : @ -, exactly one /, at most 255 bytes"
         )
 
@@ -68,8 +63,11 @@ class UnknownNamespace(InvalidInput):
     def __init__(self, namespace: str, known: Iterable[str]) -> None:
         self.namespace = namespace
         self.known = tuple(sorted(known))
-        super().__init__(
-            f"unknown namespace {namespace!r}: configured are {', '.join(self.known)}; "
+        super().__init__(namespace, self.known)
+
+    def __str__(self) -> str:
+        return (
+            f"unknown namespace {self.namespace!r}: configured are {', '.join(self.known)}; "
             "add it to GATEWAY_NAMESPACES and restart the gateways"
         )
 
@@ -81,8 +79,8 @@ class InvalidData(InvalidInput):
 class InvalidURL(InvalidInput):
     """The address of Redis cannot be read. It may hold a password, so the message does not repeat it."""
 
-    def __init__(self) -> None:
-        super().__init__(
+    def __str__(self) -> str:
+        return (
             "invalid Redis URL: expected redis://, rediss:// or unix:// with options that the redis "
             "package knows; special characters in a password must be percent-encoded"
         )
@@ -94,8 +92,12 @@ class MessageTooLarge(InvalidInput):
     def __init__(self, size: int, limit: int) -> None:
         self.size = size
         self.limit = limit
-        super().__init__(
-            f"message of {size} bytes is over the limit of {limit}; send a reference to large data"
+        super().__init__(size, limit)
+
+    def __str__(self) -> str:
+        return (
+            f"message of {self.size} bytes is over the limit of {self.limit}; send a reference to "
+            "large data"
         )
 
 
@@ -109,11 +111,14 @@ class Unavailable(PublisherError):
     retryable = True
     _problem: ClassVar[str] = "Redis is unavailable"
 
-    def __init__(self, reason: str, *, maybe_sent: bool) -> None:
+    def __init__(self, reason: str, maybe_sent: bool) -> None:
         self.reason = reason
         self.maybe_sent = maybe_sent
-        effect = "may have taken effect" if maybe_sent else "had no effect"
-        super().__init__(f"{self._problem} ({reason}); the call {effect}")
+        super().__init__(reason, maybe_sent)
+
+    def __str__(self) -> str:
+        effect = "may have taken effect" if self.maybe_sent else "had no effect"
+        return f"{self._problem} ({self.reason}); the call {effect}"
 
     def told(self, *, maybe_sent: bool) -> Self:
         """The same failure with what is known after all tries, as an error of its own to raise."""
@@ -141,7 +146,6 @@ class NotReplicated(Unavailable):
     def __init__(
         self,
         reason: str,
-        *,
         id: int,
         channel: str,
         duplicate: bool,
@@ -156,8 +160,11 @@ class NotReplicated(Unavailable):
         self.replicas = replicas
         self.min_replicas = min_replicas
         self.retryable = retryable
-        told = f"message {id} of {channel} is published, but only {replicas} of {min_replicas}"
-        self.args = (f"{told} replicas have it ({reason})",)
+        self.args = (reason, id, channel, duplicate, replicas, min_replicas, retryable)
+
+    def __str__(self) -> str:
+        told = f"message {self.id} of {self.channel} is published, but only {self.replicas}"
+        return f"{told} of {self.min_replicas} replicas have it ({self.reason})"
 
     def told(self, *, maybe_sent: bool) -> Self:
         """The same: it is certain that the message is out."""

@@ -270,6 +270,10 @@ class Operations:
                 found.append(Connection(node.decode(), identifier.decode(), int(float(expiry))))
         return found
 
+    def ping(self) -> Flow[None]:
+        """Ask Redis for something once, a thing that every publisher has the right to."""
+        yield from self._once([Call(("TIME",))])
+
     # -- namespaces ---------------------------------------------------------------------------
 
     def _learn_namespaces(self, named: set[str]) -> Flow[None]:

@@ -66,6 +66,8 @@ class Connection:
 MAX_TTL_SECONDS: Final = 1_000_000_000
 """About 31 years. Redis refuses an expiry that overflows only after the grant has been written."""
 
+MAX_TIMEOUT_SECONDS: Final = 86_400
+
 MAX_REPLICAS: Final = 1_000
 MAX_REPLICA_SECONDS: Final = 3_600
 
@@ -107,6 +109,19 @@ def check_replica_timeout(value: object) -> None:
     if type(value) not in {int, float} or not 0 < value <= MAX_REPLICA_SECONDS:  # type: ignore[operator]
         raise InvalidData(
             f"replica_timeout must be a number of seconds over 0, at most {MAX_REPLICA_SECONDS}"
+        )
+
+
+def check_retries(value: object) -> None:
+    """How often a call is tried again; 0 for never."""
+    check_integer("retries", value, lowest=0)
+
+
+def check_timeout(value: object) -> None:
+    """How long Redis may take, in seconds."""
+    if type(value) not in {int, float} or not 0 < value <= MAX_TIMEOUT_SECONDS:  # type: ignore[operator]
+        raise InvalidData(
+            f"timeout must be a number of seconds over 0, at most {MAX_TIMEOUT_SECONDS}"
         )
 
 

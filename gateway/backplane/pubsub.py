@@ -17,8 +17,9 @@ from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
 from gateway.node.stats import Stats
 from publisher.contract.keys import Keys
+from publisher.transport.connection import Reader
 from publisher.transport.failures import FAILURES
-from publisher.transport.pipeline import Reader, pack
+from publisher.transport.resp import pack
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class Subscriber:
     def _write(self, protocol: Reader, commands: Iterable[Command]) -> None:
         for verb, same in groupby(commands, key=itemgetter(0)):
             for some in chunks(same, _CHANNELS_PER_COMMAND):
-                protocol.transport.write(pack((verb, *(name for _, name, _ in some))))
+                protocol.write(pack((verb, *(name for _, name, _ in some))))
                 self._unanswered.extend(some)
 
     # -- the connection -----------------------------------------------------------------------

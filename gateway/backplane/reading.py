@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gateway.node.ports import Clock
-from publisher.transport.pipeline import Reader
+from publisher.transport.connection import Reader
 
 TICK_SECONDS: Final = 0.25
 _LATE_SECONDS: Final = 0.5

@@ -1,18 +1,17 @@
-"""Sends Redis commands in one round trip and says what is known when that fails.
-
-The client library owns the connections (pool, TLS, authentication, Sentinel). Its pipeline object
-retries and translates on its own account, so the commands are packed and read here: a failure must
-tell whether anything had left.
-"""
+"""Round trips that block a thread, over connections that threads share."""
 
 from __future__ import annotations
 
-import asyncio
-import math
+import contextlib
+import os
+import threading
+import time
+import weakref
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Final, Protocol
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from publisher.contract.calls import Call, Command, Reply, Wait
 from publisher.errors import Unavailable
@@ -20,11 +19,14 @@ from publisher.transport.failures import (
     FAILURES,
     carried_out,
     cause,
-    demoted,
-    still_primary,
+    needs_other_connection,
     unavailable,
 )
-from publisher.transport.packing import packed
+from publisher.transport.redis_py import UNLIMITED, Connector
+from publisher.transport.resp import pack
+from publisher.transport.round_trips import round_trips
+
+_LOOK_AGAIN_SECONDS: Final = 0.005
 
 
 class Connection(Protocol):
@@ -32,26 +34,96 @@ class Connection(Protocol):
 
     socket_timeout: float | None
 
+    def connect(self) -> None: ...
+    def can_read(self, timeout: float | None = ...) -> bool: ...
     def send_packed_command(self, command: list[bytes]) -> None: ...
-    def read_response(self, disable_decoding: bool, *, timeout: float | None = ...) -> Reply: ...
+    def read_response(self, disable_decoding: bool) -> Reply: ...
     def disconnect(self) -> None: ...
 
 
-class Pool(Protocol):
-    """What is used of ``redis.ConnectionPool``."""
+class Connections:
+    """Connections to one Redis, each lent to one call at a time. For threads, and processes forked from them.
 
-    def get_connection(self) -> Any: ...
-    def release(self, connection: Any) -> None: ...
+    What is lent is written down nowhere: a connection is given back when it has answered everything, and an
+    interrupted call simply lets go of its own, which closes it. So a signal handler may raise at any point:
+    none is lost to the others, and none comes back with a reply of somebody else.
+
+    Args:
+        timeout: seconds to wait for a connection where there may be no more.
+    """
+
+    def __init__(self, connector: Connector, timeout: float) -> None:
+        self._connector = connector
+        self._timeout = timeout
+        self._start()
+
+    def _start(self) -> None:
+        self._process = os.getpid()
+        self._idle: list[Connection] = []
+        # Those that exist, where their number is limited.
+        self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._lock = threading.Lock()
+
+    def take(self) -> Connection:
+        """An open connection; waits for one where there may be no more.
+
+        Raises:
+            RedisError, OSError: it could not be opened, or none has become free in time.
+        """
+        if self._process != os.getpid():
+            self._start()  # the others are those of the process that forked
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                return _working(self._idle.pop())
+            except IndexError:
+                connection = self._new()
+            if connection is not None:
+                connection.connect()
+                return connection
+            if time.monotonic() >= deadline:
+                most = self._connector.most
+                raise RedisConnectionError(f"all {most} connections were in use for too long")
+            time.sleep(_LOOK_AGAIN_SECONDS)
+
+    def _new(self) -> Connection | None:
+        """Another connection, if there may be one."""
+        if self._connector.most >= UNLIMITED:
+            connection: Connection = self._connector()
+            return connection
+        with self._lock:
+            if len(self._all) >= self._connector.most:
+                return None
+            connection = self._connector()
+            self._all.add(connection)
+            return connection
+
+    def give_back(self, connection: Connection) -> None:
+        """Take a connection back that has answered everything."""
+        self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close those that nobody uses now."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().disconnect()
 
 
-class AsyncPool(Protocol):
-    """What is used of ``redis.asyncio.ConnectionPool``."""
+def _working(connection: Connection) -> Connection:
+    """The same connection; opened anew if Redis has closed it meanwhile."""
+    try:
+        stale = connection.can_read(0)
+    except FAILURES:
+        stale = True
+    if stale:
+        connection.disconnect()
+        connection.connect()
+    return connection
 
-    async def get_connection(self) -> Any: ...
-    async def release(self, connection: Any) -> None: ...
 
-
-def exchange(pool: Pool, calls: Sequence[Call], wait: Wait | None = None) -> list[Reply]:
+def exchange(
+    connections: Connections, calls: Sequence[Call], wait: Wait | None = None
+) -> list[Reply]:
     """Run ``calls`` in one round trip (two when Redis does not know a script yet).
 
     With ``wait`` the last reply, after those to the calls, is the number of replicas that have
@@ -60,85 +132,46 @@ def exchange(pool: Pool, calls: Sequence[Call], wait: Wait | None = None) -> lis
     Raises:
         Unavailable: no answer to all of them.
     """
-    replies = _round_trip(pool, [call.cached() for call in calls], wait)
-    unknown = _unknown_scripts(replies)
-    if not unknown:
-        return replies
+    trips = round_trips(calls, wait)
     try:
-        again = _round_trip(pool, [calls[index].whole() for index in unknown], wait)
-    except Unavailable as error:
-        raise _after_a_part(error, unknown, calls) from error.__cause__
-    return _merged(replies, unknown, again)
+        commands = next(trips)
+        while True:
+            try:
+                replies = _round_trip(connections, commands, wait)
+            except Unavailable as error:
+                commands = trips.throw(error)
+            else:
+                commands = trips.send(replies)
+    except StopIteration as done:
+        found: list[Reply] = done.value
+        return found
 
 
-async def exchange_async(
-    pool: AsyncPool,
-    calls: Sequence[Call],
-    timeout: float,  # noqa: ASYNC109 - each round trip has its own, the caller cannot put it around
-    wait: Wait | None = None,
+def _round_trip(
+    connections: Connections, commands: Sequence[Command], wait: Wait | None
 ) -> list[Reply]:
-    """The same as :func:`exchange`, within ``timeout`` seconds a round trip, plus those of ``wait``."""
-    replies = await _round_trip_async(pool, [call.cached() for call in calls], timeout, wait)
-    unknown = _unknown_scripts(replies)
-    if not unknown:
-        return replies
+    calls = len(commands) if wait is None else len(commands) - 1
     try:
-        whole = [calls[index].whole() for index in unknown]
-        again = await _round_trip_async(pool, whole, timeout, wait)
-    except Unavailable as error:
-        raise _after_a_part(error, unknown, calls) from error.__cause__
-    return _merged(replies, unknown, again)
-
-
-def _unknown_scripts(replies: list[Reply]) -> list[int]:
-    return [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-
-
-def _after_a_part(error: Unavailable, unknown: list[int], calls: Sequence[Call]) -> Unavailable:
-    """The failure of the second round trip: the other calls have taken effect in the first."""
-    in_part = len(unknown) < len(calls)
-    return Unavailable(error.reason, maybe_sent=error.maybe_sent or in_part)
-
-
-def _merged(replies: list[Reply], unknown: list[int], again: list[Reply]) -> list[Reply]:
-    for index, reply in zip(unknown, again, strict=False):
-        replies[index] = reply
-    if len(again) > len(unknown):
-        # The first round trip's count says nothing of the scripts, only of the calls beside them.
-        beside = len(unknown) < len(replies) - 1
-        replies[-1] = _fewest(replies[-1], again[-1]) if beside else again[-1]
-    return replies
-
-
-def _fewest(first: Reply, second: Reply) -> Reply:
-    for count in (first, second):
-        if isinstance(count, ResponseError):
-            return count
-    return min(first, second)
-
-
-def _round_trip(pool: Pool, commands: list[Command], wait: Wait | None) -> list[Reply]:
-    try:
-        connection: Connection = pool.get_connection()
+        connection = connections.take()
     except FAILURES as error:
         raise unavailable(error, maybe_sent=False) from cause(error)
     try:
-        connection.send_packed_command(packed(connection, _all(commands, wait)))
-        replies = [_read(connection) for _ in commands]
+        connection.send_packed_command([b"".join(map(pack, commands))])
+        replies = [_read(connection) for _ in range(calls)]
         if wait is not None:
             replies.append(_read_count(connection, wait))
-        if demoted(replies):
-            connection.disconnect()
     except FAILURES as error:
         connection.disconnect()
-        raise unavailable(error, maybe_sent=carried_out(error, len(commands))) from cause(error)
+        maybe_sent = carried_out(error, calls)
+        raise unavailable(error, maybe_sent=maybe_sent) from cause(error)
     except BaseException:
         connection.disconnect()
         raise
+    if needs_other_connection(replies):
+        connection.disconnect()
     else:
-        return replies
-    finally:
-        pool.release(connection)
+        connections.give_back(connection)
+    return replies
 
 
 def _read(connection: Connection) -> Reply:
@@ -149,55 +182,7 @@ def _read(connection: Connection) -> Reply:
 
 
 def _read_count(connection: Connection, wait: Wait) -> Reply:
-    patience = connection.socket_timeout
     # Redis is silent until the replicas have answered, which is no reason to give the connection up.
-    timeout = patience and patience + wait.seconds
-    try:
-        return connection.read_response(disable_decoding=True, timeout=timeout)
-    except ResponseError as error:
-        return still_primary(error)
-
-
-async def _round_trip_async(
-    pool: AsyncPool,
-    commands: list[Command],
-    timeout: float,  # noqa: ASYNC109 - used up by one asyncio.timeout below
-    wait: Wait | None,
-) -> list[Reply]:
-    if wait is not None:
-        timeout += wait.seconds
-    sent = False
-    try:
-        # One timer for the round trip: the library would start one for each reply.
-        async with asyncio.timeout(timeout):
-            connection = await pool.get_connection()
-            try:
-                request = packed(connection, _all(commands, wait))
-                sent = True
-                await connection.send_packed_command(request)
-                replies = [await _read_async(connection) for _ in commands]
-                if wait is not None:
-                    replies.append(still_primary(await _read_async(connection)))
-                if demoted(replies):
-                    await connection.disconnect(nowait=True)
-            except BaseException:
-                await connection.disconnect(nowait=True)
-                raise
-            else:
-                return replies
-            finally:
-                await pool.release(connection)
-    except FAILURES as error:
-        maybe_sent = sent and carried_out(error, len(commands))
-        raise unavailable(error, maybe_sent=maybe_sent) from cause(error)
-
-
-async def _read_async(connection: Any) -> Reply:
-    try:
-        return await connection.read_response(disable_decoding=True, timeout=math.inf)
-    except ResponseError as error:
-        return error
-
-
-def _all(commands: list[Command], wait: Wait | None) -> list[Command]:
-    return commands if wait is None else [*commands, wait.command()]
+    if connection.socket_timeout is not None:
+        connection.can_read(connection.socket_timeout + wait.seconds)
+    return _read(connection)

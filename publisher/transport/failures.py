@@ -1,82 +1,128 @@
-"""What the errors of Redis and of its client library mean for a call."""
+"""What the errors of Redis and of the redis package mean for a call."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
+    ClusterCrossSlotError,
     ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoPermissionError,
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
     TryAgainError,
 )
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from publisher.errors import Rejected, Unavailable
 
 FAILURES: Final = (RedisError, OSError)
-"""What the client library raises when there is no answer."""
+"""What the redis package raises when there is no answer."""
+
+OTHER_CONNECTION: Final = frozenset({"READONLY", "NOAUTH", "UNBLOCKED"})
+"""Codes of errors that another connection may mend: a primary that has become a replica, a password
+that was changed."""
+
+# The redis package takes the code off the text of an error that it has a class for.
+_CODES: Final[dict[type[BaseException], str]] = {
+    AskError: "ASK",
+    BusyLoadingError: "LOADING",
+    ClusterCrossSlotError: "CROSSSLOT",
+    ClusterDownError: "CLUSTERDOWN",
+    MasterDownError: "MASTERDOWN",
+    MovedError: "MOVED",
+    NoPermissionError: "NOPERM",
+    NoScriptError: "NOSCRIPT",
+    OutOfMemoryError: "OOM",
+    ReadOnlyError: "READONLY",
+    TryAgainError: "TRYAGAIN",
+}
 
 # Redis gives these before it has changed anything, and they pass.
-_PASSING_TYPES: Final = (ReadOnlyError, OutOfMemoryError, TryAgainError, ClusterDownError)
-_PASSING_CODES: Final = ("BUSY ", "MISCONF ", "NOREPLICAS ")
+_PASSING: Final = frozenset(
+    {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY"}
+    | {"TRYAGAIN"}
+)
 
-# Answers by which Redis refuses to carry out anything on this connection.
-_REFUSALS: Final = (BusyLoadingError, AuthenticationError, AuthorizationError)
+_OF_A_CLUSTER: Final = frozenset({"ASK", "CROSSSLOT", "MOVED"})
+_OF_AUTHENTICATION: Final = frozenset({"NOAUTH", "WRONGPASS"})
+
+
+def code(error: Any) -> str:
+    """The first word of what Redis answered, such as ``WRONGTYPE``; of a reply that is no error ``""``."""
+    if not isinstance(error, BaseException):
+        return ""
+    return _CODES.get(type(error)) or str(error).partition(" ")[0]
 
 
 def meaning(reply: ResponseError) -> Unavailable:
     """What an error that Redis answered with means for the call."""
-    reason = _reason(reply)
-    if _passes(reply):
-        return Unavailable(reason, maybe_sent=False)
+    if code(reply) in _PASSING:
+        return Unavailable(_reason(reply), maybe_sent=False)
     # An error inside a script may have come after a write of the same script; Redis undoes nothing.
-    return Rejected(reason, maybe_sent="script" in str(reply))
-
-
-def _passes(error: ResponseError) -> bool:
-    return isinstance(error, _PASSING_TYPES) or str(error).startswith(_PASSING_CODES)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, AuthenticationError | AuthorizationError):
-        return "authentication failed"
-    if isinstance(error, TimeoutError | RedisTimeoutError):
-        return "no answer in time"
-    # Of a command it does not know, Redis repeats the arguments; AUTH's is the password.
-    said, *_ = str(error).split(", with args beginning with")
-    return said or type(error).__name__
+    return Rejected(_reason(reply), maybe_sent="script" in str(reply))
 
 
 def unavailable(error: BaseException, *, maybe_sent: bool) -> Unavailable:
-    """What to raise in place of an error of the client library."""
-    return Unavailable(_reason(error), maybe_sent=maybe_sent)
+    """What to raise in place of an error of the redis package, which came instead of an answer."""
+    kind = Rejected if _is_permanent(error) else Unavailable
+    return kind(_reason(error), maybe_sent=maybe_sent)
 
 
 def carried_out(error: BaseException, commands: int) -> bool:
     """Whether one of ``commands`` may have been carried out though ``error`` came in place of a reply."""
-    return commands > 1 or not isinstance(error, _REFUSALS)
+    return commands > 1 or not (_is_refused_login(error) or isinstance(error, BusyLoadingError))
 
 
-def still_primary(count: Any) -> Any:
-    """The reply to ``WAIT``, unless the server has become a replica meanwhile."""
-    if isinstance(count, ResponseError) and str(count).startswith("UNBLOCKED "):
-        # It drops now what only it had, so the call must find out anew what became of it.
-        raise RedisConnectionError("the primary became a replica during the call")
-    return count
-
-
-def demoted(replies: list[Any]) -> bool:
-    """Whether this is a replica by now: a new connection may find the primary."""
-    return any(isinstance(reply, ReadOnlyError) for reply in replies)
+def needs_other_connection(replies: list[Any]) -> bool:
+    """Whether the next call should go over a new connection, which may find the primary."""
+    return any(
+        isinstance(reply, ResponseError) and code(reply) in OTHER_CONNECTION for reply in replies
+    )
 
 
 def cause(error: BaseException) -> BaseException | None:
     """The error to chain, unless Redis repeats a command's arguments in it."""
     return None if isinstance(error, ResponseError) else error
+
+
+def _is_refused_login(error: BaseException) -> bool:
+    return (
+        isinstance(error, AuthenticationError | AuthorizationError)
+        or code(error) in _OF_AUTHENTICATION
+    )
+
+
+def _is_permanent(error: BaseException) -> bool:
+    """Whether the next try would end in the same way: a password or a database that is wrong."""
+    if isinstance(error, ResponseError):
+        return code(error) not in _PASSING
+    return _is_refused_login(error)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TimeoutError | RedisTimeoutError):
+        return "no answer in time"
+    if _is_refused_login(error):
+        return (
+            "authentication failed: Redis does not accept the user name or the password of the URL"
+        )
+    # Of a command it does not know, Redis repeats the arguments; AUTH's is the password.
+    said, *_ = str(error).split(", with args beginning with")
+    name = code(error)
+    if name in _CODES.values() and not said.startswith(name):
+        said = f"{name} {said}"
+    if name in _OF_A_CLUSTER:
+        return f"{said}; this is a Redis Cluster, and this version needs a single server"
+    if name == "NOPERM":
+        return f"{said}; give the Redis user this right"
+    return said or type(error).__name__

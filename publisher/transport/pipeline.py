@@ -1,27 +1,32 @@
 """A pipelined connection to Redis: calls made in the same turn of the event loop leave in one write.
 
-The client library opens the connection (TLS, authentication); from then on a plain asyncio protocol reads it
-with hiredis, since the library's own reader costs three times the CPU for each reply. Replies answer the calls
-first in, first out, without a task or a timer for any of them.
+Replies answer the calls first in, first out, without a task or a timer for any of them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
-import hiredis
-from redis.asyncio import ConnectionPool
-from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
 
-from publisher.contract.calls import Argument, Call, Reply
+from publisher.contract.calls import Call, Command, Reply
 from publisher.errors import Unavailable
-from publisher.transport.failures import FAILURES, unavailable
+from publisher.transport.commands import Batch, Commands, Request, Single
+from publisher.transport.connection import opened
+from publisher.transport.failures import (
+    FAILURES,
+    OTHER_CONNECTION,
+    cause,
+    code,
+    meaning,
+    unavailable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -29,164 +34,17 @@ _ERRORS_TOLD: Final = 100
 _GATHERING_SECONDS: Final = 0.005
 """So long calls may wait for others while each turn of the event loop brings more. A write and the
 reading of what it brings back cost as much as ten calls: in a storm this saves a third of all CPU."""
-_OTHER_CONNECTION: Final = frozenset({"READONLY", "NOAUTH"})
-"""Codes of errors that another connection may mend: a primary that has become a replica, a password
-that was changed."""
-
-
-MAX_UNDER_WAY: Final = 1_000
-"""Calls written and not answered. What comes meanwhile gathers, so that load makes the writes larger."""
-
-
-@contextlib.asynccontextmanager
-async def opened(pool: ConnectionPool, seconds: float) -> AsyncIterator[asyncio.Transport]:
-    """A new connection's transport, closed at the block's end.
-
-    Raises:
-        RedisError, OSError: it could not be opened, within ``seconds`` at most.
-    """
-    connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
-    try:
-        async with asyncio.timeout(seconds):
-            await connection.connect()  # type: ignore[no-untyped-call]
-        yield _take_over(connection)
-    finally:
-        await connection.disconnect(nowait=True)
-
-
-def _take_over(connection: AbstractConnection) -> asyncio.Transport:
-    # The library has no public way to hand its transport over; a test holds it to this one.
-    writer = connection._writer  # noqa: SLF001
-    assert writer is not None
-    return cast(asyncio.Transport, writer.transport)
-
-
-def pack(command: Sequence[Argument]) -> bytes:
-    """A command as Redis reads it."""
-    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type] # its stub is narrower
-    return packed
-
-
-class Reader(asyncio.Protocol):
-    """Feeds what arrives to hiredis and hands every reply on.
-
-    ``received`` counts how often something has come; ``lost`` is done when the connection is gone.
-
-    Args:
-        handle: takes each reply; an error that Redis answers with is a ``hiredis.ReplyError``.
-    """
-
-    def __init__(self, transport: asyncio.Transport, handle: Callable[[Any], None]) -> None:
-        self.transport = transport
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.received = 0
-        self._replies = hiredis.Reader()
-        self._handle = handle
-        transport.set_protocol(self)
-
-    def data_received(self, data: bytes) -> None:
-        """Part of the hot path: no await, no task, no object beyond the replies."""
-        self.received += 1
-        replies = self._replies
-        try:
-            replies.feed(data)
-            while (reply := replies.gets()) is not False:
-                try:
-                    self._handle(reply)
-                except Exception:
-                    log.exception("message_handler_failed")
-        except hiredis.ProtocolError:
-            log.exception("redis_protocol_error")
-            self.transport.abort()
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        """The transport is gone."""
-        if not self.lost.done():
-            self.lost.set_result(None)
-
-
-class Request:
-    """A call on its way: ``answer`` becomes its reply or an ``Unavailable``; ``deadline`` in loop time."""
-
-    __slots__ = ("answer", "call", "deadline", "packed", "whole")
-
-    def __init__(self, call: Call, answer: asyncio.Future[Reply], deadline: float) -> None:
-        self.call = call
-        self.answer = answer
-        self.deadline = deadline
-        self.whole = call.script is None
-        self.packed = pack(call.cached())
-
-    def make_whole(self) -> None:
-        """Send the script itself: Redis does not know it yet."""
-        self.whole = True
-        self.packed = pack(self.call.whole())
-
-    def fail(self, reason: str, *, maybe_sent: bool) -> None:
-        """Answer with an error, unless nobody waits any more. Each waiter raises one of its own."""
-        if not self.answer.done():
-            self.answer.set_exception(Unavailable(reason, maybe_sent=maybe_sent))
-
-
-class Commands(Reader):
-    """Writes requests, and answers them first in, first out.
-
-    Args:
-        refused: told the request that Redis has answered with an error, and the error's text.
-        room: told that something was answered, once for all that arrived together.
-    """
-
-    def __init__(
-        self,
-        transport: asyncio.Transport,
-        refused: Callable[[Commands, Request, str], None],
-        room: Callable[[], None],
-    ) -> None:
-        super().__init__(transport, self._answer)
-        self._refused = refused
-        self._room = room
-        self.under_way: deque[Request] = deque()
-
-    def send(self, waiting: deque[Request]) -> None:
-        """Write what waits in one piece, or as much as may be under way."""
-        room = MAX_UNDER_WAY - len(self.under_way)
-        if room < min(len(waiting), MAX_UNDER_WAY // 2):
-            return  # a few at a time would be many writes
-        packed: list[bytes] = []
-        while waiting and len(packed) < room:
-            request = waiting.popleft()
-            if not request.answer.done():
-                self.under_way.append(request)
-                packed.append(request.packed)
-        if packed:
-            self.transport.write(b"".join(packed))
-
-    def data_received(self, data: bytes) -> None:
-        """Answer what has its reply."""
-        super().data_received(data)
-        self._room()
-
-    def _answer(self, reply: Reply) -> None:
-        if not self.under_way:
-            # Which reply belongs to which request would be a guess from here on.
-            self.transport.abort()
-            raise RuntimeError(f"Redis says what nobody asked for: {reply!r}")
-        request = self.under_way.popleft()
-        if type(reply) is hiredis.ReplyError:
-            self._refused(self, request, str(reply))
-        elif not request.answer.done():
-            request.answer.set_result(reply)
-
-    def fail(self, reason: str) -> None:
-        """Fail what is under way: it was written, so nobody knows what became of it."""
-        while self.under_way:
-            self.under_way.popleft().fail(reason, maybe_sent=True)
 
 
 class Counts(Protocol):
     """Where errors are counted."""
 
     redis_errors: int
+
+
+@dataclass
+class _Uncounted:
+    redis_errors: int = 0
 
 
 def has_failed(answer: asyncio.Future[Reply]) -> bool:
@@ -198,25 +56,27 @@ def has_failed(answer: asyncio.Future[Reply]) -> bool:
 
 
 class Pipeline:
-    """Runs single calls over a connection of its own, opened when there is something to say.
+    """Runs calls over a connection of its own, opened when there is something to say. Belongs to one event loop.
 
     Args:
+        connect: makes a connection of the redis package (``Connector``).
+        stats: where errors are counted.
         timeout: seconds a call may take, and the opening of a connection.
         troubled: told when the connection fails.
     """
 
     def __init__(
         self,
-        pool: ConnectionPool,
-        stats: Counts,
+        connect: Callable[[], Any],
+        stats: Counts | None,
         timeout: float,
         troubled: Callable[[], None] = lambda: None,
     ) -> None:
-        self._pool = pool
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._stats = stats
+        self._connect = connect
+        self._stats: Counts = stats or _Uncounted()
         self._timeout = timeout
         self._troubled = troubled
+        self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: deque[Request] = deque()
         self._told: set[str] = set()
         self._commands: Commands | None = None
@@ -229,7 +89,7 @@ class Pipeline:
 
     @property
     def under_way(self) -> int:
-        """How many calls were written and have not been answered."""
+        """How many commands were written and have not been answered."""
         return len(self._commands.under_way) if self._commands else 0
 
     # -- calls --------------------------------------------------------------------------------
@@ -238,16 +98,30 @@ class Pipeline:
         """Run one command and return its reply.
 
         Raises:
-            Unavailable: Redis did not answer, or answered with an error.
+            Rejected: Redis answered with an error that trying again does not mend.
+            Unavailable: Redis did not answer, or answered with an error that passes.
         """
         return await self.begin(call)
 
     def begin(self, call: Call) -> asyncio.Future[Reply]:
         """The same for who makes many calls at once: without a task for each."""
         loop = asyncio.get_running_loop()
-        request = Request(call, loop.create_future(), loop.time() + self._timeout)
+        return self._enqueue(Single(call, loop.create_future(), self._timeout), loop)
+
+    def round_trip(
+        self, commands: Sequence[Command], extra_seconds: float = 0.0
+    ) -> asyncio.Future[list[Reply]]:
+        """Run ``commands`` together; their replies in order, with ``ResponseError`` among them.
+
+        It may take ``extra_seconds`` longer than a call. Raises ``Unavailable`` where a reply is missing.
+        """
+        loop = asyncio.get_running_loop()
+        seconds = self._timeout + extra_seconds
+        return self._enqueue(Batch(commands, loop.create_future(), seconds), loop)
+
+    def _enqueue(self, request: Request, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
         if self._closed:
-            request.fail("the node has stopped", maybe_sent=False)
+            request.fail(_CLOSED, maybe_sent=False)
             return request.answer
         self._waiting.append(request)
         if self._timer is None:
@@ -282,21 +156,23 @@ class Pipeline:
         gathered, self._gathered = self._gathered, len(self._waiting)
         if self._commands is None or self._gathered <= gathered:
             return False
-        asked_at = self._waiting[0].deadline - self._timeout
+        oldest = self._waiting[0]
+        asked_at = oldest.deadline - oldest.seconds
         return asyncio.get_running_loop().time() < asked_at + _GATHERING_SECONDS
 
-    def _refused(self, commands: Commands, request: Request, error: str) -> None:
-        code = error.partition(" ")[0]
-        if code == "NOSCRIPT" and not request.whole:
+    def _refused(self, commands: Commands, request: Request, error: ResponseError) -> None:
+        name = code(error)
+        if type(request) is Batch:
+            request.take(error)
+        elif type(request) is Single and name == "NOSCRIPT" and not request.whole:
             request.make_whole()
             self._waiting.appendleft(request)
-            return
-        # Of a command it does not know, Redis repeats the arguments.
-        reason = error.partition(", with args beginning with")[0]
-        self._stats.redis_errors += 1
-        self._tell(reason)
-        request.fail(reason, maybe_sent=False)
-        if code in _OTHER_CONNECTION:
+        else:
+            failure = meaning(error)
+            self._stats.redis_errors += 1
+            self._tell(failure.reason)
+            request.fail(failure, maybe_sent=failure.maybe_sent)
+        if name in OTHER_CONNECTION:
             self._give_up(commands)
 
     def _tell(self, error: str) -> None:
@@ -308,23 +184,34 @@ class Pipeline:
     # -- deadlines ----------------------------------------------------------------------------
 
     def _sweep(self) -> None:
-        """Fail what is overdue, and with it the connection that does not answer."""
+        """Fail the calls that are overdue, and give a connection up on which nothing comes."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._timer = None
+        # A crowd before a Redis that hangs is not answered one time-out after the other.
+        reason = "too many calls are waiting" if self._commands else "no connection in time"
+        while self._waiting and self._waiting[0].deadline <= now:
+            self._waiting.popleft().fail(Unavailable(reason, maybe_sent=False), maybe_sent=False)
         commands = self._commands
-        reason = "too many calls are waiting" if commands else "no connection in time"
-        if commands and any(request.deadline <= now for request in commands.under_way):
-            commands.fail("no answer in time")
+        if commands and commands.under_way and commands.overdue_at <= now:
+            commands.fail(_NO_ANSWER.reason)
             self._give_up(commands)
             self._trouble()
-        # A crowd before a Redis that hangs is not answered one time-out after the other.
-        while self._waiting and self._waiting[0].deadline <= now:
-            self._waiting.popleft().fail(reason, maybe_sent=False)
-        under_way = self._commands.under_way if self._commands else ()
-        if self._waiting or under_way:
-            oldest = min(request.deadline for request in chain(self._waiting, under_way))
-            self._timer = loop.call_at(oldest, self._sweep)
+        due = self._next_due(now)
+        if due is not None:
+            self._timer = loop.call_at(due, self._sweep)
+
+    def _next_due(self, now: float) -> float | None:
+        """When to look again. Fails the calls that Redis has and that wait no longer: it may well be alive."""
+        commands = self._commands
+        under_way = commands.under_way if commands else ()
+        due = [commands.overdue_at] if commands and under_way else []
+        for request in chain(under_way, self._waiting):
+            if request.deadline > now:
+                due.append(request.deadline)
+                break
+            request.fail(_NO_ANSWER, maybe_sent=True)
+        return min(due, default=None)
 
     # -- the connection -----------------------------------------------------------------------
 
@@ -332,7 +219,7 @@ class Pipeline:
         """Open a connection, send what waits for it, and stay until it is lost."""
         commands: Commands | None = None
         try:
-            async with opened(self._pool, self._timeout) as transport:
+            async with opened(self._connect, self._timeout) as transport:
                 self._opening = False
                 self._commands = commands = Commands(transport, self._refused, self._schedule)
                 self._schedule()
@@ -340,7 +227,9 @@ class Pipeline:
         except FAILURES as error:
             # What waits would wait for the next refusal, and for the one after that.
             self._trouble()
-            self._fail_waiting(unavailable(error, maybe_sent=False).reason)
+            failure = unavailable(error, maybe_sent=False)
+            failure.__cause__ = cause(error)
+            self._fail_waiting(failure)
         finally:
             if commands is None:
                 self._opening = False
@@ -362,22 +251,27 @@ class Pipeline:
         commands.transport.abort()
         self._schedule()
 
-    def doubt(self) -> None:
+    def drop(self) -> None:
+        """Give the connection up, and with it what is under way; what comes next opens another."""
+        if self._commands is not None:
+            self._give_up(self._commands)
+
+    def drop_if_idle(self) -> None:
         """Give the connection up if nothing is under way on it.
 
         After a failover, or over a way that is no more, it looks healthy, and would cost its next user a
         time-out: also when Redis has long been answering others.
         """
-        if self._commands is not None and not self._commands.under_way:
-            self._give_up(self._commands)
+        if not self.under_way:
+            self.drop()
 
     def _trouble(self) -> None:
         self._stats.redis_errors += 1
         self._troubled()
 
-    def _fail_waiting(self, reason: str) -> None:
+    def _fail_waiting(self, error: Unavailable) -> None:
         while self._waiting:
-            self._waiting.popleft().fail(reason, maybe_sent=False)
+            self._waiting.popleft().fail(error, maybe_sent=False)
 
     async def aclose(self) -> None:
         """Close the connection; calls that are not answered fail, also those made from now on."""
@@ -388,4 +282,8 @@ class Pipeline:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        self._fail_waiting("the node has stopped")
+        self._fail_waiting(_CLOSED)
+
+
+_CLOSED: Final = Unavailable("the connection to Redis was closed here", maybe_sent=False)
+_NO_ANSWER: Final = Unavailable("no answer in time", maybe_sent=True)

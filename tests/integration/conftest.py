@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+import redis.asyncio
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from publisher import AsyncPublisher
@@ -42,6 +43,9 @@ async def node(start_node: StartNode) -> Node:
 
 @pytest.fixture
 async def publisher(redis_url: str, prefix: str) -> AsyncIterator[AsyncPublisher]:
-    """A publisher to the same Redis."""
-    async with AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher:
+    """A publisher to the same Redis; its ``_client`` is there for tests that look at Redis itself."""
+    async with (
+        redis.asyncio.Redis.from_url(redis_url) as client,
+        AsyncPublisher(client, prefix=prefix) as publisher,
+    ):
         yield publisher

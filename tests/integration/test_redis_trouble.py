@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from gateway.backplane.pubsub import Command
 from publisher import AsyncPublisher
 from publisher.contract.keys import Keys
-from publisher.transport.pipeline import Reader
+from publisher.transport.connection import Reader
 from tests.faults.proxy import Proxy
 from tests.integration.conftest import StartNode
 from tests.support.client import Client, connected, opened

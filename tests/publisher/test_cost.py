@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from publisher.assembly import outgoing
+from publisher.client import outgoing
 from publisher.contract.keys import Keys
 from publisher.flow import Flow, Retries, RoundTrip
 from publisher.operations import Operations

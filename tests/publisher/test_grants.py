@@ -12,7 +12,7 @@ from publisher.contract.calls import GRANTED_FOR_EVER, Call
 from publisher.contract.control import GrantRevoked, decode
 from publisher.contract.keys import Keys
 from publisher.contract.scripts import GRANTED
-from publisher.transport.blocking import exchange
+from tests.publisher.asking import ask
 from tests.publisher.listening import listening
 
 CHANNEL = "run-results/s"
@@ -20,13 +20,13 @@ CHANNEL = "run-results/s"
 
 @pytest.fixture
 def granted(server: redis.Redis, keys: Keys):
-    def ask(user: str) -> int:
+    def remaining_ms(user: str) -> int:
         """The milliseconds that remain."""
         call = Call.run(GRANTED, [keys.grant(CHANNEL)], user)
-        [remaining] = exchange(server.connection_pool, [call])
+        [remaining] = ask(server, [call])
         return remaining
 
-    return ask
+    return remaining_ms
 
 
 def test_a_grant_is_for_one_user_of_one_channel(publisher: Publisher, granted):

@@ -26,6 +26,7 @@ SIGNATURES = {
     "revoke": "(self, channel: 'str', user: 'str') -> 'bool'",
     "history": "(self, channel: 'str', since: 'int' = 0, limit: 'int | None' = None) -> 'list[Entry]'",
     "connections": "(self, user: 'str') -> 'list[Connection]'",
+    "ping": "(self) -> 'None'",
 }
 
 

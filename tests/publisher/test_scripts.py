@@ -13,7 +13,7 @@ from publisher.contract.calls import Argument, Call, parse_log, read_log
 from publisher.contract.keys import Keys
 from publisher.contract.message import NO_POSITION
 from publisher.contract.scripts import ACQUIRE, BEAT, LIVE_NODES, RENEW, Script
-from publisher.transport.blocking import exchange
+from tests.publisher.asking import ask
 
 LEASE_MS = 60_000
 MAX_MS = 900_000
@@ -22,7 +22,7 @@ MAX_MS = 900_000
 @pytest.fixture
 def call(server: redis.Redis):
     def run(script: Script, key: str, *arguments: Argument) -> Any:
-        (reply,) = exchange(server.connection_pool, [Call.run(script, [key], *arguments)])
+        (reply,) = ask(server, [Call.run(script, [key], *arguments)])
         if isinstance(reply, Exception):
             raise reply
         return reply
@@ -183,7 +183,7 @@ def test_a_page_of_the_log_begins_after_what_the_user_has_confirmed(
 
     def read(user: str, since: int | None, limit: int) -> tuple[int, int, list[int]]:
         request = read_log(keys, channel, user, since, limit)
-        page = parse_log(exchange(server.connection_pool, [request])[0])
+        page = parse_log(ask(server, [request])[0])
         return page.position, page.newest, [message.id for message in page.messages]
 
     assert read("u", None, 2) == (2, 5, [3, 4])
@@ -196,4 +196,4 @@ def test_a_page_of_the_log_begins_after_what_the_user_has_confirmed(
 def test_a_position_is_read_to_the_microsecond(server: redis.Redis, keys: Keys, id_: int):
     server.zadd(keys.seen("run-results/s"), {"u": id_})
     request = read_log(keys, "run-results/s", "u", None, 9)
-    assert parse_log(exchange(server.connection_pool, [request])[0]).position == id_
+    assert parse_log(ask(server, [request])[0]).position == id_

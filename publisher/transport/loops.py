@@ -1,0 +1,116 @@
+"""What asyncio programs send: a pipeline that all calls of an event loop share, and connections for ``WAIT``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final
+
+from publisher.contract.calls import Call, Reply, Wait
+from publisher.errors import Unavailable
+from publisher.transport.pipeline import Pipeline
+from publisher.transport.round_trips import round_trips
+
+MAX_WAITING: Final = 100
+"""Round trips of one event loop that wait for replicas at the same time, each on a connection of its own."""
+
+
+class LoopConnections:
+    """The connections of one event loop. They end with its tasks, or with :meth:`aclose`.
+
+    ``WAIT`` speaks of what its own connection has written, and nothing else is answered there meanwhile. So a
+    round trip that waits for replicas has a connection to itself.
+
+    Args:
+        connect: makes a connection of the redis package (``Connector``).
+        timeout: seconds a round trip may take.
+    """
+
+    def __init__(self, connect: Callable[[], Any], timeout: float) -> None:
+        self._connect = connect
+        self._timeout = timeout
+        self._shared = Pipeline(connect, None, timeout)
+        self._alone: list[Pipeline] = []
+        self._unused: list[Pipeline] = []
+        self._waiting = asyncio.Semaphore(MAX_WAITING)
+
+    async def exchange(self, calls: Sequence[Call], wait: Wait | None) -> list[Reply]:
+        """The replies to ``calls``, with errors among them, and with ``wait`` the number of replicas behind them.
+
+        Raises:
+            Unavailable: no answer to all of them.
+        """
+        if wait is None:
+            return await _exchange(self._shared, calls, None)
+        async with self._lent() as pipeline:
+            return await _exchange(pipeline, calls, wait)
+
+    @contextlib.asynccontextmanager
+    async def _lent(self) -> AsyncIterator[Pipeline]:
+        """A pipeline that nobody else uses meanwhile."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._waiting.acquire()
+        except TimeoutError:
+            raise Unavailable("too many calls are waiting for replicas", maybe_sent=False) from None
+        if not self._unused:
+            self._unused.append(Pipeline(self._connect, None, self._timeout))
+            self._alone += self._unused
+        pipeline = self._unused.pop()
+        try:
+            yield pipeline
+        except BaseException:
+            pipeline.drop()  # Redis may still wait for replicas on it
+            raise
+        finally:
+            self._unused.append(pipeline)
+            self._waiting.release()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for pipeline in (self._shared, *self._alone):
+            await pipeline.aclose()
+
+
+class Loops:
+    """The :class:`LoopConnections` of each running event loop that asks."""
+
+    def __init__(self, connect: Callable[[], Any], timeout: float) -> None:
+        self._connect = connect
+        self._timeout = timeout
+        self._loops: dict[asyncio.AbstractEventLoop, LoopConnections] = {}
+
+    def running(self) -> LoopConnections:
+        """Those of the loop that runs now."""
+        loop = asyncio.get_running_loop()
+        connections = self._loops.get(loop)
+        if connections is None:
+            # Connections end with their loop; what is left of them is forgotten here.
+            for other in [each for each in list(self._loops) if each.is_closed()]:
+                self._loops.pop(other, None)
+            connections = self._loops[loop] = LoopConnections(self._connect, self._timeout)
+        return connections
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop."""
+        connections = self._loops.pop(asyncio.get_running_loop(), None)
+        if connections is not None:
+            await connections.aclose()
+
+
+async def _exchange(pipeline: Pipeline, calls: Sequence[Call], wait: Wait | None) -> list[Reply]:
+    extra = wait.seconds if wait else 0.0
+    trips = round_trips(calls, wait)
+    try:
+        commands = next(trips)
+        while True:
+            try:
+                replies = await pipeline.round_trip(commands, extra)
+            except Unavailable as error:
+                commands = trips.throw(error)
+            else:
+                commands = trips.send(replies)
+    except StopIteration as done:
+        found: list[Reply] = done.value
+        return found

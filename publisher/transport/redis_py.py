@@ -1,0 +1,105 @@
+"""What is used of the redis package to open connections, for its versions 5.0 to 8.
+
+It opens connections (TCP, TLS, Unix sockets, authentication, Sentinel). Its pools and its retries are not used:
+what a failure means for a call is decided here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, Final, Self
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from publisher.errors import InvalidURL
+
+UNLIMITED: Final = 2**31
+"""As ``max_connections``: what the redis package means by no limit."""
+
+# Options that a pool adds for notifications which need version 3 of the protocol.
+_OF_PROTOCOL_3: Final = ("maint_notifications_", "oss_cluster_maint_", "orig_")
+
+_DRIVER: Final[dict[str, Any]] = {}
+with contextlib.suppress(ImportError):
+    from redis.driver_info import DriverInfo
+
+    # Made once: left to itself, the package looks its version up on disk for every connection.
+    _DRIVER["driver_info"] = DriverInfo()
+
+
+def blocking_client(url: str, timeout: float) -> redis.Redis:
+    """A client as ``url`` says; opening, writing and reading take at most ``timeout`` seconds each.
+
+    Raises:
+        InvalidURL: the URL, or an option in it, cannot be used.
+    """
+    client: redis.Redis = _checked(
+        redis.Redis, url, socket_timeout=timeout, socket_connect_timeout=timeout
+    )
+    return client
+
+
+def asyncio_client(url: str) -> redis.asyncio.Redis:
+    """A client as ``url`` says. Whoever opens a connection limits the time.
+
+    Raises:
+        InvalidURL: the URL, or an option in it, cannot be used.
+    """
+    # A timeout on the socket would start a task for each write.
+    client: redis.asyncio.Redis = _checked(redis.asyncio.Redis, url, socket_timeout=None)
+    return client
+
+
+def _checked(kind: Any, url: str, **options: Any) -> Any:
+    try:
+        client = kind.from_url(url, max_connections=UNLIMITED, **options, **_DRIVER)
+        # Options are only read when a connection is made; one that is never opened shows now.
+        Connector.of(client)()
+    except (ValueError, TypeError, AttributeError, RedisError):
+        client = None
+    # Raised out here because the error above may quote a part of the password.
+    if client is None:
+        raise InvalidURL
+    return client
+
+
+class Connector:
+    """Makes connections to one Redis, none of which is open yet. Can be pickled if its options can.
+
+    ``most``: how many there may be at a time; :data:`UNLIMITED` for any number.
+    """
+
+    def __init__(self, connection: Callable[..., Any], options: dict[str, Any], most: int) -> None:
+        self._connection = connection
+        self._options = options
+        self.most = most
+
+    @classmethod
+    def of(cls, client: redis.Redis | redis.asyncio.Redis) -> Self:
+        """As the pool of ``client`` connects, with connections of our own."""
+        pool: Any = client.connection_pool
+        # Tried again is a whole call, or nothing.
+        once = Retry if isinstance(client, redis.Redis) else AsyncRetry
+        options = {
+            name: value
+            for name, value in pool.connection_kwargs.items()
+            if not name.startswith(_OF_PROTOCOL_3)
+        }
+        options |= {"retry": once(NoBackoff(), 0), "protocol": 2}
+        return cls(pool.connection_class, options, pool.max_connections)
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that reading from a blocking connection may take; ``None`` for ever."""
+        timeout: float | None = self._options.get("socket_timeout")
+        return timeout
+
+    def __call__(self) -> Any:
+        """A new connection."""
+        return self._connection(**self._options)

@@ -1,0 +1,20 @@
+"""Single calls to Redis, over a connection as the publisher's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import redis
+
+from publisher.contract.calls import Call, Reply
+from publisher.transport.blocking import Connections, exchange
+from publisher.transport.redis_py import Connector
+
+
+def ask(server: redis.Redis, calls: Sequence[Call]) -> list[Reply]:
+    """The replies of the server that ``server`` is a client of."""
+    connections = Connections(Connector.of(server), 5.0)
+    try:
+        return exchange(connections, calls)
+    finally:
+        connections.close()
