@@ -40,6 +40,7 @@ class Other:
         finally:
             transport.abort()
             theirs.close()
+            await asyncio.sleep(0)  # the event loop closes our end in its next turn
 
     async def heard(self, *words: bytes) -> None:
         """Wait until each of the words was sent, in one or more writes."""
