@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core import closing
-from gateway.core.protocol import ErrorCode
+from gateway.core.protocol import RESERVED, EndReason, ErrorCode
 from gateway.metrics import NodeCollector
 from gateway.node.stats import Stats
 from gateway.settings import Settings
@@ -59,6 +59,17 @@ def test_every_metric_is_in_the_operators_table() -> None:
 @pytest.mark.parametrize("code", ErrorCode)
 def test_every_error_code_is_explained(code: ErrorCode) -> None:
     assert f"`{code.value}`" in PROTOCOL
+
+
+@pytest.mark.parametrize("reason", EndReason)
+def test_every_reason_for_the_end_of_a_subscription_is_explained(reason: EndReason) -> None:
+    table = PROTOCOL.partition("## When a subscription ends by itself")[2].partition("\n## ")[0]
+    assert f"`{reason.value}`" in [first for first, *_ in rows(table)]
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED))
+def test_every_reserved_name_is_listed(name: str) -> None:
+    assert f"`{name}`" in PROTOCOL.partition("No namespace may have")[2].partition("\n\n")[0]
 
 
 @pytest.mark.parametrize(
