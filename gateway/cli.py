@@ -35,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UsageError as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
+    except BrokenPipeError:
+        # Whoever read the output has had enough. Python must not complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 # -- options ----------------------------------------------------------------------------------
@@ -182,6 +186,8 @@ def _token(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from gateway.check import check  # noqa: PLC0415
 
-    report = asyncio.run(check(load_settings(options)))
-    print(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())  # noqa: T201
+    settings = load_settings(options)
+    logs.configure("error")  # the report says it all
+    report = asyncio.run(check(settings))
+    print(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode(), flush=True)  # noqa: T201
     return 0 if report["ok"] else 1

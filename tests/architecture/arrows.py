@@ -35,8 +35,9 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.development": "gateway.settings gateway.web",
         "gateway.app": "publisher.errors publisher.contract publisher.transport gateway.core gateway.node "
         "gateway.backplane gateway.web gateway.metrics gateway.lifecycle gateway.settings",
-        "gateway.check": "publisher.errors publisher.contract publisher.transport gateway.web "
-        "gateway.settings gateway.app",
+        # It publishes as any backend does.
+        "gateway.check": "publisher publisher.errors publisher.contract publisher.transport gateway.node "
+        "gateway.backplane gateway.web gateway.settings gateway.app",
         "gateway.serve": "gateway.web gateway.settings gateway.app",
         "gateway.worker": "gateway.logs gateway.settings gateway.serve",
         "gateway.supervisor": "gateway.core gateway.web gateway.settings gateway.worker",

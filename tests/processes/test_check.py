@@ -1,0 +1,185 @@
+"""``gateway check`` says ok where serving works, and elsewhere names what is missing. Each time on a real server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from gateway import check as checking
+from gateway.check import check
+from gateway.settings import Settings
+from tests.support.nodes import running_node
+from tests.support.redis_server import RedisServer, free_port, redis_server
+from tests.support.tokens import SECRET
+from tests.support.waiting import until
+
+
+async def checked(url: str, prefix: str = "rt1", **settings: Any) -> dict[str, Any]:
+    """The report, as JSON tells it."""
+    given: dict[str, Any] = {"redis_url": url, "redis_prefix": prefix, "jwt_secret": SECRET}
+    report = await check(Settings(**given, redis_timeout_seconds=2, **settings))
+    return dict(json.loads(json.dumps(report)))
+
+
+async def problem(url: str, prefix: str = "rt1") -> str:
+    """What is wrong, in one text."""
+    report = await checked(url, prefix)
+    assert not report["ok"]
+    assert SECRET not in json.dumps(report)
+    return " | ".join(report["errors"])
+
+
+async def test_it_is_ok_where_serving_works_and_nothing_is_left(
+    redis_url: str, prefix: str
+) -> None:
+    report = await checked(redis_url, prefix)
+    assert (report["ok"], report["errors"]) == (True, [])
+    assert report["redis"]["reachable"]
+    with redis.Redis.from_url(redis_url) as server:
+        assert list(server.scan_iter(f"{prefix}*")) == []
+
+
+async def test_it_disturbs_nobody(redis_url: str, prefix: str) -> None:
+    async with running_node(redis_url, prefix) as node:
+        await until(node.gateway.ready)
+        with redis.Redis.from_url(redis_url) as server:
+
+            def kept() -> dict[bytes, object]:
+                return {
+                    key: server.zrange(key, 0, -1) if server.type(key) == b"zset" else b""
+                    for key in server.scan_iter(f"{prefix}*")
+                }
+
+            before, received = kept(), node.gateway.stats.messages_received
+            assert (await checked(redis_url, prefix))["ok"]
+            assert kept() == before
+            assert node.gateway.stats.messages_received == received
+
+
+async def test_a_second_system_on_another_database_is_fine(redis_url: str, prefix: str) -> None:
+    async with running_node(redis_url, prefix) as node:
+        await until(node.gateway.ready)
+        report = await checked(f"{redis_url}/1", prefix)
+        assert (report["ok"], report["errors"]) == (True, [])
+
+
+async def test_a_read_only_replica(tmp_path: Path, redis_url: str) -> None:
+    port = redis_url.rpartition(":")[2].partition("/")[0]
+    with redis_server(tmp_path, "--replicaof", "127.0.0.1", port) as url:
+        with redis.Redis.from_url(url) as replica:
+            await until(lambda: replica.info("replication")["master_link_status"] == "up")
+        told = await problem(url)
+    assert "READONLY" in told
+    assert "primary" in told
+
+
+@pytest.mark.parametrize(
+    ("rights", "missing"),
+    [
+        ("~rt1:* &rt1:* +@all -evalsha -eval", "evalsha"),
+        ("~rt1:* +@all resetchannels", "channel"),
+        ("~other:* &rt1:* +@all", "key"),
+        ("~rt1:* &rt1:* +@all -zadd", "zadd"),
+        ("~rt1:* &rt1:* +@all -subscribe", "subscribe"),
+        ("~rt1:* &rt1:* +@all -publish", "publish"),
+        ("~rt1:* &rt1:* +@all -hset", "hset"),
+    ],
+)
+async def test_a_user_who_lacks_a_right(tmp_path: Path, rights: str, missing: str) -> None:
+    with redis_server(tmp_path) as url:
+        with redis.Redis.from_url(url) as server:
+            server.execute_command("ACL", "SETUSER", "app", "on", ">pw", *rights.split())
+        told = await problem(url.replace("redis://", "redis://app:pw@"))
+    assert missing in told.lower()
+    assert "right" in told
+    assert "pw@" not in told
+
+
+async def test_a_wrong_password(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as url:
+        with redis.Redis.from_url(url) as server:
+            server.config_set("requirepass", "hidden")
+        assert "password" in await problem(url)
+        told = await problem(url.replace("redis://", "redis://:guess@"))
+    assert "password" in told
+    assert "guess" not in told
+
+
+async def test_a_server_of_a_cluster(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--cluster-enabled", "yes") as url:
+        told = await problem(url)
+    assert "Cluster" in told
+
+
+async def test_scripts_that_are_forbidden(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--rename-command", "EVAL", "") as url:
+        told = await problem(url)
+    assert "EVAL" in told
+
+
+async def test_no_memory_left(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--maxmemory", "1mb") as url:
+        told = await problem(url)
+    assert "maxmemory" in told
+
+
+async def test_nobody_answers() -> None:
+    report = await checked(f"redis://127.0.0.1:{free_port()}")
+    assert (report["ok"], report["redis"]) == (False, {"reachable": False})
+    assert len(report["errors"]) == 1
+
+
+async def test_a_server_that_hangs_is_waited_for_once(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path)
+    server.start()
+    try:
+        server.freeze()
+        report = await checked(server.url)
+    finally:
+        server.stop()
+    assert len(report["errors"]) == 1
+    assert "in time" in report["errors"][0]
+
+
+async def test_eviction_and_memory_without_a_file_are_warned_of(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--maxmemory-policy", "allkeys-lru") as url:
+        report = await checked(url)
+    assert report["ok"]
+    assert any("noeviction" in warning for warning in report["warnings"])
+    assert any("appendonly" in warning for warning in report["warnings"])
+
+
+@pytest.mark.skipif(not shutil.which("redis-server"), reason="Debian's Redis is not installed")
+async def test_an_installed_redis_is_fine_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = shutil.which("redis-server")
+    assert installed is not None
+    monkeypatch.setattr("tests.support.redis_server.server_binary", lambda: Path(installed))
+    with redis_server(tmp_path) as url:
+        report = await checked(url)
+    assert (report["ok"], report["errors"]) == (True, [])
+    assert report["redis"]["version"].startswith(("6.", "7.", "8."))
+
+
+@pytest.mark.parametrize(
+    ("info", "old"),
+    [
+        ({"redis_version": "6.2.14"}, True),
+        ({"redis_version": "5.0.3"}, True),
+        ({"redis_version": "7.0.0"}, False),
+        ({"redis_version": "8.2.1"}, False),
+        # Valkey says 7.2 there for the sake of old clients, and keydb has the version of its origin.
+        ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, False),
+        ({"redis_version": "6.3.4"}, True),
+        ({"redis_version": "unstable"}, False),
+        ({}, False),
+    ],
+)
+def test_a_server_that_is_too_old_is_named(info: dict[str, str], old: bool) -> None:
+    assert (checking.too_old(info) is not None) == old
