@@ -1,245 +1,232 @@
-"""From the arguments of a publish to its outcome, one message or many.
-
-One message on its way into Redis, from the arguments of a call to its outcome.
-
-Which messages of ``publish_many`` share a round trip, and what its replies tell of the others.
-"""
+"""From the arguments of a publish to its outcome, one message or many."""
 
 from __future__ import annotations
 
-import secrets
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from hashlib import blake2b
-from itertools import count
-from typing import Final
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from publisher.contract import scripts
-from publisher.contract.calls import Call, Reply
-from publisher.contract.channels import Namespace, parse_channel
+from publisher.contract import rights, scripts
+from publisher.contract.calls import Argument, Call, Reply, Wait
 from publisher.contract.keys import Keys
-from publisher.contract.message import encode_unlogged
-from publisher.errors import InvalidData, NotReplicated, PublisherError, Rejected, Unavailable
-from publisher.records import Outgoing, Published, check_min_replicas, check_text, dump_json
+from publisher.delivery import Delivery, Options, unique_names
+from publisher.errors import InvalidInput, PublisherError, Unavailable
+from publisher.flow import Flow, Retries, RoundTrip, log_failure
+from publisher.learning import Learning
+from publisher.records import Outgoing, Published
 from publisher.transport.failures import meaning
-
-
-class Delivery:
-    """A message with the nonce that it keeps at every try, so that Redis recognises it.
-
-    ``name`` is one of :func:`unique_names`.
-    ``min_replicas`` is how many replicas must confirm it, unless the message itself says so.
-    ``doubtful_at`` is when the first try began that may have arrived (any monotonic clock), and
-    ``doubtful_since`` the same moment, or a little earlier, on the clock of Redis in microseconds.
-
-    Raises:
-        InvalidInput: a bad channel, data that is no JSON or too large, a bad idempotency key or number
-            of replicas.
-    """
-
-    __slots__ = (
-        "_body",
-        "_keyed",
-        "_needs_log",
-        "_nonce",
-        "_retention",
-        "channel",
-        "doubtful_at",
-        "doubtful_since",
-        "min_replicas",
-        "namespace",
-        "outcome",
-    )
-
-    def __init__(self, message: Outgoing, name: str, max_bytes: int, min_replicas: int = 0) -> None:
-        # Neither the message nor the parsed channel is kept: of twenty thousand messages that wait, the
-        # garbage collector looks at each object again and again.
-        key = message.idempotency_key
-        self.channel, self.namespace, _ = parse_channel(message.channel)
-        self._body = dump_json(message.data, max_bytes)
-        self._keyed = key is not None
-        self._nonce = name if key is None else _with_key(key, name)
-        self._retention = message.retention
-        self._needs_log = _needs_log(message)
-        self.min_replicas = min_replicas
-        if message.min_replicas is not None:
-            check_min_replicas(message.min_replicas)
-            self.min_replicas = message.min_replicas
-        self.doubtful_at: float | None = None
-        self.doubtful_since = 0
-        self.outcome: Published | PublisherError | None = None
-
-    def follow(self, namespace: Namespace) -> None:
-        """Take the namespace's rules over.
-
-        Raises:
-            InvalidData: the message needs a log and the namespace keeps none.
-        """
-        if namespace.retention is None:
-            if self._needs_log:
-                raise InvalidData(
-                    f"{self._needs_log} needs a log, and namespace {namespace.name!r} keeps none"
-                )
-            # There is nothing that a failover could lose.
-            self.min_replicas = 0
-        self._retention = self._retention or namespace.retention
-
-    @property
-    def maybe_sent(self) -> bool:
-        """Whether a try so far may have arrived."""
-        return self.doubtful_at is not None
-
-    @property
-    def max_messages(self) -> int | None:
-        """How many messages the channel's log retains; ``None`` without a log."""
-        return None if self._retention is None else self._retention.max_messages
-
-    @property
-    def pending(self) -> bool:
-        """Whether it is worth another try."""
-        outcome = self.outcome
-        if not isinstance(outcome, Unavailable) or isinstance(outcome, NotReplicated):
-            return outcome is None
-        # Nothing recognises a message without a log, so it is not sent twice.
-        logged = self._retention is not None
-        return outcome.retryable and (logged or not self.maybe_sent)
-
-    def call(self, keys: Keys, clock: Callable[[], int]) -> Call:
-        """What to send now; ``clock`` in microseconds since 1970."""
-        name = self.channel
-        if self._retention is None:
-            payload = encode_unlogged(clock(), self._nonce.encode(), self._body)
-            return Call(("PUBLISH", keys.live(name), payload))
-        arguments = (
-            3,
-            keys.log(name),
-            keys.last(name),
-            keys.retried(name, self._nonce),
-            keys.live(name),
-            self._nonce,
-            self._body,
-            self._retention.max_messages,
-            self._retention.max_age_seconds,
-            self.doubtful_since if self.maybe_sent or self._keyed else "",
-            self._retention.positions_seconds,
-        )
-        return Call((*arguments, "1") if self.min_replicas else arguments, scripts.PUBLISH)
-
-    def answered(self, reply: Reply) -> None:
-        """Note what Redis replied."""
-        if isinstance(reply, ResponseError):
-            self.failed(meaning(reply))
-        elif self._retention is None:
-            self.outcome = Published(0, self.channel)
-        else:
-            identifier, _, code = reply.partition(b":")
-            if code == _FORGOTTEN:
-                reason = "what was published since the first try is no longer retained"
-                self.outcome = Rejected(reason, maybe_sent=True)
-            else:
-                self.outcome = Published(int(identifier), self.channel, code == _DUPLICATE)
-
-    def confirmed(self, replicas: Reply, seconds: float) -> None:
-        """Note how many replicas had the message after ``seconds`` of waiting: a number or an error."""
-        done = self.outcome
-        if not self.min_replicas or not isinstance(done, Published):
-            return
-        retryable, reason = True, f"no more confirmed it within {seconds:g} s"
-        if isinstance(replicas, ResponseError):
-            failure = meaning(replicas)
-            replicas, retryable, reason = 0, failure.retryable, failure.reason
-        if replicas < self.min_replicas:
-            self.outcome = NotReplicated(
-                reason,
-                id=done.id,
-                channel=done.channel,
-                duplicate=done.duplicate,
-                replicas=replicas,
-                min_replicas=self.min_replicas,
-                retryable=retryable,
-            )
-
-    def failed(self, error: Unavailable, began: float = 0.0) -> None:
-        """Note that a try has failed that ``began`` at this time of a monotonic clock."""
-        if error.maybe_sent and self.doubtful_at is None:
-            self.doubtful_at = began
-        # One object for each message: an error collects the traceback of where it is raised.
-        self.outcome = error.told(maybe_sent=self.maybe_sent)
-
-
-# The second part of the script's reply.
-_DUPLICATE: Final = b"1"
-_FORGOTTEN: Final = b"2"
-
-
-def _needs_log(message: Outgoing) -> str | None:
-    """The option of the message that makes no sense without a log, if it has one."""
-    if message.idempotency_key is not None:
-        return "idempotency_key"
-    if message.retention is not None:
-        return "retention"
-    return "min_replicas" if message.min_replicas else None
-
-
-def unique_names() -> Iterator[str]:
-    """Names that nothing else has, however many are taken.
-
-    They count on from a random number, which is as unlikely to meet another as a random one for each,
-    and asks the operating system once.
-    """
-    return (f"{number:016x}" for number in count(secrets.randbits(63)))
-
-
-def _with_key(key: str, name: str) -> str:
-    """The nonce under a key, ``k<key>.<name>``: the script tells a call's own try from another's."""
-    check_text("idempotency_key", key)
-    # A key may hold any character; the entry's format may not.
-    digest = blake2b(key.encode(), digest_size=12).hexdigest()
-    return f"k{digest}.{name}"
-
 
 BATCH: Final = 500
 """Messages in one round trip: enough to make its cost small, few enough to finish within a timeout."""
 
+BATCH_BYTES: Final = 2 * 1024 * 1024
+"""A round trip takes no further message once it has so many bytes: 1.7 s of a line of 10 Mbit/s."""
 
-def next_batch(waiting: Sequence[Delivery]) -> Sequence[Delivery]:
-    """Those of ``waiting``, at most a batch, that can go together.
+ENTRIES_SEARCHED: Final = 64
+BYTES_SEARCHED: Final = 48 * 1024
+"""How much of others' messages a retry reads in search of its own, which come on top."""
 
-    Where a try may have arrived, no more of a channel's messages than its log retains: they would
-    displace each other there, and nobody could tell any more which of them had been published.
+
+class Publishing:
+    """The flow of :meth:`many`. One instance belongs to one client.
+
+    Args:
+        clock: a monotonic clock in seconds.
+        wall_clock: microseconds since 1970.
     """
-    if not any(each.maybe_sent for each in waiting):
-        return waiting
-    chosen: list[Delivery] = []
-    used: Counter[str] = Counter()
-    full: set[str] = set()
-    for each in waiting:
-        name = each.channel
-        if each.max_messages is not None and used[name] >= each.max_messages:
-            full.add(name)
-        if name not in full:
-            used[name] += 1
-            chosen.append(each)
-    return chosen
+
+    def __init__(
+        self,
+        keys: Keys,
+        learning: Learning,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], int],
+        retries: Retries,
+        options: Options,
+    ) -> None:
+        self._keys = keys
+        self._learning = learning
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._retries = retries
+        self._options = options
+
+    def accept(self, message: Outgoing, name: str) -> Delivery | InvalidInput:
+        """The message ready to be sent, or what is wrong with it."""
+        try:
+            return Delivery(message, name, self._options)
+        except InvalidInput as error:
+            return error
+
+    def many(self, messages: Iterable[Outgoing]) -> Flow[list[Published | PublisherError]]:
+        """Publish in as few round trips as can be; returns the outcome of each message."""
+        intake = _Intake(map(self.accept, messages, unique_names()))
+        waiting: list[Delivery] = []
+        failures = 0
+        while True:
+            tried = len(waiting)
+            waiting = intake.fill(waiting)
+            if not waiting:
+                return intake.outcomes
+            try:
+                yield from self._follow(waiting[tried:])
+            except Unavailable as error:
+                return intake.give_up(waiting, error)
+            failure = yield from self._try([each for each in waiting if each.pending])
+            waiting = intake.sort_out(waiting)
+            if failure is None:
+                failures = 0
+                continue
+            log_failure(failure)
+            failures += 1
+            if failures > self._retries.limit:
+                return intake.give_up(waiting, failure)
+            if waiting:
+                yield self._retries.pause(failures)
+
+    def _follow(self, deliveries: Sequence[Delivery]) -> Flow[None]:
+        """Give ``deliveries`` the rules of their namespaces."""
+        if not deliveries:
+            return
+        yield from self._learning.check_rights(rights.to_publish)
+        yield from self._learning.refresh({each.namespace for each in deliveries})
+        for each in deliveries:
+            try:
+                each.follow(self._learning.namespace(each.namespace))
+            except InvalidInput as error:
+                each.outcome = error
+
+    def _try(self, batch: list[Delivery]) -> Flow[Unavailable | None]:
+        """Try to publish ``batch``; returns why another try is needed, or ``None``."""
+        doubtful = [each for each in batch if each.doubtful_at is not None and not each.keyed]
+        if doubtful:
+            failure = yield from self._settle(doubtful)
+            if failure is not None:
+                for each in batch:
+                    if each.pending:
+                        each.failed(failure)
+                return failure
+            batch = [each for each in batch if each.pending]
+        if not batch:
+            return None
+        began = self._clock()
+        try:
+            replies, wait = yield from self._exchange(
+                [each.call(self._keys, self._wall_clock) for each in batch], batch
+            )
+        except Unavailable as error:
+            for each in batch:
+                each.failed(error, began)
+            return error
+        count = replies.pop() if wait else None
+        for each, reply in zip(batch, replies, strict=True):
+            each.answered(reply)
+            if wait:
+                each.confirmed(count, wait.seconds)
+        outcomes = (each.outcome for each in batch if each.pending)
+        return next((each for each in outcomes if isinstance(each, Unavailable)), None)
+
+    def _settle(self, doubtful: Sequence[Delivery]) -> Flow[Unavailable | None]:
+        """Find out what became of messages that perhaps were published; returns why it is not known yet.
+
+        One with an idempotency key needs none of this: whatever becomes of its tries, one publishes.
+        """
+        channels: dict[str, list[Delivery]] = {}
+        for each in doubtful:
+            channels.setdefault(each.channel, []).append(each)
+        try:
+            replies, wait = yield from self._exchange(
+                [self._question(group) for group in channels.values()], doubtful
+            )
+        except Unavailable as error:
+            return error.told(maybe_sent=False)
+        count = replies.pop() if wait else None
+        failure = None
+        for group, reply in zip(channels.values(), replies, strict=True):
+            if isinstance(reply, ResponseError):
+                problem = meaning(reply)
+                for each in group:
+                    each.failed(problem)
+                failure = problem if problem.retryable else failure
+                continue
+            for each, found in zip(group, reply, strict=True):
+                each.settled(found)
+                if wait:
+                    each.confirmed(count, wait.seconds)
+        return failure and failure.told(maybe_sent=False)
+
+    def _question(self, group: Sequence[Delivery]) -> Call:
+        """Ask what became of messages of one channel, in a part of its log that does not grow with it."""
+        channel = group[0].channel
+        began = min(each.doubtful_at for each in group if each.doubtful_at is not None)
+        results = (self._keys.result(channel, each.nonce) for each in group)
+        arguments: tuple[Argument, ...] = (
+            self._learning.redis_time(began),
+            math.ceil((self._clock() - began) * 1_000_000),
+            ENTRIES_SEARCHED + len(group),
+            BYTES_SEARCHED + sum(each.size for each in group),
+            *(each.nonce for each in group),
+        )
+        keys = [self._keys.log(channel), self._keys.last(channel), *results]
+        return Call.run(scripts.SETTLE, keys, *arguments)
+
+    def _exchange(
+        self, calls: Sequence[Call], deliveries: Sequence[Delivery]
+    ) -> Flow[tuple[list[Reply], Wait | None]]:
+        """A round trip that waits for as many replicas as the most demanding of ``deliveries`` asks."""
+        replicas = max(each.min_replicas for each in deliveries)
+        wait = Wait(replicas, self._options.replica_timeout) if replicas else None
+        replies = yield RoundTrip(calls, wait)
+        return replies, wait
 
 
-def narrow(batch: Sequence[Delivery], waiting: Sequence[Delivery]) -> None:
-    """Note what the outcomes of ``batch`` say of those that are still waiting.
+class _Intake:
+    """Takes messages off their iterable as round trips have room for them, and puts the outcomes in order.
 
-    Commands of a connection are carried out in their order, so a message that comes after another of
-    its channel has a higher id, if it has been published.
+    So that of many large messages only a few exist as JSON at any time.
     """
-    if not waiting:
-        return
-    last = {
-        each.channel: each.outcome.id
-        for each in batch
-        if isinstance(each.outcome, Published | NotReplicated)
-    }
-    tried = {id(each) for each in batch}
-    for each in waiting:
-        before = last.get(each.channel)
-        if before is not None and each.maybe_sent and id(each) not in tried:
-            each.doubtful_since = max(each.doubtful_since, before + 1)
+
+    def __init__(self, accepted: Iterator[Delivery | InvalidInput]) -> None:
+        self._accepted = accepted
+        self.outcomes: list[Any] = []
+
+    def fill(self, waiting: Sequence[Delivery]) -> list[Delivery]:
+        """``waiting``, and as many more as fit into a round trip."""
+        filled = list(waiting)
+        size = sum([each.size for each in waiting])
+        if len(filled) >= BATCH or size >= BATCH_BYTES:
+            return filled
+        room = BATCH - len(filled)
+        for each in self._accepted:
+            if isinstance(each, Delivery):
+                each.place = len(self.outcomes)
+                filled.append(each)
+                size += each.size
+                room -= 1
+            self.outcomes.append(each)
+            if not room or size >= BATCH_BYTES:
+                break
+        return filled
+
+    def sort_out(self, tried: Iterable[Delivery]) -> list[Delivery]:
+        """Keep the outcomes of ``tried``; returns those that are to be tried again."""
+        again = []
+        for each in tried:
+            if each.pending:
+                again.append(each)
+            else:
+                self.outcomes[each.place] = each.outcome
+        return again
+
+    def give_up(self, waiting: Iterable[Delivery], failure: Unavailable) -> list[Any]:
+        """The outcomes, where nothing more is sent because of ``failure``."""
+        for each in waiting:
+            if each.pending:
+                each.failed(failure.told(maybe_sent=False))
+            self.outcomes[each.place] = each.outcome
+        for rest in self._accepted:
+            valid = isinstance(rest, Delivery)
+            self.outcomes.append(failure.told(maybe_sent=False) if valid else rest)
+        return self.outcomes

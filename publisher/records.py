@@ -1,14 +1,18 @@
 """What goes into the calls and what comes out of them, and the checks of arguments.
 
-What goes into the calls and what comes out of them.
-
-Checks of a call's arguments, before anything is sent. Each raises ``InvalidInput``.
+The checks are made before anything is sent, and raise ``InvalidInput``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import date, time
+from decimal import Decimal
+from enum import Enum
+from math import isfinite
 from typing import Any, Final
+from uuid import UUID
 
 import orjson
 
@@ -72,15 +76,72 @@ MAX_REPLICAS: Final = 1_000
 MAX_REPLICA_SECONDS: Final = 3_600
 
 
-def dump_json(data: Any, max_bytes: int) -> bytes:
-    """``data`` as JSON of at most ``max_bytes``."""
+def dump_json(data: Any, max_bytes: int, default: Callable[[Any], Any] | None = None) -> bytes:
+    """``data`` as JSON of at most ``max_bytes``.
+
+    ``default`` is asked for what JSON cannot hold, :func:`plain` if there is none.
+
+    Raises:
+        InvalidData: something in it cannot be written: a NaN, an integer over 64 bits, a key of a dict that
+            is no string, an object that ``default`` does not take.
+        MessageTooLarge: it is longer.
+    """
+    convert = default or plain
     try:
-        body = orjson.dumps(data)
+        body = orjson.dumps(data, convert)
     except orjson.JSONEncodeError as error:
-        raise InvalidData(f"data cannot be written as JSON: {error}") from None
+        # What went wrong inside ``default`` is worth a look; orjson's own traceback is not.
+        raise InvalidData(f"data cannot be written as JSON: {error}") from error.__cause__
+    # orjson writes null for what is not finite; without a null there is nothing to look for.
+    if b"null" in body and not _finite(data, convert):
+        raise InvalidData("data cannot be written as JSON: NaN and infinities are no JSON numbers")
     if len(body) > max_bytes:
         raise MessageTooLarge(len(body), max_bytes)
     return body
+
+
+def plain(value: Any) -> Any:
+    """What is published for objects that are no JSON: a string for a Decimal, a list for a set, a model's fields.
+
+    Raises:
+        TypeError: anything else.
+    """
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise TypeError("NaN and infinities are no JSON numbers")
+        return str(value)
+    if isinstance(value, set | frozenset):
+        return list(value)
+    # Pydantic's models. A number of seconds or a time is then written as Pydantic does.
+    if callable(dump := getattr(value, "model_dump", None)):
+        return dump(mode="json")
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError("bytes are no text: decode them, or encode them as base64")
+    raise TypeError(
+        f"{type(value).__name__} is no JSON: convert it, or give the publisher a default="
+    )
+
+
+def _finite(value: Any, convert: Callable[[Any], Any]) -> bool:
+    """Whether no float in what orjson has written as JSON is a NaN or infinite."""
+    if isinstance(value, float):
+        return isfinite(value)
+    if value is None or isinstance(value, _ATOMS):
+        return True
+    parts: Iterable[Any]
+    if isinstance(value, dict):
+        parts = value.values()
+    elif isinstance(value, list | tuple):
+        parts = value
+    elif is_dataclass(value):
+        parts = [getattr(value, each.name, None) for each in fields(value)]
+    else:
+        parts = [value.value if isinstance(value, Enum) else convert(value)]
+    return all(_finite(each, convert) for each in parts)
+
+
+_ATOMS: Final = (str, int, date, time, UUID)
+"""What orjson writes by itself and cannot hold a float."""
 
 
 def check_text(name: str, value: object, *, empty: bool = False) -> None:

@@ -16,6 +16,7 @@ from publisher.errors import InvalidChannel, InvalidNamespace
 
 MAX_CHANNEL_BYTES: Final = 255
 POSITIONS_SECONDS: Final = 30 * 86_400
+RESULTS_SECONDS: Final = 86_400
 
 # About 31 years, or as many messages: far from where Redis refuses an expiry in the middle of a script.
 MAX_RETENTION: Final = 1_000_000_000
@@ -52,6 +53,14 @@ class Retention:
         Longer than any log: who comes back late must be told whether something is missing.
         """
         return max(POSITIONS_SECONDS, 2 * self.max_age_seconds)
+
+    @property
+    def results_seconds(self) -> int:
+        """How long an idempotency key is remembered: as long as the log retains a message, at least a day.
+
+        Whoever repeats a call (a task queue after a crash) does so hours later, whatever the log keeps.
+        """
+        return max(RESULTS_SECONDS, self.max_age_seconds)
 
     def __post_init__(self) -> None:
         for limit in (self.max_messages, self.max_age_seconds):

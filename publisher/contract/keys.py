@@ -3,7 +3,8 @@
 ===================================  ==========  ========================================================
 ``rt1:log:{<channel>}``              sorted set  the log: score = id, member = entry (``message.py``)
 ``rt1:last:{<channel>}``             string      id of the newest message ever logged; outlives the log
-``rt1:retried:{<channel>}:<nonce>``  string      ``<id>:<duplicate>`` that a retry was answered; for minutes
+``rt1:result:{<channel>}:<name>``    string      ``<id>:<nonce>`` of what was published under a name: a
+                                                 keyed message's, or a nonce whose answer was lost
 ``rt1:confirmed:{<channel>}``        sorted set  user -> id of the last message confirmed for them
 ``rt1:grant:{<channel>}``            sorted set  user, or ``*`` for everybody -> expiry (ms, Redis time)
 ``rt1:live:{<channel>}``             pub/sub     the same entries, as they are published
@@ -50,8 +51,8 @@ class Keys:
     def last(self, channel: str) -> str:
         return f"{self.prefix}:last:{{{channel}}}"
 
-    def retried(self, channel: str, nonce: str) -> str:
-        return f"{self.prefix}:retried:{{{channel}}}:{nonce}"
+    def result(self, channel: str, name: str) -> str:
+        return f"{self.prefix}:result:{{{channel}}}:{name}"
 
     def seen(self, channel: str) -> str:
         return f"{self.prefix}:confirmed:{{{channel}}}"

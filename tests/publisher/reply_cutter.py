@@ -27,6 +27,7 @@ class ReplyCutter:
         self._left = 0
         self._meanwhile: Callable[[], object] = lambda: None
         self._hold = b""
+        self._lose = b""
         self._release = threading.Event()
         self.late = threading.Event()
         """Set when Redis has answered the request that was held up."""
@@ -41,6 +42,10 @@ class ReplyCutter:
         ``meanwhile`` happens each time after the request was answered and before its sender notices.
         """
         self._marker, self._left, self._meanwhile = marker, times, meanwhile
+
+    def lose(self, marker: bytes) -> None:
+        """Lose the next request that holds ``marker``, and its connection."""
+        self._lose = marker
 
     def hold(self, marker: bytes) -> None:
         """Hold up the next request that holds ``marker`` until :meth:`release`, whatever its sender does."""
@@ -100,6 +105,9 @@ class ReplyCutter:
                         if self._left and self._marker in data:
                             self._left -= 1
                             cutting = True
+                        if self._lose and self._lose in data:
+                            self._lose = b""
+                            return
                         if self._hold and self._hold in data:
                             self._hold = b""
                             self._deliver_late(data, upstream)

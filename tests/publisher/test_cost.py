@@ -13,19 +13,22 @@ import pytest
 
 from publisher.client import outgoing
 from publisher.contract.keys import Keys
+from publisher.delivery import unique_names
 from publisher.flow import Flow, Retries, RoundTrip
 from publisher.operations import Operations
-from publisher.publishing import BATCH, unique_names
+from publisher.publishing import BATCH
 from publisher.records import Outgoing, Published
+from tests.publisher.informed import informed
 
 
 def operations() -> Operations:
+    keys, retries = Keys("p"), Retries(3, random=lambda: 1.0)
     return Operations(
-        Keys("p"),
+        keys,
         clock=lambda: 0.0,
         wall_clock=lambda: 1_640_995_200_000_000,
-        retries=Retries(3, random=lambda: 1.0),
-        _learnt_at=0.0,
+        retries=retries,
+        learning=informed(keys, lambda: 0.0, retries),
     )
 
 

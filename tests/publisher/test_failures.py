@@ -146,8 +146,8 @@ def test_when_the_second_round_trip_fails_the_first_one_counts(
         Call(("SET", f"{keys.prefix}:plain", "1")),
         Call.run(
             PUBLISH,
-            [keys.log(CHANNEL), keys.last(CHANNEL), keys.retried(CHANNEL, "n")],
-            *(keys.live(CHANNEL), "n", "1", 5, 60, "", 99),
+            [keys.log(CHANNEL), keys.last(CHANNEL), keys.result(CHANNEL, "n")],
+            *(keys.live(CHANNEL), "n", "1", 5, 60, 99, ""),
         ),
     ]
 

@@ -12,6 +12,7 @@ from redis.exceptions import NoPermissionError, OutOfMemoryError, ResponseError
 from publisher.contract.calls import Call
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, Retention
 from publisher.contract.keys import Keys
+from publisher.contract.scripts import PUBLISH, SETTLE
 from publisher.errors import (
     InvalidChannel,
     InvalidData,
@@ -24,12 +25,14 @@ from publisher.errors import (
 )
 from publisher.flow import Flow, Pause, Retries, RoundTrip
 from publisher.operations import Operations
-from publisher.publishing import BATCH
+from publisher.publishing import BATCH, BYTES_SEARCHED, ENTRIES_SEARCHED
 from publisher.records import Outgoing, Published
+from tests.publisher.informed import informed
 
 REFUSED = Unavailable("refused", maybe_sent=False)
 CUT = Unavailable("cut", maybe_sent=True)
-TIME: list[Any] = [[b"1640995200", b"500000"]]
+NOT_THERE: list[Any] = [[b"0"]]
+TIME: list[Any] = [b"1640995200", b"500000"]
 
 Answer = list[Any] | Unavailable | Callable[[Sequence[Call]], list[Any]]
 
@@ -56,7 +59,12 @@ class Run:
                 if isinstance(answer, Unavailable):
                     step = flow.throw(answer)
                 else:
-                    step = flow.send(answer if isinstance(answer, list) else answer(step.calls))
+                    try:
+                        replies = answer if isinstance(answer, list) else answer(step.calls)
+                    except Unavailable as error:
+                        step = flow.throw(error)
+                    else:
+                        step = flow.send(replies)
         except StopIteration as done:
             self.result = done.value
         except PublisherError as error:
@@ -72,14 +80,19 @@ def now() -> list[float]:
 @pytest.fixture
 def operations(now: list[float]) -> Operations:
     """Operations that know the default namespaces and those without a log called ``ticker``."""
+    return operations_at(lambda: now[0])
+
+
+def operations_at(clock: Callable[[], float], **options: Any) -> Operations:
+    keys, retries = Keys("p"), Retries(3, random=lambda: 1.0)
+    known = DEFAULT_NAMESPACES | {"ticker": Namespace("ticker", retention=None)}
     return Operations(
-        Keys("p"),
-        clock=lambda: now[0],
+        keys,
+        clock=clock,
         wall_clock=lambda: 1_640_995_200_000_000,
-        retries=Retries(3, random=lambda: 1.0),
-        max_message_bytes=100,
-        namespaces=DEFAULT_NAMESPACES | {"ticker": Namespace("ticker", retention=None)},
-        _learnt_at=0.0,
+        retries=retries,
+        learning=informed(keys, clock, retries, known),
+        **({"max_message_bytes": 100} | options),
     )
 
 
@@ -89,11 +102,11 @@ def nonce(call: Call) -> str:
     return argument
 
 
-def searches(call: Call) -> bool:
-    return call.arguments[9] != ""
+def result_seconds(call: Call) -> object:
+    return call.arguments[10]
 
 
-def test_a_publish_is_one_round_trip_that_does_not_search_the_log(operations: Operations):
+def test_a_publish_is_one_round_trip(operations: Operations):
     run = Run(operations.publish(Outgoing("run-results/s", {"a": 1})), [b"17:0"])
     assert run.result == Published(17, "run-results/s", duplicate=False)
     (call,) = run.trips[0]
@@ -101,35 +114,67 @@ def test_a_publish_is_one_round_trip_that_does_not_search_the_log(operations: Op
         3,
         "p:log:{run-results/s}",
         "p:last:{run-results/s}",
-        f"p:retried:{{run-results/s}}:{nonce(call)}",
+        f"p:result:{{run-results/s}}:{nonce(call)}",
         "p:live:{run-results/s}",
     )
-    assert call.arguments[6:] == (b'{"a":1}', 200, 86_400, "", 30 * 86_400)
+    assert call.arguments[6:] == (b'{"a":1}', 200, 86_400, 30 * 86_400, "")
 
 
-def test_a_retry_after_a_lost_reply_keeps_the_nonce_and_searches_for_it(operations: Operations):
-    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, TIME, [b"17:0"])
+def test_after_a_lost_reply_it_is_first_asked_what_became_of_the_message(operations: Operations):
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, [[b"17"]])
+    assert run.result == Published(17, "run-results/s", duplicate=False)
+    (first,), (question,) = run.trips
+    assert question.script is SETTLE
+    assert question.arguments[1:4] == (
+        "p:log:{run-results/s}",
+        "p:last:{run-results/s}",
+        f"p:result:{{run-results/s}}:{nonce(first)}",
+    )
+    assert question.arguments[6:] == (ENTRIES_SEARCHED + 1, BYTES_SEARCHED + 1, nonce(first))
+
+
+def test_what_was_certainly_not_published_is_published_under_a_new_nonce(operations: Operations):
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, NOT_THERE, [b"17:0"])
     assert run.result == Published(17, "run-results/s", duplicate=False)
     (first,), _, (second,) = run.trips
-    assert nonce(first) == nonce(second)
-    assert not searches(first)
-    assert searches(second)
+    assert nonce(first) != nonce(second)
 
 
-def test_a_retry_after_a_refused_connection_need_not_search(operations: Operations):
+def test_it_was_then_certainly_not_sent_if_no_further_try_leaves(operations: Operations):
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, NOT_THERE, *[REFUSED] * 3)
+    assert isinstance(run.error, Unavailable)
+    assert not run.error.maybe_sent
+
+
+def test_a_lost_answer_to_the_question_leaves_the_doubt(operations: Operations):
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, CUT, REFUSED, CUT)
+    assert isinstance(run.error, Unavailable)
+    assert run.error.maybe_sent
+    assert [each.script for (each,) in run.trips] == [PUBLISH, SETTLE, SETTLE, SETTLE]
+
+
+def test_a_retry_after_a_refused_connection_asks_nothing(operations: Operations):
     run = Run(operations.publish(Outgoing("run-results/s", 1)), REFUSED, [b"17:0"])
-    assert not searches(run.trips[1][0])
+    first, second = (trip[0] for trip in run.trips)
+    assert first == second
 
 
-def test_a_key_is_searched_for_at_once_and_its_nonce_tells_the_calls_apart(operations: Operations):
+def test_a_key_has_a_result_of_its_own_and_its_nonce_tells_the_calls_apart(operations: Operations):
     message = Outgoing("run-results/s", 1, idempotency_key="order 7")
-    first, second = (Run(operations.publish(message), [b"17:1"]) for _ in range(2))
-    assert first.result.duplicate
-    nonces = [nonce(run.trips[0][0]) for run in (first, second)]
-    assert all(searches(run.trips[0][0]) for run in (first, second))
-    assert nonces[0] != nonces[1]
-    assert nonces[0].split(".")[0] == nonces[1].split(".")[0]
-    assert all(":" not in each for each in nonces)
+    first, second = (Run(operations.publish(message), [b"17:1"]).trips[0][0] for _ in range(2))
+    assert first.arguments[3] == second.arguments[3]
+    assert nonce(first) != nonce(second)
+    assert nonce(first).split(".")[0] == nonce(second).split(".")[0]
+    assert ":" not in nonce(first)
+    assert result_seconds(first) == 86_400
+
+
+def test_a_call_with_a_key_is_simply_repeated(operations: Operations):
+    message = Outgoing("run-results/s", 1, idempotency_key="order 7")
+    run = Run(operations.publish(message), CUT, [b"17:0"])
+    first, second = (trip[0] for trip in run.trips)
+    assert first == second
+    assert run.result == Published(17, "run-results/s")
 
 
 def test_retries_end_and_the_error_tells_of_every_try(operations: Operations):
@@ -170,7 +215,7 @@ def test_an_unlogged_message_is_tried_again_when_nothing_had_left(operations: Op
 
 def test_in_a_batch_only_the_unlogged_is_given_up_after_a_lost_reply(operations: Operations):
     messages = [Outgoing("ticker/x", 1), Outgoing("run-results/s", 2)]
-    run = Run(operations.publish_many(messages), CUT, TIME, [b"17:0"])
+    run = Run(operations.publish_many(messages), CUT, NOT_THERE, [b"17:0"])
     assert isinstance(run.result[0], Unavailable)
     assert run.result[0].maybe_sent
     assert run.result[1] == Published(17, "run-results/s")
@@ -181,7 +226,7 @@ def test_each_of_many_has_its_outcome_in_order(operations: Operations):
         Outgoing("run-results/s", 1),
         Outgoing("nonsense", 2),
         Outgoing("run-results/s", "x" * 100),
-        Outgoing("run-results/s", {1, 2}),
+        Outgoing("run-results/s", object()),
         Outgoing("notifications/u", 3),
     ]
     run = Run(operations.publish_many(messages), [b"17:0", b"18:0"])
@@ -218,7 +263,7 @@ def test_an_error_that_passes_is_tried_again(operations: Operations):
     full = OutOfMemoryError("command not allowed when used memory > 'maxmemory'. script: f1, on @x")
     run = Run(operations.publish(Outgoing("run-results/s", 1)), [full], [b"17:0"])
     assert run.result.id == 17
-    assert not searches(run.trips[1][0])
+    assert run.trips[0] == run.trips[1]
 
 
 def test_an_error_that_does_not_pass_is_raised_at_once(operations: Operations):
@@ -278,28 +323,34 @@ def test_namespaces_are_learnt_once_a_minute(operations: Operations, now: list[f
     assert len(Run(operations.publish(Outgoing("run-results/s", 1)), [b"17:0"]).trips) == 1
     now[0] = 60.0
     orders = announced(Namespace("orders", retention=Retention(7, 8)))
-    run = Run(operations.publish(Outgoing("orders/1", 1)), [orders], [b"17:0"])
+    run = Run(operations.publish(Outgoing("orders/1", 1)), [orders, TIME], [b"17:0"])
     assert run.trips[0][0].cached() == ("HGETALL", "p:namespaces")
     assert run.trips[1][0].arguments[7:9] == (7, 8)
 
 
 def test_a_namespace_not_heard_of_is_looked_up_at_once(operations: Operations):
     assert Run(
-        operations.publish(Outgoing("orders/1", 1)), [announced(Namespace("orders"))], [b"1:0"]
+        operations.publish(Outgoing("orders/1", 1)),
+        [announced(Namespace("orders")), TIME],
+        [b"1:0"],
     ).result
 
-    run = Run(operations.publish(Outgoing("missing/1", 1)), [announced(Namespace("orders"))])
+    run = Run(operations.publish(Outgoing("missing/1", 1)), [announced(Namespace("orders")), TIME])
     assert isinstance(run.error, UnknownNamespace)
     assert run.error.known == ("orders",)
 
 
 def test_without_an_announcement_the_defaults_stay(operations: Operations, now: list[float]):
     now[0] = 60.0
-    assert Run(operations.publish(Outgoing("run-results/s", 1)), [[]], [b"17:0"]).result.id == 17
+    assert (
+        Run(operations.publish(Outgoing("run-results/s", 1)), [[], TIME], [b"17:0"]).result.id == 17
+    )
 
 
 def test_the_announcement_may_come_as_a_map(operations: Operations):
-    assert Run(operations.publish(Outgoing("orders/1", 1)), [{b"orders": b"{}"}], [b"1:0"]).result
+    assert Run(
+        operations.publish(Outgoing("orders/1", 1)), [{b"orders": b"{}"}, TIME], [b"1:0"]
+    ).result
 
 
 def test_what_a_newer_gateway_adds_to_a_namespace_is_ignored(operations: Operations):
@@ -311,8 +362,8 @@ def test_what_a_newer_gateway_adds_to_a_namespace_is_ignored(operations: Operati
         b"bad",
         b"[",
     ]
-    assert Run(operations.publish(Outgoing("orders/1", 1)), [reply], [b"1:0"]).result
-    assert operations.namespaces == {"orders": Namespace("orders")}
+    assert Run(operations.publish(Outgoing("orders/1", 1)), [reply, TIME], [b"1:0"]).result
+    assert operations._learning.namespaces == {"orders": Namespace("orders")}
 
 
 def test_a_publish_that_fails_while_learning_namespaces_was_certainly_not_sent(
@@ -442,32 +493,44 @@ def test_history_takes_an_id_and_a_positive_limit(operations: Operations, since:
     assert isinstance(Run(operations.history("run-results/s", since, limit)).error, InvalidData)
 
 
-def test_a_retry_looks_from_a_moment_before_its_first_try(operations: Operations, now: list[float]):
-    def two_seconds_later(_calls: Sequence[Call]) -> list[Any]:
+def test_a_question_is_about_what_is_newer_than_the_first_try(
+    operations: Operations, now: list[float]
+):
+    now[0] = 100.0
+
+    def lost(_calls: Sequence[Call]) -> list[Any]:
         now[0] += 2.0
-        return TIME
+        raise CUT
 
-    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, two_seconds_later, [b"17:0"])
-    assert run.trips[1][0].cached() == ("TIME",)
-    assert run.trips[2][0].arguments[9] == 1_640_995_198_500_000
-
-
-def test_the_moment_is_asked_for_once(operations: Operations):
-    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, TIME, CUT, [b"17:0"])
-    assert run.trips[2][0].arguments[9] == run.trips[3][0].arguments[9]
+    orders = announced(*DEFAULT_NAMESPACES.values())
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), [orders, TIME], lost, [[b"17"]])
+    assert run.trips[2][0].arguments[4:6] == (1_640_995_200_500_000, 2_000_000)
 
 
-def test_a_moment_that_cannot_be_learnt_is_a_failed_try_of_its_own(operations: Operations):
-    messages = [Outgoing("run-results/s", 1), Outgoing("run-results/t", 2)]
-    answers: list[Answer] = [[b"17:0", OutOfMemoryError("full")], CUT]
-    # Only the second is waiting, and only its second try is in doubt.
-    run = Run(operations.publish_many(messages), *answers, CUT, CUT)
-    assert run.result[1].maybe_sent
-    assert [calls[0].cached()[0] for calls in run.trips[2:]] == ["TIME", "TIME"]
+def test_one_question_is_about_all_messages_of_a_channel(operations: Operations):
+    messages = [Outgoing(f"run-results/{n % 2}", n) for n in range(5)]
+    answers: list[Answer] = [CUT, [[b"17", b"", b"0"], [b"18", b"19"]], [b"20:0"]]
+    run = Run(operations.publish_many(messages), *answers)
+    assert [len(calls) for calls in run.trips] == [5, 2, 1]
+    lost = run.result[2]
+    assert isinstance(lost, Rejected)
+    assert lost.maybe_sent
+    assert not lost.retryable
+    assert [each.id for each in run.result if each is not lost] == [17, 18, 19, 20]
 
 
-def test_what_can_no_longer_be_known_is_not_tried_again(operations: Operations):
-    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, TIME, [b"0:2"])
+def test_a_question_that_passes_is_asked_again_and_nothing_is_published_meanwhile(
+    operations: Operations,
+):
+    messages = [Outgoing("run-results/s", 1), Outgoing("notifications/u", 2)]
+    full = OutOfMemoryError("full")
+    run = Run(operations.publish_many(messages), CUT, [[b"17"], full], [[b"0"]], [b"18:0"])
+    assert [each.id for each in run.result] == [17, 18]
+    assert [len(calls) for calls in run.trips] == [2, 2, 1, 1]
+
+
+def test_a_question_that_is_refused_for_good_leaves_the_doubt(operations: Operations):
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), CUT, [NoPermissionError("no")])
     assert isinstance(run.error, Rejected)
     assert run.error.maybe_sent
 

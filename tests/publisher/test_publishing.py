@@ -221,10 +221,15 @@ def test_a_key_belongs_to_its_channel(publisher: Publisher):
     assert not any(each.duplicate for each in keyed)
 
 
-def test_a_key_is_forgotten_with_its_message(publisher: Publisher):
-    publisher.publish(CHANNEL, 1, idempotency_key="k")
+def test_a_key_outlives_its_message_by_the_retentions_age_or_a_day(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    first = publisher.publish(CHANNEL, 1, idempotency_key="k", retention=Retention(1, 60))
     publisher.publish(CHANNEL, 2, retention=Retention(1, 60))
-    assert not publisher.publish(CHANNEL, 3, idempotency_key="k").duplicate
+    assert publisher.publish(CHANNEL, 3, idempotency_key="k").id == first.id
+    publisher.publish("notifications/u", 1, idempotency_key="k")
+    lifetimes = {name: server.ttl(name) for name in server.keys(f"{keys.prefix}:result:*")}
+    assert sorted(lifetimes.values()) == pytest.approx([86_400, 7 * 86_400], abs=10)
 
 
 def test_scripts_are_sent_again_after_redis_has_forgotten_them(

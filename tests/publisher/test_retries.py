@@ -64,7 +64,7 @@ def test_a_note_of_a_retry_is_kept_for_minutes(
         hindered.publish(CHANNEL, 0)
         cutter.hold(b"EVALSHA")
         hindered.publish(CHANNEL, 1)
-    (note,) = server.keys(f"{prefix}:retried:*")
+    (note,) = server.keys(f"{prefix}:result:*")
     assert 500 < server.ttl(note) <= 600
 
 
@@ -78,7 +78,7 @@ def test_where_others_messages_have_displaced_what_may_have_been_published_nobod
             b"EVALSHA",
             meanwhile=lambda: publisher.publish(CHANNEL, "new", retention=NEWEST_ONLY),
         )
-        with pytest.raises(Rejected, match="no longer retained") as caught:
+        with pytest.raises(Rejected, match="since the first try") as caught:
             hindered.publish(CHANNEL, "old", retention=NEWEST_ONLY)
     assert cutter.cut_replies == 1
     assert caught.value.maybe_sent
@@ -92,7 +92,7 @@ def test_nor_where_the_log_is_gone_as_a_whole(
     with Publisher.from_url(cutter.url, prefix=prefix) as hindered:
         hindered.publish("run-results/other", 0)
         cutter.cut(b"EVALSHA", meanwhile=lambda: server.delete(keys.log(CHANNEL)))
-        with pytest.raises(Rejected, match="no longer retained"):
+        with pytest.raises(Rejected, match="since the first try"):
             hindered.publish(CHANNEL, 1)
     assert publisher.history(CHANNEL) == []
 

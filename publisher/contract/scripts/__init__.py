@@ -23,6 +23,7 @@ def _load(name: str) -> Script:
 
 
 PUBLISH = _load("publish")
+SETTLE = _load("settle")
 READ = _load("read")
 CONFIRM = _load("confirm")
 RAISE_LAST = _load("raise_last")

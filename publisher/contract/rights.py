@@ -1,0 +1,120 @@
+"""The least rights in Redis that a publisher and a gateway need, as an ACL tells them.
+
+A right is tried by a command that changes nothing, so that whatever is missing is known before the first
+write: a script that may write but not publish would write, fail, and be taken for done by its retry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Final
+
+from publisher.contract.calls import Command
+from publisher.contract.keys import Keys
+
+_NOWHERE: Final = "-"
+"""No channel is named like that, so no key of a channel is touched and nobody listens."""
+
+_SKIPPED: Final = '{"type":"nothing"}'
+"""A command to all nodes that none of any version knows, so that all skip it."""
+
+_SCRIPT: Final = "return 0"
+_SCRIPT_SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+
+def to_publish(keys: Keys) -> list[Command]:
+    """Uses that change nothing of all that a publish needs."""
+    log, last, result = keys.log(_NOWHERE), keys.last(_NOWHERE), keys.result(_NOWHERE, _NOWHERE)
+    return [
+        ("EVAL", _SCRIPT, 0),
+        ("EVALSHA", _SCRIPT_SHA, 0),
+        ("HGETALL", keys.namespaces),
+        ("TIME",),
+        ("MGET", last, result),
+        ("GET", last),
+        ("ZREVRANGE", log, 0, 0),
+        # XX: only what is there is changed, and nothing is.
+        ("ZADD", log, "XX", 1, ""),
+        ("ZREMRANGEBYRANK", log, 0, 0),
+        ("ZREMRANGEBYSCORE", log, 0, 0),
+        ("EXPIRE", log, 1),
+        ("SET", last, "", "XX"),
+        ("SET", result, "", "XX"),
+        ("PUBLISH", keys.live(_NOWHERE), ""),
+    ]
+
+
+def to_grant(keys: Keys) -> list[Command]:
+    """Uses that change nothing of all that a grant needs."""
+    grant = keys.grant(_NOWHERE)
+    return [
+        ("EVAL", _SCRIPT, 0),
+        ("EVALSHA", _SCRIPT_SHA, 0),
+        ("HGETALL", keys.namespaces),
+        ("TIME",),
+        ("ZREMRANGEBYSCORE", grant, 0, 0),
+        ("ZADD", grant, "XX", 1, ""),
+        ("ZREVRANGE", grant, 0, 0),
+        ("PERSIST", grant),
+        ("PEXPIREAT", grant, 1),
+        ("ZSCORE", grant, ""),
+        ("PUBLISH", keys.control, _SKIPPED),
+    ]
+
+
+def to_revoke(keys: Keys) -> list[Command]:
+    """Uses that change nothing of all that taking a grant back needs."""
+    return [("ZREM", keys.grant(_NOWHERE), ""), ("PUBLISH", keys.control, _SKIPPED)]
+
+
+_TO_READ: Final = ("evalsha", "eval", "get", "time", "zrangebyscore", "zrevrange", "zscore")
+_ON_A_CONNECTION: Final = ("ping", "select")
+
+
+def of_a_publisher(keys: Keys) -> list[str]:
+    """An ACL's rules for a backend that uses every method of the library, ``min_replicas`` too."""
+    used = [*to_publish(keys), *to_grant(keys), *to_revoke(keys)]
+    return _rules(keys, [*(str(each[0]) for each in used), *_TO_READ, *_ON_A_CONNECTION, "wait"])
+
+
+_GATEWAY: Final = (
+    *("evalsha", "eval", "get", "set", "del", "exists", "expire", "pexpire", "pttl", "time"),
+    *("hdel", "hgetall", "hset", "zadd", "zcard", "zcount", "zmscore", "zrange", "zrangebyscore"),
+    *("zrem", "zremrangebyrank", "zremrangebyscore", "zrevrange", "zscore"),
+    *("publish", "subscribe", "unsubscribe"),
+)
+
+
+def of_a_gateway(keys: Keys) -> list[str]:
+    """An ACL's rules for a node."""
+    return _rules(keys, [*_GATEWAY, *_ON_A_CONNECTION])
+
+
+def _rules(keys: Keys, commands: Iterable[str]) -> list[str]:
+    allowed = sorted({f"+{command.lower()}" for command in commands})
+    return ["resetkeys", keys_rule(keys), "resetchannels", channels_rule(keys), "-@all", *allowed]
+
+
+def keys_rule(keys: Keys) -> str:
+    """The rule of an ACL that allows all keys of ours."""
+    return f"~{keys.prefix}:*"
+
+
+def channels_rule(keys: Keys) -> str:
+    """The rule of an ACL that allows all pub/sub channels of ours."""
+    return f"&{keys.control.removesuffix('control')}*"
+
+
+def missing(keys: Keys, refused: Iterable[tuple[Command, str]]) -> list[str]:
+    """The rules that an ACL lacks, from commands and what Redis said when it had no permission for them."""
+    return sorted({_lacking(keys, str(command[0]), said) for command, said in refused})
+
+
+def _lacking(keys: Keys, command: str, said: str) -> str:
+    # "… no permissions to access one of the keys used as arguments", "… one of the channels …"
+    if "one of the keys" in said:
+        return keys_rule(keys)
+    if "one of the channels" in said:
+        return channels_rule(keys)
+    return f"+{command.lower()}"

@@ -1,0 +1,62 @@
+-- Finds out what became of messages of one channel whose answers were lost. A try of theirs that is still on
+-- its way publishes nothing afterwards.
+-- KEYS[1]  log   KEYS[2] last   KEYS[3], KEYS[4], ...  results, one for each message
+-- ARGV[1]  the time of their first try, microseconds of the Redis clock as the sender knows it
+-- ARGV[2]  microseconds that have passed since then, as the sender knows it
+-- ARGV[3]  most entries to read   ARGV[4] bytes after which no more is read
+-- ARGV[5], ARGV[6], ...  their nonces
+-- Returns  for each its id; "0" if it was not published; "" if nobody can tell any more
+local log = KEYS[1]
+local now = redis.call('TIME')
+-- The earlier of both, for one may be wrong: the clock was set since the sender has read it, or this call
+-- has been long on its way.
+local since = math.min(ARGV[1], now[1] * 1000000 + now[2] - ARGV[2])
+local wanted, found, missing = {}, {}, #ARGV - 4
+for i = 5, #ARGV do wanted[ARGV[i]] = i - 2 end
+local only = missing == 1 and ARGV[5]
+
+local function examine(page)
+  local length = 0
+  for _, entry in ipairs(page) do
+    length = length + #entry
+    -- A search passes entries by for half of what a match costs.
+    if not only or string.find(entry, only, 1, true) then
+      local id, nonce = string.match(entry, '^(%d+):%d+:([^:+]*)')
+      if id and wanted[nonce] then
+        found[wanted[nonce]] = id
+        missing = missing - 1
+      end
+    end
+  end
+  return length
+end
+
+-- From the newest entry back until all are found, or none can be there any more.
+local function look()
+  local before = redis.call('GET', KEYS[2])
+  if not before then before = redis.call('ZREVRANGE', log, 0, 0, 'WITHSCORES')[2] or '0' end
+  local from, size, entries, room = 0, 1, tonumber(ARGV[3]), tonumber(ARGV[4])
+  while missing > 0 and tonumber(before) >= since do
+    if entries <= 0 or room <= 0 then return false end
+    local page = redis.call('ZREVRANGE', log, from, from + size - 1)
+    -- What was published since the first try is no longer retained.
+    if #page == 0 then return false end
+    local length = examine(page)
+    local id, prev = string.match(page[#page], '^(%d+):(%d+):')
+    if id then before = tonumber(id) < since and id or prev end
+    from, entries, room = from + #page, entries - #page, room - length
+    -- As many of that length as there is room for: large entries are not fetched to be left out.
+    size = math.max(1, math.min(8 * size, entries, math.floor(room * #page / length)))
+  end
+  return true
+end
+
+local otherwise = look() and '0' or ''
+local reply = {}
+for i = 3, #KEYS do
+  -- Ten minutes is longer than a try is on its way after its sender has given it up. And this is a write,
+  -- as a WAIT behind this call needs one.
+  redis.call('SET', KEYS[i], found[i] and found[i] .. ':' .. ARGV[i + 2] or '', 'EX', 600)
+  reply[i - 2] = found[i] or otherwise
+end
+return reply

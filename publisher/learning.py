@@ -1,0 +1,119 @@
+"""What a client asks Redis before it writes: the gateways' namespaces, the clock, and its own rights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import orjson
+from redis.exceptions import NoPermissionError
+
+from publisher.contract import rights
+from publisher.contract.calls import Call, Command, Reply
+from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace
+from publisher.contract.keys import Keys
+from publisher.errors import InvalidInput, Rejected, UnknownNamespace
+from publisher.flow import Flow, Retries, log, read, repeat
+
+Use: TypeAlias = Callable[[Keys], Sequence[Command]]
+"""One of ``contract.rights``: commands that a kind of call needs."""
+
+_FRESH_SECONDS: Final = 60.0
+_DRIFT: Final = 0.001
+"""Seconds by which two clocks may move apart in a second, more than any two do."""
+
+
+class Learning:
+    """Belongs to one client.
+
+    Args:
+        clock: a monotonic clock in seconds.
+        known: the namespaces that there are as long as no gateway has announced any.
+        learnt_at: when, by ``clock``, ``known`` was learnt.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        clock: Callable[[], float],
+        retries: Retries,
+        known: Mapping[str, Namespace] = DEFAULT_NAMESPACES,
+        learnt_at: float = float("-inf"),
+    ) -> None:
+        self.namespaces = known
+        self._keys = keys
+        self._clock = clock
+        self._retries = retries
+        self._learnt_at = learnt_at
+        self._ahead_us = 0
+        self._allowed: set[Use] = set()
+
+    def namespace(self, name: str) -> Namespace:
+        """The rules of a namespace.
+
+        Raises:
+            UnknownNamespace: no gateway has it, as far as is known.
+        """
+        if name not in self.namespaces:
+            raise UnknownNamespace(name, self.namespaces)
+        return self.namespaces[name]
+
+    def redis_time(self, moment: float) -> int:
+        """What the clock of Redis showed at ``moment`` of ours, or a little less, in microseconds."""
+        drift = _DRIFT * max(0.0, moment - self._learnt_at)
+        return int((moment - drift) * 1_000_000) + self._ahead_us
+
+    def refresh(self, named: set[str]) -> Flow[None]:
+        """Ask once a minute, and when a namespace is ``named`` that is not known."""
+        fresh = self._clock() - self._learnt_at < _FRESH_SECONDS
+        if fresh and named <= self.namespaces.keys():
+            return
+        calls = [Call(("HGETALL", self._keys.namespaces)), Call(("TIME",))]
+        announced, (seconds, microseconds) = yield from read(calls, self._retries)
+        # Without an announcement what is known stays: Redis may have lost its data.
+        self.namespaces = _namespaces(announced) or self.namespaces
+        self._learnt_at = self._clock()
+        # The answer was some time on its way, so this is rather too little than too much.
+        heard = int(self._learnt_at * 1_000_000)
+        self._ahead_us = int(seconds) * 1_000_000 + int(microseconds) - heard
+
+    def check_rights(self, use: Use) -> Flow[None]:
+        """Before the first use: whether an ACL forbids anything it needs.
+
+        Raises:
+            Rejected: it does; the reason names what is missing.
+            Unavailable: Redis did not answer.
+        """
+        if use in self._allowed:
+            return
+        commands = use(self._keys)
+        calls = list(map(Call, commands))
+        replies = yield from repeat(calls, self._retries, errors=True)
+        refused = (
+            (command, str(reply))
+            for command, reply in zip(commands, replies, strict=True)
+            if isinstance(reply, NoPermissionError)
+        )
+        missing = rights.missing(self._keys, refused)
+        if missing:
+            reason = (
+                f"the Redis user lacks {' '.join(missing)}; docs/deployment.md has the whole line"
+            )
+            raise Rejected(reason, maybe_sent=False)
+        self._allowed.add(use)
+
+
+def _namespaces(reply: Reply) -> dict[str, Namespace]:
+    """Read the gateways' announcement, without what a newer gateway may have added to it."""
+    # RESP3 has a type for maps, RESP2 lists keys and values in turn.
+    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+    found: dict[str, Namespace] = {}
+    for key, rules in pairs:
+        name = key.decode()
+        try:
+            known: dict[str, Any] = orjson.loads(rules)
+            known = {rule: known[rule] for rule in ("owner", "retention") if rule in known}
+            found[name] = Namespace.from_dict(name, known)
+        except (InvalidInput, ValueError, TypeError):
+            log.warning("namespace_unreadable name=%s rules=%r", name, rules)
+    return found

@@ -1,0 +1,23 @@
+"""A client that has asked Redis already what it needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from publisher.contract import rights
+from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace
+from publisher.contract.keys import Keys
+from publisher.flow import Retries
+from publisher.learning import Learning
+
+
+def informed(
+    keys: Keys,
+    clock: Callable[[], float],
+    retries: Retries,
+    known: Mapping[str, Namespace] = DEFAULT_NAMESPACES,
+) -> Learning:
+    """It has learnt ``known`` at 0 of ``clock``, and has all rights."""
+    learning = Learning(keys, clock, retries, known, learnt_at=0.0)
+    learning._allowed |= {rights.to_publish, rights.to_grant, rights.to_revoke}
+    return learning

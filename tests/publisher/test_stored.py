@@ -1,0 +1,248 @@
+"""What a publish costs Redis does not depend on how much is stored."""
+
+from __future__ import annotations
+
+import secrets
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from publisher import Outgoing, Published, Publisher, Rejected
+from publisher.contract.keys import Keys
+from publisher.contract.scripts import PUBLISH, SETTLE
+from publisher.publishing import BYTES_SEARCHED, ENTRIES_SEARCHED
+from tests.publisher.reply_cutter import ReplyCutter
+from tests.support.redis_server import redis_server
+
+CHANNEL = "notifications/u"
+READING = ("zrange", "zrevrange", "zrangebyscore", "zrevrangebyscore")
+ROUNDS = 9
+FULL = 1_000
+HOUR_US = 3_600_000_000
+
+
+class Counting:
+    """A server that counts what it does, and nobody else works."""
+
+    def __init__(self, url: str, admin: redis.Redis) -> None:
+        self.url = url
+        self._admin = admin
+
+    def _statistics(self) -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = self._admin.info("commandstats")
+        return found
+
+    def calls_of(self, *commands: str) -> int:
+        """How often these were called, in scripts too."""
+        found = self._statistics()
+        return sum(found.get(f"cmdstat_{each}", {}).get("calls", 0) for each in commands)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """The time of a processor it has had, so that a busy machine makes nothing dearer."""
+        found = self._admin.info("cpu")
+        return float(found["used_cpu_user"]) + float(found["used_cpu_sys"])
+
+    def cost(self, ways: dict[str, Callable[[], object]]) -> dict[str, float]:
+        """The processor time that each way takes, by turns."""
+        found: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(ROUNDS):
+            for name, way in ways.items():
+                before = self.cpu_seconds
+                way()
+                found[name].append(self.cpu_seconds - before)
+        return {name: statistics.median(times) for name, times in found.items()}
+
+
+@pytest.fixture
+def counting(tmp_path: Path) -> Iterator[Counting]:
+    with redis_server(tmp_path) as url, redis.Redis.from_url(url) as admin:
+        yield Counting(url, admin)
+
+
+def publish(publisher: Publisher, messages: list[Outgoing]) -> None:
+    outcomes = publisher.publish_many(messages)
+    assert all(isinstance(each, Published) for each in outcomes)
+
+
+def fill(publisher: Publisher, size: int, channel: str = CHANNEL) -> None:
+    publish(publisher, [Outgoing(channel, "x" * size)] * FULL)
+
+
+@pytest.mark.parametrize("size", [200, 100_000])
+def test_a_key_costs_redis_at_most_twice_a_plain_publish(
+    counting: Counting, prefix: str, size: int
+):
+    data = "x" * size
+    with Publisher.from_url(counting.url, prefix=prefix) as publisher:
+        fill(publisher, size)
+
+        def under(keys: Callable[[], str | None]) -> Callable[[], None]:
+            return lambda: publish(publisher, [Outgoing(CHANNEL, data, keys()) for _ in range(50)])
+
+        publisher.publish(CHANNEL, data, idempotency_key="the same")
+        read = counting.calls_of(*READING)
+        cost = counting.cost(
+            {
+                "plain": under(lambda: None),
+                "keyed": under(lambda: secrets.token_hex(8)),
+                "repeated": under(lambda: "the same"),
+            }
+        )
+        assert counting.calls_of(*READING) == read
+    assert cost["keyed"] <= 2 * cost["plain"]
+    assert cost["repeated"] <= 2 * cost["plain"]
+
+
+@pytest.mark.parametrize("size", [200, 100_000])
+def test_a_retry_costs_redis_at_most_twice_a_plain_publish(
+    counting: Counting, prefix: str, size: int
+):
+    """Where others have published little since its first try, whatever they had published before."""
+    keys, body = Keys(prefix), b'"%b"' % (b"x" * size)
+    with (
+        Publisher.from_url(counting.url, prefix=prefix) as publisher,
+        redis.Redis.from_url(counting.url) as client,
+    ):
+        fill(publisher, size)
+        publishing, settling = map(client.script_load, (PUBLISH.text, SETTLE.text))
+        newest = publisher.history(CHANNEL)[-1].id
+
+        def calls(*tries: Callable[[Any, list[str]], None]) -> None:
+            # All in one write, as a batch is: else the times are those of a server that wakes up.
+            pipeline = client.pipeline(transaction=False)
+            for number in range(50):
+                nonce = f"{number:016x}"
+                names = [keys.log(CHANNEL), keys.last(CHANNEL), keys.result(CHANNEL, nonce)]
+                for each in tries:
+                    each(pipeline, [*names, nonce])
+            pipeline.execute()
+            client.delete("none", *client.keys(f"{prefix}:result:*"))
+
+        def publish_as(suffix: str) -> Callable[[Any, list[str]], None]:
+            def publishing_it(pipeline: Any, names: list[str]) -> None:
+                log, last, result, nonce = names
+                names = [log, last, result + suffix]
+                rest = (keys.live(CHANNEL), nonce + suffix, body, 1_000, 604_800, 2_592_000, "")
+                pipeline.evalsha(publishing, 3, *names, *rest)
+
+            return publishing_it
+
+        def settle(since: int) -> Callable[[Any, list[str]], None]:
+            def asking(pipeline: Any, names: list[str]) -> None:
+                *names, nonce = names
+                bounds = (ENTRIES_SEARCHED + 1, BYTES_SEARCHED + size)
+                # What this very pipeline publishes is not newer than the first try either.
+                pipeline.evalsha(settling, 3, *names, since, -HOUR_US, *bounds, nonce)
+
+            return asking
+
+        cost = counting.cost(
+            {
+                "plain": lambda: calls(publish_as("")),
+                "published before": lambda: calls(publish_as(""), settle(newest)),
+                "not published before": lambda: calls(settle(2**53), publish_as("r")),
+            }
+        )
+    # The first try's own publish is no part of the retry.
+    assert cost["published before"] - cost["plain"] <= 2 * cost["plain"]
+    assert cost["not published before"] <= 2 * cost["plain"]
+
+
+@pytest.mark.parametrize("size", [10, 200, 2_000, 100_000])
+def test_what_a_retry_reads_is_bounded(
+    publisher: Publisher, server: redis.Redis, keys: Keys, size: int
+):
+    """As when others have published more than a retry looks through."""
+    fill(publisher, size)
+    names = [keys.log(CHANNEL), keys.last(CHANNEL), keys.result(CHANNEL, "n")]
+    bounds = (ENTRIES_SEARCHED + 1, BYTES_SEARCHED + size)
+    entries, read = server.eval(COUNTED % SETTLE.text, 3, *names, 0, 0, *bounds, "n")
+    assert 1 <= entries <= ENTRIES_SEARCHED + 1
+    assert read <= BYTES_SEARCHED + 3 * size
+
+
+COUNTED = """
+local entries, bytes, real = 0, 0, redis
+local redis = setmetatable({}, {__index = real})
+redis.call = function(command, ...)
+  local reply = real.call(command, ...)
+  if command == 'ZREVRANGE' then
+    entries = entries + #reply
+    for _, entry in ipairs(reply) do bytes = bytes + #entry end
+  end
+  return reply
+end
+local function counted()
+%s
+end
+assert(counted()[1] == '')
+return {entries, bytes}
+"""
+
+
+@pytest.mark.parametrize("others", [0, 1, ENTRIES_SEARCHED - 1])
+def test_a_retry_recognises_its_message_behind_those_of_others(
+    cutter: ReplyCutter, publisher: Publisher, prefix: str, others: int
+):
+    fill(publisher, 10)
+    with Publisher.from_url(cutter.url, prefix=prefix) as hindered:
+        hindered.publish("run-results/other", 0)
+        messages = [Outgoing(CHANNEL, "theirs")] * others
+        cutter.cut(b"EVALSHA", meanwhile=lambda: publish(publisher, messages))
+        published = hindered.publish(CHANNEL, "ours")
+    entries = [entry for entry in publisher.history(CHANNEL) if entry.data == "ours"]
+    assert [entry.id for entry in entries] == [published.id]
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_behind_too_many_the_message_may_have_been_sent(
+    cutter: ReplyCutter, publisher: Publisher, prefix: str, size: int
+):
+    fill(publisher, 10)
+    with Publisher.from_url(cutter.url, prefix=prefix) as hindered:
+        hindered.publish("run-results/other", 0)
+        messages = [Outgoing(CHANNEL, "x" * size)] * 2 * ENTRIES_SEARCHED
+        cutter.cut(b"EVALSHA", meanwhile=lambda: publish(publisher, messages))
+        with pytest.raises(Rejected, match="since the first try") as caught:
+            hindered.publish(CHANNEL, "ours")
+    assert caught.value.maybe_sent
+    assert not caught.value.retryable
+    assert [entry.data for entry in publisher.history(CHANNEL)].count("ours") == 1
+
+
+def test_many_lost_messages_of_one_channel_are_all_recognised(
+    cutter: ReplyCutter, publisher: Publisher, prefix: str
+):
+    """More than a retry reads of others' messages; and again when none of them has arrived."""
+    with Publisher.from_url(cutter.url, prefix=prefix) as hindered:
+        hindered.publish("run-results/other", 0)
+        for lose in (cutter.cut, cutter.lose):
+            lose(b"EVALSHA")
+            publish(hindered, [Outgoing(CHANNEL, n) for n in range(3 * ENTRIES_SEARCHED)])
+    found = [entry.data for entry in publisher.history(CHANNEL)]
+    assert found == [*range(3 * ENTRIES_SEARCHED)] * 2
+
+
+def test_bursts_with_keys_to_full_logs_take_redis_as_long_as_plain_ones(
+    counting: Counting, prefix: str
+):
+    """500 messages to 20 full logs: while Redis works, everybody else waits."""
+    channels = [f"notifications/u{n}" for n in range(20)]
+    with Publisher.from_url(counting.url, prefix=prefix) as publisher:
+        for channel in channels:
+            fill(publisher, 200, channel)
+
+        def burst(keys: Callable[[], str | None]) -> Callable[[], None]:
+            return lambda: publish(
+                publisher, [Outgoing(channels[n % 20], "x" * 200, keys()) for n in range(500)]
+            )
+
+        cost = counting.cost(
+            {"plain": burst(lambda: None), "keyed": burst(lambda: secrets.token_hex(8))}
+        )
+    assert cost["keyed"] <= 2 * cost["plain"]
