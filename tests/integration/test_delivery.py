@@ -236,8 +236,8 @@ async def test_a_message_logged_where_no_log_is_kept_holds_up_no_confirmation(
     """A publisher learns of new rules within a minute, and follows the old ones till then."""
     node = await start_node(namespaces={"calls": {"owner": "anyone", "retention": None}})
     old = {"calls": Namespace("calls", Owner.ANYONE, Retention(10, 60))}
-    publisher._operations.namespaces = old
-    publisher._operations._learnt_at = float("inf")
+    publisher._operations._learning.namespaces = old
+    publisher._operations._learning._learnt_at = float("inf")
     async with connected(node.url, make_token("u")) as client:
         await client.subscribe("calls/x")
         await publisher.publish("calls/x", 1)
