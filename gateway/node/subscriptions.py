@@ -107,13 +107,18 @@ class Subscriptions:
                 ErrorCode.FORBIDDEN, "Not allowed to subscribe to this channel", channel=name
             )
         except Exception as error:  # noqa: BLE001 - logged there
+            if not subscription.answers:
+                # It was answered, and failed on its way through the log.
+                self.fail(subscription, error)
+                return
             self._log_failure(subscription, error)
             refused = Refused(
                 ErrorCode.INTERNAL_ERROR, "Internal error", detail="subscribe later", channel=name
             )
+        answers = subscription.answers
         self._leave(subscription)
-        self._stats.client_errors[refused.code] += 1
-        self._send(subscription.connection, refused.render())
+        self._stats.client_errors[refused.code] += answers
+        self._hub.send(subscription.connection, frames.text(refused.render()) * answers)
 
     def fail(self, subscription: Subscription, error: Exception) -> None:
         """End a subscription that could not be brought up to date."""

@@ -347,6 +347,18 @@ async def test_a_redis_that_comes_back_with_its_data_has_lost_no_grant(
         assert node.gateway.stats.redis_data_losses == 0
 
 
+async def test_each_subscribe_is_answered_also_when_it_is_refused(server: RedisServer) -> None:
+    async with node_at(server.port) as node, connected(node.url, make_token("u")) as client:
+        server.freeze()
+        for _ in range(3):
+            await client.send({"type": "subscribe", "channel": "run-results/secret"})
+        await client.sync()  # all three wait for Redis
+        server.thaw()
+        for _ in range(3):
+            await client.expect(type="error", code="forbidden", channel="run-results/secret")
+        await client.sync()
+
+
 async def test_a_grant_that_ends_while_redis_hangs_is_not_heard_afterwards(
     server: RedisServer,
 ) -> None:
