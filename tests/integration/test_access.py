@@ -218,6 +218,34 @@ async def test_a_grant_that_ended_opens_the_channel_again_once_it_is_given_again
         assert await client.data(1) == ["meanwhile"]
 
 
+@pytest.mark.parametrize("key", ["grant", "log", "confirmed"])
+async def test_what_redis_refuses_for_good_is_answered_at_once_and_stops_nobody_else(
+    node: Node, publisher: AsyncPublisher, prefix: str, key: str
+) -> None:
+    await publisher._client.hset(f"{prefix}:{key}:{{run-results/broken}}", "of another", "type")
+    await publisher.grant("run-results/sound", "u")
+    if key != "grant":
+        await publisher.grant("run-results/broken", "u")
+    async with connected(node.url, make_token("u")) as client:
+        for _ in range(20):  # more than may read the log at once
+            await client.send({"type": "subscribe", "channel": "run-results/broken"})
+            await client.expect(type="error", code="internal_error", channel="run-results/broken")
+        await client.subscribe("run-results/sound")
+        await publisher.publish("run-results/sound", 1)
+        assert await client.data(1) == [1]
+
+
+async def test_a_grant_that_cannot_be_checked_any_more_ends_and_says_so(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    await publisher.grant("run-results/s", "u", ttl=1)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe("run-results/s")
+        await publisher._client.delete(f"{prefix}:grant:{{run-results/s}}")
+        await publisher._client.set(f"{prefix}:grant:{{run-results/s}}", "of another type")
+        await client.expect(type="unsubscribed", channel="run-results/s", reason="internal_error")
+
+
 async def test_a_refreshed_token_that_names_fewer_channels_ends_subscriptions(node: Node) -> None:
     async with connected(node.url, make_token("u", ["run-results/*"])) as client:
         await client.subscribe("run-results/s")

@@ -379,6 +379,25 @@ async def test_a_grant_that_ends_while_redis_hangs_is_not_heard_afterwards(
         assert await client.data(1) == [1]
 
 
+async def test_what_the_nodes_redis_user_may_not_read_is_answered_and_stops_nobody_else(
+    server: RedisServer, admin: redis.asyncio.Redis
+) -> None:
+    rights = (
+        "on >p +@all &* ~t:grant:* ~t:conn:* ~t:nodes ~t:namespaces ~t:marker ~t:*:{notifications/*"
+    )
+    await admin.execute_command("ACL", "SETUSER", "node", *rights.split())
+    async with (
+        running_node(f"redis://node:p@127.0.0.1:{server.port}", "t") as node,
+        connected(node.url, make_token("u", ["run-results/*"])) as client,
+    ):
+        for number in range(20):  # more than may read the log at once
+            channel = f"run-results/{number}"
+            await client.send({"type": "subscribe", "channel": channel})
+            await client.expect(type="error", code="internal_error", channel=channel)
+        await client.subscribe(CHANNEL)
+        await held_out(client, server.port)
+
+
 async def test_a_node_that_stands_still_does_not_blame_the_connection(
     start_node: StartNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
