@@ -201,7 +201,7 @@ class Gateway:
             self.stats,
             clock,
             min(self._heartbeats.pause, settings.confirm_interval_seconds / 4, EXPIRY_STEP),
-            (self._heartbeats.tick, ask, tokens.tick, self._recheck.tick),
+            (self._listening.tick, self._heartbeats.tick, ask, tokens.tick, self._recheck.tick),
         )
         self._control = Control(self._recheck, self._reconcile_places)
         self._handshakes = Handshakes(
@@ -289,7 +289,6 @@ class Gateway:
             ),
         )
         for work in (
-            self._listening.run,
             self._subscriber.run,
             self._probe.run,
             self._node_lease.run,

@@ -12,9 +12,8 @@ from typing import Any, Final
 from gateway.node.ports import Clock
 from publisher.transport.connection import Reader
 
-TICK_SECONDS: Final = 0.25
-_LATE_SECONDS: Final = 0.5
-"""A tick that takes longer was held up by the event loop, and counts no more than that."""
+_LONGEST_TICK_SECONDS: Final = 0.5
+"""What is longer was held up by the event loop, and counts no more than that."""
 
 
 class ListeningTime:
@@ -39,7 +38,7 @@ class ListeningTime:
         unread = self._unread
         if self._throttled_at is not None:
             unread += now - self._throttled_at
-        return self._counted + max(0.0, min(now - self._began_at, _LATE_SECONDS) - unread)
+        return self._counted + max(0.0, min(now - self._began_at, _LONGEST_TICK_SECONDS) - unread)
 
     def throttle(self, throttled: bool) -> None:
         """Nothing is read from now on, or it is again."""
@@ -49,18 +48,12 @@ class ListeningTime:
         self._throttled_at = now if throttled else None
 
     def tick(self) -> None:
-        """Count what has passed since the last tick."""
+        """Count what has passed since the last tick; to be called several times a second."""
         self._counted = self.seconds
         now = self._clock()
         self._began_at, self._unread = now, 0.0
         if self._throttled_at is not None:
             self._throttled_at = now
-
-    async def run(self) -> None:
-        """Tick until cancelled."""
-        while True:
-            await asyncio.sleep(TICK_SECONDS)
-            self.tick()
 
 
 READ_BYTES_PER_TURN: Final = 64 * 1024

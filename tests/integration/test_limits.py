@@ -284,7 +284,7 @@ async def handshake_status(url: str, token: str) -> int:
 async def test_a_living_node_that_redis_has_forgotten_gets_its_places_back(
     start_node: StartNode, publisher: AsyncPublisher, prefix: str
 ) -> None:
-    """The others may drop them before its next beat; then it finds out with that beat."""
+    """The others may drop them before it renews its lease; then it finds out with that renewal."""
     first = await start_node(max_connections_per_user=1, node_lease_seconds=30.0)
     second = await start_node(max_connections_per_user=1)
     async with connected(first.url, make_token("u")) as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -125,6 +126,17 @@ async def test_health_readiness_and_metrics(node: Node, publisher: AsyncPublishe
             "gateway_connections_opened_total 1.0",
         ):
             assert line in metrics.splitlines()
+
+
+async def test_a_node_whose_lease_has_run_out_does_not_count_itself_as_alive(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after SIGCONT: the others may have given its places away before it has asked anybody."""
+    node = await start_node(node_lease_seconds=1.0)
+    later = time.monotonic() + 20.0
+    monkeypatch.setattr(node.gateway._node_lease, "_clock", lambda: later)
+    assert not node.gateway.ready()
+    await until(node.gateway.ready)  # with the next renewal
 
 
 async def test_a_leaving_node_says_goodbye(start_node: StartNode) -> None:

@@ -313,7 +313,7 @@ async def test_grants_lost_with_redis_data_end_with_a_reason_of_their_own(
         await client.expect(type="unsubscribed", channel="run-results/s", reason="revoked")
 
 
-async def test_grants_lost_under_a_running_node_end_with_its_next_beat(
+async def test_grants_lost_under_a_running_node_end_with_the_next_renewal_of_its_lease(
     server: RedisServer, admin: redis.asyncio.Redis
 ) -> None:
     async with (
