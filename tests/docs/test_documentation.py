@@ -157,6 +157,29 @@ def test_links_lead_to_a_heading(page: str) -> None:
             assert heading in anchors(file.read_text("utf-8")), f"{target}#{heading}"
 
 
+def test_the_map_of_the_code_names_files_that_are_there() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    (table,) = re.findall(r"^\| to change \|.*?\n\n", text, re.DOTALL | re.MULTILINE)
+    named = re.findall(r"`([\w./]*[/.][\w./]*)`", table)
+    assert len(named) > 50
+    for path in named:
+        below = ROOT if path.startswith(("publisher/", "tests/")) else ROOT / "gateway"
+        assert (below / path).exists(), path
+
+
+def test_every_part_of_the_code_is_in_its_map() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    (table,) = re.findall(r"^\| to change \|.*?\n\n", text, re.DOTALL | re.MULTILINE)
+    for folder in ("gateway/node", "gateway/backplane", "gateway/web"):
+        for file in (ROOT / folder).glob("[!_]*.py"):
+            name = f"{file.parent.name}/{file.name}"
+            assert f"`{name}`" in table or name in UNMAPPED, name
+
+
+UNMAPPED = {"node/connection.py", "node/ports.py"}
+"""What every part uses: the text beside the table names it."""
+
+
 def anchors(page: str) -> set[str]:
     """The names that GitHub gives to a page's headings."""
     outside_code = re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
