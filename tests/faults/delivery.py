@@ -164,13 +164,19 @@ def _unknown(
 def _disordered(
     trace: Trace, device: Device, channel: str, published: Published, allowance: Allowance
 ) -> Iterator[str]:
-    """In order once repeated ids are taken away; within a connection nothing repeats at all."""
+    """In order once repeated ids are taken away; within a connection nothing repeats at all.
+
+    A client that is told that Redis has lost messages forgets what it knows, and may be sent all anew.
+    """
+    forgets = _forgetting(trace, device, channel, allowance)
     for session in device.sessions:
         received: set[int] = set()
-        highest = 0
+        highest, since = 0, session.opened_at
         for each in session.arrivals:
             if each.channel != channel:
                 continue
+            if any(since <= at <= each.at for at in forgets):
+                received, highest, since = set(), 0, each.at
             if each.id in received:
                 yield f"repeated on one connection: {device.name} got {channel} #{each.number} again"
             elif each.id < highest:
@@ -187,6 +193,17 @@ def _disordered(
             )
 
 
+def _forgetting(trace: Trace, device: Device, channel: str, allowance: Allowance) -> list[float]:
+    """When the device was told that Redis has lost messages of a channel."""
+    return [
+        report.at
+        for session in device.sessions
+        for report in session.reports
+        if report.channel == channel
+        if allowance.losses or any(each.begin <= report.at for each in trace.losses)
+    ]
+
+
 def _first_of_each(several: Iterable[Arrival]) -> list[Arrival]:
     firsts: dict[int, Arrival] = {}
     for each in several:
@@ -198,14 +215,17 @@ def _repeated_without_cause(
     trace: Trace, device: Device, channel: str, allowance: Allowance
 ) -> Iterator[str]:
     """A message repeats only when the connection it came on broke before it could be confirmed."""
+    forgets = _forgetting(trace, device, channel, allowance)
     last: dict[int, tuple[Arrival, Session]] = {}
     for session in device.sessions:
         for each in session.arrivals:
             if each.channel != channel:
                 continue
-            before = last.get(each.id)
+            before, last[each.id] = last.get(each.id), (each, session)
             if before is not None and before[1] is not session:
                 earlier, broken = before
+                if any(earlier.at <= at <= each.at for at in forgets):
+                    continue
                 broke_at = broken.lasted_until(trace.ended_at)
                 waited = broke_at - earlier.at
                 waited -= sum(o.overlap(earlier.at, broke_at) for o in trace.outages)
@@ -214,4 +234,3 @@ def _repeated_without_cause(
                         f"repeated without cause: {device.name} got {channel} #{each.number} again, "
                         f"{waited:.1f} s before a break the first time"
                     )
-            last[each.id] = each, session

@@ -15,10 +15,12 @@ from tests.faults.honesty import dishonest
 from tests.faults.leftovers import leftovers
 from tests.faults.logs import unexplained
 from tests.faults.moderation import overheard
-from tests.faults.trace import Device, LossReport, Trace
+from tests.faults.trace import Device, Interval, LossReport, Trace
 from tests.faults.turns import late
 
 MAX_CONNECTIONS: Final = 5
+NODE_LEASE_SECONDS: Final = 10.0
+_HEALING_SECONDS: Final = 5.0
 _SHOWN: Final = 30
 _TOLD_WITHIN_SECONDS: Final = 120.0
 """So long after Redis has lost writes clients may still learn of it."""
@@ -59,8 +61,18 @@ def _above_the_limit(trace: Trace, allowance: Allowance) -> Iterator[str]:
             yield f"limit: {sample.user} held {sample.count} places at {sample.at:.2f}"
     for user in {device.user for device in trace.devices}:
         for begin, end in too_many(trace, user):
-            if end - begin > allowance.limit_seconds:
+            excused = sum(each.overlap(begin, end) for each in _cut_off(trace))
+            if end - begin - excused > allowance.limit_seconds:
                 yield f"limit: {user} had too many connections for {end - begin:.1f} s, from {begin:.2f}"
+
+
+def _cut_off(trace: Trace) -> list[Interval]:
+    """When a node was away for longer than its lease, so that others had its users' places (docs/delivery.md)."""
+    return [
+        Interval(each.begun_at + NODE_LEASE_SECONDS, each.ended_at + _HEALING_SECONDS)
+        for each in trace.occurrences
+        if each.name == "node_frozen" and each.ended_at - each.begun_at > NODE_LEASE_SECONDS
+    ]
 
 
 def too_many(trace: Trace, user: str) -> list[tuple[float, float]]:

@@ -65,8 +65,8 @@ SETTINGS: Final = {
     "drain_delay_seconds": 0.5,
     "drain_seconds": 2,
 }
-# Only a frozen node breaks the limit, until it wakes up and learns of it.
-ALLOWED: Final = Allowance(limit_seconds=LONGEST_FREEZE_SECONDS + 5, evictions=True)
+# Whose place others got, because its node was frozen or Redis lost it, has to go.
+ALLOWED: Final = Allowance(evictions=True)
 
 
 def lasting(fault: Fault, dice: random.Random) -> float:

@@ -79,10 +79,12 @@ async def lines_break(w: World, dice: random.Random, _seconds: float) -> None:
 
 
 async def everybody_reconnects(w: World, _dice: random.Random, _seconds: float) -> None:
-    """All tabs of all users at once."""
+    """All tabs of all users at once; it is over when all have noticed."""
     async with w.fault("everybody_reconnects"):
+        sessions = [client.device.sessions[-1] for client in w.subscribed]
         for line in _all_lines(w):
             line.cut()
+        await until(lambda: all(session.ended_at is not None for session in sessions))
 
 
 async def lines_choke_and_break(w: World, dice: random.Random, seconds: float) -> None:

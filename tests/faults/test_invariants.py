@@ -135,6 +135,11 @@ def lost_on_purpose(trace: Trace, begin: float, end: float) -> None:
     trace.losses.append(Interval(begin, end))
 
 
+def anew(trace: Trace) -> None:
+    """The second connection is sent everything once more."""
+    second(trace).extend([arrival(n, 10.0) for n in range(6, PUBLISHED + 1)])
+
+
 def left(trace: Trace, name: str, kind: str, ttl: int, *members: str) -> None:
     trace.keys_left.append(KeyLeft(name, kind, ttl, members))
 
@@ -195,6 +200,10 @@ WRONG: dict[str, tuple[str, Edit]] = {
         ),
     ),
     "six connections are open": ("limit", lambda t: sixth_device(t, seconds=1.0)),
+    "six connections are open for longer than a node was away": (
+        "limit",
+        lambda t: (fault(t, "node_frozen", -4, 8), sixth_device(t, seconds=6.0)),
+    ),
     "six places are held": ("limit", lambda t: t.places.append(PlacesHeld(5.0, "ann", 6))),
     "a loss is reported that was none": ("false alarm", lambda t: report(t, 8.0)),
     "an error is told": (
@@ -244,6 +253,10 @@ WRONG: dict[str, tuple[str, Edit]] = {
     "an older message than Redis lost": (
         "lost",
         lambda t: (lost_on_purpose(t, 6.5, 7.5), gap(t, 4), report(t, 8.0)),
+    ),
+    "all comes anew before a loss was told": (
+        "repeated on one connection",
+        lambda t: (lost_on_purpose(t, 8.5, 9.5), anew(t), report(t, 11.0)),
     ),
     # -- what stays in Redis
     "a place": ("leftover", lambda t: left(t, "conn:{ann}", "zset", 9, "n1/3")),
@@ -314,6 +327,11 @@ FINE: dict[str, Edit] = {
         report(t, 7.55),
     ),
     "Redis lost it, and cannot know": lambda t: (lost_on_purpose(t, 8.5, 9.5), second(t).pop()),
+    "all comes anew after a loss was told": lambda t: (
+        lost_on_purpose(t, 8.5, 9.5),
+        anew(t),
+        report(t, 9.9),
+    ),
     "Redis lost it and it was told": lambda t: (
         lost_on_purpose(t, 8.5, 9.5),
         second(t).pop(),
@@ -336,6 +354,10 @@ FINE: dict[str, Edit] = {
         log(t, "ERROR", OOM),
     ),
     "in time": lambda t: (fault(t, "redis_hangs", 3, 8), ready(t, 5, 10)),
+    "six connections while a node is away for longer than its lease": lambda t: (
+        fault(t, "node_frozen", -4, 8),
+        sixth_device(t, seconds=2.5),
+    ),
     "another node's fault": lambda t: (fault(t, "redis_hangs", 3, 8, 1), ready(t, 30, 40)),
     "a second fault before the first was noticed": lambda t: (
         fault(t, "redis_hangs", 3, 4),

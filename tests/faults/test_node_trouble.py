@@ -10,14 +10,13 @@ import pytest
 
 from tests.faults.allowance import Allowance
 from tests.faults.conftest import StartWorld
-from tests.faults.invariants import MAX_CONNECTIONS, require, too_many
+from tests.faults.invariants import MAX_CONNECTIONS, NODE_LEASE_SECONDS, require, too_many
 from tests.faults.plain_client import RECONNECT_DELAY_SECONDS
 from tests.faults.trace import Device
 from tests.faults.world import EVERYBODY, Load, World
 from tests.support.waiting import until
 
 KILLS = 10
-NODE_LEASE_SECONDS = 10.0
 AT_ONCE_SECONDS = 0.5
 MARGIN_SECONDS = 1.5
 """For processes to be scheduled on a busy machine."""
