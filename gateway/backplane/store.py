@@ -41,7 +41,7 @@ class LogReader:
         unwritten = 0 if since is not None else self._positions.confirmed(channel, user)
         call = read_log(self._keys, channel, user, since, limit)
         page = parse_log(await self._pipeline.call(call))
-        if unwritten > page.position:
+        if unwritten and unwritten > page.position:
             page = replace(page, position=unwritten)
         if page.unreadable:
             self._stats.messages_invalid += page.unreadable

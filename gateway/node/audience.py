@@ -94,8 +94,8 @@ class Audience(ABC):
         """Forget what was sent before: it is not in this log."""
 
     @abstractmethod
-    def give(self, taken: Taken, *, lost: bool) -> None:
-        """Send what was taken; before it, where something is ``lost``, that it is."""
+    def give(self, taken: Taken, start: int, *, lost: bool) -> None:
+        """Send what was taken from ``start`` on; before it, where something is ``lost``, that it is."""
 
     @abstractmethod
     def settle(self, taken: Taken) -> bool:
@@ -129,7 +129,7 @@ class Members(Audience):
         for subscription in self.channel.subscriptions():
             subscription.connection.positions.pop(self.channel.name, None)
 
-    def give(self, taken: Taken, *, lost: bool) -> None:
+    def give(self, taken: Taken, start: int, *, lost: bool) -> None:
         """Send it to all of them."""
         name = self.channel.name
         if lost:
@@ -138,7 +138,7 @@ class Members(Audience):
         logged = [message for message in taken.messages if message.logged]
         self._hub.stats.messages_repaired += len(logged)
         self._hub.advance(self.channel, logged)
-        if lost and not logged:
+        if not logged and self.channel.position != start:
             self._hub.send_all(name, self._confirmation.sent(name, self.channel.position))
 
     def settle(self, taken: Taken) -> bool:
@@ -189,7 +189,7 @@ class One(Audience):
         """Forget what its connection was sent when it was in the channel before."""
         self._connection.positions.pop(self.channel.name, None)
 
-    def give(self, taken: Taken, *, lost: bool) -> None:
+    def give(self, taken: Taken, start: int, *, lost: bool) -> None:
         """Answer the request, where it is not answered yet, and send what was taken."""
         hub, connection, name = self._hub, self._connection, self.channel.name
         if not self._begun:
@@ -198,7 +198,7 @@ class One(Audience):
         elif lost:
             hub.send(connection, frames.text(protocol.messages_lost(name)))
         hub.replay(self._subscription, taken.messages)
-        if lost or any(message.logged for message in taken.messages):
+        if self.reader.position != start:
             hub.send(connection, self._confirmation.replayed(name, self.reader.position))
 
     def settle(self, taken: Taken) -> bool:

@@ -211,12 +211,12 @@ class Catchup:
         while True:
             async with audience.turn():
                 with channel.buffering() as live:
-                    page, lost = await self._read(audience)
+                    page, start, lost = await self._read(audience)
                     taken = audience.reader.take(page, live())
                 if lost and audience.listens:
                     self._hub.stats.losses_reported += 1
                     log.warning("messages_lost channel=%s user=%r", channel.name, audience.user)
-                audience.give(taken, lost=lost)
+                audience.give(taken, start, lost=lost)
                 if taken.unknown is not None:
                     self._hub.note_unknown(channel, taken.unknown)
                 if audience.settle(taken):
@@ -225,8 +225,8 @@ class Catchup:
                 # The channel does not stand where its log ends: it has missed something too.
                 await asyncio.wait([self.repair(channel)])
 
-    async def _read(self, audience: Audience) -> tuple[LogPage, bool]:
-        """A page that the audience goes on with, and whether something before it is lost."""
+    async def _read(self, audience: Audience) -> tuple[LogPage, int, bool]:
+        """A page that the audience goes on with, where it stood, and whether something before it is lost."""
         reader, name = audience.reader, audience.channel.name
         while True:
             asked = audience.asks_from()
@@ -238,11 +238,11 @@ class Catchup:
                     begins_at = page.messages[0].prev if page.messages else page.newest
                     self._confirmation.begins(name, audience.user, begins_at)
                     reader.begin_anew(page)
-                    return page, False
+                    return page, begins_at, False
             if asked <= page.newest:
                 reader.position = max(reader.position, asked)
             if reader.judge_page(page, asked) is Verdict.NEXT:
-                return page, False
+                return page, asked, False
             known = await self._is_known(name, asked, trusted=audience.claimed is None)
             page = await self._page(name, NOBODY, asked if known else 0)
             if reader.position > asked:
@@ -252,7 +252,7 @@ class Catchup:
                 reader.position = 0
                 audience.forget_positions()
             reader.begin_anew(page)
-            return page, lost
+            return page, asked, lost
 
     async def _is_known(self, name: str, position: int, *, trusted: bool) -> bool:
         """Whether the log holds the message at a position behind which something is missing.

@@ -1,0 +1,169 @@
+"""A loss is told when there was one, and never invented."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+
+from publisher import AsyncPublisher
+from publisher.contract.message import LogPage
+from tests.integration.conftest import StartNode
+from tests.support.client import Client, connected
+from tests.support.nodes import Node
+from tests.support.tokens import make_token
+from tests.support.waiting import until
+
+CHANNEL = "notifications/u"
+FEW = {"notifications": {"owner": "user", "retention": {"max_messages": 2, "max_age_seconds": 60}}}
+
+
+async def test_what_another_tab_confirms_while_the_page_is_on_its_way_is_no_loss(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history, positions = node.gateway._catchup._log, node.gateway._positions
+    read, asked, answered = history.read, asyncio.Event(), asyncio.Event()
+
+    async def read_slowly(*where: Any) -> LogPage:
+        page = await read(*where)
+        asked.set()
+        await answered.wait()
+        return page
+
+    async def write_nothing() -> None:
+        """What is confirmed stays noted on the node."""
+
+    async with (
+        connected(node.url, make_token("u")) as first,
+        connected(node.url, make_token("u")) as second,
+    ):
+        await first.subscribe(CHANNEL)
+        await publisher.publish(CHANNEL, 1)
+        assert await first.data(1) == [1]
+        await positions.flush()
+        monkeypatch.setattr(positions, "flush", write_nothing)
+        monkeypatch.setattr(history, "read", read_slowly)
+        await second.send({"type": "subscribe", "channel": CHANNEL})
+        await asked.wait()
+        published = await publisher.publish(CHANNEL, 2)
+        assert await first.data(1) == [2]
+        await until(lambda: positions.confirmed(CHANNEL, "u") == published.id)
+        answered.set()
+        assert "recovered" not in await second.expect(type="subscribed")
+        await publisher.publish(CHANNEL, 3)
+        # Whether the second tab gets what came while it was being let in is not the question here.
+        while (await second.receive())["data"] != 3:
+            pass
+    assert node.gateway.stats.losses_reported == 0
+
+
+async def test_in_a_reconnect_storm_of_several_tabs_a_user_nobody_is_told_of_a_loss(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    nodes = [await start_node() for _ in range(2)]
+    users, tabs, rounds = [f"u{number}" for number in range(12)], 4, 5
+    over = asyncio.Event()
+
+    async def publish() -> None:
+        while not over.is_set():
+            for user in users:
+                await publisher.publish(f"notifications/{user}", user)
+
+    async def tab(user: str, number: int) -> None:
+        for round_ in range(rounds):
+            node = nodes[(number + round_) % 2]
+            async with connected(node.url, make_token(user)) as client:
+                answer = await client.subscribe(f"notifications/{user}")
+                assert "recovered" not in answer, answer
+                for _ in range(3):
+                    assert (await client.receive())["type"] == "notifications"
+
+    publishing = asyncio.create_task(publish())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for user in users:
+                for number in range(tabs):
+                    group.create_task(tab(user, number))
+    finally:
+        over.set()
+        await publishing
+    assert [node.gateway.stats.losses_reported for node in nodes] == [0, 0]
+
+
+async def test_a_newcomer_to_a_trimmed_channel_is_told_of_no_loss(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    node = await start_node(namespaces=FEW)
+    for number in range(5):
+        await publisher.publish(CHANNEL, number)
+    async with connected(node.url, make_token("u")) as client:
+        assert "recovered" not in await client.subscribe(CHANNEL)
+        assert await client.data(2) == [3, 4]
+        await client.sync()
+    assert node.gateway.stats.losses_reported == 0
+
+
+async def test_who_claims_to_begin_at_the_beginning_is_told_what_is_missing_there(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    node = await start_node(namespaces=FEW)
+    for number in range(5):
+        await publisher.publish(CHANNEL, number)
+    async with connected(node.url, make_token("u")) as client:
+        assert (await client.subscribe(CHANNEL, since=0))["recovered"] is False
+        assert await client.data(2) == [3, 4]
+
+
+@pytest.mark.parametrize("before", [0, 1, 4])
+async def test_who_was_there_once_is_told_of_what_was_trimmed_since_whatever_they_received(
+    start_node: StartNode, publisher: AsyncPublisher, before: int
+) -> None:
+    node = await start_node(namespaces=FEW)
+    for number in range(before):
+        await publisher.publish(CHANNEL, number)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        await client.data(min(before, 2))
+        await client.sync()
+    await until(lambda: not node.gateway.hub.channels)
+    await until(lambda: not node.gateway._positions._gathered)
+    for number in range(5):
+        await publisher.publish(CHANNEL, number)
+    async with connected(node.url, make_token("u")) as client:
+        assert (await client.subscribe(CHANNEL))["recovered"] is False
+        assert await client.data(2) == [3, 4]
+    assert node.gateway.stats.losses_reported == 1
+
+
+async def test_an_error_of_redis_that_does_not_pass_ends_the_live_subscriptions_it_concerns(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    """Rather than being mute for ever."""
+    other = "run-results/other"
+    async with contextlib.AsyncExitStack() as stack:
+        clients: list[Client] = [
+            await stack.enter_async_context(connected(node.url, make_token("u", [other])))
+            for _ in range(2)
+        ]
+        for client in clients:
+            await client.subscribe(CHANNEL)
+            await client.subscribe(other)
+        await publisher.publish(CHANNEL, 1)
+        for client in clients:
+            assert await client.data(1) == [1]
+        log = f"{prefix}:log:{{{CHANNEL}}}"
+        await publisher._client.set(log, "no log")
+        # Something behind a gap comes.
+        await publisher._client.publish(f"{prefix}:live:{{{CHANNEL}}}", b"9007199254740000:7:n:9")
+        for client in clients:
+            await client.expect(type="unsubscribed", channel=CHANNEL, reason="internal_error")
+        await publisher.publish(other, 2)
+        for client in clients:
+            assert await client.data(1) == [2]
+            await client.send({"type": "subscribe", "channel": CHANNEL})
+            await client.expect(type="error", code="internal_error", channel=CHANNEL)
+        await publisher._client.delete(log)
+        for client in clients:
+            await client.subscribe(CHANNEL)
