@@ -367,7 +367,7 @@ async def test_a_grant_that_ends_while_redis_hangs_is_not_heard_afterwards(
         AsyncPublisher.from_url(server.url, prefix="t") as publisher,
         connected(node.url, make_token("u")) as client,
     ):
-        await publisher.grant("run-results/s", "u", ttl=1)
+        await publisher.grant("run-results/s", "u", ttl=2)
         await publisher.grant("run-results/t", "u", ttl=60)
         await client.subscribe("run-results/s")
         await client.subscribe("run-results/t")
