@@ -35,6 +35,14 @@ async def until_confirmed(publisher: AsyncPublisher, prefix: str, id: int) -> No
     await until(known)
 
 
+async def be_there_once(node: Node) -> None:
+    """Somebody who has not been in the channel before cannot have lost anything."""
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+    await until(lambda: not node.gateway.hub.channels)
+    await node.gateway._positions.flush()
+
+
 async def test_what_was_published_while_offline_comes_on_subscribing(
     node: Node, publisher: AsyncPublisher
 ) -> None:
@@ -321,6 +329,7 @@ async def test_what_retention_took_away_is_told(
             }
         }
     )
+    await be_there_once(node)
     first = await until(lambda: publisher.publish(CHANNEL, 0))
     published = await publisher.publish_many([(CHANNEL, number) for number in range(1, 5)])
     async with connected(node.url, make_token("u")) as client:
@@ -352,6 +361,7 @@ async def test_who_had_everything_is_told_of_no_loss_when_the_log_has_expired(
 async def test_who_missed_a_log_that_has_expired_is_told_once(
     node: Node, publisher: AsyncPublisher, prefix: str
 ) -> None:
+    await be_there_once(node)
     missed = await publisher.publish(CHANNEL, 1)
     await publisher._client.delete(f"{prefix}:log:{{{CHANNEL}}}")
     async with connected(node.url, make_token("u")) as client:
