@@ -137,7 +137,10 @@ class Places:
         if not others or user in self._asked_at:
             return False
         self._asked_at[user] = now
-        await self._pipeline.call(self._table.ask(user, sorted(map(bytes.decode, others))))
+        try:
+            await self._pipeline.call(self._table.ask(user, sorted(map(bytes.decode, others))))
+        except Unavailable:
+            return False  # the user is at the limit, as far as is known
         await asyncio.sleep(_ANSWER_SECONDS)
         return True
 
@@ -206,10 +209,9 @@ class Places:
         return failed
 
     async def reconcile(self, user: str) -> None:
-        """Renew a user's places, and release those that this node does not know."""
-        held = [connection for connection, holder in self._held.items() if holder == user]
+        """Release the places of a user that are this node's and no connection's."""
         try:
-            await self._renew(user, held)
+            await self._renew(user, [])
         except Unavailable as error:
             log.info("places_unreconciled user=%r reason=%s", user, error.reason)
 

@@ -53,7 +53,7 @@ class _Write:
 
 
 class Positions:
-    """Implements ``ports.Cursors``: gathers, and writes a command or two a channel.
+    """Implements ``ports.Positions``: gathers, and writes a command or two a channel.
 
     Args:
         random: a number from 0 to 1.

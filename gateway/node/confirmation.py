@@ -17,7 +17,7 @@ from typing import Final
 
 from gateway.core import frames
 from gateway.node.connection import Connection
-from gateway.node.ports import Clock, Cursors
+from gateway.node.ports import Clock, Positions
 
 _ANSWER: Final = re.compile(rb"c([0-9]{1,19}):([0-9]{1,16})")
 
@@ -32,7 +32,7 @@ class _Progress:
 
 
 class Confirmation:
-    """Asks with pings, hears pongs, and moves the cursors.
+    """Asks with pings, hears pongs, and moves the positions.
 
     A ping has room for 125 bytes and a channel's name may be longer, so channels are numbered as they
     are first asked about.
@@ -41,8 +41,8 @@ class Confirmation:
         interval: seconds between two questions in a channel.
     """
 
-    def __init__(self, cursors: Cursors, clock: Clock, interval: float) -> None:
-        self._cursors = cursors
+    def __init__(self, positions: Positions, clock: Clock, interval: float) -> None:
+        self._positions = positions
         self._clock = clock
         self._interval = interval
         self._progress: dict[str, _Progress] = {}
@@ -112,15 +112,15 @@ class Confirmation:
         """
         proven = min(upto, connection.sent_upto(channel))
         if proven > 0:
-            self._cursors.advance(channel, connection.user, proven)
+            self._positions.advance(channel, connection.user, proven)
 
     def begins(self, channel: str, user: str, position: int) -> None:
         """Note where a user begins who was not in ``channel`` before: from here on a loss is one."""
-        self._cursors.advance(channel, user, position)
+        self._positions.advance(channel, user, position)
 
     def departed(self) -> None:
         """A connection has closed; its user may be back in a moment, on another node."""
-        self._cursors.hurry()
+        self._positions.hurry()
 
     def _ask(self, channel: str, progress: _Progress, now: float) -> bytes:
         progress.asked = progress.sent

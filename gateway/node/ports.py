@@ -92,7 +92,7 @@ class Grants(Protocol):
         """
 
 
-class Cursors(Protocol):
+class Positions(Protocol):
     """What users have confirmed."""
 
     def advance(self, channel: str, user: str, id: int) -> None:

@@ -250,9 +250,9 @@ async def test_a_message_logged_where_no_log_is_kept_holds_up_no_confirmation(
         await client.subscribe("calls/x")
         await publisher.publish("calls/x", 1)
         await client.data(1)
-        cursors = node.gateway._positions
-        await until(lambda: cursors.confirmed("calls/x", "u"))
-        await until(lambda: not cursors.confirmed("calls/x", "u"))
+        positions = node.gateway._positions
+        await until(lambda: positions.confirmed("calls/x", "u"))
+        await until(lambda: not positions.confirmed("calls/x", "u"))
 
 
 async def test_what_the_node_knows_beyond_a_page_is_no_loss(

@@ -71,7 +71,7 @@ class RecordingSocket:
         self.closing = reason
 
 
-class RecordingCursors:
+class RecordingPositions:
     def __init__(self) -> None:
         self.advanced: list[tuple[str, str, int]] = []
 
@@ -105,11 +105,11 @@ class Node:
 
     def __init__(self, *, threshold: int = 1024, interval: float = float("inf")) -> None:
         self.clock = FakeClock()
-        self.cursors = RecordingCursors()
+        self.positions = RecordingPositions()
         self.stats = Stats()
         self.gaps: list[str] = []
         self.throttled: list[bool] = []
-        self.confirmation = Confirmation(self.cursors, self.clock, interval)
+        self.confirmation = Confirmation(self.positions, self.clock, interval)
         self.hub = Hub(
             lambda callback: asyncio.get_running_loop().call_soon(callback),
             self.confirmation,

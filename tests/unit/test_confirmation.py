@@ -8,7 +8,7 @@ import pytest
 
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Connection, Subscription
-from tests.unit.fakes import NEWS, FakeClock, RecordingCursors, make_connection
+from tests.unit.fakes import NEWS, FakeClock, RecordingPositions, make_connection
 from tests.unit.wire import PING, frames_in
 
 INTERVAL = 1.0
@@ -18,9 +18,9 @@ class Bench:
     """A confirmation and a client that is subscribed to the news."""
 
     def __init__(self) -> None:
-        self.cursors = RecordingCursors()
+        self.positions = RecordingPositions()
         self.clock = FakeClock()
-        self.confirmation = Confirmation(self.cursors, self.clock, INTERVAL)
+        self.confirmation = Confirmation(self.positions, self.clock, INTERVAL)
         self.client: Connection = make_connection(user="ann")[0]
         self.subscription = subscribed(self.client, upto=1_000)
         self.asked: list[tuple[str, bytes]] = []
@@ -58,7 +58,7 @@ def bench() -> Bench:
 
 def test_the_first_message_is_followed_by_a_question_at_once(bench: Bench) -> None:
     bench.answer(bench.sent(7))
-    assert bench.cursors.advanced == [(NEWS.name, "ann", 7)]
+    assert bench.positions.advanced == [(NEWS.name, "ann", 7)]
 
 
 def test_within_the_interval_nothing_more_is_asked(bench: Bench) -> None:
@@ -72,7 +72,7 @@ def test_after_the_interval_the_next_message_is_followed_by_a_question(bench: Be
     bench.sent(7)
     bench.clock.now += INTERVAL
     bench.answer(bench.sent(8))
-    assert bench.cursors.advanced == [(NEWS.name, "ann", 8)]
+    assert bench.positions.advanced == [(NEWS.name, "ann", 8)]
 
 
 def test_the_tick_asks_once_for_all_that_was_not_asked_about(bench: Bench) -> None:
@@ -83,7 +83,7 @@ def test_the_tick_asks_once_for_all_that_was_not_asked_about(bench: Bench) -> No
     [(channel, question)] = bench.tick()
     bench.answer(question)
     assert channel == NEWS.name
-    assert bench.cursors.advanced == [(NEWS.name, "ann", 9)]
+    assert bench.positions.advanced == [(NEWS.name, "ann", 9)]
     bench.clock.now += INTERVAL
     assert bench.tick() == []
 
@@ -121,13 +121,13 @@ def test_an_answer_proves_what_was_asked_and_not_what_was_sent_since(bench: Benc
     question = bench.sent(7)
     bench.sent(8)
     bench.answer(question)
-    assert bench.cursors.advanced == [(NEWS.name, "ann", 7)]
+    assert bench.positions.advanced == [(NEWS.name, "ann", 7)]
 
 
 def test_the_end_of_a_replay_is_always_asked_about(bench: Bench) -> None:
     bench.sent(7)
     bench.answer(bench.confirmation.replayed(NEWS.name, 5))
-    assert bench.cursors.advanced == [(NEWS.name, "ann", 5)]
+    assert bench.positions.advanced == [(NEWS.name, "ann", 5)]
 
 
 def test_members_may_answer_one_question_each_for_its_user(bench: Bench) -> None:
@@ -136,7 +136,7 @@ def test_members_may_answer_one_question_each_for_its_user(bench: Bench) -> None
     subscribed(other, upto=1_000)
     bench.answer(question)
     bench.confirmation.pong(other, ping_payload(question))
-    assert bench.cursors.advanced == [(NEWS.name, "ann", 7), (NEWS.name, "bob", 7)]
+    assert bench.positions.advanced == [(NEWS.name, "ann", 7), (NEWS.name, "bob", 7)]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_members_may_answer_one_question_each_for_its_user(bench: Bench) -> None
 def test_a_pong_that_answers_no_question_proves_nothing(bench: Bench, payload: bytes) -> None:
     bench.sent(7)
     bench.confirmation.pong(bench.client, payload)
-    assert bench.cursors.advanced == []
+    assert bench.positions.advanced == []
 
 
 def test_of_a_channel_that_nobody_listens_to_nothing_is_kept(bench: Bench) -> None:
@@ -155,7 +155,7 @@ def test_of_a_channel_that_nobody_listens_to_nothing_is_kept(bench: Bench) -> No
     bench.confirmation.forget(NEWS.name)
     bench.confirmation.forget(NEWS.name)
     bench.answer(question)
-    assert bench.cursors.advanced == []
+    assert bench.positions.advanced == []
     assert not bench.confirmation._progress
     assert not bench.confirmation._channels
     assert not bench.confirmation._numbers
@@ -166,7 +166,7 @@ def test_a_number_is_never_used_for_another_channel(bench: Bench) -> None:
     bench.confirmation.forget("news/other")
     bench.sent(9)
     bench.answer(question)
-    assert bench.cursors.advanced == []
+    assert bench.positions.advanced == []
 
 
 def test_nothing_is_kept_of_a_quiet_channel_but_its_number(bench: Bench) -> None:
@@ -182,20 +182,20 @@ def test_no_client_confirms_more_than_it_was_sent(bench: Bench) -> None:
     bench.subscription.position = 7
     bench.confirmation.confirm(bench.client, NEWS.name, 2**53 - 1)
     bench.confirmation.pong(bench.client, ping_payload(bench.sent(3))[:-1] + b"9999")
-    assert bench.cursors.advanced == [(NEWS.name, "ann", 7)] * 2
+    assert bench.positions.advanced == [(NEWS.name, "ann", 7)] * 2
 
 
 def test_a_live_subscription_was_sent_what_came_live(bench: Bench) -> None:
     bench.subscription.live = Channel(NEWS, keeps_log=True)
     bench.subscription.live.position = 2_000
     bench.confirmation.confirm(bench.client, NEWS.name, 5_000)
-    assert bench.cursors.advanced == [(NEWS.name, "ann", 2_000)]
+    assert bench.positions.advanced == [(NEWS.name, "ann", 2_000)]
 
 
 def test_who_was_never_let_into_a_channel_confirms_nothing_in_it(bench: Bench) -> None:
     bench.answer(bench.sent(7, "news/other"))
     bench.confirmation.confirm(bench.client, "news/other", 9)
-    assert bench.cursors.advanced == []
+    assert bench.positions.advanced == []
 
 
 def test_who_left_a_channel_may_still_confirm_what_it_was_sent(bench: Bench) -> None:
@@ -203,9 +203,9 @@ def test_who_left_a_channel_may_still_confirm_what_it_was_sent(bench: Bench) -> 
     del bench.client.subscriptions[NEWS.name]
     bench.client.positions[NEWS.name] = 7
     bench.answer(question)
-    assert bench.cursors.advanced == [(NEWS.name, "ann", 7)]
+    assert bench.positions.advanced == [(NEWS.name, "ann", 7)]
 
 
 def test_an_ack_counts_for_the_user_of_its_connection(bench: Bench) -> None:
     bench.confirmation.confirm(bench.client, NEWS.name, 12)
-    assert bench.cursors.advanced == [(NEWS.name, "ann", 12)]
+    assert bench.positions.advanced == [(NEWS.name, "ann", 12)]

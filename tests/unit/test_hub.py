@@ -114,7 +114,7 @@ async def test_the_question_comes_after_the_messages_it_asks_about(node: Node) -
     received = frames_in(socket.received)
     assert [frame.opcode for frame in received] == [TEXT, TEXT, PING]
     node.confirmation.pong(client, received[-1].payload)
-    assert node.cursors.advanced == [(NEWS.name, "ann", 2)]
+    assert node.positions.advanced == [(NEWS.name, "ann", 2)]
 
 
 @pytest.mark.parametrize("broken", [b"", b"1", b"1:2:3", b"x:0:n:1", b"1:y:n:1", b"::n:1"])
@@ -219,7 +219,7 @@ async def test_a_question_never_asks_about_a_message_that_is_sent_after_it(node:
             received = json.loads(frame.payload)["id"]
         else:
             node.confirmation.pong(client, frame.payload)
-            assert node.cursors.advanced[-1] == (NEWS.name, "ann", received)
+            assert node.positions.advanced[-1] == (NEWS.name, "ann", received)
 
 
 async def test_who_reads_the_log_has_live_messages_buffered(node: Node) -> None:
@@ -357,7 +357,7 @@ async def test_what_was_taken_out_moves_the_channel_on_and_is_asked_about_and_no
     for frame in frames_in(socket.received):
         if frame.opcode == PING:
             node.confirmation.pong(client, frame.payload)
-    assert [upto for _, _, upto in node.cursors.advanced] == [1, 2, 3]
+    assert [upto for _, _, upto in node.positions.advanced] == [1, 2, 3]
 
 
 async def test_where_no_log_is_kept_a_logged_message_has_no_gap_before_it(node: Node) -> None:

@@ -126,9 +126,9 @@ def test_however_things_fall_no_pong_proves_more_than_what_came_before_its_ping(
                     received = max([received, *(m.get("id", 0) for m in messages_of(frame))])
                 else:
                     bench.node.confirmation.pong(client, frame.payload)
-                    [(_, _, proven)] = bench.node.cursors.advanced
+                    [(_, _, proven)] = bench.node.positions.advanced
                     assert proven <= received
-                    bench.node.cursors.advanced.clear()
+                    bench.node.positions.advanced.clear()
         await bench.close()
 
     with small(3, 2):

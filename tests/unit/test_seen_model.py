@@ -52,8 +52,8 @@ class Bench:
     def __init__(self) -> None:
         self.redis = Redis()
         self.clock = FakeClock()
-        self.cursors = Positions(self.redis, Keys(), NAMESPACES, lambda: 1.0)  # type: ignore[arg-type]
-        self.confirmation = Confirmation(self.cursors, self.clock, 1.0)
+        self.positions = Positions(self.redis, Keys(), NAMESPACES, lambda: 1.0)  # type: ignore[arg-type]
+        self.confirmation = Confirmation(self.positions, self.clock, 1.0)
         self.clients = [self.client(user) for user in (*USERS, "ann")]
         self.wires: list[deque[bytes | int]] = [deque() for _ in self.clients]
         self.arrived = [0] * len(self.clients)
@@ -105,7 +105,7 @@ class Bench:
 
     async def write(self) -> None:
         try:
-            await self.cursors.flush()
+            await self.positions.flush()
         except Unavailable:
             assert not self.redis.answers
 
