@@ -154,3 +154,7 @@ def test_all_that_is_copied_into_the_image_is_sent_to_the_builder(dockerfile):
     }
     assert copied == set(allowed)
     assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_image_installs_the_gateway_and_not_only_the_publisher(dockerfile):
+    assert any("pip install" in line and "'.[gateway]'" in line for line in dockerfile)
