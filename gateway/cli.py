@@ -57,15 +57,17 @@ def _parser() -> argparse.ArgumentParser:
 
     token = commands.add_parser("token", help="make a token for a user")
     token.set_defaults(run=_token)
-    token.add_argument("--user", required=True, metavar="ID", help="the user it speaks for")
+    token.add_argument("--user", required=True, metavar="ID", help="the user whom the token names")
     token.add_argument(
         "--channel",
         action="append",
         default=[],
         metavar="NAME",
-        help="a channel it opens, exact or <namespace>/*; may be repeated",
+        help="a channel that the token allows, exact or <namespace>/*; may be repeated",
     )
-    token.add_argument("--ttl", type=int, default=3600, metavar="SECONDS", help="lifetime (3600)")
+    token.add_argument(
+        "--ttl", type=int, default=3600, metavar="SECONDS", help="lifetime of the token (3600)"
+    )
     add_options(token)
 
     check = commands.add_parser("check", help="check the configuration and Redis")

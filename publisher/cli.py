@@ -179,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     # Without a default of their own, these may stand before the command and after it.
     common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument(
-        "--redis-url", metavar="URL", help=f"where Redis is (default: ${discovery.URL_VARIABLE})"
+        "--redis-url", metavar="URL", help=f"URL of Redis (default: ${discovery.URL_VARIABLE})"
     )
     common.add_argument(
         "--prefix",
@@ -212,7 +212,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_publish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("channel", metavar="CHANNEL", help="<namespace>/<id>")
-    parser.add_argument("json", metavar="JSON", help="the message's data; - reads standard input")
+    parser.add_argument(
+        "json", metavar="JSON", help="the message's data; - reads it from standard input"
+    )
     _add_idempotency_key(parser)
     _add_replicas(parser)
 
@@ -221,7 +223,9 @@ def _add_notify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user", metavar="USER")
     parser.add_argument("--title", required=True)
     parser.add_argument("--message", required=True)
-    parser.add_argument("--action", help="what the app may offer to do, such as approve_request")
+    parser.add_argument(
+        "--action", help="an action that the app may offer, such as approve_request"
+    )
     parser.add_argument("--request-id", metavar="ID", help="what the action is about")
     _add_idempotency_key(parser)
     _add_replicas(parser)
@@ -230,7 +234,7 @@ def _add_notify(parser: argparse.ArgumentParser) -> None:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.usage = "publisher run [options] --session ID [--user ID] -- COMMAND..."
     parser.add_argument("--session", metavar="ID", required=True, help="publish to run-results/ID")
-    parser.add_argument("--user", metavar="ID", help="let this user subscribe to the session")
+    parser.add_argument("--user", metavar="ID", help="grant the session to this user")
     parser.add_argument("program", metavar="COMMAND", nargs="+", help="what to run, after --")
     _add_replicas(parser)
 
@@ -244,16 +248,18 @@ def _add_grants(grant: argparse.ArgumentParser, revoke: argparse.ArgumentParser)
         metavar="SECONDS",
         type=int,
         default=DEFAULT_GRANT_TTL_SECONDS,
-        help="how long it holds; 0 for ever (default: 30 days)",
+        help="seconds for which the grant holds; 0 for ever (default: 30 days)",
     )
 
 
 def _add_reading(history: argparse.ArgumentParser, connections: argparse.ArgumentParser) -> None:
     history.add_argument("channel", metavar="CHANNEL")
     history.add_argument(
-        "--since", metavar="ID", type=int, default=0, help="only what came after it"
+        "--since", metavar="ID", type=int, default=0, help="only messages after this id"
     )
-    history.add_argument("--limit", metavar="N", type=int, help="at most so many (default: all)")
+    history.add_argument(
+        "--limit", metavar="N", type=int, help="at most this many messages (default: all)"
+    )
     connections.add_argument("user", metavar="USER")
 
 
@@ -263,14 +269,14 @@ def _add_replicas(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         default=0,
-        help="fail unless so many replicas of Redis confirm the message (default: 0)",
+        help="fail unless this many replicas of Redis confirm the message (default: 0)",
     )
     parser.add_argument(
         "--replica-timeout",
         metavar="SECONDS",
         type=float,
         default=1.0,
-        help="how long they may take (default: 1)",
+        help="seconds that the replicas may take (default: 1)",
     )
 
 
@@ -278,5 +284,5 @@ def _add_idempotency_key(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--idempotency-key",
         metavar="KEY",
-        help="publish once, however often this is called with it",
+        help="with the same key the message is published only once",
     )
