@@ -184,6 +184,8 @@ def _disordered(
             received.add(each.id)
             highest = max(highest, each.id)
     for before, after in pairwise(_first_of_each(arrivals(device, channel))):
+        if any(before.at <= at <= after.at for at in forgets):
+            continue
         again = published[channel].get(after.number)
         twice = again is not None and (allowance.losses or trace.lost_on_purpose(again))
         if after.id < before.id or (after.number <= before.number and not twice):

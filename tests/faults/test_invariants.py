@@ -332,6 +332,13 @@ FINE: dict[str, Edit] = {
         anew(t),
         report(t, 9.9),
     ),
+    "what another device had comes after a loss was told": lambda t: (
+        lost_on_purpose(t, 8.5, 9.5),
+        first(t).pop(0),
+        t.devices.append(Device("ann", "tab", (CHANNEL,), [Session(0, 3, arrivals=[arrival(1)])])),
+        second(t).append(arrival(1, 10.0)),
+        report(t, 9.9),
+    ),
     "Redis lost it and it was told": lambda t: (
         lost_on_purpose(t, 8.5, 9.5),
         second(t).pop(),
