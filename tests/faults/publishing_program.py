@@ -2,7 +2,8 @@
 
 ``python -m tests.faults.publishing_program URL PREFIX CHANNEL RATE FIRST NOTES`` runs until SIGTERM. What it
 notes is one JSON object a line: ``{"asked": number, "at": seconds}`` before a publish, ``{"number", "outcome",
-"id"}`` after it. No publish is repeated. A SIGKILL loses at most the line that was to be written next.
+"id"}`` after it. No publish is repeated, and the library may try again by itself for every second one only.
+A SIGKILL loses at most the line that was to be written next.
 """
 
 from __future__ import annotations
@@ -34,11 +35,15 @@ def main(url: str, prefix: str, channel: str, rate: str, first: str, notes: str)
     def note(**what: Any) -> None:
         os.write(file, json.dumps(what).encode() + b"\n")
 
-    with Publisher.from_url(url, prefix=prefix, timeout=1.0) as publisher:
+    with (
+        Publisher.from_url(url, prefix=prefix, timeout=1.0) as persistent,
+        Publisher.from_url(url, prefix=prefix, timeout=1.0, retries=0) as once,
+    ):
         for number in count(int(first)):
             if stopping.wait(1 / float(rate)):
                 return
             note(asked=number, at=time.monotonic())
+            publisher = once if number % 2 else persistent
             try:
                 published = publisher.publish(channel, {"number": number}, retention=RETENTION)
             except Unavailable as error:

@@ -97,7 +97,7 @@ async def redis_is_far_away(w: World, dice: random.Random, seconds: float) -> No
 async def publishers_lose_their_replies(w: World, dice: random.Random, _seconds: float) -> None:
     async with w.fault("publishers_lose_their_replies"):
         w.backend.down.freeze()
-        await asyncio.sleep(dice.uniform(0.05, 0.5))
+        await asyncio.sleep(dice.uniform(0.4, 0.7))  # each backend publishes meanwhile
         w.backend.cut()
         w.backend.down.thaw()
 

@@ -88,6 +88,7 @@ class World:
         self._publishing: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
         self._publisher: AsyncPublisher | None = None
+        self._once: AsyncPublisher | None = None
 
     @property
     def server(self) -> RedisServer:
@@ -97,10 +98,18 @@ class World:
     # -- the load -----------------------------------------------------------------------------
 
     async def begin(
-        self, session: aiohttp.ClientSession, publisher: AsyncPublisher, url: str
+        self,
+        session: aiohttp.ClientSession,
+        publisher: AsyncPublisher,
+        once: AsyncPublisher,
+        url: str,
     ) -> None:
-        """Let the clients connect and the backends publish; returns once everybody listens."""
-        self._session, self._publisher = session, publisher
+        """Let the clients connect and the backends publish; returns once everybody listens.
+
+        Args:
+            once: tries nothing again, and is for publishes without a key.
+        """
+        self._session, self._publisher, self._once = session, publisher, once
         for user, count in self.load.devices.items():
             for number in range(count):
                 channels = (f"notifications/{user}", EVERYBODY)
@@ -140,11 +149,14 @@ class World:
         self._spawn(client.run())
         return client
 
-    def publish(self, channel: str, rate: float, padding: int, **options: Any) -> None:
+    def publish(
+        self, channel: str, rate: float, padding: int, *, keyed: bool = True, **options: Any
+    ) -> None:
         """Let a backend publish to a channel from now on; ``options`` are ``NumberedPublisher``'s."""
-        assert self._publisher is not None
+        publisher = self._publisher if keyed else self._once
+        assert publisher is not None
         numbered = NumberedPublisher(
-            self._publisher, channel, self.trace, self.dice, rate, padding, **options
+            publisher, channel, self.trace, self.dice, rate, padding, keyed=keyed, **options
         )
         self._publishers.append(numbered)
         self._publishing.append(self._spawn(numbered.run()))
@@ -336,11 +348,13 @@ async def running_world(
             for proxy in (world.front, world.backend):
                 await proxy.start()
                 stack.push_async_callback(proxy.aclose)
-            publisher = await stack.enter_async_context(
-                AsyncPublisher.from_url(
-                    f"redis://127.0.0.1:{world.backend.port}", prefix=prefix, timeout=1.0
+            address = f"redis://127.0.0.1:{world.backend.port}"
+            publisher, once = [
+                await stack.enter_async_context(
+                    AsyncPublisher.from_url(address, prefix=prefix, timeout=1.0, retries=retries)
                 )
-            )
+                for retries in (3, 0)
+            ]
             connector = aiohttp.TCPConnector(limit=0)
             session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
             stack.push_async_callback(world.aclose)
@@ -348,7 +362,7 @@ async def running_world(
             if before is not None:
                 ports = [node.port for node in world.nodes]
                 url = await stack.enter_async_context(before(ports))
-            await world.begin(session, publisher, url)
+            await world.begin(session, publisher, once, url)
             yield world
         except BaseException as error:
             error.add_note(f"To do the same again: FAULTS_SEED={seed}")
