@@ -151,7 +151,7 @@ class Subscriber:
                 self._restoring = len(self._unanswered)
                 log.info("subscriber_connected channels=%d", self._restoring)
                 await protocol.lost
-                self._complain("subscriber_lost", f"channels: {len(self._handlers)}")
+                self._complain("subscriber_lost", "the connection has ended")
         finally:
             self._protocol = None
 

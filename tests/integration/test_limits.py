@@ -428,6 +428,26 @@ async def test_a_place_taken_while_a_renewal_is_under_way_is_kept(
     assert sorted(held.id for held in await publisher.connections("u")) == ["x", "y", "z"]
 
 
+async def test_one_users_broken_key_keeps_no_node_unready(
+    node: Node, publisher: AsyncPublisher, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    places, client = node.gateway._places, publisher._client
+    async with connected(node.url, make_token("u")) as broken, connected(node.url, make_token("v")):
+        await client.delete(f"{prefix}:conn:{{u}}")
+        await client.set(f"{prefix}:conn:{{u}}", "no sorted set")
+        [before] = await client.zrange(f"{prefix}:conn:{{v}}", 0, -1, withscores=True)
+        for _ in range(2):
+            places.restore()
+            await until(lambda: places.settled, within=1.0)
+        [after] = await client.zrange(f"{prefix}:conn:{{v}}", 0, -1, withscores=True)
+        assert after[1] > before[1]
+        await broken.sync()
+        refusals = [each for each in caplog.records if "places_refused" in each.getMessage()]
+        assert len(refusals) == 1
+        assert "'u'" in refusals[0].getMessage()
+    await until(lambda: not places.releases)
+
+
 # -- what a clock can do ----------------------------------------------------------------------
 
 HOUR_MS = 3_600_000
