@@ -46,8 +46,6 @@ class AsyncPublisher(Client):
     ) -> None:
         check_timeout(timeout)
         options = (prefix, max_message_bytes, retries, min_replicas, replica_timeout)
-        # Connections of a Sentinel's pool know it by a weak reference.
-        self._client = client
         self._set_up(Connector.of(client), timeout, options)
 
     def _set_up(self, connector: Connector, timeout: float, options: tuple[Any, ...]) -> None:

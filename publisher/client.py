@@ -88,8 +88,6 @@ class Publisher(Client):
         replica_timeout: float = 1.0,
     ) -> None:
         options = (prefix, max_message_bytes, retries, min_replicas, replica_timeout)
-        # Connections of a Sentinel's pool know it by a weak reference.
-        self._client = client
         connector = Connector.of(client)
         self._set_up(connector, connector.timeout or DEFAULT_TIMEOUT_SECONDS, options)
 

@@ -75,12 +75,11 @@ class Connections:
         deadline = time.monotonic() + self._timeout
         while True:
             try:
-                return _working(self._idle.pop())
+                return self._working(self._idle.pop())
             except IndexError:
                 connection = self._new()
             if connection is not None:
-                connection.connect()
-                return connection
+                return self._opened(connection)
             if time.monotonic() >= deadline:
                 most = self._connector.most
                 raise RedisConnectionError(f"all {most} connections were in use for too long")
@@ -98,27 +97,38 @@ class Connections:
             self._all.add(connection)
             return connection
 
+    def _working(self, connection: Connection) -> Connection:
+        """The same connection; opened anew if Redis has closed it meanwhile."""
+        try:
+            stale = connection.can_read(0)
+        except FAILURES:
+            stale = True
+        if stale:
+            connection.disconnect()
+        return self._opened(connection) if stale else connection
+
+    def _opened(self, connection: Connection) -> Connection:
+        try:
+            connection.connect()
+        except BaseException:
+            self.drop(connection)
+            raise
+        return connection
+
     def give_back(self, connection: Connection) -> None:
         """Take a connection back that has answered everything."""
         self._idle.append(connection)
+
+    def drop(self, connection: Connection) -> None:
+        """Close a connection that may still have something to say."""
+        self._all.discard(connection)
+        connection.disconnect()
 
     def close(self) -> None:
         """Close those that nobody uses now."""
         with contextlib.suppress(IndexError):
             while True:
-                self._idle.pop().disconnect()
-
-
-def _working(connection: Connection) -> Connection:
-    """The same connection; opened anew if Redis has closed it meanwhile."""
-    try:
-        stale = connection.can_read(0)
-    except FAILURES:
-        stale = True
-    if stale:
-        connection.disconnect()
-        connection.connect()
-    return connection
+                self.drop(self._idle.pop())
 
 
 def exchange(
@@ -161,14 +171,14 @@ def _round_trip(
         if wait is not None:
             replies.append(_read_count(connection, wait))
     except FAILURES as error:
-        connection.disconnect()
+        connections.drop(connection)
         maybe_sent = carried_out(error, calls)
         raise unavailable(error, maybe_sent=maybe_sent) from cause(error)
     except BaseException:
-        connection.disconnect()
+        connections.drop(connection)
         raise
     if needs_other_connection(replies):
-        connection.disconnect()
+        connections.drop(connection)
     else:
         connections.give_back(connection)
     return replies

@@ -22,8 +22,14 @@ from publisher.errors import InvalidURL
 UNLIMITED: Final = 2**31
 """As ``max_connections``: what the redis package means by no limit."""
 
-# Options that a pool adds for notifications which need version 3 of the protocol.
-_OF_PROTOCOL_3: Final = ("maint_notifications_", "oss_cluster_maint_", "orig_")
+# Options that a client or its pool adds by itself, for features that are not used here.
+_ADDED: Final = (
+    "event_dispatcher",
+    "himport_",
+    "maint_notifications_",
+    "oss_cluster_maint_",
+    "orig_",
+)
 
 _DRIVER: Final[dict[str, Any]] = {}
 with contextlib.suppress(ImportError):
@@ -75,10 +81,17 @@ class Connector:
     ``most``: how many there may be at a time; :data:`UNLIMITED` for any number.
     """
 
-    def __init__(self, connection: Callable[..., Any], options: dict[str, Any], most: int) -> None:
+    def __init__(
+        self, connection: Callable[..., Any], options: dict[str, Any], most: int, pool: Any = None
+    ) -> None:
         self._connection = connection
         self._options = options
         self.most = most
+        # The connections of a Sentinel's pool know it by a weak reference.
+        self._pool = pool
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Connector, (self._connection, self._options, self.most)
 
     @classmethod
     def of(cls, client: redis.Redis | redis.asyncio.Redis) -> Self:
@@ -89,10 +102,10 @@ class Connector:
         options = {
             name: value
             for name, value in pool.connection_kwargs.items()
-            if not name.startswith(_OF_PROTOCOL_3)
+            if not name.startswith(_ADDED)
         }
         options |= {"retry": once(NoBackoff(), 0), "protocol": 2}
-        return cls(pool.connection_class, options, pool.max_connections)
+        return cls(pool.connection_class, options, pool.max_connections, pool)
 
     @property
     def timeout(self) -> float | None:

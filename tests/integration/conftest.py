@@ -48,4 +48,5 @@ async def publisher(redis_url: str, prefix: str) -> AsyncIterator[AsyncPublisher
         redis.asyncio.Redis.from_url(redis_url) as client,
         AsyncPublisher(client, prefix=prefix) as publisher,
     ):
+        publisher._client = client  # type: ignore[attr-defined]
         yield publisher

@@ -23,7 +23,7 @@ from gateway.settings import Settings
 from publisher.contract import scripts
 from publisher.contract.calls import Call, Reply
 from publisher.contract.keys import Keys
-from publisher.errors import Unavailable
+from publisher.errors import Rejected, Unavailable
 from publisher.transport import pipeline as batching
 from publisher.transport.commands import MAX_UNDER_WAY, Commands
 from publisher.transport.pipeline import Pipeline
@@ -266,6 +266,22 @@ async def test_a_connection_that_is_logged_in_no_more_is_made_anew(
     await admin.config_set("requirepass", "")
 
 
+async def test_a_permanent_error_is_told_from_one_that_passes(
+    pipeline: Pipeline, admin: redis.asyncio.Redis, prefix: str
+) -> None:
+    await admin.set(prefix, "no sorted set")
+    with pytest.raises(Rejected, match="WRONGTYPE") as caught:
+        await pipeline.call(Call(("ZADD", prefix, 1, "u")))
+    assert not caught.value.retryable
+    await admin.config_set("min-replicas-to-write", 1)
+    try:
+        with pytest.raises(Unavailable, match="NOREPLICAS") as passing:
+            await pipeline.call(Call(("SET", prefix, 1)))
+    finally:
+        await admin.config_set("min-replicas-to-write", 0)
+    assert passing.value.retryable
+
+
 # -- time -------------------------------------------------------------------------------------
 
 
@@ -280,6 +296,26 @@ async def test_what_is_not_answered_in_time_may_have_been_carried_out(
     assert await hasty.call(PING) == b"PONG"
     assert connection_of(hasty) is not first
     await asyncio.wait_for(first.lost, 1)
+
+
+async def test_a_slow_redis_that_answers_keeps_its_connection_and_its_calls_fail_one_by_one(
+    hasty: Pipeline, proxy: Proxy
+) -> None:
+    """A call's own time, in the queue or not, ends that call only."""
+    first = connection_of(hasty)
+    # PONG is 7 bytes: some 200 replies a second, so that the last of 2,000 would take ten seconds.
+    proxy.down.bytes_per_second = 1_400.0
+    await hasty.call(PING)  # the proxy reads so little at a time from the next reply on
+    answers = [hasty.begin(PING) for _ in range(2 * MAX_UNDER_WAY)]
+    done = await asyncio.gather(*answers, return_exceptions=True)
+    assert done.count(b"PONG") >= 10
+    late = [each for each in done if isinstance(each, Unavailable)]
+    assert {each.maybe_sent for each in late} == {True, False}
+    assert connection_of(hasty) is first
+    assert not first.transport.is_closing()
+    proxy.down.bytes_per_second = None
+    await until(lambda: not hasty.under_way)
+    assert await hasty.call(PING) == b"PONG"
 
 
 async def test_what_waits_behind_too_much_has_not_been_carried_out(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import redis.asyncio
 
 from gateway.settings import Settings
 from publisher import AsyncPublisher
@@ -124,7 +125,8 @@ async def test_what_was_confirmed_survives_the_node(redis_url: str, prefix: str)
                 published = await publisher.notify("u", title="a", message="b")
                 await client.expect(type="notifications", id=published.id)
                 key = f"{prefix}:confirmed:{{notifications/u}}"
-                await until(lambda: publisher._client.zscore(key, "u"))
+                async with redis.asyncio.Redis.from_url(redis_url) as admin:
+                    await until(lambda: admin.zscore(key, "u"))
             assert await node.terminate() == 0
         async with gateway_process(redis_url, prefix) as node:
             async with connected(node.url, make_token("u")) as client:

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import copy
+import json
 import pickle
+import sys
+from collections.abc import Callable
 
 import pytest
 
 import publisher
+from publisher.discovery import NoRedis
 from publisher.errors import (
+    InvalidChannel,
+    InvalidData,
     InvalidInput,
+    InvalidNamespace,
     InvalidURL,
     MessageTooLarge,
     NotReplicated,
@@ -76,17 +84,49 @@ def test_errors_carry_data():
     assert "GATEWAY_NAMESPACES" in str(error)
 
 
+TRAVELLERS = [
+    InvalidChannel("a"),
+    InvalidData("no"),
+    InvalidNamespace("no"),
+    InvalidURL(),
+    MessageTooLarge(3, 2),
+    NoRedis(),
+    UnknownNamespace("c", ["a"]),
+    Unavailable("cut", maybe_sent=True),
+    Unavailable("refused", maybe_sent=False),
+    Rejected("no", maybe_sent=True),
+    TOO_FEW,
+]
+
+
+def as_celery_sends_it(error: Exception) -> Exception:
+    """As Celery's JSON result backend stores an error and makes it anew.
+
+    ``prepare_exception`` and ``exception_to_python`` in ``celery.backends.base``: the class by module and name,
+    called with ``args``, or with their ``repr`` where they are nothing for JSON.
+    """
+    kind = type(error)
+    stored = json.loads(
+        json.dumps(
+            {
+                "exc_type": getattr(kind, "__qualname__", kind.__name__),
+                "exc_message": error.args,
+                "exc_module": kind.__module__,
+            }
+        )
+    )
+    found: type[Exception] = getattr(sys.modules[stored["exc_module"]], stored["exc_type"])
+    return found(*stored["exc_message"])
+
+
 @pytest.mark.parametrize(
-    "error",
-    [
-        MessageTooLarge(3, 2),
-        UnknownNamespace("c", ["a"]),
-        Rejected("no", maybe_sent=True),
-        TOO_FEW,
-    ],
+    "travel", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, as_celery_sends_it]
 )
-def test_errors_travel_between_processes(error: PublisherError):
-    arrived = pickle.loads(pickle.dumps(error))
+@pytest.mark.parametrize("error", TRAVELLERS, ids=lambda error: type(error).__name__)
+def test_errors_travel_between_processes(
+    error: PublisherError, travel: Callable[[Exception], Exception]
+):
+    arrived = travel(error)
     assert type(arrived) is type(error)
     assert str(arrived) == str(error)
     assert vars(arrived) == vars(error)

@@ -57,11 +57,12 @@ class Connection:
             raise reply
         return reply
 
-    def disconnect(self) -> None:
-        self.disconnects += 1
-
     def take(self) -> Connection:
         return self
+
+    def drop(self, connection: Connection) -> None:
+        assert connection is self
+        self.disconnects += 1
 
     def give_back(self, connection: Connection) -> None:
         assert connection is self

@@ -1,0 +1,60 @@
+"""Making publishers: from what, with which arguments, and in which process."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+
+from publisher import AsyncPublisher, InvalidData, Publisher
+from tests.publisher.test_publishing import CHANNEL
+
+
+@pytest.mark.parametrize("client", [Publisher, AsyncPublisher])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"timeout": 0},
+        {"timeout": -1},
+        {"timeout": float("nan")},
+        {"timeout": float("inf")},
+        {"timeout": "5"},
+        {"timeout": True},
+        {"timeout": None},
+        {"retries": -1},
+        {"retries": 1.5},
+        {"retries": True},
+        {"retries": None},
+    ],
+)
+def test_impossible_arguments_are_refused_at_once(
+    client: type[Publisher | AsyncPublisher], wrong: dict[str, Any]
+):
+    with pytest.raises(InvalidData, match=next(iter(wrong))):
+        client.from_url("redis://127.0.0.1:1", **wrong)
+
+
+def test_a_pickled_publisher_connects_anew(publisher: Publisher):
+    first = publisher.publish(CHANNEL, 1)
+    with pickle.loads(pickle.dumps(publisher)) as copy:
+        copy.publish(CHANNEL, 2)
+        with pickle.loads(pickle.dumps(copy)) as copy_of_the_copy:
+            assert [entry.data for entry in copy_of_the_copy.history(CHANNEL)] == [1, 2]
+            assert copy_of_the_copy.history(CHANNEL)[0].id == first.id
+
+
+async def test_a_pickled_asyncio_publisher_connects_anew(async_publisher: AsyncPublisher):
+    await async_publisher.publish(CHANNEL, 1)
+    async with pickle.loads(pickle.dumps(async_publisher)) as copy:
+        assert [entry.data for entry in await copy.history(CHANNEL)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "client"), [(Publisher, redis.Redis), (AsyncPublisher, redis.asyncio.Redis)]
+)
+def test_one_made_of_an_existing_client_says_that_it_cannot_be_pickled(kind: Any, client: Any):
+    with pytest.raises(TypeError, match=f"{kind.__name__}.*from_url or from_env"):
+        pickle.dumps(kind(client()))
