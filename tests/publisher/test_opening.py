@@ -15,6 +15,9 @@ import redis
 import uvloop
 
 from publisher import AsyncPublisher, Publisher, Rejected, Unavailable
+from publisher.contract.calls import Call
+from publisher.transport.pipeline import Pipeline
+from publisher.transport.redis_py import Connector, asyncio_client
 from tests.publisher.test_publishing import CHANNEL
 from tests.support.redis_server import free_port, redis_server
 from tests.support.waiting import until
@@ -68,23 +71,21 @@ def test_a_connection_that_dies_while_it_is_opened_is_a_lost_connection(
 ):
     complaints: list[object] = []
 
-    async def publish() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _loop, it: complaints.append(it))
-        began = asyncio.get_running_loop().time()
-        async with AsyncPublisher.from_url(gatekeeper.url, timeout=30, retries=2) as publisher:
-            outcomes = await asyncio.gather(
-                *(publisher.publish(CHANNEL, n) for n in range(20)), return_exceptions=True
-            )
-        for each in outcomes:
-            assert isinstance(each, Unavailable), repr(each)
-            assert not each.maybe_sent
-            assert each.retryable
-        # Those that wait behind it were tried again at once, not after their whole time.
-        assert asyncio.get_running_loop().time() - began < 15
+    async def ask() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, it: complaints.append(it))
+        pipeline = Pipeline(Connector.of(asyncio_client(gatekeeper.url)), None, timeout=30)
+        async with contextlib.aclosing(pipeline), asyncio.timeout(20):
+            # Which moment of the opening it is differs from one to the next.
+            for _ in range(100):
+                calls = (pipeline.begin(Call(("PING",))) for _ in range(3))
+                for each in await asyncio.gather(*calls, return_exceptions=True):
+                    assert type(each) is Unavailable, repr(each)
+                    assert not each.maybe_sent
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(publish())
-    assert gatekeeper.connections >= 3
+        runner.run(ask())
+    assert gatekeeper.connections >= 100
     assert complaints == []
 
 
