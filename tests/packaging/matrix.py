@@ -69,23 +69,41 @@ def _said(command: Sequence[str]) -> str:
         return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The project's ``wheel``, and a ``tree`` with its tests and without its packages."""
+
+    wheel: Path
+    tree: Path
+
+
 @contextlib.contextmanager
-def wheel() -> Iterator[Path]:
-    """The project's wheel, built from what git knows, so that nothing left behind by a build is in it."""
-    with tempfile.TemporaryDirectory(prefix="wheel-") as folder:
-        source = Path(folder) / "source"
-        for name in ("gateway", "publisher"):
-            shutil.copytree(
-                ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
-            shutil.copy(ROOT / name, source / name)
+def built() -> Iterator[Built]:
+    """Build the wheel, of the sources alone: nothing that a build has left behind is in it.
+
+    Raises:
+        CannotInstall: what builds it is not to be had.
+    """
+    with tempfile.TemporaryDirectory(prefix="package-") as folder:
+        source, tree = Path(folder) / "source", Path(folder) / "tree"
+        _copy(source, "gateway", "publisher", "pyproject.toml", "README.md", "LICENSE")
+        _copy(tree, "tests", "docs", "pyproject.toml", "README.md")
         _pip(Path(sys.executable), "wheel", "--no-deps", "--wheel-dir", folder, str(source))
-        [built] = Path(folder).glob("*.whl")
-        yield built
+        [wheel] = Path(folder).glob("*.whl")
+        yield Built(wheel, tree)
 
 
-def run(python: Path, redis: str, built: Path, *, name: str) -> Outcome:
+def _copy(target: Path, *names: str) -> None:
+    target.mkdir()
+    unwanted = shutil.ignore_patterns("__pycache__", "node_modules")
+    for name in names:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target / name, ignore=unwanted)
+        else:
+            shutil.copy(ROOT / name, target / name)
+
+
+def run(python: Path, redis: str, package: Built, *, name: str) -> Outcome:
     """Install the wheel with one Python and one redis package, and run the publisher's tests.
 
     Raises:
@@ -93,29 +111,20 @@ def run(python: Path, redis: str, built: Path, *, name: str) -> Outcome:
     """
     with tempfile.TemporaryDirectory(prefix="matrix-") as folder:
         here = _environment(python, Path(folder))
-        _pip(here, "install", str(built), f"redis{redis}", *_TOOLS)
+        _pip(here, "install", str(package.wheel), f"redis{redis}", *_TOOLS)
         version = _said([str(here), "-c", "import redis; print(redis.__version__)"]).strip()
-        tree = Path(folder) / "tree"
-        # Without the packages themselves: those of the wheel are to be tested.
-        for part in ("tests", "docs"):
-            shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("node_modules"))
-        for part in ("pyproject.toml", "README.md"):
-            shutil.copy(ROOT / part, tree / part)
+        tests = [*("-q", "-n", "2", "-p", "no:cacheprovider"), "tests/publisher"]
         done = subprocess.run(
-            [
-                *(str(here), "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider"),
-                "tests/publisher",
-            ],
-            cwd=tree,
+            [str(here), "-m", "pytest", *tests],
+            cwd=package.tree,
             capture_output=True,
             text=True,
             check=False,
         )
-        label = f"{name}, redis {version}"
-        return Outcome(label, done.returncode == 0, done.stdout + done.stderr)
+        return Outcome(f"{name}, redis {version}", done.returncode == 0, done.stdout + done.stderr)
 
 
-def beside_others(python: Path, built: Path) -> Outcome:
+def beside_others(python: Path, package: Built) -> Outcome:
     """Install the wheel where celery, arq and limits are: nothing of theirs may change.
 
     Raises:
@@ -125,7 +134,7 @@ def beside_others(python: Path, built: Path) -> Outcome:
         here = _environment(python, Path(folder))
         _pip(here, "install", *_NEIGHBOURS)
         before = set(_said([str(here), "-m", "pip", "freeze"]).split("\n"))
-        _pip(here, "install", str(built))
+        _pip(here, "install", str(package.wheel))
         after = set(_said([str(here), "-m", "pip", "freeze"]).split("\n"))
         changed = sorted(before - after)
         checked = subprocess.run(
@@ -161,12 +170,12 @@ def main() -> int:
         if version not in found:
             print(f"skipped  Python {version}: not found here")
     failed = False
-    with wheel() as built:
+    with built() as package:
         for version, python in found.items():
             for redis in REDIS:
-                outcome = run(python, redis, built, name=f"Python {version}")
+                outcome = run(python, redis, package, name=f"Python {version}")
                 failed |= _tell(outcome)
-        failed |= _tell(beside_others(next(iter(reversed(found.values()))), built))
+        failed |= _tell(beside_others(next(iter(reversed(found.values()))), package))
     return int(failed)
 
 

@@ -21,10 +21,10 @@ pytestmark = [pytest.mark.xdist_group("packaging"), pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def built() -> Iterator[Path]:
+def package() -> Iterator[matrix.Built]:
     try:
-        with matrix.wheel() as path:
-            yield path
+        with matrix.built() as package:
+            yield package
     except matrix.CannotInstall as error:
         _cannot(f"the wheel cannot be built here: {error}")
 
@@ -35,13 +35,13 @@ def _cannot(reason: str) -> None:
     pytest.skip(reason)
 
 
-def test_the_wheel_holds_every_file_of_the_packages(built: Path) -> None:
-    with zipfile.ZipFile(built) as archive:
+def test_the_wheel_holds_every_file_of_the_packages(package: matrix.Built) -> None:
+    with zipfile.ZipFile(package.wheel) as archive:
         inside = {name for name in archive.namelist() if ".dist-info/" not in name}
     files = {
         path.relative_to(ROOT).as_posix()
-        for package in ("gateway", "publisher")
-        for path in (ROOT / package).rglob("*")
+        for name in ("gateway", "publisher")
+        for path in (ROOT / name).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert inside == files
@@ -56,12 +56,12 @@ def test_the_publisher_needs_redis_and_orjson_and_nothing_else() -> None:
 
 
 def test_without_the_extra_the_publisher_works_and_the_gateway_says_what_to_install(
-    built: Path, tmp_path: Path
+    package: matrix.Built, tmp_path: Path
 ) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     programs = tmp_path / "venv" / "bin"
     try:
-        matrix._pip(programs / "python", "install", str(built))
+        matrix._pip(programs / "python", "install", str(package.wheel))
     except matrix.CannotInstall as error:
         _cannot(str(error))
 
@@ -83,12 +83,14 @@ def test_without_the_extra_the_publisher_works_and_the_gateway_says_what_to_inst
 
 
 @pytest.mark.parametrize("which", ["oldest", "newest"])
-def test_the_publisher_works_with_the_oldest_and_the_newest(built: Path, which: str) -> None:
+def test_the_publisher_works_with_the_oldest_and_the_newest(
+    package: matrix.Built, which: str
+) -> None:
     found = list(matrix.interpreters().items())
     end = 0 if which == "oldest" else -1
     version, python = found[end]
     try:
-        outcome = matrix.run(python, matrix.REDIS[end], built, name=f"Python {version}")
+        outcome = matrix.run(python, matrix.REDIS[end], package, name=f"Python {version}")
     except matrix.CannotInstall as error:
         _cannot(str(error))
     assert outcome.passed, f"{outcome.name}\n{outcome.output}"
