@@ -87,11 +87,11 @@ class Gateway:
         self.node_id = _new_node_id()
         self.stats = Stats()
         self._tasks = Tasks()
-        self._keys = Keys(settings.redis_prefix)
         self._namespaces = settings.all_namespaces
         clock = time.monotonic
 
         connector = make_connector(settings)
+        self._keys = Keys(settings.redis_prefix, connector.database)
         self._pipeline = Pipeline(connector, self.stats, settings.redis_timeout_seconds)
         # What tells whether Redis is there does not queue behind a crowd of clients.
         upkeep_seconds = min(settings.redis_timeout_seconds, _LONGEST_UPKEEP_SECONDS)

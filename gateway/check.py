@@ -142,7 +142,8 @@ class _Trial:
     async def problems(self) -> list[str]:
         """What does not work, each reason once."""
         name = f"check-{secrets.token_hex(6)}"
-        keys = Keys(f"{self.settings.redis_prefix}:{name}")
+        database = make_connector(self.settings).database
+        keys = Keys(f"{self.settings.redis_prefix}:{name}", database)
         url = self.settings.redis_url
         assert url is not None
         try:

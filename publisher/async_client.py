@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
 import redis.asyncio
 
-from publisher.client import DEFAULT_TIMEOUT_SECONDS, Client, outgoing
+from publisher.client import DEFAULT_TIMEOUT_SECONDS, Client
 from publisher.contract.channels import Retention
 from publisher.contract.keys import DEFAULT_PREFIX
 from publisher.discovery import from_environment
@@ -43,9 +43,10 @@ class AsyncPublisher(Client):
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         min_replicas: int = 0,
         replica_timeout: float = 1.0,
+        default: Callable[[Any], Any] | None = None,
     ) -> None:
         check_timeout(timeout)
-        options = (prefix, max_message_bytes, retries, min_replicas, replica_timeout)
+        options = (prefix, max_message_bytes, retries, min_replicas, replica_timeout, default)
         self._set_up(Connector.of(client), timeout, options)
 
     def _set_up(self, connector: Connector, timeout: float, options: tuple[Any, ...]) -> None:
@@ -63,6 +64,7 @@ class AsyncPublisher(Client):
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         min_replicas: int = 0,
         replica_timeout: float = 1.0,
+        default: Callable[[Any], Any] | None = None,
     ) -> Self:
         """As :meth:`Publisher.from_url`."""
         publisher = cls(
@@ -73,6 +75,7 @@ class AsyncPublisher(Client):
             timeout=timeout,
             min_replicas=min_replicas,
             replica_timeout=replica_timeout,
+            default=default,
         )
         publisher._of_url = True
         return publisher
@@ -103,7 +106,7 @@ class AsyncPublisher(Client):
         self, messages: Iterable[Outgoing | tuple[str, Any]]
     ) -> list[Published | PublisherError]:
         """As :meth:`Publisher.publish_many`."""
-        return await self._run(self._operations.publish_many(map(outgoing, messages)))
+        return await self._run(self._operations.publish_many(messages))
 
     async def notify(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -42,7 +42,7 @@ class Client:
 
     def _set_up(self, connector: Connector, timeout: float, options: tuple[Any, ...]) -> None:
         self._connector, self._timeout, self._options = connector, timeout, options
-        self._operations = _operations(*options)
+        self._operations = _operations(connector.database, *options)
 
     def __getstate__(self) -> tuple[Any, ...]:
         if not self._of_url:
@@ -72,6 +72,8 @@ class Publisher(Client):
         min_replicas: how many replicas of Redis must have a message before its publish succeeds (with
             ``WAIT``); 0 asks for none.
         replica_timeout: how many seconds they may take, at most an hour. Not part of the other timeouts.
+        default: turns what JSON cannot hold into what it can, or raises ``TypeError``; as orjson's. Without it a
+            Decimal becomes a string, a set a list, and a Pydantic model its fields.
 
     Raises:
         InvalidData: an argument has an impossible value.
@@ -86,8 +88,9 @@ class Publisher(Client):
         retries: int = 3,
         min_replicas: int = 0,
         replica_timeout: float = 1.0,
+        default: Callable[[Any], Any] | None = None,
     ) -> None:
-        options = (prefix, max_message_bytes, retries, min_replicas, replica_timeout)
+        options = (prefix, max_message_bytes, retries, min_replicas, replica_timeout, default)
         connector = Connector.of(client)
         self._set_up(connector, connector.timeout or DEFAULT_TIMEOUT_SECONDS, options)
 
@@ -106,6 +109,7 @@ class Publisher(Client):
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         min_replicas: int = 0,
         replica_timeout: float = 1.0,
+        default: Callable[[Any], Any] | None = None,
     ) -> Self:
         """Connect to ``redis://``, ``rediss://`` or ``unix://``, when the first call needs it.
 
@@ -124,6 +128,7 @@ class Publisher(Client):
             retries=retries,
             min_replicas=min_replicas,
             replica_timeout=replica_timeout,
+            default=default,
         )
         publisher._of_url = True
         return publisher
@@ -173,11 +178,12 @@ class Publisher(Client):
     ) -> list[Published | PublisherError]:
         """Publish many, 500 in a round trip; returns the outcome of each in their order, errors included.
 
-        A message is an :class:`Outgoing` or ``(channel, data)``. They are published in this order, save
+        A message is an :class:`Outgoing` or ``(channel, data)``; they are taken off ``messages`` as they are sent, so
+        a generator that raises does so after those before it are out. They are published in this order, save
         those that a retry sends later. Nothing is raised for a message that cannot be published. For
         replicas each round trip is waited for once, as long as its most demanding message asks.
         """
-        return self._run(self._operations.publish_many(map(outgoing, messages)))
+        return self._run(self._operations.publish_many(messages))
 
     def notify(
         self,
@@ -307,7 +313,13 @@ class Publisher(Client):
 
 
 def _operations(
-    prefix: str, max_message_bytes: int, retries: int, min_replicas: int, replica_timeout: float
+    database: int,
+    prefix: str,
+    max_message_bytes: int,
+    retries: int,
+    min_replicas: int,
+    replica_timeout: float,
+    default: Callable[[Any], Any] | None,
 ) -> Operations:
     """The operations on this process's clocks and randomness.
 
@@ -318,20 +330,16 @@ def _operations(
     check_min_replicas(min_replicas)
     check_replica_timeout(replica_timeout)
     return Operations(
-        Keys(prefix),
+        Keys(prefix, database),
         clock=time.monotonic,
         wall_clock=_microseconds,
         retries=Retries(retries, random.random),
         max_message_bytes=max_message_bytes,
         min_replicas=min_replicas,
         replica_timeout=replica_timeout,
+        default=default,
     )
 
 
 def _microseconds() -> int:
     return time.time_ns() // 1000
-
-
-def outgoing(message: Outgoing | tuple[str, Any]) -> Outgoing:
-    """``(channel, data)`` is short for ``Outgoing(channel, data)``."""
-    return message if isinstance(message, Outgoing) else Outgoing(*message)

@@ -62,7 +62,9 @@ class Delivery:
         "size",
     )
 
-    def __init__(self, message: Outgoing, name: str, options: Options) -> None:
+    def __init__(self, message: Outgoing | tuple[str, Any], name: str, options: Options) -> None:
+        if not isinstance(message, Outgoing):
+            message = _outgoing(message)
         # Neither the message nor the parsed channel is kept: of those that wait, the garbage collector
         # looks at each object again and again.
         key = message.idempotency_key
@@ -111,6 +113,11 @@ class Delivery:
         logged = self._retention is not None
         return outcome.retryable and (logged or not self.maybe_sent)
 
+    @property
+    def refusal(self) -> Unavailable | None:
+        """What stopped the last try."""
+        return self.outcome if isinstance(self.outcome, Unavailable) else None
+
     def call(self, keys: Keys, clock: Callable[[], int]) -> Call:
         """What to send now; ``clock`` in microseconds since 1970."""
         name, retention = self.channel, self._retention
@@ -121,7 +128,7 @@ class Delivery:
             3,
             keys.log(name),
             keys.last(name),
-            keys.result(name, self.nonce.partition(".")[0]),
+            keys.result(name, self.nonce.partition(".")[0] if self.keyed else self.nonce),
             keys.live(name),
             self.nonce,
             self._body,
@@ -180,6 +187,13 @@ class Delivery:
             self.doubtful_at = began
         # One object for each message: an error collects the traceback of where it is raised.
         self.outcome = error.told(maybe_sent=self.maybe_sent)
+
+
+def _outgoing(message: object) -> Outgoing:
+    """``(channel, data)`` is short for ``Outgoing(channel, data)``."""
+    if isinstance(message, tuple) and len(message) == 2:
+        return Outgoing(*message)
+    raise InvalidData("a message must be an Outgoing or (channel, data)")
 
 
 def _needs_log(message: Outgoing) -> str | None:

@@ -69,7 +69,9 @@ class Operations:
             raise outcome
         return outcome
 
-    def publish_many(self, messages: Iterable[Outgoing]) -> Flow[list[Published | PublisherError]]:
+    def publish_many(
+        self, messages: Iterable[Outgoing | tuple[str, Any]]
+    ) -> Flow[list[Published | PublisherError]]:
         """Publish in as few round trips as can be; returns the outcome of each message."""
         return self._publishing.many(messages)
 

@@ -53,14 +53,16 @@ class Publishing:
         self._retries = retries
         self._options = options
 
-    def accept(self, message: Outgoing, name: str) -> Delivery | InvalidInput:
+    def accept(self, message: Outgoing | tuple[str, Any], name: str) -> Delivery | InvalidInput:
         """The message ready to be sent, or what is wrong with it."""
         try:
             return Delivery(message, name, self._options)
         except InvalidInput as error:
             return error
 
-    def many(self, messages: Iterable[Outgoing]) -> Flow[list[Published | PublisherError]]:
+    def many(
+        self, messages: Iterable[Outgoing | tuple[str, Any]]
+    ) -> Flow[list[Published | PublisherError]]:
         """Publish in as few round trips as can be; returns the outcome of each message."""
         intake = _Intake(map(self.accept, messages, unique_names()))
         waiting: list[Delivery] = []
@@ -74,8 +76,12 @@ class Publishing:
                 yield from self._follow(waiting[tried:])
             except Unavailable as error:
                 return intake.give_up(waiting, error)
-            failure = yield from self._try([each for each in waiting if each.pending])
+            failure = yield from self._try(
+                [each for each in waiting if each.outcome is None or each.pending]
+            )
             waiting = intake.sort_out(waiting)
+            if failure is None and waiting:
+                failure = waiting[0].refusal
             if failure is None:
                 failures = 0
                 continue
@@ -99,7 +105,7 @@ class Publishing:
                 each.outcome = error
 
     def _try(self, batch: list[Delivery]) -> Flow[Unavailable | None]:
-        """Try to publish ``batch``; returns why another try is needed, or ``None``."""
+        """Try to publish ``batch``; returns why there was no answer, or ``None``."""
         doubtful = [each for each in batch if each.doubtful_at is not None and not each.keyed]
         if doubtful:
             failure = yield from self._settle(doubtful)
@@ -125,8 +131,7 @@ class Publishing:
             each.answered(reply)
             if wait:
                 each.confirmed(count, wait.seconds)
-        outcomes = (each.outcome for each in batch if each.pending)
-        return next((each for each in outcomes if isinstance(each, Unavailable)), None)
+        return None
 
     def _settle(self, doubtful: Sequence[Delivery]) -> Flow[Unavailable | None]:
         """Find out what became of messages that perhaps were published; returns why it is not known yet.

@@ -86,6 +86,8 @@ class GrantReader:
 
 
 _INTERVAL_SECONDS: Final = 60.0
+_FORGOTTEN_SECONDS: Final = 300
+"""A namespace that no node has announced for so long is removed, so that publishers forget it."""
 
 
 class Announcing:
@@ -103,15 +105,12 @@ class Announcing:
         jitter: Callable[[], float],
     ) -> None:
         self._pipeline = pipeline
-        self._command = (
-            "HSET",
-            keys.namespaces,
-            *(
-                part
-                for name, namespace in namespaces.items()
-                for part in (name, orjson.dumps(namespace.to_dict()))
-            ),
+        rules = (
+            part
+            for name, namespace in namespaces.items()
+            for part in (name, orjson.dumps(namespace.to_dict()))
         )
+        self._call = Call.run(scripts.ANNOUNCE, [keys.namespaces], _FORGOTTEN_SECONDS, *rules)
         self._backoff = Backoff(jitter)
         self._pause = Pause()
 
@@ -123,7 +122,7 @@ class Announcing:
         """Write until cancelled."""
         while True:
             try:
-                await self._pipeline.call(Call(self._command))
+                await self._pipeline.call(self._call)
             except Rejected:
                 await self._pause(_INTERVAL_SECONDS)  # the pipeline has logged it
             except Unavailable:

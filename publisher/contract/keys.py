@@ -11,7 +11,8 @@
 ``rt1:conn:{<user>}``                sorted set  ``<node>/<connection>`` -> lease expiry (ms, Redis time)
 ``rt1:nodes``                        sorted set  node -> lease expiry (ms, Redis time); ``/beat`` and
                                                  ``/grace``: see ``beat.lua``
-``rt1:namespaces``                   hash        namespace -> its rules as JSON, written by the gateways
+``rt1:namespaces``                   hash        namespace -> its rules as JSON, written by the gateways, and
+                                                 when (``announced``, seconds); five minutes later it is removed
 ``rt1:marker``                       string      a random value; another one, or none, means that Redis has
                                                  lost its data
 ``rt1:control``                      pub/sub     commands to all nodes (``control.py``)

@@ -113,6 +113,11 @@ class Connector:
         timeout: float | None = self._options.get("socket_timeout")
         return timeout
 
+    @property
+    def database(self) -> int:
+        """The number of the database that its connections use."""
+        return int(self._options.get("db") or 0)
+
     def __call__(self) -> Any:
         """A new connection."""
         return self._connection(**self._options)

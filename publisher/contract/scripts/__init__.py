@@ -25,6 +25,7 @@ def _load(name: str) -> Script:
 PUBLISH = _load("publish")
 SETTLE = _load("settle")
 READ = _load("read")
+ANNOUNCE = _load("announce")
 CONFIRM = _load("confirm")
 RAISE_LAST = _load("raise_last")
 ACQUIRE = _load("acquire")

@@ -1,0 +1,27 @@
+-- Tells the publishers which namespaces a gateway has, and removes those that none has had for a while.
+-- KEYS[1]  namespaces
+-- ARGV[1]  seconds after which a namespace is removed that no gateway announces
+-- ARGV[2], ARGV[3], ...  name, its rules as a JSON object, name, rules, ...
+-- Gateways before version 0.2 announce without a time. This gives one to whatever has none; a gateway that still
+-- has the namespace writes it without a time again.
+local now = tonumber(redis.call('TIME')[1])
+
+local function announce(name, rules)
+  local open = string.match(rules, '^(.*)}$')
+  if not open then return end
+  local comma = open == '{' and '' or ','
+  redis.call('HSET', KEYS[1], name, open .. comma .. '"announced":' .. now .. '}')
+end
+
+for i = 2, #ARGV, 2 do announce(ARGV[i], ARGV[i + 1]) end
+
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  local announced = string.match(all[i + 1], '"announced":(%d+)}$')
+  if not announced then
+    announce(all[i], all[i + 1])
+  elseif now - announced > tonumber(ARGV[1]) then
+    redis.call('HDEL', KEYS[1], all[i])
+  end
+end
+return redis.status_reply('OK')
