@@ -90,8 +90,9 @@ def dump_json(data: Any, max_bytes: int, default: Callable[[Any], Any] | None = 
     try:
         body = orjson.dumps(data, convert)
     except orjson.JSONEncodeError as error:
-        # What went wrong inside ``default`` is worth a look; orjson's own traceback is not.
-        raise InvalidData(f"data cannot be written as JSON: {error}") from error.__cause__
+        # What ``default`` says of an object is clearer than what orjson says of it.
+        cause = error.__cause__
+        raise InvalidData(f"data cannot be written as JSON: {cause or error}") from cause
     # orjson writes null for what is not finite; without a null there is nothing to look for.
     if b"null" in body and not _finite(data, convert):
         raise InvalidData("data cannot be written as JSON: NaN and infinities are no JSON numbers")

@@ -112,9 +112,8 @@ def missing(keys: Keys, refused: Iterable[tuple[Command, str]]) -> list[str]:
 
 
 def _lacking(keys: Keys, command: str, said: str) -> str:
-    # "… no permissions to access one of the keys used as arguments", "… one of the channels …"
-    if "one of the keys" in said:
-        return keys_rule(keys)
-    if "one of the channels" in said:
-        return channels_rule(keys)
-    return f"+{command.lower()}"
+    # "User u has no permissions to run the 'zadd' command", "No permissions to access a channel", "… a key";
+    # Redis 6.2 speaks of "one of the channels" and "one of the keys".
+    if "' command" in said:
+        return f"+{command.lower()}"
+    return channels_rule(keys) if " channel" in said else keys_rule(keys)

@@ -98,6 +98,7 @@ async def gateway_process(
     port: int | None = None,
     internal_port: int | None = None,
     workers: int = 1,
+    code: Path | None = None,
     **settings: Any,
 ) -> AsyncIterator[GatewayProcess]:
     """Run a node until the block ends; its output is told with whatever error leaves the block.
@@ -108,6 +109,7 @@ async def gateway_process(
         port: for clients; a free one unless given.
         internal_port: for health, readiness and metrics; likewise. Further workers have the next ones.
         workers: how many processes serve.
+        code: the folder whose gateway it is; this one's unless given.
         settings: further settings by their names, as of ``gateway.settings.Settings``.
     """
     port, internal_port = port or free_port(), internal_port or free_port(workers)
@@ -122,12 +124,15 @@ async def gateway_process(
         **settings,
     }
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+    if code is not None:
+        inherited["PYTHONPATH"] = str(code)
     with tempfile.TemporaryDirectory(prefix="gateway-") as folder:
         log = Path(folder) / "output"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "gateway", "serve", "--port", str(port)),
                 env=inherited | {f"GATEWAY_{name.upper()}": str(v) for name, v in given.items()},
+                cwd=code,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -1,0 +1,180 @@
+"""A rolling upgrade: nodes and publishers of version 0.1.0 and of this one serve the same clients on one Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from publisher.contract.keys import Keys
+from tests.support.client import connected
+from tests.support.processes import gateway_process
+from tests.support.tokens import make_token
+from tests.support.waiting import PATIENCE, until
+
+BEFORE = "c80b118"
+"""The last commit of version 0.1.0."""
+
+HERE = Path(__file__).parents[2]
+CHANNEL = "notifications/u"
+
+PUBLISHER = """
+import json, sys
+from publisher import Publisher
+publisher = Publisher.from_url(sys.argv[1], prefix=sys.argv[2])
+for line in sys.stdin:
+    method, arguments = json.loads(line)
+    result = getattr(publisher, method)(**arguments)
+    print(json.dumps([result.id, result.duplicate] if method == "publish" else result), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def version_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree of the version before, from the repository's own history."""
+    try:
+        archive = subprocess.run(
+            ["git", "archive", BEFORE, "gateway", "publisher"],
+            cwd=HERE,
+            capture_output=True,
+            check=True,
+        ).stdout
+    except FileNotFoundError:
+        pytest.skip("there is no git to read the version before from")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"the version before is not in this clone: {error.stderr.decode().strip()}")
+    folder = tmp_path_factory.mktemp("before")
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tree:
+        tree.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture
+def trees(version_before: Path) -> dict[str, Path]:
+    return {"old": version_before, "new": HERE}
+
+
+class PublisherProcess:
+    """A program that publishes with the library of one version."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def call(self, method: str, **arguments: Any) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([method, arguments]).encode() + b"\n")
+        async with asyncio.timeout(PATIENCE):
+            line = await self._process.stdout.readline()
+        assert line, "the publisher has ended"
+        return json.loads(line)
+
+    async def publish(self, data: Any, **options: Any) -> Any:
+        return await self.call("publish", channel=CHANNEL, data=data, **options)
+
+
+@contextlib.asynccontextmanager
+async def publisher_process(
+    code: Path, redis_url: str, prefix: str
+) -> AsyncIterator[PublisherProcess]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PUBLISHER, redis_url, prefix),
+        cwd=code,
+        env={"PYTHONPATH": str(code)},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield PublisherProcess(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def confirmed(redis_url: str, prefix: str) -> int:
+    with redis.Redis.from_url(redis_url) as server:
+        return int(server.zscore(Keys(prefix).seen(CHANNEL), "u") or 0)
+
+
+def test_the_version_before_is_another(version_before: Path) -> None:
+    assert not (version_before / "publisher" / "contract").exists()
+
+
+@pytest.mark.parametrize("publishing", ["old", "new"])
+@pytest.mark.parametrize("serving", ["old", "new"])
+async def test_what_is_published_live_and_missed_is_delivered_once(
+    redis_url: str, prefix: str, trees: dict[str, Path], serving: str, publishing: str
+) -> None:
+    async with (
+        gateway_process(redis_url, prefix, code=trees[serving], confirm_interval_seconds=0.1) as n,
+        publisher_process(trees[publishing], redis_url, prefix) as publisher,
+    ):
+        async with connected(n.url, make_token("u")) as client:
+            await client.subscribe(CHANNEL)
+            live, _ = await publisher.publish("live")
+            await client.expect(type="notifications", data="live", id=live)
+            await until(lambda: confirmed(redis_url, prefix) == live)
+            await publisher.call("grant", channel="run-results/s", user="u")
+            await client.subscribe("run-results/s")
+            assert await publisher.call("revoke", channel="run-results/s", user="u")
+            await client.expect(type="unsubscribed", channel="run-results/s")
+        await publisher.publish("missed")
+        first = await publisher.publish("with a key", idempotency_key="k")
+        assert await publisher.publish("again", idempotency_key="k") == [first[0], True]
+        async with connected(n.url, make_token("u")) as client:
+            await client.subscribe(CHANNEL)
+            assert await client.data(2) == ["missed", "with a key"]
+            await client.sync()
+
+
+async def test_both_versions_of_nodes_and_publishers_at_a_time(
+    redis_url: str, prefix: str, trees: dict[str, Path]
+) -> None:
+    async with (
+        gateway_process(redis_url, prefix, code=trees["old"], confirm_interval_seconds=0.1) as old,
+        gateway_process(redis_url, prefix, code=trees["new"], confirm_interval_seconds=0.1) as new,
+        publisher_process(trees["old"], redis_url, prefix) as old_publisher,
+        publisher_process(trees["new"], redis_url, prefix) as new_publisher,
+    ):
+        async with (
+            connected(old.url, make_token("u")) as at_old,
+            connected(new.url, make_token("u")) as at_new,
+        ):
+            for client in (at_old, at_new):
+                await client.subscribe(CHANNEL)
+            sent = []
+            for number in range(5):
+                sent.append(await old_publisher.publish([number, "old"]))
+                sent.append(await new_publisher.publish([number, "new"]))
+            for client in (at_old, at_new):
+                ids = [(await client.receive())["id"] for _ in sent]
+                assert ids == [id_ for id_, _ in sent]
+            await until(lambda: confirmed(redis_url, prefix) == sent[-1][0])
+        await new_publisher.publish("missed")
+        async with connected(old.url, make_token("u")) as client:
+            await client.subscribe(CHANNEL)
+            assert await client.data(1) == ["missed"]
+            await client.sync()
+
+
+async def test_a_key_of_the_new_version_is_known_to_the_old_one(
+    redis_url: str, prefix: str, trees: dict[str, Path]
+) -> None:
+    """Not the other way round: see UPGRADING.md."""
+    async with (
+        publisher_process(trees["old"], redis_url, prefix) as old,
+        publisher_process(trees["new"], redis_url, prefix) as new,
+    ):
+        first, _ = await new.publish(1, idempotency_key="k")
+        assert await old.publish(1, idempotency_key="k") == [first, True]

@@ -1,0 +1,155 @@
+"""The rights that an ACL gives: tried before the first write, and named where they are missing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+
+from publisher import Outgoing, Publisher, Rejected
+from publisher.contract import rights, scripts
+from publisher.contract.keys import Keys
+from publisher.contract.scripts import Script
+
+CHANNEL = "run-results/s"
+
+AsUser = Callable[..., Publisher]
+
+
+@pytest.fixture
+def as_user(redis_url: str, prefix: str, server: redis.Redis) -> Iterator[AsUser]:
+    """A publisher of a Redis user with the least rights, less ``without`` and plus ``instead``."""
+    name = f"u{prefix}"
+    made: list[Publisher] = []
+
+    def make(without: str = "", instead: str = "", database: int = 0) -> Publisher:
+        rules = rights.of_a_publisher(Keys(prefix, database))
+        kept = [rule for rule in rules if rule != without]
+        assert len(kept) == len(rules) - bool(without)
+        extra = [instead] if instead else []
+        server.execute_command("ACL", "SETUSER", name, "reset", "on", ">p", *kept, *extra)
+        url = f"{redis_url.replace('://', f'://{name}:p@')}/{database}"
+        publisher = Publisher.from_url(url, prefix=prefix)
+        made.append(publisher)
+        return publisher
+
+    yield make
+    for publisher in made:
+        publisher.close()
+    server.acl_deluser(name)
+
+
+@pytest.mark.parametrize("database", [0, 3])
+def test_the_least_rights_are_enough_for_every_call(as_user: AsUser, database: int):
+    publisher = as_user(database=database)
+    publisher.publish(CHANNEL, 1)
+    publisher.publish(CHANNEL, 1, idempotency_key="k")
+    publisher.publish_many([Outgoing(CHANNEL, 1, min_replicas=0)])
+    publisher.notify("u", title="t", message="m")
+    publisher.grant(CHANNEL, "u")
+    publisher.grant(CHANNEL, "u", None)
+    assert publisher.revoke(CHANNEL, "u")
+    assert len(publisher.history(CHANNEL)) == 3
+    assert publisher.connections("u") == []
+    publisher.ping()
+
+
+def missing_for_a_publish(keys: Keys) -> list[str]:
+    return sorted({f"+{str(command[0]).lower()}" for command in rights.to_publish(keys)})
+
+
+@pytest.mark.parametrize(
+    "right", [*missing_for_a_publish(Keys("x")), rights.keys_rule, rights.channels_rule]
+)
+def test_without_one_nothing_is_written_and_it_is_named(
+    as_user: AsUser, server: redis.Redis, prefix: str, right: str | Callable[[Keys], str]
+):
+    """It was written and not published, and the retry with the same key was told of success."""
+    rule = right if isinstance(right, str) else right(Keys(prefix))
+    publisher = as_user(without=rule)
+    for _ in range(2):
+        with pytest.raises(Rejected, match=re.escape(rule)) as caught:
+            publisher.publish(CHANNEL, 1, idempotency_key="k")
+        assert not caught.value.maybe_sent
+        assert not caught.value.retryable
+    assert not server.keys(f"{prefix}*")
+
+
+def test_all_that_are_missing_are_named_at_once(as_user: AsUser, prefix: str):
+    publisher = as_user(without=f"&{prefix}:*", instead="-zadd")
+    with pytest.raises(Rejected, match=re.escape(f"&{prefix}:* +zadd;")):
+        publisher.publish(CHANNEL, 1)
+
+
+def test_a_right_that_is_given_later_is_noticed_without_a_restart(
+    as_user: AsUser, server: redis.Redis, prefix: str
+):
+    publisher = as_user(without=f"&{prefix}:*")
+    with pytest.raises(Rejected):
+        publisher.publish(CHANNEL, 1, idempotency_key="k")
+    server.execute_command("ACL", "SETUSER", f"u{prefix}", f"&{prefix}:*")
+    assert not publisher.publish(CHANNEL, 1, idempotency_key="k").duplicate
+
+
+def test_a_grant_is_not_taken_back_by_who_may_not_tell_the_nodes(
+    as_user: AsUser, publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    publisher.grant(CHANNEL, "u")
+    hindered = as_user(without=f"&{keys.prefix}:*")
+    with pytest.raises(Rejected, match=re.escape(f"&{keys.prefix}:*")):
+        hindered.revoke(CHANNEL, "u")
+    assert server.zscore(keys.grant(CHANNEL), "u") is not None
+
+
+def test_rights_are_tried_once_by_a_client(publisher: Publisher, server: redis.Redis):
+    publisher.publish(CHANNEL, 1)
+    server.config_resetstat()
+    publisher.publish(CHANNEL, 1)
+    assert server.info("commandstats")["cmdstat_zadd"]["calls"] == 1
+
+
+def test_trying_them_changes_nothing_and_reaches_nobody(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    for use in (rights.to_publish, rights.to_grant, rights.to_revoke):
+        for command in use(keys):
+            assert server.execute_command(*command) in (
+                None,
+                0,
+                [],
+                {},
+                b"",
+                True,
+                [None, None],
+            ) or (command[0] == "TIME")
+    assert not server.keys(f"{keys.prefix}*")
+
+
+OF_PUBLISHERS = [scripts.PUBLISH, scripts.SETTLE, scripts.GRANT, scripts.READ, scripts.CONNECTIONS]
+OF_PUBLISHERS += [scripts.LIVE_NODES]
+
+
+@pytest.mark.parametrize("script", OF_PUBLISHERS, ids=lambda script: script.name)
+def test_the_list_has_what_a_publishers_scripts_use(script: Script):
+    assert used_by(script) <= set(rights.of_a_publisher(Keys("x")))
+
+
+@pytest.mark.parametrize("script", [scripts.PUBLISH, scripts.SETTLE], ids=lambda each: each.name)
+def test_what_a_publish_uses_is_tried_before_it(script: Script):
+    assert used_by(script) <= set(missing_for_a_publish(Keys("x")))
+
+
+ALL = [each for each in vars(scripts).values() if isinstance(each, Script)]
+
+
+@pytest.mark.parametrize("script", ALL, ids=lambda script: script.name)
+def test_the_list_of_a_gateway_has_what_its_scripts_use(script: Script):
+    if script in (scripts.PUBLISH, scripts.SETTLE, scripts.GRANT):
+        return
+    assert used_by(script) <= set(rights.of_a_gateway(Keys("x")))
+
+
+def used_by(script: Script) -> set[str]:
+    return {f"+{name.lower()}" for name in re.findall(r"redis\.p?call\('([A-Z]+)'", script.text)}
