@@ -25,12 +25,12 @@ def no_blocking_calls() -> Iterator[BlockBuster]:
 
 
 @pytest.fixture
-async def start_node(redis_url: str, prefix: str) -> AsyncIterator[StartNode]:
-    """Starts nodes that end with the test."""
+async def start_node(gateway_url: str, prefix: str) -> AsyncIterator[StartNode]:
+    """Starts nodes that end with the test, each with the least rights in Redis."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(**settings: Any) -> Node:
-            return await stack.enter_async_context(running_node(redis_url, prefix, **settings))
+            return await stack.enter_async_context(running_node(gateway_url, prefix, **settings))
 
         yield start
 
@@ -42,11 +42,13 @@ async def node(start_node: StartNode) -> Node:
 
 
 @pytest.fixture
-async def publisher(redis_url: str, prefix: str) -> AsyncIterator[AsyncPublisher]:
-    """A publisher to the same Redis; its ``_client`` is there for tests that look at Redis itself."""
+async def publisher(
+    redis_url: str, publisher_url: str, prefix: str
+) -> AsyncIterator[AsyncPublisher]:
+    """A publisher with the least rights; its ``_client`` has all, for tests that look at Redis itself."""
     async with (
         redis.asyncio.Redis.from_url(redis_url) as client,
-        AsyncPublisher(client, prefix=prefix) as publisher,
+        AsyncPublisher.from_url(publisher_url, prefix=prefix) as publisher,
     ):
         publisher._client = client  # type: ignore[attr-defined]
         yield publisher

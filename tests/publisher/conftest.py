@@ -23,19 +23,19 @@ def server(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def publisher(redis_url: str, prefix: str) -> Iterator[Publisher]:
-    with Publisher.from_url(redis_url, prefix=prefix) as publisher:
+def publisher(publisher_url: str, prefix: str) -> Iterator[Publisher]:
+    with Publisher.from_url(publisher_url, prefix=prefix) as publisher:
         yield publisher
 
 
 @pytest.fixture
-async def async_publisher(redis_url: str, prefix: str) -> AsyncIterator[AsyncPublisher]:
-    async with AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher:
+async def async_publisher(publisher_url: str, prefix: str) -> AsyncIterator[AsyncPublisher]:
+    async with AsyncPublisher.from_url(publisher_url, prefix=prefix) as publisher:
         yield publisher
 
 
 @pytest.fixture
-def cutter(redis_url: str) -> Iterator[ReplyCutter]:
+def cutter(publisher_url: str) -> Iterator[ReplyCutter]:
     """A way to Redis on which replies can be lost."""
-    with ReplyCutter(redis_url) as cutter:
+    with ReplyCutter(publisher_url) as cutter:
         yield cutter

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -12,6 +14,7 @@ from publisher import Outgoing, Publisher, Rejected
 from publisher.contract import rights, scripts
 from publisher.contract.keys import Keys
 from publisher.contract.scripts import Script
+from tests.support.redis_users import redis_user
 
 CHANNEL = "run-results/s"
 
@@ -19,26 +22,20 @@ AsUser = Callable[..., Publisher]
 
 
 @pytest.fixture
-def as_user(redis_url: str, prefix: str, server: redis.Redis) -> Iterator[AsUser]:
+def as_user(redis_url: str, prefix: str) -> Iterator[AsUser]:
     """A publisher of a Redis user with the least rights, less ``without`` and plus ``instead``."""
     name = f"u{prefix}"
-    made: list[Publisher] = []
 
     def make(without: str = "", instead: str = "", database: int = 0) -> Publisher:
         rules = rights.of_a_publisher(Keys(prefix, database))
         kept = [rule for rule in rules if rule != without]
         assert len(kept) == len(rules) - bool(without)
         extra = [instead] if instead else []
-        server.execute_command("ACL", "SETUSER", name, "reset", "on", ">p", *kept, *extra)
-        url = f"{redis_url.replace('://', f'://{name}:p@')}/{database}"
-        publisher = Publisher.from_url(url, prefix=prefix)
-        made.append(publisher)
-        return publisher
+        url = stack.enter_context(redis_user(redis_url, name, [*kept, *extra]))
+        return stack.enter_context(Publisher.from_url(f"{url}/{database}", prefix=prefix))
 
-    yield make
-    for publisher in made:
-        publisher.close()
-    server.acl_deluser(name)
+    with contextlib.ExitStack() as stack:
+        yield make
 
 
 @pytest.mark.parametrize("database", [0, 3])
@@ -149,6 +146,12 @@ def test_the_list_of_a_gateway_has_what_its_scripts_use(script: Script):
     if script in (scripts.PUBLISH, scripts.SETTLE, scripts.GRANT):
         return
     assert used_by(script) <= set(rights.of_a_gateway(Keys("x")))
+
+
+@pytest.mark.parametrize("of", [rights.of_a_publisher, rights.of_a_gateway])
+def test_the_documentation_has_the_whole_line(of: Callable[[Keys], list[str]]):
+    page = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text("utf-8")
+    assert " ".join(["on", ">PASSWORD", *of(Keys())]) in page
 
 
 def used_by(script: Script) -> set[str]:
