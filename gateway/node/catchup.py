@@ -212,7 +212,9 @@ class Catchup:
             async with audience.turn():
                 with channel.buffering() as live:
                     page, start, lost = await self._read(audience)
-                    taken = audience.reader.take(page, live())
+                    # What came live may be of a history that Redis has lost, as the position was.
+                    fell_back = audience.reader.position < start
+                    taken = audience.reader.take(page, None if fell_back else live())
                 if lost and audience.listens:
                     self._hub.stats.losses_reported += 1
                     log.warning("messages_lost channel=%s user=%r", channel.name, audience.user)
@@ -248,7 +250,7 @@ class Catchup:
             if reader.position > asked:
                 continue  # it has heard more meanwhile, and is judged by that
             lost = not (known and reader.was_told(page, asked))
-            if not known:
+            if not known and page.is_behind(asked):
                 reader.position = 0
                 audience.forget_positions()
             reader.begin_anew(page)
@@ -257,9 +259,9 @@ class Catchup:
     async def _is_known(self, name: str, position: int, *, trusted: bool) -> bool:
         """Whether the log holds the message at a position behind which something is missing.
 
-        If not, it was trimmed away with all before it, or a failover has lost it. After a failover the log may
-        hold messages with lower ids that nobody has, so everything that is retained is read again. New messages
-        are to have ids above all that was ever sent; what only a client claims does not count for that.
+        If not, it was trimmed away with all before it, or a failover has lost it. Then the log may hold messages
+        with lower ids that nobody has, so everything that is retained is read again; and new messages get ids
+        above all that was ever sent. What only a client claims does not count for that.
         """
         if position <= 0:
             return False

@@ -122,10 +122,10 @@ class Hub:
 
     def _accept(self, channel: Channel, message: Message) -> None:
         """Take the next message of a channel, for all who listen and all who read its log."""
-        if message.prev == NOT_LOGGED:
-            self.stats.messages_dropped += channel.away
-        else:
+        if message.prev != NOT_LOGGED:
             channel.position = message.id
+        elif channel.away:
+            self.stats.messages_dropped += channel.away
         if channel.buffer is not None:
             channel.buffer.put(message)
         if not channel.pending:

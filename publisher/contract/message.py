@@ -91,6 +91,10 @@ class LogPage:
         """Whether nothing follows in the log."""
         return not self.messages or self.messages[-1].id >= self.newest
 
+    def is_behind(self, position: int) -> bool:
+        """Whether the log holds, or ends with, an id below one that it does not hold: Redis has lost writes."""
+        return self.newest < position or bool(self.messages and self.messages[0].id < position)
+
 
 def decode(entry: bytes) -> Message:
     """Read an entry of a log or a live payload.
@@ -99,10 +103,10 @@ def decode(entry: bytes) -> Message:
         ValueError: the entry was not written by this package.
     """
     id_, prev, nonce, body = entry.split(b":", 3)
-    extension = b""
+    message = Message(int(id_), int(prev) if prev else NOT_LOGGED, body, nonce)
     if b"+" in nonce:
-        nonce, _, extension = nonce.partition(b"+")
-    return Message(int(id_), int(prev) if prev else NOT_LOGGED, body, nonce, extension)
+        message.nonce, _, message.extension = nonce.partition(b"+")
+    return message
 
 
 def encode_unlogged(timestamp_us: int, nonce: bytes, body: bytes) -> bytes:

@@ -37,6 +37,8 @@ class LossyRedis(FakeRedis):
         self._retained = retained
         self._last = 0
         self._saved: tuple[list[Message], int] = ([], 0)
+        self._clock_is_behind = False
+        self._raised: set[int] = set()
         self.ever: list[int] = []
         self.rolled_back: set[int] = set()
         self.reports_due = 0
@@ -70,7 +72,9 @@ class LossyRedis(FakeRedis):
         await self._waiter
 
     async def raise_last(self, channel: str, position: int) -> None:
-        self._last = max(self._last, position + 1)
+        if position > self._last:
+            self._last = position + 1_000_000
+            self._raised.add(self._last)
 
     def unsubscribe(self, channel: str) -> None:
         self._wanted = False
@@ -135,13 +139,21 @@ class LossyRedis(FakeRedis):
     # -- the log ----------------------------------------------------------------------------------
 
     def publish(self) -> None:
-        id_ = 2 * len(self.ever) + 2  # as the clock: it rises whatever Redis has forgotten
+        id_ = self._next_id()
         message = logged(id_, self._last)
         self.log = [*self.log, message][-self._retained :]
         self.ever.append(id_)
         self._last = id_
         if self.subscribed:
             self._way.append(message)
+
+    def _next_id(self) -> int:
+        """As the clock: it rises whatever Redis has forgotten, and no two moments are the same."""
+        taken = {0, *self.ever, *self._raised}
+        id_ = self._last + 1 if self._clock_is_behind else max(taken) + 1
+        while id_ in taken:
+            id_ += 1
+        return id_
 
     def read_log(self) -> None:
         """The next question reaches Redis; the answer is under way."""
@@ -197,7 +209,13 @@ class LossyRedis(FakeRedis):
         self.cut()
         self._fall_back_to(*self._saved)
 
+    def fail_over_in_time(self) -> None:
+        """To one whose clock is behind, too: new ids lie below those that clients have."""
+        self.fail_over()
+        self._clock_is_behind = True
+
     def _fall_back_to(self, log: list[Message], last: int) -> None:
+        self._clock_is_behind = False
         self.log, self._last = log, last
         self.reports_due += 1
         self.rolled_back |= {id_ for id_ in self.ever if id_ > last}
