@@ -348,13 +348,7 @@ async def running_world(
             for proxy in (world.front, world.backend):
                 await proxy.start()
                 stack.push_async_callback(proxy.aclose)
-            address = f"redis://127.0.0.1:{world.backend.port}"
-            publisher, once = [
-                await stack.enter_async_context(
-                    AsyncPublisher.from_url(address, prefix=prefix, timeout=1.0, retries=retries)
-                )
-                for retries in (3, 0)
-            ]
+            publishers = await _publishers(stack, world)
             connector = aiohttp.TCPConnector(limit=0)
             session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
             stack.push_async_callback(world.aclose)
@@ -362,11 +356,22 @@ async def running_world(
             if before is not None:
                 ports = [node.port for node in world.nodes]
                 url = await stack.enter_async_context(before(ports))
-            await world.begin(session, publisher, once, url)
+            await world.begin(session, *publishers, url)
             yield world
         except BaseException as error:
             error.add_note(f"To do the same again: FAULTS_SEED={seed}")
             raise
+
+
+async def _publishers(stack: contextlib.AsyncExitStack, w: World) -> list[AsyncPublisher]:
+    """One that tries again by itself, and one that does not."""
+    url = f"redis://127.0.0.1:{w.backend.port}"
+    return [
+        await stack.enter_async_context(
+            AsyncPublisher.from_url(url, prefix=w.prefix, timeout=1.0, retries=retries)
+        )
+        for retries in (3, 0)
+    ]
 
 
 def _waits(session: Session, newest: dict[str, Publication]) -> bool:
