@@ -60,8 +60,9 @@ class Connections:
     def _start(self) -> None:
         self._process = os.getpid()
         self._idle: list[Connection] = []
-        # Those that exist, where their number is limited.
-        self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
+        # Those that exist, where their number is limited. No WeakSet: it works by callbacks, and one in which
+        # a signal handler raises leaves its entry there for ever.
+        self._all: list[weakref.ref[Connection]] = []
         self._lock = threading.Lock()
 
     def take(self) -> Connection:
@@ -91,10 +92,11 @@ class Connections:
             connection: Connection = self._connector()
             return connection
         with self._lock:
+            self._all = [each for each in self._all if each() is not None]
             if len(self._all) >= self._connector.most:
                 return None
             connection = self._connector()
-            self._all.add(connection)
+            self._all.append(weakref.ref(connection))
             return connection
 
     def _working(self, connection: Connection) -> Connection:
@@ -121,7 +123,8 @@ class Connections:
 
     def drop(self, connection: Connection) -> None:
         """Close a connection that may still have something to say."""
-        self._all.discard(connection)
+        with self._lock:
+            self._all = [each for each in self._all if each() is not connection]
         connection.disconnect()
 
     def close(self) -> None:
