@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 from typing import Any, Final
 
 import orjson
@@ -13,7 +14,7 @@ from publisher.contract.channels import NOTIFICATIONS, RUN_RESULTS, parse_channe
 from publisher.contract.keys import Keys
 from publisher.delivery import Options
 from publisher.errors import InvalidInput, PublisherError, Unavailable
-from publisher.flow import Flow, Retries, once, read, repeat
+from publisher.flow import Flow, Retries, log, once, read, repeat
 from publisher.learning import Learning
 from publisher.publishing import BATCH, Publishing
 from publisher.records import (
@@ -156,7 +157,10 @@ class Operations:
     # -- reading ------------------------------------------------------------------------------
 
     def history(self, channel: str, since: int = 0, limit: int | None = None) -> Flow[list[Entry]]:
-        """The retained messages after id ``since``, oldest first, at most ``limit``."""
+        """The retained messages after id ``since``, oldest first, at most ``limit``.
+
+        They end before one that only a later version can read.
+        """
         parse_channel(channel)
         check_integer("since", since, lowest=0)
         if limit is not None:
@@ -167,10 +171,17 @@ class Operations:
             call = read_log(self._keys, channel, "", since, size)
             (page,) = yield from read([call], self._retries)
             found = parse_log(page)
+            known = list(takewhile(lambda each: not each.extension, found.messages))
             entries.extend(
                 Entry(each.id, channel, orjson.loads(each.body), each.timestamp)
-                for each in found.messages
+                for each in known
+                if not each.removed
             )
+            if len(known) < len(found.messages):
+                log.warning(
+                    "extension_unknown channel=%s id=%d", channel, found.messages[len(known)].id
+                )
+                break
             if found.complete:
                 break
             since = found.messages[-1].id

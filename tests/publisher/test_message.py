@@ -21,6 +21,20 @@ def test_the_timestamp_is_the_id_in_milliseconds():
     assert decode(b"1640995200000999:0:n:1").timestamp == 1640995200000
 
 
+def test_an_entry_of_a_later_version_says_how_it_must_be_read():
+    message = decode(b"17:16:abc+sealed=1:\x00:\xff")
+    assert (message.id, message.prev, message.nonce) == (17, 16, b"abc")
+    assert (message.extension, message.body) == (b"sealed=1", b"\x00:\xff")
+    assert not message.removed
+    assert decode(b"17:16:abc:1").extension == b""
+
+
+def test_an_entry_without_a_body_is_a_tombstone():
+    message = decode(b"17:16:abc:")
+    assert message.removed
+    assert (message.id, message.prev, message.extension) == (17, 16, b"")
+
+
 @given(st.integers(0, MAX_ID), st.binary())
 def test_an_unlogged_payload_is_read_as_not_logged(id_: int, body: bytes):
     message = decode(encode_unlogged(id_, b"n", body))

@@ -307,3 +307,12 @@ def test_history_is_paged_from_any_position(publisher: Publisher):
 def test_history_reads_a_log_longer_than_a_page(publisher: Publisher):
     publisher.publish_many(("notifications/u", n) for n in range(1_000))
     assert [entry.data for entry in publisher.history("notifications/u")] == list(range(1_000))
+
+
+def test_history_leaves_out_what_was_removed_and_ends_before_what_it_cannot_read(
+    publisher: Publisher, server: redis.Redis, keys: Keys, caplog: pytest.LogCaptureFixture
+):
+    entries = (b"1:0:n:10", b"2:1:n:", b"3:2:n:30", b"4:3:n+later:40", b"5:4:n:50")
+    server.zadd(keys.log(CHANNEL), {entry: decode(entry).id for entry in entries})
+    assert [entry.data for entry in publisher.history(CHANNEL)] == [10, 30]
+    assert "extension_unknown" in caplog.text
