@@ -329,7 +329,7 @@ async def test_a_client_that_leaves_while_its_place_is_asked_for_is_no_error(
     start_node: StartNode, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = await start_node(max_connections_per_user=1)
-    acquire = node.gateway._leases.acquire
+    acquire = node.gateway._places.acquire
     asked, go = asyncio.Event(), asyncio.Event()
 
     async def held(user: str, connection: str) -> bool:
@@ -338,7 +338,7 @@ async def test_a_client_that_leaves_while_its_place_is_asked_for_is_no_error(
         return await acquire(user, connection)
 
     async with connected(node.url, make_token("u")):
-        monkeypatch.setattr(node.gateway._leases, "acquire", held)
+        monkeypatch.setattr(node.gateway._places, "acquire", held)
         parts = urlsplit(node.url)
         _reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         writer.write(request_of(node.url, make_token("u")))
