@@ -155,7 +155,7 @@ class Reader:
         if asked > page.newest:
             return page.newest
         end = self.position
-        for message in splice(end, page.messages):
+        for message in self._following(page):
             if message.prev != end and (end == self.position or message.prev > self.told_upto):
                 return message.prev
             end = message.id
@@ -169,19 +169,24 @@ class Reader:
     def begin_anew(self, page: LogPage) -> None:
         """Go on with whatever ``page`` begins with: what is missing before it, or in it, is settled."""
         self.told_upto = page.newest
-        if page.complete and not splice(self.position, page.messages):
+        if page.complete and not self._following(page):
             self.position = page.newest
+
+    def _following(self, page: LogPage) -> list[Message]:
+        return [message for message in page.messages if message.id > self.position]
 
     def take(self, page: LogPage, live: Sequence[Message] | None) -> Taken:
         """Take what follows in a page that was judged, and, where it is the last one, what came ``live``.
 
         ``live`` holds what came since the page was asked for; ``None`` when not all of it was kept.
         """
-        messages = splice(self.position, page.messages)
-        complete = page.complete and live is not None and unbroken(self.position, messages, live)
-        # What is not logged is taken at once: no page will bring it.
-        behind = live or () if complete else (each for each in live or () if not each.logged)
-        messages = splice(self.position, messages, behind)
+        messages = self._following(page)
+        complete = page.complete and live is not None
+        if live:
+            complete = complete and unbroken(self.position, messages, live)
+            # What is not logged is taken at once: no page will bring it.
+            behind = live if complete else [each for each in live if not each.logged]
+            messages = splice(self.position, messages, behind)
         unknown = next((each for each in messages if each.extension), None)
         if unknown is not None:
             messages = messages[: messages.index(unknown)]

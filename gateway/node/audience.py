@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
 from typing import Final
 
 from gateway.core import closing, frames, protocol
@@ -86,8 +85,12 @@ class Audience(ABC):
         return True
 
     @abstractmethod
-    def turn(self) -> AbstractAsyncContextManager[None]:
+    async def ready(self) -> None:
         """Wait until another page may be written."""
+
+    @abstractmethod
+    def done(self) -> None:
+        """A page was written, or will not be: the next one may be."""
 
     @abstractmethod
     def forget_positions(self) -> None:
@@ -115,12 +118,13 @@ class Members(Audience):
         """Whether there are members still."""
         return bool(self.channel.members)
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def ready(self) -> None:
         """Wait until the page before is written."""
         while self._hub.congested:  # noqa: ASYNC110 - it is over in some turns
             await asyncio.sleep(0)  # each turn writes a part of the page before this one
-        yield
+
+    def done(self) -> None:
+        """The hub says when the next page may be written."""
 
     def forget_positions(self) -> None:
         """Forget what the members were sent, and what they are being asked about."""
@@ -171,19 +175,25 @@ class One(Audience):
         self._confirmation = confirmation
         self._patience = patience
         self._begun = begun
+        self._writes = False
         self.remembered = self._connection.positions.get(channel.name, NO_POSITION)
 
     def asks_from(self) -> int | None:
         """Where it stands, once it has begun."""
         return self.reader.position if self._begun else self.claimed
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def ready(self) -> None:
         """Wait until its client has taken most of what was written, of this channel and of others."""
-        async with self._connection.replays:
-            await self._patience.drained(self._connection)
-            self.channel.take_out(self._subscription)
-            yield
+        await self._connection.replays.acquire()
+        self._writes = True
+        await self._patience.drained(self._connection)
+        self.channel.take_out(self._subscription)
+
+    def done(self) -> None:
+        """Let another channel of the client have its page."""
+        if self._writes:
+            self._writes = False
+            self._connection.replays.release()
 
     def forget_positions(self) -> None:
         """Forget what its connection was sent when it was in the channel before."""

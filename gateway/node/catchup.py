@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from gateway.core.access import keeps_log
-from gateway.core.reader import Verdict
+from gateway.core.reader import Taken, Verdict
 from gateway.node.audience import NOBODY, Audience, Members, One, Patience, answer
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Connection, Subscription
@@ -207,25 +207,33 @@ class Catchup:
 
     async def _catch_up(self, audience: Audience) -> None:
         """Read until nothing is missing, or until a message that only a later version can read."""
-        channel = audience.channel
         while True:
-            async with audience.turn():
-                with channel.buffering() as live:
-                    page, start, lost = await self._read(audience)
-                    # What came live may be of a history that Redis has lost, as the position was.
-                    fell_back = audience.reader.position < start
-                    taken = audience.reader.take(page, None if fell_back else live())
-                if lost and audience.listens:
-                    self._hub.stats.losses_reported += 1
-                    log.warning("messages_lost channel=%s user=%r", channel.name, audience.user)
-                audience.give(taken, start, lost=lost)
-                if taken.unknown is not None:
-                    self._hub.note_unknown(channel, taken.unknown)
+            try:
+                await audience.ready()
+                taken = await self._next(audience)
                 if audience.settle(taken):
                     return
+            finally:
+                audience.done()
             if taken.complete:
                 # The channel does not stand where its log ends: it has missed something too.
-                await asyncio.wait([self.repair(channel)])
+                await asyncio.wait([self.repair(audience.channel)])
+
+    async def _next(self, audience: Audience) -> Taken:
+        """Read a page, and send what follows in it and behind it."""
+        channel, reader = audience.channel, audience.reader
+        with channel.buffering() as live:
+            page, start, lost = await self._read(audience)
+            # What came live may be of a history that Redis has lost, as the position was.
+            fell_back = reader.position < start
+            taken = reader.take(page, None if fell_back else live())
+        if lost and audience.listens:
+            self._hub.stats.losses_reported += 1
+            log.warning("messages_lost channel=%s user=%r", channel.name, audience.user)
+        audience.give(taken, start, lost=lost)
+        if taken.unknown is not None:
+            self._hub.note_unknown(channel, taken.unknown)
+        return taken
 
     async def _read(self, audience: Audience) -> tuple[LogPage, int, bool]:
         """A page that the audience goes on with, where it stood, and whether something before it is lost."""
