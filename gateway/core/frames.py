@@ -100,18 +100,26 @@ class Boundaries:
         self._missing = 0
         self.at_rest = True
 
-    def follow(self, data: bytes) -> None:
-        """Take the next part of the stream."""
-        data = self._head + data
+    def cut(self, data: bytes) -> list[bytes]:
+        """Take the next part of the stream; returns it in pieces, in none of which two frames end."""
+        seen = len(self._head)
+        known = self._head + data
         position = self._missing
-        while position < len(data):
-            end = _frame_end(data, position)
+        pieces = []
+        start = 0
+        while position < len(known):
+            if position > seen:
+                pieces.append(data[start : position - seen])
+                start = position - seen
+            end = _frame_end(known, position)
             if end is None:
                 break
             position = end
-        self._head = data[position:]
-        self._missing = max(0, position - len(data))
+        pieces.append(data[start:])
+        self._head = known[position:]
+        self._missing = max(0, position - len(known))
         self.at_rest = not self._head and not self._missing
+        return pieces
 
 
 def _frame_end(data: bytes, start: int) -> int | None:

@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 _VERSION: Final = "13"  # RFC 6455 §4.1
 
-# aiohttp ends a connection over a message that is too large, and frees it of the rest. Up to this
-# multiple of the limit it is read whole instead, and answered with an error.
+# A message that is too large ends the connection, since the rest of it would have to be read all the same. Up to
+# this multiple of the limit it is read whole instead, and answered with an error.
 _READ_LIMIT_FACTOR: Final = 16
 _RETRY_AFTER_SECONDS: Final = 2
 _LINGER_SECONDS: Final = 1.0

@@ -7,12 +7,16 @@ read here, at a quarter of the cost; and a connection that sends nothing else ne
 
 from __future__ import annotations
 
+import logging
+import zlib
 from typing import Final, Protocol
 
-from websockets.extensions.permessage_deflate import PerMessageDeflate
-from websockets.frames import Frame, Opcode
+from websockets.exceptions import PayloadTooBig
+from websockets.extensions import Extension
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import SERVER
 from websockets.protocol import Protocol as Parser
+from websockets.typing import ExtensionName
 
 from gateway.core import frames
 from gateway.core.frames import Boundaries
@@ -20,17 +24,17 @@ from gateway.core.frames import Boundaries
 _NO_CODE: Final = 1005
 """Never on the wire; what a browser calls a close frame without a code (RFC 6455 §7.4.1)."""
 
-_INVALID_DATA: Final = 1007  # RFC 6455 §7.4.1
-
 _USUAL_CLOSES: Final = {b"": _NO_CODE, b"\x03\xe8": 1000, b"\x03\xe9": 1001}
 """By payload: a crowd that leaves at once is no reason to make a parser for each. Others are checked by it."""
 
-_SLICE_BYTES: Final = 16 * 1024
-"""The parser gets so much at once: it returns all frames of it before the first of them is judged."""
+_DEFLATE_TAIL: Final = b"\x00\x00\xff\xff"  # left out on the wire (RFC 7692 §7.2.2)
 
-# What a compressing client may do (RFC 7692 §7.1): any window, and messages that rest on those before them.
-_CLIENT_KEEPS_CONTEXT: Final = False
-_CLIENT_WINDOW_BITS: Final = 15
+_MOST_STREAMS: Final = 4
+"""Deflate streams in one message. Each costs a decompressor, and no client has a reason to end one amid a message."""
+
+_PARSER_LOG: Final = logging.getLogger(f"{__name__}.parser")
+# At the level of debugging it would write down what clients say, and a token that they refresh among it.
+_PARSER_LOG.setLevel(logging.ERROR)
 
 
 class Listener(Protocol):
@@ -69,11 +73,13 @@ class Inbox:
     __slots__ = (
         "_boundaries",
         "_compress",
+        "_deflate",
+        "_kind",
         "_listener",
         "_max_bytes",
         "_over",
         "_parser",
-        "_text_so_far",
+        "_so_far",
     )
 
     def __init__(self, listener: Listener, max_bytes: int, *, compress: bool) -> None:
@@ -83,8 +89,10 @@ class Inbox:
         self._over = False
         self._parser: Parser | None = None
         self._boundaries: Boundaries | None = None
-        # Of a text in fragments; ``None`` when none is under way. Of binary messages nothing is kept.
-        self._text_so_far: bytearray | None = None
+        self._deflate: Deflate | None = None
+        # Of the message in fragments that is under way.
+        self._kind = Opcode.TEXT
+        self._so_far: bytearray | None = None
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream. Part of the hot path."""
@@ -110,32 +118,36 @@ class Inbox:
     def release(self) -> None:
         """Nothing more will come."""
         self._over = True
-        self._parser = self._text_so_far = None
+        self._parser = self._deflate = self._so_far = None
 
     def _parse(self, data: bytes) -> None:
         if self._parser is None or self._boundaries is None:
             self._boundaries = Boundaries()
-            self._parser = Parser(SERVER, max_size=self._max_bytes)
+            self._parser = Parser(SERVER, max_size=self._max_bytes, logger=_PARSER_LOG)
             if self._compress:
-                self._parser.extensions = [
-                    PerMessageDeflate(
-                        _CLIENT_KEEPS_CONTEXT, True, _CLIENT_WINDOW_BITS, _CLIENT_WINDOW_BITS
-                    )
-                ]
+                self._deflate = Deflate()
+                self._parser.extensions = [self._deflate]
         parser = self._parser
-        self._boundaries.follow(data)
-        for start in range(0, len(data), _SLICE_BYTES):
-            parser.receive_data(data[start : start + _SLICE_BYTES])
+        # A frame is judged before the next one is parsed.
+        for piece in self._boundaries.cut(data):
+            parser.receive_data(piece)
             # It answers pings and close frames, and the node has answers of its own.
             parser.data_to_send()
             for event in parser.events_received():
-                if isinstance(event, Frame) and not self._over:
+                if isinstance(event, Frame):
                     self._take(parser, event)
+            if not self._over and parser.parser_exc is not None:
+                self._give_up(parser)
             if self._over:
                 return
-            if parser.parser_exc is not None and parser.close_sent is not None:
-                self._fail(parser.close_sent.code)
-                return
+
+    def _give_up(self, parser: Parser) -> None:
+        """The parser hears nothing more."""
+        if parser.close_rcvd is not None:
+            # It came amid a message in fragments, where a control frame may stand (RFC 6455 §5.4).
+            self._close(parser.close_rcvd.code)
+        elif parser.close_sent is not None:
+            self._fail(parser.close_sent.code)
 
     def _take(self, parser: Parser, frame: Frame) -> None:
         try:
@@ -158,24 +170,35 @@ class Inbox:
 
     def _assemble(self, frame: Frame) -> None:
         """Take a message, or a fragment of one (RFC 6455 §5.4)."""
-        if frame.opcode is Opcode.TEXT:
-            self._text_so_far = bytearray()
-        elif frame.opcode is Opcode.BINARY:
-            self._text_so_far = None
-        if self._text_so_far is not None:
-            self._text_so_far += frame.data
-        if frame.fin:
-            text, self._text_so_far = self._text_so_far, None
-            if text is None:
-                self._listener.binary()
-            else:
-                self._text(bytes(text))
+        if frame.opcode is not Opcode.CONT:
+            self._kind = frame.opcode
+            # Not bytes: they would be copied with each fragment.
+            self._so_far = None if frame.fin else bytearray()
+        if self._so_far is not None:
+            self._so_far += frame.data
+        if not frame.fin:
+            return
+        message = bytes(frame.data if self._so_far is None else self._so_far)
+        self._so_far = None
+        if self._deflate is not None and self._deflate.compressed:
+            try:
+                message = self._deflate.inflate(message, self._max_bytes)
+            except zlib.error:
+                self._fail(CloseCode.INVALID_DATA)
+                return
+            except PayloadTooBig:
+                self._fail(CloseCode.MESSAGE_TOO_BIG)
+                return
+        if self._kind is Opcode.TEXT:
+            self._text(message)
+        else:
+            self._listener.binary()
 
     def _text(self, message: bytes) -> None:
         try:
             message.decode()
         except UnicodeDecodeError:
-            self._fail(_INVALID_DATA)
+            self._fail(CloseCode.INVALID_DATA)
             return
         self._listener.text(message)
 
@@ -186,3 +209,53 @@ class Inbox:
     def _fail(self, code: int) -> None:
         self._over = True
         self._listener.violated(code)
+
+
+class Deflate(Extension):
+    """permessage-deflate, as a client may use it: any window, and messages that rest on those before them.
+
+    A message is inflated when it is whole. The extension of ``websockets`` inflates each fragment, and counts
+    towards the limit what comes out: of fragments that inflate to nothing there could be any number. It also
+    hears nothing more after a deflate stream that has ended, which a client may do (RFC 7692 §7.2.3.4).
+
+    ``compressed``: whether the message under way is.
+    """
+
+    name = ExtensionName("permessage-deflate")
+
+    def __init__(self) -> None:
+        self.compressed = False
+        self._decompressor: zlib._Decompress | None = None
+
+    def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:  # noqa: ARG002 - the parser's
+        """Note which messages are compressed. On any other frame the mark stays, and is a violation (§6.1)."""
+        if frame.opcode in {Opcode.TEXT, Opcode.BINARY}:
+            self.compressed, frame.rsv1 = frame.rsv1, False
+        return frame
+
+    def encode(self, frame: Frame) -> Frame:
+        """Leave the parser's own answers as they are; nobody is sent them."""
+        return frame
+
+    def inflate(self, message: bytes, max_bytes: int) -> bytes:
+        """The message as it was before it was compressed.
+
+        Raises:
+            zlib.error: it is not what compressing makes.
+            PayloadTooBig: it has more than ``max_bytes``.
+        """
+        inflated = b""
+        rest = message + _DEFLATE_TAIL
+        for _ in range(_MOST_STREAMS):
+            if self._decompressor is None:
+                self._decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
+            inflated += self._decompressor.decompress(rest, max_bytes + 1 - len(inflated))
+            if len(inflated) > max_bytes:
+                raise PayloadTooBig(None, max_bytes)
+            if not self._decompressor.eof:
+                return inflated
+            # What comes after the end of a stream begins another one.
+            rest, self._decompressor = self._decompressor.unused_data, None
+            if not rest:
+                return inflated
+        raise zlib.error("too many streams")

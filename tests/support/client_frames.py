@@ -47,3 +47,9 @@ def squeezed(payload: bytes) -> bytes:
     compressor = zlib.compressobj(wbits=-15)
     whole = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
     return whole.removesuffix(b"\x00\x00\xff\xff")
+
+
+def finished(payload: bytes) -> bytes:
+    """A payload whose last block says that no other follows (RFC 7692 §7.2.3.4)."""
+    compressor = zlib.compressobj(wbits=-15)
+    return compressor.compress(payload) + compressor.flush(zlib.Z_FINISH)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import tracemalloc
+import zlib
 from typing import Any
 
 import pytest
@@ -23,6 +26,7 @@ from tests.support.client_frames import (
     RSV2,
     TEXT,
     client_frame,
+    finished,
     squeezed,
 )
 from tests.unit.cutting import cut
@@ -94,7 +98,10 @@ def heard_by_the_parser(stream: bytes, *, compress: bool) -> list[Event]:
             if kind is Opcode.TEXT and not _is_utf8(text):
                 return [*events, ("violated", 1007)]
             events.append(("text", text) if kind is Opcode.TEXT else ("binary", None))
-    if parser.parser_exc is not None:
+    if parser.close_rcvd is not None:
+        # It came amid a message, where a control frame may stand (RFC 6455 §5.4); the parser is stricter.
+        events.append(("closed", parser.close_rcvd.code))
+    elif parser.parser_exc is not None:
         assert parser.close_sent is not None
         events.append(("violated", parser.close_sent.code))
     return events
@@ -197,13 +204,18 @@ def wrong(draw: st.DrawFn) -> list[bytes]:
     """A frame of which anything may be wrong."""
     payload = draw(st.binary(max_size=140))
     mask = draw(st.none() | masks)
+    opcode = draw(st.integers(0, 15))
+    reserved = draw(st.sampled_from([0, 0, 0, *range(16, 128, 16)]))
+    if opcode in {TEXT, BINARY}:
+        # What does not inflate has tests of its own: the parser would say so at the first fragment.
+        reserved &= ~RSV1
     return [
         client_frame(
-            draw(st.integers(0, 15)),
+            opcode,
             payload,
             mask=mask,
             fin=draw(st.booleans()),
-            reserved=draw(st.sampled_from([0, 0, 0, *range(16, 128, 16)])),
+            reserved=reserved,
             width=draw(st.sampled_from([None, 2, 8])),
         )
     ]
@@ -251,6 +263,22 @@ ENDINGS = {
     "text that is not UTF-8": (client_frame(TEXT, b"\xff"), ("violated", 1007)),
     "text that does not inflate": (
         client_frame(TEXT, b"\0\0", reserved=RSV1),
+        ("violated", 1007),
+    ),
+    "a compressed text that ends too often": (
+        client_frame(TEXT, finished(b"") * 100, reserved=RSV1),
+        ("violated", 1007),
+    ),
+    "a close amid a message": (
+        client_frame(TEXT, b"{", fin=False) + client_frame(CLOSE, b"\x0f\xa1"),
+        ("closed", 4001),
+    ),
+    "a second fragment that is marked as compressed": (
+        client_frame(TEXT, b"{", fin=False) + client_frame(CONTINUATION, b"}", reserved=RSV1),
+        ("violated", 1002),
+    ),
+    "a ping that is marked as compressed": (
+        client_frame(PING, b"1", reserved=RSV1),
         ("violated", 1002),
     ),
     "a frame without a mask": (client_frame(TEXT, b"a", mask=None), ("violated", 1002)),
@@ -276,6 +304,72 @@ def test_nothing_is_heard_after_the_end(
     pieces = [b"".join(frames)] if together else frames
     events = heard_by_inbox(pieces, compress=True)
     assert events == [("ping", b"1")] * parsed + [ending]
+
+
+def test_a_compressed_text_is_refused_where_compression_was_not_agreed_on() -> None:
+    frame = client_frame(TEXT, squeezed(b"{}"), reserved=RSV1)
+    assert heard_by_inbox([frame], compress=False) == [("violated", 1002)]
+
+
+def test_messages_after_one_whose_deflate_stream_has_ended_are_heard() -> None:
+    """A client may compress so (RFC 7692 §7.2.3.4): the message is followed by an empty block."""
+    frames = [client_frame(TEXT, finished(text) + b"\0", reserved=RSV1) for text in (b"1", b"2")]
+    frames.append(client_frame(TEXT, squeezed(b"3"), reserved=RSV1))
+    expected = [("text", b"1"), ("text", b"2"), ("text", b"3")]
+    assert heard_by_inbox(frames, compress=True) == expected
+    assert heard_by_inbox([b"".join(frames)], compress=True) == expected
+
+
+def test_messages_may_rest_on_those_before_them_also_on_binary_ones() -> None:
+    compressor = zlib.compressobj(wbits=-15)
+    text = bytes(range(65, 91)) * 3
+    payloads = [
+        (compressor.compress(text) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4] for _ in range(3)
+    ]
+    assert len(payloads[2]) < len(payloads[0]) / 2
+    frames = [
+        client_frame(opcode, payload, reserved=RSV1)
+        for opcode, payload in zip((TEXT, BINARY, TEXT), payloads, strict=True)
+    ]
+    expected = [("text", text), ("binary", None), ("text", text)]
+    assert heard_by_inbox(frames, compress=True) == expected
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+@pytest.mark.parametrize(
+    "part", [b"\0\0\0\xff\xff" * 10, b"x" * 50], ids=["empty blocks", "anything"]
+)
+def test_fragments_are_too_much_whatever_they_inflate_to(opcode: int, part: bytes) -> None:
+    """Nothing that a client sends is kept, or worked on, beyond the limit."""
+    fragment = client_frame(CONTINUATION, part, fin=False)
+    frames = [client_frame(opcode, finished(b"{}"), fin=False, reserved=RSV1), *[fragment] * 10]
+    assert heard_by_inbox(frames, compress=True) == [("violated", 1009)]
+
+
+def test_a_message_is_heard_before_the_next_one_is_inflated() -> None:
+    """What a client costs is judged message by message, and only one of them is held inflated."""
+    limit = 2**18
+    frame = client_frame(BINARY, squeezed(bytes(limit)), reserved=RSV1)
+    heard = Heard()
+    inbox = Inbox(heard, limit, compress=True)
+    inbox.feed(frame)
+    tracemalloc.start()
+    try:
+        inbox.feed(frame * 50)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert heard.events == [("binary", None)] * 51
+    assert peak < 4 * limit
+
+
+def test_the_log_has_nothing_of_what_a_client_says(caplog: pytest.LogCaptureFixture) -> None:
+    """It may be a token that is refreshed: the parser would log each frame at the level of debugging."""
+    caplog.set_level(logging.DEBUG)
+    refresh = b'{"type":"refresh","token":"secret"}'
+    events = heard_by_inbox([client_frame(PING, b"1") + client_frame(TEXT, refresh)], compress=True)
+    assert events == [("ping", b"1"), ("text", refresh)]
+    assert caplog.records == []
 
 
 def test_a_text_that_comes_amid_another_is_not_heard() -> None:
@@ -320,3 +414,16 @@ def test_the_parser_outlives_what_a_listener_raises() -> None:
     inbox.feed(client_frame(TEXT, squeezed(b"{}"), reserved=RSV1) + client_frame(PING, b"1"))
     inbox.feed(client_frame(CLOSE, (1011).to_bytes(2)))
     assert broken.events == [("failed", ZeroDivisionError), ("ping", b"1"), ("closed", 1011)]
+
+
+def test_a_message_in_fragments_is_not_copied_with_each_of_them() -> None:
+    """Of 256 KiB in single bytes the event loop would copy 32 GiB."""
+    heard = Heard()
+    inbox = Inbox(heard, 2000, compress=False)
+    inbox.feed(client_frame(TEXT, b"", fin=False))
+    collected = inbox._so_far
+    inbox.feed(client_frame(CONTINUATION, b"x", fin=False) * 1000)
+    assert inbox._so_far is collected
+    inbox.feed(client_frame(CONTINUATION, b"x"))
+    assert heard.events == [("text", b"x" * 1001)]
+    assert inbox._so_far is None
