@@ -15,12 +15,9 @@ from typing import Final
 from aiohttp import web
 
 from gateway.backplane.health import NodeEntry, NodeLease, Probe
-from gateway.backplane.place_table import PlaceTable
-from gateway.backplane.places import Places
-from gateway.backplane.positions import Positions
-from gateway.backplane.pubsub import LiveFeed, Subscriber
-from gateway.backplane.reading import ListeningTime, ModeratedReader
-from gateway.backplane.store import Announcing, GrantReader, LogReader
+from gateway.backplane.places import Places, PlaceTable
+from gateway.backplane.pubsub import ListeningTime, LiveFeed, ModeratedReader, Subscriber
+from gateway.backplane.store import Announcing, GrantReader, LogReader, Positions
 from gateway.core import closing, protocol
 from gateway.core.protocol import ErrorCode
 from gateway.core.timing import EXPIRY_STEP

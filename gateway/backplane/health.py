@@ -6,11 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import count
 from typing import Final
 
-from gateway.backplane.pubsub import Confirmed, Subscriber
-from gateway.backplane.reading import ListeningTime
+from gateway.backplane.pubsub import Confirmed, ListeningTime, Subscriber
 from gateway.core.timing import Backoff
 from gateway.node.ports import Clock
 from gateway.node.stats import Stats
@@ -23,10 +22,12 @@ from publisher.transport.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
-RENEWALS_PER_LEASE: Final = 3
+_RENEWALS_PER_LEASE: Final = 3
+LONGEST_RENEWAL_SECONDS: Final = 1.5
+"""A Redis that refuses writes still takes the probe: only the renewal tells of it."""
 _DEAD_NODE_REMEMBERED_MS: Final = 60_000
-_MISSED_RENEWALS: Final = 1.5
-"""When no node has renewed its lease for so many intervals it was Redis that was away."""
+_AWAY: Final = 0.5
+"""When no node has renewed its lease for this part of one, it was Redis that was away."""
 _GRACE_MS: Final = 3_000
 """A node that lives is back within so long after Redis answers again."""
 
@@ -42,12 +43,12 @@ class NodeEntry:
     def renew(self) -> Call:
         """Put the entry on the list, or keep it there."""
         return Call.run(
-            scripts.BEAT,
+            scripts.RENEW_NODE,
             [self.keys.nodes],
             self.node,
             round(self.seconds * 1000),
             _DEAD_NODE_REMEMBERED_MS,
-            round(self.seconds * 1000 / RENEWALS_PER_LEASE * _MISSED_RENEWALS),
+            round(self.seconds * 1000 * _AWAY),
             _GRACE_MS,
             MAX_NODE_LEASE_SECONDS * 1000,
         )
@@ -115,7 +116,9 @@ class NodeLease:
                 continue
             if rechecks == self._rechecks:
                 self._succeed(asked_at, unbroken=unbroken)
-                await self._pause(self._entry.seconds / RENEWALS_PER_LEASE)
+                await self._pause(
+                    min(self._entry.seconds / _RENEWALS_PER_LEASE, LONGEST_RENEWAL_SECONDS)
+                )
 
     def _fail(self, error: Unavailable) -> None:
         if not self._failing:
@@ -147,13 +150,11 @@ class NodeLease:
 INTERVAL_SECONDS: Final = 0.5
 DEADLINE_SECONDS: Final = 2.0
 """Without its probe for so long a node is not ready."""
-_SILENCE_SECONDS: Final = 1.5
-"""So long nothing at all may come although Redis has taken a probe."""
-_SILENCE_AFTER_TROUBLE_SECONDS: Final = 0.5
+_PATIENCE_SECONDS: Final = 1.5
+"""A connection that does not bring a probe that Redis has taken is given up after this."""
+_PATIENCE_AFTER_TROUBLE_SECONDS: Final = 0.5
 _CONFIRMED_SECONDS: Final = 0.1
 """So long the first probe waits for its subscription; the next one follows anyway."""
-_UNHEARD_SECONDS: Final = 6.0
-"""So long other things may come instead of the probe, such as a burst that it waits behind."""
 
 
 class Probe:
@@ -163,8 +164,10 @@ class Probe:
     delivered and every check is green. So a node is ready only while it hears its own probe, and a
     connection that does not bring it although Redis has taken it is made anew.
 
-    Two names take turns, and the node subscribes to the next one before it publishes there: hearing that
-    proves that Redis still hears the node too, and has carried out every earlier command of the connection.
+    The node subscribes to a new name before it publishes there. Hearing that proves that Redis still hears
+    the node too, and has carried out every earlier command of the connection. Redis answers a PUBLISH with
+    the number of subscribers that it has sent the message to: a name that was never used before has one
+    if Redis has heard the SUBSCRIBE of the present connection, and none otherwise.
 
     All times are those of ``ListeningTime``: a node that is busy has not been silent to itself.
 
@@ -183,12 +186,12 @@ class Probe:
     ) -> None:
         self._subscriber = subscriber
         self._pipeline = pipeline
-        self._names = (f"{name}:0", f"{name}:1")
+        self._name = name
         self._listening = listening
         self._stats = stats
         self._pause = Pause()
         self._heard_at = float("-inf")
-        self._patience = _SILENCE_SECONDS
+        self._patience = _PATIENCE_SECONDS
         self._missed: _Missed | None = None
         self._over = False
 
@@ -206,7 +209,8 @@ class Probe:
     async def run(self) -> None:
         """Probe until cancelled."""
         former = ""
-        for name in cycle(self._names):
+        for number in count():
+            name = f"{self._name}:{number}"
             self._over = False
             self._missed = None
             # Both leave in one write.
@@ -219,36 +223,36 @@ class Probe:
     async def _probe(self, name: str, confirmed: Confirmed) -> None:
         """Publish until that is heard, or the connection is another one."""
         while not self._over:
+            subscribers = await self._publish(name)
             # By the time of the answer, what had come on the other connection has been read too.
-            if await self._publish(name) and not self._over:
+            if subscribers is not None and not self._over:
                 if self._missed is None:
                     self._missed = _Missed(self._subscriber, self._listening.seconds)
                 else:
-                    self._judge(self._missed, subscribed=confirmed.done())
+                    self._judge(self._missed, subscribers, confirmed)
             await self._pause(INTERVAL_SECONDS)
 
-    async def _publish(self, name: str) -> bool:
+    async def _publish(self, name: str) -> int | None:
+        """Send the probe; returns how many subscribers Redis knows, ``None`` if it has not taken it."""
         try:
-            await self._pipeline.call(Call(("PUBLISH", name, b"")))
+            subscribers: int = await self._pipeline.call(Call(("PUBLISH", name, b"")))
         except Unavailable:
             # The lease tells of a Redis that does not answer. A connection that outlives the trouble
             # may be one to a Redis, or over a way, that is no more.
-            self._patience = _SILENCE_AFTER_TROUBLE_SECONDS
-            return False
-        return True
+            self._patience = _PATIENCE_AFTER_TROUBLE_SECONDS
+            return None
+        return subscribers
 
     def _hear(self, _payload: bytes) -> None:
         self._heard_at = self._listening.seconds
-        self._patience = _SILENCE_SECONDS
+        self._patience = _PATIENCE_SECONDS
         self._over = True
 
-    def _judge(self, missed: _Missed, *, subscribed: bool) -> None:
-        """Give up a connection that should have brought the probe."""
+    def _judge(self, missed: _Missed, subscribers: int, confirmed: Confirmed) -> None:
+        """Give up a connection that should have brought the probe, and on which it is not on its way."""
         now = self._listening.seconds
-        missed.look(self._subscriber, now, subscribed=subscribed)
-        if self._subscriber.received is None or not (
-            now - missed.silent_since >= self._patience or now - missed.since >= _UNHEARD_SECONDS
-        ):
+        missed.look(now, sent=subscribers > 0, confirmed=confirmed.done())
+        if self._subscriber.received is None or now - missed.hopeless_since < self._patience:
             return
         log.warning("probe_unheard seconds=%.1f", now - missed.since)
         self._stats.probes_unheard += 1
@@ -259,20 +263,27 @@ class Probe:
 class _Missed:
     """A probe that Redis has taken and that was not heard since.
 
-    ``since`` begins anew while answers to earlier commands are on their way, ``silent_since`` with
-    whatever comes.
+    ``hopeless_since`` begins anew with every sign that the probe may still come.
     """
 
     def __init__(self, subscriber: Subscriber, now: float) -> None:
-        self.since = self.silent_since = now
+        self.since = self.hopeless_since = now
+        self._subscriber = subscriber
         self._answered = subscriber.answered
         self._received = subscriber.received
 
-    def look(self, subscriber: Subscriber, now: float, *, subscribed: bool) -> None:
-        """Take note of what has come since the last look."""
-        if subscriber.received != self._received:
-            self.silent_since = now
-            self._received = subscriber.received
-        if subscriber.answered != self._answered and not subscribed:
-            self.since = now
-        self._answered = subscriber.answered
+    def look(self, now: float, *, sent: bool, confirmed: bool) -> None:
+        """Take note of what has come since the last look.
+
+        A probe that Redis has ``sent`` to this connection comes behind everything that comes now. One that
+        it has not sent can only be waiting for its SUBSCRIBE, behind the commands that Redis answers now;
+        other messages prove nothing.
+        """
+        answered, received = self._subscriber.answered, self._subscriber.received
+        if sent:
+            hopeful = received != self._received
+        else:
+            hopeful = answered != self._answered and not confirmed
+        if hopeful:
+            self.hopeless_since = now
+        self._answered, self._received = answered, received

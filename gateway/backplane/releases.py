@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Final
 
-from gateway.backplane.place_table import PlaceTable
 from gateway.core.chunks import chunks
 from gateway.node.tasks import Pause
-from publisher.contract.calls import Reply
+from publisher.contract.calls import Call, Reply
 from publisher.errors import Rejected, Unavailable
 from publisher.transport.pipeline import Pipeline, has_failed
 
@@ -23,11 +22,15 @@ _INTERVAL_SECONDS: Final = 3.0
 
 
 class Releases:
-    """Releases places: at once, or together every few seconds while Redis does not answer."""
+    """Releases places: at once, or together every few seconds while Redis does not answer.
 
-    def __init__(self, pipeline: Pipeline, table: PlaceTable) -> None:
+    Args:
+        call: makes the call that releases the place of a user's connection.
+    """
+
+    def __init__(self, pipeline: Pipeline, call: Callable[[str, str], Call]) -> None:
         self._pipeline = pipeline
-        self._table = table
+        self._call = call
         self._unreleased: dict[str, _Release] = {}
         self._at_once = True
         self._pause = Pause()
@@ -47,7 +50,7 @@ class Releases:
             answer.add_done_callback(partial(self._answered, connection, release))
 
     def _begin(self, connection: str, release: _Release) -> asyncio.Future[Reply]:
-        return self._pipeline.begin(self._table.release(release.user, connection))
+        return self._pipeline.begin(self._call(release.user, connection))
 
     def _answered(self, connection: str, release: _Release, answer: asyncio.Future[Reply]) -> None:
         # What Redis refuses it would refuse again; then the lease runs out.

@@ -1,29 +1,192 @@
-"""What is kept in Redis for channels: logs and grants, which are read here, and namespaces, which are announced."""
+"""What is kept in Redis for channels: positions, logs and grants; and namespaces, which are announced."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
 
-from gateway.backplane.positions import Positions
+from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
 from gateway.node.stats import Stats
 from gateway.node.tasks import Pause
-from publisher.contract import scripts
-from publisher.contract.calls import GRANTED_FOR_EVER, Call, parse_log, raise_last, read_log
-from publisher.contract.channels import Namespace
+from publisher.contract import calls, scripts
+from publisher.contract.calls import GRANTED_FOR_EVER, Call, Reply
+from publisher.contract.channels import POSITIONS_SECONDS, Namespace
 from publisher.contract.keys import Keys
 from publisher.contract.message import LogPage
 from publisher.errors import Rejected, Unavailable
-from publisher.transport.pipeline import Pipeline
+from publisher.transport.pipeline import Pipeline, has_failed
 
 log = logging.getLogger(__name__)
+
+_WRITTEN_SECONDS: Final = 0.2
+_USERS_PER_CALL: Final = 500
+_PRUNE_SHARE: Final = 1 / 16
+_PRUNED_AT_ONCE: Final = 1_000
+"""With this share of the writes, at least twice as many old positions can be removed as new ones come."""
+_REFUSALS_TOLD: Final = 100
+
+
+@dataclass(slots=True, eq=False)
+class _Write:
+    """Positions of users in a channel, on their way."""
+
+    channel: str
+    users: tuple[tuple[str, int], ...]
+    answers: tuple[asyncio.Future[Reply], ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether any of its commands has come to nothing."""
+        # All are looked at: asyncio complains of an error that nobody has seen.
+        return True in list(map(has_failed, self.answers))
+
+    @property
+    def refusal(self) -> Rejected | None:
+        """Why Redis would refuse this write every time."""
+        for answer in self.answers:
+            error = None if answer.cancelled() else answer.exception()
+            if isinstance(error, Rejected):
+                return error
+        return None
+
+
+class Positions:
+    """Implements ``ports.Positions``: gathers, and writes a command or two a channel.
+
+    Args:
+        random: a number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        keys: Keys,
+        namespaces: Mapping[str, Namespace],
+        random: Callable[[], float],
+    ) -> None:
+        self._random = random
+        self._pipeline = pipeline
+        self._keys = keys
+        self._namespaces = namespaces
+        self._gathered: dict[str, dict[str, int]] = {}
+        self._writing: dict[str, dict[str, int]] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._pause = Pause()
+        # Channels whose positions Redis refuses: each is told once.
+        self._refused: set[str] = set()
+
+    def advance(self, channel: str, user: str, id: int) -> None:
+        """Note that ``user`` has everything up to ``id``."""
+        users = self._gathered.setdefault(channel, {})
+        users[user] = max(id, users.get(user, 0))
+
+    def confirmed(self, channel: str, user: str) -> int:
+        """What is noted for ``user`` and not written yet."""
+        return max(
+            self._gathered.get(channel, {}).get(user, 0),
+            self._writing.get(channel, {}).get(user, 0),
+        )
+
+    def hurry(self) -> None:
+        """Write what is noted now rather than soon."""
+        if self._gathered:
+            self._pause.cut()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        backoff = Backoff(self._random)
+        failing = False
+        while True:
+            await self._pause(_WRITTEN_SECONDS)
+            try:
+                await self.flush()
+            except Unavailable as error:
+                if not failing:
+                    log.warning("positions_unwritten reason=%s", error.reason)
+                failing = True
+                await asyncio.sleep(backoff.next())
+            else:
+                failing = False
+                backoff.reset()
+
+    async def flush(self) -> None:
+        """Write what has gathered; what fails stays for the next time, unless Redis would always refuse it.
+
+        Raises:
+            Unavailable: Redis did not answer.
+        """
+        async with self._one_at_a_time:
+            self._writing, self._gathered = self._gathered, {}
+            try:
+                await self._write_all()
+            finally:
+                self._writing = {}
+
+    async def _write_all(self) -> None:
+        writes = [
+            self._begin(channel, some)
+            for channel, users in self._writing.items()
+            for some in chunks(users.items(), _USERS_PER_CALL)
+        ]
+        answers = [answer for write in writes for answer in write.answers]
+        failure: Unavailable | None = None
+        try:
+            # One after the other, in the order of the replies: when the first is there most are, and
+            # what is there is not waited for.
+            for answer in answers:
+                try:
+                    await answer
+                except Unavailable as error:
+                    # What Redis refuses concerns this channel only.
+                    if not isinstance(error, Rejected):
+                        failure = failure or error
+        finally:
+            for answer in answers:
+                answer.cancel()  # those that nobody waits for any more
+            for write in writes:
+                self._settle(write)
+        if failure is not None:
+            raise failure
+
+    def _settle(self, write: _Write) -> None:
+        """Take note of what became of a write."""
+        if not write.failed:
+            self._refused.discard(write.channel)
+        elif (refusal := write.refusal) is not None:
+            # The users get these messages once more; what they confirm next is tried again.
+            if write.channel not in self._refused and len(self._refused) < _REFUSALS_TOLD:
+                self._refused.add(write.channel)
+                log.warning("positions_refused channel=%s reason=%s", write.channel, refusal.reason)
+        else:
+            for user, id_ in write.users:
+                self.advance(write.channel, user, id_)
+
+    def _begin(self, channel: str, users: tuple[tuple[str, int], ...]) -> _Write:
+        """Begin the commands of a write; unless all succeed it is made again, which changes nothing."""
+        kept = self.kept_seconds(channel)
+        commands = [calls.confirm(self._keys, channel, kept, users)]
+        if self._random() < max(_PRUNE_SHARE, len(users) / _USERS_PER_CALL):
+            newest = max(id_ for _, id_ in users)
+            # An id is the microsecond of its publish, by the clock of Redis.
+            oldest = max(0, newest - kept * 1_000_000)
+            prune = Call.run(scripts.PRUNE, [self._keys.seen(channel)], oldest, _PRUNED_AT_ONCE)
+            commands.append(prune)
+        return _Write(channel, users, tuple(map(self._pipeline.begin, commands)))
+
+    def kept_seconds(self, channel: str) -> int:
+        """How long what is confirmed in a channel is kept."""
+        namespace = self._namespaces.get(channel.partition("/")[0])
+        # A publisher may log what this gateway does not know to be logged.
+        kept = namespace.retention if namespace else None
+        return kept.positions_seconds if kept else POSITIONS_SECONDS
 
 
 class LogReader:
@@ -39,8 +202,8 @@ class LogReader:
         """At most ``limit`` messages after ``since``, or after what ``user`` has confirmed."""
         # Taken now: what is confirmed while the page is on its way is not missing from it.
         unwritten = 0 if since is not None else self._positions.confirmed(channel, user)
-        call = read_log(self._keys, channel, user, since, limit)
-        page = parse_log(await self._pipeline.call(call))
+        call = calls.read_log(self._keys, channel, user, since, limit)
+        page = calls.parse_log(await self._pipeline.call(call))
         if unwritten and unwritten > page.position:
             page = replace(page, position=unwritten)
         if page.unreadable:
@@ -51,7 +214,7 @@ class LogReader:
     async def raise_last(self, channel: str, position: int) -> None:
         """Let the ids of new messages be above ``position``, which Redis has lost."""
         kept = self._positions.kept_seconds(channel)
-        await self._pipeline.call(raise_last(self._keys, channel, position, kept))
+        await self._pipeline.call(calls.raise_last(self._keys, channel, position, kept))
 
 
 class GrantReader:
@@ -85,7 +248,7 @@ class GrantReader:
         return lost
 
 
-_INTERVAL_SECONDS: Final = 60.0
+_ANNOUNCED_SECONDS: Final = 60.0
 _FORGOTTEN_SECONDS: Final = 300
 """A namespace that no node has announced for so long is removed, so that publishers forget it."""
 
@@ -124,9 +287,9 @@ class Announcing:
             try:
                 await self._pipeline.call(self._call)
             except Rejected:
-                await self._pause(_INTERVAL_SECONDS)  # the pipeline has logged it
+                await self._pause(_ANNOUNCED_SECONDS)  # the pipeline has logged it
             except Unavailable:
                 await self._pause(self._backoff.next())
             else:
                 self._backoff.reset()
-                await self._pause(_INTERVAL_SECONDS)
+                await self._pause(_ANNOUNCED_SECONDS)

@@ -10,13 +10,13 @@
 ``rt1:live:{<channel>}``             pub/sub     the same entries, as they are published
 ``rt1:conn:{<user>}``                sorted set  ``<node>/<connection>`` -> lease expiry (ms, Redis time)
 ``rt1:nodes``                        sorted set  node -> lease expiry (ms, Redis time); ``/beat`` and
-                                                 ``/grace``: see ``beat.lua``
+                                                 ``/grace``: see ``renew_node.lua``
 ``rt1:namespaces``                   hash        namespace -> its rules as JSON, written by the gateways, and
                                                  when (``announced``, seconds); five minutes later it is removed
 ``rt1:marker``                       string      a random value; another one, or none, means that Redis has
                                                  lost its data
 ``rt1:control``                      pub/sub     commands to all nodes (``control.py``)
-``rt1:probe:<node>``                 pub/sub     a node hearing itself
+``rt1:probe:<node>:<n>``             pub/sub     a node hearing itself
 ===================================  ==========  ========================================================
 
 The prefix is the version of this contract. All keys of a channel share a hash tag, so that each

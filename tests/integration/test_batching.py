@@ -14,10 +14,8 @@ import redis.asyncio
 from pydantic import SecretStr
 
 from gateway.app import make_connector
-from gateway.backplane.place_table import PlaceTable
-from gateway.backplane.places import Places
-from gateway.backplane.positions import Positions
-from gateway.backplane.store import GrantReader, LogReader
+from gateway.backplane.places import Places, PlaceTable
+from gateway.backplane.store import GrantReader, LogReader, Positions
 from gateway.node.stats import Stats
 from gateway.settings import Settings
 from publisher.contract import scripts

@@ -80,29 +80,79 @@ async def test_a_connection_on_which_one_direction_vanishes_is_replaced(
         assert await client.data(1) == [1]
 
 
+@contextlib.asynccontextmanager
+async def ticking(publisher: AsyncPublisher, node: Node) -> AsyncIterator[None]:
+    """Meanwhile a message comes every 50 ms."""
+
+    async def tick() -> None:
+        for number in count():
+            await publisher.publish("ticks/1", number)
+            await asyncio.sleep(0.05)
+
+    async with connected(node.url, make_token("v")) as listener:
+        await listener.subscribe("ticks/1")
+        ticks = asyncio.create_task(tick())
+        try:
+            yield
+        finally:
+            ticks.cancel()
+
+
 async def test_what_still_comes_does_not_hide_that_redis_hears_nothing(
     proxy: Proxy, behind: Node, publisher: AsyncPublisher
 ) -> None:
-    async with (
-        connected(behind.url, make_token("u")) as client,
-        connected(behind.url, make_token("v")) as listener,
-    ):
-        await listener.subscribe("ticks/1")
+    async with connected(behind.url, make_token("u")) as client, ticking(publisher, behind):
+        pubsub_link(proxy).up.freeze()
+        await client.send({"type": "subscribe", "channel": CHANNEL})
+        await until(lambda: not behind.gateway._probe.heard, within=UNREADY_SECONDS)
+        await until(behind.gateway.ready, within=1.0)
+        await client.expect(type="subscribed", channel=CHANNEL)
 
-        async def keep_ticking() -> None:
-            for number in count():
-                await publisher.publish("ticks/1", number)
-                await asyncio.sleep(0.05)
 
-        ticking = asyncio.create_task(keep_ticking())
-        try:
-            pubsub_link(proxy).up.freeze()
-            await client.send({"type": "subscribe", "channel": CHANNEL})
-            await until(lambda: not behind.gateway.ready(), within=UNREADY_SECONDS)
-            await client.expect(type="subscribed", channel=CHANNEL)
-            await until(behind.gateway.ready)
-        finally:
-            ticking.cancel()
+async def test_a_former_connection_that_redis_still_knows_does_not_hide_that_it_hears_nothing(
+    proxy: Proxy, behind: Node, publisher: AsyncPublisher
+) -> None:
+    async with ticking(publisher, behind):
+        former = pubsub_link(proxy)
+        former.vanish()
+        former.up.freeze()
+        await until(lambda: not behind.gateway.ready(), within=UNREADY_SECONDS)
+        await until(behind.gateway.ready, within=UNREADY_SECONDS)
+        [present] = [each for each in proxy.links if each.subscribed and each is not former]
+        present.up.freeze()
+        await until(lambda: not behind.gateway._probe.heard, within=UNREADY_SECONDS)
+        await until(behind.gateway.ready, within=1.0)
+
+
+async def test_after_a_time_in_which_redis_heard_nothing_the_node_is_back_at_once(
+    proxy: Proxy, behind: Node, publisher: AsyncPublisher
+) -> None:
+    async with ticking(publisher, behind):
+        proxy.up.swallows = True  # a connection that has lost something stays like that
+        await until(lambda: not behind.gateway.ready(), within=UNREADY_SECONDS)
+        await asyncio.sleep(BUSY_SECONDS)
+        proxy.up.swallows = False
+        await until(behind.gateway.ready, within=UNREADY_SECONDS)
+
+
+async def test_a_probe_that_waits_behind_what_still_comes_costs_no_connection(
+    proxy: Proxy, behind: Node, publisher: AsyncPublisher
+) -> None:
+    """Such as a long burst over a slow way: the node reads all the time, and is not ready."""
+    async with ticking(publisher, behind):
+        protocol = behind.gateway._subscriber._protocol
+        link = pubsub_link(proxy)
+        link.down.bytes_per_second = 4_000
+        received = behind.gateway._subscriber.received
+        # What the proxy has begun to read goes through as one piece.
+        await until(lambda: behind.gateway._subscriber.received >= received + 3)
+        await publisher.publish("ticks/1", "x" * 30_000)
+        await until(lambda: not behind.gateway.ready())
+        await asyncio.sleep(BUSY_SECONDS)
+        assert not behind.gateway._probe.heard
+        link.down.bytes_per_second = None
+        await until(behind.gateway.ready)
+        assert behind.gateway._subscriber._protocol is protocol
 
 
 async def test_a_node_under_steady_churn_counts_as_restored(proxy: Proxy, behind: Node) -> None:

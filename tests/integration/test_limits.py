@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway.backplane import health
 from gateway.backplane.places import Places
 from publisher import AsyncPublisher
 from publisher.contract import scripts
@@ -282,9 +283,13 @@ async def handshake_status(url: str, token: str) -> int:
 
 
 async def test_a_living_node_that_redis_has_forgotten_gets_its_places_back(
-    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+    start_node: StartNode,
+    publisher: AsyncPublisher,
+    prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The others may drop them before it renews its lease; then it finds out with that renewal."""
+    monkeypatch.setattr(health, "LONGEST_RENEWAL_SECONDS", 60.0)
     first = await start_node(max_connections_per_user=1, node_lease_seconds=30.0)
     second = await start_node(max_connections_per_user=1)
     async with connected(first.url, make_token("u")) as client:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.backplane.positions import Positions
+from gateway.backplane.store import Positions
 from publisher import AsyncPublisher
 from publisher.contract.keys import Keys
 from tests.support.nodes import Node

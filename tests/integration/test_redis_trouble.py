@@ -14,6 +14,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from gateway.backplane import health
 from gateway.backplane.pubsub import Command
 from publisher import AsyncPublisher
 from publisher.contract.keys import Keys
@@ -114,6 +115,24 @@ async def test_a_redis_that_hangs_while_the_node_connects_to_it(
         await held_out(client, server.port)
 
 
+@pytest.mark.parametrize("limit", ["maxmemory", "min-replicas-to-write"])
+async def test_a_redis_that_refuses_writes(
+    server: RedisServer, admin: redis.asyncio.Redis, limit: str
+) -> None:
+    """It takes the probe all the same."""
+    async with node_at(server.port) as node, connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        # The longest time in which the node has no reason to write.
+        ends_at = node.gateway._node_lease._ends_at
+        await until(lambda: node.gateway._node_lease._ends_at > ends_at)
+        await admin.config_set(limit, 1)
+        await unready(node)
+        await asyncio.sleep(LONG_SECONDS)
+        await admin.config_set(limit, 0)
+        await ready(node)
+        await held_out(client, server.port)
+
+
 async def test_a_way_to_redis_that_is_dead_for_a_while(server: RedisServer) -> None:
     proxy = Proxy(server.port)
     await proxy.start()
@@ -208,9 +227,10 @@ async def test_a_pubsub_connection_that_redis_closes_over_its_buffer(
 
 
 async def test_a_redis_that_is_loading_its_data_is_not_taken_for_ready(
-    server: RedisServer, admin: redis.asyncio.Redis
+    server: RedisServer, admin: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It serves pub/sub while it loads, and so the probe."""
+    monkeypatch.setattr(health, "LONGEST_RENEWAL_SECONDS", 60.0)  # no chance helps
     async with node_at(server.port, node_lease_seconds=30.0) as node:
         async with admin.pipeline(transaction=False) as pipeline:
             for number in range(3_000):

@@ -12,7 +12,7 @@ import redis
 from publisher.contract.calls import Argument, Call, parse_log, read_log
 from publisher.contract.keys import Keys
 from publisher.contract.message import NO_POSITION
-from publisher.contract.scripts import ACQUIRE, BEAT, LIVE_NODES, RENEW, Script
+from publisher.contract.scripts import ACQUIRE, LIVE_NODES, RENEW, RENEW_NODE, Script
 from tests.publisher.asking import ask
 
 LEASE_MS = 60_000
@@ -134,20 +134,22 @@ def test_a_renewal_without_room_for_any_creates_nothing(call, server: redis.Redi
     assert not server.exists(places)
 
 
-def test_a_beat_tells_whether_the_lease_was_held_until_now(call, server: redis.Redis, keys: Keys):
-    assert call(BEAT, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000, 60_000) == 0
-    assert call(BEAT, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000, 60_000) == 1
+def test_a_nodes_renewal_tells_whether_its_lease_was_held_until_now(
+    call, server: redis.Redis, keys: Keys
+):
+    assert call(RENEW_NODE, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000, 60_000) == 0
+    assert call(RENEW_NODE, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000, 60_000) == 1
     server.zadd(keys.nodes, {"a": now_ms() - 1})
-    assert call(BEAT, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000, 60_000) == 0
+    assert call(RENEW_NODE, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000, 60_000) == 0
     server.zadd(keys.nodes, {"a": now_ms() - 60_001})
-    assert call(BEAT, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000, 60_000) == 0
+    assert call(RENEW_NODE, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000, 60_000) == 0
 
 
-def test_nodes_live_as_long_as_they_beat(call, server: redis.Redis, keys: Keys):
-    call(BEAT, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000, 60_000)
+def test_nodes_live_as_long_as_they_renew_their_lease(call, server: redis.Redis, keys: Keys):
+    call(RENEW_NODE, keys.nodes, "a", 10_000, 60_000, 5_000, 3_000, 60_000)
     server.zadd(keys.nodes, {"silent": now_ms() - 1, "forgotten": now_ms() - 60_001})
     assert call(LIVE_NODES, keys.nodes) == [b"a"]
-    call(BEAT, keys.nodes, "b", 10_000, 60_000, 5_000, 3_000, 60_000)
+    call(RENEW_NODE, keys.nodes, "b", 10_000, 60_000, 5_000, 3_000, 60_000)
     assert call(LIVE_NODES, keys.nodes) == [b"a", b"b"]
     assert b"forgotten" not in server.zrange(keys.nodes, 0, -1)
     assert b"silent" in server.zrange(keys.nodes, 0, -1)
@@ -156,21 +158,21 @@ def test_nodes_live_as_long_as_they_beat(call, server: redis.Redis, keys: Keys):
 def test_after_redis_was_away_no_node_counts_as_gone_for_a_while(
     call, server: redis.Redis, keys: Keys
 ):
-    def beat(node: str) -> None:
-        call(BEAT, keys.nodes, node, 10_000, 60_000, 5_000, 3_000, 60_000)
+    def renew(node: str) -> None:
+        call(RENEW_NODE, keys.nodes, node, 10_000, 60_000, 5_000, 3_000, 60_000)
 
-    beat("a")
+    renew("a")
     long_ago = now_ms() - 600_000
     server.zadd(keys.nodes, {"a": long_ago, "late": long_ago, "/beat": long_ago})
-    beat("a")
+    renew("a")
     assert b"late" in call(LIVE_NODES, keys.nodes)
-    beat("a")
+    renew("a")
     assert b"late" in call(LIVE_NODES, keys.nodes)
     server.zadd(keys.nodes, {"/grace": now_ms() - 1})
     assert call(LIVE_NODES, keys.nodes) == [b"a"]
-    # While anybody beats, a lease that runs out means what it says.
+    # While anybody renews, a lease that runs out means what it says.
     server.zadd(keys.nodes, {"late": now_ms() - 1, "/beat": now_ms() - 4_000})
-    beat("a")
+    renew("a")
     assert call(LIVE_NODES, keys.nodes) == [b"a"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from gateway.backplane.reading import READ_BYTES_PER_TURN, ModeratedReader
+from gateway.backplane.pubsub import READ_BYTES_PER_TURN, ModeratedReader
 from tests.support.waiting import until
 from tests.unit.fakes import FakeClock
 

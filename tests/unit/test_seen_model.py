@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.backplane.positions import Positions
+from gateway.backplane.store import Positions
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection, Subscription
 from publisher.contract import scripts

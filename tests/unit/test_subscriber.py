@@ -8,8 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from functools import partial
 
-from gateway.backplane.pubsub import Subscriber
-from gateway.backplane.reading import ListeningTime, ModeratedReader
+from gateway.backplane.pubsub import ListeningTime, ModeratedReader, Subscriber
 from gateway.node.stats import Stats
 from tests.support.waiting import until
 from tests.unit.fakes import FakeClock

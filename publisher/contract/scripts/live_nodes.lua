@@ -1,4 +1,4 @@
--- The nodes whose lease has not run out; in a time of grace (beat.lua) all that are remembered.
+-- The nodes whose lease has not run out; in a time of grace (renew_node.lua) all that are remembered.
 -- KEYS[1]  nodes
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)

@@ -8,7 +8,9 @@
 local nodes = KEYS[1]
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
-local expiry, beat, grace = unpack(redis.call('ZMSCORE', nodes, ARGV[1], '/beat', '/grace'))
+local expiry, renewed, grace = unpack(redis.call('ZMSCORE', nodes, ARGV[1], '/beat', '/grace'))
+-- First, because this is to fail when Redis is out of memory: after any other write Redis would allow it.
+redis.call('ZADD', nodes, now + ARGV[2], ARGV[1], now, '/beat')
 -- Written while the clock was ahead, perhaps by nodes that are dead by now: those that live renew it.
 for _, ahead in ipairs(redis.call('ZRANGEBYSCORE', nodes, now + ARGV[6], '+inf')) do
   redis.call('ZADD', nodes, now + ARGV[2], ahead)
@@ -17,7 +19,7 @@ if grace and grace - now > tonumber(ARGV[5]) then
   grace = now + ARGV[5]
   redis.call('ZADD', nodes, grace, '/grace')
 end
-if beat and now - beat > tonumber(ARGV[4]) then
+if renewed and now - renewed > tonumber(ARGV[4]) then
   -- Nobody could renew a lease: that they have run out proves nothing, until all have had the time.
   grace = now + ARGV[5]
   redis.call('ZADD', nodes, grace, '/grace')
@@ -25,5 +27,4 @@ end
 if not grace or tonumber(grace) <= now then
   redis.call('ZREMRANGEBYSCORE', nodes, '-inf', now - ARGV[3])
 end
-redis.call('ZADD', nodes, now + ARGV[2], ARGV[1], now, '/beat')
 return expiry and tonumber(expiry) > now and 1 or 0
