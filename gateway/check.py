@@ -22,7 +22,7 @@ from gateway.web.auth import BadKey
 from publisher import AsyncPublisher, PublisherError
 from publisher.contract.calls import Call, parse_log, read_log
 from publisher.contract.keys import Keys
-from publisher.errors import Rejected, Unavailable
+from publisher.errors import InvalidURL, Rejected, Unavailable
 from publisher.transport.failures import FAILURES, unavailable
 from publisher.transport.pipeline import Pipeline
 from publisher.transport.redis_py import asyncio_client
@@ -79,7 +79,12 @@ def too_old(info: Mapping[str, str]) -> str | None:
 async def _look_at_redis(
     settings: Settings, errors: list[str], warnings: list[str]
 ) -> dict[str, Any]:
-    pipeline = Pipeline(make_connector(settings), None, settings.redis_timeout_seconds)
+    try:
+        connector = make_connector(settings)
+    except InvalidURL as error:
+        errors.append(str(error))
+        return {"reachable": False}
+    pipeline = Pipeline(connector, None, settings.redis_timeout_seconds)
     try:
         info = await _info(pipeline)
     except Unavailable as error:

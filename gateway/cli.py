@@ -120,7 +120,7 @@ async def _serve_with_workers(settings: Settings) -> int:
 
 def _tell_developer(settings: Settings, port: int, internal_ports: Sequence[int]) -> None:
     if settings.development and settings.jwt_secret is not None:
-        from gateway.development import banner  # noqa: PLC0415
+        from gateway.development.banner import banner  # noqa: PLC0415
 
         secret = settings.jwt_secret.get_secret_value()
         print(banner(settings, port, internal_ports, secret), flush=True)  # noqa: T201
@@ -138,11 +138,11 @@ async def _complete(settings: Settings, stack: contextlib.AsyncExitStack) -> Set
             f"set {' and '.join(missing)} (or use --development, which brings its own)"
         )
     if settings.jwt_secret is None and settings.jwt_public_key is None:
-        from gateway.development import development_secret  # noqa: PLC0415 - development only
+        from gateway.development.login import development_secret  # noqa: PLC0415 - development only
 
         found["jwt_secret"] = SecretStr(development_secret(settings.data_folder, create=True) or "")
     if settings.redis_url is None:
-        from gateway.embedded import EmbeddedRedis, EmbeddedRedisError  # noqa: PLC0415
+        from gateway.development.redis_server import EmbeddedRedis, EmbeddedRedisError  # noqa: PLC0415
 
         server = EmbeddedRedis(settings.data_folder)
         try:
@@ -166,7 +166,7 @@ def _missing(settings: Settings) -> list[str]:
 
 
 def _token(options: argparse.Namespace) -> int:
-    from gateway.development import development_secret, make_token  # noqa: PLC0415
+    from gateway.development.login import development_secret, make_token  # noqa: PLC0415
 
     settings = load_settings(options)
     if options.ttl < 1:

@@ -1,4 +1,9 @@
-"""Running a node in this process until it is told to end."""
+"""Running a node in this process until it is told to end; also as one of a supervisor's workers.
+
+A worker is ``python -m gateway.serve <number>``. Standard input is a pipe that brings the settings, pickled, and
+stays open while the worker shall serve: when it is closed, by a supervisor that wants it to leave or that has died,
+the worker drains. On standard output it says how far it has come.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +11,34 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
+import pickle
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway import logs
 from gateway.settings import Settings, UsageError
+from publisher.errors import InvalidURL
 
 if TYPE_CHECKING:
     from gateway.app import Addresses
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("gateway.serve")  # in a worker this module is `__main__`
 
 _COLLECTIONS: Final = (10_000, 50, 1_000)
 """Allocations before the youngest objects are looked through, and times that before the older ones are."""
 
 _END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+LISTENING: Final = b"listening\n"
+READY: Final = b"ready\n"
+"""What a worker says on standard output."""
+
+_STDIN: Final = 0
+_STDOUT: Final = 1
+_ANYTHING: Final = 1024
 
 
 def run(node: Coroutine[Any, Any, int]) -> int:
@@ -69,17 +87,16 @@ async def run_node(
         ready: called once, when it first takes connections, unless it shall leave before.
 
     Raises:
-        UsageError: the key cannot be used, or a port is not to be had.
+        UsageError: the key or Redis's URL cannot be used, or a port is not to be had.
     """
     from gateway.app import Gateway, make_verifier  # noqa: PLC0415 - `gateway --help` stays quick
     from gateway.web.auth import BadKey  # noqa: PLC0415
     from gateway.web.server import CannotListen  # noqa: PLC0415
 
     try:
-        verifier = make_verifier(settings)
-    except BadKey as error:
+        gateway = Gateway(settings, make_verifier(settings))
+    except (BadKey, InvalidURL) as error:
         raise UsageError(str(error)) from None
-    gateway = Gateway(settings, verifier)
     try:
         addresses = await gateway.start()
         listening(addresses)
@@ -129,3 +146,50 @@ def _collect_seldom() -> None:
     """
     gc.freeze()
     gc.set_threshold(*_COLLECTIONS)
+
+
+# -- as a worker --------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Be a worker; exits with 2 for a mistake in the configuration."""
+    number = int(sys.argv[1])
+    try:
+        settings: Settings = pickle.load(sys.stdin.buffer)  # noqa: S301 - our parent's own
+    except EOFError:
+        sys.exit("a worker is started by `gateway serve --workers`")
+    logs.configure(settings.log_level, number)
+    try:
+        sys.exit(run(_work(settings)))
+    except UsageError as error:
+        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+
+
+async def _work(settings: Settings) -> int:
+    # A closed pipe is not counted as a signal. Service managers send theirs to the supervisor and the
+    # workers alike; a worker that had been told both ways by signals would take the second for haste.
+    told = asyncio.Event()
+    on_signals(told)
+    loop = asyncio.get_running_loop()
+
+    def released() -> None:
+        if not os.read(_STDIN, _ANYTHING):
+            loop.remove_reader(_STDIN)
+            told.set()
+
+    loop.add_reader(_STDIN, released)
+    await run_node(
+        settings, told, lambda _addresses: _report(LISTENING), lambda _addresses: _report(READY)
+    )
+    return 0
+
+
+def _report(progress: bytes) -> None:
+    # A supervisor that has died hears nothing; the other pipe tells of that.
+    with contextlib.suppress(BrokenPipeError):
+        os.write(_STDOUT, progress)
+
+
+if __name__ == "__main__":
+    main()

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Final
 
 from gateway.core.timing import Backoff
+from gateway.serve import LISTENING, READY
 from gateway.settings import Settings, UsageError
 from gateway.web.server import CannotListen, reserve
-from gateway.worker import LISTENING, READY
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ class Supervisor:
 
     async def _start(self, number: int, settings: Settings) -> Process:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *_search_path(), "-m", "gateway.worker", str(number)),
+            *(sys.executable, *_search_path(), "-m", "gateway.serve", str(number)),
             stdin=PIPE,
             stdout=PIPE,
             # Ctrl-C at the terminal is for the supervisor, which then lets the workers drain.

@@ -81,8 +81,8 @@ class InvalidURL(InvalidInput):
 
     def __str__(self) -> str:
         return (
-            "invalid Redis URL: expected redis://, rediss:// or unix:// with options that the redis "
-            "package knows; special characters in a password must be percent-encoded"
+            "invalid Redis URL: expected redis://, rediss:// or unix:// with the number of a database and "
+            "options that the redis package knows; special characters in a password must be percent-encoded"
         )
 
 

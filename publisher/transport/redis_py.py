@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -64,6 +65,7 @@ def asyncio_client(url: str) -> redis.asyncio.Redis:
 
 def _checked(kind: Any, url: str, **options: Any) -> Any:
     try:
+        _check_database(url)
         client = kind.from_url(url, max_connections=UNLIMITED, **options, **_DRIVER)
         # Options are only read when a connection is made; one that is never opened shows now.
         Connector.of(client)()
@@ -73,6 +75,14 @@ def _checked(kind: Any, url: str, **options: Any) -> Any:
     if client is None:
         raise InvalidURL
     return client
+
+
+def _check_database(url: str) -> None:
+    """The redis package takes a database that is no number for 0, where somebody else's messages may be."""
+    parts = urlsplit(url)
+    database = parts.path.strip("/")
+    if parts.scheme in {"redis", "rediss"} and database and not database.isdecimal():
+        raise ValueError
 
 
 class Connector:

@@ -29,7 +29,6 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.web": "publisher.errors publisher.contract gateway.core gateway.node",
         "gateway.logs": "",
         "gateway.lifecycle": "publisher.errors",
-        "gateway.embedded": "",
         "gateway.settings": "publisher.errors publisher.contract gateway.core",
         "gateway.metrics": "publisher.errors publisher.contract gateway.core gateway.node",
         "gateway.development": "gateway.settings gateway.web",
@@ -38,10 +37,9 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         # It publishes as any backend does.
         "gateway.check": "publisher publisher.errors publisher.contract publisher.transport gateway.node "
         "gateway.backplane gateway.web gateway.settings gateway.app",
-        "gateway.serve": "gateway.web gateway.settings gateway.app",
-        "gateway.worker": "gateway.logs gateway.settings gateway.serve",
-        "gateway.supervisor": "gateway.core gateway.web gateway.settings gateway.worker",
-        "gateway.cli": "gateway.logs gateway.embedded gateway.settings "
+        "gateway.serve": "publisher.errors gateway.web gateway.logs gateway.settings gateway.app",
+        "gateway.supervisor": "gateway.core gateway.web gateway.settings gateway.serve",
+        "gateway.cli": "gateway.logs gateway.settings "
         "gateway.development gateway.app gateway.check gateway.serve gateway.supervisor",
         "gateway.__main__": "gateway.cli",
     }.items()
@@ -63,10 +61,9 @@ _FORBIDDEN: Final = {
     "gateway.settings": "aiohttp asyncio hiredis redis",
     "gateway.logs": "aiohttp asyncio hiredis redis",
     "gateway.metrics": "aiohttp asyncio hiredis redis",
-    "gateway.development": "aiohttp hiredis redis",
+    "gateway.development": "aiohttp hiredis",
     "gateway.check": "aiohttp",
     "gateway.serve": "aiohttp hiredis redis",
-    "gateway.worker": "aiohttp hiredis redis",
     "gateway.supervisor": "aiohttp hiredis redis",
     "gateway.cli": "aiohttp hiredis redis",
 }

@@ -17,8 +17,8 @@ import uvloop
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from gateway import embedded
-from gateway.embedded import EmbeddedRedis, EmbeddedRedisError, server_binary
+from gateway.development import redis_server as embedded
+from gateway.development.redis_server import EmbeddedRedis, EmbeddedRedisError, server_binary
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ async def is_up(url: str) -> bool:
 
 OWNER = """
 import asyncio, pathlib, signal, sys
-from gateway.embedded import EmbeddedRedis
+from gateway.development.redis_server import EmbeddedRedis
 
 async def main():
     server = EmbeddedRedis(pathlib.Path(sys.argv[1]))

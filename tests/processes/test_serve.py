@@ -224,6 +224,19 @@ MISTAKES = {
         {"GATEWAY_REDIS_URL": "redis://:hidden@localhost:x"},
         "expected redis://",
     ),
+    "a Redis URL with an unknown option": (
+        ["serve"],
+        {
+            "GATEWAY_REDIS_URL": "redis://:hidden@localhost/0?tiemout=1",
+            "GATEWAY_JWT_SECRET": SECRET,
+        },
+        "gateway: invalid Redis URL",
+    ),
+    "a Redis URL with a database that is no number": (
+        ["serve", "--workers", "2", "--port", "0", "--internal-port", "0"],
+        {"GATEWAY_REDIS_URL": "redis://:hidden@localhost/first", "GATEWAY_JWT_SECRET": SECRET},
+        "gateway: invalid Redis URL",
+    ),
     "an algorithm foreign to the key": (
         ["serve"],
         {
@@ -277,6 +290,10 @@ async def test_check_tells_what_is_wrong(redis_url: str) -> None:
     assert (code, report["ok"], report["redis"]["reachable"]) == (1, False, False)
     assert any("GATEWAY_JWT_SECRET" in error for error in report["errors"])
     assert any("GATEWAY_MAX_CONECTIONS" in warning for warning in report["warnings"])
+    assert "hidden" not in out
+    code, out, _ = await run("check", GATEWAY_REDIS_URL="redis://:hidden@localhost/0?tiemout=1")
+    assert code == 1
+    assert any("invalid Redis URL" in error for error in json.loads(out)["errors"])
     assert "hidden" not in out
 
 

@@ -327,7 +327,7 @@ async def test_a_worker_that_never_comes_up_ends_all_with_its_status(
     redis_url: str, prefix: str, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import os, sys\nif 'gateway.worker' in sys.orig_argv: os._exit(3)\n"
+        "import os, sys\nif 'gateway.serve' in sys.orig_argv: os._exit(3)\n"
     )
     code, _, err = await run(
         *("serve", "--workers", "2", "--port", str(free_port()), "--internal-port", "0"),

@@ -226,6 +226,8 @@ UNREADABLE = [
     f"redis://u:{SECRET}/x@localhost:6379/0",
     f"redis://u:{SECRET}@localhost:port/0",
     f"redis://u:{SECRET}@localhost/0?colour=blue",
+    f"redis://u:{SECRET}@localhost/first",
+    f"rediss://u:{SECRET}@localhost/0x1",
     f"redis://u:{SECRET}@localhost/0?socket_timeout=soon",
     "",
 ]

@@ -17,7 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from gateway.embedded import server_binary
+from gateway.development.redis_server import server_binary
 
 _PORTS = range(15_000, 32_000)
 _RANGES = 8

@@ -1,0 +1,50 @@
+"""The secret that development mode signs tokens with, and tokens for trying the gateway out."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import Final
+
+import jwt
+
+from gateway.settings import Settings
+
+_SECRET_FILE: Final = "jwt-secret"  # noqa: S105 - a file's name
+
+
+def make_token(
+    secret: str,
+    user: str,
+    channels: list[str],
+    lifetime: int,
+    settings: Settings,
+) -> str:
+    """A token the gateway with these settings accepts, for ``lifetime`` seconds."""
+    now = int(time.time())
+    claims: dict[str, object] = {settings.jwt_user_claim: user, "iat": now, "exp": now + lifetime}
+    if channels:
+        claims["channels"] = channels
+    if settings.jwt_audience:
+        claims["aud"] = settings.jwt_audience
+    if settings.jwt_issuer:
+        claims["iss"] = settings.jwt_issuer
+    algorithm = settings.jwt_algorithms[0] if settings.jwt_algorithms else "HS256"
+    return jwt.encode(claims, secret, algorithm)
+
+
+def development_secret(folder: Path, *, create: bool = False) -> str | None:
+    """The secret kept in the data folder, made at the first start."""
+    file = folder / _SECRET_FILE
+    if file.exists():
+        return file.read_text("utf-8").strip()
+    if not create:
+        return None
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    secret = secrets.token_urlsafe(48)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as handle:
+        handle.write(secret + "\n")
+    return secret
