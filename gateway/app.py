@@ -114,7 +114,7 @@ class Gateway:
             partial(opened, connector, upkeep_seconds),
             partial(ModeratedReader, moment=settings.coalesce_seconds, clock=clock),
             self._listening,
-            self._listening_again,
+            self._pubsub_changed,
             self.stats,
             random.random,
         )
@@ -178,7 +178,7 @@ class Gateway:
         )
         self._recheck = Recheck(
             self.hub,
-            self._catchup.leave,
+            self._catchup,
             GrantReader(self._pipeline, self._keys, self.stats),
             self._namespaces,
             clock,
@@ -244,16 +244,17 @@ class Gateway:
         while not self.ready():  # noqa: ASYNC110 - readiness is the state of several parts
             await asyncio.sleep(_READY_POLL_SECONDS)
 
-    def _listening_again(self) -> None:
-        self._probe.recheck()
-        self._node_lease.recheck()
-        self._tasks.spawn(self._catchup.check_all(), "check all channels")
-        self._recheck.everything()
+    def _pubsub_changed(self, listening: bool) -> None:
+        self._recheck.listens(listening)
+        if listening:
+            self._probe.recheck()
+            self._node_lease.recheck()
+            self._tasks.spawn(self._catchup.check_all(), "check all channels")
 
     def _redis_returned(self) -> None:
         self._places.restore()
         self._announcing.at_once()
-        self._recheck.everything()
+        self._recheck.data_may_be_lost()
 
     def _reconcile_places(self, user: str, nodes: tuple[str, ...]) -> None:
         if self.node_id in nodes:

@@ -19,7 +19,7 @@ _COUNTERS = {
     "messages_replayed": "Messages written from the log after a subscribe",
     "messages_repaired": "Messages read from the log after a gap in what came live",
     "gaps": "Live messages before which others were missing",
-    "messages_dropped": "Messages without a log that a slow client did not get",
+    "messages_dropped": "Messages without a log that a client did not get: it was slow, or its access was being rechecked",
     "slow_consumers": "Times a client left live delivery because too much waited for it",
     "messages_invalid": "Payloads on live channels that were no messages",
     "messages_unknown": "Messages with an extension that this version cannot read; their channels stop here",

@@ -154,7 +154,7 @@ class Subscriber:
         connect: opens a connection; raises one of ``FAILURES``.
         make_reader: makes the reader of a connection.
         listening: told when nothing is read.
-        restored: told when a new connection listens to everything again.
+        changed: told ``True`` when a new connection listens to everything again, ``False`` when it is lost.
         jitter: a number from 0 to 1.
     """
 
@@ -163,14 +163,14 @@ class Subscriber:
         connect: Connect,
         make_reader: MakeReader,
         listening: ListeningTime,
-        restored: Callable[[], None],
+        changed: Callable[[bool], None],
         stats: Stats,
         jitter: Callable[[], float],
     ) -> None:
         self._connect = connect
         self._make_reader = make_reader
         self._listening = listening
-        self._restored = restored
+        self._changed = changed
         self._stats = stats
         self._backoff = Backoff(jitter)
         self._handlers: dict[bytes, Handler] = {}
@@ -263,7 +263,9 @@ class Subscriber:
                 await protocol.lost
                 self._complain("subscriber_lost channels=%d", len(self._handlers))
         finally:
-            self._protocol = None
+            connected, self._protocol = self.connected, None
+            if connected:
+                self._changed(False)
 
     def _complain(self, event: str, *values: object) -> None:
         """Log trouble with the connection, once until all is restored."""
@@ -319,7 +321,7 @@ class Subscriber:
                 self._failing = False
                 # Not as soon as it opens: one that Redis closes again at once is to be tried less often.
                 self._backoff.reset()
-                self._restored()
+                self._changed(True)
 
 
 class LiveFeed:

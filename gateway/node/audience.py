@@ -88,6 +88,10 @@ class Audience(ABC):
     async def ready(self) -> None:
         """Wait until another page may be written."""
 
+    async def resumed(self) -> None:
+        """Wait while the audience may be given nothing."""
+        return
+
     @abstractmethod
     def done(self) -> None:
         """A page was written, or will not be: the next one may be."""
@@ -153,7 +157,7 @@ class Members(Audience):
 
 
 class One(Audience):
-    """One subscription that is not live; ``begun`` once it has been told ``subscribed``."""
+    """One subscription that is not live; it has begun when no request waits for its answer any more."""
 
     def __init__(
         self,
@@ -162,9 +166,7 @@ class One(Audience):
         hub: Hub,
         confirmation: Confirmation,
         patience: Patience,
-        *,
-        since: int | None = None,
-        begun: bool = False,
+        since: int | None,
     ) -> None:
         super().__init__(channel, subscription)
         self.user = subscription.connection.user
@@ -174,13 +176,12 @@ class One(Audience):
         self._hub = hub
         self._confirmation = confirmation
         self._patience = patience
-        self._begun = begun
         self._writes = False
         self.remembered = self._connection.positions.get(channel.name, NO_POSITION)
 
     def asks_from(self) -> int | None:
         """Where it stands, once it has begun."""
-        return self.reader.position if self._begun else self.claimed
+        return self.claimed if self._subscription.answers else self.reader.position
 
     async def ready(self) -> None:
         """Wait until its client has taken most of what was written, of this channel and of others."""
@@ -195,6 +196,10 @@ class One(Audience):
             self._writes = False
             self._connection.replays.release()
 
+    async def resumed(self) -> None:
+        """Wait while its access is being rechecked."""
+        await self._subscription.resumed()
+
     def forget_positions(self) -> None:
         """Forget what its connection was sent when it was in the channel before."""
         self._connection.positions.pop(self.channel.name, None)
@@ -202,8 +207,8 @@ class One(Audience):
     def give(self, taken: Taken, start: int, *, lost: bool) -> None:
         """Answer the request, where it is not answered yet, and send what was taken."""
         hub, connection, name = self._hub, self._connection, self.channel.name
-        if not self._begun:
-            claimed, self.claimed, self._begun = self.claimed, None, True
+        if self._subscription.answers:
+            claimed, self.claimed = self.claimed, None
             answer(hub, self._subscription, None if claimed is None and not lost else not lost)
         elif lost:
             hub.send(connection, frames.text(protocol.messages_lost(name)))

@@ -91,21 +91,15 @@ class Catchup:
         subscription.interested = True
         await asyncio.shield(confirmed)
         if channel.keeps_log:
-            await self._catch_up(self._one(channel, subscription, since=since))
+            await self._catch_up(self._one(channel, subscription, since))
         else:
+            await subscription.resumed()
             answer(self._hub, subscription, None if since is None else False)
             self._hub.go_live(channel, subscription)
 
-    def _one(
-        self,
-        channel: Channel,
-        subscription: Subscription,
-        *,
-        since: int | None = None,
-        begun: bool = False,
-    ) -> One:
+    def _one(self, channel: Channel, subscription: Subscription, since: int | None = None) -> One:
         parts = self._hub, self._confirmation, self._patience
-        return One(channel, subscription, *parts, since=since, begun=begun)
+        return One(channel, subscription, *parts, since)
 
     def leave(self, subscription: Subscription) -> None:
         """End a subscription, wherever it stands."""
@@ -140,22 +134,43 @@ class Catchup:
         await self._patience.drained(connection)
         connection.behind = False
         for subscription in connection.subscriptions.values():
-            # One whose task still runs waits between two pages, and goes on by itself.
-            if subscription.away and (subscription.task is None or subscription.task.done()):
-                self._resume(subscription)
+            self._go_on(subscription)
 
-    def _resume(self, subscription: Subscription) -> None:
-        if not subscription.connection.closed:
-            name = f"resume {subscription.channel.name}"
+    # -- subscriptions whose access is being rechecked ----------------------------------------
+
+    def pause(self, subscription: Subscription) -> None:
+        """Let a subscription hear nothing until it is resumed. What is not logged is dropped meanwhile."""
+        if subscription.paused is None:
+            subscription.paused = asyncio.Event()
+            if subscription.live is not None:
+                self._hub.set_away(subscription.live, subscription)
+
+    def resume(self, subscription: Subscription) -> None:
+        """Let a subscription go on from where it was paused; one that was not is no error."""
+        if subscription.paused is not None:
+            subscription.paused.set()
+            subscription.paused = None
+            self._go_on(subscription)
+
+    def _go_on(self, subscription: Subscription) -> None:
+        """Bring a subscription back that is away, unless something else still keeps it there."""
+        connection, task = subscription.connection, subscription.task
+        # One whose task still runs waits between two pages, and goes on by itself.
+        waits = task is not None and not task.done()
+        kept = waits or connection.behind or connection.closed or subscription.paused is not None
+        if subscription.away and not kept:
+            name = f"come back to {subscription.channel.name}"
             subscription.task = self._tasks.spawn(self._come_back(subscription), name)
 
     async def _come_back(self, subscription: Subscription) -> None:
+        await subscription.resumed()
         channel = self._open(subscription.channel)
-        if not channel.keeps_log:
+        missed_nothing = channel.members and channel.position == subscription.position
+        if missed_nothing or not channel.keeps_log:
             self._hub.go_live(channel, subscription)
             return
         try:
-            await self._catch_up(self._one(channel, subscription, begun=True))
+            await self._catch_up(self._one(channel, subscription))
         except Exception as error:  # noqa: BLE001 - logged there
             self._failed(subscription, error)
 
@@ -184,7 +199,7 @@ class Catchup:
             # Each of them tries by itself, and is answered by itself.
             for subscription in channel.subscriptions():
                 self._hub.set_away(channel, subscription)
-                self._resume(subscription)
+                self._go_on(subscription)
         finally:
             del self._repairs[channel]
 
@@ -224,6 +239,7 @@ class Catchup:
         channel, reader = audience.channel, audience.reader
         with channel.buffering() as live:
             page, start, lost = await self._read(audience)
+            await audience.resumed()
             # What came live may be of a history that Redis has lost, as the position was.
             fell_back = reader.position < start
             taken = reader.take(page, None if fell_back else live())

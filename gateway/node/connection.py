@@ -84,7 +84,7 @@ class Subscription(Reader):
     It is a reader of its own until it is ``live``; from then on it shares the channel's place. ``away``:
     nothing is kept for it, because its client is too slow for live delivery, or takes a page of the log
     before the next one is read. ``interested``: the node listens to the channel on its behalf. ``answers``
-    counts the requests that wait for their answer.
+    counts the requests that wait for their answer. ``paused``: it may hear nothing for now; set when it may.
     """
 
     __slots__ = (
@@ -94,6 +94,7 @@ class Subscription(Reader):
         "connection",
         "interested",
         "live",
+        "paused",
         "task",
     )
 
@@ -104,6 +105,7 @@ class Subscription(Reader):
         self.away = False
         self.interested = False
         self.live: Channel | None = None
+        self.paused: asyncio.Event | None = None
         self.answers = 1
         self.task: asyncio.Task[None] | None = None
 
@@ -111,6 +113,11 @@ class Subscription(Reader):
     def sent_upto(self) -> int:
         """The last id that its connection was sent."""
         return self.position if self.live is None else self.live.position
+
+    async def resumed(self) -> None:
+        """Return once it is not paused."""
+        while self.paused is not None:
+            await self.paused.wait()
 
 
 class Channel(Reader):

@@ -4,6 +4,10 @@ A rule or the token lets a subscription in for as long as the connection has its
 for as long as the grant lasts. Whatever may take access away (the end of a grant, a revocation, another
 token, a Redis that was away) puts the subscription into one queue, and one loop asks again. Nobody is sent
 away without asking, because another grant may still let them in.
+
+A subscription that has to be asked about hears nothing until Redis has answered, however long that takes. Then
+it ends, or goes on from its position. While the node hears no revocations, because its pub/sub connection
+is lost, this is so for all subscriptions that only a grant lets in.
 """
 
 from __future__ import annotations
@@ -11,8 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Final
 
@@ -21,6 +24,7 @@ from gateway.core.access import Decision, decide
 from gateway.core.chunks import chunks
 from gateway.core.protocol import EndReason
 from gateway.core.timing import Backoff, Expiries
+from gateway.node.catchup import Catchup
 from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.ports import Clock, Grants
@@ -31,41 +35,26 @@ from publisher.errors import Unavailable
 log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 500
-_UNANSWERED_SECONDS: Final = 10.0
-"""So long Redis is asked again whether a grant that has run out, or was revoked, was given anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Check:
-    """Why access is asked about again, and when its end is assumed if Redis does not answer."""
-
-    reason: EndReason
-    assumed_at: float
-
-    def joined_by(self, later: _Check) -> _Check:
-        """The same for two reasons: the first is told, since the grant it concerns was the first to go."""
-        return _Check(self.reason, min(self.assumed_at, later.assumed_at))
 
 
 class Recheck:
     """Keeps watch over the access of all subscriptions of a node.
 
     Args:
-        leave: takes a subscription out of its channel and its connection.
         jitter: a number from 0 to 1.
     """
 
     def __init__(
         self,
         hub: Hub,
-        leave: Callable[[Subscription], None],
+        catchup: Catchup,
         grants: Grants,
         namespaces: Mapping[str, Namespace],
         clock: Clock,
         jitter: Callable[[], float],
     ) -> None:
         self._hub = hub
-        self._leave = leave
+        self._catchup = catchup
         self._grants = grants
         self._namespaces = namespaces
         self._clock = clock
@@ -74,10 +63,14 @@ class Recheck:
         # Whom only a grant lets in, also while that is still being asked: a revocation must find them.
         self._granted: dict[str, dict[Subscription, None]] = {}
         self._expiries: Expiries[Subscription] = Expiries(clock())
+        # Whether something has happened meanwhile that makes it necessary to ask once more.
         self._admitting: dict[Subscription, bool] = {}
-        self._queue: dict[Subscription, _Check] = {}
+        # What is to be asked about, and the reason that is told if access has ended.
+        self._queue: dict[Subscription, EndReason] = {}
         self._all_are_due = False
+        self._data_are_due = False
         self._something_is_due = asyncio.Event()
+        self._hears_revocations = asyncio.Event()
         self._unknown: dict[str, list[str]] = {}
 
     # -- letting in ---------------------------------------------------------------------------
@@ -113,6 +106,8 @@ class Recheck:
             return math.inf if decision is Decision.ALLOWED else None
         name, user = subscription.channel.name, subscription.connection.user
         self._granted.setdefault(name, {})[subscription] = None
+        # An answer that is older than the last revocation that went unheard would prove nothing.
+        await self._hears_revocations.wait()
         asked_at = self._clock()
         seconds = await self._grants.remaining(name, user)
         return asked_at + seconds if seconds > 0 else None
@@ -145,43 +140,59 @@ class Recheck:
     def tick(self) -> None:
         """Ask about the grants that have run out; to be called several times a second."""
         for subscription in self._expiries.due(self._clock()):
-            self._enqueue(subscription, self._check(EndReason.EXPIRED))
+            self._enqueue(subscription, EndReason.EXPIRED)
 
     def revoked(self, channel: str, user: str | None) -> None:
         """Ask about the grants of ``user``, or of everybody, in ``channel``: one was taken back or shortened."""
-        check = self._check(EndReason.REVOKED)
         for subscription in self._granted.get(channel, ()):
             if user in (None, subscription.connection.user):
-                self._enqueue(subscription, check)
+                self._enqueue(subscription, EndReason.REVOKED)
 
     def refreshed(self, connection: Connection) -> None:
         """Ask about what only the old token allowed; what only a grant allowed may need it no more."""
-        check = self._check(EndReason.REVOKED)
         for name, subscription in connection.subscriptions.items():
             if self._decide(subscription) is Decision.IF_GRANTED:
                 if not self._watched(subscription):
                     self._granted.setdefault(name, {})[subscription] = None
-                    self._enqueue(subscription, check)
+                    self._enqueue(subscription, EndReason.REVOKED)
             elif subscription in self._admitting:
                 self._admitting[subscription] = True
             else:
                 self.forget(subscription)
+                self._catchup.resume(subscription)
 
-    def everything(self) -> None:
-        """Ask about all grants: a revocation may have gone unheard, or Redis may have lost its data."""
+    def listens(self, listening: bool) -> None:
+        """The pub/sub connection, which brings revocations, is there again, or is lost."""
+        if listening:
+            self._hears_revocations.set()
+        else:
+            self._hears_revocations.clear()
         self._all_are_due = True
+        for subscription in self._all_granted():
+            self._stop_delivery(subscription)
+        self.data_may_be_lost()
+
+    def data_may_be_lost(self) -> None:
+        """Ask whether Redis has lost its data, and about all grants if so."""
+        self._data_are_due = True
         self._something_is_due.set()
 
-    def _check(self, reason: EndReason) -> _Check:
-        return _Check(reason, self._clock() + _UNANSWERED_SECONDS)
+    def _all_granted(self) -> Iterator[Subscription]:
+        return chain.from_iterable(self._granted.values())
 
-    def _enqueue(self, subscription: Subscription, check: _Check) -> None:
+    def _enqueue(self, subscription: Subscription, reason: EndReason) -> None:
+        if self._stop_delivery(subscription):
+            # The first reason is told, since the grant it concerns was the first to go.
+            self._queue.setdefault(subscription, reason)
+            self._something_is_due.set()
+
+    def _stop_delivery(self, subscription: Subscription) -> bool:
+        """Let a subscription hear nothing; ``False`` for one that is being let in, and asked about anyway."""
         if subscription in self._admitting:
             self._admitting[subscription] = True
-        else:
-            before = self._queue.get(subscription)
-            self._queue[subscription] = check if before is None else before.joined_by(check)
-            self._something_is_due.set()
+            return False
+        self._catchup.pause(subscription)
+        return True
 
     # -- asking again -------------------------------------------------------------------------
 
@@ -189,8 +200,9 @@ class Recheck:
         """Ask about what is due until cancelled."""
         while True:
             await self._something_is_due.wait()
+            await self._hears_revocations.wait()
             self._something_is_due.clear()
-            answered = await self._enqueue_all() if self._all_are_due else True
+            answered = await self._enqueue_all() if self._data_are_due else True
             answered = await self._ask_all() and answered
             self._log_unknown()
             if answered:
@@ -199,40 +211,41 @@ class Recheck:
                 await asyncio.sleep(self._backoff.next())
                 self._something_is_due.set()
 
+    async def _enqueue_all(self) -> bool:
+        """Make all grants due, if they are, or are lost; ``False`` when Redis has not told whether they are."""
+        self._data_are_due = False
+        try:
+            lost = await self._grants.lost()
+        except Unavailable as error:
+            if error.retryable:
+                self._data_are_due = True
+                return False
+            lost = False
+        if lost:
+            self._queue.clear()  # whatever they were due for, their grants are lost
+        if lost or self._all_are_due:
+            self._all_are_due = False
+            reason = EndReason.GRANT_LOST if lost else EndReason.REVOKED
+            for subscription in self._all_granted():
+                self._enqueue(subscription, reason)
+        return True
+
     async def _ask_all(self) -> bool:
         """Ask about all that is due by now; ``False`` when some of it has to be asked again."""
         due, self._queue = self._queue, {}
         rest = chunks(due.items(), _AT_ONCE)
         for some in rest:
             errors = await asyncio.gather(*(self._again(*each) for each in some))
-            failed = [(*each, error) for each, error in zip(some, errors, strict=True) if error]
-            if failed:
+            failed = [each for each, error in zip(some, errors, strict=True) if error]
+            if failed or self._all_are_due:
                 # In an outage the others would fail too. Next time they come before those that have failed.
-                *_, error = failed[0]
-                for each in chain.from_iterable(rest):
-                    self._put_off(*each, error)
-                for subscription, check, error in failed:
-                    self._put_off(subscription, check, error)
-                return False
+                for subscription, reason in chain(chain.from_iterable(rest), failed):
+                    if self._watched(subscription):
+                        self._queue[subscription] = reason
+                return not failed
         return True
 
-    async def _enqueue_all(self) -> bool:
-        """Make all grants due; ``False`` when Redis has not told yet whether its data are still there."""
-        self._all_are_due = False
-        try:
-            lost = await self._grants.lost()
-        except Unavailable as error:
-            if error.retryable:
-                self._all_are_due = True
-                return False
-            lost = False
-        check = _Check(EndReason.GRANT_LOST if lost else EndReason.REVOKED, math.inf)
-        for granted in self._granted.values():
-            for subscription in granted:
-                self._enqueue(subscription, check)
-        return True
-
-    async def _again(self, subscription: Subscription, check: _Check) -> Unavailable | None:
+    async def _again(self, subscription: Subscription, reason: EndReason) -> Unavailable | None:
         """Ask once about one subscription; returns an error that may pass."""
         if not self._watched(subscription):
             return None
@@ -246,21 +259,20 @@ class Recheck:
             log.exception("recheck_failed channel=%s", subscription.channel.name)
             self._end_unknown(subscription, EndReason.INTERNAL_ERROR, "a defect in the gateway")
         else:
-            # It may have left meanwhile, or its connection may have shown a token that names the channel.
-            if self._watched(subscription):
-                if ends_at is None:
-                    self.end(subscription, check.reason)
-                else:
-                    self._expect(subscription, ends_at)
+            self._settle(subscription, ends_at, reason)
         return None
 
-    def _put_off(self, subscription: Subscription, check: _Check, error: Unavailable) -> None:
-        """Ask again later, or assume that access has ended when that has been tried for long enough."""
-        if self._clock() >= check.assumed_at:
-            self._end_unknown(subscription, check.reason, error.reason)
-        elif self._watched(subscription):
-            newer = self._queue.get(subscription)
-            self._queue[subscription] = check if newer is None else check.joined_by(newer)
+    def _settle(self, subscription: Subscription, ends_at: float | None, reason: EndReason) -> None:
+        """Do what an answer says, unless it has become meaningless on its way."""
+        if not self._watched(subscription):
+            return  # it has left, or its connection has shown a token that names the channel
+        if self._all_are_due or subscription in self._queue:
+            self._queue[subscription] = reason  # what made it due once more came after the question
+        elif ends_at is None:
+            self.end(subscription, reason)
+        else:
+            self._expect(subscription, ends_at)
+            self._catchup.resume(subscription)
 
     def _end_unknown(self, subscription: Subscription, reason: EndReason, why: str) -> None:
         """End a subscription of which nobody knows whether it may still hear its channel."""
@@ -282,6 +294,6 @@ class Recheck:
     def end(self, subscription: Subscription, reason: EndReason) -> None:
         """End a subscription that its client has not ended, and say why."""
         self.forget(subscription)
-        self._leave(subscription)
+        self._catchup.leave(subscription)
         ended = protocol.unsubscribed(subscription.channel.name, reason)
         self._hub.send(subscription.connection, frames.text(ended))

@@ -56,8 +56,8 @@ class Other:
     def say(self, raw: bytes) -> None:
         self.sockets[-1].send(raw)
 
-    def note_restored(self) -> None:
-        self.restored += 1
+    def note_change(self, listening: bool) -> None:
+        self.restored += listening
 
 
 @contextlib.asynccontextmanager
@@ -67,7 +67,7 @@ async def subscriber(other: Other) -> AsyncIterator[Subscriber]:
         other.connect,
         partial(ModeratedReader, moment=0.0, clock=clock),
         ListeningTime(clock),
-        other.note_restored,
+        other.note_change,
         Stats(),
         lambda: 0.0,
     )

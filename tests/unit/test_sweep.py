@@ -12,6 +12,7 @@ from gateway.node.recheck import Recheck
 from gateway.node.sweep import Heartbeats, Sweep
 from gateway.node.tokens import Tokens
 from tests.support.waiting import until
+from tests.unit.bench import Bench
 from tests.unit.fakes import Node, make_connection
 from tests.unit.test_recheck import NAMESPACES, Grants
 
@@ -53,9 +54,10 @@ async def test_it_tells_how_late_it_came() -> None:
 
 
 async def test_nothing_is_kept_of_a_connection_that_is_gone() -> None:
-    node = Node()
+    bench = Bench()
+    node = bench.node
     heartbeats = Heartbeats(node.hub, node.clock, lambda: 0.5, 30.0, 30.0)
-    recheck = Recheck(node.hub, lambda _each: None, Grants(), NAMESPACES, node.clock, lambda: 0.0)
+    recheck = Recheck(node.hub, bench.catchup, Grants(), NAMESPACES, node.clock, lambda: 0.0)
 
     class Verifier:
         def verify(self, token: str) -> Identity:

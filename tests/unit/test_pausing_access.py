@@ -1,0 +1,127 @@
+"""A subscription that is paused hears nothing, wherever it stands; resumed, it has missed nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.core.frames import PLAIN
+from gateway.node.connection import Subscription
+from publisher.contract.channels import parse_channel
+from tests.unit.bench import Bench, ids, small
+from tests.unit.fakes import NEWS, RecordingSocket, payload, run, turn
+from tests.unit.wire import messages_in
+
+STEPS = st.lists(
+    st.sampled_from(
+        [
+            *("live", "live", "publish", "deliver", "flood", "accept", "answer", "advance", "turn"),
+            *("pause", "pause", "resume", "slow", "drain", "settle"),
+        ]
+    ),
+    max_size=60,
+)
+
+
+@dataclass
+class Paused:
+    """What a client had when it was paused."""
+
+    subscription: Subscription
+    socket: RecordingSocket
+    had: bytes | None = None
+
+    def pause(self, bench: Bench) -> None:
+        bench.catchup.pause(self.subscription)
+        bench.node.hub.flush()  # what was due to it before
+        if self.had is None:
+            self.had = self.socket.received
+
+    def resume(self, bench: Bench) -> None:
+        if self.had is not None:
+            assert self.socket.received == self.had
+            self.had = None
+        bench.catchup.resume(self.subscription)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(0, 8), st.booleans(), STEPS, st.integers(2, 4), st.integers(0, 3))
+def test_however_things_fall_a_paused_client_hears_nothing_and_in_the_end_everything_once(
+    before: int, accompanied: bool, steps: list[str], page: int, held: int
+) -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        for _ in range(before):
+            bench.redis.publish()
+        sockets = [bench.join(id="other")[1]] if accompanied else []
+        client, socket, _ = bench.join()
+        sockets.append(socket)
+        it = Paused(client.subscriptions[NEWS.name], socket)
+        for step in steps:
+            match step:
+                case "pause":
+                    it.pause(bench)
+                case "resume":
+                    it.resume(bench)
+                case "slow":
+                    socket.slow = True
+                case "drain":
+                    socket.waiting = 0
+                case _:
+                    await bench.step(step)
+        socket.slow, socket.waiting = False, 0
+        await bench.settle()
+        it.resume(bench)
+        await bench.settle()
+        bench.redis.publish()
+        await bench.settle()
+        everything = [message.id for message in bench.redis.log]
+        for each in sockets:
+            assert ids(each) == everything
+        assert client in bench.node.open().members[PLAIN]
+        assert not bench.node.open().away
+        await bench.close()
+
+    with small(page, held):
+        run(scenario())
+
+
+async def test_who_is_resumed_where_the_others_stand_goes_live_without_reading_the_log() -> None:
+    bench = Bench()
+    bench.join(id="other")
+    client, socket, _ = bench.join()
+    await bench.settle()
+    it = client.subscriptions[NEWS.name]
+    bench.catchup.pause(it)
+    bench.catchup.resume(it)
+    await turn()
+    assert it.live is not None
+    assert not bench.redis.reads
+    await bench.step("live")
+    assert ids(socket) == [2]
+    await bench.close()
+
+
+async def test_where_no_log_is_kept_who_joins_paused_goes_live_when_resumed() -> None:
+    bench = Bench()
+    client, socket, _ = bench.join()
+    await bench.settle()
+    calls = parse_channel("calls/1")
+    it = client.subscriptions[calls.name] = Subscription(client, calls)
+    bench.catchup.pause(it)
+    it.task = bench.tasks.spawn(bench.catchup.join(it, None), "join")
+    for _ in range(8):
+        await bench.redis.advance()
+    had = socket.received
+    bench.node.hub.receive(calls.name, payload(1, None))
+    await turn()
+    assert socket.received == had
+    bench.catchup.resume(it)
+    await it.task
+    bench.node.hub.receive(calls.name, payload(2, None))
+    await turn()
+    received = messages_in(socket.received)[len(messages_in(had)) :]
+    assert [each["type"] for each in received] == ["subscribed", "calls"]
+    await bench.close()
