@@ -184,9 +184,8 @@ class Gateway:
             clock,
             random.random,
         )
-        limit = settings.max_subscriptions
         self._subscriptions = Subscriptions(
-            self.hub, self._catchup, self._recheck, self._tasks, self.stats, limit
+            self.hub, self._catchup, self._recheck, self._tasks, settings.max_subscriptions
         )
         tokens = Tokens(self.hub, verifier, self._recheck, time.time)
         service = Service(

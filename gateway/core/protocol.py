@@ -105,6 +105,15 @@ class Refused(BadRequest):
     """A well-formed request that is not granted. It is no mistake, so it costs no more than a message."""
 
 
+def refusal(channel: str, reason: EndReason) -> Refused:
+    """What a client is told whose subscription ends before it has begun."""
+    if reason is EndReason.INTERNAL_ERROR:
+        return Refused(
+            ErrorCode.INTERNAL_ERROR, "Internal error", detail="subscribe later", channel=channel
+        )
+    return Refused(ErrorCode.FORBIDDEN, "Not allowed to subscribe to this channel", channel=channel)
+
+
 @dataclass(frozen=True, slots=True)
 class Subscribe:
     """``since``: replay what came after this id, whatever was delivered before."""

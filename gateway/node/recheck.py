@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Final
 
@@ -63,7 +63,7 @@ class Recheck:
         # Whom only a grant lets in, also while that is still being asked: a revocation must find them.
         self._granted: dict[str, dict[Subscription, None]] = {}
         self._expiries: Expiries[Subscription] = Expiries(clock())
-        # Whether something has happened meanwhile that makes it necessary to ask once more.
+        # Who is being let in, and whether the answer about them is out of date before it has come.
         self._admitting: dict[Subscription, bool] = {}
         # What is to be asked about, and the reason that is told if access has ended.
         self._queue: dict[Subscription, EndReason] = {}
@@ -81,14 +81,12 @@ class Recheck:
         Raises:
             Unavailable: Redis has answered with an error that trying again does not mend.
         """
-        ends_at: float | None = None
-        unsettled = True
+        self._admitting[subscription] = True
         try:
-            while unsettled:
+            # A grant that was revoked meanwhile may have been seen just before.
+            while self._admitting[subscription]:
                 self._admitting[subscription] = False
                 ends_at = await self._retry(lambda: self._ask(subscription))
-                # A grant that was revoked meanwhile may have been seen just before.
-                unsettled = self._admitting[subscription]
         finally:
             del self._admitting[subscription]
         self._expect(subscription, ends_at)
@@ -113,8 +111,7 @@ class Recheck:
         return asked_at + seconds if seconds > 0 else None
 
     def _decide(self, subscription: Subscription) -> Decision:
-        identity = subscription.connection.identity
-        return decide(identity, subscription.channel, self._namespaces)
+        return decide(subscription.connection.identity, subscription.channel, self._namespaces)
 
     def _expect(self, subscription: Subscription, ends_at: float | None) -> None:
         if ends_at is None:
@@ -129,8 +126,7 @@ class Recheck:
         self._expiries.forget(subscription)
         self._queue.pop(subscription, None)
         name = subscription.channel.name
-        granted = self._granted.get(name)
-        if granted is not None:
+        if (granted := self._granted.get(name)) is not None:
             granted.pop(subscription, None)
             if not granted:
                 del self._granted[name]
@@ -168,7 +164,7 @@ class Recheck:
         else:
             self._hears_revocations.clear()
         self._all_are_due = True
-        for subscription in self._all_granted():
+        for subscription in chain.from_iterable(self._granted.values()):
             self._stop_delivery(subscription)
         self.data_may_be_lost()
 
@@ -176,9 +172,6 @@ class Recheck:
         """Ask whether Redis has lost its data, and about all grants if so."""
         self._data_are_due = True
         self._something_is_due.set()
-
-    def _all_granted(self) -> Iterator[Subscription]:
-        return chain.from_iterable(self._granted.values())
 
     def _enqueue(self, subscription: Subscription, reason: EndReason) -> None:
         if self._stop_delivery(subscription):
@@ -212,7 +205,7 @@ class Recheck:
                 self._something_is_due.set()
 
     async def _enqueue_all(self) -> bool:
-        """Make all grants due, if they are, or are lost; ``False`` when Redis has not told whether they are."""
+        """Queue all grants after a break, or when Redis has lost its data; ``False`` when it does not answer."""
         self._data_are_due = False
         try:
             lost = await self._grants.lost()
@@ -226,7 +219,7 @@ class Recheck:
         if lost or self._all_are_due:
             self._all_are_due = False
             reason = EndReason.GRANT_LOST if lost else EndReason.REVOKED
-            for subscription in self._all_granted():
+            for subscription in chain.from_iterable(self._granted.values()):
                 self._enqueue(subscription, reason)
         return True
 
@@ -254,10 +247,10 @@ class Recheck:
         except Unavailable as error:
             if error.retryable:
                 return error
-            self._end_unknown(subscription, EndReason.INTERNAL_ERROR, error.reason)
+            self._end_unknown(subscription, error.reason)
         except Exception:
             log.exception("recheck_failed channel=%s", subscription.channel.name)
-            self._end_unknown(subscription, EndReason.INTERNAL_ERROR, "a defect in the gateway")
+            self._end_unknown(subscription, "a defect in the gateway")
         else:
             self._settle(subscription, ends_at, reason)
         return None
@@ -274,11 +267,11 @@ class Recheck:
             self._expect(subscription, ends_at)
             self._catchup.resume(subscription)
 
-    def _end_unknown(self, subscription: Subscription, reason: EndReason, why: str) -> None:
+    def _end_unknown(self, subscription: Subscription, why: str) -> None:
         """End a subscription of which nobody knows whether it may still hear its channel."""
         if self._watched(subscription):
             self._unknown.setdefault(why, []).append(subscription.channel.name)
-            self.end(subscription, reason)
+            self.end(subscription, EndReason.INTERNAL_ERROR)
 
     def _log_unknown(self) -> None:
         for why, names in self._unknown.items():
@@ -292,8 +285,14 @@ class Recheck:
         return subscription in self._granted.get(subscription.channel.name, ())
 
     def end(self, subscription: Subscription, reason: EndReason) -> None:
-        """End a subscription that its client has not ended, and say why."""
+        """End a subscription that its client has not ended, and say why; refuse one that has not begun."""
         self.forget(subscription)
         self._catchup.leave(subscription)
-        ended = protocol.unsubscribed(subscription.channel.name, reason)
-        self._hub.send(subscription.connection, frames.text(ended))
+        name = subscription.channel.name
+        if answers := subscription.answers:
+            refused = protocol.refusal(name, reason)
+            self._hub.stats.client_errors[refused.code] += answers
+            told = frames.text(refused.render()) * answers
+        else:
+            told = frames.text(protocol.unsubscribed(name, reason))
+        self._hub.send(subscription.connection, told)

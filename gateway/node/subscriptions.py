@@ -1,4 +1,4 @@
-"""What a client may do with its subscriptions: subscribe, unsubscribe, and catch up when it was too slow."""
+"""What a client may do with its subscriptions: begin them, and end them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from gateway.node.catchup import Catchup
 from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.recheck import Recheck
-from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks
 from publisher.contract.channels import Channel
 from publisher.errors import Unavailable
@@ -30,13 +29,12 @@ class Subscriptions:
     """
 
     def __init__(
-        self, hub: Hub, catchup: Catchup, recheck: Recheck, tasks: Tasks, stats: Stats, limit: int
+        self, hub: Hub, catchup: Catchup, recheck: Recheck, tasks: Tasks, limit: int
     ) -> None:
         self._hub = hub
         self._catchup = catchup
         self._recheck = recheck
         self._tasks = tasks
-        self._stats = stats
         self._limit = limit
         self._told: set[str] = set()
 
@@ -98,32 +96,18 @@ class Subscriptions:
     # -- the way to live delivery -------------------------------------------------------------
 
     async def _join(self, subscription: Subscription, since: int | None) -> None:
-        name = subscription.channel.name
         try:
             if await self._recheck.admit(subscription):
                 await self._catchup.join(subscription, since)
-                return
-            refused = Refused(
-                ErrorCode.FORBIDDEN, "Not allowed to subscribe to this channel", channel=name
-            )
+            else:
+                self._recheck.end(subscription, EndReason.REVOKED)
         except Exception as error:  # noqa: BLE001 - logged there
-            if not subscription.answers:
-                # It was answered, and failed on its way through the log.
-                self.fail(subscription, error)
-                return
-            self._log_failure(subscription, error)
-            refused = Refused(
-                ErrorCode.INTERNAL_ERROR, "Internal error", detail="subscribe later", channel=name
-            )
-        answers = subscription.answers
-        self._leave(subscription)
-        self._stats.client_errors[refused.code] += answers
-        self._hub.send(subscription.connection, frames.text(refused.render()) * answers)
+            self.fail(subscription, error)
 
     def fail(self, subscription: Subscription, error: Exception) -> None:
         """End a subscription that could not be brought up to date."""
         self._log_failure(subscription, error)
-        if isinstance(error, Unavailable):
+        if subscription.answers or isinstance(error, Unavailable):
             self._recheck.end(subscription, EndReason.INTERNAL_ERROR)
         else:
             # A subscription that stays silent would look alive; one that is made anew is.

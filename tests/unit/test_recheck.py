@@ -97,6 +97,7 @@ class World:
         self.grants.seconds[channel, user] = seconds
         subscription, socket = self.begin(channel, user)
         assert await self.recheck.admit(subscription)
+        subscription.answers = 0
         self.grants.asked.clear()
         return subscription, socket
 
@@ -298,6 +299,24 @@ async def test_while_no_revocation_is_heard_nothing_is_asked_and_nobody_goes_on(
     assert await admission
     await until(lambda: running.paused is None)
     assert set(world.grants.asked) == {("runs/1", "u"), ("runs/1", "w")}
+
+
+@pytest.mark.parametrize(("fails", "code"), [(None, "forbidden"), (REFUSED, "internal_error")])
+async def test_who_waits_for_an_answer_when_access_ends_gets_one_for_each_request(
+    world: World, fails: Unavailable | None, code: str
+) -> None:
+    subscription, socket = await world.enter("runs/1")
+    subscription.answers = 2
+    world.grants.seconds.clear()
+    world.grants.fails = fails
+    world.recheck.revoked("runs/1", "u")
+    await until(lambda: world.left)
+    await turn()
+    told = messages_in(socket.received)
+    assert [(each["type"], each["code"], each["channel"]) for each in told] == [
+        ("error", code, "runs/1")
+    ] * 2
+    assert world.node.stats.client_errors == {code: 2}
 
 
 async def test_an_answer_from_before_the_node_went_deaf_lets_nobody_in(world: World) -> None:
