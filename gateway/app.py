@@ -21,7 +21,6 @@ from gateway.backplane.store import Announcing, GrantReader, LogReader, Position
 from gateway.core import closing, protocol
 from gateway.core.protocol import ErrorCode
 from gateway.core.timing import EXPIRY_STEP
-from gateway.lifecycle import keep_going, take_step
 from gateway.metrics import NodeCollector, exposition
 from gateway.node.audience import Patience
 from gateway.node.catchup import Catchup
@@ -35,7 +34,7 @@ from gateway.node.requests import Requests, Service
 from gateway.node.stats import Stats
 from gateway.node.subscriptions import Subscriptions
 from gateway.node.sweep import Drain, Heartbeats, Sweep
-from gateway.node.tasks import Tasks
+from gateway.node.tasks import Tasks, keep_going, take_step
 from gateway.node.tokens import Tokens
 from gateway.settings import Settings
 from gateway.web.admission import Admission
@@ -57,9 +56,7 @@ _LONGEST_UPKEEP_SECONDS: Final = 2.0
 """What readiness waits for is tried again after this, also when other round trips may take longer."""
 _READY_POLL_SECONDS: Final = 0.02
 
-
-def _new_node_id() -> str:
-    return f"{socket.gethostname().replace('/', '-')}-{secrets.token_hex(4)}"
+_CLOCK: Final = time.monotonic
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +72,29 @@ class Gateway:
 
     Args:
         settings: with a Redis URL and a key.
+
+    Raises:
+        gateway.web.auth.BadKey: the key or the algorithms cannot be used.
+        publisher.errors.InvalidURL: the URL cannot be used.
     """
 
-    def __init__(self, settings: Settings, verifier: Verifier | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._started = False
         self._runners: list[web.AppRunner] = []
-        self.node_id = _new_node_id()
+        self.node_id = f"{socket.gethostname().replace('/', '-')}-{secrets.token_hex(4)}"
         self.stats = Stats()
         self._tasks = Tasks()
         self._namespaces = settings.all_namespaces
-        clock = time.monotonic
 
+        self._make_backplane(settings)
+        self._make_delivery(settings)
+        self._make_entrance(settings, make_verifier(settings))
+
+    # -- the parts, each made of those before it ----------------------------------------------
+
+    def _make_backplane(self, settings: Settings) -> None:
+        """This node's side of Redis."""
         connector = make_connector(settings)
         self._keys = Keys(settings.redis_prefix, connector.database)
         self._pipeline = Pipeline(connector, self.stats, settings.redis_timeout_seconds)
@@ -97,22 +105,10 @@ class Gateway:
             connector, self.stats, upkeep_seconds, self._pipeline.drop_if_idle
         )
         self._positions = Positions(self._pipeline, self._keys, self._namespaces, random.random)
-        confirmation = Confirmation(self._positions, clock, settings.confirm_interval_seconds)
-        self.hub = Hub(
-            asyncio.get_running_loop().call_soon,
-            confirmation,
-            self.stats,
-            Events(
-                gap=lambda channel: self._catchup.miss(channel),  # noqa: PLW0108 - made below
-                behind=lambda connection: self._catchup.leave_out(connection),  # noqa: PLW0108 - made below
-                congested=lambda congested: self._subscriber.throttle(congested),  # noqa: PLW0108 - made below
-            ),
-            settings.compression_threshold_bytes,
-        )
-        self._listening = ListeningTime(clock)
+        self._listening = ListeningTime(_CLOCK)
         self._subscriber = Subscriber(
             partial(opened, connector, upkeep_seconds),
-            partial(ModeratedReader, moment=settings.coalesce_seconds, clock=clock),
+            partial(ModeratedReader, moment=settings.coalesce_seconds, clock=_CLOCK),
             self._listening,
             self._pubsub_changed,
             self.stats,
@@ -125,50 +121,66 @@ class Gateway:
             self._listening,
             self.stats,
         )
-        self._interests = Interests(
-            LiveFeed(self._subscriber, self._keys, self.hub.receive),
-            self._tasks,
-            self.hub.forget,
-            settings.unsubscribe_linger_seconds,
-        )
         per_user = settings.max_connections_per_user
         self._places = Places(
             self._pipeline,
             self._health_connection,
             PlaceTable(self._keys, self.node_id, per_user, settings.connection_lease_seconds),
             self._place_lost,
-            clock,
+            _CLOCK,
             random.random,
         )
         self._node_lease = NodeLease(
             self._health_connection,
             NodeEntry(self._keys, self.node_id, settings.node_lease_seconds),
             self._redis_returned,
-            clock,
+            _CLOCK,
             random.random,
         )
         self._announcing = Announcing(self._pipeline, self._keys, self._namespaces, random.random)
+
+    def _make_delivery(self, settings: Settings) -> None:
+        """From Redis to the sockets: what is live, what is in the log, and what has arrived."""
+        self._confirmation = Confirmation(
+            self._positions, _CLOCK, settings.confirm_interval_seconds
+        )
+        self.hub = Hub(
+            asyncio.get_running_loop().call_soon,
+            self._confirmation,
+            self.stats,
+            Events(
+                gap=lambda channel: self._catchup.miss(channel),  # noqa: PLW0108 - made below
+                behind=lambda connection: self._catchup.leave_out(connection),  # noqa: PLW0108 - made below
+                congested=self._subscriber.throttle,
+            ),
+            settings.compression_threshold_bytes,
+        )
+        self._interests = Interests(
+            LiveFeed(self._subscriber, self._keys, self.hub.receive),
+            self._tasks,
+            self.hub.forget,
+            settings.unsubscribe_linger_seconds,
+        )
         self._heartbeats = Heartbeats(
             self.hub,
-            clock,
+            _CLOCK,
             random.random,
             settings.ping_interval_seconds,
             settings.pong_timeout_seconds,
         )
         self._drain = Drain(
             self.hub,
-            clock,
+            _CLOCK,
             settings.drain_delay_seconds,
             settings.drain_seconds,
             _FAREWELL_SECONDS,
         )
         patience = Patience(self.hub, self._heartbeats.heard, settings.stall_seconds)
-        verifier = verifier or make_verifier(settings)
         self._catchup = Catchup(
             self.hub,
             self._interests,
             LogReader(self._pipeline, self._keys, self._positions, self.stats),
-            confirmation,
+            self._confirmation,
             patience,
             self._tasks,
             self._namespaces,
@@ -181,39 +193,42 @@ class Gateway:
             self._catchup,
             GrantReader(self._pipeline, self._keys, self.stats),
             self._namespaces,
-            clock,
+            _CLOCK,
             random.random,
         )
         self._subscriptions = Subscriptions(
             self.hub, self._catchup, self._recheck, self._tasks, settings.max_subscriptions
         )
+        self._control = Control(self._recheck, self._reconcile_places)
+
+    def _make_entrance(self, settings: Settings, verifier: Verifier) -> None:
+        """From clients to the node: handshakes, requests, and what becomes due with time."""
         tokens = Tokens(self.hub, verifier, self._recheck, time.time)
         service = Service(
-            self.hub, self._subscriptions, tokens, self._heartbeats, confirmation, time.time
+            self.hub, self._subscriptions, tokens, self._heartbeats, self._confirmation, time.time
         )
-        requests = Requests(service, self.hub, self.stats, clock, settings.max_message_bytes)
-        ask = partial(confirmation.tick, self.hub.send_all)
+        requests = Requests(service, self.hub, self.stats, _CLOCK, settings.max_message_bytes)
+        ask = partial(self._confirmation.tick, self.hub.send_all)
         self._sweep = Sweep(
             self.stats,
-            clock,
+            _CLOCK,
             min(self._heartbeats.pause, settings.confirm_interval_seconds / 4, EXPIRY_STEP),
             (self._listening.tick, self._heartbeats.tick, ask, tokens.tick, self._recheck.tick),
         )
-        self._control = Control(self._recheck, self._reconcile_places)
         self._handshakes = Handshakes(
             Admission(self._places, self._welcoming, settings.max_connections),
             verifier,
             requests,
             self.stats,
             Limits(
-                per_user,
+                settings.max_connections_per_user,
                 settings.max_message_bytes,
                 settings.high_water_bytes,
                 settings.client_messages_per_second,
                 settings.client_message_burst,
                 frozenset(settings.allowed_origins),
             ),
-            clock,
+            _CLOCK,
         )
 
     # -- state --------------------------------------------------------------------------------

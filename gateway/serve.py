@@ -89,12 +89,12 @@ async def run_node(
     Raises:
         UsageError: the key or Redis's URL cannot be used, or a port is not to be had.
     """
-    from gateway.app import Gateway, make_verifier  # noqa: PLC0415 - `gateway --help` stays quick
+    from gateway.app import Gateway  # noqa: PLC0415 - `gateway --help` stays quick
     from gateway.web.auth import BadKey  # noqa: PLC0415
     from gateway.web.server import CannotListen  # noqa: PLC0415
 
     try:
-        gateway = Gateway(settings, make_verifier(settings))
+        gateway = Gateway(settings)
     except (BadKey, InvalidURL) as error:
         raise UsageError(str(error)) from None
     try:

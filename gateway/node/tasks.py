@@ -1,4 +1,6 @@
-"""Tasks that outlive the call that starts them, pauses that can be cut short, and calls that are retried."""
+"""Tasks that outlive the call that starts them, how a node's loops go on and its last steps are taken, pauses that can be
+cut short, and calls that are retried.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from gateway.core.timing import Backoff
 from publisher.errors import Unavailable
@@ -14,6 +16,10 @@ from publisher.errors import Unavailable
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+_RESTART_SECONDS: Final = 1.0
+_STEP_SECONDS: Final = 3.0
+"""So long Redis has to take what a node that ends still has to write."""
 
 
 class Tasks:
@@ -42,6 +48,30 @@ class Tasks:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+async def keep_going(work: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Run a loop of the node; a defect in it is logged and must not leave the node half alive."""
+    while True:
+        try:
+            return await work()
+        except Exception:
+            log.exception("loop_failed loop=%s", work.__qualname__)
+            await asyncio.sleep(_RESTART_SECONDS)
+
+
+async def take_step(
+    name: str, step: Coroutine[None, None, None], seconds: float | None = _STEP_SECONDS
+) -> None:
+    """Take one of the last steps; that it fails is logged and keeps no other from being taken."""
+    try:
+        async with asyncio.timeout(seconds):
+            await step
+    except (Unavailable, TimeoutError) as error:
+        reason = error.reason if isinstance(error, Unavailable) else "no answer in time"
+        log.warning("stop_incomplete step=%r reason=%s", name, reason)
+    except Exception:
+        log.exception("stop_failed step=%r", name)
 
 
 class Pause:

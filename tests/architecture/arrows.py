@@ -28,12 +28,11 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.node",
         "gateway.web": "publisher.errors publisher.contract gateway.core gateway.node",
         "gateway.logs": "",
-        "gateway.lifecycle": "publisher.errors",
         "gateway.settings": "publisher.errors publisher.contract gateway.core",
         "gateway.metrics": "publisher.errors publisher.contract gateway.core gateway.node",
         "gateway.development": "gateway.settings gateway.web",
         "gateway.app": "publisher.errors publisher.contract publisher.transport gateway.core gateway.node "
-        "gateway.backplane gateway.web gateway.metrics gateway.lifecycle gateway.settings",
+        "gateway.backplane gateway.web gateway.metrics gateway.settings",
         # It publishes as any backend does.
         "gateway.check": "publisher publisher.errors publisher.contract publisher.transport gateway.node "
         "gateway.backplane gateway.web gateway.settings gateway.app",
