@@ -8,8 +8,9 @@ import zlib
 from typing import Any
 
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
+from websockets.exceptions import PayloadTooBig
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 from websockets.protocol import SERVER
@@ -102,6 +103,9 @@ def heard_by_the_parser(stream: bytes, *, compress: bool) -> list[Event]:
         # It came amid a message, where a control frame may stand (RFC 6455 §5.4); the parser is stricter.
         events.append(("closed", parser.close_rcvd.code))
     elif parser.parser_exc is not None:
+        # It inflates a frame before it sees that no message may begin here, so what it says first may differ.
+        amid_a_message = parser.current_size is not None
+        assume(not (compress and amid_a_message and isinstance(parser.parser_exc, PayloadTooBig)))
         assert parser.close_sent is not None
         events.append(("violated", parser.close_sent.code))
     return events
