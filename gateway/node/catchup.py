@@ -157,8 +157,7 @@ class Catchup:
         connection, task = subscription.connection, subscription.task
         # One whose task still runs waits between two pages, and goes on by itself.
         waits = task is not None and not task.done()
-        kept = waits or connection.behind or connection.closed or subscription.paused is not None
-        if subscription.away and not kept:
+        if subscription.away and not (waits or connection.behind or connection.closed):
             name = f"come back to {subscription.channel.name}"
             subscription.task = self._tasks.spawn(self._come_back(subscription), name)
 

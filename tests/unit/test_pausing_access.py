@@ -104,6 +104,25 @@ async def test_who_is_resumed_where_the_others_stand_goes_live_without_reading_t
     await bench.close()
 
 
+async def test_who_is_paused_again_before_they_have_come_back_stays_out() -> None:
+    bench = Bench()
+    bench.join(id="other")
+    client, socket, _ = bench.join()
+    await bench.settle()
+    it = client.subscriptions[NEWS.name]
+    bench.catchup.pause(it)
+    bench.catchup.resume(it)
+    bench.catchup.pause(it)
+    await turn()
+    assert it.live is None
+    await bench.step("live")
+    assert not ids(socket)
+    bench.catchup.resume(it)
+    await bench.settle()
+    assert ids(socket) == [2]
+    await bench.close()
+
+
 async def test_where_no_log_is_kept_who_joins_paused_goes_live_when_resumed() -> None:
     bench = Bench()
     client, socket, _ = bench.join()

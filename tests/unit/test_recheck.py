@@ -432,6 +432,23 @@ async def test_the_first_reason_is_told(world: World) -> None:
     assert not failures
 
 
+async def test_a_break_while_many_are_asked_about_costs_no_answer_that_counts_for_nothing(
+    world: World,
+) -> None:
+    for number in range(1_200):
+        await world.enter("runs/1", f"u{number}")
+    world.grants.asked.clear()
+    world.grants.open.clear()
+    world.recheck.revoked("runs/1", None)
+    await until(lambda: len(world.grants.asked) == 500)
+    world.recheck.listens(False)
+    world.recheck.listens(True)
+    world.grants.open.set()
+    await until(lambda: all(each.paused is None for each in world.begun))
+    assert len(world.grants.asked) == 500 + 1_200
+    assert not world.left
+
+
 async def test_whoever_leaves_while_others_are_asked_about_is_not_asked_about(
     world: World,
 ) -> None:
