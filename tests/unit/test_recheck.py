@@ -266,7 +266,7 @@ async def test_an_end_that_redis_does_not_confirm_is_told_when_it_does_and_nothi
     await until(lambda: ended(socket) == [("runs/1", "expired")])
 
 
-async def test_an_answer_from_before_the_last_doubt_lets_nobody_go_on(world: World) -> None:
+async def test_an_answer_from_before_the_last_revocation_lets_nobody_go_on(world: World) -> None:
     subscription, socket = await world.enter("runs/1", seconds=1)
     world.grants.seconds["runs/1", "u"] = 60
     world.grants.open.clear()
@@ -332,7 +332,7 @@ async def test_an_answer_from_before_the_node_went_deaf_lets_nobody_in(world: Wo
     assert not await admission
 
 
-async def test_a_token_that_names_the_channel_ends_the_doubt_at_once(world: World) -> None:
+async def test_a_token_that_names_the_channel_ends_the_recheck_at_once(world: World) -> None:
     subscription, socket = await world.enter("runs/1")
     world.recheck.listens(False)
     subscription.connection.identity = Identity("u", frozenset({"runs/1"}))
