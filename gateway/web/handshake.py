@@ -76,7 +76,7 @@ class Handshakes:
         logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Judge a handshake, and serve the connection until it ends."""
+        """Let a client in and hand its connection to a session, or tell it why not."""
         if request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
             return _refusal(
                 426, "upgrade_required", "connect with WebSocket", {hdrs.UPGRADE: "websocket"}

@@ -162,7 +162,7 @@ async def listen(
         logger=_RequestLog(logging.getLogger("aiohttp.server"), {}),
         handle_signals=False,
         shutdown_timeout=1.0,
-        # Also how long a client may take over its request: it holds a file, and counts nowhere.
+        # Also how long a client may take to send its request: it holds a file descriptor, and no limit counts it.
         keepalive_timeout=_REQUEST_SECONDS,
     )
     listener = await open_listener(host, port, setting, shared=shared)
@@ -178,7 +178,7 @@ async def listen(
 def internal_app(
     readiness: Callable[[], Mapping[str, bool]], metrics: Callable[[], bytes]
 ) -> web.Application:
-    """``/healthz`` (the process turns its loop), ``/readyz`` (every check holds), ``/metrics``."""
+    """``/healthz`` (the event loop runs), ``/readyz`` (every check holds), ``/metrics``."""
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})

@@ -3,7 +3,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import os
 import secrets
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,7 +16,7 @@ from tests.browser.chromium import Browser
 from tests.browser.documentation import make_module
 from tests.browser.node_program import NodeProgram
 from tests.support.processes import GatewayProcess, gateway_process
-from tests.support.programs import require_program
+from tests.support.programs import cannot_run, require_program
 from tests.support.tokens import make_token
 
 JS = Path(__file__).parent.parent / "js"
@@ -46,10 +45,7 @@ def _install(npm: str) -> None:
             [npm, "ci"], cwd=JS, check=True, capture_output=True, timeout=_INSTALL_SECONDS
         )
     except subprocess.SubprocessError as error:
-        reason = f"npm ci failed: {error} {(error.stderr or b'').decode()}"
-        if os.environ.get("REQUIRE_ALL_TESTS") == "1":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        cannot_run(f"npm ci failed: {error} {(error.stderr or b'').decode()}")
 
 
 @pytest.fixture(scope="session")

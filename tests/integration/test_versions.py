@@ -19,6 +19,7 @@ import redis
 from publisher.contract.keys import Keys
 from tests.support.client import connected
 from tests.support.processes import gateway_process
+from tests.support.programs import cannot_run
 from tests.support.tokens import make_token
 from tests.support.waiting import PATIENCE, until
 
@@ -50,9 +51,9 @@ def version_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
             check=True,
         ).stdout
     except FileNotFoundError:
-        pytest.skip("there is no git to read the version before from")
+        cannot_run("there is no git to read the version before from")
     except subprocess.CalledProcessError as error:
-        pytest.skip(f"the version before is not in this clone: {error.stderr.decode().strip()}")
+        cannot_run(f"the version before is not in this clone: {error.stderr.decode().strip()}")
     folder = tmp_path_factory.mktemp("before")
     with tarfile.open(fileobj=io.BytesIO(archive)) as tree:
         tree.extractall(folder, filter="data")

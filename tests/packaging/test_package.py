@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tomllib
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.packaging import matrix
+from tests.support.programs import cannot_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,13 +26,7 @@ def package() -> Iterator[matrix.Built]:
         with matrix.built() as package:
             yield package
     except matrix.CannotInstall as error:
-        _cannot(f"the wheel cannot be built here: {error}")
-
-
-def _cannot(reason: str) -> None:
-    if os.environ.get("REQUIRE_ALL_TESTS"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+        cannot_run(f"the wheel cannot be built here: {error}")
 
 
 def test_the_wheel_holds_every_file_of_the_packages(package: matrix.Built) -> None:
@@ -63,7 +57,7 @@ def test_without_the_extra_the_publisher_works_and_the_gateway_says_what_to_inst
     try:
         matrix._pip(programs / "python", "install", str(package.wheel))
     except matrix.CannotInstall as error:
-        _cannot(str(error))
+        cannot_run(str(error))
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -92,7 +86,7 @@ def test_the_publisher_works_with_the_oldest_and_the_newest(
     try:
         outcome = matrix.run(python, matrix.REDIS[end], package, name=f"Python {version}")
     except matrix.CannotInstall as error:
-        _cannot(str(error))
+        cannot_run(str(error))
     assert outcome.passed, f"{outcome.name}\n{outcome.output}"
 
 

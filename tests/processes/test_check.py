@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from gateway import check as checking
 from gateway.check import check
 from gateway.settings import Settings
 from tests.support.nodes import running_node
+from tests.support.programs import RequireProgram
 from tests.support.redis_server import RedisServer, free_port, redis_server
 from tests.support.tokens import SECRET
 from tests.support.waiting import until
@@ -154,13 +154,11 @@ async def test_eviction_and_memory_without_a_file_are_warned_of(tmp_path: Path) 
     assert any("appendonly" in warning for warning in report["warnings"])
 
 
-@pytest.mark.skipif(not shutil.which("redis-server"), reason="Debian's Redis is not installed")
 async def test_an_installed_redis_is_fine_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, require_program: RequireProgram
 ) -> None:
-    installed = shutil.which("redis-server")
-    assert installed is not None
-    monkeypatch.setattr("tests.support.redis_server.server_binary", lambda: Path(installed))
+    installed = Path(require_program("redis-server"))
+    monkeypatch.setattr("tests.support.redis_server.server_binary", lambda: installed)
     with redis_server(tmp_path) as url:
         report = await checked(url)
     assert (report["ok"], report["errors"]) == (True, [])

@@ -19,7 +19,7 @@ def require_program(name: str) -> str:
     # Debian keeps servers in sbin, which is not on every user's PATH.
     path = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if path is None:
-        _give_up(f"{name} is not installed")
+        cannot_run(f"{name} is not installed")
     return path
 
 
@@ -28,10 +28,11 @@ def require_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:
-        _give_up(f"the module {name} is not installed")
+        cannot_run(f"the module {name} is not installed")
 
 
-def _give_up(reason: str) -> NoReturn:
+def cannot_run(reason: str) -> NoReturn:
+    """Skip the test, or fail it where REQUIRE_ALL_TESTS=1 says that everything is installed."""
     if os.environ.get("REQUIRE_ALL_TESTS") == "1":
         pytest.fail(f"{reason}, and REQUIRE_ALL_TESTS=1 lets no test be skipped", pytrace=False)
     pytest.skip(reason)
