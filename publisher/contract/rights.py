@@ -34,6 +34,7 @@ def to_publish(keys: Keys) -> list[Command]:
         ("MGET", last, result),
         ("GET", last),
         ("ZREVRANGE", log, 0, 0),
+        ("ZRANGEBYSCORE", log, 0, 0),
         # XX: only what is there is changed, and nothing is.
         ("ZADD", log, "XX", 1, ""),
         ("ZREMRANGEBYRANK", log, 0, 0),

@@ -43,9 +43,12 @@ class ReplyCutter:
         """
         self._marker, self._left, self._meanwhile = marker, times, meanwhile
 
-    def lose(self, marker: bytes) -> None:
-        """Lose the next request that holds ``marker``, and its connection."""
-        self._lose = marker
+    def lose(self, marker: bytes, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Lose the next request that holds ``marker``, and its connection.
+
+        ``meanwhile`` happens before its sender notices.
+        """
+        self._lose, self._meanwhile = marker, meanwhile
 
     def hold(self, marker: bytes) -> None:
         """Hold up the next request that holds ``marker`` until :meth:`release`, whatever its sender does."""
@@ -107,6 +110,7 @@ class ReplyCutter:
                             cutting = True
                         if self._lose and self._lose in data:
                             self._lose = b""
+                            self._meanwhile()
                             return
                         if self._hold and self._hold in data:
                             self._hold = b""

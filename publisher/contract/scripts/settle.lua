@@ -13,13 +13,14 @@ local now = redis.call('TIME')
 local since = math.min(ARGV[1], now[1] * 1000000 + now[2] - ARGV[2])
 local wanted, found, missing = {}, {}, #ARGV - 4
 for i = 5, #ARGV do wanted[ARGV[i]] = i - 2 end
-local only = missing == 1 and ARGV[5]
+local only = #ARGV == 5 and ARGV[5]
 
+-- Returns how many bytes the page has.
 local function examine(page)
   local length = 0
   for _, entry in ipairs(page) do
     length = length + #entry
-    -- A search passes entries by for half of what a match costs.
+    -- A search passes an entry by for a fifth of what a match costs.
     if not only or string.find(entry, only, 1, true) then
       local id, nonce = string.match(entry, '^(%d+):%d+:([^:+]*)')
       if id and wanted[nonce] then
@@ -31,22 +32,31 @@ local function examine(page)
   return length
 end
 
--- From the newest entry back until all are found, or none can be there any more.
+-- Whether the log still holds all that was published since the first try. ``first`` is the oldest of that.
+local function is_whole(first)
+  local prev = first and string.match(first, '^%d+:(%d+):')
+  if prev and tonumber(prev) < since then return true end
+  -- What is trimmed is the oldest, so that behind an older entry nothing is missing.
+  return #redis.call('ZRANGEBYSCORE', log, '-inf', string.format('(%.0f', since), 'LIMIT', 0, 1) > 0
+end
+
+-- Whether the rest was not published. A message that has arrived did so soon after its first try: from there on
+-- the log is read forward, until all are found.
 local function look()
-  local before = redis.call('GET', KEYS[2])
-  if not before then before = redis.call('ZREVRANGE', log, 0, 0, 'WITHSCORES')[2] or '0' end
-  local from, size, entries, room = 0, 1, tonumber(ARGV[3]), tonumber(ARGV[4])
-  while missing > 0 and tonumber(before) >= since do
-    if entries <= 0 or room <= 0 then return false end
-    local page = redis.call('ZREVRANGE', log, from, from + size - 1)
-    -- What was published since the first try is no longer retained.
-    if #page == 0 then return false end
+  local newest = redis.call('GET', KEYS[2])
+  if not newest then newest = redis.call('ZREVRANGE', log, 0, 0, 'WITHSCORES')[2] or '0' end
+  if tonumber(newest) < since then return true end
+  local read, size, room = 0, 1, tonumber(ARGV[4])
+  local first
+  while missing > 0 do
+    if size == 0 or room <= 0 then return false end
+    local page = redis.call('ZRANGEBYSCORE', log, string.format('%.0f', since), '+inf', 'LIMIT', read, size)
     local length = examine(page)
-    local id, prev = string.match(page[#page], '^(%d+):(%d+):')
-    if id then before = tonumber(id) < since and id or prev end
-    from, entries, room = from + #page, entries - #page, room - length
+    first = first or page[1]
+    if #page < size then return missing == 0 or is_whole(first) end
+    read, room = read + #page, room - length
     -- As many of that length as there is room for: large entries are not fetched to be left out.
-    size = math.max(1, math.min(8 * size, entries, math.floor(room * #page / length)))
+    size = math.min(8 * size, ARGV[3] - read, math.max(1, math.floor(room * #page / length)))
   end
   return true
 end
