@@ -124,18 +124,17 @@ class Delivery:
         if retention is None:
             payload = encode_unlogged(clock(), self.nonce.encode(), self._body)
             return Call(("PUBLISH", keys.live(name), payload))
+        # Text alone: numbers would be turned into text for each message, by ``pack``.
         arguments = (
-            3,
+            "3",
             keys.log(name),
             keys.last(name),
             keys.result(name, self.nonce.partition(".")[0] if self.keyed else self.nonce),
             keys.live(name),
             self.nonce,
             self._body,
-            retention.max_messages,
-            retention.max_age_seconds,
-            retention.positions_seconds,
-            retention.results_seconds if self.keyed else "",
+            *retention.arguments,
+            str(retention.results_seconds) if self.keyed else "",
         )
         return Call((*arguments, "1") if self.min_replicas else arguments, scripts.PUBLISH)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
@@ -45,6 +45,9 @@ class Retention:
 
     max_messages: int
     max_age_seconds: int
+    arguments: tuple[str, str, str] = field(init=False, repr=False, compare=False)
+    """``max_messages``, ``max_age_seconds`` and ``positions_seconds`` for ``publish.lua``: text, made once for all
+    messages."""
 
     @property
     def positions_seconds(self) -> int:
@@ -69,6 +72,8 @@ class Retention:
                     "retention needs max_messages and max_age_seconds, integers from 1 to "
                     f"{MAX_RETENTION}; use a namespace without retention to keep no log"
                 )
+        numbers = (self.max_messages, self.max_age_seconds, self.positions_seconds)
+        object.__setattr__(self, "arguments", tuple(map(str, numbers)))
 
 
 @dataclass(frozen=True, slots=True)

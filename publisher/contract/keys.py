@@ -28,7 +28,7 @@ Redis's pub/sub knows no databases, so the names of pub/sub channels carry the d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 DEFAULT_PREFIX: Final = "rt1"
@@ -45,6 +45,11 @@ class Keys:
 
     prefix: str = DEFAULT_PREFIX
     database: int = 0
+    _pubsub: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        pubsub = f"{self.prefix}@{self.database}" if self.database else self.prefix
+        object.__setattr__(self, "_pubsub", pubsub)
 
     def log(self, channel: str) -> str:
         return f"{self.prefix}:log:{{{channel}}}"
@@ -85,7 +90,3 @@ class Keys:
 
     def probe(self, node: str) -> str:
         return f"{self._pubsub}:probe:{node}"
-
-    @property
-    def _pubsub(self) -> str:
-        return f"{self.prefix}@{self.database}" if self.database else self.prefix

@@ -169,10 +169,10 @@ def _round_trip(
     except FAILURES as error:
         raise unavailable(error, maybe_sent=False) from cause(error)
     try:
-        connection.send_packed_command([b"".join(map(pack, commands))])
-        replies = [_read(connection) for _ in range(calls)]
+        connection.send_packed_command([pack(commands)])
+        replies = _read(connection, calls)
         if wait is not None:
-            replies.append(_read_count(connection, wait))
+            replies += _read_count(connection, wait)
     except FAILURES as error:
         connections.drop(connection)
         maybe_sent = carried_out(error, calls)
@@ -187,15 +187,19 @@ def _round_trip(
     return replies
 
 
-def _read(connection: Connection) -> Reply:
-    try:
-        return connection.read_response(disable_decoding=True)
-    except ResponseError as error:
-        return error
+def _read(connection: Connection, count: int) -> list[Reply]:
+    """The next replies, with errors among them."""
+    replies: list[Reply] = []
+    while len(replies) < count:
+        try:
+            replies.append(connection.read_response(disable_decoding=True))
+        except ResponseError as error:
+            replies.append(error)
+    return replies
 
 
-def _read_count(connection: Connection, wait: Wait) -> Reply:
+def _read_count(connection: Connection, wait: Wait) -> list[Reply]:
     # Redis is silent until the replicas have answered, which is no reason to give the connection up.
     if connection.socket_timeout is not None:
         connection.can_read(connection.socket_timeout + wait.seconds)
-    return _read(connection)
+    return _read(connection, 1)

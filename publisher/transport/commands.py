@@ -52,14 +52,14 @@ class Single(Request):
     __slots__ = ("call", "whole")
 
     def __init__(self, call: Call, answer: asyncio.Future[Reply], seconds: float) -> None:
-        super().__init__(pack(call.cached()), 1, answer, seconds)
+        super().__init__(pack([call.cached()]), 1, answer, seconds)
         self.call = call
         self.whole = call.script is None
 
     def make_whole(self) -> None:
         """Send the script itself: Redis does not know it yet."""
         self.whole = True
-        self.packed = pack(self.call.whole())
+        self.packed = pack([self.call.whole()])
 
 
 class Batch(Request):
@@ -70,7 +70,7 @@ class Batch(Request):
     def __init__(
         self, commands: Sequence[Command], answer: asyncio.Future[list[Reply]], seconds: float
     ) -> None:
-        super().__init__(b"".join(map(pack, commands)), len(commands), answer, seconds)
+        super().__init__(pack(commands), len(commands), answer, seconds)
         self.replies: list[Reply] = []
 
     def take(self, reply: Reply) -> None:

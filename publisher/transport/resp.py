@@ -7,12 +7,13 @@ of a reply.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, Final, Protocol
 
 from redis.exceptions import ResponseError
 
-from publisher.contract.calls import Command, Reply
+from publisher.contract.calls import Argument, Command, Reply
 
 _hiredis_pack: Callable[[Any], bytes] | None = None
 _HiredisReader: Callable[..., Any] | None = None
@@ -45,13 +46,17 @@ def replies() -> Replies:
     return reader
 
 
-def pack(command: Command) -> bytes:
-    """A command as Redis reads it."""
+def pack(commands: Sequence[Command]) -> bytes:
+    """Commands as Redis reads them, one behind the other."""
     # hiredis turns numbers into text by a call that runs signal handlers, and does not check whether one of
     # them raised: the interpreter crashes. With nothing but text it makes no such call.
-    if not _TEXT.issuperset(map(type, command)):
-        command = tuple([each if type(each) in _TEXT else str(each) for each in command])
-    return _python_pack(command) if _hiredis_pack is None else _hiredis_pack(command)
+    if not _TEXT.issuperset(map(type, chain.from_iterable(commands))):
+        commands = [tuple(map(_text, command)) for command in commands]
+    return b"".join(map(_hiredis_pack or _python_pack, commands))
+
+
+def _text(argument: Argument) -> str | bytes:
+    return argument if isinstance(argument, bytes) else str(argument)
 
 
 def _python_pack(command: Command) -> bytes:

@@ -27,7 +27,7 @@ PING = Call(("PING",))
 @pytest.fixture(autouse=True)
 def as_the_library_packs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands stay readable."""
-    monkeypatch.setattr(blocking, "pack", lambda command: repr(command).encode())
+    monkeypatch.setattr(blocking, "pack", lambda commands: "".join(map(repr, commands)).encode())
 
 
 class Connection:
