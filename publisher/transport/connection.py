@@ -1,6 +1,7 @@
 """A connection to Redis for asyncio: opened by the redis package, read by a plain protocol.
 
-The package's own reader costs three times the CPU for each reply.
+The package's own reader costs three times the CPU for each reply. :class:`Reader` hands on whatever Redis says;
+:class:`Commands` writes requests, and what it says is their answers, first in, first out.
 """
 
 from __future__ import annotations
@@ -8,15 +9,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
-from typing import Any, cast
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import repeat
+from typing import Any, Final, cast
 
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
+from publisher.contract.calls import Call, Command, Reply
+from publisher.errors import Unavailable
 from publisher.transport.failures import FAILURES
-from publisher.transport.resp import ProtocolError, replies
+from publisher.transport.resp import ProtocolError, pack, replies
 
 log = logging.getLogger(__name__)
+
+MAX_UNDER_WAY: Final = 1_000
+"""Commands written and not answered. What comes meanwhile gathers, so that load makes the writes larger."""
+
+_SILENT: Final = 0.9
+"""A connection is given up when Redis has been silent for this part of what a command that was sent may take.
+A little less than all of it, so that the connection ends with the calls that its silence has failed."""
 
 
 @contextlib.asynccontextmanager
@@ -99,3 +112,145 @@ class Reader(asyncio.Protocol):
         """The transport is gone."""
         if not self.lost.done():
             self.lost.set_result(None)
+
+
+class Request:
+    """Bytes on their way: ``answer`` becomes what they ask for, or an ``Unavailable``.
+
+    ``deadline`` is in loop time, ``size`` how many replies will come.
+    """
+
+    __slots__ = ("answer", "deadline", "packed", "seconds", "size")
+
+    def __init__(
+        self, packed: bytes, size: int, answer: asyncio.Future[Any], seconds: float
+    ) -> None:
+        self.packed = packed
+        self.size = size
+        self.answer = answer
+        self.seconds = seconds
+        self.deadline = answer.get_loop().time() + seconds
+
+    def fail(self, error: Unavailable, *, maybe_sent: bool) -> None:
+        """Answer with an error, unless nobody waits any more. Each waiter raises one of its own."""
+        if not self.answer.done():
+            self.answer.set_exception(error.told(maybe_sent=maybe_sent))
+
+
+class Single(Request):
+    """One call, whose reply is the answer."""
+
+    __slots__ = ("call", "whole")
+
+    def __init__(self, call: Call, answer: asyncio.Future[Reply], seconds: float) -> None:
+        super().__init__(pack([call.cached()]), 1, answer, seconds)
+        self.call = call
+        self.whole = call.script is None
+
+    def make_whole(self) -> None:
+        """Send the script itself: Redis does not know it yet."""
+        self.whole = True
+        self.packed = pack([self.call.whole()])
+
+
+class Batch(Request):
+    """Commands that go together; the answer is the list of their replies, with errors in place."""
+
+    __slots__ = ("replies",)
+
+    def __init__(
+        self, commands: Sequence[Command], answer: asyncio.Future[list[Reply]], seconds: float
+    ) -> None:
+        super().__init__(pack(commands), len(commands), answer, seconds)
+        self.replies: list[Reply] = []
+
+    def take(self, reply: Reply) -> None:
+        """Note the next reply; the last one makes the answer."""
+        self.replies.append(reply)
+        if len(self.replies) == self.size and not self.answer.done():
+            self.answer.set_result(self.replies)
+
+
+class Commands(Reader):
+    """Writes requests, and answers them first in, first out.
+
+    ``under_way`` holds a request once for each reply that it waits for.
+
+    Args:
+        refused: told the request that Redis has answered with an error, and the error.
+        room: told that something was answered, once for all that arrived together.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        refused: Callable[[Commands, Request, ResponseError], None],
+        room: Callable[[], None],
+    ) -> None:
+        super().__init__(transport, self._answer)
+        self._refused = refused
+        self._room = room
+        self._clock = asyncio.get_running_loop().time
+        self._silent_since = self._clock()
+        self._retired = False
+        self.under_way: deque[Request] = deque()
+
+    def retire(self) -> None:
+        """End once all that is under way has been answered. Nothing more may be sent."""
+        self._retired = True
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._retired and not self.under_way:
+            self.transport.abort()
+
+    def send(self, waiting: deque[Request]) -> None:
+        """Write what waits in one piece, or as much as may be under way."""
+        room = MAX_UNDER_WAY - len(self.under_way)
+        if room < min(len(waiting), MAX_UNDER_WAY // 2):
+            return  # a few at a time would be many writes
+        if not self.under_way:
+            self._silent_since = self._clock()
+        packed: list[bytes] = []
+        while waiting and room > 0:
+            request = waiting.popleft()
+            if not request.answer.done():
+                room -= request.size
+                if request.size == 1:
+                    self.under_way.append(request)
+                else:
+                    self.under_way.extend(repeat(request, request.size))
+                packed.append(request.packed)
+        if packed:
+            self.write(b"".join(packed))
+
+    def data_received(self, data: bytes) -> None:
+        """Answer what has its reply."""
+        super().data_received(data)
+        self._silent_since = self._clock()
+        self._end_if_done()
+        self._room()
+
+    def _answer(self, reply: Reply) -> None:
+        if not self.under_way:
+            # Which reply belongs to which request would be a guess from here on.
+            self.transport.abort()
+            raise RuntimeError(f"Redis says what nobody asked for: {reply!r}")
+        request = self.under_way.popleft()
+        if type(reply) is ResponseError:
+            self._refused(self, request, reply)
+        elif type(request) is Batch:
+            request.take(reply)
+        elif not request.answer.done():
+            request.answer.set_result(reply)
+
+    @property
+    def overdue_at(self) -> float:
+        """When the connection has to be given up, should Redis go on saying nothing. There is something under way."""
+        return self._silent_since + _SILENT * self.under_way[0].seconds
+
+    def fail(self, reason: str) -> None:
+        """Fail what is under way: it was written, so nobody knows what became of it."""
+        error = Unavailable(reason, maybe_sent=True)
+        while self.under_way:
+            self.under_way.popleft().fail(error, maybe_sent=True)

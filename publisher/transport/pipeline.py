@@ -17,8 +17,7 @@ from redis.exceptions import ResponseError
 
 from publisher.contract.calls import Call, Command, Reply
 from publisher.errors import Unavailable
-from publisher.transport.commands import Batch, Commands, Request, Single
-from publisher.transport.connection import opened
+from publisher.transport.connection import Batch, Commands, Request, Single, opened
 from publisher.transport.failures import (
     FAILURES,
     OTHER_CONNECTION,
@@ -82,7 +81,9 @@ class Pipeline:
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: deque[Request] = deque()
         self._told: set[str] = set()
+        # The connection that is sent what comes next; and all that are open, the oldest first.
         self._commands: Commands | None = None
+        self._open: list[Commands] = []
         self._opening = False
         self._scheduled = False
         self._gathered = 0
@@ -176,7 +177,8 @@ class Pipeline:
             self._tell(failure.reason)
             request.fail(failure, maybe_sent=failure.maybe_sent)
         if name in OTHER_CONNECTION:
-            self._give_up(commands)
+            commands.retire()
+            self._leave(commands)
 
     def _tell(self, error: str) -> None:
         """Log an error of Redis's the first time it is seen: it may come thousands of times."""
@@ -201,21 +203,19 @@ class Pipeline:
         reason = "too many calls are waiting" if self._commands else "no connection in time"
         while self._waiting and self._waiting[0].deadline <= now:
             self._waiting.popleft().fail(Unavailable(reason, maybe_sent=False), maybe_sent=False)
-        commands = self._commands
-        if commands and commands.under_way and commands.overdue_at <= now:
-            commands.fail(_NO_ANSWER.reason)
-            self._give_up(commands)
-            self._trouble()
+        for commands in self._open:
+            if commands.under_way and commands.overdue_at <= now:
+                commands.fail(_NO_ANSWER.reason)
+                self._give_up(commands)
+                self._trouble()
         due = self._next_due(now)
         if due is not None:
             self._look_at(due, loop)
 
     def _next_due(self, now: float) -> float | None:
         """When to look again. Fails the calls that Redis has and that wait no longer: it may well be alive."""
-        commands = self._commands
-        under_way = commands.under_way if commands else ()
-        due = [commands.overdue_at] if commands and under_way else []
-        for request in chain(under_way, self._waiting):
+        due = [each.overdue_at for each in self._open if each.under_way]
+        for request in chain(*(each.under_way for each in self._open), self._waiting):
             if request.deadline > now:
                 due.append(request.deadline)
                 break
@@ -231,6 +231,7 @@ class Pipeline:
             async with opened(self._connect, self._timeout) as transport:
                 self._opening = False
                 self._commands = commands = Commands(transport, self._refused, self._schedule)
+                self._open.append(commands)
                 self._schedule()
                 await commands.lost
         except FAILURES as error:
@@ -246,18 +247,21 @@ class Pipeline:
                 self._lost(commands)
 
     def _lost(self, commands: Commands) -> None:
-        if commands is self._commands:
-            self._commands = None
+        self._open.remove(commands)
         if commands.under_way:
             commands.fail("connection lost")
             self._trouble()
-        self._schedule()
+        self._leave(commands)
 
     def _give_up(self, commands: Commands) -> None:
+        """Close a connection, and with it what is under way."""
+        commands.transport.abort()
+        self._leave(commands)
+
+    def _leave(self, commands: Commands) -> None:
         """Open another connection for what comes next."""
         if commands is self._commands:
             self._commands = None
-        commands.transport.abort()
         self._schedule()
 
     def drop(self) -> None:

@@ -23,7 +23,7 @@ from publisher.contract.calls import Call, Reply
 from publisher.contract.keys import Keys
 from publisher.errors import Rejected, Unavailable
 from publisher.transport import pipeline as batching
-from publisher.transport.commands import MAX_UNDER_WAY, Commands
+from publisher.transport.connection import MAX_UNDER_WAY, Commands
 from publisher.transport.pipeline import Pipeline
 from tests.faults.proxy import Proxy
 from tests.support.redis_server import RedisServer, free_port
@@ -31,6 +31,9 @@ from tests.support.waiting import until
 
 PING = Call(("PING",))
 TIMEOUT = 0.5
+
+_LATER = (Call(("XREAD", "BLOCK", 300, "STREAMS", "none", "$")), PING)
+"""Redis answers the first, and what comes behind it, after 0.3 s; also where it is a replica."""
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +253,41 @@ async def test_a_primary_that_has_become_a_replica_is_looked_for_anew(
     await asyncio.wait_for(first.lost, 1)
 
 
+async def test_what_else_a_primary_has_that_became_a_replica_is_answered_before_its_connection_ends(
+    pipeline: Pipeline, admin: redis.asyncio.Redis, prefix: str
+) -> None:
+    """Nothing of it is left in doubt, and what comes next goes over another connection."""
+    first = connection_of(pipeline)
+    await admin.replicaof("127.0.0.1", free_port())
+    try:
+        calls = (Call(("SET", prefix, 1)), *_LATER, Call(("SET", prefix, 2)))
+        refused, *later, refused_later = map(pipeline.begin, calls)
+        assert [maybe_sent for _, maybe_sent in await outcomes(refused)] == [False]
+        assert await pipeline.call(PING) == b"PONG"
+        assert connection_of(pipeline) is not first
+        assert [each.done() for each in later] == [False, False]
+        assert await asyncio.gather(*later) == [None, b"PONG"]
+        assert [maybe_sent for _, maybe_sent in await outcomes(refused_later)] == [False]
+    finally:
+        await admin.replicaof("NO", "ONE")
+    await asyncio.wait_for(first.lost, 1)
+
+
+async def test_it_is_waited_for_no_longer_than_any_call(
+    hasty: Pipeline, admin: redis.asyncio.Redis, proxy: Proxy, prefix: str
+) -> None:
+    first = connection_of(hasty)
+    await admin.replicaof("127.0.0.1", free_port())
+    try:
+        refused, *later = map(hasty.begin, (Call(("SET", prefix, 1)), *_LATER))
+        await outcomes(refused)
+        proxy.links[0].down.freeze()
+        assert await outcomes(*later) == [("no answer in time", True)] * 2
+    finally:
+        await admin.replicaof("NO", "ONE")
+    await asyncio.wait_for(first.lost, 1)
+
+
 async def test_a_connection_that_is_logged_in_no_more_is_made_anew(
     server: RedisServer, admin: redis.asyncio.Redis
 ) -> None:
@@ -330,7 +368,7 @@ async def test_what_waits_behind_too_much_has_not_been_carried_out(
 async def test_a_call_that_finds_no_room_in_its_time_is_told_why(
     hasty: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("publisher.transport.commands.MAX_UNDER_WAY", 0)
+    monkeypatch.setattr("publisher.transport.connection.MAX_UNDER_WAY", 0)
     assert await outcomes(hasty.begin(PING)) == [("too many calls are waiting", False)]
 
 
@@ -439,7 +477,7 @@ async def test_who_does_not_wait_any_more_confuses_nobody(
 async def test_the_end_fails_what_is_not_answered_and_leaves_nothing(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("publisher.transport.commands.MAX_UNDER_WAY", 1)
+    monkeypatch.setattr("publisher.transport.connection.MAX_UNDER_WAY", 1)
     tasks = asyncio.all_tasks()
     pipeline = batcher_at(server.url, 5.0)
     await pipeline.call(PING)

@@ -13,7 +13,7 @@ import redis.asyncio
 
 from gateway.backplane.places import Places
 from publisher import AsyncPublisher
-from publisher.transport.commands import Commands
+from publisher.transport.connection import Commands
 from tests.support.client import connected
 from tests.support.nodes import Node, running_node
 from tests.support.redis_server import RedisServer
