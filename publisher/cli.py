@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -155,6 +156,13 @@ def _connections(publisher: Publisher, options: argparse.Namespace) -> int:
     return 0
 
 
+def _ping(publisher: Publisher, _options: argparse.Namespace) -> int:
+    began = time.monotonic()
+    publisher.ping()
+    _print({"ok": True, "milliseconds": round((time.monotonic() - began) * 1000, 1)})
+    return 0
+
+
 def _print(result: Any) -> None:
     sys.stdout.write(orjson.dumps(result).decode() + "\n")
 
@@ -207,6 +215,7 @@ def _parser() -> argparse.ArgumentParser:
         add("history", _history, "Print a channel's retained messages, oldest first"),
         add("connections", _connections, "Print a user's live connections"),
     )
+    add("ping", _ping, "Ask Redis for an answer, to try the address, the password and the database")
     return parser
 
 

@@ -43,8 +43,11 @@ class LoopConnections:
         """
         if wait is None:
             return await _exchange(self._shared, calls, None)
+        clock = asyncio.get_running_loop().time
+        began = clock()
         async with self._lent() as pipeline:
-            return await _exchange(pipeline, calls, wait)
+            # One deadline for both: what it took to get the connection is gone.
+            return await _exchange(pipeline, calls, wait, wait.seconds - (clock() - began))
 
     @contextlib.asynccontextmanager
     async def _lent(self) -> AsyncIterator[Pipeline]:
@@ -53,7 +56,8 @@ class LoopConnections:
             async with asyncio.timeout(self._timeout):
                 await self._waiting.acquire()
         except TimeoutError:
-            raise Unavailable("too many calls are waiting for replicas", maybe_sent=False) from None
+            reason = f"{MAX_WAITING} other calls are waiting for replicas"
+            raise Unavailable(reason, maybe_sent=False) from None
         if not self._unused:
             self._unused.append(Pipeline(self._connect, None, self._timeout))
             self._alone += self._unused
@@ -99,14 +103,15 @@ class Loops:
             await connections.aclose()
 
 
-async def _exchange(pipeline: Pipeline, calls: Sequence[Call], wait: Wait | None) -> list[Reply]:
-    extra = wait.seconds if wait else 0.0
+async def _exchange(
+    pipeline: Pipeline, calls: Sequence[Call], wait: Wait | None, extra_seconds: float = 0.0
+) -> list[Reply]:
     trips = round_trips(calls, wait)
     try:
         commands = next(trips)
         while True:
             try:
-                replies = await pipeline.round_trip(commands, extra)
+                replies = await pipeline.round_trip(commands, extra_seconds)
             except Unavailable as error:
                 commands = trips.throw(error)
             else:

@@ -6,13 +6,24 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
-from publisher import AsyncPublisher, Published, Publisher, PublisherError, Unavailable
+from publisher import (
+    AsyncPublisher,
+    NotReplicated,
+    Published,
+    Publisher,
+    PublisherError,
+    Unavailable,
+)
+from publisher.contract.calls import Command
+from publisher.transport import loops
+from publisher.transport.pipeline import Pipeline
 from tests.publisher.test_publishing import CHANNEL
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import until
@@ -146,6 +157,32 @@ async def test_the_end_of_one_calls_time_ends_that_call_only(alone: RedisServer,
         alone.thaw()
         assert isinstance(early.exception(), Unavailable)
         assert isinstance(await late, Published)
+
+
+async def test_waiting_for_one_of_the_connections_that_wait_for_replicas_counts_as_well(
+    redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Both together take no longer than one call may: the timeout, and what the replicas may take."""
+    given: list[float] = []
+
+    def round_trip(
+        self: Pipeline, commands: Sequence[Command], extra_seconds: float = 0.0
+    ) -> asyncio.Future[list[Any]]:
+        given.append(extra_seconds)
+        return real(self, commands, extra_seconds)
+
+    real = Pipeline.round_trip
+    monkeypatch.setattr(Pipeline, "round_trip", round_trip)
+    monkeypatch.setattr(loops, "MAX_WAITING", 1)
+    async with AsyncPublisher.from_url(redis_url, prefix=prefix, replica_timeout=0.2) as publisher:
+        await publisher.publish("notifications/u", 0)
+        given.clear()
+        waits = [publisher.publish("notifications/u", n, min_replicas=1) for n in (1, 2)]
+        outcomes = await asyncio.gather(*waits, return_exceptions=True)
+    assert [type(each) for each in outcomes] == [NotReplicated, NotReplicated]
+    first, second = given
+    # The second had to wait until Redis had waited for the first one's replicas.
+    assert second <= first - 0.15
 
 
 def run_in_threads(target: object, count: int) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -340,6 +341,21 @@ def test_bad_input_is_one_line_and_exit_code_2(cli: Cli, arguments: Sequence[str
     run = cli(*arguments)
     fails(run, 2, message)
     assert "cr3t" not in run.stderr
+
+
+def test_ping_says_that_redis_has_answered(cli: Cli):
+    answer = json.loads(cli("ping").stdout)
+    assert answer["ok"] is True
+    assert answer["milliseconds"] > 0
+
+
+def test_ping_of_a_redis_that_is_not_there_is_one_line_and_exit_code_1(cli: Cli, nobody: str):
+    fails(cli("ping", "--redis-url", nobody), 1, "Redis is unavailable")
+
+
+def test_ping_with_a_database_that_does_not_exist_says_so(cli: Cli, redis_url: str):
+    url = urlsplit(redis_url)._replace(path="/99999").geturl()
+    fails(cli("ping", "--redis-url", url), 1, "DB index")
 
 
 def test_redis_unavailable_is_one_line_and_exit_code_1(cli: Cli, nobody: str):
