@@ -12,10 +12,11 @@ import redis.asyncio
 from publisher.client import DEFAULT_TIMEOUT_SECONDS, Client
 from publisher.contract.channels import Retention
 from publisher.contract.keys import DEFAULT_PREFIX
+from publisher.delivery import DEFAULT_MAX_MESSAGE_BYTES, Options
 from publisher.discovery import from_environment
 from publisher.errors import PublisherError, Unavailable
 from publisher.flow import Flow, Pause, T
-from publisher.operations import DEFAULT_GRANT_TTL_SECONDS, DEFAULT_MAX_MESSAGE_BYTES
+from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
 from publisher.records import Connection, Entry, Outgoing, Published, check_timeout
 from publisher.transport.loops import Loops
 from publisher.transport.redis_py import Connector, asyncio_client
@@ -46,11 +47,13 @@ class AsyncPublisher(Client):
         default: Callable[[Any], Any] | None = None,
     ) -> None:
         check_timeout(timeout)
-        options = (prefix, max_message_bytes, retries, min_replicas, replica_timeout, default)
-        self._set_up(Connector.of(client), timeout, options)
+        options = Options(max_message_bytes, min_replicas, replica_timeout, default)
+        self._set_up(Connector.of(client), timeout, prefix, retries, options)
 
-    def _set_up(self, connector: Connector, timeout: float, options: tuple[Any, ...]) -> None:
-        super()._set_up(connector, timeout, options)
+    def _set_up(
+        self, connector: Connector, timeout: float, prefix: str, retries: int, options: Options
+    ) -> None:
+        super()._set_up(connector, timeout, prefix, retries, options)
         self._loops = Loops(connector, timeout)
 
     @classmethod

@@ -25,8 +25,9 @@ from publisher import run_command as execution
 from publisher.client import Publisher
 from publisher.contract.channels import RUN_RESULTS, parse_channel
 from publisher.contract.keys import DEFAULT_PREFIX
+from publisher.delivery import DEFAULT_MAX_MESSAGE_BYTES
 from publisher.errors import InvalidData, InvalidInput, PublisherError, Unavailable
-from publisher.operations import DEFAULT_GRANT_TTL_SECONDS, DEFAULT_MAX_MESSAGE_BYTES
+from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
 from publisher.records import check_text
 
 UNAVAILABLE: Final = 1

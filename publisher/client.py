@@ -12,17 +12,16 @@ import redis
 
 from publisher.contract.channels import Retention
 from publisher.contract.keys import DEFAULT_PREFIX, Keys
+from publisher.delivery import DEFAULT_MAX_MESSAGE_BYTES, Options
 from publisher.discovery import from_environment
 from publisher.errors import PublisherError, Unavailable
 from publisher.flow import Flow, Pause, Retries, T
-from publisher.operations import DEFAULT_GRANT_TTL_SECONDS, DEFAULT_MAX_MESSAGE_BYTES, Operations
+from publisher.operations import DEFAULT_GRANT_TTL_SECONDS, Operations
 from publisher.records import (
     Connection,
     Entry,
     Outgoing,
     Published,
-    check_min_replicas,
-    check_replica_timeout,
     check_retries,
     check_timeout,
 )
@@ -35,14 +34,20 @@ DEFAULT_TIMEOUT_SECONDS: Final = 5.0
 class Client:
     """What the clients have in common: how to connect, and what their calls do."""
 
-    _connector: Connector
-    _timeout: float
-    _options: tuple[Any, ...]
     _of_url = False
 
-    def _set_up(self, connector: Connector, timeout: float, options: tuple[Any, ...]) -> None:
-        self._connector, self._timeout, self._options = connector, timeout, options
-        self._operations = _operations(connector.database, *options)
+    def _set_up(
+        self, connector: Connector, timeout: float, prefix: str, retries: int, options: Options
+    ) -> None:
+        check_retries(retries)
+        self._state = (connector, timeout, prefix, retries, options)
+        self._operations = Operations(
+            Keys(prefix, connector.database),
+            clock=time.monotonic,
+            wall_clock=_microseconds,
+            retries=Retries(retries, random.random),
+            options=options,
+        )
 
     def __getstate__(self) -> tuple[Any, ...]:
         if not self._of_url:
@@ -50,7 +55,7 @@ class Client:
                 f"a {type(self).__name__} made of a client of yours cannot be pickled: "
                 "make it with from_url or from_env"
             )
-        return self._connector, self._timeout, self._options
+        return self._state
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._set_up(*state)
@@ -90,12 +95,15 @@ class Publisher(Client):
         replica_timeout: float = 1.0,
         default: Callable[[Any], Any] | None = None,
     ) -> None:
-        options = (prefix, max_message_bytes, retries, min_replicas, replica_timeout, default)
+        options = Options(max_message_bytes, min_replicas, replica_timeout, default)
         connector = Connector.of(client)
-        self._set_up(connector, connector.timeout or DEFAULT_TIMEOUT_SECONDS, options)
+        timeout = connector.timeout or DEFAULT_TIMEOUT_SECONDS
+        self._set_up(connector, timeout, prefix, retries, options)
 
-    def _set_up(self, connector: Connector, timeout: float, options: tuple[Any, ...]) -> None:
-        super()._set_up(connector, timeout, options)
+    def _set_up(
+        self, connector: Connector, timeout: float, prefix: str, retries: int, options: Options
+    ) -> None:
+        super()._set_up(connector, timeout, prefix, retries, options)
         self._connections = Connections(connector, timeout)
 
     @classmethod
@@ -310,35 +318,6 @@ class Publisher(Client):
         except StopIteration as done:
             result: T = done.value
             return result
-
-
-def _operations(
-    database: int,
-    prefix: str,
-    max_message_bytes: int,
-    retries: int,
-    min_replicas: int,
-    replica_timeout: float,
-    default: Callable[[Any], Any] | None,
-) -> Operations:
-    """The operations on this process's clocks and randomness.
-
-    Raises:
-        InvalidData: an argument has an impossible value.
-    """
-    check_retries(retries)
-    check_min_replicas(min_replicas)
-    check_replica_timeout(replica_timeout)
-    return Operations(
-        Keys(prefix, database),
-        clock=time.monotonic,
-        wall_clock=_microseconds,
-        retries=Retries(retries, random.random),
-        max_message_bytes=max_message_bytes,
-        min_replicas=min_replicas,
-        replica_timeout=replica_timeout,
-        default=default,
-    )
 
 
 def _microseconds() -> int:

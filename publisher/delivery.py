@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
@@ -17,22 +17,39 @@ from publisher.contract.channels import Namespace, parse_channel
 from publisher.contract.keys import Keys
 from publisher.contract.message import encode_unlogged
 from publisher.errors import InvalidData, NotReplicated, PublisherError, Rejected, Unavailable
-from publisher.records import Outgoing, Published, check_min_replicas, check_text, dump_json
+from publisher.records import (
+    Outgoing,
+    Published,
+    check_min_replicas,
+    check_replica_timeout,
+    check_text,
+    dump_json,
+)
 from publisher.transport.failures import meaning
+
+DEFAULT_MAX_MESSAGE_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a client asks of each publish.
 
-    ``default`` turns what JSON cannot hold into what it can. ``min_replicas`` have to confirm, within
+    A message's JSON has at most ``max_message_bytes``; ``default`` turns what JSON cannot hold into what it can
+    (:func:`publisher.records.plain` if there is none). So many as ``min_replicas`` have to confirm, within
     ``replica_timeout`` seconds.
+
+    Raises:
+        InvalidData: a number that cannot be.
     """
 
-    max_message_bytes: int
+    max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
     min_replicas: int = 0
     replica_timeout: float = 1.0
     default: Callable[[Any], Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_min_replicas(self.min_replicas)
+        check_replica_timeout(self.replica_timeout)
 
 
 class Delivery:

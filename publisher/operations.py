@@ -28,7 +28,6 @@ from publisher.records import (
 )
 
 DEFAULT_GRANT_TTL_SECONDS: Final = 30 * 86_400
-DEFAULT_MAX_MESSAGE_BYTES: Final = 1024 * 1024
 
 
 class Operations:
@@ -37,8 +36,7 @@ class Operations:
     Args:
         clock: a monotonic clock in seconds.
         wall_clock: microseconds since 1970.
-        min_replicas: so many have to confirm each publish, within ``replica_timeout`` seconds.
-        default: turns what JSON cannot hold into what it can; see :func:`publisher.records.plain`.
+        options: what is asked of each publish.
         learning: what is known already, for tests.
     """
 
@@ -49,16 +47,12 @@ class Operations:
         clock: Callable[[], float],
         wall_clock: Callable[[], int],
         retries: Retries,
-        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
-        min_replicas: int = 0,
-        replica_timeout: float = 1.0,
-        default: Callable[[Any], Any] | None = None,
+        options: Options,
         learning: Learning | None = None,
     ) -> None:
         self._keys = keys
         self._retries = retries
         self._learning = learning or Learning(keys, clock, retries)
-        options = Options(max_message_bytes, min_replicas, replica_timeout, default)
         self._publishing = Publishing(keys, self._learning, clock, wall_clock, retries, options)
 
     # -- publishing ---------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from publisher.contract.keys import Keys
-from publisher.delivery import unique_names
+from publisher.delivery import Options, unique_names
 from publisher.flow import Flow, Retries, RoundTrip
 from publisher.operations import Operations
 from publisher.publishing import BATCH
@@ -27,6 +27,7 @@ def operations() -> Operations:
         clock=lambda: 0.0,
         wall_clock=lambda: 1_640_995_200_000_000,
         retries=retries,
+        options=Options(),
         learning=informed(keys, lambda: 0.0, retries),
     )
 

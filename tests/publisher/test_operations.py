@@ -13,6 +13,7 @@ from publisher.contract.calls import Call
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, Retention
 from publisher.contract.keys import Keys
 from publisher.contract.scripts import PUBLISH, SETTLE
+from publisher.delivery import Options
 from publisher.errors import (
     InvalidChannel,
     InvalidData,
@@ -92,7 +93,7 @@ def operations_at(clock: Callable[[], float], **options: Any) -> Operations:
         wall_clock=lambda: 1_640_995_200_000_000,
         retries=retries,
         learning=informed(keys, clock, retries, known),
-        **({"max_message_bytes": 100} | options),
+        options=Options(**({"max_message_bytes": 100} | options)),
     )
 
 
