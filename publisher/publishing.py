@@ -9,7 +9,7 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from publisher.contract import rights, scripts
-from publisher.contract.calls import Argument, Call, Reply, Wait
+from publisher.contract.calls import Argument, Call, Wait
 from publisher.contract.keys import Keys
 from publisher.delivery import Delivery, Options, unique_names
 from publisher.errors import InvalidInput, PublisherError, Unavailable
@@ -118,15 +118,16 @@ class Publishing:
             batch = [each for each in batch if each.pending]
         if not batch:
             return None
+        calls = [each.call(self._keys, self._wall_clock) for each in batch]
+        step = self._round_trip(calls, batch)
         began = self._clock()
         try:
-            replies, wait = yield from self._exchange(
-                [each.call(self._keys, self._wall_clock) for each in batch], batch
-            )
+            replies = yield step
         except Unavailable as error:
             for each in batch:
                 each.failed(error, began)
             return error
+        wait = step.wait
         count = replies.pop() if wait else None
         for each, reply in zip(batch, replies, strict=True):
             each.answered(reply)
@@ -142,12 +143,13 @@ class Publishing:
         channels: dict[str, list[Delivery]] = {}
         for each in doubtful:
             channels.setdefault(each.channel, []).append(each)
+        questions = [self._question(group) for group in channels.values()]
+        step = self._round_trip(questions, doubtful)
         try:
-            replies, wait = yield from self._exchange(
-                [self._question(group) for group in channels.values()], doubtful
-            )
+            replies = yield step
         except Unavailable as error:
             return error.told(maybe_sent=False)
+        wait = step.wait
         count = replies.pop() if wait else None
         failure = None
         for group, reply in zip(channels.values(), replies, strict=True):
@@ -178,14 +180,10 @@ class Publishing:
         keys = [self._keys.log(channel), self._keys.last(channel), *results]
         return Call.run(scripts.SETTLE, keys, *arguments)
 
-    def _exchange(
-        self, calls: Sequence[Call], deliveries: Sequence[Delivery]
-    ) -> Flow[tuple[list[Reply], Wait | None]]:
-        """A round trip that waits for as many replicas as the most demanding of ``deliveries`` asks."""
-        replicas = max(each.min_replicas for each in deliveries)
-        wait = Wait(replicas, self._options.replica_timeout) if replicas else None
-        replies = yield RoundTrip(calls, wait)
-        return replies, wait
+    def _round_trip(self, calls: Sequence[Call], deliveries: Sequence[Delivery]) -> RoundTrip:
+        """It waits for as many replicas as the most demanding of ``deliveries`` asks."""
+        replicas = max([each.min_replicas for each in deliveries])
+        return RoundTrip(calls, Wait(replicas, self._options.replica_timeout) if replicas else None)
 
 
 class _Intake:

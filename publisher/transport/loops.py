@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from publisher.contract.calls import Call, Reply, Wait
@@ -35,14 +35,17 @@ class LoopConnections:
         self._unused: list[Pipeline] = []
         self._waiting = asyncio.Semaphore(MAX_WAITING)
 
-    async def exchange(self, calls: Sequence[Call], wait: Wait | None) -> list[Reply]:
+    def exchange(self, calls: Sequence[Call], wait: Wait | None) -> Awaitable[list[Reply]]:
         """The replies to ``calls``, with errors among them, and with ``wait`` the number of replicas behind them.
 
         Raises:
             Unavailable: no answer to all of them.
         """
         if wait is None:
-            return await _exchange(self._shared, calls, None)
+            return _exchange(self._shared, calls, None)
+        return self._exchange_alone(calls, wait)
+
+    async def _exchange_alone(self, calls: Sequence[Call], wait: Wait) -> list[Reply]:
         clock = asyncio.get_running_loop().time
         began = clock()
         async with self._lent() as pipeline:
