@@ -14,7 +14,6 @@ MOST_COLLABORATORS = 6
 LARGER = {
     "gateway/node/stats.py:Stats": "counters, each of which begins at 0",
     "gateway/node/catchup.py:Catchup": "joining, coming back and repairing in one loop, with what each of them needs",
-    "publisher/operations.py:Operations": "what users of the library may set, one by one",
 }
 """Why these may take more."""
 
