@@ -28,6 +28,7 @@ from gateway.node.confirmation import Confirmation
 from gateway.node.control import Control
 from gateway.node.hub import Events, Hub
 from gateway.node.interest import Interests
+from gateway.node.pages import Pages
 from gateway.node.ports import Verifier
 from gateway.node.recheck import Recheck
 from gateway.node.requests import Requests, Service
@@ -176,16 +177,16 @@ class Gateway:
             _FAREWELL_SECONDS,
         )
         patience = Patience(self.hub, self._heartbeats.heard, settings.stall_seconds)
+        history = LogReader(self._pipeline, self._keys, self._positions, self.stats)
         self._catchup = Catchup(
             self.hub,
             self._interests,
-            LogReader(self._pipeline, self._keys, self._positions, self.stats),
+            Pages(history, self._confirmation, random.random),
             self._confirmation,
             patience,
             self._tasks,
             self._namespaces,
             lambda *failure: self._subscriptions.fail(*failure),  # noqa: PLW0108 - made below
-            random.random,
             settings.max_subscriptions,
         )
         self._recheck = Recheck(

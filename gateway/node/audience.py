@@ -67,22 +67,23 @@ class Audience(ABC):
     have been sent, taken before the page is asked for: what is confirmed meanwhile is not missing from it.
     """
 
-    user = NOBODY
-    claimed: int | None = None
-    remembered = NO_POSITION
+    __slots__ = ("channel", "claimed", "reader", "remembered", "user")
 
-    def __init__(self, channel: Channel, reader: Reader) -> None:
+    def __init__(self, channel: Channel, reader: Reader, user: str = NOBODY) -> None:
         self.channel = channel
         self.reader = reader
+        self.user = user
+        self.claimed: int | None = None
+        self.remembered = NO_POSITION
 
     def asks_from(self) -> int | None:
         """The id after which to read; ``None`` for what the user has confirmed, which Redis knows."""
         return self.reader.position
 
     @property
+    @abstractmethod
     def listens(self) -> bool:
-        """Whether anybody is there to be told."""
-        return True
+        """Whether anybody is there to be sent anything."""
 
     @abstractmethod
     async def ready(self) -> None:
@@ -111,6 +112,8 @@ class Audience(ABC):
 
 class Members(Audience):
     """All live members of a channel."""
+
+    __slots__ = ("_confirmation", "_hub")
 
     def __init__(self, channel: Channel, hub: Hub, confirmation: Confirmation) -> None:
         super().__init__(channel, channel)
@@ -153,11 +156,21 @@ class Members(Audience):
         """Whether the channel stands where its log ends."""
         if taken.unknown is not None:
             self._hub.stop(self.channel)
-        return taken.complete or not self.listens
+        return taken.complete
 
 
 class One(Audience):
     """One subscription that is not live; it has begun when no request waits for its answer any more."""
+
+    __slots__ = (
+        "_begun",
+        "_confirmation",
+        "_connection",
+        "_hub",
+        "_patience",
+        "_subscription",
+        "_writes",
+    )
 
     def __init__(
         self,
@@ -168,8 +181,7 @@ class One(Audience):
         patience: Patience,
         since: int | None,
     ) -> None:
-        super().__init__(channel, subscription)
-        self.user = subscription.connection.user
+        super().__init__(channel, subscription, subscription.connection.user)
         self.claimed = since
         self._subscription = subscription
         self._connection = subscription.connection
@@ -178,6 +190,11 @@ class One(Audience):
         self._patience = patience
         self._writes = False
         self.remembered = self._connection.positions.get(channel.name, NO_POSITION)
+
+    @property
+    def listens(self) -> bool:
+        """Whether its connection is open."""
+        return not self._connection.closed
 
     def asks_from(self) -> int | None:
         """Where it stands, once it has begun."""

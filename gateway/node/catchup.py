@@ -17,23 +17,19 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from gateway.core.access import keeps_log
-from gateway.core.reader import Taken, Verdict
-from gateway.node.audience import NOBODY, Audience, Members, One, Patience, answer
+from gateway.core.reader import Taken
+from gateway.node.audience import Audience, Members, One, Patience, answer
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.interest import Interests
-from gateway.node.ports import Log
-from gateway.node.tasks import Retry, Tasks
+from gateway.node.pages import Pages
+from gateway.node.tasks import Tasks
 from publisher.contract import channels
 from publisher.contract.channels import Namespace
-from publisher.contract.message import NO_POSITION, LogPage
 from publisher.errors import Unavailable
 
 log = logging.getLogger(__name__)
-
-PAGE: Final = 100
-"""Messages read from the log at a time."""
 
 _CHECKS_AT_ONCE: Final = 500
 
@@ -43,31 +39,28 @@ class Catchup:
 
     Args:
         failed: told of a subscription that could not be brought up to date, and why.
-        jitter: a number from 0 to 1.
     """
 
     def __init__(
         self,
         hub: Hub,
         interests: Interests,
-        history: Log,
+        pages: Pages,
         confirmation: Confirmation,
         patience: Patience,
         tasks: Tasks,
         namespaces: Mapping[str, Namespace],
         failed: Callable[[Subscription, Exception], None],
-        jitter: Callable[[], float],
         max_subscriptions: int,
     ) -> None:
         self._hub = hub
         self._interests = interests
-        self._log = history
+        self._pages = pages
         self._confirmation = confirmation
         self._patience = patience
         self._tasks = tasks
         self._namespaces = namespaces
         self._failed = failed
-        self._retry = Retry(jitter)
         self._max_subscriptions = max_subscriptions
         self._repairs: dict[Channel, asyncio.Task[None]] = {}
 
@@ -224,8 +217,10 @@ class Catchup:
         while True:
             try:
                 await audience.ready()
+                if not audience.listens:
+                    return
                 taken = await self._next(audience)
-                if audience.settle(taken):
+                if not audience.listens or audience.settle(taken):
                     return
             finally:
                 audience.done()
@@ -236,64 +231,22 @@ class Catchup:
     async def _next(self, audience: Audience) -> Taken:
         """Read a page, and send what follows in it and behind it."""
         channel, reader = audience.channel, audience.reader
-        with channel.buffering() as live:
-            page, start, lost = await self._read(audience)
+        buffer = channel.begin_buffering()
+        mark = buffer.end
+        try:
+            page, start, lost = await self._pages.next(audience)
             await audience.resumed()
             # What came live may be of a history that Redis has lost, as the position was.
             fell_back = reader.position < start
-            taken = reader.take(page, None if fell_back else live())
-        if lost and audience.listens:
+            taken = reader.take(page, None if fell_back else buffer.since(mark))
+        finally:
+            channel.end_buffering(buffer)
+        if not audience.listens:
+            return taken
+        if lost:
             self._hub.stats.losses_reported += 1
             log.warning("messages_lost channel=%s user=%r", channel.name, audience.user)
         audience.give(taken, start, lost=lost)
         if taken.unknown is not None:
             self._hub.note_unknown(channel, taken.unknown)
         return taken
-
-    async def _read(self, audience: Audience) -> tuple[LogPage, int, bool]:
-        """A page that the audience goes on with, where it stood, and whether something before it is lost."""
-        reader, name = audience.reader, audience.channel.name
-        while True:
-            asked = audience.asks_from()
-            page = await self._page(name, audience.user, asked)
-            if asked is None:
-                asked = max(page.position, audience.remembered)
-                if asked == NO_POSITION:
-                    # Who has not been here before cannot have lost anything.
-                    begins_at = page.messages[0].prev if page.messages else page.newest
-                    self._confirmation.begins(name, audience.user, begins_at)
-                    reader.begin_anew(page)
-                    return page, begins_at, False
-            if asked <= page.newest:
-                reader.position = max(reader.position, asked)
-            if reader.judge_page(page, asked) is Verdict.NEXT:
-                return page, asked, False
-            known = await self._is_known(name, asked, trusted=audience.claimed is None)
-            page = await self._page(name, NOBODY, asked if known else 0)
-            if reader.position > asked:
-                continue  # it has heard more meanwhile, and is judged by that
-            lost = not (known and reader.was_told(page, asked))
-            if not known and page.is_behind(asked):
-                reader.position = 0
-                audience.forget_positions()
-            reader.begin_anew(page)
-            return page, asked, lost
-
-    async def _is_known(self, name: str, position: int, *, trusted: bool) -> bool:
-        """Whether the log holds the message at a position behind which something is missing.
-
-        If not, it was trimmed away with all before it, or a failover has lost it. Then the log may hold messages
-        with lower ids that nobody has, so everything that is retained is read again; and new messages get ids
-        above all that was ever sent. What only a client claims does not count for that.
-        """
-        if position <= 0:
-            return False
-        page = await self._page(name, NOBODY, position - 1, 1)
-        if position > page.newest and trusted:
-            await self._retry(lambda: self._log.raise_last(name, position))
-        return bool(page.messages) and page.messages[0].id == position
-
-    async def _page(
-        self, name: str, user: str, since: int | None, limit: int | None = None
-    ) -> LogPage:
-        return await self._retry(lambda: self._log.read(name, user, since, limit or PAGE))

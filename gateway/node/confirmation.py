@@ -103,7 +103,10 @@ class Confirmation:
         """Take a pong; one that answers no question of ours proves nothing here."""
         answer = _ANSWER.fullmatch(payload)
         if answer is not None and (channel := self._channels.get(int(answer[1]))) is not None:
-            self.confirm(connection, channel, int(answer[2]))
+            upto = int(answer[2])
+            # An id above all that was sent is of a log that Redis has lost since it was asked about.
+            if upto <= connection.sent_upto(channel):
+                self.confirm(connection, channel, upto)
 
     def confirm(self, connection: Connection, channel: str, upto: int) -> None:
         """Note that a connection's user has everything in ``channel`` up to ``upto``.

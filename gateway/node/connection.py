@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from gateway.core import protocol
@@ -140,18 +138,19 @@ class Channel(Reader):
         self.members: dict[Encoding, set[Connection]] = {}
         self.away = 0
 
-    @contextmanager
-    def buffering(self) -> Iterator[Callable[[], list[Message] | None]]:
-        """Keep what comes live within the block; the function yielded returns it (:meth:`Buffer.since`)."""
-        buffer = self.buffer = self.buffer or Buffer()
+    def begin_buffering(self) -> Buffer:
+        """Keep what comes live from now on, until :meth:`end_buffering` is called for each who reads the log."""
+        buffer = self.buffer
+        if buffer is None:
+            buffer = self.buffer = Buffer()
         buffer.readers += 1
-        mark = buffer.end
-        try:
-            yield lambda: buffer.since(mark)
-        finally:
-            buffer.readers -= 1
-            if not buffer.readers:
-                self.buffer = None
+        return buffer
+
+    def end_buffering(self, buffer: Buffer) -> None:
+        """One who read the log has what it wants of ``buffer``."""
+        buffer.readers -= 1
+        if not buffer.readers:
+            self.buffer = None
 
     def enter(self, subscription: Subscription) -> None:
         """Give a subscription its place among the members."""
@@ -167,6 +166,7 @@ class Channel(Reader):
         if subscription.live is None:
             return
         subscription.position = self.position
+        subscription.told_upto = max(subscription.told_upto, self.told_upto)
         subscription.live = None
         encoding = subscription.connection.socket.encoding
         members = self.members[encoding]

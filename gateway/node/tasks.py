@@ -108,11 +108,12 @@ class Retry:
         Raises:
             Unavailable: an error that asking again does not mend.
         """
-        backoff = Backoff(self._jitter)
+        backoff: Backoff | None = None
         while True:
             try:
                 return await ask()
             except Unavailable as error:
                 if not error.retryable:
                     raise
+                backoff = backoff or Backoff(self._jitter)
                 await asyncio.sleep(backoff.next())

@@ -81,7 +81,8 @@ def confirm(keys: Keys, channel: str, lifetime: int, positions: Iterable[tuple[s
 
 def raise_last(keys: Keys, channel: str, position: int, lifetime: int) -> Call:
     """Let new ids in a channel be above ``position``; kept for ``lifetime`` seconds."""
-    return Call.run(scripts.RAISE_LAST, [keys.last(channel), keys.log(channel)], position, lifetime)
+    all_keys = [keys.last(channel), keys.log(channel), keys.seen(channel)]
+    return Call.run(scripts.RAISE_LAST, all_keys, position, lifetime)
 
 
 def parse_log(reply: Reply) -> LogPage:

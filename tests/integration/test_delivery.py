@@ -8,7 +8,7 @@ import json
 import pytest
 
 from gateway.core import reader
-from gateway.node import catchup
+from gateway.node import pages
 from publisher import AsyncPublisher, Namespace, Owner, Retention
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
@@ -384,7 +384,7 @@ async def test_publishing_and_subscribing_may_interleave_as_they_like(
     node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
     """Clients come and go all the while; each hears every message once, in order."""
-    monkeypatch.setattr(catchup, "PAGE", page)
+    monkeypatch.setattr(pages, "PAGE", page)
     monkeypatch.setattr(reader, "MAX_BUFFERED", 3)
     total = 400
 

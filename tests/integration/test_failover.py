@@ -173,6 +173,18 @@ async def test_a_position_above_all_that_redis_knows_is_set_back(
     assert node.gateway.stats.losses_reported == 1
 
 
+async def test_new_ids_are_above_every_position_that_redis_knows(
+    node: Node, publisher: AsyncPublisher, cluster: Cluster
+) -> None:
+    """Else whoever has what is published next would be told of a loss once more."""
+    first = await publisher.publish(CHANNEL, "kept")
+    lost = first.id + AHEAD_US
+    cluster.pair.primary.zadd(cluster.key("confirmed"), {"u": lost, "v": lost + AHEAD_US})
+    async with connected(node.url, make_token("u")) as client:
+        assert (await client.subscribe(CHANNEL))["recovered"] is False
+    assert (await publisher.publish(CHANNEL, "new")).id > lost + AHEAD_US
+
+
 async def test_what_a_client_claims_raises_no_id(
     node: Node, publisher: AsyncPublisher, cluster: Cluster
 ) -> None:

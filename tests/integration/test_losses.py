@@ -23,7 +23,7 @@ FEW = {"notifications": {"owner": "user", "retention": {"max_messages": 2, "max_
 async def test_what_another_tab_confirms_while_the_page_is_on_its_way_is_no_loss(
     node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    history, positions = node.gateway._catchup._log, node.gateway._positions
+    history, positions = node.gateway._catchup._pages._log, node.gateway._positions
     read, asked, answered = history.read, asyncio.Event(), asyncio.Event()
 
     async def read_slowly(*where: Any) -> LogPage:

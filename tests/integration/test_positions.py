@@ -98,6 +98,20 @@ async def test_a_channel_in_use_keeps_no_position_longer_than_promised(
     assert await client.zrange(seen, 0, -1) == [b"kept", b"u"]
 
 
+async def test_who_was_there_before_anything_was_published_is_remembered(
+    node: Node, publisher: AsyncPublisher, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else they would be taken for somebody new, who is told of no loss."""
+    positions, client, seen = node.gateway._positions, publisher._client, Keys(prefix).seen(CHANNEL)
+    positions.advance(CHANNEL, "early", 0)
+    await positions.flush()
+    published = await publisher.publish(CHANNEL, 1)
+    monkeypatch.setattr(positions, "_random", lambda: 0.0)
+    positions.advance(CHANNEL, "u", published.id)
+    await positions.flush()
+    assert await client.zscore(seen, "early") == 0
+
+
 async def test_many_writes_prune_more_than_they_add(
     node: Node, publisher: AsyncPublisher, prefix: str
 ) -> None:

@@ -443,7 +443,7 @@ async def test_a_crowd_that_waits_does_not_keep_the_node_from_being_ready(node: 
         commands = node.gateway._pipeline._commands
         assert commands is not None
         commands.transport.pause_reading()  # nothing of the clients' is answered any more
-        history = node.gateway._catchup._log
+        history = node.gateway._catchup._pages._log
         crowd = [
             asyncio.create_task(history.read(f"notifications/{number}", "u", 0, 100))
             for number in range(2_000)

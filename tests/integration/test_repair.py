@@ -131,7 +131,7 @@ async def test_a_repair_that_fails_does_not_make_the_channel_mute(
         assert await client.data(1) == [0]
         await miss(node, publisher, 1)
         with monkeypatch.context() as patch:
-            patch.setattr(node.gateway._catchup, "_log", None)
+            patch.setattr(node.gateway._catchup._pages, "_log", None)
             await publisher.publish(CHANNEL, 2)
             await until(lambda: node.gateway.stats.gaps == 1)
             await client.sync()
@@ -254,7 +254,7 @@ async def test_a_repair_under_way_when_the_connection_is_lost_reads_once_more(
         await publisher.publish(CHANNEL, 0)
         assert await client.data(1) == [0]
         await miss(node, publisher, 1)
-        history, answered = node.gateway._catchup._log, asyncio.Event()
+        history, answered = node.gateway._catchup._pages._log, asyncio.Event()
         read = history.read
 
         async def read_slowly(*where: Any) -> LogPage:

@@ -11,11 +11,12 @@ import pytest
 
 from gateway.core import reader as reader_module
 from gateway.core.frames import PLAIN, Encoding
-from gateway.node import catchup as catchup_module
+from gateway.node import pages as pages_module
 from gateway.node.audience import Patience
 from gateway.node.catchup import Catchup
 from gateway.node.connection import Channel, Connection, Subscription
 from gateway.node.interest import Interests
+from gateway.node.pages import Pages
 from gateway.node.tasks import Tasks
 from publisher.contract.channels import Namespace, Owner, Retention
 from publisher.contract.message import LogPage, Message
@@ -145,13 +146,13 @@ class Bench:
         self.catchup = Catchup(
             self.node.hub,
             self.interests,
-            self.redis,
+            # It tries again without a pause.
+            Pages(self.redis, self.node.confirmation, lambda: -1.0),
             self.node.confirmation,
             self.patience,
             self.tasks,
             NAMESPACES,
             lambda *failure: self.failed.append(failure),
-            lambda: -1.0,  # tries again without a pause
             MAX_SUBSCRIPTIONS,
         )
 
@@ -202,6 +203,6 @@ def ids(socket: RecordingSocket) -> list[int]:
 @contextmanager
 def small(page: int, held: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catchup_module, "PAGE", page)
+        patch.setattr(pages_module, "PAGE", page)
         patch.setattr(reader_module, "MAX_BUFFERED", held)
         yield

@@ -284,6 +284,14 @@ KNOWN: list[tuple[str, int, int, int, bool]] = [
     ("enter settle enter enter read_log read_log leave leave publish", 1, 1, 0, False),
     ("enter settle enter wait read_log lose live answer wait", 4, 3, 3, False),
     ("enter wait accept flood wait read_log lose live answer wait", 4, 3, 3, False),
+    # Told of the loss while live, and then too slow for live delivery: the hole behind message 6 was told.
+    (
+        "enter settle live live live live live settle save live fail_over back slow settle drain settle",
+        1_000,
+        1,
+        3,
+        False,
+    ),
     # Redis loses its data twice while what is held back is what followers have read already.
     (
         "enter publish settle wipe enter enter live publish answer answer wipe publish",

@@ -223,12 +223,15 @@ async def test_a_question_never_asks_about_a_message_that_is_sent_after_it(node:
 
 
 async def test_who_reads_the_log_has_live_messages_buffered(node: Node) -> None:
-    with node.open().buffering() as live:
-        node.hub.receive(NEWS.name, payload(1))
-        node.hub.receive(NEWS.name, payload(5, 4))
-        node.hub.receive(NEWS.name, payload(6, None))
-        assert live() == [logged(1), logged(5, 4), unlogged(6)]
-    assert node.open().buffer is None
+    channel = node.open()
+    buffer = channel.begin_buffering()
+    mark = buffer.end
+    node.hub.receive(NEWS.name, payload(1))
+    node.hub.receive(NEWS.name, payload(5, 4))
+    node.hub.receive(NEWS.name, payload(6, None))
+    assert buffer.since(mark) == [logged(1), logged(5, 4), unlogged(6)]
+    channel.end_buffering(buffer)
+    assert channel.buffer is None
 
 
 async def test_leaving_sends_what_had_come_before_and_nothing_after(node: Node) -> None:

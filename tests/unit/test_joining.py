@@ -19,6 +19,7 @@ from tests.unit.fakes import (
     HIGH_WATER,
     NEWS,
     RecordingSocket,
+    logged,
     lost,
     make_connection,
     payload,
@@ -453,4 +454,68 @@ async def test_while_redis_is_away_a_subscription_waits_and_loses_nothing() -> N
     bench.redis.down = False
     await bench.settle()
     assert ids(socket) == [2]
+    await bench.close()
+
+
+async def test_a_repair_of_a_channel_that_was_closed_tells_its_next_members_nothing() -> None:
+    bench = Bench(linger=0)
+    client, _, _ = bench.join()
+    await bench.settle()
+    bench.redis.publish()
+    bench.redis.stream.clear()  # it does not arrive
+    bench.redis.publish()
+    bench.redis.flood()
+    await turn()
+    question = bench.redis.reads.popleft()
+    bench.catchup.leave(client.subscriptions[NEWS.name])
+    await until(lambda: NEWS.name not in bench.node.hub.channels)
+    _, socket, _ = bench.join(since=4, id="c2")
+    await bench.settle()
+    del bench.redis.log[:1]
+    bench.redis.reads.append(question)
+    await bench.settle()
+    bench.redis.publish()
+    await bench.settle()
+    assert [message["type"] for message in messages_in(socket.received)] == ["subscribed", "news"]
+    assert bench.node.stats.losses_reported == 0
+    await bench.close()
+
+
+async def test_for_a_client_that_is_being_closed_the_log_is_read_no_further() -> None:
+    bench = Bench()
+    with small(1, 1_000):
+        for _ in range(5):
+            bench.redis.publish()
+        client, socket, task = bench.join(since=0)
+        socket.slow = True
+        while not socket.writes:
+            await bench.redis.advance()
+            bench.redis.answer()
+        await turn()
+        bench.node.hub.close(client, SLOW_CONSUMER)
+        await until(task.done)
+        assert not bench.redis.reads
+        assert client not in bench.node.open().members.get(PLAIN, ())
+    await bench.close()
+
+
+async def test_a_pong_for_what_redis_has_lost_proves_nothing_of_what_is_read_instead() -> None:
+    """The client is too slow for live delivery, so that its pong is late, when the log falls back."""
+    bench = Bench()
+    client, socket, _ = bench.join()
+    await bench.settle()
+    for _ in range(5):
+        bench.redis.publish()
+    await bench.settle()
+    socket.slow = True
+    bench.catchup.leave_out(client)
+    bench.node.hub.flush()
+    late = [frame for frame in frames_in(socket.received) if frame.opcode != TEXT][-1]
+    bench.redis.log = [logged(1), logged(3, 1)]
+    bench.node.positions.advanced.clear()
+    socket.slow = False
+    await bench.settle()
+    assert ids(socket)[-2:] == [1, 3]
+    bench.node.confirmation.pong(client, late.payload)
+    assert not bench.node.positions.advanced
     await bench.close()
