@@ -22,19 +22,21 @@ from gateway.core import closing, protocol
 from gateway.core.protocol import ErrorCode
 from gateway.core.timing import EXPIRY_STEP
 from gateway.metrics import NodeCollector, exposition
-from gateway.node.audience import Patience
 from gateway.node.catchup import Catchup
 from gateway.node.confirmation import Confirmation
 from gateway.node.control import Control
+from gateway.node.drain import Drain
+from gateway.node.heartbeats import Heartbeats
 from gateway.node.hub import Events, Hub
 from gateway.node.interest import Interests
 from gateway.node.pages import Pages
 from gateway.node.ports import Verifier
 from gateway.node.recheck import Recheck
 from gateway.node.requests import Requests, Service
+from gateway.node.slow_consumers import Patience
 from gateway.node.stats import Stats
 from gateway.node.subscriptions import Subscriptions
-from gateway.node.sweep import Drain, Heartbeats, Sweep
+from gateway.node.sweep import Sweep
 from gateway.node.tasks import Tasks, keep_going, take_step
 from gateway.node.tokens import Tokens
 from gateway.settings import Settings

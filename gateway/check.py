@@ -213,7 +213,7 @@ class _Trial:
         await self._step("read the log", read)
 
     async def _subscriptions(self, keys: Keys) -> None:
-        key = keys.seen(_CHANNEL)
+        key = keys.confirmed(_CHANNEL)
         grants = GrantReader(self.pipeline, keys, Stats())
         await self._step("read grants", lambda: grants.remaining(_CHANNEL, _USER))
         await self._call("write positions", Call(("ZADD", key, "GT", 1, _USER)))
@@ -221,7 +221,12 @@ class _Trial:
     async def _clean_up(self, keys: Keys) -> None:
         for key in (
             *(keys.nodes, keys.namespaces, keys.marker, keys.connections(_USER)),
-            *(keys.log(_CHANNEL), keys.last(_CHANNEL), keys.seen(_CHANNEL), keys.grant(_CHANNEL)),
+            *(
+                keys.log(_CHANNEL),
+                keys.last(_CHANNEL),
+                keys.confirmed(_CHANNEL),
+                keys.grant(_CHANNEL),
+            ),
         ):
             await self.pipeline.call(Call(("EXPIRE", key, 0)))
 

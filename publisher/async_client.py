@@ -12,12 +12,12 @@ import redis.asyncio
 from publisher.client import DEFAULT_TIMEOUT_SECONDS, Client
 from publisher.contract.channels import Retention
 from publisher.contract.keys import DEFAULT_PREFIX
-from publisher.delivery import DEFAULT_MAX_MESSAGE_BYTES, Options
-from publisher.discovery import from_environment
 from publisher.errors import PublisherError, Unavailable
-from publisher.flow import Flow, Pause, T
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
+from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES, Options
 from publisher.records import Connection, Entry, Outgoing, Published, check_timeout
+from publisher.redis_address import from_environment
+from publisher.retrying import Flow, Pause, T
 from publisher.transport.loops import Loops
 from publisher.transport.redis_py import Connector, asyncio_client
 

@@ -20,14 +20,14 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
-from publisher import discovery
+from publisher import redis_address
 from publisher import run_command as execution
 from publisher.client import Publisher
 from publisher.contract.channels import RUN_RESULTS, parse_channel
 from publisher.contract.keys import DEFAULT_PREFIX
-from publisher.delivery import DEFAULT_MAX_MESSAGE_BYTES
 from publisher.errors import InvalidData, InvalidInput, PublisherError, Unavailable
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
+from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES
 from publisher.records import check_text
 
 UNAVAILABLE: Final = 1
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _execute(options: argparse.Namespace) -> int:
-    address = discovery.find_redis(options.redis_url, os.environ, Path.cwd())
-    prefix = options.prefix or os.environ.get(discovery.PREFIX_VARIABLE) or DEFAULT_PREFIX
+    address = redis_address.find_redis(options.redis_url, os.environ, Path.cwd())
+    prefix = options.prefix or os.environ.get(redis_address.PREFIX_VARIABLE) or DEFAULT_PREFIX
     command: Command = options.command
     with Publisher.from_url(
         address.url,
@@ -188,11 +188,11 @@ def _parser() -> argparse.ArgumentParser:
     # Without a default of their own, these may stand before the command and after it.
     common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument(
-        "--redis-url", metavar="URL", help=f"URL of Redis (default: ${discovery.URL_VARIABLE})"
+        "--redis-url", metavar="URL", help=f"URL of Redis (default: ${redis_address.URL_VARIABLE})"
     )
     common.add_argument(
         "--prefix",
-        help=f"key prefix of the gateways (default: ${discovery.PREFIX_VARIABLE}, {DEFAULT_PREFIX})",
+        help=f"key prefix of the gateways (default: ${redis_address.PREFIX_VARIABLE}, {DEFAULT_PREFIX})",
     )
     parser = _Parser(
         "publisher", description="Publish to users' browsers and apps.", parents=[common]

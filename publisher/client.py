@@ -12,11 +12,9 @@ import redis
 
 from publisher.contract.channels import Retention
 from publisher.contract.keys import DEFAULT_PREFIX, Keys
-from publisher.delivery import DEFAULT_MAX_MESSAGE_BYTES, Options
-from publisher.discovery import from_environment
 from publisher.errors import PublisherError, Unavailable
-from publisher.flow import Flow, Pause, Retries, T
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS, Operations
+from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES, Options
 from publisher.records import (
     Connection,
     Entry,
@@ -25,6 +23,8 @@ from publisher.records import (
     check_retries,
     check_timeout,
 )
+from publisher.redis_address import from_environment
+from publisher.retrying import Flow, Pause, Retries, T
 from publisher.transport.blocking import Connections, exchange
 from publisher.transport.redis_py import Connector, blocking_client
 

@@ -1,4 +1,4 @@
-"""What each call of the library does, apart from the waiting (``flow.py``)."""
+"""What each call of the library does, apart from the waiting (``retrying.py``)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from publisher.contract import control, rights, scripts
 from publisher.contract.calls import Call, parse_log, read_log
 from publisher.contract.channels import NOTIFICATIONS, RUN_RESULTS, parse_channel
 from publisher.contract.keys import Keys
-from publisher.delivery import Options
 from publisher.errors import InvalidInput, PublisherError, Unavailable
-from publisher.flow import Flow, Retries, log, once, read, repeat
-from publisher.learning import Learning
+from publisher.preflight import Preflight
+from publisher.publication import Options
 from publisher.publishing import BATCH, Publishing
 from publisher.records import (
     Connection,
@@ -26,6 +25,7 @@ from publisher.records import (
     check_text,
     check_ttl,
 )
+from publisher.retrying import Flow, Retries, log, once, read, repeat
 
 DEFAULT_GRANT_TTL_SECONDS: Final = 30 * 86_400
 
@@ -37,7 +37,7 @@ class Operations:
         clock: a monotonic clock in seconds.
         wall_clock: microseconds since 1970.
         options: what is asked of each publish.
-        learning: what is known already, for tests.
+        preflight: what is known already, for tests.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class Operations:
         wall_clock: Callable[[], int],
         retries: Retries,
         options: Options,
-        learning: Learning | None = None,
+        preflight: Preflight | None = None,
     ) -> None:
         self._keys = keys
         self._retries = retries
-        self._learning = learning or Learning(keys, clock, retries)
-        self._publishing = Publishing(keys, self._learning, clock, wall_clock, retries, options)
+        self._preflight = preflight or Preflight(keys, clock, retries)
+        self._publishing = Publishing(keys, self._preflight, clock, wall_clock, retries, options)
 
     # -- publishing ---------------------------------------------------------------------------
 
@@ -126,9 +126,9 @@ class Operations:
         namespace = parse_channel(channel).namespace
         check_text("user", user)
         check_ttl(ttl)
-        yield from self._learning.check_rights(rights.to_grant)
-        yield from self._learning.refresh({namespace})
-        self._learning.namespace(namespace)
+        yield from self._preflight.check_rights(rights.to_grant)
+        yield from self._preflight.refresh({namespace})
+        self._preflight.namespace(namespace)
         lifetime = "" if ttl is None else ttl * 1000
         ask_again = control.encode(control.GrantRevoked(channel, user))
         arguments = (user, lifetime, self._keys.control, ask_again)
@@ -139,7 +139,7 @@ class Operations:
         """Take the grant back and end the subscriptions it allowed; returns whether there was one."""
         parse_channel(channel)
         check_text("user", user)
-        yield from self._learning.check_rights(rights.to_revoke)
+        yield from self._preflight.check_rights(rights.to_revoke)
         command = control.encode(control.GrantRevoked(channel, user))
         calls = [
             Call(("ZREM", self._keys.grant(channel), user)),

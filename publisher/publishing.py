@@ -11,11 +11,11 @@ from redis.exceptions import ResponseError
 from publisher.contract import rights, scripts
 from publisher.contract.calls import Argument, Call, Wait
 from publisher.contract.keys import Keys
-from publisher.delivery import Delivery, Options, unique_names
 from publisher.errors import InvalidInput, PublisherError, Unavailable
-from publisher.flow import Flow, Retries, RoundTrip, log_failure
-from publisher.learning import Learning
+from publisher.preflight import Preflight
+from publisher.publication import Options, Publication, unique_names
 from publisher.records import Outgoing, Published
+from publisher.retrying import Flow, Retries, RoundTrip, log_failure
 from publisher.transport.failures import meaning
 
 BATCH: Final = 500
@@ -41,23 +41,23 @@ class Publishing:
     def __init__(
         self,
         keys: Keys,
-        learning: Learning,
+        preflight: Preflight,
         clock: Callable[[], float],
         wall_clock: Callable[[], int],
         retries: Retries,
         options: Options,
     ) -> None:
         self._keys = keys
-        self._learning = learning
+        self._preflight = preflight
         self._clock = clock
         self._wall_clock = wall_clock
         self._retries = retries
         self._options = options
 
-    def accept(self, message: Outgoing | tuple[str, Any], name: str) -> Delivery | InvalidInput:
+    def accept(self, message: Outgoing | tuple[str, Any], name: str) -> Publication | InvalidInput:
         """The message ready to be sent, or what is wrong with it."""
         try:
-            return Delivery(message, name, self._options)
+            return Publication(message, name, self._options)
         except InvalidInput as error:
             return error
 
@@ -66,7 +66,7 @@ class Publishing:
     ) -> Flow[list[Published | PublisherError]]:
         """Publish in as few round trips as can be; returns the outcome of each message."""
         intake = _Intake(map(self.accept, messages, unique_names()))
-        waiting: list[Delivery] = []
+        waiting: list[Publication] = []
         failures = 0
         while True:
             tried = len(waiting)
@@ -93,19 +93,19 @@ class Publishing:
             if waiting:
                 yield self._retries.pause(failures)
 
-    def _follow(self, deliveries: Sequence[Delivery]) -> Flow[None]:
+    def _follow(self, deliveries: Sequence[Publication]) -> Flow[None]:
         """Give ``deliveries`` the rules of their namespaces."""
         if not deliveries:
             return
-        yield from self._learning.check_rights(rights.to_publish)
-        yield from self._learning.refresh({each.namespace for each in deliveries})
+        yield from self._preflight.check_rights(rights.to_publish)
+        yield from self._preflight.refresh({each.namespace for each in deliveries})
         for each in deliveries:
             try:
-                each.follow(self._learning.namespace(each.namespace))
+                each.follow(self._preflight.namespace(each.namespace))
             except InvalidInput as error:
                 each.outcome = error
 
-    def _try(self, batch: list[Delivery]) -> Flow[Unavailable | None]:
+    def _try(self, batch: list[Publication]) -> Flow[Unavailable | None]:
         """Try to publish ``batch``; returns why there was no answer, or ``None``."""
         doubtful = [each for each in batch if each.doubtful_at is not None and not each.keyed]
         if doubtful:
@@ -135,12 +135,12 @@ class Publishing:
                 each.confirmed(count, wait.seconds)
         return None
 
-    def _settle(self, doubtful: Sequence[Delivery]) -> Flow[Unavailable | None]:
+    def _settle(self, doubtful: Sequence[Publication]) -> Flow[Unavailable | None]:
         """Find out what became of messages that perhaps were published; returns why it is not known yet.
 
         One with an idempotency key needs none of this: whatever becomes of its tries, one publishes.
         """
-        channels: dict[str, list[Delivery]] = {}
+        channels: dict[str, list[Publication]] = {}
         for each in doubtful:
             channels.setdefault(each.channel, []).append(each)
         questions = [self._question(group) for group in channels.values()]
@@ -165,13 +165,13 @@ class Publishing:
                     each.confirmed(count, wait.seconds)
         return failure and failure.told(maybe_sent=False)
 
-    def _question(self, group: Sequence[Delivery]) -> Call:
+    def _question(self, group: Sequence[Publication]) -> Call:
         """Ask what became of messages of one channel, in a part of its log that does not grow with it."""
         channel = group[0].channel
         began = min(each.doubtful_at for each in group if each.doubtful_at is not None)
         results = (self._keys.result(channel, each.nonce) for each in group)
         arguments: tuple[Argument, ...] = (
-            self._learning.redis_time(began),
+            self._preflight.redis_time(began),
             math.ceil((self._clock() - began) * 1_000_000),
             ENTRIES_SEARCHED + len(group),
             BYTES_SEARCHED + sum(each.size for each in group),
@@ -180,7 +180,7 @@ class Publishing:
         keys = [self._keys.log(channel), self._keys.last(channel), *results]
         return Call.run(scripts.SETTLE, keys, *arguments)
 
-    def _round_trip(self, calls: Sequence[Call], deliveries: Sequence[Delivery]) -> RoundTrip:
+    def _round_trip(self, calls: Sequence[Call], deliveries: Sequence[Publication]) -> RoundTrip:
         """It waits for as many replicas as the most demanding of ``deliveries`` asks."""
         replicas = max([each.min_replicas for each in deliveries])
         return RoundTrip(calls, Wait(replicas, self._options.replica_timeout) if replicas else None)
@@ -192,11 +192,11 @@ class _Intake:
     So that of many large messages only a few exist as JSON at any time.
     """
 
-    def __init__(self, accepted: Iterator[Delivery | InvalidInput]) -> None:
+    def __init__(self, accepted: Iterator[Publication | InvalidInput]) -> None:
         self._accepted = accepted
         self.outcomes: list[Any] = []
 
-    def fill(self, waiting: Sequence[Delivery]) -> list[Delivery]:
+    def fill(self, waiting: Sequence[Publication]) -> list[Publication]:
         """``waiting``, and as many more as fit into a round trip."""
         filled = list(waiting)
         size = sum([each.size for each in waiting])
@@ -204,7 +204,7 @@ class _Intake:
             return filled
         room = BATCH - len(filled)
         for each in self._accepted:
-            if isinstance(each, Delivery):
+            if isinstance(each, Publication):
                 each.place = len(self.outcomes)
                 filled.append(each)
                 size += each.size
@@ -214,7 +214,7 @@ class _Intake:
                 break
         return filled
 
-    def sort_out(self, tried: Iterable[Delivery]) -> list[Delivery]:
+    def sort_out(self, tried: Iterable[Publication]) -> list[Publication]:
         """Keep the outcomes of ``tried``; returns those that are to be tried again."""
         again = []
         for each in tried:
@@ -224,13 +224,13 @@ class _Intake:
                 self.outcomes[each.place] = each.outcome
         return again
 
-    def give_up(self, waiting: Iterable[Delivery], failure: Unavailable) -> list[Any]:
+    def give_up(self, waiting: Iterable[Publication], failure: Unavailable) -> list[Any]:
         """The outcomes, where nothing more is sent because of ``failure``."""
         for each in waiting:
             if each.pending:
                 each.failed(failure.told(maybe_sent=False))
             self.outcomes[each.place] = each.outcome
         for rest in self._accepted:
-            valid = isinstance(rest, Delivery)
+            valid = isinstance(rest, Publication)
             self.outcomes.append(failure.told(maybe_sent=False) if valid else rest)
         return self.outcomes

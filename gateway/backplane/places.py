@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from gateway.backplane.releases import CALLS_AT_ONCE, Releases, gather_calls
+from gateway.backplane.place_releases import CALLS_AT_ONCE, Releases, gather_calls
 from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
 from gateway.node.ports import Clock

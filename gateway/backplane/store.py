@@ -177,7 +177,9 @@ class Positions:
             newest = max(id_ for _, id_ in users)
             # An id is the microsecond of its publish, by the clock of Redis.
             oldest = max(0, newest - kept * 1_000_000)
-            prune = Call.run(scripts.PRUNE, [self._keys.seen(channel)], oldest, _PRUNED_AT_ONCE)
+            prune = Call.run(
+                scripts.PRUNE, [self._keys.confirmed(channel)], oldest, _PRUNED_AT_ONCE
+            )
             commands.append(prune)
         return _Write(channel, users, tuple(map(self._pipeline.begin, commands)))
 

@@ -8,7 +8,7 @@ from typing import Final
 
 
 class CloseCode(IntEnum):
-    """The codes this server closes with; those for broken frames are chosen by aiohttp's parser."""
+    """The codes this server closes with; those for broken frames are chosen by ``web/incoming_frames.py``."""
 
     NORMAL = 1000
     GOING_AWAY = 1001

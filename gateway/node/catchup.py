@@ -18,12 +18,13 @@ from typing import Final
 
 from gateway.core.access import keeps_log
 from gateway.core.reader import Taken
-from gateway.node.audience import Audience, Members, One, Patience, answer
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.interest import Interests
+from gateway.node.log_readers import Audience, Members, One, answer
 from gateway.node.pages import Pages
+from gateway.node.slow_consumers import Patience
 from gateway.node.tasks import Tasks
 from publisher.contract import channels
 from publisher.contract.channels import Namespace

@@ -8,8 +8,8 @@ from typing import Final
 from gateway.core import protocol
 from gateway.core.access import Identity
 from gateway.core.frames import Encoding
+from gateway.core.rate_limit import TokenBucket
 from gateway.core.reader import Buffer, Reader
-from gateway.core.timing import TokenBucket
 from gateway.node.ports import Socket
 from publisher.contract import channels
 from publisher.contract.message import Message

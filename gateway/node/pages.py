@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.core.reader import Verdict
-from gateway.node.audience import NOBODY, Audience
 from gateway.node.confirmation import Confirmation
+from gateway.node.log_readers import NOBODY, Audience
 from gateway.node.ports import Log
 from gateway.node.tasks import Retry
 from publisher.contract.message import NO_POSITION, LogPage

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
 
 from gateway.core import closing, frames, protocol
 from gateway.core.protocol import (
@@ -17,21 +16,17 @@ from gateway.core.protocol import (
     Subscribe,
     Unsubscribe,
 )
+from gateway.core.rate_limit import MESSAGE_COST, MISTAKE_COST, PONG_COST
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection
+from gateway.node.heartbeats import Heartbeats
 from gateway.node.hub import Hub
 from gateway.node.ports import Clock
 from gateway.node.stats import Stats
 from gateway.node.subscriptions import Subscriptions
-from gateway.node.sweep import Heartbeats
 from gateway.node.tokens import Tokens
 
 log = logging.getLogger(__name__)
-
-# In tokens of the connection's bucket. A broken client that repeats its mistake is cut off soon.
-_MESSAGE_COST: Final = 1.0
-_MISTAKE_COST: Final = 20.0
-_PONG_COST: Final = 0.1  # asked for by us, up to once a second and channel
 
 
 class Service:
@@ -137,7 +132,7 @@ class Requests:
         try:
             self._check_size(message)
             request = protocol.parse(message)
-            if self._afford(connection, _MESSAGE_COST):
+            if self._afford(connection, MESSAGE_COST):
                 self._service.serve(connection, request)
         except BadRequest as error:
             self._refuse(connection, error)
@@ -164,18 +159,18 @@ class Requests:
 
     def ping(self, connection: Connection, payload: bytes) -> None:
         """Answer a client's own ping."""
-        if self._afford(connection, _MESSAGE_COST):
+        if self._afford(connection, MESSAGE_COST):
             self._hub.send(connection, frames.pong(payload))
 
     def pong(self, connection: Connection, payload: bytes) -> None:
         """Take a pong; also from a connection that is being closed, which was asked before."""
-        if connection.closed or self._afford(connection, _PONG_COST):
+        if connection.closed or self._afford(connection, PONG_COST):
             self._service.pong(connection, payload)
 
     def _refuse(self, connection: Connection, error: BadRequest) -> None:
         """Tell a client what was wrong; the connection lives on, unless mistakes come in a flood."""
         self._stats.client_errors[error.code] += 1
-        if isinstance(error, Refused) or self._afford(connection, _MISTAKE_COST):
+        if isinstance(error, Refused) or self._afford(connection, MISTAKE_COST):
             self._hub.send(connection, frames.text(error.render()))
 
     def _afford(self, connection: Connection, cost: float) -> bool:

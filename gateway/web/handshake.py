@@ -14,7 +14,7 @@ from gateway.core.access import Identity, TokenRejected
 from gateway.core.closing import Closing
 from gateway.core.frames import Encoding
 from gateway.core.protocol import ErrorCode
-from gateway.core.timing import TokenBucket
+from gateway.core.rate_limit import TokenBucket
 from gateway.node.connection import Connection
 from gateway.node.ports import Clock, Verifier
 from gateway.node.requests import Requests

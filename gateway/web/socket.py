@@ -12,7 +12,7 @@ from gateway.core.closing import Closing
 from gateway.core.frames import Encoding
 from gateway.node.connection import Connection
 from gateway.node.requests import Requests
-from gateway.web.inbox import Inbox, Listener
+from gateway.web.incoming_frames import Inbox, Listener
 
 log = logging.getLogger(__name__)
 

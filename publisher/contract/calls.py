@@ -68,20 +68,20 @@ class Wait:
 def read_log(keys: Keys, channel: str, user: str, since: int | None, limit: int) -> Call:
     """Read at most ``limit`` entries after ``since``, or after what ``user`` has confirmed."""
     position = "" if since is None else since
-    all_keys = [keys.log(channel), keys.last(channel), keys.seen(channel)]
+    all_keys = [keys.log(channel), keys.last(channel), keys.confirmed(channel)]
     return Call.run(scripts.READ, all_keys, user, position, limit, PAGE_BYTES)
 
 
 def confirm(keys: Keys, channel: str, lifetime: int, positions: Iterable[tuple[str, int]]) -> Call:
     """Note what users have confirmed in a channel; kept for ``lifetime`` seconds."""
-    all_keys = [keys.seen(channel), keys.last(channel), keys.log(channel)]
+    all_keys = [keys.confirmed(channel), keys.last(channel), keys.log(channel)]
     pairs = [part for user, id_ in positions for part in (id_, user)]
     return Call.run(scripts.CONFIRM, all_keys, lifetime, *pairs)
 
 
 def raise_last(keys: Keys, channel: str, position: int, lifetime: int) -> Call:
     """Let new ids in a channel be above ``position``; kept for ``lifetime`` seconds."""
-    all_keys = [keys.last(channel), keys.log(channel), keys.seen(channel)]
+    all_keys = [keys.last(channel), keys.log(channel), keys.confirmed(channel)]
     return Call.run(scripts.RAISE_LAST, all_keys, position, lifetime)
 
 

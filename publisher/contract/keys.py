@@ -60,7 +60,7 @@ class Keys:
     def result(self, channel: str, name: str) -> str:
         return f"{self.prefix}:result:{{{channel}}}:{name}"
 
-    def seen(self, channel: str) -> str:
+    def confirmed(self, channel: str) -> str:
         return f"{self.prefix}:confirmed:{{{channel}}}"
 
     def grant(self, channel: str) -> str:

@@ -1,4 +1,4 @@
-"""The one-way rule of the house (DESIGN section 6) as a table, and the imports of a tree held against it.
+"""The one-way rule of the house  as a table, and the imports of a tree held against it.
 
 Every import counts: those inside functions, and those under ``TYPE_CHECKING`` too. A type that is only
 named is still something that the reader must know, and the file that names it changes with it.

@@ -1,4 +1,4 @@
-"""A constructor that needs half of the house says that the cut is wrong (DESIGN section 6)."""
+"""A constructor that needs half of the house says that the cut is wrong ."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.node.connection import Connection
-from gateway.web.inbox import Inbox
+from gateway.web.incoming_frames import Inbox
 from gateway.web.socket import ClientSocket, Session
 from tests.support.client_frames import PING, RSV1, client_frame, squeezed
 from tests.support.nodes import Node

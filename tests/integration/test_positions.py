@@ -130,18 +130,18 @@ async def test_a_channel_that_redis_refuses_slows_nobody_down_and_is_logged_once
 ) -> None:
     positions, client, keys = node.gateway._positions, publisher._client, Keys(prefix)
     bad, good = "run-results/bad", "run-results/good"
-    await client.set(keys.seen(bad), "no sorted set")
+    await client.set(keys.confirmed(bad), "no sorted set")
     for id_ in (FIRST, SECOND):
         positions.advance(bad, "u", id_)
         positions.advance(good, "u", id_)
         await positions.flush()  # nothing to wait for before the next write
-        assert await client.zscore(keys.seen(good), "u") == id_
+        assert await client.zscore(keys.confirmed(good), "u") == id_
         assert positions.confirmed(bad, "u") == positions.confirmed(good, "u") == 0
     refusals = [each for each in caplog.records if "positions_refused" in each.getMessage()]
     assert len(refusals) == 1
     assert bad in refusals[0].getMessage()
     assert node.gateway.stats.redis_errors
-    await client.delete(keys.seen(bad))
+    await client.delete(keys.confirmed(bad))
     positions.advance(bad, "u", SECOND)
     await positions.flush()
-    assert await client.zscore(keys.seen(bad), "u") == SECOND
+    assert await client.zscore(keys.confirmed(bad), "u") == SECOND

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from publisher.contract import rights
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace
 from publisher.contract.keys import Keys
-from publisher.flow import Retries
-from publisher.learning import Learning
+from publisher.preflight import Preflight
+from publisher.retrying import Retries
 
 
 def informed(
@@ -16,8 +16,8 @@ def informed(
     clock: Callable[[], float],
     retries: Retries,
     known: Mapping[str, Namespace] = DEFAULT_NAMESPACES,
-) -> Learning:
+) -> Preflight:
     """It has learnt ``known`` at 0 of ``clock``, and has all rights."""
-    learning = Learning(keys, clock, retries, known, learnt_at=0.0)
-    learning._allowed |= {rights.to_publish, rights.to_grant, rights.to_revoke}
-    return learning
+    preflight = Preflight(keys, clock, retries, known, learnt_at=0.0)
+    preflight._allowed |= {rights.to_publish, rights.to_grant, rights.to_revoke}
+    return preflight

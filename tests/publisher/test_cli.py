@@ -19,7 +19,7 @@ import redis
 
 from publisher import Publisher
 from publisher.contract.keys import Keys
-from publisher.delivery import DEFAULT_MAX_MESSAGE_BYTES
+from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES
 
 COMMAND = (sys.executable, "-m", "publisher")
 ROOT = Path(__file__).parents[2]

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from publisher.contract.keys import Keys
-from publisher.delivery import Options, unique_names
-from publisher.flow import Flow, Retries, RoundTrip
 from publisher.operations import Operations
+from publisher.publication import Options, unique_names
 from publisher.publishing import BATCH
 from publisher.records import Outgoing, Published
+from publisher.retrying import Flow, Retries, RoundTrip
 from tests.publisher.informed import informed
 
 
@@ -28,7 +28,7 @@ def operations() -> Operations:
         wall_clock=lambda: 1_640_995_200_000_000,
         retries=retries,
         options=Options(),
-        learning=informed(keys, lambda: 0.0, retries),
+        preflight=informed(keys, lambda: 0.0, retries),
     )
 
 

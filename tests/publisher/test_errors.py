@@ -9,7 +9,6 @@ from collections.abc import Callable
 import pytest
 
 import publisher
-from publisher.discovery import NoRedis
 from publisher.errors import (
     InvalidChannel,
     InvalidData,
@@ -23,6 +22,7 @@ from publisher.errors import (
     Unavailable,
     UnknownNamespace,
 )
+from publisher.redis_address import NoRedis
 
 TOO_FEW = NotReplicated(
     "why", id=17, channel="c/1", duplicate=False, replicas=1, min_replicas=2, retryable=False

@@ -62,7 +62,7 @@ def test_a_namespace_that_no_node_announces_any_more_is_forgotten(
     publisher.publish("orders/1", 1)
     let_pass(server, keys, FORGOTTEN_SECONDS + 1)
     announce(Namespace("run-results"))
-    publisher._operations._learning._learnt_at = float("-inf")
+    publisher._operations._preflight._learnt_at = float("-inf")
     with pytest.raises(UnknownNamespace) as caught:
         publisher.publish("orders/1", 1)
     assert caught.value.known == ("run-results",)

@@ -13,7 +13,6 @@ from publisher.contract.calls import Call
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, Retention
 from publisher.contract.keys import Keys
 from publisher.contract.scripts import PUBLISH, SETTLE
-from publisher.delivery import Options
 from publisher.errors import (
     InvalidChannel,
     InvalidData,
@@ -24,10 +23,11 @@ from publisher.errors import (
     Unavailable,
     UnknownNamespace,
 )
-from publisher.flow import Flow, Pause, Retries, RoundTrip
 from publisher.operations import Operations
+from publisher.publication import Options
 from publisher.publishing import BATCH, BYTES_SEARCHED, ENTRIES_SEARCHED
 from publisher.records import Outgoing, Published
+from publisher.retrying import Flow, Pause, Retries, RoundTrip
 from tests.publisher.informed import informed
 
 REFUSED = Unavailable("refused", maybe_sent=False)
@@ -92,7 +92,7 @@ def operations_at(clock: Callable[[], float], **options: Any) -> Operations:
         clock=clock,
         wall_clock=lambda: 1_640_995_200_000_000,
         retries=retries,
-        learning=informed(keys, clock, retries, known),
+        preflight=informed(keys, clock, retries, known),
         options=Options(**({"max_message_bytes": 100} | options)),
     )
 
@@ -366,7 +366,7 @@ def test_what_a_newer_gateway_adds_to_a_namespace_is_ignored(operations: Operati
         b"[",
     ]
     assert Run(operations.publish(Outgoing("orders/1", 1)), [reply, TIME], [b"1:0"]).result
-    assert operations._learning.namespaces == {"orders": Namespace("orders")}
+    assert operations._preflight.namespaces == {"orders": Namespace("orders")}
 
 
 def test_a_publish_that_fails_while_learning_namespaces_was_certainly_not_sent(

@@ -181,7 +181,7 @@ def test_a_page_of_the_log_begins_after_what_the_user_has_confirmed(
 ):
     channel = "run-results/s"
     server.zadd(keys.log(channel), {b"%d:%d:n:1" % (n, n - 1): n for n in range(1, 6)})
-    server.zadd(keys.seen(channel), {"u": 2})
+    server.zadd(keys.confirmed(channel), {"u": 2})
 
     def read(user: str, since: int | None, limit: int) -> tuple[int, int, list[int]]:
         request = read_log(keys, channel, user, since, limit)
@@ -196,6 +196,6 @@ def test_a_page_of_the_log_begins_after_what_the_user_has_confirmed(
 
 @pytest.mark.parametrize("id_", [1_795_365_451_321_934, 1_795_365_000_000_000, 2**52 - 1])
 def test_a_position_is_read_to_the_microsecond(server: redis.Redis, keys: Keys, id_: int):
-    server.zadd(keys.seen("run-results/s"), {"u": id_})
+    server.zadd(keys.confirmed("run-results/s"), {"u": id_})
     request = read_log(keys, "run-results/s", "u", None, 9)
     assert parse_log(ask(server, [request])[0]).position == id_

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from gateway.core.access import Identity
 from gateway.core.closing import Closing
 from gateway.core.frames import PLAIN, Encoding
+from gateway.core.rate_limit import TokenBucket
 from gateway.core.reader import Reader, Verdict
-from gateway.core.timing import TokenBucket
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Connection, Subscription
 from gateway.node.hub import Events, Hub

@@ -1,4 +1,4 @@
-"""What the fan-out may cost: guards that count, for the promises of DESIGN sections 5 and 7."""
+"""What the fan-out may cost: guards that count."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.timing import TokenBucket
+from gateway.core.rate_limit import TokenBucket
 
 
 def test_a_burst_is_allowed_at_once_and_no_more() -> None:

@@ -8,8 +8,9 @@ import contextlib
 import pytest
 
 from gateway.core.access import Identity
+from gateway.node.heartbeats import Heartbeats
 from gateway.node.recheck import Recheck
-from gateway.node.sweep import Heartbeats, Sweep
+from gateway.node.sweep import Sweep
 from gateway.node.tokens import Tokens
 from tests.support.waiting import until
 from tests.unit.bench import Bench

@@ -1,5 +1,5 @@
 -- Removes the positions of users who have confirmed nothing for so long that all of it has left the log.
--- KEYS[1]  seen
+-- KEYS[1]  confirmed
 -- ARGV[1]  oldest id that is kept   ARGV[2] how many are removed at most
 -- Returns  how many were removed
 -- 0 has no age: its users were there before the first message, and may come back any day to be told of a loss.

@@ -1,5 +1,5 @@
 -- One page of a channel's log after a position, and the position itself.
--- KEYS[1]  log   KEYS[2] last   KEYS[3] seen
+-- KEYS[1]  log   KEYS[2] last   KEYS[3] confirmed
 -- ARGV[1]  user  ARGV[2] position, or "" for what the user has confirmed
 -- ARGV[3]  most entries of a page   ARGV[4] bytes after which a page ends (it has one entry at least)
 -- Returns  {position (-1: none is known), id of the newest message ever logged or 0, entry, entry, ...}

@@ -16,7 +16,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import SERVER
 from websockets.protocol import Protocol as Parser
 
-from gateway.web.inbox import Inbox
+from gateway.web.incoming_frames import Inbox
 from tests.support.client_frames import (
     BINARY,
     CLOSE,

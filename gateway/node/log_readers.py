@@ -3,60 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Final
 
-from gateway.core import closing, frames, protocol
+from gateway.core import frames, protocol
 from gateway.core.reader import Reader, Taken
 from gateway.node.confirmation import Confirmation
-from gateway.node.connection import Channel, Connection, Subscription
+from gateway.node.connection import Channel, Subscription
 from gateway.node.hub import Hub
+from gateway.node.slow_consumers import Patience
 from publisher.contract.message import NO_POSITION
 
 log = logging.getLogger(__name__)
 
 NOBODY: Final = ""
-_LOOKS: Final = 10
-"""How often a client's progress is looked at before its time is up."""
-
-
-class Patience:
-    """Waits for clients to take what was written to them.
-
-    Args:
-        heard: told of a connection that has made progress: it is alive, though its pong is stuck
-            behind what it has yet to read.
-        stall: seconds without any progress after which a connection is closed.
-    """
-
-    def __init__(self, hub: Hub, heard: Callable[[Connection], None], stall: float) -> None:
-        self._hub = hub
-        self._heard = heard
-        self._stall = stall
-
-    async def drained(self, connection: Connection) -> None:
-        """Return when the client has taken most of what was written, or the connection ends."""
-        socket = connection.socket
-        taken, idle = socket.taken, 0
-        while socket.congested and not connection.closed:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._stall / _LOOKS):
-                    await socket.drained()
-            # Looks are counted, not seconds: a node that stood still itself has looked only once.
-            idle = 0 if socket.taken > taken else idle + 1
-            taken = socket.taken
-            if not idle:
-                self._heard(connection)
-            elif idle >= _LOOKS:
-                self._give_up(connection)
-
-    def _give_up(self, connection: Connection) -> None:
-        if not connection.closed:
-            log.info("slow_consumer connection=%s user=%r", connection.id, connection.user)
-            self._hub.close(connection, closing.SLOW_CONSUMER)
 
 
 class Audience(ABC):

@@ -52,7 +52,7 @@ class Options:
         check_replica_timeout(self.replica_timeout)
 
 
-class Delivery:
+class Publication:
     """A message with its nonce, by which Redis recognises it.
 
     ``name`` is one of :func:`unique_names`. ``size`` is the length of its JSON. ``doubtful_at`` is when the

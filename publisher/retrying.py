@@ -1,4 +1,4 @@
-"""Calls as generators: what is to be done, without the waiting.
+"""Calls as generators: the steps, and how often a failed one is tried again, without the waiting.
 
 A :class:`Flow` yields the round trips it needs and is sent their replies, so that the blocking and
 the asyncio client run the very same code.

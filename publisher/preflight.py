@@ -13,7 +13,7 @@ from publisher.contract.calls import Call, Command, Reply
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace
 from publisher.contract.keys import Keys
 from publisher.errors import InvalidInput, Rejected, UnknownNamespace
-from publisher.flow import Flow, Retries, log, read, repeat
+from publisher.retrying import Flow, Retries, log, read, repeat
 
 Use: TypeAlias = Callable[[Keys], Sequence[Command]]
 """One of ``contract.rights``: commands that a kind of call needs."""
@@ -23,7 +23,7 @@ _DRIFT: Final = 0.001
 """Seconds by which two clocks may move apart in a second, more than any two do."""
 
 
-class Learning:
+class Preflight:
     """Belongs to one client.
 
     Args:
