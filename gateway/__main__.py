@@ -10,7 +10,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in {"gateway", "publisher"}:
             raise
-        message = f"there is no {error.name}: pip install 'realtime-gateway[gateway]'"
+        message = f"there is no {error.name}: run pip install '.[gateway]' in a checkout"
         print(f"gateway: {message}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     run()

@@ -31,7 +31,7 @@ def banner(settings: Settings, port: int, internal_ports: Sequence[int], secret:
         f"  Metrics     {metrics}\n"
         f"  Redis       {redis}\n\n"
         f'  Publish     {publisher} notify {USER} --title "Hello" --message "It works"\n'
-        f"              {publisher} run --session demo -- python3 -c 'print(6 * 7)'\n"
+        f"              {publisher} run --session demo --user {USER} -- python3 -c 'print(6 * 7)'\n"
     )
 
 

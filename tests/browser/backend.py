@@ -57,7 +57,7 @@ class Backend:
 
     async def confirmed(self, user: str, channel: str, id: int) -> None:
         """Wait until it is known that everything up to ``id`` has reached the user."""
-        key = Keys(self.prefix).seen(channel)
+        key = Keys(self.prefix).confirmed(channel)
         async with redis.asyncio.Redis.from_url(self.redis_url) as client:
 
             async def is_confirmed() -> bool:

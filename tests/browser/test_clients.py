@@ -7,7 +7,8 @@ import pytest
 from tests.browser.backend import Backend
 from tests.browser.conftest import Start
 from tests.browser.shapes import NOTIFICATION, is_notification, is_run_result
-from tests.support.processes import GatewayProcess
+from tests.support.processes import GatewayProcess, gateway_process
+from tests.support.redis_server import free_port
 from tests.support.tokens import make_token
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -78,6 +79,24 @@ async def test_documented_client_gives_up_when_its_token_is_refused(
     )
     assert (await client.message("error"))["code"] == reason
     assert await client.event("closed") == {"event": "closed", "code": 1008, "reason": reason}
+
+
+async def test_documented_client_survives_attempts_that_nobody_answers(
+    redis_url: str,
+    prefix: str,
+    programs: Start,
+    documented_module: str,
+    user: str,
+    session: str,
+) -> None:
+    port = free_port()
+    client = await programs(
+        *("documented-client.mjs", documented_module, f"ws://127.0.0.1:{port}"),
+        *(make_token(user, [f"run-results/{session}"]), session, user),
+    )
+    assert (await client.event("close"))["code"] == 1006
+    async with gateway_process(redis_url, prefix, port=port):
+        assert (await client.message("connected"))["userId"] == user
 
 
 async def test_large_message_is_compressed(

@@ -20,7 +20,7 @@ async def test_what_is_confirmed_moves_forward_only(
     node: Node, publisher: AsyncPublisher, prefix: str
 ) -> None:
     positions, client = node.gateway._positions, publisher._client
-    seen = Keys(prefix).seen(CHANNEL)
+    seen = Keys(prefix).confirmed(CHANNEL)
     # Another node knows more of one, less of the other.
     await client.zadd(seen, {"u": SECOND, "v": FIRST})
     for user in ("u", "v", "w"):
@@ -35,7 +35,7 @@ async def test_what_is_confirmed_is_kept_for_thirty_days_after_the_last_of_it(
     node: Node, publisher: AsyncPublisher, prefix: str
 ) -> None:
     positions, client = node.gateway._positions, publisher._client
-    seen = Keys(prefix).seen(CHANNEL)
+    seen = Keys(prefix).confirmed(CHANNEL)
     for id_ in (FIRST, SECOND):
         positions.advance(CHANNEL, "u", id_)
         await positions.flush()
@@ -50,7 +50,7 @@ async def test_of_a_crowd_in_one_channel_nobody_is_left_out(
     for number in range(1_201):
         positions.advance(CHANNEL, f"u{number}", FIRST + number)
     await positions.flush()
-    users = await publisher._client.zrange(Keys(prefix).seen(CHANNEL), 0, -1, withscores=True)
+    users = await publisher._client.zrange(Keys(prefix).confirmed(CHANNEL), 0, -1, withscores=True)
     assert users == [(b"u%d" % number, FIRST + number) for number in range(1_201)]
 
 
@@ -73,7 +73,7 @@ async def test_what_was_being_written_when_the_writer_was_stopped_stays_noted(
     commands.transport.resume_reading()
     assert positions.confirmed(CHANNEL, "v") == positions.confirmed("notifications/u", "u") == FIRST
     await positions.flush()
-    assert await publisher._client.zscore(Keys(prefix).seen(CHANNEL), "v") == FIRST
+    assert await publisher._client.zscore(Keys(prefix).confirmed(CHANNEL), "v") == FIRST
 
 
 DAY = 86_400 * 1_000_000
@@ -83,7 +83,11 @@ async def test_a_channel_in_use_keeps_no_position_longer_than_promised(
     node: Node, publisher: AsyncPublisher, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As long as the longest log twice over, and 30 days at least; then a position proves nothing any more."""
-    positions, client, seen = node.gateway._positions, publisher._client, Keys(prefix).seen(CHANNEL)
+    positions, client, seen = (
+        node.gateway._positions,
+        publisher._client,
+        Keys(prefix).confirmed(CHANNEL),
+    )
     await client.zadd(seen, {f"old{number}": FIRST - 31 * DAY - number for number in range(2_500)})
     await client.zadd(seen, {"kept": FIRST - 29 * DAY})
     monkeypatch.setattr(positions, "_random", lambda: 0.0)
@@ -102,7 +106,11 @@ async def test_who_was_there_before_anything_was_published_is_remembered(
     node: Node, publisher: AsyncPublisher, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else they would be taken for somebody new, who is told of no loss."""
-    positions, client, seen = node.gateway._positions, publisher._client, Keys(prefix).seen(CHANNEL)
+    positions, client, seen = (
+        node.gateway._positions,
+        publisher._client,
+        Keys(prefix).confirmed(CHANNEL),
+    )
     positions.advance(CHANNEL, "early", 0)
     await positions.flush()
     published = await publisher.publish(CHANNEL, 1)
@@ -116,7 +124,11 @@ async def test_many_writes_prune_more_than_they_add(
     node: Node, publisher: AsyncPublisher, prefix: str
 ) -> None:
     """With the odds that a node has: whoever never comes back does not stay."""
-    positions, client, seen = node.gateway._positions, publisher._client, Keys(prefix).seen(CHANNEL)
+    positions, client, seen = (
+        node.gateway._positions,
+        publisher._client,
+        Keys(prefix).confirmed(CHANNEL),
+    )
     for round_ in range(20):
         for number in range(500):
             positions.advance(CHANNEL, f"{round_}-{number}", FIRST + round_ * 10 * DAY)

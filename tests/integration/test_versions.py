@@ -105,7 +105,7 @@ async def publisher_process(
 
 def confirmed(redis_url: str, prefix: str) -> int:
     with redis.Redis.from_url(redis_url) as server:
-        return int(server.zscore(Keys(prefix).seen(CHANNEL), "u") or 0)
+        return int(server.zscore(Keys(prefix).confirmed(CHANNEL), "u") or 0)
 
 
 def test_the_version_before_is_another(version_before: Path) -> None:

@@ -20,8 +20,6 @@ globalThis.WebSocket = class extends WS {
       // `received`: bytes on the wire since the connection was opened.
       report('message', { message: JSON.parse(data), received: this._socket.bytesRead });
     });
-    // A browser's WebSocket throws nothing when nobody listens for its errors; `ws` would.
-    this.on('error', () => {});
     this.on('close', (code, reason) => report('close', { code, reason: String(reason) }));
   }
 };

@@ -72,7 +72,7 @@ def test_without_the_extra_the_publisher_works_and_the_gateway_says_what_to_inst
     for command in (("gateway", "serve"), ("python", "-m", "gateway", "--help")):
         told = run(*command)
         assert told.returncode == 2
-        assert "pip install 'realtime-gateway[gateway]'" in told.stderr
+        assert "pip install '.[gateway]' in a checkout" in told.stderr
         assert told.stderr.count("\n") == 1
 
 
