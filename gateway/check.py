@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from redis.asyncio.client import PubSub
+from redis.exceptions import ResponseError
 
 from gateway.app import make_connector, make_verifier
 from gateway.backplane.health import NodeEntry
@@ -19,13 +20,13 @@ from gateway.backplane.store import GrantReader
 from gateway.node.stats import Stats
 from gateway.settings import Settings, advice
 from gateway.web.auth import BadKey
-from publisher import AsyncPublisher, PublisherError
-from publisher.contract.calls import Call, parse_log, read_log
+from publisher.contract import rights
+from publisher.contract.calls import Call, Command, read_log
 from publisher.contract.keys import Keys
 from publisher.errors import InvalidURL, Rejected, Unavailable
-from publisher.transport.failures import FAILURES, unavailable
+from publisher.transport.failures import FAILURES, code, meaning, unavailable
 from publisher.transport.pipeline import Pipeline
-from publisher.transport.redis_py import asyncio_client
+from publisher.transport.redis_py import Connector, asyncio_client
 
 _OLDEST: Final = (7, 0)
 """From here on ``SET`` takes ``NX`` together with ``GET``; ``ZADD GT`` came with 6.2."""
@@ -34,12 +35,17 @@ _LEASE_SECONDS: Final = 10.0
 _USER: Final = "check"
 _CHANNEL: Final = f"notifications/{_USER}"
 
-# What the reason of a refused call does not say by itself.
+# What the reason of a refused call does not say by itself; ``{database}`` is the number in the URL.
 _HINTS: Final = (
     ("READONLY", "this server is a replica: name its primary"),
     ("OOM", "maxmemory is reached: give Redis more memory"),
     ("CLUSTERDOWN", "this is a server of a Redis Cluster: name a single server"),
     ("unknown command", "the server forbids it or has renamed it"),
+    ("DB index", "this server has no database {database}"),
+)
+_NO_TLS: Final = "the URL asks for TLS, which this server may not speak: then use redis://"
+_INFO_FORBIDDEN: Final = (
+    "the Redis user may not use INFO: version, append-only file and eviction were not looked at"
 )
 
 
@@ -88,14 +94,16 @@ async def _look_at_redis(
     try:
         info = await _info(pipeline)
     except Unavailable as error:
-        errors.append(f"Redis: {_explained(error.reason)}")
+        errors.append(f"Redis: {_explained_opening(error.reason, connector)}")
         return {"reachable": False}
     else:
-        warnings.extend(_doubts(info))
+        warnings.extend(_doubts(info) if info else [_INFO_FORBIDDEN])
         if (reason := too_old(info)) is not None:
             errors.append(reason)
         else:
-            errors.extend(await _Trial(settings, pipeline).problems())
+            trial = _Trial(settings, pipeline, Keys(settings.redis_prefix, connector.database))
+            errors.extend(await trial.problems())
+            warnings.extend(trial.hints)
         version = info.get("valkey_version") or info.get("redis_version")
         return {"reachable": True, "version": version}
     finally:
@@ -108,12 +116,12 @@ async def _info(pipeline: Pipeline) -> dict[str, str]:
     Raises:
         Unavailable: Redis did not answer, or lets nobody in.
     """
-    try:
-        answer: bytes = await pipeline.call(Call(("INFO",)))
-    except Rejected as error:
-        if error.reason.startswith("NOPERM"):
+    # An error among the replies of a round trip is no trouble yet, and is not logged.
+    (answer,) = await pipeline.round_trip([("INFO",)])
+    if isinstance(answer, ResponseError):
+        if code(answer) == "NOPERM":
             return {}
-        raise
+        raise meaning(answer)
     lines = answer.decode(errors="replace").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
@@ -124,53 +132,83 @@ def _doubts(info: Mapping[str, str]) -> list[str]:
     if info.get("maxmemory_policy", "noeviction") != "noeviction":
         found.append("Redis may evict messages: set maxmemory-policy to noeviction")
     if info.get("aof_enabled") == "0":
-        found.append("Redis keeps no append-only file: a restart loses the queue (appendonly yes)")
+        found.append("Redis keeps no append-only file: a restart loses the log (appendonly yes)")
     return found
 
 
-def _explained(reason: str) -> str:
+def _explained(reason: str, database: int) -> str:
     hints = [hint for sign, hint in _HINTS if sign in reason]
-    return f"{reason} ({hints[0]})" if hints else reason
+    return f"{reason} ({hints[0].format(database=database)})" if hints else reason
+
+
+def _explained_opening(reason: str, connector: Connector) -> str:
+    """The same where not even a connection came about: a server that waits for a command sees none in TLS."""
+    explained = _explained(reason, connector.database)
+    # A certificate that is not accepted has come in TLS.
+    unclear = "in time" in reason or ("SSL" in reason and "CERTIFICATE" not in reason)
+    return f"{explained} ({_NO_TLS})" if connector.tls and unclear else explained
 
 
 @dataclass(slots=True)
 class _Trial:
-    """Does once what a node and a publisher do, under a prefix of its own below that of the settings.
+    """Does once what a node does, under a prefix of its own below that of the settings (``keys``).
 
-    So the rights to all keys and channels of the settings' prefix are tried, and nobody is disturbed.
+    So the rights to all keys and channels of the settings' prefix are tried, and nobody is disturbed. What only
+    a publisher does is tried without changing anything; ``hints`` says whether backends need another user.
     """
 
     settings: Settings
     pipeline: Pipeline
+    keys: Keys
+    hints: list[str] = field(default_factory=list)
     _failed: dict[str, list[str]] = field(default_factory=dict)
 
     async def problems(self) -> list[str]:
         """What does not work, each reason once."""
         name = f"check-{secrets.token_hex(6)}"
-        database = make_connector(self.settings).database
-        keys = Keys(f"{self.settings.redis_prefix}:{name}", database)
+        keys = self.keys.below(name)
         url = self.settings.redis_url
         assert url is not None
         try:
+            await self._step("use the commands of a node", lambda: self._node_rights(keys))
             await self._connections(keys, name)
-            async with (
-                asyncio_client(url.get_secret_value()) as client,
-                AsyncPublisher.from_url(
-                    url.get_secret_value(),
-                    prefix=keys.prefix,
-                    retries=0,
-                    timeout=self.settings.redis_timeout_seconds,
-                ) as publisher,
-            ):
-                await self._messages(keys, publisher, client.pubsub())
-                await self._step("grant", lambda: publisher.grant(_CHANNEL, _USER, 60))
+            async with asyncio_client(url.get_secret_value()) as client:
+                await self._messages(keys, client.pubsub())
             await self._subscriptions(keys)
+            await self._step("publish and grant", lambda: self._publisher_rights(keys))
         finally:
             await self._step("clean up", lambda: self._clean_up(keys))
         return [
-            f"Redis: cannot {', '.join(steps)}: {_explained(reason)}"
+            f"Redis: cannot {', '.join(steps)}: {_explained(reason, self.keys.database)}"
             for reason, steps in self._failed.items()
         ]
+
+    async def _node_rights(self, keys: Keys) -> None:
+        missing = await self._missing(rights.to_serve(keys))
+        if missing:
+            raise Rejected(f"the user lacks the rights {' '.join(missing)}", maybe_sent=False)
+
+    async def _publisher_rights(self, keys: Keys) -> None:
+        uses = (rights.to_publish, rights.to_grant, rights.to_revoke)
+        missing = await self._missing([command for use in uses for command in use(keys)])
+        # What a node lacks too has been told.
+        missing = [rule for rule in missing if rule not in rights.of_a_gateway(self.keys)]
+        if missing:
+            self.hints.append(
+                f"this Redis user may not publish or grant (it lacks {' '.join(missing)}): "
+                "backends need a Redis user of their own, see docs/deployment.md"
+            )
+
+    async def _missing(self, commands: list[Command]) -> list[str]:
+        """Which rules of an ACL ``commands`` lack. An error of another kind is raised."""
+        replies = await self.pipeline.round_trip(commands)
+        refused = []
+        for command, reply in zip(commands, replies, strict=True):
+            if code(reply) == "NOPERM":
+                refused.append((command, str(reply)))
+            elif code(reply) not in {"", "NOSCRIPT"}:
+                raise meaning(reply)
+        return rights.missing(self.keys, refused)
 
     async def _connections(self, keys: Keys, name: str) -> None:
         entry = NodeEntry(keys, name, _LEASE_SECONDS)
@@ -189,8 +227,8 @@ class _Trial:
         # Publishers would take it for one of the namespaces.
         await self._call("withdraw namespaces", Call(("EXPIRE", keys.namespaces, 0)))
 
-    async def _messages(self, keys: Keys, publisher: AsyncPublisher, heard: PubSub) -> None:
-        """Publish, hear it, and read it from the log."""
+    async def _messages(self, keys: Keys, heard: PubSub) -> None:
+        """Send to a channel, hear it, and read the channel's log."""
         seconds = self.settings.redis_timeout_seconds
         async with heard:
 
@@ -198,19 +236,14 @@ class _Trial:
                 await heard.subscribe(keys.live(_CHANNEL))
                 await heard.get_message(timeout=seconds)  # the confirmation
 
-            listening = await self._step("listen to messages", listen)
-            sent = await self._step("publish", lambda: publisher.publish(_CHANNEL, {}))
-            if not sent:
-                return
-            if listening and await heard.get_message(timeout=seconds) is None:
-                self._fail("hear what was published", "no message came in time")
+            async def hear() -> None:
+                await self.pipeline.call(Call(("PUBLISH", keys.live(_CHANNEL), b"")))
+                if await heard.get_message(timeout=seconds) is None:
+                    self._fail("hear what was published", "no message came in time")
 
-        async def read() -> None:
-            call = read_log(keys, _CHANNEL, _USER, 0, 1)
-            if not parse_log(await self.pipeline.call(call)).messages:
-                self._fail("read the log", "what was published is not there")
-
-        await self._step("read the log", read)
+            if await self._step("listen to messages", listen):
+                await self._step("send messages", hear)
+        await self._call("read the log", read_log(keys, _CHANNEL, _USER, 0, 1))
 
     async def _subscriptions(self, keys: Keys) -> None:
         key = keys.confirmed(_CHANNEL)
@@ -219,15 +252,8 @@ class _Trial:
         await self._call("write positions", Call(("ZADD", key, "GT", 1, _USER)))
 
     async def _clean_up(self, keys: Keys) -> None:
-        for key in (
-            *(keys.nodes, keys.namespaces, keys.marker, keys.connections(_USER)),
-            *(
-                keys.log(_CHANNEL),
-                keys.last(_CHANNEL),
-                keys.confirmed(_CHANNEL),
-                keys.grant(_CHANNEL),
-            ),
-        ):
+        of_the_node = keys.nodes, keys.namespaces, keys.marker
+        for key in (*of_the_node, keys.connections(_USER), keys.confirmed(_CHANNEL)):
             await self.pipeline.call(Call(("EXPIRE", key, 0)))
 
     async def _call(self, purpose: str, call: Call) -> None:
@@ -242,8 +268,6 @@ class _Trial:
                 await work()
         except Unavailable as error:
             self._fail(purpose, error.reason)
-        except PublisherError as error:
-            self._fail(purpose, str(error))
         except FAILURES as error:
             self._fail(purpose, unavailable(error, maybe_sent=False).reason)
         else:

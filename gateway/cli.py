@@ -70,7 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_options(token)
 
-    check = commands.add_parser("check", help="check the configuration and Redis")
+    check = commands.add_parser(
+        "check",
+        help="check the configuration and Redis",
+        description="Check the configuration and Redis. The report is JSON on standard output. "
+        "Exit codes: 0 ok, 1 the report has errors, 2 a setting is invalid (told on standard error).",
+    )
     check.set_defaults(run=_check)
     add_options(check)
     return parser

@@ -9,10 +9,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 import orjson
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -30,6 +30,7 @@ from publisher.contract.keys import (
     MAX_NODE_LEASE_SECONDS,
     MAX_PLACE_LEASE_SECONDS,
 )
+from publisher.contract.redis_url import check_url
 from publisher.errors import InvalidNamespace
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -219,8 +220,8 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not _is_redis_url(value.get_secret_value()):
-            raise ValueError("expected redis://host:port/db, rediss://… or unix:///path")
+        if value is not None:
+            check_url(value.get_secret_value())
         return value
 
     @field_validator("namespaces", mode="before")
@@ -279,29 +280,22 @@ class Settings(BaseSettings):
         )
 
 
-def _is_redis_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - reading it is the check
-    except ValueError:
-        return False
-    if parts.scheme == "unix":
-        return bool(parts.path)
-    return parts.scheme in {"redis", "rediss"} and bool(parts.hostname)
-
-
 def advice(settings: Settings, environment: Mapping[str, str]) -> list[str]:
     """A sentence for each setting that works and may not be what was meant; never a value, which may be a secret."""
-    known = {f"GATEWAY_{name.upper()}" for name in Settings.model_fields} | _NOT_SETTINGS
-    found = [
-        f"{name} is set, but there is no such setting"
-        for name in sorted(environment)
-        if name.startswith("GATEWAY_") and name not in known
-    ]
+    found = _unknown(environment)
     secret = settings.jwt_secret
     if secret is not None and len(secret.get_secret_value().encode()) < _SHORTEST_SECRET:
         found.append(f"GATEWAY_JWT_SECRET is shorter than {_SHORTEST_SECRET} bytes")
     return found
+
+
+def _unknown(environment: Mapping[str, str]) -> list[str]:
+    known = {f"GATEWAY_{name.upper()}" for name in Settings.model_fields} | _NOT_SETTINGS
+    return [
+        f"{name} is set, but there is no such setting"
+        for name in sorted(environment)
+        if name.startswith("GATEWAY_") and name not in known
+    ]
 
 
 # -- options of a command -----------------------------------------------------------------------
@@ -379,6 +373,25 @@ def _explain(error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"{name}: there is no such setting")
         else:
-            reason = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{name} (GATEWAY_{name.upper()}): {reason}")
+            lines.append(f"{name} (GATEWAY_{name.upper()}): {_in_plain_words(problem)}")
+    # Often the variable that was meant.
+    lines += _unknown(os.environ)
     return "invalid settings\n  " + "\n  ".join(lines)
+
+
+def _in_plain_words(problem: ErrorDetails) -> str:
+    if problem["type"] in _MUST_BE:
+        return f"must be {_MUST_BE[problem['type']]}"
+    reason = problem["msg"].removeprefix("Value error, ")
+    return reason.replace("Input should be", "must be", 1)
+
+
+_MUST_BE: Final = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "an integer"),
+    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
+    "string_type": "text",
+    "list_type": "a list",
+    "dict_type": "a JSON object",
+}
+"""Pydantic's types of errors."""

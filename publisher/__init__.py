@@ -27,6 +27,7 @@ from publisher.errors import (
     UnknownNamespace,
 )
 from publisher.records import Connection, Entry, Outgoing, Published
+from publisher.redis_address import NoRedis
 
 __all__ = [
     "AsyncPublisher",
@@ -39,6 +40,7 @@ __all__ = [
     "InvalidURL",
     "MessageTooLarge",
     "Namespace",
+    "NoRedis",
     "NotReplicated",
     "Outgoing",
     "Owner",

@@ -9,6 +9,7 @@
     │   ├── UnknownNamespace
     │   ├── InvalidData
     │   ├── InvalidURL
+    │   ├── NoRedis            of ``redis_address``: nothing says where Redis is
     │   └── MessageTooLarge
     └── Unavailable            Redis did not answer; ``maybe_sent`` says what is known
         ├── Rejected           it answered with an error that trying again does not mend

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,8 @@ class Execution:
 def run(command: Sequence[str], limit: int) -> Execution:
     """Run ``command`` with this process's stdin to its end, keeping ``limit`` bytes of each stream.
 
+    Of a command that cannot be started the reason is its stderr, and is told on this process's too.
+
     SIGINT and SIGTERM are passed on to it. What processes that it leaves behind write is not waited for.
     """
     stdout, stderr = Output.empty(limit), Output.empty(limit)
@@ -84,6 +87,7 @@ def run(command: Sequence[str], limit: int) -> Execution:
     except OSError as error:
         exit_code, complaint = _not_started(command[0], error)
         stderr.add(complaint.encode("utf-8", "replace"))
+        sys.stderr.write(complaint)
     return Execution(stdout, stderr, exit_code, round((time.monotonic() - start) * 1000))
 
 

@@ -246,7 +246,8 @@ class Catchup:
             return taken
         if lost:
             self._hub.stats.losses_reported += 1
-            log.warning("messages_lost channel=%s user=%r", channel.name, audience.user)
+            whose = f" user={audience.user!r}" if audience.user else ""
+            log.warning("messages_lost channel=%s%s", channel.name, whose)
         audience.give(taken, start, lost=lost)
         if taken.unknown is not None:
             self._hub.note_unknown(channel, taken.unknown)

@@ -51,6 +51,12 @@ class Keys:
         pubsub = f"{self.prefix}@{self.database}" if self.database else self.prefix
         object.__setattr__(self, "_pubsub", pubsub)
 
+    def below(self, name: str) -> Keys:
+        """Names that only who knows ``name`` uses, all within what an ACL allows for these."""
+        keys = Keys(f"{self.prefix}:{name}", self.database)
+        object.__setattr__(keys, "_pubsub", f"{self._pubsub}:{name}")
+        return keys
+
     def log(self, channel: str) -> str:
         return f"{self.prefix}:log:{{{channel}}}"
 

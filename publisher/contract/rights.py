@@ -79,17 +79,45 @@ def of_a_publisher(keys: Keys) -> list[str]:
     return _rules(keys, [*(str(each[0]) for each in used), *_TO_READ, *_ON_A_CONNECTION, "wait"])
 
 
-_GATEWAY: Final = (
-    *("evalsha", "eval", "get", "set", "del", "exists", "expire", "pexpire", "pttl", "time"),
-    *("hdel", "hgetall", "hset", "zadd", "zcard", "zcount", "zmscore", "zrange", "zrangebyscore"),
-    *("zrem", "zremrangebyrank", "zremrangebyscore", "zrevrange", "zscore"),
-    *("publish", "subscribe", "unsubscribe"),
-)
+def to_serve(keys: Keys) -> list[Command]:
+    """Uses that change nothing of all that a node needs, but for :data:`_ONLY_IN_EARNEST`."""
+    log, marker = keys.log(_NOWHERE), keys.result(_NOWHERE, _NOWHERE)
+    return [
+        ("EVAL", _SCRIPT, 0),
+        ("EVALSHA", _SCRIPT_SHA, 0),
+        ("TIME",),
+        ("GET", marker),
+        ("SET", marker, "", "XX"),
+        ("EXISTS", marker),
+        ("DEL", marker),
+        ("EXPIRE", marker, 1),
+        ("PEXPIRE", marker, 1),
+        ("PTTL", marker),
+        ("HGETALL", keys.namespaces),
+        ("HDEL", keys.namespaces, _NOWHERE),
+        ("ZADD", log, "XX", 1, ""),
+        ("ZCARD", log),
+        ("ZCOUNT", log, 0, 0),
+        ("ZMSCORE", log, ""),
+        ("ZRANGE", log, 0, 0),
+        ("ZRANGEBYSCORE", log, 0, 0),
+        ("ZREM", log, ""),
+        ("ZREMRANGEBYRANK", log, 0, 0),
+        ("ZREMRANGEBYSCORE", log, 0, 0),
+        ("ZREVRANGE", log, 0, 0),
+        ("ZSCORE", log, ""),
+        ("PUBLISH", keys.live(_NOWHERE), ""),
+    ]
+
+
+_ONLY_IN_EARNEST: Final = ("hset", "subscribe", "unsubscribe")
+"""What a node needs and no use of which changes nothing."""
 
 
 def of_a_gateway(keys: Keys) -> list[str]:
     """An ACL's rules for a node."""
-    return _rules(keys, [*_GATEWAY, *_ON_A_CONNECTION])
+    used = (str(each[0]) for each in to_serve(keys))
+    return _rules(keys, [*used, *_ONLY_IN_EARNEST, *_ON_A_CONNECTION])
 
 
 def _rules(keys: Keys, commands: Iterable[str]) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -18,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from publisher.contract.redis_url import check_url
 from publisher.errors import InvalidURL
 
 UNLIMITED: Final = 2**31
@@ -65,7 +65,7 @@ def asyncio_client(url: str) -> redis.asyncio.Redis:
 
 def _checked(kind: Any, url: str, **options: Any) -> Any:
     try:
-        _check_database(url)
+        check_url(url)
         client = kind.from_url(url, max_connections=UNLIMITED, **options, **_DRIVER)
         # Options are only read when a connection is made; one that is never opened shows now.
         Connector.of(client)()
@@ -75,14 +75,6 @@ def _checked(kind: Any, url: str, **options: Any) -> Any:
     if client is None:
         raise InvalidURL
     return client
-
-
-def _check_database(url: str) -> None:
-    """The redis package takes a database that is no number for 0, where somebody else's messages may be."""
-    parts = urlsplit(url)
-    database = parts.path.strip("/")
-    if parts.scheme in {"redis", "rediss"} and database and not database.isdecimal():
-        raise ValueError
 
 
 class Connector:
@@ -127,6 +119,12 @@ class Connector:
     def database(self) -> int:
         """The number of the database that its connections use."""
         return int(self._options.get("db") or 0)
+
+    @property
+    def tls(self) -> bool:
+        """Whether its connections use TLS."""
+        of_tls = redis.SSLConnection, redis.asyncio.SSLConnection
+        return isinstance(self._connection, type) and issubclass(self._connection, of_tls)
 
     def __call__(self) -> Any:
         """A new connection."""

@@ -33,8 +33,7 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.development": "gateway.settings gateway.web",
         "gateway.app": "publisher.errors publisher.contract publisher.transport gateway.core gateway.node "
         "gateway.backplane gateway.web gateway.metrics gateway.settings",
-        # It publishes as any backend does.
-        "gateway.check": "publisher publisher.errors publisher.contract publisher.transport gateway.node "
+        "gateway.check": "publisher.errors publisher.contract publisher.transport gateway.node "
         "gateway.backplane gateway.web gateway.settings gateway.app",
         "gateway.serve": "publisher.errors gateway.web gateway.logs gateway.settings gateway.app",
         "gateway.supervisor": "gateway.core gateway.web gateway.settings gateway.serve",

@@ -129,6 +129,7 @@ def test_the_public_names_of_the_publisher_are_pinned() -> None:
         "InvalidURL",
         "MessageTooLarge",
         "Namespace",
+        "NoRedis",
         "NotReplicated",
         "Outgoing",
         "Owner",

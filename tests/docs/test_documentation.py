@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,14 @@ def test_what_something_costs_stands_in_one_place(page: str) -> None:
     )
     if page != "docs/performance.md":
         assert not re.findall(r".*\d µs.*", text)
+
+
+def test_a_version_with_unreleased_changes_has_a_name_of_its_own() -> None:
+    changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    unreleased = changes.partition("## [Unreleased]\n")[2].partition("\n## [")[0].strip()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    released = re.findall(r"^## \[(\d.*?)\]", changes, re.MULTILINE)
+    assert (project["version"] in released) == (not unreleased)
 
 
 @pytest.mark.parametrize("page", PAGES)

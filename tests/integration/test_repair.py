@@ -141,7 +141,7 @@ async def test_a_repair_that_fails_does_not_make_the_channel_mute(
 
 
 async def test_what_is_no_longer_retained_is_told(
-    start_node: StartNode, publisher: AsyncPublisher
+    start_node: StartNode, publisher: AsyncPublisher, caplog: pytest.LogCaptureFixture
 ) -> None:
     rules = {"owner": "user", "retention": {"max_messages": 2, "max_age_seconds": 60}}
     node = await start_node(namespaces={"notifications": rules})
@@ -154,6 +154,8 @@ async def test_what_is_no_longer_retained_is_told(
         await client.expect(type="error", code="messages_lost", channel=CHANNEL)
         assert await client.data(2) == [3, 4]
         await client.sync()
+    told = [line for line in caplog.messages if line.startswith("messages_lost")]
+    assert told == [f"messages_lost channel={CHANNEL}"]
 
 
 async def test_a_connection_that_is_silent_is_made_anew_and_the_node_is_not_ready_meanwhile(

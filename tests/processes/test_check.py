@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,16 @@ import redis
 from gateway import check as checking
 from gateway.check import check
 from gateway.settings import Settings
+from publisher.contract import rights
+from publisher.contract.keys import Keys
 from tests.support.nodes import running_node
 from tests.support.programs import RequireProgram
 from tests.support.redis_server import RedisServer, free_port, redis_server
+from tests.support.redis_users import redis_user
 from tests.support.tokens import SECRET
 from tests.support.waiting import until
+
+ROOT = Path(__file__).parents[2]
 
 
 async def checked(url: str, prefix: str = "rt1", **settings: Any) -> dict[str, Any]:
@@ -100,6 +107,69 @@ async def test_a_user_who_lacks_a_right(tmp_path: Path, rights: str, missing: st
     assert "pw@" not in told
 
 
+SERVERS = ["valkey of the package", "redis-server"]
+
+
+@pytest.fixture(params=SERVERS)
+def any_server(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    require_program: RequireProgram,
+) -> Iterator[str]:
+    """A server without users, of the kind that development mode brings, and of the installed kind."""
+    if request.param == "redis-server":
+        installed = Path(require_program("redis-server"))
+        monkeypatch.setattr("tests.support.redis_server.server_binary", lambda: installed)
+    with redis_server(tmp_path) as url:
+        yield url
+
+
+@pytest.mark.parametrize("database", [0, 3])
+async def test_it_is_ok_under_the_documented_rights_of_a_gateway(
+    any_server: str, database: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with redis_user(any_server, "gateway", documented("gateway", database)) as url:
+        report = await checked(f"{url}/{database}")
+    assert (report["ok"], report["errors"]) == (True, [])
+    assert report["redis"] == {"reachable": True, "version": None}
+    about_info, about_backends = report["warnings"]
+    assert "INFO" in about_info
+    assert "+mget" in about_backends
+    assert "user of their own" in about_backends
+    assert not caplog.records
+    with redis.Redis.from_url(any_server, db=database) as server:
+        assert server.dbsize() == 0
+
+
+async def test_the_documented_rights_of_a_backend_are_too_few_for_a_gateway(
+    any_server: str,
+) -> None:
+    with redis_user(any_server, "backend", documented("backend")) as url:
+        told = await problem(url)
+    for right in ("+exists", "+hdel", "+zmscore", "hset", "subscribe"):
+        assert right in told
+
+
+LEAST = rights.of_a_gateway(Keys())
+NEVER_MISSED = {"+ping", "+select", "+unsubscribe"}
+"""Only another database needs ``SELECT``, and ``SUBSCRIBE`` is useful without the others."""
+
+
+@pytest.mark.parametrize("right", sorted({*LEAST[4:]} - {"-@all", *NEVER_MISSED}))
+async def test_every_right_that_a_gateway_lacks_is_named(redis_url: str, right: str) -> None:
+    kept = [rule for rule in LEAST if rule != right]
+    with redis_user(redis_url, f"lacks{right}", kept) as url:
+        assert right.removeprefix("+") in await problem(url)
+
+
+def documented(user: str, database: int = 0) -> list[str]:
+    """The rules of a user as docs/deployment.md gives them."""
+    page = (ROOT / "docs" / "deployment.md").read_text("utf-8")
+    (rules,) = re.findall(rf"^user {user} on >PASSWORD (.*)$", page, re.MULTILINE)
+    return str(rules).replace("&rt1:*", f"&{Keys('rt1', database).control[:-7]}*").split()
+
+
 async def test_a_wrong_password(tmp_path: Path) -> None:
     with redis_server(tmp_path) as url:
         with redis.Redis.from_url(url) as server:
@@ -128,6 +198,16 @@ async def test_no_memory_left(tmp_path: Path) -> None:
     assert "maxmemory" in told
 
 
+async def test_a_database_that_is_not_there(any_server: str) -> None:
+    assert "no database 99" in await problem(f"{any_server}/99")
+
+
+async def test_tls_to_a_server_that_does_not_speak_it(any_server: str) -> None:
+    told = await problem(any_server.replace("redis://", "rediss://"))
+    assert "TLS" in told
+    assert "redis://" in told
+
+
 async def test_nobody_answers() -> None:
     report = await checked(f"redis://127.0.0.1:{free_port()}")
     assert (report["ok"], report["redis"]) == (False, {"reachable": False})
@@ -151,7 +231,7 @@ async def test_eviction_and_memory_without_a_file_are_warned_of(tmp_path: Path) 
         report = await checked(url)
     assert report["ok"]
     assert any("noeviction" in warning for warning in report["warnings"])
-    assert any("appendonly" in warning for warning in report["warnings"])
+    assert any("a restart loses the log" in warning for warning in report["warnings"])
 
 
 async def test_an_installed_redis_is_fine_too(

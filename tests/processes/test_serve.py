@@ -217,12 +217,27 @@ MISTAKES = {
     "a Redis URL without a scheme": (
         ["check"],
         {"GATEWAY_REDIS_URL": "localhost:6379"},
-        "redis_url (GATEWAY_REDIS_URL): expected redis://",
+        "redis_url (GATEWAY_REDIS_URL): invalid Redis URL: expected redis://",
     ),
     "a Redis URL with a bad port": (
         ["serve"],
         {"GATEWAY_REDIS_URL": "redis://:hidden@localhost:x"},
         "expected redis://",
+    ),
+    "a password that is not percent-encoded": (
+        ["check"],
+        {"GATEWAY_REDIS_URL": "redis://user:p@hidden#w@localhost:26379"},
+        "must be percent-encoded",
+    ),
+    "words of another program": (
+        ["check"],
+        {"GATEWAY_PORT": "many"},
+        "port (GATEWAY_PORT): must be an integer\n",
+    ),
+    "a misspelt variable beside another mistake": (
+        ["check"],
+        {"GATEWAY_PORT": "many", "GATEWAY_MAX_CONECTIONS": "5"},
+        "GATEWAY_MAX_CONECTIONS is set, but there is no such setting",
     ),
     "a Redis URL with an unknown option": (
         ["serve"],
@@ -235,7 +250,7 @@ MISTAKES = {
     "a Redis URL with a database that is no number": (
         ["serve", "--workers", "2", "--port", "0", "--internal-port", "0"],
         {"GATEWAY_REDIS_URL": "redis://:hidden@localhost/first", "GATEWAY_JWT_SECRET": SECRET},
-        "gateway: invalid Redis URL",
+        "invalid Redis URL",
     ),
     "an algorithm foreign to the key": (
         ["serve"],
@@ -295,6 +310,13 @@ async def test_check_tells_what_is_wrong(redis_url: str) -> None:
     assert code == 1
     assert any("invalid Redis URL" in error for error in json.loads(out)["errors"])
     assert "hidden" not in out
+
+
+async def test_the_help_of_check_has_its_exit_codes() -> None:
+    _, out, _ = await run("check", "--help")
+    assert "Exit codes: 0 ok, 1 the report has errors, 2 a setting is invalid" in " ".join(
+        out.split()
+    )
 
 
 async def test_a_token_made_by_the_command_is_accepted(redis_url: str, prefix: str) -> None:

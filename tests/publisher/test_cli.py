@@ -149,6 +149,7 @@ def test_run_of_a_missing_command_is_127_as_in_a_shell(cli: Cli, publisher: Publ
     result = only_result(publisher)
     assert run.returncode == result["exitCode"] == 127
     assert "no-such-command: command not found" in result["stderr"]
+    assert run.stderr == "publisher: no-such-command: command not found\n"
 
 
 def test_run_of_what_cannot_be_executed_is_126(cli: Cli, publisher: Publisher, tmp_path: Path):

@@ -35,7 +35,7 @@ def test_there_is_one_root():
         for name in publisher.__all__
         if isinstance(each := getattr(publisher, name), type) and issubclass(each, Exception)
     ]
-    assert len(errors) == 11
+    assert len(errors) == 12
     assert all(issubclass(each, PublisherError) for each in errors)
 
 

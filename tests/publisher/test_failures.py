@@ -226,6 +226,15 @@ UNREADABLE = [
     f"redis://u:{SECRET}/x@localhost:6379/0",
     f"redis://u:{SECRET}@localhost:port/0",
     f"redis://u:{SECRET}@localhost/0?colour=blue",
+    f"redis://u:{SECRET}#w@localhost/0",
+    f"redis://u:p@{SECRET}#w@localhost:6379",
+    f"redis://u:p@{SECRET}@localhost:6379",
+    f"redis://u:12/{SECRET}@localhost:6379",
+    f"redis://u:12?{SECRET}@localhost:6379",
+    f"redis://localhost:6379/0#{SECRET}",
+    f"unix://:p#{SECRET}@/run/redis.sock",
+    f"unix://:12/{SECRET}@/run/redis.sock",
+    f"unix://u/{SECRET}@/run/redis.sock",
     f"redis://u:{SECRET}@localhost/first",
     f"rediss://u:{SECRET}@localhost/0x1",
     f"redis://u:{SECRET}@localhost/0?socket_timeout=soon",
@@ -242,6 +251,20 @@ def test_a_url_that_cannot_be_read_is_not_repeated_in_the_error(
         client.from_url(url)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://u:p%40ss%23w%2F%3F@localhost:6379/1",
+        "redis://localhost/?db=1",
+        "unix://u:p%40ss@/run/redis.sock?db=1",
+        "unix:///run/redis@host/redis.sock",
+        "rediss://[::1]:6379/2?ssl_cert_reqs=none",
+    ],
+)
+def test_a_url_whose_parts_are_percent_encoded_is_taken(url: str):
+    Publisher.from_url(url).close()
 
 
 def _is_of_the_package(part: object) -> bool:

@@ -110,7 +110,7 @@ def test_rights_are_tried_once_by_a_client(publisher: Publisher, server: redis.R
 def test_trying_them_changes_nothing_and_reaches_nobody(
     publisher: Publisher, server: redis.Redis, keys: Keys
 ):
-    for use in (rights.to_publish, rights.to_grant, rights.to_revoke):
+    for use in (rights.to_publish, rights.to_grant, rights.to_revoke, rights.to_serve):
         for command in use(keys):
             assert server.execute_command(*command) in (
                 None,
@@ -119,8 +119,9 @@ def test_trying_them_changes_nothing_and_reaches_nobody(
                 {},
                 b"",
                 True,
+                [None],
                 [None, None],
-            ) or (command[0] == "TIME")
+            ) or command[0] in {"TIME", "PTTL"}
     assert not server.keys(f"{keys.prefix}*")
 
 
