@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -28,6 +28,8 @@ from publisher.errors import Rejected, Unavailable
 from publisher.transport.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
+
+_MAX_LEASE: Final = str(MAX_PLACE_LEASE_SECONDS * 1000)
 
 _RENEWALS_PER_LEASE: Final = 3
 _TRIES: Final = 5
@@ -48,6 +50,8 @@ class PlaceTable:
     node: str
     limit: int
     seconds: float
+    _limit: str = field(init=False)
+    _lease: str = field(init=False)
 
     def take(self, user: str, connection: str, gone: Iterable[bytes] = ()) -> Call:
         """Take a place, after the places ``gone`` (member, expiry, member, ...) were dropped."""
@@ -55,9 +59,9 @@ class PlaceTable:
             scripts.ACQUIRE,
             [self.keys.connections(user)],
             self._member(connection),
-            self.limit,
+            self._limit,
             self._lease,
-            MAX_PLACE_LEASE_SECONDS * 1000,
+            _MAX_LEASE,
             *gone,
         )
 
@@ -67,8 +71,8 @@ class PlaceTable:
             scripts.RENEW,
             [self.keys.connections(user)],
             self._lease,
-            self.limit,
-            MAX_PLACE_LEASE_SECONDS * 1000,
+            self._limit,
+            _MAX_LEASE,
             self._member(""),
             *map(self._member, connections),
         )
@@ -98,9 +102,10 @@ class PlaceTable:
     def _member(self, connection: str) -> str:
         return f"{self.node}/{connection}"
 
-    @property
-    def _lease(self) -> int:
-        return round(self.seconds * 1000)
+    def __post_init__(self) -> None:
+        # Made once: each handshake takes a place.
+        object.__setattr__(self, "_limit", str(self.limit))
+        object.__setattr__(self, "_lease", str(round(self.seconds * 1000)))
 
 
 class Places:

@@ -81,6 +81,9 @@ class Recheck:
         Raises:
             Unavailable: Redis has answered with an error that trying again does not mend.
         """
+        decision = self._decide(subscription)
+        if decision is not Decision.IF_GRANTED:
+            return decision is Decision.ALLOWED
         self._admitting[subscription] = True
         try:
             # A grant that was revoked meanwhile may have been seen just before.

@@ -26,6 +26,10 @@ Reply: TypeAlias = Any
 """What Redis answered, undecoded: bytes, int, list or None; or a ``ResponseError`` in its place."""
 
 
+_COUNTS: Final = tuple(map(str, range(8)))
+_PAGE_BYTES: Final = str(PAGE_BYTES)
+
+
 # Not frozen: that costs more than all else about a call, and each message is one.
 @dataclass(slots=True)
 class Call:
@@ -36,8 +40,8 @@ class Call:
 
     @classmethod
     def run(cls, script: Script, keys: Sequence[str], *arguments: Argument) -> Call:
-        """Call ``script`` with ``keys`` and ``arguments``."""
-        return cls((len(keys), *keys, *arguments), script)
+        """Call ``script`` with ``keys`` and ``arguments``; text costs less to send than numbers."""
+        return cls((_COUNTS[len(keys)], *keys, *arguments), script)
 
     def cached(self) -> Command:
         """The command, a script by its hash."""
@@ -67,16 +71,16 @@ class Wait:
 
 def read_log(keys: Keys, channel: str, user: str, since: int | None, limit: int) -> Call:
     """Read at most ``limit`` entries after ``since``, or after what ``user`` has confirmed."""
-    position = "" if since is None else since
+    position = "" if since is None else str(since)
     all_keys = [keys.log(channel), keys.last(channel), keys.confirmed(channel)]
-    return Call.run(scripts.READ, all_keys, user, position, limit, PAGE_BYTES)
+    return Call.run(scripts.READ, all_keys, user, position, str(limit), _PAGE_BYTES)
 
 
 def confirm(keys: Keys, channel: str, lifetime: int, positions: Iterable[tuple[str, int]]) -> Call:
     """Note what users have confirmed in a channel; kept for ``lifetime`` seconds."""
     all_keys = [keys.confirmed(channel), keys.last(channel), keys.log(channel)]
-    pairs = [part for user, id_ in positions for part in (id_, user)]
-    return Call.run(scripts.CONFIRM, all_keys, lifetime, *pairs)
+    pairs = [part for user, id_ in positions for part in (str(id_), user)]
+    return Call.run(scripts.CONFIRM, all_keys, str(lifetime), *pairs)
 
 
 def raise_last(keys: Keys, channel: str, position: int, lifetime: int) -> Call:
