@@ -29,7 +29,7 @@ from gateway.node.drain import Drain
 from gateway.node.heartbeats import Heartbeats
 from gateway.node.hub import Events, Hub
 from gateway.node.interest import Interests
-from gateway.node.pages import Pages
+from gateway.node.log_pages import Pages
 from gateway.node.ports import Verifier
 from gateway.node.recheck import Recheck
 from gateway.node.requests import Requests, Service

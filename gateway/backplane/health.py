@@ -87,6 +87,7 @@ class NodeLease:
         self._rechecks = 0
         self._failing = False
         self._alive = False
+        self._given_up = False
         self._ends_at = float("-inf")
 
     @property
@@ -105,8 +106,8 @@ class NodeLease:
         self._pause.cut()
 
     async def run(self) -> None:
-        """Keep the lease until cancelled."""
-        while True:
+        """Keep the lease until it is given up, or this is cancelled."""
+        while not self._given_up:
             rechecks, asked_at = self._rechecks, self._clock()
             try:
                 unbroken = bool(await self._pipeline.call(self._entry.renew()))
@@ -144,6 +145,9 @@ class NodeLease:
         Raises:
             Unavailable: Redis did not answer; the lease runs out by itself.
         """
+        # A renewal behind the removal would put the node back on the list.
+        self._given_up = True
+        self._pause.cut()
         await self._pipeline.call(self._entry.remove())
 
 

@@ -22,8 +22,8 @@ from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.interest import Interests
+from gateway.node.log_pages import Pages
 from gateway.node.log_readers import Audience, Members, One, answer
-from gateway.node.pages import Pages
 from gateway.node.slow_consumers import Patience
 from gateway.node.tasks import Tasks
 from publisher.contract import channels

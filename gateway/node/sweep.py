@@ -1,7 +1,4 @@
-"""What a node does for all its connections: one sweep now and then, pings, and the drain at its end.
-
-One sweep serves the whole node: no timer and no task per socket.
-"""
+"""One sweep now and then for the whole node: it calls everybody who has something due, without a timer or task per socket."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from gateway.core import reader
-from gateway.node import pages
+from gateway.node import log_pages
 from publisher import AsyncPublisher, Namespace, Owner, Retention
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
@@ -244,8 +244,8 @@ async def test_a_message_logged_where_no_log_is_kept_holds_up_no_confirmation(
     """A publisher learns of new rules within a minute, and follows the old ones till then."""
     node = await start_node(namespaces={"calls": {"owner": "anyone", "retention": None}})
     old = {"calls": Namespace("calls", Owner.ANYONE, Retention(10, 60))}
-    publisher._operations._learning.namespaces = old
-    publisher._operations._learning._learnt_at = float("inf")
+    publisher._operations._preflight.namespaces = old
+    publisher._operations._preflight._learnt_at = float("inf")
     async with connected(node.url, make_token("u")) as client:
         await client.subscribe("calls/x")
         await publisher.publish("calls/x", 1)
@@ -384,7 +384,7 @@ async def test_publishing_and_subscribing_may_interleave_as_they_like(
     node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
     """Clients come and go all the while; each hears every message once, in order."""
-    monkeypatch.setattr(pages, "PAGE", page)
+    monkeypatch.setattr(log_pages, "PAGE", page)
     monkeypatch.setattr(reader, "MAX_BUFFERED", 3)
     total = 400
 

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from publisher import AsyncPublisher
+from publisher.contract.calls import Call
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
 from tests.support.nodes import Node
@@ -137,6 +138,19 @@ async def test_a_node_whose_lease_has_run_out_does_not_count_itself_as_alive(
     monkeypatch.setattr(node.gateway._node_lease, "_clock", lambda: later)
     assert not node.gateway.ready()
     await until(node.gateway.ready)  # with the next renewal
+
+
+async def test_a_node_that_has_given_up_its_lease_does_not_take_it_again(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    lease = node.gateway._node_lease
+    await lease.give_up()
+    lease.recheck()
+    # Another call of the same connection would come behind a renewal.
+    for _ in range(5):
+        await asyncio.sleep(0)
+    await node.gateway._health_connection.call(Call(("PING",)))
+    assert await publisher._client.zscore(f"{prefix}:nodes", node.gateway.node_id) is None
 
 
 async def test_a_leaving_node_says_goodbye(start_node: StartNode) -> None:

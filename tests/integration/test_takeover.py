@@ -166,7 +166,7 @@ BROKEN = {
     "a continuation of nothing": (client_frame(0, b"x"), 1002),
     "text that is not UTF-8": (client_frame(TEXT, b"\xff"), 1007),
     "a close reason that is not UTF-8": (client_frame(CLOSE, b"\x03\xe8\xff"), 1007),
-    "what does not inflate": (client_frame(TEXT, b"\0\0", reserved=RSV1), 1002),
+    "what does not inflate": (client_frame(TEXT, b"\0\0", reserved=RSV1), 1007),
     "what inflates to far too much": (
         client_frame(TEXT, squeezed(b" " * 1_000_000), reserved=RSV1),
         1009,
