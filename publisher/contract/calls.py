@@ -26,7 +26,6 @@ Reply: TypeAlias = Any
 """What Redis answered, undecoded: bytes, int, list or None; or a ``ResponseError`` in its place."""
 
 
-_COUNTS: Final = tuple(map(str, range(8)))
 _PAGE_BYTES: Final = str(PAGE_BYTES)
 
 
@@ -41,7 +40,7 @@ class Call:
     @classmethod
     def run(cls, script: Script, keys: Sequence[str], *arguments: Argument) -> Call:
         """Call ``script`` with ``keys`` and ``arguments``; text costs less to send than numbers."""
-        return cls((_COUNTS[len(keys)], *keys, *arguments), script)
+        return cls((str(len(keys)), *keys, *arguments), script)
 
     def cached(self) -> Command:
         """The command, a script by its hash."""

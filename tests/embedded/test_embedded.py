@@ -279,5 +279,5 @@ def test_without_the_wheel_an_installed_server_is_used(monkeypatch, tmp_path):
 def test_without_any_server_the_error_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EmbeddedRedisError, match=r"realtime-gateway\[embedded\].*redis-server"):
+    with pytest.raises(EmbeddedRedisError, match=r"'\.\[embedded\]'.*redis-server"):
         server_binary()

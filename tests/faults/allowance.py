@@ -14,13 +14,15 @@ class Allowance:
     was tried again may have made a second copy. ``repeat_seconds``: what arrived so long before a
     break may not have been confirmed. ``limit_seconds``: a client may learn of its end so much later
     than the node that has given its place to another. ``evictions``: a node was away for so long that
-    its users' places went to others, and has to close what is too many.
+    its users' places went to others, and has to close what is too many. ``turn_seconds``: nodes may turn
+    unready or ready so much later than promised, where other tests use the machine at the same time.
     """
 
     losses: bool = False
     repeat_seconds: float = 4.0
     limit_seconds: float = 0.5
     evictions: bool = False
+    turn_seconds: float = 1.5
 
 
 STRICT: Final = Allowance()

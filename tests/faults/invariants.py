@@ -36,7 +36,7 @@ def violations(trace: Trace, allowance: Allowance = STRICT) -> list[str]:
         *overheard(trace),
         *leftovers(trace),
         *unexplained(trace),
-        *late(trace),
+        *late(trace, allowance.turn_seconds),
     ]
 
 

@@ -194,7 +194,7 @@ WRONG: dict[str, tuple[str, Edit]] = {
     "ready without a Redis": ("late", lambda t: (fault(t, "redis_hangs", 3, 8), ready(t, 7, 20))),
     "unready for long afterwards": (
         "late",
-        lambda t: (fault(t, "redis_hangs", 3, 8), ready(t, 4, 12)),
+        lambda t: (fault(t, "redis_hangs", 3, 8), ready(t, 4, 14)),
     ),
 }  # fmt: skip
 

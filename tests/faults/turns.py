@@ -56,16 +56,16 @@ def turns(trace: Trace) -> Turns:
     return found
 
 
-def late(trace: Trace) -> Iterator[str]:
-    """Each turn that took too long."""
+def late(trace: Trace, allowed: float) -> Iterator[str]:
+    """Each turn that took too long, by more than ``allowed`` seconds."""
     found = turns(trace)
     for name, times in found.unready.items():
         for seconds in times:
-            if seconds > UNREADY_SECONDS:
+            if seconds > UNREADY_SECONDS + allowed:
                 yield f"late: unready {seconds:.1f} s after {name} began"
     for name, times in found.ready.items():
         for seconds in times:
-            if seconds > READY_SECONDS:
+            if seconds > READY_SECONDS + allowed:
                 yield f"late: ready {seconds:.1f} s after {name} was over"
 
 

@@ -100,8 +100,8 @@ async def test_an_unknown_script_is_sent_whole_and_only_that(play):
     connection, replies = await play([PING, script], b"1", NoScriptError("x"), b"2")
     assert replies == [b"1", b"2"]
     assert connection.sent == [
-        [("PING",), ("EVALSHA", READ.sha, 1, "k", "u")],
-        [("EVAL", READ.text, 1, "k", "u")],
+        [("PING",), ("EVALSHA", READ.sha, "1", "k", "u")],
+        [("EVAL", READ.text, "1", "k", "u")],
     ]
 
 

@@ -410,7 +410,7 @@ def test_a_run_result_has_the_shape_of_the_specification(operations: Operations)
 
 def test_a_run_result_grants_the_session_before_it_is_sent(operations: Operations):
     run = Run(result(operations, user="u"), [b"OK"], [b"17:0"])
-    assert run.trips[0][0].arguments[:4] == (1, "p:grant:{run-results/s}", "u", 30 * 86_400_000)
+    assert run.trips[0][0].arguments[:4] == ("1", "p:grant:{run-results/s}", "u", 30 * 86_400_000)
 
 
 @pytest.mark.parametrize(
@@ -480,13 +480,16 @@ def test_history_reads_in_pages_each_from_where_the_last_ended(operations: Opera
     first = range(1, BATCH + 1)
     run = Run(operations.history("run-results/s"), page(*first, newest=BATCH + 1), page(BATCH + 1))
     assert [entry.id for entry in run.result] == [*first, BATCH + 1]
-    assert [calls[0].arguments[-3:-1] for calls in run.trips] == [(0, BATCH), (BATCH, BATCH)]
+    assert [calls[0].arguments[-3:-1] for calls in run.trips] == [
+        ("0", str(BATCH)),
+        (str(BATCH), str(BATCH)),
+    ]
 
 
 def test_history_asks_for_no_more_than_the_limit(operations: Operations):
     run = Run(operations.history("run-results/s", 5, 2), page(6, 7))
     assert [entry.data for entry in run.result] == [6, 7]
-    assert run.trips[0][0].arguments[-3:-1] == (5, 2)
+    assert run.trips[0][0].arguments[-3:-1] == ("5", "2")
 
 
 @pytest.mark.parametrize(
