@@ -126,7 +126,7 @@ class RedisServer:
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [
-                    *(str(server_binary()), "--bind", "127.0.0.1", "--port", str(self.port)),
+                    *(_program(), "--bind", "127.0.0.1", "--port", str(self.port)),
                     *("--dir", str(self._folder), "--save", ""),
                     *self._options,
                 ],
@@ -148,6 +148,11 @@ def redis_server(folder: Path, *options: str, port: int | None = None) -> Iterat
         yield server.url
     finally:
         server.stop()
+
+
+def _program() -> str:
+    """The server's program: the one that TEST_REDIS_SERVER names, else that of the development mode."""
+    return os.environ.get("TEST_REDIS_SERVER") or str(server_binary())
 
 
 def _is_ready(process: subprocess.Popen[bytes], port: int) -> bool:
