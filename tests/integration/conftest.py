@@ -9,6 +9,7 @@ import redis.asyncio
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from publisher import AsyncPublisher
+from tests.faults.proxy import Proxy
 from tests.support.nodes import Node, running_node
 
 StartNode = Callable[..., Awaitable[Node]]
@@ -52,3 +53,12 @@ async def publisher(
     ):
         publisher._client = client  # type: ignore[attr-defined]
         yield publisher
+
+
+@pytest.fixture
+async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
+    """The node's way to Redis."""
+    proxy = Proxy(int(redis_url.rpartition(":")[2]))
+    await proxy.start()
+    async with contextlib.aclosing(proxy):
+        yield proxy

@@ -21,15 +21,6 @@ SHORT = 2
 
 
 @pytest.fixture
-async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
-    """The node's way to Redis."""
-    proxy = Proxy(int(redis_url.rpartition(":")[2]))
-    await proxy.start()
-    async with contextlib.aclosing(proxy):
-        yield proxy
-
-
-@pytest.fixture
 async def node(proxy: Proxy, prefix: str) -> AsyncIterator[Node]:
     """A node that reaches Redis through the proxy, and waits long for an answer."""
     url = f"redis://127.0.0.1:{proxy.port}"

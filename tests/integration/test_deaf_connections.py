@@ -25,15 +25,6 @@ BUSY_SECONDS = 3.5
 
 
 @pytest.fixture
-async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
-    """The node's way to Redis."""
-    proxy = Proxy(int(redis_url.rpartition(":")[2]))
-    await proxy.start()
-    async with contextlib.aclosing(proxy):
-        yield proxy
-
-
-@pytest.fixture
 async def behind(proxy: Proxy, prefix: str) -> AsyncIterator[Node]:
     """A node that reaches Redis through the proxy."""
     url = f"redis://127.0.0.1:{proxy.port}"
