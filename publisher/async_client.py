@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,13 +11,13 @@ import redis.asyncio
 from publisher.client import DEFAULT_TIMEOUT_SECONDS, Client
 from publisher.contract.channels import Retention
 from publisher.contract.keys import DEFAULT_PREFIX
-from publisher.errors import PublisherError, Unavailable
+from publisher.errors import PublisherError
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES, Options
 from publisher.records import Connection, Entry, Outgoing, Published, check_timeout
 from publisher.redis_address import from_environment
-from publisher.retrying import Flow, Pause, T
-from publisher.transport.loops import Loops
+from publisher.transport import loops
+from publisher.transport.flows import Flow, T
 from publisher.transport.redis_py import Connector, asyncio_client
 
 
@@ -54,7 +53,7 @@ class AsyncPublisher(Client):
         self, connector: Connector, timeout: float, prefix: str, retries: int, options: Options
     ) -> None:
         super()._set_up(connector, timeout, prefix, retries, options)
-        self._loops = Loops(connector, timeout)
+        self._loops = loops.Loops(connector, timeout)
 
     @classmethod
     def from_url(
@@ -194,21 +193,5 @@ class AsyncPublisher(Client):
     ) -> None:
         await self.aclose()
 
-    async def _run(self, flow: Flow[T]) -> T:
-        connections = self._loops.running()
-        try:
-            step = next(flow)
-            while True:
-                if isinstance(step, Pause):
-                    await asyncio.sleep(step.seconds)
-                    step = flow.send([])
-                    continue
-                try:
-                    replies = await connections.exchange(step.calls, step.wait)
-                except Unavailable as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(replies)
-        except StopIteration as done:
-            result: T = done.value
-            return result
+    def _run(self, flow: Flow[T]) -> Awaitable[T]:
+        return loops.run(flow, self._loops.running())

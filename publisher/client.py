@@ -12,7 +12,7 @@ import redis
 
 from publisher.contract.channels import Retention
 from publisher.contract.keys import DEFAULT_PREFIX, Keys
-from publisher.errors import PublisherError, Unavailable
+from publisher.errors import PublisherError
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS, Operations
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES, Options
 from publisher.records import (
@@ -24,8 +24,9 @@ from publisher.records import (
     check_timeout,
 )
 from publisher.redis_address import from_environment
-from publisher.retrying import Flow, Pause, Retries, T
-from publisher.transport.blocking import Connections, exchange
+from publisher.retrying import Retries
+from publisher.transport import blocking
+from publisher.transport.flows import Flow, T
 from publisher.transport.redis_py import Connector, blocking_client
 
 DEFAULT_TIMEOUT_SECONDS: Final = 5.0
@@ -104,7 +105,7 @@ class Publisher(Client):
         self, connector: Connector, timeout: float, prefix: str, retries: int, options: Options
     ) -> None:
         super()._set_up(connector, timeout, prefix, retries, options)
-        self._connections = Connections(connector, timeout)
+        self._connections = blocking.Connections(connector, timeout)
 
     @classmethod
     def from_url(
@@ -302,22 +303,7 @@ class Publisher(Client):
         self.close()
 
     def _run(self, flow: Flow[T]) -> T:
-        try:
-            step = next(flow)
-            while True:
-                if isinstance(step, Pause):
-                    time.sleep(step.seconds)
-                    step = flow.send([])
-                    continue
-                try:
-                    replies = exchange(self._connections, step.calls, step.wait)
-                except Unavailable as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(replies)
-        except StopIteration as done:
-            result: T = done.value
-            return result
+        return blocking.run(flow, self._connections)
 
 
 def _microseconds() -> int:

@@ -25,7 +25,8 @@ from publisher.records import (
     check_text,
     check_ttl,
 )
-from publisher.retrying import Flow, Retries, log, once, read, repeat
+from publisher.retrying import Retries, log, once, read, repeat
+from publisher.transport.flows import Flow
 
 DEFAULT_GRANT_TTL_SECONDS: Final = 30 * 86_400
 

@@ -13,7 +13,8 @@ from publisher.contract.calls import Call, Command, Reply
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace
 from publisher.contract.keys import Keys
 from publisher.errors import InvalidInput, Rejected, UnknownNamespace
-from publisher.retrying import Flow, Retries, log, read, repeat
+from publisher.retrying import Retries, log, read, repeat
+from publisher.transport.flows import Flow
 
 Use: TypeAlias = Callable[[Keys], Sequence[Command]]
 """One of ``contract.rights``: commands that a kind of call needs."""

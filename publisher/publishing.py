@@ -15,8 +15,9 @@ from publisher.errors import InvalidInput, PublisherError, Unavailable
 from publisher.preflight import Preflight
 from publisher.publication import Options, Publication, unique_names
 from publisher.records import Outgoing, Published
-from publisher.retrying import Flow, Retries, RoundTrip, log_failure
+from publisher.retrying import Retries, log_failure
 from publisher.transport.failures import meaning
+from publisher.transport.flows import Flow, round_trips
 
 BATCH: Final = 500
 """Messages in one round trip: enough to make its cost small, few enough to finish within a timeout."""
@@ -119,15 +120,14 @@ class Publishing:
         if not batch:
             return None
         calls = [each.call(self._keys, self._wall_clock) for each in batch]
-        step = self._round_trip(calls, batch)
+        wait = self._wait(batch)
         began = self._clock()
         try:
-            replies = yield step
+            replies = yield from round_trips(calls, wait)
         except Unavailable as error:
             for each in batch:
                 each.failed(error, began)
             return error
-        wait = step.wait
         count = replies.pop() if wait else None
         for each, reply in zip(batch, replies, strict=True):
             each.answered(reply)
@@ -144,12 +144,11 @@ class Publishing:
         for each in doubtful:
             channels.setdefault(each.channel, []).append(each)
         questions = [self._question(group) for group in channels.values()]
-        step = self._round_trip(questions, doubtful)
+        wait = self._wait(doubtful)
         try:
-            replies = yield step
+            replies = yield from round_trips(questions, wait)
         except Unavailable as error:
             return error.told(maybe_sent=False)
-        wait = step.wait
         count = replies.pop() if wait else None
         failure = None
         for group, reply in zip(channels.values(), replies, strict=True):
@@ -180,10 +179,10 @@ class Publishing:
         keys = [self._keys.log(channel), self._keys.last(channel), *results]
         return Call.run(scripts.SETTLE, keys, *arguments)
 
-    def _round_trip(self, calls: Sequence[Call], deliveries: Sequence[Publication]) -> RoundTrip:
-        """It waits for as many replicas as the most demanding of ``deliveries`` asks."""
+    def _wait(self, deliveries: Sequence[Publication]) -> Wait | None:
+        """For as many replicas as the most demanding of ``deliveries`` asks."""
         replicas = max([each.min_replicas for each in deliveries])
-        return RoundTrip(calls, Wait(replicas, self._options.replica_timeout) if replicas else None)
+        return Wait(replicas, self._options.replica_timeout) if replicas else None
 
 
 class _Intake:

@@ -1,48 +1,22 @@
-"""Calls as generators: the steps, and how often a failed one is tried again, without the waiting.
-
-A :class:`Flow` yields the round trips it needs and is sent their replies, so that the blocking and
-the asyncio client run the very same code.
-"""
+"""How often a failed round trip is tried again, after how long, and which calls that suits."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias, TypeVar
+from typing import Final
 
 from redis.exceptions import ResponseError
 
-from publisher.contract.calls import Call, Reply, Wait
+from publisher.contract.calls import Call, Reply
 from publisher.errors import Unavailable
 from publisher.transport.failures import meaning
+from publisher.transport.flows import Flow, Pause, round_trips
 
 log = logging.getLogger("publisher")
 
 _LONGEST_PAUSE_SECONDS: Final = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class RoundTrip:
-    """A step of a flow: run these calls and send the replies back, or throw ``Unavailable`` in.
-
-    With ``wait`` the last reply is the number of replicas that have confirmed the writes.
-    """
-
-    calls: Sequence[Call]
-    wait: Wait | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """A step of a flow: let this many seconds pass."""
-
-    seconds: float
-
-
-Step = RoundTrip | Pause
-T = TypeVar("T")
-Flow: TypeAlias = Generator[Step, list[Reply], T]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +77,7 @@ def once(calls: Sequence[Call], *, errors: bool = False) -> Flow[list[Reply]]:
     Raises:
         Unavailable: no answer, or an error.
     """
-    replies = yield RoundTrip(calls)
+    replies = yield from round_trips(calls)
     found = [reply for reply in replies if isinstance(reply, ResponseError)]
     if found and not errors:
         error = meaning(found[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256, sha384, sha512
 from typing import Any, Final
 
 import jwt
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.algorithms import HMACAlgorithm
 
 from gateway.core.access import Identity, TokenRejected, identify
 
@@ -23,7 +25,7 @@ SUBPROTOCOL: Final = "realtime"
 _SUBPROTOCOL_TOKEN: Final = "bearer."  # noqa: S105 - a prefix
 _HEADERS_REMEMBERED: Final = 64
 """Different token headers whose algorithm is known; a login has one."""
-_HMAC: Final = ("HS256", "HS384", "HS512")
+_HMAC: Final = {"HS256": sha256, "HS384": sha384, "HS512": sha512}
 _EC_CURVES: Final = {
     "secp256r1": "ES256",
     "secp384r1": "ES384",
@@ -71,7 +73,7 @@ def load_key(secret: str | None, public_key: str | None) -> Key:
     if secret and public_key:
         raise BadKey("set GATEWAY_JWT_SECRET or GATEWAY_JWT_PUBLIC_KEY, not both")
     if secret:
-        return Key(secret, _HMAC)
+        return Key(secret, tuple(_HMAC))
     if not public_key:
         raise BadKey("set GATEWAY_JWT_SECRET, or GATEWAY_JWT_PUBLIC_KEY to a public key in PEM")
     try:
@@ -154,7 +156,7 @@ class TokenVerifier:
         return identify(claims, self._user_claim, self._leeway)
 
     def _key_for(self, token: str) -> Any:
-        """The key, as PyJWT need not prepare it again for each token: half of the time a check takes.
+        """The key, a secret in the form in which it is not checked again for each token.
 
         Raises:
             jwt.DecodeError: the token has no header that could be read.
@@ -182,6 +184,17 @@ def _prepared(key: Key, algorithms: Sequence[str]) -> dict[str, jwt.PyJWK]:
     except jwt.InvalidKeyError:
         raise BadKey("GATEWAY_JWT_SECRET holds a key in PEM; give GATEWAY_JWT_PUBLIC_KEY") from None
     encoded = urlsafe_b64encode(secret).rstrip(b"=").decode()
-    return {
+    keys = {
         name: jwt.PyJWK.from_dict({"kty": "oct", "k": encoded, "alg": name}) for name in algorithms
     }
+    for name, each in keys.items():
+        each.Algorithm = _CheckedSecret(_HMAC[name])
+    return keys
+
+
+class _CheckedSecret(HMACAlgorithm):
+    """HMAC with a secret that was checked at the start. PyJWT would check it for each token: half of a verification."""
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        """The secret, as it is."""
+        return key.encode() if isinstance(key, str) else key

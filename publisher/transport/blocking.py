@@ -7,13 +7,12 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Sequence
 from typing import Final, Protocol
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from publisher.contract.calls import Call, Command, Reply, Wait
+from publisher.contract.calls import Reply, Wait
 from publisher.errors import Unavailable
 from publisher.transport.failures import (
     FAILURES,
@@ -22,9 +21,9 @@ from publisher.transport.failures import (
     needs_other_connection,
     unavailable,
 )
+from publisher.transport.flows import Flow, Pause, RoundTrip, T
 from publisher.transport.redis_py import UNLIMITED, Connector
 from publisher.transport.resp import pack
-from publisher.transport.round_trips import round_trips
 
 _LOOK_AGAIN_SECONDS: Final = 0.005
 
@@ -134,42 +133,34 @@ class Connections:
                 self.drop(self._idle.pop())
 
 
-def exchange(
-    connections: Connections, calls: Sequence[Call], wait: Wait | None = None
-) -> list[Reply]:
-    """Run ``calls`` in one round trip (two when Redis does not know a script yet).
-
-    With ``wait`` the last reply, after those to the calls, is the number of replicas that have
-    confirmed all that the calls wrote.
-
-    Raises:
-        Unavailable: no answer to all of them.
-    """
-    trips = round_trips(calls, wait)
+def run(flow: Flow[T], connections: Connections) -> T:
+    """Take the steps of ``flow``, and return its result."""
     try:
-        commands = next(trips)
+        step = next(flow)
         while True:
+            if isinstance(step, Pause):
+                time.sleep(step.seconds)
+                step = flow.send([])
+                continue
             try:
-                replies = _round_trip(connections, commands, wait)
+                replies = _round_trip(connections, step)
             except Unavailable as error:
-                commands = trips.throw(error)
+                step = flow.throw(error)
             else:
-                commands = trips.send(replies)
+                step = flow.send(replies)
     except StopIteration as done:
-        found: list[Reply] = done.value
-        return found
+        result: T = done.value
+        return result
 
 
-def _round_trip(
-    connections: Connections, commands: Sequence[Command], wait: Wait | None
-) -> list[Reply]:
-    calls = len(commands) if wait is None else len(commands) - 1
+def _round_trip(connections: Connections, step: RoundTrip) -> list[Reply]:
+    calls, wait = len(step.calls), step.wait
     try:
         connection = connections.take()
     except FAILURES as error:
         raise unavailable(error, maybe_sent=False) from cause(error)
     try:
-        connection.send_packed_command([pack(commands)])
+        connection.send_packed_command([pack(step.commands())])
         replies = _read(connection, calls)
         if wait is not None:
             replies += _read_count(connection, wait)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
-from publisher.contract.calls import Call, Reply, Wait
+from publisher.contract.calls import Reply, Wait
 from publisher.errors import Unavailable
+from publisher.transport.flows import Flow, Pause, RoundTrip, T
 from publisher.transport.pipeline import Pipeline
-from publisher.transport.round_trips import round_trips
 
 MAX_WAITING: Final = 100
 """Round trips of one event loop that wait for replicas at the same time, each on a connection of its own."""
@@ -35,22 +35,23 @@ class LoopConnections:
         self._unused: list[Pipeline] = []
         self._waiting = asyncio.Semaphore(MAX_WAITING)
 
-    def exchange(self, calls: Sequence[Call], wait: Wait | None) -> Awaitable[list[Reply]]:
-        """The replies to ``calls``, with errors among them, and with ``wait`` the number of replicas behind them.
+    def round_trip(self, step: RoundTrip) -> Awaitable[list[Reply]]:
+        """The replies to a step's calls, with errors among them, and the number of replicas behind them if asked for.
 
         Raises:
             Unavailable: no answer to all of them.
         """
-        if wait is None:
-            return _exchange(self._shared, calls, None)
-        return self._exchange_alone(calls, wait)
+        if step.wait is None:
+            return self._shared.round_trip(step.commands())
+        return self._wait(step, step.wait)
 
-    async def _exchange_alone(self, calls: Sequence[Call], wait: Wait) -> list[Reply]:
+    async def _wait(self, step: RoundTrip, wait: Wait) -> list[Reply]:
         clock = asyncio.get_running_loop().time
         began = clock()
         async with self._lent() as pipeline:
             # One deadline for both: what it took to get the connection is gone.
-            return await _exchange(pipeline, calls, wait, wait.seconds - (clock() - began))
+            seconds = wait.seconds - (clock() - began)
+            return await pipeline.round_trip(step.commands(), seconds)
 
     @contextlib.asynccontextmanager
     async def _lent(self) -> AsyncIterator[Pipeline]:
@@ -106,19 +107,21 @@ class Loops:
             await connections.aclose()
 
 
-async def _exchange(
-    pipeline: Pipeline, calls: Sequence[Call], wait: Wait | None, extra_seconds: float = 0.0
-) -> list[Reply]:
-    trips = round_trips(calls, wait)
+async def run(flow: Flow[T], connections: LoopConnections) -> T:
+    """Take the steps of ``flow``, and return its result."""
     try:
-        commands = next(trips)
+        step = next(flow)
         while True:
+            if isinstance(step, Pause):
+                await asyncio.sleep(step.seconds)
+                step = flow.send([])
+                continue
             try:
-                replies = await pipeline.round_trip(commands, extra_seconds)
+                replies = await connections.round_trip(step)
             except Unavailable as error:
-                commands = trips.throw(error)
+                step = flow.throw(error)
             else:
-                commands = trips.send(replies)
+                step = flow.send(replies)
     except StopIteration as done:
-        found: list[Reply] = done.value
-        return found
+        result: T = done.value
+        return result

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import redis
 
 from publisher.contract.calls import Call, Reply
-from publisher.transport.blocking import Connections, exchange
+from publisher.transport.blocking import Connections, run
+from publisher.transport.flows import round_trips
 from publisher.transport.redis_py import Connector
 
 
@@ -15,6 +16,6 @@ def ask(server: redis.Redis, calls: Sequence[Call]) -> list[Reply]:
     """The replies of the server that ``server`` is a client of."""
     connections = Connections(Connector.of(server), 5.0)
     try:
-        return exchange(connections, calls)
+        return run(round_trips(calls), connections)
     finally:
         connections.close()

@@ -16,7 +16,8 @@ from publisher.operations import Operations
 from publisher.publication import Options, unique_names
 from publisher.publishing import BATCH
 from publisher.records import Outgoing, Published
-from publisher.retrying import Flow, Retries, RoundTrip
+from publisher.retrying import Retries
+from publisher.transport.flows import Flow, RoundTrip
 from tests.publisher.informed import informed
 
 

@@ -19,9 +19,14 @@ from publisher.contract.calls import Call, Wait
 from publisher.contract.scripts import READ
 from publisher.errors import Unavailable
 from publisher.transport import blocking
-from publisher.transport.blocking import exchange
+from publisher.transport.flows import Flow, T, round_trips
 
 PING = Call(("PING",))
+
+
+def run(flow: Flow[T], connection: Connection) -> T:
+    """The flow over a connection that is played."""
+    return blocking.run(flow, connection)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
@@ -73,19 +78,19 @@ class Connection:
 def play():
     """Exchange calls over a connection with these replies; gives it and the outcome back."""
 
-    async def run(
+    async def answered(
         calls: list[Call], *replies: Any, wait: Wait | None = None
     ) -> tuple[Connection, Any]:
         connection = Connection(*replies)
         try:
-            return connection, exchange(connection, calls, wait)  # type: ignore[arg-type]
+            return connection, run(round_trips(calls, wait), connection)
         except (Unavailable, KeyboardInterrupt) as error:
             return connection, error
         finally:
             # Only a connection that has answered everything is somebody else's next.
             assert connection.releases + connection.disconnects == len(connection.sent)
 
-    return run
+    return answered
 
 
 async def test_an_error_stands_in_its_calls_place(play):
@@ -142,7 +147,7 @@ async def test_the_reason_does_not_repeat_a_commands_arguments():
             raise ResponseError(said)
 
     with pytest.raises(Unavailable) as caught:
-        exchange(Refusing(), [PING])  # type: ignore[arg-type]
+        run(round_trips([PING]), Refusing())
     assert caught.value.reason == "unknown command 'AUTH'"
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
@@ -163,7 +168,7 @@ def test_the_shortest_wait_is_not_for_ever():
 def test_the_socket_is_given_the_time_that_the_replicas_are(own, patience):
     connection = Connection(b"1", 1)
     connection.socket_timeout = own
-    exchange(connection, [PING], Wait(1, 0.5))  # type: ignore[arg-type]
+    run(round_trips([PING], Wait(1, 0.5)), connection)
     assert connection.timeouts == patience
 
 

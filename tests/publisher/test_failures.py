@@ -23,7 +23,8 @@ from publisher import (
 from publisher.contract.calls import Call
 from publisher.contract.keys import Keys
 from publisher.contract.scripts import PUBLISH
-from publisher.transport.blocking import Connections, exchange
+from publisher.transport.blocking import Connections, run
+from publisher.transport.flows import round_trips
 from publisher.transport.redis_py import Connector
 from tests.publisher.listening import listening
 from tests.publisher.reply_cutter import ReplyCutter
@@ -165,7 +166,7 @@ def test_when_the_second_round_trip_fails_the_first_one_counts(
     with redis.Redis.from_url(cutter.url) as client:
         connections = Refusing(Connector.of(client), 5.0)
         with pytest.raises(Unavailable) as caught:
-            exchange(connections, calls)
+            run(round_trips(calls), connections)
         connections.close()
     assert caught.value.maybe_sent
     assert server.exists(f"{keys.prefix}:plain")

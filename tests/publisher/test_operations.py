@@ -27,7 +27,8 @@ from publisher.operations import Operations
 from publisher.publication import Options
 from publisher.publishing import BATCH, BYTES_SEARCHED, ENTRIES_SEARCHED
 from publisher.records import Outgoing, Published
-from publisher.retrying import Flow, Pause, Retries, RoundTrip
+from publisher.retrying import Retries
+from publisher.transport.flows import Flow, Pause, RoundTrip
 from tests.publisher.informed import informed
 
 REFUSED = Unavailable("refused", maybe_sent=False)

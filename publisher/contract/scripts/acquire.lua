@@ -11,7 +11,8 @@ redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
 for i = 5, #ARGV, 2 do
   if redis.call('ZSCORE', key, ARGV[i]) == ARGV[i + 1] then redis.call('ZREM', key, ARGV[i]) end
 end
-if not redis.call('ZSCORE', key, member) and redis.call('ZCARD', key) >= tonumber(ARGV[2]) then
+local held = redis.call('ZCARD', key)
+if held >= tonumber(ARGV[2]) and not redis.call('ZSCORE', key, member) then
   -- Written while the clock was ahead. Who holds it renews it; nobody else is to hold it for so long.
   for _, ahead in ipairs(redis.call('ZRANGEBYSCORE', key, now + ARGV[4], '+inf')) do
     redis.call('ZADD', key, now + ARGV[3], ahead)
@@ -19,6 +20,9 @@ if not redis.call('ZSCORE', key, member) and redis.call('ZCARD', key) >= tonumbe
   return redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
 end
 redis.call('ZADD', key, now + ARGV[3], member)
--- another node's lease may be longer
-if redis.call('PTTL', key) < tonumber(ARGV[3]) then redis.call('PEXPIRE', key, ARGV[3]) end
+if held == 0 then
+  redis.call('PEXPIRE', key, ARGV[3])
+else
+  redis.call('PEXPIRE', key, ARGV[3], 'GT')  -- another node's lease may be longer
+end
 return {}

@@ -1,12 +1,13 @@
-"""From calls to the commands of a round trip, and from its replies to theirs: without any I/O.
+"""What calls need of the outside, as generators: the same code for threads and for asyncio, without any I/O.
 
-A script is sent by its hash; where Redis does not know it yet, a second round trip sends its text.
+A :class:`Flow` yields its steps and is sent the replies to each. ``blocking.run`` and ``loops.run`` take the steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
 
 from redis.exceptions import ResponseError
 
@@ -14,24 +15,57 @@ from publisher.contract.calls import Call, Command, Reply, Wait
 from publisher.errors import Unavailable
 from publisher.transport.failures import code
 
-RoundTrips: TypeAlias = Generator[list[Command], list[Reply], list[Reply]]
-"""Yields the commands of a round trip, and is sent their replies or has ``Unavailable`` thrown in."""
+T = TypeVar("T")
 
 
-def round_trips(calls: Sequence[Call], wait: Wait | None = None) -> RoundTrips:
-    """The round trips that ``calls`` need; returns the reply to each, errors among them.
+@dataclass(frozen=True, slots=True)
+class RoundTrip:
+    """A step of a flow: run these calls and send the replies back, or throw ``Unavailable`` in.
 
-    With ``wait`` the last reply, after those to the calls, is the number of replicas that have confirmed
-    all that the calls wrote.
+    With ``wait`` the last reply is the number of replicas that have confirmed the writes. ``whole``: scripts are sent
+    with their text, not by their hash.
+    """
+
+    calls: Sequence[Call]
+    wait: Wait | None = None
+    whole: bool = False
+
+    def commands(self) -> list[Command]:
+        """What is sent."""
+        if self.whole:
+            commands = [call.whole() for call in self.calls]
+        else:
+            commands = [call.cached() for call in self.calls]
+        if self.wait is not None:
+            commands.append(self.wait.command())
+        return commands
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A step of a flow: let this many seconds pass."""
+
+    seconds: float
+
+
+Step = RoundTrip | Pause
+Flow: TypeAlias = Generator[Step, list[Reply], T]
+
+
+def round_trips(calls: Sequence[Call], wait: Wait | None = None) -> Flow[list[Reply]]:
+    """Run ``calls`` in one round trip, two when Redis does not know a script yet; the replies, errors among them.
+
+    With ``wait`` the last reply, after those to the calls, is the number of replicas that have confirmed all that
+    the calls wrote.
 
     Raises:
         Unavailable: no answer to all of them.
     """
-    replies = yield _ending_with(wait, [call.cached() for call in calls])
+    replies = yield RoundTrip(calls, wait)
     unknown = [index for index, reply in enumerate(replies) if _is_unknown_script(reply)]
     if unknown:
         try:
-            again = yield _ending_with(wait, [calls[index].whole() for index in unknown])
+            again = yield RoundTrip([calls[index] for index in unknown], wait, whole=True)
         except Unavailable as error:
             # The other calls have taken effect in the first round trip.
             in_part = len(unknown) < len(calls)
@@ -41,10 +75,6 @@ def round_trips(calls: Sequence[Call], wait: Wait | None = None) -> RoundTrips:
         # It drops now what only it had, so the call must find out anew what became of it.
         raise Unavailable("the primary became a replica during the call", maybe_sent=True)
     return replies
-
-
-def _ending_with(wait: Wait | None, commands: list[Command]) -> list[Command]:
-    return commands if wait is None else [*commands, wait.command()]
 
 
 def _is_unknown_script(reply: Reply) -> bool:
