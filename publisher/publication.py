@@ -66,6 +66,7 @@ class Publication:
 
     __slots__ = (
         "_body",
+        "_limits",
         "_needs_log",
         "_retention",
         "channel",
@@ -91,6 +92,7 @@ class Publication:
         self.keyed = key is not None
         self.nonce = name if key is None else _with_key(key, name)
         self._retention = message.retention
+        self._limits: tuple[str, ...] = ()
         self._needs_log = _needs_log(message)
         self.min_replicas = options.min_replicas
         if message.min_replicas is not None:
@@ -113,7 +115,14 @@ class Publication:
                 )
             # There is nothing that a failover could lose.
             self.min_replicas = 0
-        self._retention = self._retention or namespace.retention
+            return
+        own = self._retention
+        self._retention = own or namespace.retention
+        self._limits = self._retention.arguments
+        if own is not None:
+            # It trims the log. Positions are kept for the namespace's time, since others rely on them.
+            positions = max(own.positions_seconds, namespace.retention.positions_seconds)
+            self._limits = (*own.arguments[:2], str(positions))
 
     @property
     def maybe_sent(self) -> bool:
@@ -150,7 +159,7 @@ class Publication:
             keys.live(name),
             self.nonce,
             self._body,
-            *retention.arguments,
+            *self._limits,
             str(retention.results_seconds) if self.keyed else "",
         )
         return Call((*arguments, "1") if self.min_replicas else arguments, scripts.PUBLISH)

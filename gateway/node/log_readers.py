@@ -163,6 +163,8 @@ class One(Audience):
 
     async def ready(self) -> None:
         """Wait until its client has taken most of what was written, of this channel and of others."""
+        # First, so that the client's other channels have the pages meanwhile.
+        await self._subscription.resumed()
         await self._connection.replays.acquire()
         self._writes = True
         await self._patience.drained(self._connection)

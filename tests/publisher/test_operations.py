@@ -289,6 +289,17 @@ def test_an_override_replaces_the_retention(operations: Operations):
     assert Run(operations.publish(message), [b"17:0"]).trips[0][0].arguments[7:9] == ("5", "60")
 
 
+@pytest.mark.parametrize(("own_days", "kept_days"), [(1, 180), (400, 800)])
+def test_positions_are_kept_as_long_as_the_longer_retention_asks(
+    operations: Operations, own_days: int, kept_days: int
+):
+    day = 86_400
+    orders = announced(Namespace("orders", retention=Retention(7, 90 * day)))
+    message = Outgoing("orders/1", 1, retention=Retention(5, own_days * day))
+    run = Run(operations.publish(message), [orders, TIME], [b"17:0"])
+    assert run.trips[-1][0].arguments[7:10] == ("5", str(own_days * day), str(kept_days * day))
+
+
 @pytest.mark.parametrize(
     ("message", "error"),
     [

@@ -144,3 +144,19 @@ async def test_where_no_log_is_kept_who_joins_paused_goes_live_when_resumed() ->
     received = messages_in(socket.received)[len(messages_in(had)) :]
     assert [each["type"] for each in received] == ["subscribed", "calls"]
     await bench.close()
+
+
+async def test_channels_that_are_paused_leave_the_pages_to_the_clients_others() -> None:
+    bench = Bench()
+    client, _, _ = bench.join()
+    await bench.settle()
+    for number in range(20):
+        runs = parse_channel(f"runs/{number}")
+        it = client.subscriptions[runs.name] = Subscription(client, runs)
+        bench.catchup.pause(it)
+        it.task = bench.tasks.spawn(bench.catchup.join(it, None), "join")
+    for _ in range(30):
+        await bench.redis.advance()
+    assert not bench.redis.subscribing
+    assert not client.replays.locked()
+    await bench.close()
