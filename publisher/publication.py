@@ -12,7 +12,7 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from publisher.contract import scripts
-from publisher.contract.calls import Call, Reply
+from publisher.contract.calls import Call, Command, Reply
 from publisher.contract.channels import Namespace, parse_channel
 from publisher.contract.keys import Keys
 from publisher.contract.message import encode_unlogged
@@ -151,7 +151,7 @@ class Publication:
             payload = encode_unlogged(clock(), self.nonce.encode(), self._body)
             return Call(("PUBLISH", keys.live(name), payload))
         # Text alone: numbers would be turned into text for each message, by ``pack``.
-        arguments = (
+        arguments: Command = (
             "3",
             keys.log(name),
             keys.last(name),
