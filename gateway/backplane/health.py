@@ -13,7 +13,7 @@ from gateway.backplane.pubsub import Confirmed, ListeningTime, Subscriber
 from gateway.core.timing import Backoff
 from gateway.node.ports import Clock
 from gateway.node.stats import Stats
-from gateway.node.tasks import Pause
+from gateway.node.tasks import Sleep
 from publisher.contract import scripts
 from publisher.contract.calls import Call
 from publisher.contract.keys import MAX_NODE_LEASE_SECONDS, Keys
@@ -83,7 +83,7 @@ class NodeLease:
         self._returned = returned
         self._clock = clock
         self._backoff = Backoff(jitter)
-        self._pause = Pause()
+        self._sleep = Sleep()
         self._rechecks = 0
         self._failing = False
         self._alive = False
@@ -103,7 +103,7 @@ class NodeLease:
         """
         self._rechecks += 1
         self._alive = False
-        self._pause.cut()
+        self._sleep.end()
 
     async def run(self) -> None:
         """Keep the lease until it is given up, or this is cancelled."""
@@ -113,11 +113,11 @@ class NodeLease:
                 unbroken = bool(await self._pipeline.call(self._entry.renew()))
             except Unavailable as error:
                 self._fail(error)
-                await self._pause(self._backoff.next())
+                await self._sleep(self._backoff.next())
                 continue
             if rechecks == self._rechecks:
                 self._succeed(asked_at, unbroken=unbroken)
-                await self._pause(
+                await self._sleep(
                     min(self._entry.seconds / _RENEWALS_PER_LEASE, LONGEST_RENEWAL_SECONDS)
                 )
 
@@ -147,7 +147,7 @@ class NodeLease:
         """
         # A renewal behind the removal would put the node back on the list.
         self._given_up = True
-        self._pause.cut()
+        self._sleep.end()
         await self._pipeline.call(self._entry.remove())
 
 
@@ -193,7 +193,7 @@ class Probe:
         self._name = name
         self._listening = listening
         self._stats = stats
-        self._pause = Pause()
+        self._sleep = Sleep()
         self._heard_at = float("-inf")
         self._patience = _PATIENCE_SECONDS
         self._missed: _Missed | None = None
@@ -208,7 +208,7 @@ class Probe:
         """Probe at once: what was heard so far came over another connection."""
         self._heard_at = float("-inf")
         self._over = True
-        self._pause.cut()
+        self._sleep.end()
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -234,7 +234,7 @@ class Probe:
                     self._missed = _Missed(self._subscriber, self._listening.seconds)
                 else:
                     self._judge(self._missed, subscribers, confirmed)
-            await self._pause(INTERVAL_SECONDS)
+            await self._sleep(INTERVAL_SECONDS)
 
     async def _publish(self, name: str) -> int | None:
         """Send the probe; returns how many subscribers Redis knows, ``None`` if it has not taken it."""

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from gateway.core.chunks import chunks
-from gateway.node.tasks import Pause
+from gateway.node.tasks import Sleep
 from publisher.contract.calls import Call, Reply
 from publisher.errors import Rejected, Unavailable
 from publisher.transport.pipeline import Pipeline, has_failed
@@ -33,7 +33,7 @@ class Releases:
         self._call = call
         self._unreleased: dict[str, _Release] = {}
         self._at_once = True
-        self._pause = Pause()
+        self._sleep = Sleep()
 
     def __len__(self) -> int:
         return len(self._unreleased)
@@ -63,12 +63,12 @@ class Releases:
 
     def hurry(self) -> None:
         """Release what is unreleased without waiting for the end of the interval."""
-        self._pause.cut()
+        self._sleep.end()
 
     async def run(self) -> None:
         """Release what is unreleased, until cancelled."""
         while True:
-            await self._pause(_INTERVAL_SECONDS)
+            await self._sleep(_INTERVAL_SECONDS)
             try:
                 await self.release_all()
             except Unavailable as error:

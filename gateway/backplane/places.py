@@ -19,7 +19,7 @@ from gateway.backplane.place_releases import CALLS_AT_ONCE, Releases, gather_cal
 from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
 from gateway.node.ports import Clock
-from gateway.node.tasks import Pause
+from gateway.node.tasks import Sleep
 from publisher.contract import control, scripts
 from publisher.contract.calls import Call
 from publisher.contract.control import ReconcilePlaces
@@ -141,7 +141,7 @@ class Places:
         self._held: dict[str, str] = {}
         self._taking: set[str] = set()
         self.releases = Releases(pipeline, table.release)
-        self._renewal = Pause()
+        self._sleep = Sleep()
         self._restorations = 0
         self._restored = 0
         # When the other nodes were last asked about a user, the longest ago first.
@@ -237,7 +237,7 @@ class Places:
     def restore(self) -> None:
         """Renew all places at once: Redis may have lost them, or others have dropped them."""
         self._restorations += 1
-        self._renewal.cut()
+        self._sleep.end()
         self.releases.hurry()
 
     async def run_renewal(self) -> None:
@@ -252,17 +252,17 @@ class Places:
                 if not failures:
                     log.warning("places_unrenewed held=%d reason=%s", len(self._held), error.reason)
                 failures += 1
-                await self._renewal(backoff.next())
+                await self._sleep(backoff.next())
                 continue
             # What fails again and again for a few is no reason to admit nobody.
             if failed and failures < _TRIES:
                 failures += 1
-                await self._renewal(backoff.next())
+                await self._sleep(backoff.next())
                 continue
             self._restored = restorations
             failures = 0
             backoff.reset()
-            await self._renewal(self._table.seconds / _RENEWALS_PER_LEASE)
+            await self._sleep(self._table.seconds / _RENEWALS_PER_LEASE)
 
     async def renew(self) -> int:
         """Renew all places; one that was lost meanwhile is taken again, or reported.

@@ -15,7 +15,7 @@ import orjson
 from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
 from gateway.node.stats import Stats
-from gateway.node.tasks import Pause
+from gateway.node.tasks import Sleep
 from publisher.contract import calls, scripts
 from publisher.contract.calls import GRANTED_FOR_EVER, Call, Reply
 from publisher.contract.channels import POSITIONS_SECONDS, Namespace
@@ -79,7 +79,7 @@ class Positions:
         self._gathered: dict[str, dict[str, int]] = {}
         self._writing: dict[str, dict[str, int]] = {}
         self._one_at_a_time = asyncio.Lock()
-        self._pause = Pause()
+        self._sleep = Sleep()
         # Channels whose positions Redis refuses: each is told once.
         self._refused: set[str] = set()
 
@@ -98,14 +98,14 @@ class Positions:
     def hurry(self) -> None:
         """Write what is noted now rather than soon."""
         if self._gathered:
-            self._pause.cut()
+            self._sleep.end()
 
     async def run(self) -> None:
         """Write until cancelled."""
         backoff = Backoff(self._random)
         failing = False
         while True:
-            await self._pause(_WRITTEN_SECONDS)
+            await self._sleep(_WRITTEN_SECONDS)
             try:
                 await self.flush()
             except Unavailable as error:
@@ -277,11 +277,11 @@ class Announcing:
         )
         self._call = Call.run(scripts.ANNOUNCE, [keys.namespaces], _FORGOTTEN_SECONDS, *rules)
         self._backoff = Backoff(jitter)
-        self._pause = Pause()
+        self._sleep = Sleep()
 
     def at_once(self) -> None:
         """Write without waiting for the end of the interval."""
-        self._pause.cut()
+        self._sleep.end()
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -289,9 +289,9 @@ class Announcing:
             try:
                 await self._pipeline.call(self._call)
             except Rejected:
-                await self._pause(_ANNOUNCED_SECONDS)  # the pipeline has logged it
+                await self._sleep(_ANNOUNCED_SECONDS)  # the pipeline has logged it
             except Unavailable:
-                await self._pause(self._backoff.next())
+                await self._sleep(self._backoff.next())
             else:
                 self._backoff.reset()
-                await self._pause(_ANNOUNCED_SECONDS)
+                await self._sleep(_ANNOUNCED_SECONDS)

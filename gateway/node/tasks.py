@@ -1,5 +1,5 @@
-"""Tasks that outlive the call that starts them, how a node's loops go on and its last steps are taken, pauses that can be
-cut short, and calls that are retried.
+"""Tasks that outlive the call that starts them, how a node's loops go on and its last steps are taken, sleeps that
+can be ended, and calls that are retried.
 """
 
 from __future__ import annotations
@@ -74,22 +74,22 @@ async def take_step(
         log.exception("stop_failed step=%r", name)
 
 
-class Pause:
+class Sleep:
     """A sleep that somebody else can end."""
 
     def __init__(self) -> None:
-        self._cut = asyncio.Event()
+        self._ended = asyncio.Event()
 
-    def cut(self) -> None:
+    def end(self) -> None:
         """End the sleep; one that has not begun ends as it begins."""
-        self._cut.set()
+        self._ended.set()
 
     async def __call__(self, seconds: float) -> None:
         """Sleep."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._cut.wait()
-        self._cut.clear()
+                await self._ended.wait()
+        self._ended.clear()
 
 
 class Retry:

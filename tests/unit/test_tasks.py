@@ -1,4 +1,4 @@
-"""An owner for tasks."""
+"""An owner for tasks, and sleeps that can be ended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from gateway.node.tasks import Tasks
+from gateway.node.tasks import Sleep, Tasks
 from tests.unit.fakes import turn
 
 
@@ -108,3 +108,27 @@ async def test_closing_cancels_what_outlasts_its_patience() -> None:
 
 async def test_closing_without_tasks_returns_at_once() -> None:
     await Tasks().aclose(patience=60)
+
+
+async def test_a_sleep_can_be_ended_once() -> None:
+    sleep = Sleep()
+    sleeping = asyncio.create_task(sleep(60))
+    await turn()
+    sleep.end()
+    async with asyncio.timeout(5):
+        await sleeping
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await sleep(60)
+
+
+async def test_a_sleep_that_was_ended_before_it_began_does_not_last() -> None:
+    sleep = Sleep()
+    sleep.end()
+    async with asyncio.timeout(5):
+        await sleep(60)
+
+
+async def test_a_sleep_ends_by_itself() -> None:
+    async with asyncio.timeout(5):
+        await Sleep()(0.001)
