@@ -148,17 +148,23 @@ class Recheck:
                 self._enqueue(subscription, EndReason.REVOKED)
 
     def refreshed(self, connection: Connection) -> None:
-        """Ask about what only the old token allowed; what only a grant allowed may need it no more."""
-        for name, subscription in connection.subscriptions.items():
-            if self._decide(subscription) is Decision.IF_GRANTED:
-                if not self._watched(subscription):
-                    self._granted.setdefault(name, {})[subscription] = None
-                    self._enqueue(subscription, EndReason.REVOKED)
-            elif subscription in self._admitting:
-                self._admitting[subscription] = True
-            else:
-                self.forget(subscription)
-                self._catchup.resume(subscription)
+        """Ask about what only the old token allowed; what only a grant allowed may need it no more.
+
+        What the new token's user may not hear ends at once.
+        """
+        for name, subscription in list(connection.subscriptions.items()):
+            match self._decide(subscription):
+                case Decision.IF_GRANTED:
+                    if not self._watched(subscription):
+                        self._granted.setdefault(name, {})[subscription] = None
+                        self._enqueue(subscription, EndReason.REVOKED)
+                case _ if subscription in self._admitting:
+                    self._admitting[subscription] = True
+                case Decision.ALLOWED:
+                    self.forget(subscription)
+                    self._catchup.resume(subscription)
+                case Decision.DENIED:
+                    self.end(subscription, EndReason.REVOKED)
 
     def listens(self, listening: bool) -> None:
         """The pub/sub connection, which brings revocations, is there again, or is lost."""

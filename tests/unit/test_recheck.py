@@ -252,6 +252,22 @@ async def test_a_new_token_costs_no_question_where_a_grant_lets_in(world: World)
     assert ended(socket) == [("runs/1", "expired")]
 
 
+async def test_a_token_whose_user_the_rule_keeps_out_ends_the_subscription_and_no_other(
+    world: World,
+) -> None:
+    denied, socket = world.begin("inbox/u")
+    client = denied.connection
+    client.subscriptions["news/1"] = allowed = Subscription(client, parse_channel("news/1"))
+    for subscription in denied, allowed:
+        assert await world.recheck.admit(subscription)
+        subscription.answers = 0
+    client.identity = Identity("v")
+    world.recheck.refreshed(client)
+    await turn()
+    assert ended(socket) == [("inbox/u", "revoked")]
+    assert list(client.subscriptions) == ["news/1"]
+
+
 async def test_an_end_that_redis_does_not_confirm_is_told_when_it_does_and_nothing_is_heard_meanwhile(
     world: World,
 ) -> None:
