@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Final
 
 from gateway.core.reader import Verdict
 from gateway.node.confirmation import Confirmation
+from gateway.node.connection import Channel
 from gateway.node.log_readers import NOBODY, Audience
 from gateway.node.ports import Log
 from gateway.node.tasks import Retry
@@ -14,6 +16,19 @@ from publisher.contract.message import NO_POSITION, LogPage
 
 PAGE: Final = 100
 """Messages read from the log at a time."""
+
+
+class _Found(Enum):
+    """What has become of the message at a position behind which something is missing."""
+
+    HELD = auto()
+    """The log holds it, so that only what is behind it is missing."""
+
+    GONE = auto()
+    """It was trimmed away, with all before it."""
+
+    ABOVE = auto()
+    """Its id is above all that was ever logged: a failover has lost it, or a client has made it up."""
 
 
 class Pages:
@@ -36,50 +51,66 @@ class Pages:
         Raises:
             Unavailable: Redis has answered with an error that does not pass.
         """
-        reader, name = audience.reader, audience.channel.name
+        reader, channel = audience.reader, audience.channel
         while True:
             asked = audience.asks_from()
-            page = await self._page(name, audience.user, asked)
+            page = await self._page(channel, audience.user, asked)
             if asked is None:
                 asked = max(page.position, audience.remembered)
-                if asked == NO_POSITION:
-                    # Who has not been here before cannot have lost anything.
-                    begins_at = page.messages[0].prev if page.messages else page.newest
-                    self._confirmation.begins(name, audience.user, begins_at)
-                    reader.begin_anew(page)
-                    return page, begins_at, False
+            if asked == NO_POSITION:
+                return self._begin(audience, page)
             if asked <= page.newest:
                 reader.position = max(reader.position, asked)
             if reader.judge_page(page, asked) is Verdict.NEXT:
                 return page, asked, False
-            known = await self._is_known(audience, asked)
-            page = await self._page(name, NOBODY, asked if known else 0)
-            if reader.position > asked:
-                continue  # it has heard more meanwhile, and is judged by that
-            lost = not (known and reader.was_told(page, asked))
-            if not known and page.is_behind(asked):
-                reader.position = 0
-                audience.forget_positions()
-            reader.begin_anew(page)
-            return page, asked, lost
 
-    async def _is_known(self, audience: Audience, position: int) -> bool:
-        """Whether the log holds the message at a position behind which something is missing.
+            found = await self._find(channel, asked)
+            # What only a client claims was not lost by a failover.
+            if found is _Found.ABOVE and audience.claimed is None:
+                await self._raise_last(channel, asked)
+            held = found is _Found.HELD
+            # A log that does not hold that message may have others with lower ids, which nobody has.
+            page = await self._page(channel, NOBODY, asked if held else 0)
+            if reader.position <= asked:
+                return page, asked, _go_on_behind(audience, page, asked, held=held)
+            # It has heard more meanwhile, and is judged by that.
 
-        If not, it was trimmed away with all before it, or a failover has lost it. Then the log may hold messages
-        with lower ids that nobody has, so everything that is retained is read again; and new messages get ids
-        above all that was ever sent. What only a client claims does not count for that.
-        """
+    def _begin(self, audience: Audience, page: LogPage) -> tuple[LogPage, int, bool]:
+        """Let a user begin who has not been here before, and so cannot have lost anything."""
+        begins_at = page.messages[0].prev if page.messages else page.newest
+        self._confirmation.begins(audience.channel.name, audience.user, begins_at)
+        audience.reader.begin_anew(page)
+        return page, begins_at, False
+
+    async def _find(self, channel: Channel, position: int) -> _Found:
+        """Look for the message at ``position``."""
         if position <= 0:
-            return False
-        channel = audience.channel
-        page = await self._page(channel.name, NOBODY, position - 1, 1)
-        if position > page.newest and audience.claimed is None:
-            highest = max(position, channel.position)
-            await self._retry(lambda: self._log.raise_last(channel.name, highest))
-        return bool(page.messages) and page.messages[0].id == position
+            return _Found.GONE
+        page = await self._page(channel, NOBODY, position - 1, 1)
+        if page.messages and page.messages[0].id == position:
+            return _Found.HELD
+        return _Found.ABOVE if position > page.newest else _Found.GONE
+
+    async def _raise_last(self, channel: Channel, lost: int) -> None:
+        """Let new messages have ids above all that was ever sent."""
+        highest = max(lost, channel.position)
+        await self._retry(lambda: self._log.raise_last(channel.name, highest))
 
     async def _page(
-        self, name: str, user: str, since: int | None, limit: int | None = None
+        self, channel: Channel, user: str, since: int | None, limit: int | None = None
     ) -> LogPage:
-        return await self._retry(lambda: self._log.read(name, user, since, limit or PAGE))
+        return await self._retry(lambda: self._log.read(channel.name, user, since, limit or PAGE))
+
+
+def _go_on_behind(audience: Audience, page: LogPage, asked: int, *, held: bool) -> bool:
+    """Let an audience go on with a page that does not follow ``asked``.
+
+    Returns whether it has lost something, and was not told of it yet.
+    """
+    reader = audience.reader
+    lost = not (held and reader.was_told(page, asked))
+    if not held and page.is_behind(asked):
+        reader.position = 0
+        audience.forget_positions()
+    reader.begin_anew(page)
+    return lost
