@@ -102,6 +102,20 @@ class Positions(Protocol):
         """Write what is noted now rather than soon."""
 
 
+class Places(Protocol):
+    """The places that users' connections hold, counted over all nodes."""
+
+    async def acquire(self, user: str, connection: str) -> bool:
+        """Take a place; ``False`` when the user holds all they may.
+
+        Raises:
+            publisher.errors.Unavailable: Redis did not answer, or answered with an error.
+        """
+
+    def give_back(self, user: str, connection: str) -> None:
+        """Give it back, soon; one that was not taken is no error."""
+
+
 class Verifier(Protocol):
     """Judges tokens."""
 

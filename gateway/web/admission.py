@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
-
-class Places(Protocol):
-    """The users' places (``backplane/places.py``)."""
-
-    async def acquire(self, user: str, connection: str) -> bool:
-        """Take a place; ``False`` when the user holds all they may."""
-
-    def give_back(self, user: str, connection: str) -> None:
-        """Give it back, soon; one that was not taken is no error."""
+from gateway.node.ports import Places
 
 
 class Admission:
