@@ -111,7 +111,7 @@ class Subscriptions:
             self._recheck.end(subscription, EndReason.INTERNAL_ERROR)
         else:
             # A subscription that stays silent would look alive; one that is made anew is.
-            self._hub.close(subscription.connection, closing.SLOW_CONSUMER)
+            self._hub.close(subscription.connection, closing.INTERNAL_ERROR)
 
     def _log_failure(self, subscription: Subscription, error: Exception) -> None:
         name, user = subscription.channel.name, subscription.connection.user

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -138,6 +139,28 @@ async def test_a_repair_that_fails_does_not_make_the_channel_mute(
         await publisher.publish(CHANNEL, 3)
         assert await client.data(3) == [1, 2, 3]
         await client.sync()
+
+
+async def test_a_defect_in_bringing_a_client_back_ends_that_connection_with_1011_and_is_logged(
+    node: Node,
+    publisher: AsyncPublisher,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        await publisher.publish(CHANNEL, 0)
+        assert await client.data(1) == [0]
+        [connection] = node.gateway.hub.connections.values()
+        subscription = connection.subscriptions[CHANNEL]
+        monkeypatch.setattr(node.gateway._catchup._pages, "_log", None)
+        node.gateway._catchup.pause(subscription)
+        node.gateway._catchup.resume(subscription)
+        assert await client.expect_close() == (1011, "internal_error")
+    assert node.gateway.stats.connections_closed == {"1011": 1}
+    [record] = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert record.getMessage().startswith(f"subscription_failed channel={CHANNEL}")
+    assert record.exc_info
 
 
 async def test_what_is_no_longer_retained_is_told(
