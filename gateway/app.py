@@ -18,8 +18,7 @@ from gateway.backplane.health import NodeEntry, NodeLease, Probe
 from gateway.backplane.places import Places, PlaceTable
 from gateway.backplane.pubsub import ListeningTime, LiveFeed, ModeratedReader, Subscriber
 from gateway.backplane.store import Announcing, GrantReader, LogReader, Positions
-from gateway.core import closing, protocol
-from gateway.core.protocol import ErrorCode
+from gateway.core import closing
 from gateway.core.timing import EXPIRY_STEP
 from gateway.metrics import NodeCollector, exposition
 from gateway.node.catchup import Catchup
@@ -224,7 +223,6 @@ class Gateway:
             requests,
             self.stats,
             Limits(
-                settings.max_connections_per_user,
                 settings.max_message_bytes,
                 settings.high_water_bytes,
                 settings.client_messages_per_second,
@@ -281,8 +279,7 @@ class Gateway:
         connection = self.hub.connections.get(connection_id)
         if connection is not None:
             log.warning("place_lost connection=%s user=%r", connection_id, connection.user)
-            error = protocol.error(ErrorCode.CONNECTION_LIMIT, "Too many connections")
-            self.hub.close(connection, closing.CONNECTION_LIMIT, error)
+            self.hub.close(connection, closing.CONNECTION_LIMIT)
 
     # -- lifecycle ----------------------------------------------------------------------------
 

@@ -1,4 +1,6 @@
-"""Close codes, and what a client should do after each (RFC 6455 §7.4, IANA close code registry)."""
+"""Why this server closes connections, and what a client is told then. What a client should do after each:
+``docs/protocol.md``.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,15 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from gateway.core import protocol
+from gateway.core.protocol import ErrorCode
+
 
 class CloseCode(IntEnum):
-    """The codes this server closes with; those for broken frames are chosen by ``web/incoming_frames.py``."""
+    """The codes this server closes with; those for broken frames are chosen by ``web/incoming_frames.py``.
+
+    RFC 6455 §7.4, IANA close code registry.
+    """
 
     NORMAL = 1000
     GOING_AWAY = 1001
@@ -20,18 +28,41 @@ class CloseCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """Why a connection is closed. ``reason`` is seen by the client: at most 123 bytes (RFC 6455 §5.5)."""
+    """All that a client is told when its connection is closed.
+
+    ``code`` and ``reason`` are in the close frame; it has room for a reason of 123 bytes (RFC 6455 §5.5).
+    ``error`` is the message that precedes the frame, where there is one.
+    """
 
     code: int
     reason: str
+    error: bytes | None = None
+
+
+def _violation(code: ErrorCode, message: str, *, detail: str) -> Closing:
+    """The client has done what it may not; the reason of the close frame is the code of the error."""
+    error = protocol.error(code, message, detail=detail)
+    return Closing(CloseCode.POLICY_VIOLATION, code.value, error)
 
 
 NORMAL: Final = Closing(CloseCode.NORMAL, "")
-TOKEN_MISSING: Final = Closing(CloseCode.POLICY_VIOLATION, "token_missing")
-TOKEN_INVALID: Final = Closing(CloseCode.POLICY_VIOLATION, "token_invalid")
-TOKEN_EXPIRED: Final = Closing(CloseCode.POLICY_VIOLATION, "token_expired")
-CONNECTION_LIMIT: Final = Closing(CloseCode.POLICY_VIOLATION, "connection_limit")
-FLOOD: Final = Closing(CloseCode.POLICY_VIOLATION, "flood")
+TOKEN_MISSING: Final = _violation(
+    ErrorCode.TOKEN_MISSING,
+    "Authentication required",
+    detail="send a token: ?token=<JWT>, an Authorization: Bearer header or a subprotocol",
+)
+TOKEN_INVALID: Final = _violation(
+    ErrorCode.TOKEN_INVALID, "Authentication failed", detail="get a new token"
+)
+TOKEN_EXPIRED: Final = _violation(
+    ErrorCode.TOKEN_EXPIRED, "Token expired", detail="connect again with a new token"
+)
+CONNECTION_LIMIT: Final = _violation(
+    ErrorCode.CONNECTION_LIMIT,
+    "Too many connections",
+    detail="close one of the user's other connections first",
+)
+FLOOD: Final = _violation(ErrorCode.FLOOD, "Too many messages", detail="send fewer messages")
 SLOW_CONSUMER: Final = Closing(CloseCode.TRY_AGAIN_LATER, "slow_consumer")
 INTERNAL_ERROR: Final = Closing(CloseCode.INTERNAL_ERROR, "internal_error")
 DRAINING: Final = Closing(CloseCode.GOING_AWAY, "draining")

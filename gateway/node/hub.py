@@ -327,8 +327,8 @@ class Hub:
 
     # -- ending -------------------------------------------------------------------------------
 
-    def close(self, connection: Connection, closing: Closing, error: bytes | None = None) -> None:
-        """End a connection: what is due to it, an ``error`` message if there is one, a close frame.
+    def close(self, connection: Connection, closing: Closing) -> None:
+        """End a connection: what is due to it, the ``error`` message if there is one, the close frame.
 
         What it answers to the questions before the close frame still counts.
         """
@@ -339,8 +339,8 @@ class Hub:
         for subscription in connection.subscriptions.values():
             if subscription.live is not None:
                 self.leave(subscription.live, subscription)
-        if error is not None:
-            self.send(connection, frames.text(error))
+        if closing.error is not None:
+            self.send(connection, frames.text(closing.error))
         self.flush_to(connection)
         self.stats.connections_closed[str(int(closing.code))] += 1
         connection.socket.close(closing)

@@ -179,6 +179,5 @@ class Requests:
         if connection.bucket.take(cost, self._clock()):
             return True
         log.warning("flood connection=%s user=%r", connection.id, connection.user)
-        error = protocol.error(ErrorCode.FLOOD, "Too many messages", detail="send fewer messages")
-        self._hub.close(connection, closing.FLOOD, error)
+        self._hub.close(connection, closing.FLOOD)
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from gateway.core import closing, protocol
+from gateway.core import closing
 from gateway.core.access import TokenRejected
 from gateway.core.protocol import BadRequest, ErrorCode
 from gateway.core.timing import Expiries
@@ -45,10 +45,7 @@ class Tokens:
         """Close the connections whose tokens have run out; to be called several times a second."""
         for connection in self._expiries.due(self._wall_clock()):
             log.info("token_expired connection=%s user=%r", connection.id, connection.user)
-            error = protocol.error(
-                ErrorCode.TOKEN_EXPIRED, "Token expired", detail="connect again with a new token"
-            )
-            self._hub.close(connection, closing.TOKEN_EXPIRED, error)
+            self._hub.close(connection, closing.TOKEN_EXPIRED)
 
     def refresh(self, connection: Connection, token: str) -> None:
         """Put a new token in the place of a connection's old one.

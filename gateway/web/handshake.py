@@ -9,11 +9,10 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from gateway.core import closing, protocol
+from gateway.core import closing
 from gateway.core.access import Identity, TokenRejected
 from gateway.core.closing import Closing
 from gateway.core.frames import Encoding
-from gateway.core.protocol import ErrorCode
 from gateway.core.rate_limit import TokenBucket
 from gateway.node.connection import Connection
 from gateway.node.ports import Clock, Verifier
@@ -44,7 +43,6 @@ _COUNTED_CODES: Final = {1000, 1001, 1002, 1005, 1006, 1007, 1009, 1011}
 class Limits:
     """What clients are held to."""
 
-    max_connections_per_user: int
     max_message_bytes: int
     high_water_bytes: int
     messages_per_second: float
@@ -118,32 +116,13 @@ class Handshakes:
     async def _authenticate(self, request: web.Request) -> web.StreamResponse:
         token = find_token(request)
         if token is None:
-            return await self._reject(
-                request,
-                closing.TOKEN_MISSING,
-                ErrorCode.TOKEN_MISSING,
-                "Authentication required",
-                "send a token: ?token=<JWT>, an Authorization: Bearer header or a subprotocol",
-            )
+            return await self._reject(request, closing.TOKEN_MISSING)
         try:
             identity = self._verifier.verify(token)
         except TokenRejected as rejected:
             if rejected.expired:
-                return await self._reject(
-                    request,
-                    closing.TOKEN_EXPIRED,
-                    ErrorCode.TOKEN_EXPIRED,
-                    "Token expired",
-                    "connect again with a new token",
-                )
-            return await self._reject(
-                request,
-                closing.TOKEN_INVALID,
-                ErrorCode.TOKEN_INVALID,
-                "Authentication failed",
-                "get a new token",
-                cause=str(rejected),
-            )
+                return await self._reject(request, closing.TOKEN_EXPIRED)
+            return await self._reject(request, closing.TOKEN_INVALID, cause=str(rejected))
         # Only who is known takes up room.
         connection_id = f"{next(self._ids):x}"
         answer: web.StreamResponse | None = None
@@ -159,14 +138,7 @@ class Handshakes:
     ) -> web.StreamResponse:
         try:
             if not await self._admission.enter(identity.user, connection_id):
-                return await self._reject(
-                    request,
-                    closing.CONNECTION_LIMIT,
-                    ErrorCode.CONNECTION_LIMIT,
-                    "Too many connections",
-                    f"a user may hold {self._limits.max_connections_per_user}; close one first",
-                    user=identity.user,
-                )
+                return await self._reject(request, closing.CONNECTION_LIMIT, user=identity.user)
         except Unavailable:
             return self._unavailable("redis_unavailable")
         if not self._admission.open:  # the drain has begun meanwhile
@@ -174,16 +146,21 @@ class Handshakes:
         return await self._begin(request, identity, connection_id)
 
     async def _reject(
-        self,
-        request: web.Request,
-        reason: Closing,
-        code: ErrorCode,
-        message: str,
-        detail: str,
-        **details: object,
+        self, request: web.Request, why: Closing, **details: object
     ) -> web.StreamResponse:
-        self._refused(reason.reason, **details)
-        return await _reject(request, reason, protocol.error(code, message, detail=detail))
+        """Upgrade all the same: only then can a browser see the ``error`` and the close code."""
+        self._refused(why.reason, **details)
+        response = web.WebSocketResponse(
+            protocols=(SUBPROTOCOL,), compress=False, timeout=_LINGER_SECONDS
+        )
+        try:
+            await response.prepare(request)
+            if why.error is not None:
+                await response.send_str(why.error.decode())
+            await response.close(code=why.code, message=why.reason.encode(), drain=False)
+        except ConnectionError:
+            return _nobody()
+        return response
 
     async def _begin(
         self, request: web.Request, identity: Identity, connection_id: str
@@ -218,20 +195,6 @@ class Handshakes:
         log.debug(
             "connection_closed connection=%s user=%r code=%s", connection.id, connection.user, code
         )
-
-
-async def _reject(request: web.Request, reason: Closing, error: bytes) -> web.StreamResponse:
-    """Upgrade all the same: only then can a browser see the ``error`` and the close code."""
-    response = web.WebSocketResponse(
-        protocols=(SUBPROTOCOL,), compress=False, timeout=_LINGER_SECONDS
-    )
-    try:
-        await response.prepare(request)
-        await response.send_str(error.decode())
-        await response.close(code=reason.code, message=reason.reason.encode(), drain=False)
-    except ConnectionError:
-        return _nobody()
-    return response
 
 
 def _nobody() -> web.StreamResponse:

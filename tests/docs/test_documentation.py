@@ -80,11 +80,12 @@ def test_every_reserved_name_is_listed(name: str) -> None:
         for value in vars(closing).values()
         if isinstance(value, closing.Closing) and value.reason
     ],
-    ids=str,
+    ids=lambda each: each.reason,
 )
-def test_every_close_reason_is_explained(each: closing.Closing) -> None:
-    rows = [line for line in PROTOCOL.splitlines() if line.startswith(f"| {each.code}")]
-    assert any(f"`{each.reason}`" in row for row in rows)
+def test_every_close_reason_is_explained_and_the_error_before_it(each: closing.Closing) -> None:
+    lines = [line for line in PROTOCOL.splitlines() if f"`{each.reason}`" in line]
+    assert any(line.startswith(f"| {each.code}") for line in lines)
+    assert any(f"followed by close {each.code}" in line for line in lines) == bool(each.error)
 
 
 @pytest.mark.parametrize("namespace", DEFAULT_NAMESPACES.values(), ids=str)

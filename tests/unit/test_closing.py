@@ -1,6 +1,8 @@
-"""Close codes and reasons."""
+"""Close codes, reasons, and the errors before them."""
 
 from __future__ import annotations
+
+import json
 
 import pytest
 
@@ -33,6 +35,17 @@ def test_codes_are_those_of_the_protocol() -> None:
 def test_reasons_tell_apart_what_shares_a_code() -> None:
     reasons = [value.reason for value in ALL.values()]
     assert len(set(reasons)) == len(reasons)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_client_that_is_to_blame_is_told_why_and_how_to_mend_it(name: str) -> None:
+    each = ALL[name]
+    assert (each.error is not None) == (each.code == CloseCode.POLICY_VIOLATION)
+    if each.error is not None:
+        error = json.loads(each.error)
+        assert (error["type"], error["code"]) == ("error", each.reason)
+        assert error["message"]
+        assert error["detail"]
 
 
 @pytest.mark.parametrize("code", CloseCode)
