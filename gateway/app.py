@@ -28,10 +28,11 @@ from gateway.node.drain import Drain
 from gateway.node.heartbeats import Heartbeats
 from gateway.node.hub import Events, Hub
 from gateway.node.interest import Interests
+from gateway.node.lifetimes import Lifetimes
 from gateway.node.log_pages import Pages
 from gateway.node.ports import Verifier
 from gateway.node.recheck import Recheck
-from gateway.node.requests import Requests, Service
+from gateway.node.requests import Requests
 from gateway.node.slow_consumers import Patience
 from gateway.node.stats import Stats
 from gateway.node.subscriptions import Subscriptions
@@ -206,10 +207,8 @@ class Gateway:
     def _make_entrance(self, settings: Settings, verifier: Verifier) -> None:
         """From clients to the node: handshakes, requests, and what becomes due with time."""
         tokens = Tokens(self.hub, verifier, self._recheck, time.time)
-        service = Service(
-            self.hub, self._subscriptions, tokens, self._heartbeats, self._confirmation, time.time
-        )
-        requests = Requests(service, self.hub, self.stats, _CLOCK, settings.max_message_bytes)
+        parts = self.hub, self._subscriptions, tokens, self._heartbeats, self._confirmation
+        requests = Requests(*parts, _CLOCK, time.time, settings.max_message_bytes)
         ask = partial(self._confirmation.tick, self.hub.send_all)
         self._sweep = Sweep(
             self.stats,
@@ -220,6 +219,7 @@ class Gateway:
         self._handshakes = Handshakes(
             Admission(self._places, self._welcoming, settings.max_connections),
             verifier,
+            Lifetimes(*parts),
             requests,
             self.stats,
             Limits(

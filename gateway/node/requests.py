@@ -1,4 +1,4 @@
-"""What clients say to a node: what it costs them, what is wrong with it, and what it does."""
+"""What clients say to a node: what it costs them, what it does, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from gateway.node.connection import Connection
 from gateway.node.heartbeats import Heartbeats
 from gateway.node.hub import Hub
 from gateway.node.ports import Clock
-from gateway.node.stats import Stats
 from gateway.node.subscriptions import Subscriptions
 from gateway.node.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
 
-class Service:
-    """Carries out what clients ask for.
+class Requests:
+    """Carries out what clients ask for, and answers what is wrong with it.
 
     Args:
         wall_clock: seconds since 1970.
+        max_message_bytes: size of a client's message.
     """
 
     def __init__(
@@ -43,37 +43,78 @@ class Service:
         tokens: Tokens,
         heartbeats: Heartbeats,
         confirmation: Confirmation,
+        clock: Clock,
         wall_clock: Clock,
+        max_message_bytes: int,
     ) -> None:
         self._hub = hub
         self._subscriptions = subscriptions
         self._tokens = tokens
         self._heartbeats = heartbeats
         self._confirmation = confirmation
+        self._clock = clock
         self._wall_clock = wall_clock
+        self._max_message_bytes = max_message_bytes
 
-    def arrive(self, connection: Connection) -> None:
-        """Take in a connection and greet it."""
-        self._hub.connections[connection.id] = connection
-        self._heartbeats.watch(connection)
-        self._tokens.watch(connection)
-        self._hub.send(connection, frames.text(protocol.connected(connection.user)))
+    # -- what a client says -------------------------------------------------------------------
 
-    def depart(self, connection: Connection) -> None:
-        """Forget a connection whose socket is gone."""
-        connection.closed = True
-        self._hub.connections.pop(connection.id, None)
-        self._heartbeats.forget(connection)
-        self._tokens.forget(connection)
-        self._subscriptions.leave_all(connection)
-        self._confirmation.departed()
+    def text(self, connection: Connection, message: bytes) -> None:
+        """Serve a text message; whatever is wrong with it becomes an ``error`` message."""
+        self._hub.stats.client_messages += 1
+        try:
+            self._check_size(message)
+            request = protocol.parse(message)
+            if self._afford(connection, MESSAGE_COST):
+                self._serve(connection, request)
+        except BadRequest as error:
+            self._refuse(connection, error)
+
+    def binary(self, connection: Connection) -> None:
+        """Answer a binary message, which the protocol has no use for."""
+        self._hub.stats.client_messages += 1
+        self._refuse(
+            connection,
+            BadRequest(
+                ErrorCode.BINARY_UNSUPPORTED,
+                "Binary messages are not supported",
+                detail="send JSON in text messages",
+            ),
+        )
+
+    def ping(self, connection: Connection, payload: bytes) -> None:
+        """Answer a client's own ping."""
+        if self._afford(connection, MESSAGE_COST):
+            self._hub.send(connection, frames.pong(payload))
 
     def pong(self, connection: Connection, payload: bytes) -> None:
-        """Take a pong: a sign of life, and perhaps the answer to a question."""
-        self._heartbeats.heard(connection)
-        self._confirmation.pong(connection, payload)
+        """Take a pong: a sign of life, and perhaps the answer to a question.
 
-    def serve(self, connection: Connection, request: Request) -> None:
+        A connection that is being closed was asked before; its answer still counts, and costs nothing.
+        """
+        if connection.closed or self._afford(connection, PONG_COST):
+            self._heartbeats.heard(connection)
+            self._confirmation.pong(connection, payload)
+
+    # -- what becomes of it -------------------------------------------------------------------
+
+    def _check_size(self, message: bytes) -> None:
+        if len(message) > self._max_message_bytes:
+            raise BadRequest(
+                ErrorCode.MESSAGE_TOO_LARGE,
+                "Message too large",
+                detail=f"a message may have at most {self._max_message_bytes} bytes",
+            )
+
+    def _afford(self, connection: Connection, cost: float) -> bool:
+        if connection.closed:
+            return False
+        if connection.bucket.take(cost, self._clock()):
+            return True
+        log.warning("flood connection=%s user=%r", connection.id, connection.user)
+        self._hub.close(connection, closing.FLOOD)
+        return False
+
+    def _serve(self, connection: Connection, request: Request) -> None:
         """Do what a client asks for.
 
         Raises:
@@ -92,92 +133,8 @@ class Service:
             case Refresh(token):
                 self._tokens.refresh(connection, token)
 
-
-class Requests:
-    """Takes what comes from clients' sockets, and answers what is wrong with it.
-
-    Args:
-        max_message_bytes: size of a client's message.
-    """
-
-    def __init__(
-        self, service: Service, hub: Hub, stats: Stats, clock: Clock, max_message_bytes: int
-    ) -> None:
-        self._service = service
-        self._hub = hub
-        self._stats = stats
-        self._clock = clock
-        self._max_message_bytes = max_message_bytes
-
-    # -- a connection's life ------------------------------------------------------------------
-
-    def arrive(self, connection: Connection) -> None:
-        """A connection was let in."""
-        self._stats.connections_opened += 1
-        self._service.arrive(connection)
-
-    def depart(self, connection: Connection) -> None:
-        """A connection's socket is gone."""
-        self._service.depart(connection)
-
-    def fail(self, connection: Connection) -> None:
-        """End a connection whose message could not be served: nobody knows its state."""
-        self._hub.close(connection, closing.INTERNAL_ERROR)
-
-    # -- what it says -------------------------------------------------------------------------
-
-    def text(self, connection: Connection, message: bytes) -> None:
-        """Serve a text message; whatever is wrong with it becomes an ``error`` message."""
-        self._stats.client_messages += 1
-        try:
-            self._check_size(message)
-            request = protocol.parse(message)
-            if self._afford(connection, MESSAGE_COST):
-                self._service.serve(connection, request)
-        except BadRequest as error:
-            self._refuse(connection, error)
-
-    def _check_size(self, message: bytes) -> None:
-        if len(message) > self._max_message_bytes:
-            raise BadRequest(
-                ErrorCode.MESSAGE_TOO_LARGE,
-                "Message too large",
-                detail=f"a message may have at most {self._max_message_bytes} bytes",
-            )
-
-    def binary(self, connection: Connection) -> None:
-        """Answer a binary message, which the protocol has no use for."""
-        self._stats.client_messages += 1
-        self._refuse(
-            connection,
-            BadRequest(
-                ErrorCode.BINARY_UNSUPPORTED,
-                "Binary messages are not supported",
-                detail="send JSON in text messages",
-            ),
-        )
-
-    def ping(self, connection: Connection, payload: bytes) -> None:
-        """Answer a client's own ping."""
-        if self._afford(connection, MESSAGE_COST):
-            self._hub.send(connection, frames.pong(payload))
-
-    def pong(self, connection: Connection, payload: bytes) -> None:
-        """Take a pong; also from a connection that is being closed, which was asked before."""
-        if connection.closed or self._afford(connection, PONG_COST):
-            self._service.pong(connection, payload)
-
     def _refuse(self, connection: Connection, error: BadRequest) -> None:
         """Tell a client what was wrong; the connection lives on, unless mistakes come in a flood."""
-        self._stats.client_errors[error.code] += 1
+        self._hub.stats.client_errors[error.code] += 1
         if isinstance(error, Refused) or self._afford(connection, MISTAKE_COST):
             self._hub.send(connection, frames.text(error.render()))
-
-    def _afford(self, connection: Connection, cost: float) -> bool:
-        if connection.closed:
-            return False
-        if connection.bucket.take(cost, self._clock()):
-            return True
-        log.warning("flood connection=%s user=%r", connection.id, connection.user)
-        self._hub.close(connection, closing.FLOOD)
-        return False

@@ -15,6 +15,7 @@ from gateway.core.closing import Closing
 from gateway.core.frames import Encoding
 from gateway.core.rate_limit import TokenBucket
 from gateway.node.connection import Connection
+from gateway.node.lifetimes import Lifetimes
 from gateway.node.ports import Clock, Verifier
 from gateway.node.requests import Requests
 from gateway.node.stats import Stats
@@ -57,6 +58,7 @@ class Handshakes:
         self,
         admission: Admission,
         verifier: Verifier,
+        lifetimes: Lifetimes,
         requests: Requests,
         stats: Stats,
         limits: Limits,
@@ -64,6 +66,7 @@ class Handshakes:
     ) -> None:
         self._admission = admission
         self._verifier = verifier
+        self._lifetimes = lifetimes
         self._requests = requests
         self._stats = stats
         self._limits = limits
@@ -180,7 +183,7 @@ class Handshakes:
         bucket = TokenBucket(limits.messages_per_second, limits.message_burst, self._clock())
         connection = Connection(connection_id, identity, socket, bucket)
         log.debug("connection_opened connection=%s user=%r", connection_id, identity.user)
-        session = Session(self._requests, connection, socket, self._left)
+        session = Session(self._lifetimes, self._requests, connection, socket, self._left)
         session.begin(limits.max_message_bytes * _READ_LIMIT_FACTOR, early)
         return response
 
@@ -189,7 +192,7 @@ class Handshakes:
         if not connection.closed:
             self._stats.connections_closed[close_label(code)] += 1
         try:
-            self._requests.depart(connection)
+            self._lifetimes.end(connection)
         finally:
             self._admission.leave(connection.user, connection.id)
         log.debug(

@@ -11,6 +11,7 @@ from gateway.core import closing, frames
 from gateway.core.closing import Closing
 from gateway.core.frames import Encoding
 from gateway.node.connection import Connection
+from gateway.node.lifetimes import Lifetimes
 from gateway.node.requests import Requests
 from gateway.web.incoming_frames import Inbox, Listener
 
@@ -175,11 +176,17 @@ class ClientSocket(asyncio.Protocol):
 class Session:
     """Hands on what a client says, and sees to it that its end is noticed once."""
 
-    __slots__ = ("_connection", "_left", "_requests", "_socket")
+    __slots__ = ("_connection", "_left", "_lifetimes", "_requests", "_socket")
 
     def __init__(
-        self, requests: Requests, connection: Connection, socket: ClientSocket, left: Left
+        self,
+        lifetimes: Lifetimes,
+        requests: Requests,
+        connection: Connection,
+        socket: ClientSocket,
+        left: Left,
     ) -> None:
+        self._lifetimes = lifetimes
         self._requests = requests
         self._connection = connection
         self._socket = socket
@@ -189,7 +196,7 @@ class Session:
         """Greet the client, and serve what it has said ``early`` and will say."""
         self._socket.serve(self, max_message_bytes)
         try:
-            self._requests.arrive(self._connection)
+            self._lifetimes.begin(self._connection)
         except Exception as error:  # noqa: BLE001 - logged there
             self.failed(error)
         if early:
@@ -217,7 +224,7 @@ class Session:
     def failed(self, error: Exception) -> None:
         """Something it said could not be served."""
         log.error("message_failed connection=%s", self._connection.id, exc_info=error)
-        self._requests.fail(self._connection)
+        self._lifetimes.fail(self._connection)
 
     def closed(self, code: int) -> None:
         """The client has closed, or answered our close frame."""

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp import web
 
-from gateway.node.requests import Service
+from gateway.node.requests import Requests
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
 from gateway.web.upgrade import Upgrade
 from publisher import AsyncPublisher
@@ -223,7 +223,7 @@ async def test_a_defect_in_serving_a_message_ends_that_connection_with_1011_and_
     token = make_token("u")
     async with raw_client(node.url, token) as other:
         assert await other.told() == "connected"
-        monkeypatch.setattr(Service, "serve", broken)
+        monkeypatch.setattr(Requests, "_serve", broken)
         async with raw_client(
             node.url, token, "permessage-deflate", early=said if early else b""
         ) as client:

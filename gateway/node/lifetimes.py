@@ -1,0 +1,50 @@
+"""The beginning and the end of a connection: what the parts of a node are told of it."""
+
+from __future__ import annotations
+
+from gateway.core import closing, frames, protocol
+from gateway.node.confirmation import Confirmation
+from gateway.node.connection import Connection
+from gateway.node.heartbeats import Heartbeats
+from gateway.node.hub import Hub
+from gateway.node.subscriptions import Subscriptions
+from gateway.node.tokens import Tokens
+
+
+class Lifetimes:
+    """Begins and ends the connections of a node."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        subscriptions: Subscriptions,
+        tokens: Tokens,
+        heartbeats: Heartbeats,
+        confirmation: Confirmation,
+    ) -> None:
+        self._hub = hub
+        self._subscriptions = subscriptions
+        self._tokens = tokens
+        self._heartbeats = heartbeats
+        self._confirmation = confirmation
+
+    def begin(self, connection: Connection) -> None:
+        """Take in a connection and greet it."""
+        self._hub.stats.connections_opened += 1
+        self._hub.connections[connection.id] = connection
+        self._heartbeats.watch(connection)
+        self._tokens.watch(connection)
+        self._hub.send(connection, frames.text(protocol.connected(connection.user)))
+
+    def fail(self, connection: Connection) -> None:
+        """Close a connection in which a defect has shown: nobody knows its state."""
+        self._hub.close(connection, closing.INTERNAL_ERROR)
+
+    def end(self, connection: Connection) -> None:
+        """Forget a connection whose socket is gone."""
+        connection.closed = True
+        self._hub.connections.pop(connection.id, None)
+        self._heartbeats.forget(connection)
+        self._tokens.forget(connection)
+        self._subscriptions.leave_all(connection)
+        self._confirmation.departed()
