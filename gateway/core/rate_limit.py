@@ -1,4 +1,4 @@
-"""How much a client may say: the bucket, and what each kind of message takes from it."""
+"""The bucket that a client pays from, and the prices. What pays which price: ``node/requests.py``."""
 
 from __future__ import annotations
 
