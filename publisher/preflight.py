@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import orjson
-from redis.exceptions import NoPermissionError
 
 from publisher.contract import rights
 from publisher.contract.calls import Call, Command, Reply
@@ -14,6 +13,7 @@ from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace
 from publisher.contract.keys import Keys
 from publisher.errors import InvalidInput, Rejected, UnknownNamespace
 from publisher.retrying import Retries, log, read, repeat
+from publisher.transport.failures import code
 from publisher.transport.flows import Flow
 
 Use: TypeAlias = Callable[[Keys], Sequence[Command]]
@@ -93,7 +93,7 @@ class Preflight:
         refused = (
             (command, str(reply))
             for command, reply in zip(commands, replies, strict=True)
-            if isinstance(reply, NoPermissionError)
+            if code(reply) == "NOPERM"
         )
         missing = rights.missing(self._keys, refused)
         if missing:

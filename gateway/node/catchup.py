@@ -102,7 +102,8 @@ class Catchup:
         if subscription.interested:
             self._hub.leave(self._open(subscription.channel), subscription)
             self._interests.release(name)
-            connection.remember(name, subscription.position, self._max_subscriptions)
+            if not subscription.answers:  # one that has not begun was sent nothing
+                connection.remember(name, subscription.position, self._max_subscriptions)
         task = subscription.task
         if task is not None and not task.done() and task is not asyncio.current_task():
             task.cancel()

@@ -163,12 +163,14 @@ class One(Audience):
 
     async def ready(self) -> None:
         """Wait until its client has taken most of what was written, of this channel and of others."""
-        # First, so that the client's other channels have the pages meanwhile.
         await self._subscription.resumed()
-        await self._connection.replays.acquire()
-        self._writes = True
+        await self._acquire()
         await self._patience.drained(self._connection)
         self.channel.take_out(self._subscription)
+
+    async def _acquire(self) -> None:
+        await self._connection.replays.acquire()
+        self._writes = True
 
     def done(self) -> None:
         """Let another channel of the client have its page."""
@@ -177,8 +179,11 @@ class One(Audience):
             self._connection.replays.release()
 
     async def resumed(self) -> None:
-        """Wait while its access is being rechecked."""
-        await self._subscription.resumed()
+        """Wait while its access is being rechecked; the client's other channels have their pages meanwhile."""
+        while self._subscription.paused is not None:
+            self.done()
+            await self._subscription.resumed()
+            await self._acquire()
 
     def forget_positions(self) -> None:
         """Forget what its connection was sent when it was in the channel before."""

@@ -131,7 +131,8 @@ class TokenVerifier:
         )
         self._algorithms = list(algorithms or key.algorithms)
         self._secrets = _prepared(key, self._algorithms)
-        self._headers: dict[str, str] = {}
+        # Only of tokens that were genuine: anybody can send headers.
+        self._known: dict[str, str] = {}
 
     def verify(self, token: str) -> Identity:
         """Whom ``token`` speaks for.
@@ -139,10 +140,13 @@ class TokenVerifier:
         Raises:
             TokenRejected: it is malformed, expired, not valid yet, wrongly signed, or names nobody.
         """
+        head = token.partition(".")[0]
         try:
+            algorithm = self._known.get(head) or _algorithm(token)
             claims = self._decoder.decode(
                 token,
-                self._key_for(token),
+                # One that does not go with the key is refused by PyJWT, as always.
+                self._secrets.get(algorithm, self._key.material),
                 algorithms=self._algorithms,
                 audience=self._audience,
                 issuer=self._issuer,
@@ -153,24 +157,18 @@ class TokenVerifier:
         except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
             # Bytes that are no text and numbers that are no time get past PyJWT's own errors.
             raise TokenRejected(type(error).__name__) from None
+        if len(self._known) < _HEADERS_REMEMBERED:
+            self._known[head] = algorithm
         return identify(claims, self._user_claim, self._leeway)
 
-    def _key_for(self, token: str) -> Any:
-        """The key, a secret in the form in which it is not checked again for each token.
 
-        Raises:
-            jwt.DecodeError: the token has no header that could be read.
-        """
-        if not self._secrets:
-            return self._key.material
-        header = token.partition(".")[0]
-        algorithm = self._headers.get(header)
-        if algorithm is None:
-            algorithm = str(jwt.get_unverified_header(token).get("alg"))
-            if len(self._headers) < _HEADERS_REMEMBERED:
-                self._headers[header] = algorithm
-        # One that does not go with the key is refused by PyJWT, as always.
-        return self._secrets.get(algorithm, self._key.material)
+def _algorithm(token: str) -> str:
+    """The algorithm that a token's header names.
+
+    Raises:
+        jwt.PyJWTError: it has no header that could be read.
+    """
+    return str(jwt.get_unverified_header(token).get("alg"))
 
 
 def _prepared(key: Key, algorithms: Sequence[str]) -> dict[str, jwt.PyJWK]:
@@ -182,7 +180,10 @@ def _prepared(key: Key, algorithms: Sequence[str]) -> dict[str, jwt.PyJWK]:
         for name in algorithms:
             jwt.get_algorithm_by_name(name).prepare_key(secret)
     except jwt.InvalidKeyError:
-        raise BadKey("GATEWAY_JWT_SECRET holds a key in PEM; give GATEWAY_JWT_PUBLIC_KEY") from None
+        raise BadKey(
+            "GATEWAY_JWT_SECRET holds a key of another kind (PEM, DER, SSH or JWK); "
+            "a public key in PEM goes into GATEWAY_JWT_PUBLIC_KEY"
+        ) from None
     encoded = urlsafe_b64encode(secret).rstrip(b"=").decode()
     keys = {
         name: jwt.PyJWK.from_dict({"kty": "oct", "k": encoded, "alg": name}) for name in algorithms

@@ -21,7 +21,7 @@ from publisher.transport.failures import (
     needs_other_connection,
     unavailable,
 )
-from publisher.transport.flows import Flow, Pause, RoundTrip, T
+from publisher.transport.flows import Flow, Pause, RoundTrip, Scripts, T
 from publisher.transport.redis_py import UNLIMITED, Connector
 from publisher.transport.resp import pack
 
@@ -54,6 +54,7 @@ class Connections:
     def __init__(self, connector: Connector, timeout: float) -> None:
         self._connector = connector
         self._timeout = timeout
+        self.scripts = Scripts()
         self._start()
 
     def _start(self) -> None:
@@ -159,18 +160,21 @@ def _round_trip(connections: Connections, step: RoundTrip) -> list[Reply]:
         connection = connections.take()
     except FAILURES as error:
         raise unavailable(error, maybe_sent=False) from cause(error)
+    commands, known = connections.scripts.commands(step)
     try:
-        connection.send_packed_command([pack(step.commands())])
+        connection.send_packed_command([pack(commands)])
         replies = _read(connection, calls)
         if wait is not None:
             replies += _read_count(connection, wait)
     except FAILURES as error:
         connections.drop(connection)
+        connections.scripts.forget()
         maybe_sent = carried_out(error, calls)
         raise unavailable(error, maybe_sent=maybe_sent) from cause(error)
     except BaseException:
         connections.drop(connection)
         raise
+    connections.scripts.answered(known, replies)
     if needs_other_connection(replies):
         connections.drop(connection)
     else:
@@ -191,6 +195,7 @@ def _read(connection: Connection, count: int) -> list[Reply]:
 
 def _read_count(connection: Connection, wait: Wait) -> list[Reply]:
     # Redis is silent until the replicas have answered, which is no reason to give the connection up.
-    if connection.socket_timeout is not None:
-        connection.can_read(connection.socket_timeout + wait.seconds)
+    own = connection.socket_timeout
+    if own is not None and not connection.can_read(own + wait.seconds):
+        raise TimeoutError
     return _read(connection, 1)

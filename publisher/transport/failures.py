@@ -49,8 +49,8 @@ _CODES: Final[dict[type[BaseException], str]] = {
 
 # Redis gives these before it has changed anything, and they pass.
 _PASSING: Final = frozenset(
-    {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY"}
-    | {"TRYAGAIN"}
+    {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "NOSCRIPT", "OOM"}
+    | {"READONLY", "TRYAGAIN"}
 )
 
 _OF_A_CLUSTER: Final = frozenset({"ASK", "CROSSSLOT", "MOVED"})

@@ -22,23 +22,11 @@ T = TypeVar("T")
 class RoundTrip:
     """A step of a flow: run these calls and send the replies back, or throw ``Unavailable`` in.
 
-    With ``wait`` the last reply is the number of replicas that have confirmed the writes. ``whole``: scripts are sent
-    with their text, not by their hash.
+    With ``wait`` the last reply is the number of replicas that have confirmed the writes.
     """
 
     calls: Sequence[Call]
     wait: Wait | None = None
-    whole: bool = False
-
-    def commands(self) -> list[Command]:
-        """What is sent."""
-        if self.whole:
-            commands = [call.whole() for call in self.calls]
-        else:
-            commands = [call.cached() for call in self.calls]
-        if self.wait is not None:
-            commands.append(self.wait.command())
-        return commands
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +41,7 @@ Flow: TypeAlias = Generator[Step, list[Reply], T]
 
 
 def round_trips(calls: Sequence[Call], wait: Wait | None = None) -> Flow[list[Reply]]:
-    """Run ``calls`` in one round trip, two when Redis does not know a script yet; the replies, errors among them.
+    """Run ``calls`` in one round trip; the replies, errors among them.
 
     With ``wait`` the last reply, after those to the calls, is the number of replicas that have confirmed all that
     the calls wrote.
@@ -62,37 +50,49 @@ def round_trips(calls: Sequence[Call], wait: Wait | None = None) -> Flow[list[Re
         Unavailable: no answer to all of them.
     """
     replies = yield RoundTrip(calls, wait)
-    unknown = [index for index, reply in enumerate(replies) if _is_unknown_script(reply)]
-    if unknown:
-        try:
-            again = yield RoundTrip([calls[index] for index in unknown], wait, whole=True)
-        except Unavailable as error:
-            # The other calls have taken effect in the first round trip.
-            in_part = len(unknown) < len(calls)
-            raise error.told(maybe_sent=error.maybe_sent or in_part) from error.__cause__
-        replies = _merged(replies, unknown, again)
+    if len(calls) == 1 and code(replies[0]) == "NOSCRIPT":
+        replies = yield RoundTrip(
+            calls, wait
+        )  # with the script's text, since now it counts as unknown
     if wait is not None and code(replies[-1]) == "UNBLOCKED":
         # It drops now what only it had, so the call must find out anew what became of it.
         raise Unavailable("the primary became a replica during the call", maybe_sent=True)
     return replies
 
 
-def _is_unknown_script(reply: Reply) -> bool:
-    return isinstance(reply, ResponseError) and code(reply) == "NOSCRIPT"
+class Scripts:
+    """Which scripts Redis has: those are sent by their hash, the others with their text.
 
+    Redis forgets them at a restart, a failover or a ``SCRIPT FLUSH``. Of the calls of a round trip the first of each
+    script brings the text. If those that Redis did not know the script for were sent once more, they would come
+    behind the others.
+    """
 
-def _merged(replies: list[Reply], unknown: list[int], again: list[Reply]) -> list[Reply]:
-    for index, reply in zip(unknown, again, strict=False):
-        replies[index] = reply
-    if len(again) > len(unknown):
-        # The first round trip's count says nothing of the scripts, only of the calls beside them.
-        beside = len(unknown) < len(replies) - 1
-        replies[-1] = _fewest(replies[-1], again[-1]) if beside else again[-1]
-    return replies
+    def __init__(self) -> None:
+        self._known: frozenset[str] = frozenset()
 
+    def commands(self, step: RoundTrip) -> tuple[list[Command], frozenset[str]]:
+        """What to send, and the hashes of the scripts that Redis knows once it has answered."""
+        known = set(self._known)
+        commands = []
+        for call in step.calls:
+            script = call.script
+            if script is None or script.sha in known:
+                commands.append(call.cached())
+            else:
+                known.add(script.sha)
+                commands.append(call.whole())
+        if step.wait is not None:
+            commands.append(step.wait.command())
+        return commands, frozenset(known)
 
-def _fewest(first: Reply, second: Reply) -> Reply:
-    for count in (first, second):
-        if isinstance(count, ResponseError):
-            return count
-    return min(first, second)
+    def answered(self, known: frozenset[str], replies: Sequence[Reply]) -> None:
+        """Take note of what Redis has answered, to all that was sent."""
+        unknown = any(
+            isinstance(each, ResponseError) and code(each) == "NOSCRIPT" for each in replies
+        )
+        self._known = frozenset() if unknown else known
+
+    def forget(self) -> None:
+        """A connection is lost: the next may be one to a server that knows none."""
+        self._known = frozenset()

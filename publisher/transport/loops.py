@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
-from publisher.contract.calls import Reply, Wait
+from publisher.contract.calls import Command, Reply, Wait
 from publisher.errors import Unavailable
-from publisher.transport.flows import Flow, Pause, RoundTrip, T
+from publisher.transport.flows import Flow, Pause, RoundTrip, Scripts, T
 from publisher.transport.pipeline import Pipeline
 
 MAX_WAITING: Final = 100
@@ -31,27 +31,35 @@ class LoopConnections:
         self._connect = connect
         self._timeout = timeout
         self._shared = Pipeline(connect, None, timeout)
+        self._scripts = Scripts()
         self._alone: list[Pipeline] = []
         self._unused: list[Pipeline] = []
         self._waiting = asyncio.Semaphore(MAX_WAITING)
 
-    def round_trip(self, step: RoundTrip) -> Awaitable[list[Reply]]:
+    async def round_trip(self, step: RoundTrip) -> list[Reply]:
         """The replies to a step's calls, with errors among them, and the number of replicas behind them if asked for.
 
         Raises:
             Unavailable: no answer to all of them.
         """
-        if step.wait is None:
-            return self._shared.round_trip(step.commands())
-        return self._wait(step, step.wait)
+        commands, known = self._scripts.commands(step)
+        try:
+            if step.wait is None:
+                replies = await self._shared.round_trip(commands)
+            else:
+                replies = await self._wait(commands, step.wait)
+        except Unavailable:
+            self._scripts.forget()
+            raise
+        self._scripts.answered(known, replies)
+        return replies
 
-    async def _wait(self, step: RoundTrip, wait: Wait) -> list[Reply]:
+    async def _wait(self, commands: list[Command], wait: Wait) -> list[Reply]:
         clock = asyncio.get_running_loop().time
         began = clock()
         async with self._lent() as pipeline:
             # One deadline for both: what it took to get the connection is gone.
-            seconds = wait.seconds - (clock() - began)
-            return await pipeline.round_trip(step.commands(), seconds)
+            return await pipeline.round_trip(commands, wait.seconds - (clock() - began))
 
     @contextlib.asynccontextmanager
     async def _lent(self) -> AsyncIterator[Pipeline]:

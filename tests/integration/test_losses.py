@@ -105,6 +105,35 @@ async def test_a_newcomer_to_a_trimmed_channel_is_told_of_no_loss(
     assert node.gateway.stats.losses_reported == 0
 
 
+async def test_a_newcomer_who_leaves_before_the_answer_and_comes_again_is_told_of_no_loss(
+    start_node: StartNode, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a page does that is rendered twice, or left and opened again while Redis is slow."""
+    node = await start_node(namespaces=FEW)
+    for number in range(5):
+        await publisher.publish(CHANNEL, number)
+    history = node.gateway._catchup._pages._log
+    read, asked, answered = history.read, asyncio.Event(), asyncio.Event()
+
+    async def read_slowly(*where: Any) -> LogPage:
+        page = await read(*where)
+        asked.set()
+        await answered.wait()
+        return page
+
+    monkeypatch.setattr(history, "read", read_slowly)
+    async with connected(node.url, make_token("u")) as client:
+        await client.send({"type": "subscribe", "channel": CHANNEL})
+        await asked.wait()
+        await client.send({"type": "unsubscribe", "channel": CHANNEL})
+        await client.expect(type="unsubscribed")
+        await client.send({"type": "subscribe", "channel": CHANNEL})
+        answered.set()
+        assert "recovered" not in await client.expect(type="subscribed")
+        assert await client.data(2) == [3, 4]
+    assert node.gateway.stats.losses_reported == 0
+
+
 async def test_who_claims_to_begin_at_the_beginning_is_told_what_is_missing_there(
     start_node: StartNode, publisher: AsyncPublisher
 ) -> None:

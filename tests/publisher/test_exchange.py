@@ -16,10 +16,10 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from publisher.contract.calls import Call, Wait
-from publisher.contract.scripts import READ
+from publisher.contract.scripts import GRANT, READ
 from publisher.errors import Unavailable
 from publisher.transport import blocking
-from publisher.transport.flows import Flow, T, round_trips
+from publisher.transport.flows import Flow, Scripts, T, round_trips
 
 PING = Call(("PING",))
 
@@ -46,6 +46,7 @@ class Connection:
         self.timeouts: list[float | None] = []
         self.disconnects = 0
         self.releases = 0
+        self.scripts = Scripts()
 
     def send_packed_command(self, command: Any) -> None:
         (text,) = command
@@ -100,13 +101,39 @@ async def test_an_error_stands_in_its_calls_place(play):
     assert connection.disconnects == 0
 
 
-async def test_an_unknown_script_is_sent_whole_and_only_that(play):
+async def test_a_script_is_sent_whole_until_redis_knows_it_and_after_it_has_forgotten_it():
+    script, unknown = Call.run(READ, ["k"], "u"), NoScriptError("x")
+    connection = Connection(b"1", b"2", unknown, b"3", b"4")
+    replies = [run(round_trips([script]), connection) for _ in range(4)]
+    assert replies == [[b"1"], [b"2"], [b"3"], [b"4"]]
+    whole, cached = [("EVAL", READ.text, "1", "k", "u")], [("EVALSHA", READ.sha, "1", "k", "u")]
+    assert connection.sent == [whole, cached, cached, whole, cached]
+
+
+async def test_behind_a_lost_connection_may_be_a_server_that_knows_no_script():
     script = Call.run(READ, ["k"], "u")
-    connection, replies = await play([PING, script], b"1", NoScriptError("x"), b"2")
-    assert replies == [b"1", b"2"]
+    connection = Connection(b"1", RedisConnectionError("broken"), b"2")
+    run(round_trips([script]), connection)
+    with pytest.raises(Unavailable):
+        run(round_trips([script]), connection)
+    run(round_trips([script]), connection)
+    assert [each[0][0] for each in connection.sent] == ["EVAL", "EVALSHA", "EVAL"]
+
+
+async def test_of_several_calls_the_first_brings_the_script(play):
+    """What is sent once more would come behind the others, which Redis may have carried out."""
+    first, second, other = (
+        Call.run(script, [key]) for script, key in ((READ, "a"), (READ, "b"), (GRANT, "c"))
+    )
+    connection, replies = await play([first, PING, second, other], b"1", b"2", b"3", b"4")
+    assert replies == [b"1", b"2", b"3", b"4"]
     assert connection.sent == [
-        [("PING",), ("EVALSHA", READ.sha, "1", "k", "u")],
-        [("EVAL", READ.text, "1", "k", "u")],
+        [
+            ("EVAL", READ.text, "1", "a"),
+            ("PING",),
+            ("EVALSHA", READ.sha, "1", "b"),
+            ("EVAL", GRANT.text, "1", "c"),
+        ]
     ]
 
 
@@ -172,23 +199,27 @@ def test_the_socket_is_given_the_time_that_the_replicas_are(own, patience):
     assert connection.timeouts == patience
 
 
-async def test_of_two_round_trips_the_fewer_replicas_count(play):
+async def test_a_server_that_says_nothing_of_the_replicas_is_waited_for_no_longer(play):
+    class Silent(Connection):
+        def can_read(self, timeout: float) -> bool:
+            return False
+
+    with pytest.raises(Unavailable, match="no answer in time") as caught:
+        run(round_trips([PING], Wait(1, 0.5)), Silent(b"1"))
+    assert caught.value.maybe_sent
+
+
+async def test_of_two_round_trips_the_replicas_of_the_second_count():
     script = Call.run(READ, ["k"], "u")
-    unknown = NoScriptError("x")
-    for first, second, fewest in ((0, 1, 0), (1, 0, 0)):
-        _, replies = await play([PING, script], b"1", unknown, first, b"2", second, wait=Wait(1, 1))
-        assert replies == [b"1", b"2", fewest]
-    _, replies = await play([script], unknown, 0, b"2", 1, wait=Wait(1, 1))
-    assert replies == [b"2", 1]
+    connection = Connection(b"1", NoScriptError("x"), 0, b"2", 1)
+    run(round_trips([script]), connection)
+    assert run(round_trips([script], Wait(1, 1)), connection) == [b"2", 1]
 
 
 async def test_an_error_in_place_of_the_number_stays(play):
-    script, error = Call.run(READ, ["k"], "u"), ResponseError("NOPERM")
-    unknown = NoScriptError("x")
+    error = ResponseError("NOPERM")
     _, replies = await play([PING], b"1", error, wait=Wait(1, 1))
     assert replies == [b"1", error]
-    _, replies = await play([PING, script], b"1", unknown, error, b"2", 1, wait=Wait(1, 1))
-    assert replies == [b"1", b"2", error]
 
 
 async def test_what_redis_refuses_had_no_effect_where_replicas_were_to_be_waited_for(play):

@@ -20,12 +20,7 @@ from publisher import (
     Rejected,
     Unavailable,
 )
-from publisher.contract.calls import Call
 from publisher.contract.keys import Keys
-from publisher.contract.scripts import PUBLISH
-from publisher.transport.blocking import Connections, run
-from publisher.transport.flows import round_trips
-from publisher.transport.redis_py import Connector
 from tests.publisher.listening import listening
 from tests.publisher.reply_cutter import ReplyCutter
 from tests.publisher.test_publishing import CHANNEL, announce
@@ -56,7 +51,7 @@ def nobody() -> str:
 def test_a_publish_whose_reply_is_lost_leaves_one_copy(
     cut_publisher: Publisher, cutter: ReplyCutter
 ):
-    cutter.cut(b"EVALSHA", times=2)
+    cutter.cut(b"EVAL", times=2)
     published = cut_publisher.publish(CHANNEL, "once")
     assert cutter.cut_replies == 2
     entries = cut_publisher.history(CHANNEL)
@@ -69,7 +64,7 @@ async def test_the_asyncio_client_leaves_one_copy_too(
 ):
     async with AsyncPublisher.from_url(cutter.url, prefix=prefix) as publisher:
         await publisher.publish("run-results/other", 1)
-        cutter.cut(b"EVALSHA", times=2)
+        cutter.cut(b"EVAL", times=2)
         published = await publisher.publish(CHANNEL, "once")
         assert cutter.cut_replies == 2
         assert [entry.id for entry in await publisher.history(CHANNEL)] == [published.id]
@@ -78,7 +73,7 @@ async def test_the_asyncio_client_leaves_one_copy_too(
 def test_ones_own_lost_reply_is_no_duplicate_of_a_key(
     cut_publisher: Publisher, cutter: ReplyCutter
 ):
-    cutter.cut(b"EVALSHA")
+    cutter.cut(b"EVAL")
     first = cut_publisher.publish(CHANNEL, "once", idempotency_key="k")
     assert cutter.cut_replies == 1
     assert not first.duplicate
@@ -89,7 +84,7 @@ def test_ones_own_lost_reply_is_no_duplicate_of_a_key(
 def test_many_whose_reply_is_lost_leave_one_copy_each(
     cut_publisher: Publisher, cutter: ReplyCutter
 ):
-    cutter.cut(b"EVALSHA")
+    cutter.cut(b"EVAL")
     outcomes = cut_publisher.publish_many((CHANNEL, n) for n in range(20))
     assert cutter.cut_replies == 1
     ids = [each.id for each in outcomes if isinstance(each, Published)]
@@ -114,7 +109,7 @@ def test_an_unlogged_message_whose_reply_is_lost_is_not_repeated(
 def test_when_every_reply_is_lost_the_message_may_have_been_sent_and_was_once(
     cut_publisher: Publisher, cutter: ReplyCutter
 ):
-    cutter.cut(b"EVALSHA", times=4)
+    cutter.cut(b"EVAL", times=4)
     with pytest.raises(Unavailable) as caught:
         cut_publisher.publish(CHANNEL, "once")
     assert caught.value.maybe_sent
@@ -125,7 +120,7 @@ def test_when_every_reply_is_lost_the_message_may_have_been_sent_and_was_once(
 def test_without_retries_the_first_lost_reply_is_raised(cutter: ReplyCutter, prefix: str):
     with Publisher.from_url(cutter.url, prefix=prefix, retries=0) as publisher:
         publisher.publish("run-results/other", 0)
-        cutter.cut(b"EVALSHA")
+        cutter.cut(b"EVAL")
         with pytest.raises(Unavailable):
             publisher.publish(CHANNEL, 1)
 
@@ -136,40 +131,6 @@ def test_a_lost_reply_to_the_namespaces_leaves_no_doubt(cutter: ReplyCutter, pre
         with pytest.raises(Unavailable) as caught:
             publisher.publish(CHANNEL, 1)
     assert not caught.value.maybe_sent
-
-
-def test_when_the_second_round_trip_fails_the_first_one_counts(
-    cutter: ReplyCutter, server: redis.Redis, keys: Keys
-):
-    """A plain command is carried out with the first, a script that Redis does not know is not."""
-    server.script_flush()
-    calls = [
-        Call(("SET", f"{keys.prefix}:plain", "1")),
-        Call.run(
-            PUBLISH,
-            [keys.log(CHANNEL), keys.last(CHANNEL), keys.result(CHANNEL, "n")],
-            *(keys.live(CHANNEL), "n", "1", 5, 60, 99, ""),
-        ),
-    ]
-
-    class Refusing(Connections):
-        """Refuses the second connection."""
-
-        def take(self):
-            if self.given:
-                raise redis.ConnectionError("refused")
-            self.given = True
-            return super().take()
-
-        given = False
-
-    with redis.Redis.from_url(cutter.url) as client:
-        connections = Refusing(Connector.of(client), 5.0)
-        with pytest.raises(Unavailable) as caught:
-            run(round_trips(calls), connections)
-        connections.close()
-    assert caught.value.maybe_sent
-    assert server.exists(f"{keys.prefix}:plain")
 
 
 def test_where_nobody_listens_the_message_was_certainly_not_sent(nobody: str):

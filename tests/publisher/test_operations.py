@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from redis.exceptions import NoPermissionError, OutOfMemoryError, ResponseError
+from redis.exceptions import NoPermissionError, NoScriptError, OutOfMemoryError, ResponseError
 
 from publisher.contract.calls import Call
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, Retention
@@ -268,6 +268,14 @@ def test_an_error_that_passes_is_tried_again(operations: Operations):
     run = Run(operations.publish(Outgoing("run-results/s", 1)), [full], [b"17:0"])
     assert run.result.id == 17
     assert run.trips[0] == run.trips[1]
+
+
+def test_messages_whose_script_was_forgotten_amid_a_batch_are_sent_again(operations: Operations):
+    messages = [Outgoing("run-results/s", n) for n in range(3)]
+    unknown = NoScriptError("No matching script.")
+    run = Run(operations.publish_many(messages), [b"17:0", unknown, unknown], [b"18:0", b"19:0"])
+    assert [each.id for each in run.result] == [17, 18, 19]
+    assert run.trips[1] == run.trips[0][1:]
 
 
 def test_an_error_that_does_not_pass_is_raised_at_once(operations: Operations):

@@ -243,6 +243,18 @@ def test_scripts_are_sent_again_after_redis_has_forgotten_them(
     assert [entry.data for entry in publisher.history(CHANNEL)] == [1, 2, 3, 4]
 
 
+def test_the_first_batch_takes_one_round_trip_and_stays_in_order_where_redis_knows_no_script(
+    publisher: Publisher, server: redis.Redis
+):
+    server.script_flush()
+    server.config_resetstat()
+    publisher.publish_many([(CHANNEL, number) for number in range(150)])
+    commands = server.info("commandstats")
+    evals = [commands[f"cmdstat_{name}"]["calls"] for name in ("eval", "evalsha")]
+    assert evals == [2, 150]  # one of each is from trying the rights
+    assert [entry.data for entry in publisher.history(CHANNEL)] == list(range(150))
+
+
 async def test_scripts_are_sent_again_by_the_asyncio_client(
     async_publisher: AsyncPublisher, server: redis.Redis
 ):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from publisher import Outgoing, Publisher, Rejected
+from publisher import AsyncPublisher, Outgoing, Publisher, Rejected
 from publisher.contract import rights, scripts
 from publisher.contract.keys import Keys
 from publisher.contract.scripts import Script
@@ -19,23 +19,33 @@ from tests.support.redis_users import redis_user
 CHANNEL = "run-results/s"
 
 AsUser = Callable[..., Publisher]
+UserURL = Callable[..., str]
 
 
 @pytest.fixture
-def as_user(redis_url: str, prefix: str) -> Iterator[AsUser]:
-    """A publisher of a Redis user with the least rights, less ``without`` and plus ``instead``."""
+def user_url(redis_url: str, prefix: str) -> Iterator[UserURL]:
+    """The URL for a Redis user with a publisher's least rights, less ``without`` and plus ``instead``."""
     name = f"u{prefix}"
 
-    def make(without: str = "", instead: str = "", database: int = 0) -> Publisher:
+    def make(without: str = "", instead: str = "", database: int = 0) -> str:
         rules = rights.of_a_publisher(Keys(prefix, database))
         kept = [rule for rule in rules if rule != without]
         assert len(kept) == len(rules) - bool(without)
         extra = [instead] if instead else []
         url = stack.enter_context(redis_user(redis_url, name, [*kept, *extra]))
-        return stack.enter_context(Publisher.from_url(f"{url}/{database}", prefix=prefix))
+        return f"{url}/{database}"
 
     with contextlib.ExitStack() as stack:
         yield make
+
+
+@pytest.fixture
+def as_user(user_url: UserURL, prefix: str) -> Iterator[AsUser]:
+    """A publisher of such a user."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **rules: stack.enter_context(
+            Publisher.from_url(user_url(**rules), prefix=prefix)
+        )
 
 
 @pytest.mark.parametrize("database", [0, 3])
@@ -71,6 +81,19 @@ def test_without_one_nothing_is_written_and_it_is_named(
             publisher.publish(CHANNEL, 1, idempotency_key="k")
         assert not caught.value.maybe_sent
         assert not caught.value.retryable
+    assert not server.keys(f"{prefix}*")
+
+
+@pytest.mark.parametrize("right", ["+zadd", rights.channels_rule])
+async def test_the_asyncio_client_tries_them_too(
+    user_url: UserURL, server: redis.Redis, prefix: str, right: str | Callable[[Keys], str]
+):
+    rule = right if isinstance(right, str) else right(Keys(prefix))
+    async with AsyncPublisher.from_url(user_url(without=rule), prefix=prefix) as publisher:
+        for _ in range(2):
+            with pytest.raises(Rejected, match=re.escape(rule)) as caught:
+                await publisher.publish(CHANNEL, 1, idempotency_key="k")
+            assert not caught.value.maybe_sent
     assert not server.keys(f"{prefix}*")
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.frames import PLAIN
-from gateway.node.connection import Subscription
+from gateway.node.connection import Connection, Subscription
 from publisher.contract.channels import parse_channel
 from tests.unit.bench import Bench, ids, small
 from tests.unit.fakes import NEWS, RecordingSocket, payload, run, turn
@@ -146,17 +146,39 @@ async def test_where_no_log_is_kept_who_joins_paused_goes_live_when_resumed() ->
     await bench.close()
 
 
+async def join(bench: Bench, client: Connection, names: list[str]) -> list[Subscription]:
+    """Begin to subscribe to channels, as far as to the question for a page."""
+    begun = []
+    for name in names:
+        channel = parse_channel(name)
+        it = client.subscriptions[channel.name] = Subscription(client, channel)
+        it.task = bench.tasks.spawn(bench.catchup.join(it, None), "join")
+        begun.append(it)
+    for _ in range(2 * len(names)):
+        await bench.redis.advance()
+    return begun
+
+
 async def test_channels_that_are_paused_leave_the_pages_to_the_clients_others() -> None:
     bench = Bench()
     client, _, _ = bench.join()
     await bench.settle()
-    for number in range(20):
-        runs = parse_channel(f"runs/{number}")
-        it = client.subscriptions[runs.name] = Subscription(client, runs)
+    slots = client.replays._value
+    paused = await join(bench, client, [f"runs/{number}" for number in range(slots)])
+    assert client.replays.locked()
+    for it in paused:
         bench.catchup.pause(it)
-        it.task = bench.tasks.spawn(bench.catchup.join(it, None), "join")
-    for _ in range(30):
-        await bench.redis.advance()
-    assert not bench.redis.subscribing
+    for _ in paused:
+        bench.redis.answer()
+    await bench.redis.advance()
     assert not client.replays.locked()
+    (other,) = await join(bench, client, ["news/other"])
+    bench.redis.answer()
+    await bench.settle()
+    assert other.live is not None
+    for it in paused:
+        assert it.live is None
+        bench.catchup.resume(it)
+    await bench.settle()
+    assert all(it.live is not None for it in paused)
     await bench.close()
