@@ -112,9 +112,14 @@ def _namespaces(reply: Reply) -> dict[str, Namespace]:
     for key, rules in pairs:
         name = key.decode()
         try:
-            known: dict[str, Any] = orjson.loads(rules)
-            known = {rule: known[rule] for rule in ("owner", "retention") if rule in known}
+            known = _only(orjson.loads(rules), "owner", "retention")
+            if isinstance(limits := known.get("retention"), dict):
+                known["retention"] = _only(limits, "max_messages", "max_age_seconds")
             found[name] = Namespace.from_dict(name, known)
         except (InvalidInput, ValueError, TypeError):
             log.warning("namespace_unreadable name=%s rules=%r", name, rules)
     return found
+
+
+def _only(rules: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: rules[name] for name in names if name in rules}

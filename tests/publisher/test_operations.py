@@ -351,6 +351,14 @@ def test_namespaces_are_learnt_once_a_minute(operations: Operations, now: list[f
     assert run.trips[1][0].arguments[7:9] == ("7", "8")
 
 
+def test_rules_that_a_later_gateway_adds_do_not_hide_the_namespace(operations: Operations):
+    limits = {"max_messages": 7, "max_age_seconds": 8, "max_bytes": 9}
+    rules = {"owner": "anyone", "retention": limits, "presence": True, "announced": 1}
+    announcement = [b"orders", orjson.dumps(rules)]
+    run = Run(operations.publish(Outgoing("orders/1", 1)), [announcement, TIME], [b"17:0"])
+    assert run.trips[1][0].arguments[7:9] == ("7", "8")
+
+
 def test_a_namespace_not_heard_of_is_looked_up_at_once(operations: Operations):
     assert Run(
         operations.publish(Outgoing("orders/1", 1)),
