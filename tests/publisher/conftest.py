@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -39,3 +40,11 @@ def cutter(publisher_url: str) -> Iterator[ReplyCutter]:
     """A way to Redis on which replies can be lost."""
     with ReplyCutter(publisher_url) as cutter:
         yield cutter
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """A URL where nobody listens: the port stays taken, so that nobody begins to."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"redis://127.0.0.1:{taken.getsockname()[1]}"

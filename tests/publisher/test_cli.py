@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -51,12 +50,6 @@ def cli(environment: dict[str, str], tmp_path: Path) -> Cli:
         )
 
     return run
-
-
-@pytest.fixture
-def nobody() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"redis://127.0.0.1:{listener.getsockname()[1]}"
 
 
 def python(code: str) -> Sequence[str]:

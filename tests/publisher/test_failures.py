@@ -41,13 +41,6 @@ def silent() -> Iterator[str]:
         yield f"redis://127.0.0.1:{listener.getsockname()[1]}"
 
 
-@pytest.fixture
-def nobody() -> str:
-    """A URL where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"redis://127.0.0.1:{listener.getsockname()[1]}"
-
-
 def test_a_publish_whose_reply_is_lost_leaves_one_copy(
     cut_publisher: Publisher, cutter: ReplyCutter
 ):
