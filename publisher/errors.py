@@ -43,15 +43,17 @@ class InvalidInput(PublisherError, ValueError):
 class InvalidChannel(InvalidInput):
     """The channel name does not have the form ``<namespace>/<id>``."""
 
+    form: ClassVar[str] = (
+        "<namespace>/<id> of at most 255 bytes in UTF-8: the namespace of ASCII letters, digits and . _ : @ -, "
+        "the id of any characters but control characters"
+    )
+
     def __init__(self, channel: object) -> None:
         self.channel = channel
         super().__init__(channel)
 
     def __str__(self) -> str:
-        return (
-            f"invalid channel {self.channel!r}: expected <namespace>/<id>, ASCII letters, digits and "
-            ". _ : @ -, exactly one /, at most 255 bytes"
-        )
+        return f"invalid channel {self.channel!r}: expected {self.form}"
 
 
 class InvalidNamespace(InvalidInput):

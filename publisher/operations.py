@@ -174,7 +174,7 @@ class Operations:
             )
             if len(known) < len(found.messages):
                 log.warning(
-                    "extension_unknown channel=%s id=%d", channel, found.messages[len(known)].id
+                    "extension_unknown channel=%r id=%d", channel, found.messages[len(known)].id
                 )
                 break
             if found.complete:

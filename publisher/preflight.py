@@ -117,7 +117,7 @@ def _namespaces(reply: Reply) -> dict[str, Namespace]:
                 known["retention"] = _only(limits, "max_messages", "max_age_seconds")
             found[name] = Namespace.from_dict(name, known)
         except (InvalidInput, ValueError, TypeError):
-            log.warning("namespace_unreadable name=%s rules=%r", name, rules)
+            log.warning("namespace_unreadable name=%r rules=%r", name, rules)
     return found
 
 

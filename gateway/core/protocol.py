@@ -205,8 +205,7 @@ def _channel(message: dict[str, Any]) -> Channel:
         raise BadRequest(
             ErrorCode.INVALID_CHANNEL,
             "Invalid channel name",
-            detail="a channel is <namespace>/<id>: ASCII letters, digits and . _ : @ -, "
-            "exactly one /, at most 255 bytes",
+            detail=f"a channel is {InvalidChannel.form}",
         ) from None
 
 

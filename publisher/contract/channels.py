@@ -1,7 +1,7 @@
 """Channel names and the namespaces they belong to.
 
-A channel name is ``<namespace>/<id>``. The namespace decides who may subscribe and how long
-messages are retained; the id is the application's own.
+A channel name is ``<namespace>/<id>``, split at the first ``/``. The namespace decides who may subscribe and how long
+messages are retained. The id is the application's own: whatever its users are called.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ RESULTS_SECONDS: Final = 86_400
 # About 31 years, or as many messages: far from where Redis refuses an expiry in the middle of a script.
 MAX_RETENTION: Final = 1_000_000_000
 
-# Braces never occur in a name, so `{<channel>}` is always a valid Redis Cluster hash tag.
-_CHANNEL: Final = re.compile(r"([A-Za-z0-9._:@-]+)/([A-Za-z0-9._:@-]+)")
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9._:@-]+")
+# Control characters (Unicode category Cc) would break log lines and terminals; surrogates are no text.
+_CHANNEL: Final = re.compile(rf"({_NAMESPACE.pattern})/([^\x00-\x1f\x7f-\x9f\ud800-\udfff]+)")
 
 
 class Owner(StrEnum):
@@ -155,12 +155,12 @@ class Channel(NamedTuple):
 
 
 def parse_channel(name: str) -> Channel:
-    """Parse ``<namespace>/<id>``.
+    """Parse ``<namespace>/<id>``. Names are compared as they are written: no form of Unicode is made into another.
 
     Raises:
-        InvalidChannel: the name has another form, another character or is over 255 bytes long.
+        InvalidChannel: the name has another form, a character that it may not hold, or over 255 bytes in UTF-8.
     """
     match = _CHANNEL.fullmatch(name) if isinstance(name, str) else None
-    if match is None or len(name) > MAX_CHANNEL_BYTES:
+    if match is None or len(name.encode()) > MAX_CHANNEL_BYTES:
         raise InvalidChannel(name)
     return Channel(name, match[1], match[2])

@@ -19,8 +19,9 @@
 ``rt1:probe:<node>:<n>``             pub/sub     a node hearing itself
 ===================================  ==========  ========================================================
 
-The prefix is the version of this contract. All keys of a channel share a hash tag, so that each
-script touches one slot of a Redis Cluster.
+The prefix is the version of this contract. All keys of a channel share a hash tag, so that each script touches one
+slot of a Redis Cluster. The tag begins at a key's first ``{`` and ends at the first ``}`` behind it, whatever the
+channel's id holds. ``<name>`` holds letters, digits and dots only, so no two channels share a key.
 
 Redis's pub/sub knows no databases, so the names of pub/sub channels carry the database's number:
 ``rt1@3:live:{<channel>}`` belongs to database 3. Database 0 has the names above, as always.

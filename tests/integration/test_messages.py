@@ -87,7 +87,7 @@ MISTAKES = {
         "invalid_message",
     ),
     "an unknown type": ('{"type":"shout"}', "unknown_type"),
-    "a bad channel name": ('{"type":"subscribe","channel":"a/b/c"}', "invalid_channel"),
+    "a bad channel name": ('{"type":"subscribe","channel":"a/b\\t"}', "invalid_channel"),
     "too large": ('{"type":"' + "x" * 20_000 + '"}', "message_too_large"),
 }
 

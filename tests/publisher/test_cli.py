@@ -250,7 +250,7 @@ def test_run_keeps_ignoring_what_it_was_started_to_ignore(
 
 
 def test_run_checks_the_names_before_it_runs_anything(cli: Cli, tmp_path: Path):
-    fails(cli("run", "--session", "a b", "--", "touch", "ran"), 2, "invalid channel")
+    fails(cli("run", "--session", "a\tb", "--", "touch", "ran"), 2, "invalid channel")
     fails(cli("run", "--session", "s", "--user", "", "--", "touch", "ran"), 2, "user must be")
     fails(
         cli("run", "--session", "s", "--", "touch", "ran", PUBLISHER_REDIS_URL=None), 2, "no Redis"

@@ -107,25 +107,23 @@ def test_a_channel_that_is_no_string_is_an_invalid_message(type_: str, channel: 
         "news",
         "news/",
         "/today",
-        "news/to/day",
-        "news//today",
         "news/today\n",
-        " news/today",
-        "news/to day",
-        "news/{today}",
-        "news/*",
-        "news/été",
+        "news/to\tday",
         "news/today\x00",
-        "news/٣",
+        "news/\x85",
+        " news/today",
+        "ne ws/today",
+        "été/news",
         "n" * 128 + "/" + "t" * 127,
+        "n/" + "é" * 127,
     ],
 )
 def test_a_channel_of_another_form_is_an_invalid_channel(type_: str, channel: str) -> None:
     assert refusal(message(type=type_, channel=channel, id=1)) is ErrorCode.INVALID_CHANNEL
 
 
-def test_a_channel_may_have_255_bytes() -> None:
-    name = "n" * 127 + "/" + "t" * 127
+@pytest.mark.parametrize("name", ["n" * 127 + "/" + "t" * 127, "n/" + "é" * 126 + "t"])
+def test_a_channel_may_have_255_bytes(name: str) -> None:
     assert parse(message(type="subscribe", channel=name)) == Subscribe(parse_channel(name))
 
 
