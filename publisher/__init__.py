@@ -13,6 +13,7 @@ import logging
 from publisher.async_client import AsyncPublisher
 from publisher.client import Publisher
 from publisher.contract.channels import Namespace, Owner, Retention
+from publisher.contract.grants import EVERYBODY, Everybody
 from publisher.errors import (
     InvalidChannel,
     InvalidData,
@@ -30,9 +31,11 @@ from publisher.records import Connection, Entry, Outgoing, Published
 from publisher.redis_address import NoRedis
 
 __all__ = [
+    "EVERYBODY",
     "AsyncPublisher",
     "Connection",
     "Entry",
+    "Everybody",
     "InvalidChannel",
     "InvalidData",
     "InvalidInput",

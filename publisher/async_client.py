@@ -10,6 +10,7 @@ import redis.asyncio
 
 from publisher.client import DEFAULT_TIMEOUT_SECONDS, Client
 from publisher.contract.channels import Retention
+from publisher.contract.grants import Grantee
 from publisher.contract.keys import DEFAULT_PREFIX
 from publisher.errors import PublisherError
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
@@ -140,7 +141,7 @@ class AsyncPublisher(Client):
         stderr: str,
         exit_code: int,
         duration: int,
-        user: str | None = None,
+        user: Grantee | None = None,
         idempotency_key: str | None = None,
     ) -> Published:
         """As :meth:`Publisher.run_result`."""
@@ -157,12 +158,12 @@ class AsyncPublisher(Client):
         )
 
     async def grant(
-        self, channel: str, user: str, ttl: int | None = DEFAULT_GRANT_TTL_SECONDS
+        self, channel: str, user: Grantee, ttl: int | None = DEFAULT_GRANT_TTL_SECONDS
     ) -> None:
         """As :meth:`Publisher.grant`."""
         await self._run(self._operations.grant(channel, user, ttl))
 
-    async def revoke(self, channel: str, user: str) -> bool:
+    async def revoke(self, channel: str, user: Grantee) -> bool:
         """As :meth:`Publisher.revoke`."""
         return await self._run(self._operations.revoke(channel, user))
 

@@ -24,6 +24,7 @@ from publisher import redis_address
 from publisher import run_command as execution
 from publisher.client import Publisher
 from publisher.contract.channels import RUN_RESULTS, parse_channel
+from publisher.contract.grants import ASTERISK, EVERYBODY, Grantee
 from publisher.contract.keys import DEFAULT_PREFIX
 from publisher.errors import InvalidData, InvalidInput, PublisherError, Unavailable
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
@@ -134,15 +135,30 @@ def _grant(publisher: Publisher, options: argparse.Namespace) -> int:
     if options.ttl < 0:
         raise InvalidData("--ttl must be a number of seconds, or 0 for ever")
     ttl = options.ttl or None
-    publisher.grant(options.channel, options.user, ttl)
-    _print({"channel": options.channel, "user": options.user, "ttl": ttl})
+    publisher.grant(options.channel, _grantee(options), ttl)
+    _print({"channel": options.channel, **_named(options), "ttl": ttl})
     return 0
 
 
 def _revoke(publisher: Publisher, options: argparse.Namespace) -> int:
-    revoked = publisher.revoke(options.channel, options.user)
-    _print({"channel": options.channel, "user": options.user, "revoked": revoked})
+    revoked = publisher.revoke(options.channel, _grantee(options))
+    _print({"channel": options.channel, **_named(options), "revoked": revoked})
     return 0
+
+
+def _grantee(options: argparse.Namespace) -> Grantee:
+    if options.everybody:
+        if options.user is not None:
+            raise InvalidData("give a user or --everybody, not both")
+        return EVERYBODY
+    if options.user == ASTERISK:
+        _complain("* is the user with this id; all users are --everybody")
+    user: str = options.user
+    return user
+
+
+def _named(options: argparse.Namespace) -> dict[str, Any]:
+    return {"everybody": True} if options.everybody else {"user": options.user}
 
 
 def _history(publisher: Publisher, options: argparse.Namespace) -> int:
@@ -176,6 +192,18 @@ def _fail(error: PublisherError) -> int:
 def _complain(message: str) -> None:
     # One line, whatever the message quotes.
     sys.stderr.write(f"publisher: {' '.join(message.split())}\n")
+
+
+class _Everybody(argparse.Action):
+    """``--everybody``, in the place of the argument ``instead_of``."""
+
+    def __init__(self, instead_of: argparse.Action, **details: Any) -> None:
+        super().__init__(nargs=0, default=False, **details)
+        self._instead_of = instead_of
+
+    def __call__(self, _parser: Any, namespace: argparse.Namespace, *_: Any) -> None:
+        namespace.everybody = True
+        self._instead_of.required = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -251,8 +279,17 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 def _add_grants(grant: argparse.ArgumentParser, revoke: argparse.ArgumentParser) -> None:
     for parser in (grant, revoke):
+        parser.usage = f"{parser.prog} [options] CHANNEL (USER | --everybody)"
         parser.add_argument("channel", metavar="CHANNEL")
-        parser.add_argument("user", metavar="USER", help="a user's id, or * for everybody")
+        user = parser.add_argument(
+            "user", metavar="USER", help="a user's id, whatever it is: * is the user with this id"
+        )
+        parser.add_argument(
+            "--everybody",
+            action=_Everybody,
+            instead_of=user,
+            help="all users, in the place of USER",
+        )
     grant.add_argument(
         "--ttl",
         metavar="SECONDS",

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 import redis
 
 from publisher.contract.channels import Retention
+from publisher.contract.grants import Grantee
 from publisher.contract.keys import DEFAULT_PREFIX, Keys
 from publisher.errors import PublisherError
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS, Operations
@@ -224,12 +225,12 @@ class Publisher(Client):
         stderr: str,
         exit_code: int,
         duration: int,
-        user: str | None = None,
+        user: Grantee | None = None,
         idempotency_key: str | None = None,
     ) -> Published:
         """Send a program's result (``duration`` in ms) to ``run-results/<session>``.
 
-        ``user``, if named, is granted the session first, for 30 days. Raises as :meth:`publish` does;
+        ``user``, if named, is granted the session first, for 30 days; ``EVERYBODY`` too. Raises as :meth:`publish` does;
         ``maybe_sent`` tells of the result, not of the grant, which may stand.
         """
         return self._run(
@@ -244,8 +245,10 @@ class Publisher(Client):
             )
         )
 
-    def grant(self, channel: str, user: str, ttl: int | None = DEFAULT_GRANT_TTL_SECONDS) -> None:
-        """Let ``user`` (``*``: everybody) subscribe to ``channel``.
+    def grant(
+        self, channel: str, user: Grantee, ttl: int | None = DEFAULT_GRANT_TTL_SECONDS
+    ) -> None:
+        """Let ``user`` subscribe to ``channel``; ``EVERYBODY`` lets every authenticated user.
 
         For ``ttl`` seconds, or for ever with ``None``; a second grant replaces the first one's time.
 
@@ -255,10 +258,10 @@ class Publisher(Client):
         """
         self._run(self._operations.grant(channel, user, ttl))
 
-    def revoke(self, channel: str, user: str) -> bool:
+    def revoke(self, channel: str, user: Grantee) -> bool:
         """Take a grant back; the subscriptions it allowed end at once. Returns whether there was one.
 
-        A grant to ``*``, or a token that names the channel, still lets the user in. After a lost reply
+        A grant to ``EVERYBODY``, or a token that names the channel, still lets the user in. After a lost reply
         ``False`` may also mean that the first try has removed it. Raises as :meth:`grant` does.
         """
         return self._run(self._operations.revoke(channel, user))

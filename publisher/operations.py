@@ -11,6 +11,7 @@ import orjson
 from publisher.contract import control, rights, scripts
 from publisher.contract.calls import Call, parse_log, read_log
 from publisher.contract.channels import NOTIFICATIONS, RUN_RESULTS, parse_channel
+from publisher.contract.grants import ASTERISK, Grantee, member_of
 from publisher.contract.keys import Keys
 from publisher.errors import InvalidInput, PublisherError, Unavailable
 from publisher.preflight import Preflight
@@ -21,7 +22,9 @@ from publisher.records import (
     Entry,
     Outgoing,
     Published,
+    check_grantee,
     check_integer,
+    check_one_user,
     check_text,
     check_ttl,
 )
@@ -55,6 +58,7 @@ class Operations:
         self._retries = retries
         self._preflight = preflight or Preflight(keys, clock, retries)
         self._publishing = Publishing(keys, self._preflight, clock, wall_clock, retries, options)
+        self._told_of_asterisk = False
 
     # -- publishing ---------------------------------------------------------------------------
 
@@ -82,6 +86,7 @@ class Operations:
         idempotency_key: str | None = None,
     ) -> Flow[Published]:
         """Publish a notification to ``notifications/<user>``."""
+        check_one_user(user)
         given = {"title": title, "message": message, "action": action, "requestId": request_id}
         data = {name: text for name, text in given.items() if text is not None}
         for name in {"title", "message"} | data.keys():
@@ -96,7 +101,7 @@ class Operations:
         stderr: str,
         exit_code: int,
         duration: int,
-        user: str | None = None,
+        user: Grantee | None = None,
         idempotency_key: str | None = None,
     ) -> Flow[Published]:
         """Publish to ``run-results/<session>``, and grant the session to ``user`` first if one is named."""
@@ -121,33 +126,44 @@ class Operations:
     # -- grants -------------------------------------------------------------------------------
 
     def grant(
-        self, channel: str, user: str, ttl: int | None = DEFAULT_GRANT_TTL_SECONDS
+        self, channel: str, user: Grantee, ttl: int | None = DEFAULT_GRANT_TTL_SECONDS
     ) -> Flow[None]:
-        """Let ``user`` (``*``: everybody) subscribe to ``channel`` for ``ttl`` seconds, ``None`` for ever."""
+        """Let ``user`` (or everybody) subscribe to ``channel`` for ``ttl`` seconds, ``None`` for ever."""
         namespace = parse_channel(channel).namespace
-        check_text("user", user)
+        self._check_grantee(user)
         check_ttl(ttl)
         yield from self._preflight.check_rights(rights.to_grant)
         yield from self._preflight.refresh({namespace})
         self._preflight.namespace(namespace)
         lifetime = "" if ttl is None else ttl * 1000
         ask_again = control.encode(control.GrantRevoked(channel, user))
-        arguments = (user, lifetime, self._keys.control, ask_again)
-        call = Call.run(scripts.GRANT, [self._keys.grant(channel)], *arguments)
+        keys = self._keys
+        arguments = (member_of(user), lifetime, keys.control, ask_again, keys.granted(channel))
+        call = Call.run(scripts.GRANT, [keys.grant(channel)], *arguments)
         yield from repeat([call], self._retries)
 
-    def revoke(self, channel: str, user: str) -> Flow[bool]:
+    def revoke(self, channel: str, user: Grantee) -> Flow[bool]:
         """Take the grant back and end the subscriptions it allowed; returns whether there was one."""
         parse_channel(channel)
-        check_text("user", user)
+        self._check_grantee(user)
         yield from self._preflight.check_rights(rights.to_revoke)
         command = control.encode(control.GrantRevoked(channel, user))
         calls = [
-            Call(("ZREM", self._keys.grant(channel), user)),
+            Call(("ZREM", self._keys.grant(channel), member_of(user))),
             Call(("PUBLISH", self._keys.control, command)),
         ]
         removed, _ = yield from repeat(calls, self._retries)
         return bool(removed)
+
+    def _check_grantee(self, user: Grantee) -> None:
+        check_grantee(user)
+        if user == ASTERISK and not self._told_of_asterisk:
+            self._told_of_asterisk = True
+            # A backend that was not changed for this version would open nothing by it, and close nothing.
+            log.warning(
+                "asterisk_is_a_user advice=%r",
+                "it is the user with this id; for all users, whom it meant up to version 0.1.0, pass EVERYBODY",
+            )
 
     # -- reading ------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from uuid import UUID
 import orjson
 
 from publisher.contract.channels import Retention
+from publisher.contract.grants import EVERYBODY
 from publisher.contract.message import MAX_ID
 from publisher.errors import InvalidData, MessageTooLarge
 
@@ -153,6 +154,18 @@ def check_text(name: str, value: object, *, empty: bool = False) -> None:
         value.encode()
     except UnicodeEncodeError:
         raise InvalidData(f"{name} must be valid Unicode") from None
+
+
+def check_grantee(value: object) -> None:
+    """To whom a channel is granted: a user's id, or ``EVERYBODY``."""
+    if value is not EVERYBODY:
+        check_text("user", value)
+
+
+def check_one_user(value: object) -> None:
+    """Not everybody, where that would be taken for a user's id."""
+    if value is EVERYBODY:
+        raise InvalidData("this is for one user, and not for EVERYBODY")
 
 
 def check_integer(name: str, value: object, lowest: int, highest: int = MAX_ID) -> None:

@@ -19,6 +19,7 @@ from gateway.node.tasks import Sleep
 from publisher.contract import calls, scripts
 from publisher.contract.calls import GRANTED_FOR_EVER, Call, Reply
 from publisher.contract.channels import POSITIONS_SECONDS, Namespace
+from publisher.contract.grants import member_of
 from publisher.contract.keys import Keys
 from publisher.contract.message import LogPage
 from publisher.errors import Rejected, Unavailable
@@ -234,7 +235,7 @@ class GrantReader:
 
     async def remaining(self, channel: str, user: str) -> float:
         """Seconds for which ``user``, or everybody, still holds a grant; 0 for none, ``inf`` for ever."""
-        call = Call.run(scripts.GRANTED, [self._keys.grant(channel)], user)
+        call = Call.run(scripts.GRANTED, [self._keys.grant(channel)], member_of(user))
         milliseconds = await self._pipeline.call(call)
         return math.inf if milliseconds == GRANTED_FOR_EVER else milliseconds / 1000
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from gateway.node.recheck import Recheck
 from publisher.contract.control import GrantRevoked, ReconcilePlaces, decode
-from publisher.contract.keys import EVERYBODY
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +31,6 @@ class Control:
             return
         match command:
             case GrantRevoked(channel, user):
-                self._recheck.revoked(channel, None if user == EVERYBODY else user)
+                self._recheck.revoked(channel, user)
             case ReconcilePlaces(user, nodes):
                 self._reconcile(user, nodes)

@@ -30,6 +30,7 @@ from gateway.node.hub import Hub
 from gateway.node.ports import Clock, Grants
 from gateway.node.tasks import Retry
 from publisher.contract.channels import Namespace
+from publisher.contract.grants import EVERYBODY, Grantee
 from publisher.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -141,10 +142,10 @@ class Recheck:
         for subscription in self._expiries.due(self._clock()):
             self._enqueue(subscription, EndReason.EXPIRED)
 
-    def revoked(self, channel: str, user: str | None) -> None:
+    def revoked(self, channel: str, user: Grantee) -> None:
         """Ask about the grants of ``user``, or of everybody, in ``channel``: one was taken back or shortened."""
         for subscription in self._granted.get(channel, ()):
-            if user in (None, subscription.connection.user):
+            if user in (EVERYBODY, subscription.connection.user):
                 self._enqueue(subscription, EndReason.REVOKED)
 
     def refreshed(self, connection: Connection) -> None:

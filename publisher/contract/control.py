@@ -7,16 +7,18 @@ from typing import TypeAlias
 
 import orjson
 
+from publisher.contract.grants import Grantee, grantee_of, member_of
+
 
 @dataclass(frozen=True, slots=True)
 class GrantRevoked:
-    """The grant of ``user`` (``*``: everybody) in ``channel`` was taken back, or ends sooner than before.
+    """The grant of ``user`` (or everybody) in ``channel`` was taken back, or ends sooner than before.
 
     Nodes ask about it again, and end the subscriptions that nothing else allows.
     """
 
     channel: str
-    user: str
+    user: Grantee
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,9 @@ def encode(command: Command) -> bytes:
     """The command as it travels."""
     match command:
         case GrantRevoked(channel, user):
-            return orjson.dumps({"type": "grant_revoked", "channel": channel, "user": user})
+            return orjson.dumps(
+                {"type": "grant_revoked", "channel": channel, "user": member_of(user)}
+            )
         case ReconcilePlaces(user, nodes):
             return orjson.dumps({"type": "reconcile_places", "user": user, "nodes": nodes})
 
@@ -46,8 +50,8 @@ def decode(payload: bytes) -> Command | None:
         ValueError: the payload is not a command at all.
     """
     match orjson.loads(payload):
-        case {"type": "grant_revoked", "channel": str(channel), "user": str(user)}:
-            return GrantRevoked(channel, user)
+        case {"type": "grant_revoked", "channel": str(channel), "user": str(member)}:
+            return GrantRevoked(channel, grantee_of(member))
         case {"type": "reconcile_places", "user": str(user), "nodes": list(nodes)}:
             return ReconcilePlaces(user, tuple(nodes))
         case {"type": str()}:

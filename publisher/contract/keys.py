@@ -6,7 +6,8 @@
 ``rt1:result:{<channel>}:<name>``    string      ``<id>:<nonce>`` of what was published under a name: a
                                                  keyed message's, or a nonce whose answer was lost
 ``rt1:confirmed:{<channel>}``        sorted set  user -> id of the last message confirmed for them
-``rt1:grant:{<channel>}``            sorted set  user, or ``*`` for everybody -> expiry (ms, Redis time)
+``rt1:grant:{<channel>}``            sorted set  user, or everybody (``grants.py``) -> expiry (ms, Redis time)
+``rt1:granted:{<channel>}``          pub/sub     to whom the channel was granted just now, as in ``rt1:grant``
 ``rt1:live:{<channel>}``             pub/sub     the same entries, as they are published
 ``rt1:conn:{<user>}``                sorted set  ``<node>/<connection>`` -> lease expiry (ms, Redis time)
 ``rt1:nodes``                        sorted set  node -> lease expiry (ms, Redis time); ``/beat`` and
@@ -37,7 +38,6 @@ MAX_NODE_LEASE_SECONDS: Final = 60
 MAX_PLACE_LEASE_SECONDS: Final = 900
 """No lease of a node, and of a connection's place, is longer. An expiry further ahead was written while the clock
 of Redis was ahead, and is cut to an ordinary lease by the next call that sees it."""
-EVERYBODY: Final = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,9 @@ class Keys:
 
     def grant(self, channel: str) -> str:
         return f"{self.prefix}:grant:{{{channel}}}"
+
+    def granted(self, channel: str) -> str:
+        return f"{self._pubsub}:granted:{{{channel}}}"
 
     def live(self, channel: str) -> str:
         return f"{self._pubsub}:live:{{{channel}}}"

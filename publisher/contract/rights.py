@@ -61,6 +61,7 @@ def to_grant(keys: Keys) -> list[Command]:
         ("PEXPIREAT", grant, 1),
         ("ZSCORE", grant, ""),
         ("PUBLISH", keys.control, _SKIPPED),
+        ("PUBLISH", keys.granted(_NOWHERE), ""),
     ]
 
 

@@ -121,7 +121,9 @@ def test_the_public_names_of_the_publisher_are_pinned() -> None:
     assert sorted(publisher.__all__) == [
         "AsyncPublisher",
         "Connection",
+        "EVERYBODY",
         "Entry",
+        "Everybody",
         "InvalidChannel",
         "InvalidData",
         "InvalidInput",

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from gateway.core.timing import EXPIRY_STEP
-from publisher import AsyncPublisher
+from publisher import EVERYBODY, AsyncPublisher
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
 from tests.support.nodes import Node
@@ -51,7 +51,7 @@ async def test_a_grant_opens_a_session_to_one_user(node: Node, publisher: AsyncP
 
 
 async def test_a_grant_to_everybody_opens_it_to_all(node: Node, publisher: AsyncPublisher) -> None:
-    await publisher.grant("run-results/s", "*")
+    await publisher.grant("run-results/s", EVERYBODY)
     async with connected(node.url, make_token("v")) as client:
         await client.subscribe("run-results/s")
 
@@ -95,7 +95,7 @@ async def test_a_revocation_that_went_unheard_is_made_good(
 async def test_revoking_from_everybody_spares_those_granted_by_name(
     node: Node, publisher: AsyncPublisher
 ) -> None:
-    await publisher.grant("run-results/s", "*")
+    await publisher.grant("run-results/s", EVERYBODY)
     await publisher.grant("run-results/s", "u")
     async with (
         connected(node.url, make_token("u")) as named,
@@ -103,7 +103,7 @@ async def test_revoking_from_everybody_spares_those_granted_by_name(
     ):
         await named.subscribe("run-results/s")
         await anybody.subscribe("run-results/s")
-        await publisher.revoke("run-results/s", "*")
+        await publisher.revoke("run-results/s", EVERYBODY)
         await anybody.expect(type="unsubscribed", reason="revoked")
         await publisher.publish("run-results/s", 1)
         assert await named.data(1) == [1]
@@ -166,7 +166,7 @@ async def test_of_several_grants_the_one_that_ends_last_counts(
 ) -> None:
     async with connected(node.url, make_token("u")) as client:
         await publisher.grant("run-results/s", "u", user)
-        await publisher.grant("run-results/s", "*", everybody)
+        await publisher.grant("run-results/s", EVERYBODY, everybody)
         await publisher.grant("run-results/later", "u", SHORT)
         await client.subscribe("run-results/s")
         await client.subscribe("run-results/later")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from publisher import AsyncPublisher
+from publisher import EVERYBODY, AsyncPublisher
 from tests.faults.proxy import Greeting, Link, Proxy
 from tests.support.client import Client, connected
 from tests.support.nodes import Node, running_node
@@ -88,14 +88,14 @@ async def test_whom_another_grant_lets_in_gets_everything_once_and_in_order(
     proxy: Proxy, node: Node, publisher: AsyncPublisher
 ) -> None:
     await publisher.grant(CHANNEL, "u")
-    await publisher.grant(CHANNEL, "*")
+    await publisher.grant(CHANNEL, EVERYBODY)
     async with clients(node) as (granted, named):
         await granted.subscribe(CHANNEL)
         await named.subscribe(CHANNEL)
         await publisher.publish(CHANNEL, 0)
         assert await granted.data(1) == [0]
         with unanswered(proxy, node):
-            await publisher.revoke(CHANNEL, "*")
+            await publisher.revoke(CHANNEL, EVERYBODY)
             for number in range(1, 4):
                 await publisher.publish(CHANNEL, number)
             assert await named.data(4) == [0, 1, 2, 3]
@@ -109,12 +109,12 @@ async def test_what_is_not_logged_is_dropped_meanwhile_and_counted(
     proxy: Proxy, node: Node, publisher: AsyncPublisher
 ) -> None:
     await publisher.grant("cursor/1", "u")
-    await publisher.grant("cursor/1", "*")
+    await publisher.grant("cursor/1", EVERYBODY)
     async with clients(node) as (granted, named):
         await granted.subscribe("cursor/1")
         await named.subscribe("cursor/1")
         with unanswered(proxy, node):
-            await publisher.revoke("cursor/1", "*")
+            await publisher.revoke("cursor/1", EVERYBODY)
             await publisher.publish("cursor/1", "dropped for u")
             assert await named.data(1) == ["dropped for u"]
         live = node.gateway.hub.channels["cursor/1"]

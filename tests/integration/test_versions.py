@@ -179,3 +179,61 @@ async def test_a_key_of_the_new_version_is_known_to_the_old_one(
     ):
         first, _ = await new.publish(1, idempotency_key="k")
         assert await old.publish(1, idempotency_key="k") == [first, True]
+
+
+async def test_a_node_of_the_version_before_refuses_the_new_names_and_loses_nothing_by_it(
+    redis_url: str, prefix: str, trees: dict[str, Path]
+) -> None:
+    user, channel = "auth0|7", "notifications/auth0|7"
+    async with (
+        gateway_process(redis_url, prefix, code=trees["old"]) as old,
+        gateway_process(redis_url, prefix, code=trees["new"]) as new,
+        publisher_process(trees["new"], redis_url, prefix) as publisher,
+    ):
+        await publisher.call("publish", channel=channel, data="kept")
+        async with connected(old.url, make_token(user)) as client:
+            await client.send({"type": "subscribe", "channel": channel})
+            await client.expect(type="error", code="invalid_channel")
+            await client.sync()
+        async with connected(new.url, make_token(user)) as client:
+            await client.subscribe(channel)
+            assert await client.data(1) == ["kept"]
+
+
+async def test_what_the_version_before_granted_to_everybody_stays_everybodys(
+    redis_url: str, prefix: str, trees: dict[str, Path]
+) -> None:
+    channel = "run-results/s"
+    async with (
+        gateway_process(redis_url, prefix, code=trees["old"]) as old,
+        gateway_process(redis_url, prefix, code=trees["new"]) as new,
+        publisher_process(trees["old"], redis_url, prefix) as publisher,
+        connected(old.url, make_token("u")) as at_old,
+        connected(new.url, make_token("u")) as at_new,
+    ):
+        await publisher.call("grant", channel=channel, user="*")
+        for client in (at_old, at_new):
+            await client.subscribe(channel)
+        assert await publisher.call("revoke", channel=channel, user="*")
+        for client in (at_old, at_new):
+            await client.expect(type="unsubscribed", channel=channel, reason="revoked")
+
+
+async def test_a_user_called_asterisk_is_nobody_else_on_a_node_of_the_version_before_either(
+    redis_url: str, prefix: str, trees: dict[str, Path]
+) -> None:
+    channel = "run-results/s"
+    async with (
+        gateway_process(redis_url, prefix, code=trees["old"]) as old,
+        gateway_process(redis_url, prefix, code=trees["new"]) as new,
+        publisher_process(trees["new"], redis_url, prefix) as publisher,
+        connected(old.url, make_token("u")) as other,
+        connected(new.url, make_token("*")) as named,
+    ):
+        await publisher.call("grant", channel=channel, user="*")
+        await other.send({"type": "subscribe", "channel": channel})
+        await other.expect(type="error", code="forbidden")
+        await named.subscribe(channel)
+        assert await publisher.call("revoke", channel=channel, user="*")
+        await named.expect(type="unsubscribed", channel=channel, reason="revoked")
+        await other.sync()

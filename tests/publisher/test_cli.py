@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from publisher import Publisher
+from publisher import EVERYBODY, Publisher
 from publisher.contract.keys import Keys
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES
 
@@ -284,6 +284,43 @@ def test_grant_and_revoke_say_what_they_did(cli: Cli, server: redis.Redis, keys:
     assert say("revoke", "run-results/s", "u") == about | {"revoked": False}
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run-results/s", "--everybody"),
+        ("--everybody", "run-results/s"),
+        ("run-results/s", "--everybody", "--ttl", "60"),
+    ],
+)
+def test_everybody_is_an_option_in_the_place_of_the_user(
+    cli: Cli, server: redis.Redis, keys: Keys, arguments: Sequence[str]
+):
+    about = {"channel": "run-results/s", "everybody": True}
+    granted = cli("grant", *arguments)
+    assert json.loads(granted.stdout).items() >= about.items()
+    assert granted.stderr == ""
+    assert server.zrange(keys.grant("run-results/s"), 0, -1) == [b"*"]
+    taken = json.loads(cli("revoke", "run-results/s", "--everybody").stdout)
+    assert taken == about | {"revoked": True}
+
+
+def test_an_asterisk_is_a_user_and_the_command_says_so(
+    cli: Cli, publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    publisher.grant("run-results/s", EVERYBODY)
+    granted = cli("grant", "run-results/s", "*", "--ttl", "60")
+    assert json.loads(granted.stdout) == {"channel": "run-results/s", "user": "*", "ttl": 60}
+    assert granted.stderr == "publisher: * is the user with this id; all users are --everybody\n"
+    assert server.zcard(keys.grant("run-results/s")) == 2
+    assert json.loads(cli("revoke", "run-results/s", "*").stdout)["revoked"]
+    assert server.zrange(keys.grant("run-results/s"), 0, -1) == [b"*"]
+
+
+def test_the_user_may_stand_behind_an_option(cli: Cli, server: redis.Redis, keys: Keys):
+    assert cli("grant", "run-results/s", "--ttl", "60", "u").returncode == 0
+    assert server.zrange(keys.grant("run-results/s"), 0, -1) == [b"u"]
+
+
 def test_history_prints_a_line_for_each_entry(cli: Cli, publisher: Publisher):
     ids = [publisher.publish("run-results/s", n).id for n in range(4)]
     lines = cli(
@@ -323,6 +360,8 @@ def test_a_reader_that_has_had_enough_causes_no_complaint(
         (("publish", "missing/x", "1"), "unknown namespace"),
         (("grant", "run-results/s", "u", "--ttl", "-1"), "ttl"),
         (("grant", "run-results/s", "u", "--ttl", "soon"), "--ttl"),
+        (("grant", "run-results/s"), "USER"),
+        (("grant", "run-results/s", "u", "--everybody"), "not both"),
         (("history", "run-results/s", "--limit", "0"), "limit"),
         (("notify", "u"), "--title, --message"),
         (("run", "--session", "s"), "COMMAND"),

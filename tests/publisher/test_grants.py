@@ -7,9 +7,10 @@ import time
 import pytest
 import redis
 
-from publisher import AsyncPublisher, Connection, Publisher
+from publisher import EVERYBODY, AsyncPublisher, Connection, InvalidData, Publisher
 from publisher.contract.calls import GRANTED_FOR_EVER, Call
 from publisher.contract.control import GrantRevoked, decode
+from publisher.contract.grants import Grantee, member_of
 from publisher.contract.keys import Keys
 from publisher.contract.scripts import GRANTED
 from tests.publisher.asking import ask
@@ -22,7 +23,7 @@ CHANNEL = "run-results/s"
 def granted(server: redis.Redis, keys: Keys):
     def remaining_ms(user: str) -> int:
         """The milliseconds that remain."""
-        call = Call.run(GRANTED, [keys.grant(CHANNEL)], user)
+        call = Call.run(GRANTED, [keys.grant(CHANNEL)], member_of(user))
         [remaining] = ask(server, [call])
         return remaining
 
@@ -85,8 +86,73 @@ def test_a_grant_that_has_run_out_counts_no_more_and_is_dropped(
 
 @pytest.mark.parametrize("ttl", [60, None])
 def test_everybody_can_be_granted(publisher: Publisher, granted, ttl: int | None):
-    publisher.grant(CHANNEL, "*", ttl)
+    publisher.grant(CHANNEL, EVERYBODY, ttl)
     assert granted("anybody at all")
+    assert granted("*")
+    assert publisher.revoke(CHANNEL, EVERYBODY)
+    assert not granted("anybody at all")
+
+
+def test_a_user_whose_id_is_an_asterisk_is_a_user_like_any_other(publisher: Publisher, granted):
+    publisher.grant(CHANNEL, "*")
+    assert granted("*")
+    assert not granted("anybody else")
+    assert not publisher.revoke(CHANNEL, EVERYBODY)
+    assert granted("*")
+    assert publisher.revoke(CHANNEL, "*")
+    assert not granted("*")
+
+
+def test_taking_a_grant_from_the_user_asterisk_leaves_everybodys(publisher: Publisher, granted):
+    publisher.grant(CHANNEL, EVERYBODY)
+    publisher.grant(CHANNEL, "*")
+    assert publisher.revoke(CHANNEL, "*")
+    assert granted("anybody at all")
+
+
+def test_everybodys_grants_have_the_name_in_redis_that_they_always_had(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    publisher.grant(CHANNEL, EVERYBODY)
+    assert server.zrange(keys.grant(CHANNEL), 0, -1) == [b"*"]
+
+
+def test_a_run_result_can_be_for_everybody(publisher: Publisher, granted):
+    publisher.run_result("s", stdout="", stderr="", exit_code=0, duration=1, user=EVERYBODY)
+    assert granted("anybody at all")
+
+
+def test_what_is_for_one_user_is_not_for_everybody(publisher: Publisher):
+    with pytest.raises(InvalidData):
+        publisher.notify(EVERYBODY, title="t", message="m")  # type: ignore[arg-type]
+    with pytest.raises(InvalidData):
+        publisher.connections(EVERYBODY)  # type: ignore[arg-type]
+
+
+def test_an_asterisk_that_meant_everybody_is_noticed_in_the_log_once(
+    publisher: Publisher, caplog: pytest.LogCaptureFixture
+):
+    publisher.grant(CHANNEL, "u")
+    publisher.revoke(CHANNEL, EVERYBODY)
+    assert not caplog.messages
+    for _ in range(2):
+        publisher.revoke(CHANNEL, "*")
+        publisher.grant(CHANNEL, "*")
+    [told] = caplog.messages
+    assert told.startswith("asterisk_is_a_user")
+    assert "EVERYBODY" in told
+
+
+@pytest.mark.parametrize("grantee", ["u", "*", EVERYBODY])
+def test_a_grant_is_told_where_those_wait_who_were_refused(
+    publisher: Publisher, server: redis.Redis, keys: Keys, grantee: Grantee
+):
+    publisher.grant(CHANNEL, "first")  # tries whether it may
+    with listening(server, keys.granted(CHANNEL)) as pubsub:
+        publisher.grant(CHANNEL, grantee)
+        told = pubsub.get_message(timeout=10)
+    assert told is not None
+    assert told["data"].decode() == member_of(grantee)
 
 
 def test_revoking_takes_the_grant_and_tells_every_node(
@@ -110,7 +176,7 @@ def test_of_two_grants_the_one_that_ends_last_counts(
     publisher: Publisher, granted, user: int, everybody: int
 ):
     publisher.grant(CHANNEL, "u", user)
-    publisher.grant(CHANNEL, "*", everybody)
+    publisher.grant(CHANNEL, EVERYBODY, everybody)
     assert 590_000 < granted("u") <= 600_000
     publisher.grant(CHANNEL, "u", None)
     assert granted("u") == GRANTED_FOR_EVER

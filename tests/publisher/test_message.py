@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from publisher.contract.control import GrantRevoked
 from publisher.contract.control import decode as decode_command
 from publisher.contract.control import encode as encode_command
+from publisher.contract.grants import EVERYBODY, Grantee, grantee_of, member_of
 from publisher.contract.message import MAX_ID, NOT_LOGGED, Message, decode, encode_unlogged
 
 
@@ -59,9 +62,33 @@ def test_the_repr_does_not_show_the_body():
     assert repr(Message(2, 1, b'"secret"')) == "Message(id=2, prev=1, 8 bytes)"
 
 
-def test_a_control_command_survives_its_way():
-    command = GrantRevoked("run-results/s", "user-1")
+@given(st.text(min_size=1) | st.sampled_from(["*", EVERYBODY]))
+def test_a_control_command_survives_its_way(user: Grantee):
+    command = GrantRevoked("run-results/s", user)
     assert decode_command(encode_command(command)) == command
+
+
+def test_everybody_is_told_of_as_ever_and_a_user_called_so_is_not():
+    """A node of version 0.1.0 takes the user `*` for everybody."""
+    assert encode_command(GrantRevoked("a/b", EVERYBODY)) == (
+        b'{"type":"grant_revoked","channel":"a/b","user":"*"}'
+    )
+    assert b'"*"' not in encode_command(GrantRevoked("a/b", "*"))
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_no_two_are_stored_under_the_same_name(one: str, other: str):
+    grantees = list({one, other, "*", EVERYBODY})
+    names = [member_of(each) for each in grantees]
+    assert len(set(names)) == len(names)
+    assert [grantee_of(each) for each in names] == grantees
+
+
+def test_no_text_is_everybody():
+    assert EVERYBODY != "*"
+    assert not isinstance(EVERYBODY, str)
+    assert pickle.loads(pickle.dumps(EVERYBODY)) is EVERYBODY
+    assert repr(EVERYBODY) == "EVERYBODY"
 
 
 def test_a_control_command_of_a_newer_version_is_skipped():

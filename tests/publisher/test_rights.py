@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from publisher import AsyncPublisher, Outgoing, Publisher, Rejected
+from publisher import EVERYBODY, AsyncPublisher, Outgoing, Publisher, Rejected
 from publisher.contract import rights, scripts
 from publisher.contract.keys import Keys
 from publisher.contract.scripts import Script
@@ -57,6 +57,7 @@ def test_the_least_rights_are_enough_for_every_call(as_user: AsUser, database: i
     publisher.notify("u", title="t", message="m")
     publisher.grant(CHANNEL, "u")
     publisher.grant(CHANNEL, "u", None)
+    publisher.grant(CHANNEL, EVERYBODY)
     assert publisher.revoke(CHANNEL, "u")
     assert len(publisher.history(CHANNEL)) == 3
     assert publisher.connections("u") == []

@@ -16,6 +16,7 @@ from gateway.core.timing import Backoff
 from gateway.node.connection import Connection, Subscription
 from gateway.node.recheck import Recheck
 from publisher.contract.channels import Namespace, Owner, parse_channel
+from publisher.contract.grants import EVERYBODY
 from publisher.errors import Rejected, Unavailable
 from tests.support.waiting import until
 from tests.unit.bench import Bench
@@ -176,7 +177,7 @@ async def test_a_revocation_asks_about_its_channel_and_user_and_looks_at_nobody_
     world.recheck.revoked("runs/1", "u")
     await until(lambda: ended(revoked) == [("runs/1", "revoked")])
     assert world.grants.asked == [("runs/1", "u")]
-    world.recheck.revoked("runs/1", None)
+    world.recheck.revoked("runs/1", EVERYBODY)
     await until(lambda: len(world.left) == 2)
     assert world.grants.asked == [("runs/1", "u"), ("runs/1", "v")]
 
@@ -197,7 +198,7 @@ async def test_a_revocation_looks_at_as_many_as_are_in_the_channel(world: World)
 
     for name in granted:
         granted[name] = Counted(granted[name])
-    world.recheck.revoked("runs/7", None)
+    world.recheck.revoked("runs/7", EVERYBODY)
     assert looked_at == 1
 
 
@@ -404,9 +405,9 @@ async def test_an_outage_costs_few_questions_however_many_grants_there_are(world
     world.grants.asked.clear()
     world.grants.fails = DOWN
     world.recheck._backoff = Backoff(lambda: 1.0)
-    world.recheck.revoked("runs/1", None)
+    world.recheck.revoked("runs/1", EVERYBODY)
     await until(lambda: world.grants.asked)
-    world.recheck.revoked("runs/1", None)
+    world.recheck.revoked("runs/1", EVERYBODY)
     await world.pass_time(1)
     assert len(world.grants.asked) <= 500
     world.grants.fails = None
@@ -455,7 +456,7 @@ async def test_a_break_while_many_are_asked_about_costs_no_answer_that_counts_fo
         await world.enter("runs/1", f"u{number}")
     world.grants.asked.clear()
     world.grants.open.clear()
-    world.recheck.revoked("runs/1", None)
+    world.recheck.revoked("runs/1", EVERYBODY)
     await until(lambda: len(world.grants.asked) == 500)
     world.recheck.listens(False)
     world.recheck.listens(True)
@@ -471,7 +472,7 @@ async def test_whoever_leaves_while_others_are_asked_about_is_not_asked_about(
     subscriptions = [(await world.enter("runs/1", f"u{number}"))[0] for number in range(600)]
     world.grants.asked.clear()
     world.grants.open.clear()
-    world.recheck.revoked("runs/1", None)
+    world.recheck.revoked("runs/1", EVERYBODY)
     await until(lambda: len(world.grants.asked) == 500)
     world.recheck.forget(subscriptions[-1])
     world.grants.open.set()
@@ -531,7 +532,7 @@ async def test_where_redis_was_away_and_has_its_data_still_nobody_is_asked_about
 
 async def test_nothing_is_kept_of_a_subscription_that_has_left(world: World) -> None:
     subscriptions = [(await world.enter("runs/1", f"u{n}", seconds=5))[0] for n in range(9)]
-    world.recheck.revoked("runs/1", None)
+    world.recheck.revoked("runs/1", EVERYBODY)
     for each in subscriptions:
         world.recheck.forget(each)
     recheck = world.recheck

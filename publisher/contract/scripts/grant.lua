@@ -1,7 +1,8 @@
--- Lets a user subscribe to a channel.
+-- Lets a user subscribe to a channel, and tells the nodes on which somebody was refused it a short while ago.
 -- KEYS[1]  grants of the channel
--- ARGV[1]  user, or "*"   ARGV[2] time to live in ms, or "" for ever
+-- ARGV[1]  who: a user or everybody (grants.py)   ARGV[2] time to live in ms, or "" for ever
 -- ARGV[3]  control channel   ARGV[4] command to the nodes to ask about this grant again
+-- ARGV[5]  pub/sub channel for the grants of this channel
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
@@ -17,4 +18,5 @@ if last == 'inf' then
 else
   redis.call('PEXPIREAT', KEYS[1], last)
 end
+redis.call('PUBLISH', ARGV[5], ARGV[1])
 return redis.status_reply('OK')
