@@ -78,6 +78,9 @@ class EndReason(StrEnum):
 # The wording existing clients know; `code` and `detail` are ours to add.
 INVALID_MESSAGE_FORMAT: Final = "Invalid message format"
 
+_ECHOED: Final = 1024
+"""Characters of a channel that an error repeats: more than any name has, so what is cut is never another's name."""
+
 
 class BadRequest(Exception):
     """A client's message that cannot be served; it becomes an ``error`` message."""
@@ -157,7 +160,7 @@ def parse(text: str | bytes) -> Request:
 
     Raises:
         BadRequest: not JSON, not an object, an unknown ``type``, a field of the wrong type, a channel
-            name of the wrong form.
+            name of the wrong form. It names the channel that the message names.
     """
     try:
         message = orjson.loads(text)
@@ -165,6 +168,15 @@ def parse(text: str | bytes) -> Request:
         raise _invalid("the message is not JSON") from None
     if not isinstance(message, dict):
         raise _invalid("the message is not a JSON object")
+    try:
+        return _request(message)
+    except BadRequest as error:
+        name = message.get("channel")
+        error.channel = name[:_ECHOED] if isinstance(name, str) else None
+        raise
+
+
+def _request(message: dict[str, Any]) -> Request:
     match message.get("type"):
         case "subscribe":
             return Subscribe(_channel(message), _id(message, "since", optional=True))

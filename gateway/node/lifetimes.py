@@ -41,7 +41,9 @@ class Lifetimes:
         self._hub.close(connection, closing.INTERNAL_ERROR)
 
     def end(self, connection: Connection) -> None:
-        """Forget a connection whose socket is gone."""
+        """Forget a connection whose client has closed it, or whose socket is gone."""
+        # An answer that is due in this turn goes out before our close frame does.
+        self._hub.flush_to(connection)
         connection.closed = True
         self._hub.connections.pop(connection.id, None)
         self._heartbeats.forget(connection)

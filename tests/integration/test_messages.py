@@ -13,7 +13,7 @@ from publisher import AsyncPublisher
 from tests.integration.conftest import StartNode
 from tests.support.client import connected, opened
 from tests.support.nodes import Node
-from tests.support.raw import TEXT, raw_client
+from tests.support.raw import CLOSE, TEXT, client_frame, raw_client
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
@@ -99,6 +99,8 @@ async def test_a_mistake_is_told_and_the_connection_lives_on(
     async with connected(node.url, make_token("u")) as client:
         await client.send(text)
         error = await client.expect(type="error", code=code)
+        if code == "invalid_channel":
+            assert error["channel"] == "a/b\t"
         if code == "invalid_message":
             assert error["message"] == "Invalid message format"
         await client.sync()
@@ -252,3 +254,36 @@ async def test_batch_clients_get_arrays_and_others_single_messages(
         assert await plain.data(50) == list(range(50))
         await publisher.publish("notifications/u", "single")
         assert (await batching.receive())["data"] == "single"
+
+
+CLOSE_FRAME = (0x3E8).to_bytes(2)
+
+LAST_WORDS = {
+    "a heartbeat": ({"type": "heartbeat"}, {"type": "heartbeat"}),
+    "an unsubscribe": (
+        {"type": "unsubscribe", "channel": "notifications/u"},
+        {"type": "unsubscribed", "channel": "notifications/u"},
+    ),
+    "a mistake": (
+        {"type": "subscribe", "channel": "none"},
+        {"type": "error", "code": "invalid_channel", "channel": "none"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("said", "answer"), LAST_WORDS.values(), ids=LAST_WORDS)
+async def test_what_comes_with_the_close_frame_is_answered_before_the_close(
+    node: Node, said: dict[str, str], answer: dict[str, str]
+) -> None:
+    async with raw_client(node.url, make_token("u")) as client:
+        assert await client.told() == "connected"
+        client.writer.write(
+            client_frame(TEXT, json.dumps(said).encode()) + client_frame(CLOSE, CLOSE_FRAME)
+        )
+        frame = await client.frame()
+        assert frame.opcode == TEXT
+        assert json.loads(frame.payload).items() >= answer.items()
+        frame = await client.frame()
+        assert (frame.opcode, frame.payload) == (CLOSE, CLOSE_FRAME)
+    await until(lambda: not node.gateway.hub.connections)
+    assert node.gateway.stats.connections_closed == {"1000": 1}

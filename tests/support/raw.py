@@ -56,10 +56,15 @@ class RawClient:
         return str(json.loads((await self.next(TEXT)).payload)["type"])
 
     def send(self, opcode: int, payload: bytes) -> None:
-        """Send a frame, masked with zeros."""
-        size = len(payload)
-        length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2)
-        self.writer.write(bytes([0x80 | opcode]) + length + b"\0\0\0\0" + payload)
+        """Send a frame."""
+        self.writer.write(client_frame(opcode, payload))
+
+
+def client_frame(opcode: int, payload: bytes) -> bytes:
+    """A frame as a client sends it, masked with zeros."""
+    size = len(payload)
+    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2)
+    return bytes([0x80 | opcode]) + length + b"\0\0\0\0" + payload
 
 
 def handshake_request(url: str, token: str, extensions: str = "") -> bytes:

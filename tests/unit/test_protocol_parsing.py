@@ -196,10 +196,45 @@ def test_text_and_bytes_are_read_alike() -> None:
     assert parse(text) == parse(text.encode()) == Subscribe(NEWS, 3)
 
 
-def test_an_error_does_not_repeat_an_invalid_channel() -> None:
+REFUSED = [
+    {"type": "subscribe"},
+    {"type": "subscribe", "since": "x"},
+    {"type": "unsubscribe"},
+    {"type": "ack"},
+    {"type": "ack", "id": -1},
+    {"type": "refresh"},
+    {"type": "shout"},
+    {"type": 7},
+    {},
+]
+
+
+@given(st.sampled_from(REFUSED), st.text(max_size=1024))
+def test_an_error_names_the_channel_that_the_request_named(
+    fields: dict[str, Any], channel: str
+) -> None:
+    try:
+        parse(message(**fields, channel=channel))
+    except BadRequest as error:
+        assert json.loads(error.render())["channel"] == channel
+
+
+@pytest.mark.parametrize("fields", REFUSED, ids=str)
+@pytest.mark.parametrize("channel", [None, 1, ["news/today"], {}])
+def test_an_error_names_no_channel_where_the_request_named_none(
+    fields: dict[str, Any], channel: Any
+) -> None:
     with pytest.raises(BadRequest) as caught:
-        parse(message(type="subscribe", channel="<script>"))
-    assert b"script" not in caught.value.render()
+        parse(message(**fields, channel=channel))
+    assert "channel" not in json.loads(caught.value.render())
+
+
+def test_what_an_error_repeats_of_a_name_is_bounded_and_is_no_name_itself() -> None:
+    with pytest.raises(BadRequest) as caught:
+        parse(message(type="subscribe", channel="news/" + "x" * 10_000))
+    told = json.loads(caught.value.render())["channel"]
+    assert told == "news/" + "x" * 1_019
+    assert refusal(message(type="subscribe", channel=told)) is ErrorCode.INVALID_CHANNEL
 
 
 _ANYTHING = st.recursive(
