@@ -16,7 +16,7 @@ from aiohttp import web
 
 from gateway.backplane.health import NodeEntry, NodeLease, Probe
 from gateway.backplane.places import Places, PlaceTable
-from gateway.backplane.pubsub import ListeningTime, LiveFeed, ModeratedReader, Subscriber
+from gateway.backplane.pubsub import ChannelFeed, ListeningTime, ModeratedReader, Subscriber
 from gateway.backplane.store import Announcing, GrantReader, LogReader, Positions
 from gateway.core import closing
 from gateway.core.timing import EXPIRY_STEP
@@ -32,6 +32,7 @@ from gateway.node.lifetimes import Lifetimes
 from gateway.node.log_pages import Pages
 from gateway.node.ports import Verifier
 from gateway.node.recheck import Recheck
+from gateway.node.refusals import Refusals
 from gateway.node.requests import Requests
 from gateway.node.slow_consumers import Patience
 from gateway.node.stats import Stats
@@ -92,6 +93,7 @@ class Gateway:
 
         self._make_backplane(settings)
         self._make_delivery(settings)
+        self._make_access(settings)
         self._make_entrance(settings, make_verifier(settings))
 
     # -- the parts, each made of those before it ----------------------------------------------
@@ -159,7 +161,7 @@ class Gateway:
             settings.compression_threshold_bytes,
         )
         self._interests = Interests(
-            LiveFeed(self._subscriber, self._keys, self.hub.receive),
+            ChannelFeed(self._subscriber, self._keys.live, self.hub.receive),
             self._tasks,
             self.hub.forget,
             settings.unsubscribe_linger_seconds,
@@ -191,16 +193,39 @@ class Gateway:
             lambda *failure: self._subscriptions.fail(*failure),  # noqa: PLW0108 - made below
             settings.max_subscriptions,
         )
+
+    def _make_access(self, settings: Settings) -> None:
+        """Who may hear a channel, from the request to the end."""
+        grants = GrantReader(self._pipeline, self._keys, self.stats)
+        self._interests_in_grants = Interests(
+            ChannelFeed(
+                self._subscriber,
+                self._keys.granted,
+                lambda *told: self._refusals.hear(*told),  # noqa: PLW0108 - made below
+            ),
+            self._tasks,
+            lambda _channel: None,
+            settings.unsubscribe_linger_seconds,
+        )
+        self._refusals = Refusals(
+            self.hub, self._interests_in_grants, grants, self._tasks, _CLOCK, random.random
+        )
         self._recheck = Recheck(
             self.hub,
             self._catchup,
-            GrantReader(self._pipeline, self._keys, self.stats),
+            grants,
+            self._refusals,
             self._namespaces,
             _CLOCK,
             random.random,
         )
         self._subscriptions = Subscriptions(
-            self.hub, self._catchup, self._recheck, self._tasks, settings.max_subscriptions
+            self.hub,
+            self._catchup,
+            self._recheck,
+            self._refusals,
+            self._tasks,
+            settings.max_subscriptions,
         )
         self._control = Control(self._recheck, self._reconcile_places)
 
@@ -214,7 +239,14 @@ class Gateway:
             self.stats,
             _CLOCK,
             min(self._heartbeats.pause, settings.confirm_interval_seconds / 4, EXPIRY_STEP),
-            (self._listening.tick, self._heartbeats.tick, ask, tokens.tick, self._recheck.tick),
+            (
+                self._listening.tick,
+                self._heartbeats.tick,
+                ask,
+                tokens.tick,
+                self._recheck.tick,
+                self._refusals.tick,
+            ),
         )
         self._handshakes = Handshakes(
             Admission(self._places, self._welcoming, settings.max_connections),
@@ -265,6 +297,7 @@ class Gateway:
             self._probe.recheck()
             self._node_lease.recheck()
             self._tasks.spawn(self._catchup.check_all(), "check all channels")
+            self._refusals.ask_all()
 
     def _redis_returned(self) -> None:
         self._places.restore()
@@ -363,6 +396,7 @@ class Gateway:
             )
             await take_step("give up the node lease", self._node_lease.give_up())
         self._interests.close()
+        self._interests_in_grants.close()
         await take_step("end the tasks", self._tasks.aclose())
         await take_step("close the connection", self._pipeline.aclose())
         await take_step("close the health connection", self._health_connection.aclose())

@@ -16,7 +16,6 @@ from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
 from gateway.node.ports import Clock
 from gateway.node.stats import Stats
-from publisher.contract.keys import Keys
 from publisher.transport.connection import Reader
 from publisher.transport.failures import FAILURES
 from publisher.transport.resp import pack
@@ -324,24 +323,28 @@ class Subscriber:
                 self._changed(True)
 
 
-class LiveFeed:
-    """The live channels of Redis. Implements ``ports.Feed``.
+class ChannelFeed:
+    """What Redis tells of channels, of one kind. Implements ``ports.Feed``.
 
     Args:
-        receive: takes the channel's name and the payload of each live message.
+        name: the name in pub/sub that a channel has for this kind, such as ``Keys.live``.
+        receive: takes the channel's name and the payload of each message.
     """
 
     def __init__(
-        self, subscriber: Subscriber, keys: Keys, receive: Callable[[str, bytes], None]
+        self,
+        subscriber: Subscriber,
+        name: Callable[[str], str],
+        receive: Callable[[str, bytes], None],
     ) -> None:
         self._subscriber = subscriber
-        self._keys = keys
+        self._name = name
         self._receive = receive
 
     async def subscribe(self, channel: str) -> None:
-        """Listen to a live channel; returns once Redis has confirmed, however long that takes."""
-        await self._subscriber.listen(self._keys.live(channel), partial(self._receive, channel))
+        """Listen to a channel; returns once Redis has confirmed, however long that takes."""
+        await self._subscriber.listen(self._name(channel), partial(self._receive, channel))
 
     def unsubscribe(self, channel: str) -> None:
-        """Stop listening to a live channel."""
-        self._subscriber.drop(self._keys.live(channel))
+        """Stop listening to a channel."""
+        self._subscriber.drop(self._name(channel))

@@ -253,6 +253,11 @@ def unsubscribed(channel: str, reason: EndReason | None = None) -> bytes:
     return orjson.dumps(message)
 
 
+def granted(channel: str) -> bytes:
+    """A channel that the connection was refused a short while ago is open to its user now."""
+    return orjson.dumps({"type": "granted", "channel": channel})
+
+
 def heartbeat(timestamp_ms: int) -> bytes:
     """The answer to a heartbeat: the server's time in milliseconds since 1970."""
     return orjson.dumps({"type": "heartbeat", "timestamp": timestamp_ms})

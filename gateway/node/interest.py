@@ -1,4 +1,4 @@
-"""Which live channels this node listens to: while it has subscribers, and a moment longer.
+"""Which channels this node listens to in Redis: while somebody needs it, and a moment longer.
 
 The last to leave does not end the Redis subscription at once, so that a page reload costs nothing.
 """

@@ -45,7 +45,7 @@ class Socket(Protocol):
 
 
 class Feed(Protocol):
-    """The live channels of Redis."""
+    """What Redis tells of channels: what is published live, or who is granted them."""
 
     async def subscribe(self, channel: str) -> None:
         """Return once Redis has confirmed; waits out a lost connection."""

@@ -22,12 +22,13 @@ from typing import Final
 from gateway.core import frames, protocol
 from gateway.core.access import Decision, decide
 from gateway.core.chunks import chunks
-from gateway.core.protocol import EndReason
+from gateway.core.protocol import EndReason, ErrorCode
 from gateway.core.timing import Backoff, Expiries
 from gateway.node.catchup import Catchup
 from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.ports import Clock, Grants
+from gateway.node.refusals import Refusals
 from gateway.node.tasks import Retry
 from publisher.contract.channels import Namespace
 from publisher.contract.grants import EVERYBODY, Grantee
@@ -50,6 +51,7 @@ class Recheck:
         hub: Hub,
         catchup: Catchup,
         grants: Grants,
+        refusals: Refusals,
         namespaces: Mapping[str, Namespace],
         clock: Clock,
         jitter: Callable[[], float],
@@ -57,6 +59,7 @@ class Recheck:
         self._hub = hub
         self._catchup = catchup
         self._grants = grants
+        self._refusals = refusals
         self._namespaces = namespaces
         self._clock = clock
         self._retry = Retry(jitter)
@@ -303,6 +306,11 @@ class Recheck:
             refused = protocol.refusal(name, reason)
             self._hub.stats.client_errors[refused.code] += answers
             told = frames.text(refused.render()) * answers
+            if (
+                refused.code is ErrorCode.FORBIDDEN
+                and self._decide(subscription) is Decision.IF_GRANTED
+            ):
+                self._refusals.remember(subscription.connection, name)
         else:
             told = frames.text(protocol.unsubscribed(name, reason))
         self._hub.send(subscription.connection, told)

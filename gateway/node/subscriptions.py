@@ -11,6 +11,7 @@ from gateway.node.catchup import Catchup
 from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.recheck import Recheck
+from gateway.node.refusals import Refusals
 from gateway.node.tasks import Tasks
 from publisher.contract.channels import Channel
 from publisher.errors import Unavailable
@@ -29,11 +30,18 @@ class Subscriptions:
     """
 
     def __init__(
-        self, hub: Hub, catchup: Catchup, recheck: Recheck, tasks: Tasks, limit: int
+        self,
+        hub: Hub,
+        catchup: Catchup,
+        recheck: Recheck,
+        refusals: Refusals,
+        tasks: Tasks,
+        limit: int,
     ) -> None:
         self._hub = hub
         self._catchup = catchup
         self._recheck = recheck
+        self._refusals = refusals
         self._tasks = tasks
         self._limit = limit
         self._told: set[str] = set()
@@ -68,6 +76,7 @@ class Subscriptions:
                 detail=f"a connection may hold {self._limit}; unsubscribe from one first",
                 channel=name,
             )
+        self._refusals.forget(connection, name)
         subscription = Subscription(connection, request.channel)
         subscription.answers += unanswered
         connection.subscriptions[name] = subscription
@@ -79,10 +88,12 @@ class Subscriptions:
         """End a subscription; one that is not there is answered too."""
         if (subscription := connection.subscriptions.get(channel.name)) is not None:
             self._leave(subscription)
+        self._refusals.forget(connection, channel.name)
         self._send(connection, protocol.unsubscribed(channel.name))
 
     def leave_all(self, connection: Connection) -> None:
         """End all subscriptions of a connection whose socket is gone."""
+        self._refusals.forget_all(connection)
         for subscription in list(connection.subscriptions.values()):
             self._leave(subscription)
 

@@ -99,6 +99,24 @@ async def test_documented_client_survives_attempts_that_nobody_answers(
         assert (await client.message("connected"))["userId"] == user
 
 
+async def test_documented_client_comes_back_to_what_it_was_refused_once_it_is_granted(
+    gateway: GatewayProcess,
+    programs: Start,
+    documented_module: str,
+    backend: Backend,
+    user: str,
+    session: str,
+) -> None:
+    token = make_token(user)
+    client = await programs(
+        "documented-client.mjs", documented_module, gateway.url, token, session, user
+    )
+    assert (await client.message("error"))["code"] == "forbidden"
+    await backend.run(session, user, "print(6 * 7)")
+    assert (await client.message("granted"))["channel"] == f"run-results/{session}"
+    assert (await client.event("run-result"))["data"]["stdout"] == "42\n"
+
+
 async def test_large_message_is_compressed(
     gateway: GatewayProcess, start_client: Start, backend: Backend, user: str, session: str
 ) -> None:

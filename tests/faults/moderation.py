@@ -78,6 +78,8 @@ class PersistentClient(PlainClient):
     def take(self, session: Session, message: dict[str, Any]) -> None:
         """Record a message; refusals are no mistakes of this client's."""
         kind, channel = message["type"], message.get("channel", "")
+        if kind == "granted":
+            return  # it asks again by itself
         refused = kind == "error" and message.get("code") == "forbidden"
         if not refused and kind != "unsubscribed":
             super().take(session, message)

@@ -16,12 +16,23 @@ from gateway.node.catchup import Catchup
 from gateway.node.connection import Channel, Connection, Subscription
 from gateway.node.interest import Interests
 from gateway.node.log_pages import Pages
+from gateway.node.ports import Grants
+from gateway.node.refusals import Refusals
 from gateway.node.slow_consumers import Patience
 from gateway.node.tasks import Tasks
 from publisher.contract.channels import Namespace, Owner, Retention
 from publisher.contract.message import LogPage, Message
 from publisher.errors import Unavailable
-from tests.unit.fakes import NEWS, Node, RecordingSocket, logged, make_connection, payload, turn
+from tests.unit.fakes import (
+    NEWS,
+    Node,
+    RecordingFeed,
+    RecordingSocket,
+    logged,
+    make_connection,
+    payload,
+    turn,
+)
 from tests.unit.wire import messages_in
 
 MAX_SUBSCRIPTIONS = 3
@@ -155,6 +166,11 @@ class Bench:
             lambda *failure: self.failed.append(failure),
             MAX_SUBSCRIPTIONS,
         )
+
+    def refusals(self, grants: Grants, feed: RecordingFeed) -> Refusals:
+        """Remembers refusals; ``feed`` notes the channels of which Redis is to tell who is granted them."""
+        interests = Interests(feed, self.tasks, lambda _channel: None, linger=0)
+        return Refusals(self.node.hub, interests, grants, self.tasks, self.node.clock, lambda: -1.0)
 
     def join(
         self, since: int | None = None, encoding: Encoding = PLAIN, id: str = "c1"

@@ -229,6 +229,10 @@ def test_unsubscribed_gives_a_reason_when_the_client_did_not_ask() -> None:
     }
 
 
+def test_granted_names_the_channel_and_nothing_else() -> None:
+    assert json.loads(protocol.granted("a/é")) == {"type": "granted", "channel": "a/é"}
+
+
 def test_a_user_id_may_hold_any_character() -> None:
     user = 'a"b\\c\n\u2028家😀'
     assert json.loads(protocol.connected(user))["userId"] == user

@@ -12,6 +12,7 @@ from typing import NoReturn
 import pytest
 
 from gateway.core.access import Identity
+from gateway.core.protocol import EndReason
 from gateway.core.timing import Backoff
 from gateway.node.connection import Connection, Subscription
 from gateway.node.recheck import Recheck
@@ -20,7 +21,7 @@ from publisher.contract.grants import EVERYBODY
 from publisher.errors import Rejected, Unavailable
 from tests.support.waiting import until
 from tests.unit.bench import Bench
-from tests.unit.fakes import RecordingSocket, make_connection, turn
+from tests.unit.fakes import RecordingFeed, RecordingSocket, make_connection, turn
 from tests.unit.wire import messages_in
 
 NAMESPACES = {
@@ -62,11 +63,13 @@ class World:
         bench = Bench()
         self.node = bench.node
         self.grants = Grants()
+        self.told_of_grants = RecordingFeed()
         self.begun: list[Subscription] = []
         self.recheck = Recheck(
             self.node.hub,
             bench.catchup,
             self.grants,
+            bench.refusals(self.grants, self.told_of_grants),
             NAMESPACES,
             self.node.clock,
             lambda: -1.0,  # tries again without a pause
@@ -334,6 +337,19 @@ async def test_who_waits_for_an_answer_when_access_ends_gets_one_for_each_reques
         ("error", code, "runs/1")
     ] * 2
     assert world.node.stats.client_errors == {code: 2}
+
+
+@pytest.mark.parametrize(("channel", "waits"), [("runs/1", True), ("inbox/v", False)])
+async def test_only_a_refusal_that_a_grant_could_end_waits_for_one(
+    world: World, channel: str, waits: bool
+) -> None:
+    subscription, socket = world.begin(channel)
+    assert not await world.recheck.admit(subscription)
+    world.recheck.end(subscription, EndReason.REVOKED)
+    await turn()
+    [told] = messages_in(socket.received)
+    assert told["code"] == "forbidden"
+    assert world.told_of_grants.calls == [("subscribe", channel)] * waits
 
 
 async def test_an_answer_from_before_the_node_went_deaf_lets_nobody_in(world: World) -> None:

@@ -14,7 +14,7 @@ from gateway.node.sweep import Sweep
 from gateway.node.tokens import Tokens
 from tests.support.waiting import until
 from tests.unit.bench import Bench
-from tests.unit.fakes import Node, make_connection
+from tests.unit.fakes import Node, RecordingFeed, make_connection
 from tests.unit.test_recheck import NAMESPACES, Grants
 
 
@@ -58,7 +58,11 @@ async def test_nothing_is_kept_of_a_connection_that_is_gone() -> None:
     bench = Bench()
     node = bench.node
     heartbeats = Heartbeats(node.hub, node.clock, lambda: 0.5, 30.0, 30.0)
-    recheck = Recheck(node.hub, bench.catchup, Grants(), NAMESPACES, node.clock, lambda: 0.0)
+    grants = Grants()
+    refusals = bench.refusals(grants, RecordingFeed())
+    recheck = Recheck(
+        node.hub, bench.catchup, grants, refusals, NAMESPACES, node.clock, lambda: 0.0
+    )
 
     class Verifier:
         def verify(self, token: str) -> Identity:

@@ -126,6 +126,10 @@ function receive(message) {
       if (message.reason) setChannel(channel, message.reason);
       else dropChannel(channel);
       break;
+    case 'granted':
+      show(protocolEntry('←', `granted ${channel}`, type));
+      if (channels.has(channel)) subscribe(channel);
+      break;
     case 'heartbeat':
       showRoundTrip();
       show(protocolEntry('←', 'heartbeat', type));
