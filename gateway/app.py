@@ -45,7 +45,14 @@ from gateway.web.admission import Admission
 from gateway.web.auth import TokenVerifier
 from gateway.web.handshake import Handshakes, Limits, negotiate_compression
 from gateway.web.keys import load_key
-from gateway.web.server import CannotListen, add_test_page, internal_app, listen
+from gateway.web.server import (
+    CannotListen,
+    add_health_pages,
+    add_test_page,
+    internal_app,
+    listen,
+    shown,
+)
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
 from publisher.contract.keys import Keys
 from publisher.transport.connection import opened
@@ -317,20 +324,23 @@ class Gateway:
         self._subscriber.listen(self._keys.control, self._control.receive)
         self._started = True
         log.info(
-            "node_started node=%s address=%s:%d internal=%s:%d",
+            "node_started node=%s address=%s internal=%s",
             self.node_id,
-            *addresses.public,
-            *addresses.internal,
+            shown(addresses.public),
+            shown(addresses.internal),
         )
         return addresses
 
     def _public_app(self) -> web.Application:
         app = web.Application()
         app.on_response_prepare.append(negotiate_compression)
-        for path in ("/", "/ws"):
+        base = self._settings.base_path
+        for path in {base or "/", f"{base}/", f"{base}/ws"}:
             app.router.add_get(path, self._handshakes.handle, allow_head=False)
+        for each in {"", base}:
+            add_health_pages(app, each, self.ready)
         if self._settings.development:
-            add_test_page(app)
+            add_test_page(app, base)
         return app
 
     async def _listen(
