@@ -19,6 +19,7 @@ from gateway.backplane.places import Places, PlaceTable
 from gateway.backplane.pubsub import ChannelFeed, ListeningTime, ModeratedReader, Subscriber
 from gateway.backplane.store import Announcing, GrantReader, LogReader, Positions
 from gateway.core import closing
+from gateway.core.origins import AllowedOrigins
 from gateway.core.timing import EXPIRY_STEP
 from gateway.metrics import NodeCollector, exposition
 from gateway.node.catchup import Catchup
@@ -42,9 +43,17 @@ from gateway.node.tasks import Tasks, keep_going, take_step
 from gateway.node.tokens import Tokens
 from gateway.settings import Settings
 from gateway.web.admission import Admission
-from gateway.web.auth import TokenVerifier, load_key
+from gateway.web.auth import TokenVerifier
 from gateway.web.handshake import Handshakes, Limits, negotiate_compression
-from gateway.web.server import CannotListen, add_test_page, internal_app, listen
+from gateway.web.keys import load_key
+from gateway.web.server import (
+    CannotListen,
+    add_health_pages,
+    add_test_page,
+    internal_app,
+    listen,
+    shown,
+)
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
 from publisher.contract.keys import Keys
 from publisher.transport.connection import opened
@@ -78,7 +87,7 @@ class Gateway:
         settings: with a Redis URL and a key.
 
     Raises:
-        gateway.web.auth.BadKey: the key or the algorithms cannot be used.
+        gateway.web.keys.BadKey: the key or the algorithms cannot be used.
         publisher.errors.InvalidURL: the URL cannot be used.
     """
 
@@ -259,7 +268,7 @@ class Gateway:
                 settings.high_water_bytes,
                 settings.client_messages_per_second,
                 settings.client_message_burst,
-                frozenset(settings.allowed_origins),
+                AllowedOrigins(settings.allowed_origins),
             ),
             _CLOCK,
         )
@@ -348,20 +357,23 @@ class Gateway:
         self._subscriber.listen(self._keys.control, self._control.receive)
         self._started = True
         log.info(
-            "node_started node=%s address=%s:%d internal=%s:%d",
+            "node_started node=%s address=%s internal=%s",
             self.node_id,
-            *addresses.public,
-            *addresses.internal,
+            shown(addresses.public),
+            shown(addresses.internal),
         )
         return addresses
 
     def _public_app(self) -> web.Application:
         app = web.Application()
         app.on_response_prepare.append(negotiate_compression)
-        for path in ("/", "/ws"):
+        base = self._settings.base_path
+        for path in {base or "/", f"{base}/", f"{base}/ws"}:
             app.router.add_get(path, self._handshakes.handle, allow_head=False)
+        for each in {"", base}:
+            add_health_pages(app, each, self.ready)
         if self._settings.development:
-            add_test_page(app)
+            add_test_page(app, base)
         return app
 
     async def _listen(
@@ -409,17 +421,22 @@ def make_verifier(settings: Settings) -> TokenVerifier:
     """The verifier that the settings describe.
 
     Raises:
-        gateway.web.auth.BadKey: the key or the algorithms cannot be used.
+        gateway.web.keys.BadKey: the key or the algorithms cannot be used.
     """
     secret = settings.jwt_secret
     return TokenVerifier(
-        load_key(secret.get_secret_value() if secret else None, settings.jwt_public_key),
+        load_key(
+            secret.get_secret_value() if secret else None,
+            settings.jwt_public_key,
+            weak=settings.development,
+        ),
         algorithms=settings.jwt_algorithms,
         user_claim=settings.jwt_user_claim,
         require_expiry=settings.jwt_require_expiry,
         audience=settings.jwt_audience,
         issuer=settings.jwt_issuer,
         leeway=settings.jwt_leeway_seconds,
+        clock=_CLOCK,
     )
 
 

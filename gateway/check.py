@@ -18,8 +18,9 @@ from gateway.backplane.health import NodeEntry
 from gateway.backplane.places import PlaceTable
 from gateway.backplane.store import GrantReader
 from gateway.node.stats import Stats
-from gateway.settings import Settings, advice
-from gateway.web.auth import BadKey
+from gateway.options import advice
+from gateway.settings import Settings
+from gateway.web.keys import BadKey
 from publisher.contract import rights
 from publisher.contract.calls import Call, Command, read_log
 from publisher.contract.keys import Keys
@@ -52,7 +53,7 @@ _INFO_FORBIDDEN: Final = (
 async def check(settings: Settings) -> dict[str, Any]:
     """``{"ok": bool, "errors": [...], "warnings": [...], "namespaces": {...}, "redis": {...}}``."""
     errors: list[str] = []
-    warnings = advice(settings, os.environ)
+    warnings = advice(os.environ)
     try:
         make_verifier(settings)
     except BadKey as error:

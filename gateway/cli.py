@@ -18,7 +18,8 @@ import orjson
 from pydantic import SecretStr
 
 from gateway import logs, serve
-from gateway.settings import Settings, UsageError, add_options, advice, load_settings
+from gateway.options import add_options, advice, load_settings
+from gateway.settings import Settings, UsageError
 
 if TYPE_CHECKING:
     from gateway.app import Addresses
@@ -87,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(options: argparse.Namespace) -> int:
     settings = load_settings(options)
     logs.configure(settings.log_level)
-    for warning in advice(settings, os.environ):
+    for warning in advice(os.environ):
         log.warning("setting_doubtful advice=%r", warning)
     if settings.workers > 1:
         return asyncio.run(_serve_with_workers(settings))

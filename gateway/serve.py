@@ -90,7 +90,7 @@ async def run_node(
         UsageError: the key or Redis's URL cannot be used, or a port is not to be had.
     """
     from gateway.app import Gateway  # noqa: PLC0415 - `gateway --help` stays quick
-    from gateway.web.auth import BadKey  # noqa: PLC0415
+    from gateway.web.keys import BadKey  # noqa: PLC0415
     from gateway.web.server import CannotListen  # noqa: PLC0415
 
     try:

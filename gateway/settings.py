@@ -1,29 +1,29 @@
-"""Every setting, declared once: an option of ``gateway serve``, an environment variable
+"""Every setting, declared once: an option of ``gateway serve`` (``options.py``), an environment variable
 ``GATEWAY_<NAME>`` and a key of the TOML file named by ``--config`` or ``GATEWAY_CONFIG``, in this order.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import orjson
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
-    CliApp,
-    CliSettingsSource,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
+from gateway.core.origins import AllowedOrigins
 from gateway.core.protocol import RESERVED
+from gateway.environment import is_service_link
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace
 from publisher.contract.keys import (
     DEFAULT_PREFIX,
@@ -31,6 +31,7 @@ from publisher.contract.keys import (
     MAX_PLACE_LEASE_SECONDS,
 )
 from publisher.contract.redis_url import check_url
+from publisher.contract.secret_values import read_secret
 from publisher.errors import InvalidNamespace
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -40,10 +41,8 @@ _LAST_PORT: Final = 65_535
 Port = Annotated[int, Field(ge=0, le=_LAST_PORT)]
 Names = Annotated[list[str], NoDecode]
 
-_SHORTEST_SECRET: Final = 32
-"""Bytes an HS256 secret should have (RFC 7518 §3.2)."""
-
-_NOT_SETTINGS: Final = {"GATEWAY_CONFIG"}
+_PATH: Final = re.compile(r"/|(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+_HEALTH_PATHS: Final = frozenset({"/healthz", "/readyz"})
 
 
 class UsageError(Exception):
@@ -57,6 +56,10 @@ class Settings(BaseSettings):
 
     host: str = Field("0.0.0.0", description="Address that clients connect to")  # noqa: S104 - a server's
     port: Port = Field(3001, description="Port that clients connect to; 0 takes a free one")
+    path: str = Field(
+        "/",
+        description="Path that clients connect to; a /ws behind it leads to the same place",
+    )
     internal_host: str = Field("127.0.0.1", description="Address of the internal port")
     internal_port: Port = Field(
         9300,
@@ -68,14 +71,16 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr | None = Field(
         None,
-        description="redis://, rediss:// or unix://; without it, development mode starts its own Redis",
+        description="redis://, rediss:// or unix://, or @FILE; without it, development mode starts its own Redis",
     )
     redis_prefix: str = Field(DEFAULT_PREFIX, description="Prefix of all keys in Redis")
     redis_timeout_seconds: PositiveFloat = Field(
         3.0, description="Longest wait for an answer from Redis"
     )
 
-    jwt_secret: SecretStr | None = Field(None, description="HMAC secret that signs the tokens")
+    jwt_secret: SecretStr | None = Field(
+        None, description="HMAC secret that signs the tokens, 32 bytes or more, or @FILE"
+    )
     jwt_public_key: str | None = Field(
         None,
         description="Public key (PEM, or @FILE) that verifies tokens signed with RS, PS, ES or EdDSA",
@@ -86,7 +91,7 @@ class Settings(BaseSettings):
     jwt_user_claim: str = Field("sub", description="Claim that holds the user's id")
     jwt_require_expiry: bool = Field(True, description="Refuse tokens without exp")
     jwt_audience: str | None = Field(
-        None, description="Audience that aud must contain; without it, aud is not checked"
+        None, description="Audience that aud must contain; without it, tokens with aud are refused"
     )
     jwt_issuer: str | None = Field(
         None, description="Issuer that iss must equal; without it, iss is not checked"
@@ -97,7 +102,7 @@ class Settings(BaseSettings):
 
     allowed_origins: Names = Field(
         [],
-        description="Origins of pages that may connect, comma-separated; empty allows every origin",
+        description="Origins of pages that may connect, comma-separated, such as https://*.example.org; empty allows every origin",
     )
     namespaces: Annotated[dict[str, Any], NoDecode] = Field(
         {},
@@ -207,15 +212,26 @@ class Settings(BaseSettings):
                 )
         return value
 
-    @field_validator("jwt_public_key")
+    @field_validator("redis_url", "jwt_secret", "jwt_public_key", mode="before")
     @classmethod
-    def _read_key(cls, value: str | None) -> str | None:
-        if value is None or not value.startswith("@"):
-            return value
-        try:
-            return Path(value[1:]).read_text("utf-8")
-        except OSError as error:
-            raise ValueError(f"cannot read {value[1:]}: {error.strerror}") from None
+    def _read_file(cls, value: object) -> object:
+        return read_secret(value) if isinstance(value, str) else value
+
+    @field_validator("path")
+    @classmethod
+    def _check_path(cls, value: str) -> str:
+        path = f"/{value.strip('/')}"
+        if not _PATH.fullmatch(path):
+            raise ValueError("must be a path such as /realtime, of letters, digits and . _ ~ -")
+        if path in _HEALTH_PATHS:
+            raise ValueError(f"{path} is a page for balancers")
+        return path
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _check_origins(cls, value: list[str]) -> list[str]:
+        AllowedOrigins(value)
+        return value
 
     @field_validator("redis_url")
     @classmethod
@@ -251,6 +267,11 @@ class Settings(BaseSettings):
         return value
 
     @property
+    def base_path(self) -> str:
+        """What stands before every path on the clients' port; empty for the root."""
+        return self.path.rstrip("/")
+
+    @property
     def all_namespaces(self) -> dict[str, Namespace]:
         """The default namespaces, and those configured."""
         configured = {
@@ -273,6 +294,12 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Options before environment before file."""
+        assert isinstance(env_settings, EnvSettingsSource)
+        env_settings.env_vars = {
+            name: value
+            for name, value in env_settings.env_vars.items()
+            if not is_service_link(name, value)
+        }
         return (
             init_settings,
             env_settings,
@@ -280,118 +307,7 @@ class Settings(BaseSettings):
         )
 
 
-def advice(settings: Settings, environment: Mapping[str, str]) -> list[str]:
-    """A sentence for each setting that works and may not be what was meant; never a value, which may be a secret."""
-    found = _unknown(environment)
-    secret = settings.jwt_secret
-    if secret is not None and len(secret.get_secret_value().encode()) < _SHORTEST_SECRET:
-        found.append(f"GATEWAY_JWT_SECRET is shorter than {_SHORTEST_SECRET} bytes")
-    return found
-
-
-def _unknown(environment: Mapping[str, str]) -> list[str]:
-    known = {f"GATEWAY_{name.upper()}" for name in Settings.model_fields} | _NOT_SETTINGS
-    return [
-        f"{name} is set, but there is no such setting"
-        for name in sorted(environment)
-        if name.startswith("GATEWAY_") and name not in known
-    ]
-
-
-# -- options of a command -----------------------------------------------------------------------
-
-_PLACEHOLDERS: Final = {
-    "SecretStr": "TEXT",
-    "dict[str,Any]": "JSON",
-    "float": "N",
-    "int": "N",
-    "list[str]": "LIST",
-    "str": "TEXT",
-    "Path": "FOLDER",
-}
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Make every setting an option of a command, for ``load_settings``."""
-    group = parser.add_argument_group(
-        "settings", "also GATEWAY_<NAME> in the environment, or a key in FILE"
-    )
-    group.add_argument(
-        "--config", metavar="FILE", help="a TOML file with settings [GATEWAY_CONFIG]"
-    )
-    source: CliSettingsSource[argparse.ArgumentParser] = CliSettingsSource(
-        Settings,
-        root_parser=parser,
-        cli_kebab_case=True,
-        cli_implicit_flags=True,
-        cli_hide_none_type=True,
-        add_argument_method=lambda _parser, *names, **details: group.add_argument(
-            *names, **_described(names[0], details)
-        ),
-    )
-    parser.set_defaults(settings_source=source)
-
-
-def _described(option: str, details: dict[str, Any]) -> dict[str, Any]:
-    """What argparse is told of an option, with placeholders that say what to give."""
-    if "metavar" in details:
-        unit = option.rpartition("-")[2]
-        details["metavar"] = (
-            unit.upper()
-            if unit in {"seconds", "bytes", "url"}
-            else _PLACEHOLDERS.get(details["metavar"], details["metavar"])
-        )
-    for nothing in ("null", "[]", "{}"):
-        details["help"] = details["help"].removesuffix(f" (default: {nothing})")
-    return details
-
-
-def load_settings(options: argparse.Namespace) -> Settings:
-    """Settings from options, environment and file.
-
-    Raises:
-        UsageError: one of them cannot be used.
-    """
-    if options.config:
-        os.environ["GATEWAY_CONFIG"] = options.config
-    config = os.environ.get("GATEWAY_CONFIG")
-    if config and not Path(config).is_file():
-        raise UsageError(f"there is no configuration file {config}")
-    try:
-        return CliApp.run(Settings, options, cli_settings_source=options.settings_source)
-    except ValidationError as error:
-        raise UsageError(_explain(error)) from None
-    except ValueError as error:  # a file that is no TOML, a variable that is no JSON
-        raise UsageError(f"the configuration cannot be read: {error}") from None
-
-
-def _explain(error: ValidationError) -> str:
-    """One line for each setting that is wrong; never its value, which may be a secret."""
-    lines = []
-    for problem in error.errors(include_input=False, include_url=False):
-        name = ".".join(map(str, problem["loc"]))
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{name}: there is no such setting")
-        else:
-            lines.append(f"{name} (GATEWAY_{name.upper()}): {_in_plain_words(problem)}")
-    # Often the variable that was meant.
-    lines += _unknown(os.environ)
-    return "invalid settings\n  " + "\n  ".join(lines)
-
-
-def _in_plain_words(problem: ErrorDetails) -> str:
-    if problem["type"] in _MUST_BE:
-        return f"must be {_MUST_BE[problem['type']]}"
-    reason = problem["msg"].removeprefix("Value error, ")
-    return reason.replace("Input should be", "must be", 1)
-
-
-_MUST_BE: Final = {
-    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "an integer"),
-    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
-    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
-    "string_type": "text",
-    "list_type": "a list",
-    "dict_type": "a JSON object",
-}
-"""Pydantic's types of errors."""
+SECRETS: Final = tuple(
+    name for name, field in Settings.model_fields.items() if SecretStr in get_args(field.annotation)
+)
+"""The settings that nobody else may know. Each takes an @FILE."""

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from publisher.contract.keys import DEFAULT_PREFIX
-from publisher.errors import InvalidInput
+from publisher.contract.redis_url import holds_password
+from publisher.contract.secret_values import read_secret
+from publisher.errors import InvalidData, InvalidInput
 
 URL_VARIABLE: Final = "PUBLISHER_REDIS_URL"
 PREFIX_VARIABLE: Final = "PUBLISHER_REDIS_PREFIX"
@@ -48,13 +50,21 @@ def from_environment() -> tuple[str, str]:
 
 
 def find_redis(option: str | None, environment: Mapping[str, str], folder: Path) -> Address:
-    """The URL: the option's, else the environment's, else that of ``folder`` or its nearest parent.
+    """The URL: the option's, else the environment's (either may be an ``@FILE``), else that of ``folder`` or its
+    nearest parent.
 
     Raises:
         NoRedis: there is none.
+        InvalidData: the option holds a password, which other users of the machine could read; or the file cannot
+            be read.
     """
+    if option and holds_password(option):
+        raise InvalidData(
+            "--redis-url holds a password, which every user of this machine can read: "
+            f"set {URL_VARIABLE}, or give --redis-url @FILE"
+        )
     if given := option or environment.get(URL_VARIABLE):
-        return Address(given)
+        return Address(_read(given))
     for parent in (folder, *folder.parents):
         file = parent / _URL_FILE
         try:
@@ -64,3 +74,10 @@ def find_redis(option: str | None, environment: Mapping[str, str], folder: Path)
         if url:
             return Address(url, file)
     raise NoRedis
+
+
+def _read(given: str) -> str:
+    try:
+        return read_secret(given)
+    except InvalidData as error:
+        raise InvalidData(f"the URL of Redis cannot be used: {error}") from None

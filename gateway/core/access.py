@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final
 
+from gateway.core.protocol import ErrorCode
 from publisher.contract.channels import Channel, Namespace, Owner
 
 _LATEST_EXPIRY: Final = 2**53
 
 
 class TokenRejected(Exception):
-    """A token that is not accepted. The message is for the log; the client is told less."""
+    """A token that is not accepted. The message is for the log; the client is told the code."""
 
-    def __init__(self, reason: str, *, expired: bool = False) -> None:
+    def __init__(self, reason: str, code: ErrorCode = ErrorCode.TOKEN_INVALID) -> None:
         super().__init__(reason)
-        self.expired = expired
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,11 @@ TOKEN_INVALID: Final = _violation(
 TOKEN_EXPIRED: Final = _violation(
     ErrorCode.TOKEN_EXPIRED, "Token expired", detail="connect again with a new token"
 )
+TOKEN_NOT_YET_VALID: Final = _violation(
+    ErrorCode.TOKEN_NOT_YET_VALID,
+    "Token not valid yet",
+    detail="connect again later; the clock of who made the token is ahead, or its nbf is",
+)
 CONNECTION_LIMIT: Final = _violation(
     ErrorCode.CONNECTION_LIMIT,
     "Too many connections",
@@ -67,3 +72,8 @@ SLOW_CONSUMER: Final = Closing(CloseCode.TRY_AGAIN_LATER, "slow_consumer")
 INTERNAL_ERROR: Final = Closing(CloseCode.INTERNAL_ERROR, "internal_error")
 DRAINING: Final = Closing(CloseCode.GOING_AWAY, "draining")
 PONG_TIMEOUT: Final = Closing(CloseCode.TIMEOUT, "pong_timeout")
+
+REJECTED_TOKEN: Final = {
+    ErrorCode(each.reason): each for each in (TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_NOT_YET_VALID)
+}
+"""What is told of a token that was shown and is not accepted, by its code."""

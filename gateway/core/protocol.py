@@ -54,6 +54,7 @@ class ErrorCode(StrEnum):
     TOKEN_MISSING = "token_missing"  # noqa: S105 - a code, not a password
     TOKEN_INVALID = "token_invalid"  # noqa: S105
     TOKEN_EXPIRED = "token_expired"  # noqa: S105
+    TOKEN_NOT_YET_VALID = "token_not_yet_valid"  # noqa: S105
     CONNECTION_LIMIT = "connection_limit"
     MESSAGES_LOST = "messages_lost"
     INTERNAL_ERROR = "internal_error"

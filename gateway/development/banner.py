@@ -19,6 +19,7 @@ _TOKEN_LIFETIME_SECONDS: Final = 86_400
 def banner(settings: Settings, port: int, internal_ports: Sequence[int], secret: str) -> str:
     """What to paste where, once the gateway listens."""
     token = make_token(secret, USER, ["run-results/*"], _TOKEN_LIFETIME_SECONDS, settings)
+    base = settings.base_path
     redis, given = _redis(settings)
     publisher = given + publisher_command()
     metrics = "\n              ".join(
@@ -26,8 +27,8 @@ def banner(settings: Settings, port: int, internal_ports: Sequence[int], secret:
     )
     return (
         "\nThe gateway is running (development mode; Ctrl-C ends it).\n\n"
-        f"  WebSocket   ws://localhost:{port}?token={token}\n\n"
-        f"  Test page   http://localhost:{port}{TEST_PAGE}#token={token}\n\n"
+        f"  WebSocket   ws://localhost:{port}{base}?token={token}\n\n"
+        f"  Test page   http://localhost:{port}{base}{TEST_PAGE}#token={token}\n\n"
         f"  Metrics     {metrics}\n"
         f"  Redis       {redis}\n\n"
         f'  Publish     {publisher} notify {USER} --title "Hello" --message "It works"\n'

@@ -123,5 +123,6 @@ class Verifier(Protocol):
         """Whom a token speaks for.
 
         Raises:
-            gateway.core.access.TokenRejected: it is malformed, expired or wrongly signed.
+            gateway.core.access.TokenRejected: it is malformed, wrongly signed, for another audience, expired or
+                not valid yet.
         """

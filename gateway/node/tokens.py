@@ -57,9 +57,8 @@ class Tokens:
             identity = self._verifier.verify(token)
         except TokenRejected as rejected:
             log.info("refresh_rejected connection=%s reason=%s", connection.id, rejected)
-            code = ErrorCode.TOKEN_EXPIRED if rejected.expired else ErrorCode.TOKEN_INVALID
             raise BadRequest(
-                code, "Token rejected", detail="the old token stays in force"
+                rejected.code, "Token rejected", detail="the old token stays in force"
             ) from None
         if identity.user != connection.user:
             raise BadRequest(

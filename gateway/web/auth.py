@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
-from collections.abc import Sequence
-from dataclasses import dataclass
-from hashlib import sha256, sha384, sha512
+import logging
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import jwt
 from aiohttp import hdrs, web
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from jwt.algorithms import HMACAlgorithm
 
 from gateway.core.access import Identity, TokenRejected, identify
+from gateway.core.protocol import ErrorCode
+from gateway.core.rate_limit import TokenBucket
+from gateway.node.ports import Clock
+from gateway.web.keys import Key, prepared_secrets
+
+log = logging.getLogger(__name__)
 
 SUBPROTOCOL: Final = "realtime"
 """Offered by clients that send their token as a subprotocol; the only one ever echoed."""
@@ -25,17 +24,7 @@ SUBPROTOCOL: Final = "realtime"
 _SUBPROTOCOL_TOKEN: Final = "bearer."  # noqa: S105 - a prefix
 _HEADERS_REMEMBERED: Final = 64
 """Different token headers whose algorithm is known; a login has one."""
-_HMAC: Final = {"HS256": sha256, "HS384": sha384, "HS512": sha512}
-_EC_CURVES: Final = {
-    "secp256r1": "ES256",
-    "secp384r1": "ES384",
-    "secp521r1": "ES512",
-    "secp256k1": "ES256K",
-}
-
-
-class BadKey(Exception):
-    """The configured key cannot verify tokens."""
+_AUDIENCE_LINES_PER_SECOND: Final = 1 / 60
 
 
 def find_token(request: web.BaseRequest) -> str | None:
@@ -53,50 +42,15 @@ def find_token(request: web.BaseRequest) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A verification key and the algorithms that go with its kind, and with no other."""
-
-    material: Any
-    algorithms: tuple[str, ...]
-
-
-def load_key(secret: str | None, public_key: str | None) -> Key:
-    """Make a key of an HMAC secret or of a public key in PEM; exactly one of them.
-
-    The algorithms follow from the kind of the key: a public key can never be taken for an HMAC secret
-    (RFC 8725 §3.1), and ``none`` is not among them.
-
-    Raises:
-        BadKey: neither or both, or no PEM of a kind that signs tokens.
-    """
-    if secret and public_key:
-        raise BadKey("set GATEWAY_JWT_SECRET or GATEWAY_JWT_PUBLIC_KEY, not both")
-    if secret:
-        return Key(secret, tuple(_HMAC))
-    if not public_key:
-        raise BadKey("set GATEWAY_JWT_SECRET, or GATEWAY_JWT_PUBLIC_KEY to a public key in PEM")
-    try:
-        key = load_pem_public_key(public_key.encode())
-    except ValueError:
-        raise BadKey("GATEWAY_JWT_PUBLIC_KEY is not a public key in PEM") from None
-    match key:
-        case RSAPublicKey():
-            return Key(key, ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"))
-        case EllipticCurvePublicKey() if key.curve.name in _EC_CURVES:
-            return Key(key, (_EC_CURVES[key.curve.name],))
-        case Ed25519PublicKey() | Ed448PublicKey():
-            return Key(key, ("EdDSA",))
-    raise BadKey("GATEWAY_JWT_PUBLIC_KEY is of a kind that signs no tokens")
-
-
 class TokenVerifier:
     """Implements ``ports.Verifier`` with PyJWT.
 
     Args:
         algorithms: a narrower choice than the key's kind allows; empty for all of them.
-        audience, issuer: what ``aud`` and ``iss`` must say; ``None`` leaves them unchecked.
+        audience: what ``aud`` must hold; ``None`` refuses tokens that have one.
+        issuer: what ``iss`` must say; ``None`` leaves it unchecked.
         leeway: seconds by which clocks may differ.
+        clock: monotonic, in seconds, for what is logged now and then.
     """
 
     def __init__(
@@ -109,28 +63,26 @@ class TokenVerifier:
         audience: str | None = None,
         issuer: str | None = None,
         leeway: float = 0,
+        clock: Clock = time.monotonic,
     ) -> None:
-        foreign = set(algorithms) - set(key.algorithms)
-        if foreign:
-            raise BadKey(
-                f"GATEWAY_JWT_ALGORITHMS names {', '.join(sorted(foreign))}, "
-                f"but this key goes with {', '.join(key.algorithms)}"
-            )
-        self._key = key
+        self._key = key.narrowed(algorithms)
         self._user_claim = user_claim
         self._audience = audience
         self._issuer = issuer
         self._leeway = leeway
+        self._clock = clock
+        self._audience_lines = TokenBucket(_AUDIENCE_LINES_PER_SECOND, 1, clock())
         self._decoder = jwt.PyJWT(
             {
                 "require": ["exp"] if require_expiry else [],
                 "verify_aud": audience is not None,
+                "verify_iat": False,  # it tells the token's age, not when it may be used (RFC 7519 §4.1.6)
                 "verify_sub": False,  # identify() looks at the claim that names the user
-                "enforce_minimum_key_length": False,  # `gateway check` advises, once
+                "enforce_minimum_key_length": False,  # load_key() has looked
             }
         )
-        self._algorithms = list(algorithms or key.algorithms)
-        self._secrets = _prepared(key, self._algorithms)
+        self._algorithms = list(self._key.algorithms)
+        self._secrets = prepared_secrets(self._key)
         # Only of tokens that were genuine: anybody can send headers.
         self._known: dict[str, str] = {}
 
@@ -138,7 +90,8 @@ class TokenVerifier:
         """Whom ``token`` speaks for.
 
         Raises:
-            TokenRejected: it is malformed, expired, not valid yet, wrongly signed, or names nobody.
+            TokenRejected: it is malformed, wrongly signed, for another audience, expired or not valid yet, or it
+                names nobody.
         """
         head = token.partition(".")[0]
         try:
@@ -153,13 +106,28 @@ class TokenVerifier:
                 leeway=self._leeway,
             )
         except jwt.ExpiredSignatureError:
-            raise TokenRejected("expired", expired=True) from None
+            raise TokenRejected("expired", ErrorCode.TOKEN_EXPIRED) from None
+        except jwt.ImmatureSignatureError:
+            raise TokenRejected("its nbf is ahead", ErrorCode.TOKEN_NOT_YET_VALID) from None
         except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
             # Bytes that are no text and numbers that are no time get past PyJWT's own errors.
             raise TokenRejected(type(error).__name__) from None
         if len(self._known) < _HEADERS_REMEMBERED:
             self._known[head] = algorithm
+        if self._audience is None:
+            self._refuse_audience(claims)
         return identify(claims, self._user_claim, self._leeway)
+
+    def _refuse_audience(self, claims: Mapping[str, Any]) -> None:
+        """A token for somebody in particular is not for everybody who can verify it (RFC 7519 §4.1.3)."""
+        if claims.get("aud") is None:
+            return
+        if self._audience_lines.take(1, self._clock()):
+            log.warning(
+                "audience_not_configured setting=GATEWAY_JWT_AUDIENCE aud=%.100r",
+                claims["aud"],
+            )
+        raise TokenRejected("it has an aud, and GATEWAY_JWT_AUDIENCE is not set")
 
 
 def _algorithm(token: str) -> str:
@@ -169,33 +137,3 @@ def _algorithm(token: str) -> str:
         jwt.PyJWTError: it has no header that could be read.
     """
     return str(jwt.get_unverified_header(token).get("alg"))
-
-
-def _prepared(key: Key, algorithms: Sequence[str]) -> dict[str, jwt.PyJWK]:
-    """An HMAC secret made ready for each algorithm (RFC 7518 §6.4)."""
-    if not isinstance(key.material, str):
-        return {}
-    secret = key.material.encode()
-    try:
-        for name in algorithms:
-            jwt.get_algorithm_by_name(name).prepare_key(secret)
-    except jwt.InvalidKeyError:
-        raise BadKey(
-            "GATEWAY_JWT_SECRET holds a key of another kind (PEM, DER, SSH or JWK); "
-            "a public key in PEM goes into GATEWAY_JWT_PUBLIC_KEY"
-        ) from None
-    encoded = urlsafe_b64encode(secret).rstrip(b"=").decode()
-    keys = {
-        name: jwt.PyJWK.from_dict({"kty": "oct", "k": encoded, "alg": name}) for name in algorithms
-    }
-    for name, each in keys.items():
-        each.Algorithm = _CheckedSecret(_HMAC[name])
-    return keys
-
-
-class _CheckedSecret(HMACAlgorithm):
-    """HMAC with a secret that was checked at the start. PyJWT would check it for each token: half of a verification."""
-
-    def prepare_key(self, key: str | bytes) -> bytes:
-        """The secret, as it is."""
-        return key.encode() if isinstance(key, str) else key

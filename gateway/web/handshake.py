@@ -13,6 +13,7 @@ from gateway.core import closing
 from gateway.core.access import Identity, TokenRejected
 from gateway.core.closing import Closing
 from gateway.core.frames import Encoding
+from gateway.core.origins import AllowedOrigins
 from gateway.core.rate_limit import TokenBucket
 from gateway.node.connection import Connection
 from gateway.node.lifetimes import Lifetimes
@@ -48,7 +49,7 @@ class Limits:
     high_water_bytes: int
     messages_per_second: float
     message_burst: float
-    allowed_origins: frozenset[str]
+    allowed_origins: AllowedOrigins
 
 
 class Handshakes:
@@ -94,7 +95,7 @@ class Handshakes:
         """What is refused before the upgrade, so that a load balancer can try another node."""
         limits = self._limits
         origin = request.headers.get(hdrs.ORIGIN)
-        if limits.allowed_origins and origin is not None and origin not in limits.allowed_origins:
+        if not limits.allowed_origins.allow(origin):
             self._refused("origin", origin=origin)
             return _refusal(403, "origin_not_allowed", "this origin may not connect")
         reason = self._admission.refusal()
@@ -123,9 +124,8 @@ class Handshakes:
         try:
             identity = self._verifier.verify(token)
         except TokenRejected as rejected:
-            if rejected.expired:
-                return await self._reject(request, closing.TOKEN_EXPIRED)
-            return await self._reject(request, closing.TOKEN_INVALID, cause=str(rejected))
+            why = closing.REJECTED_TOKEN[rejected.code]
+            return await self._reject(request, why, cause=str(rejected))
         # Only who is known takes up room.
         connection_id = f"{next(self._ids):x}"
         answer: web.StreamResponse | None = None

@@ -46,6 +46,12 @@ _PAGE_HEADERS: Final = {
 # -- ports ----------------------------------------------------------------------------------------
 
 
+def shown(address: tuple[str, int]) -> str:
+    """An address as in a URL."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class CannotListen(Exception):
     """A port cannot be listened on; the message says which setting chooses another."""
 
@@ -73,7 +79,13 @@ async def open_listener(host: str, port: int, setting: str, *, shared: bool) -> 
     """
     try:
         family, address = await _resolve(host, port)
-        listener = socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=shared)
+        listener = socket.create_server(
+            address,
+            family=family,
+            backlog=BACKLOG,
+            reuse_port=shared,
+            dualstack_ipv6=_serves_both_families(address),
+        )
     except OSError as error:
         raise CannotListen(host, port, setting, error) from None
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
@@ -106,11 +118,18 @@ async def reserve(host: str, port: int, setting: str) -> socket.socket:
 
 
 async def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    # As in a URL, an IPv6 address may stand in brackets.
+    name = host.removeprefix("[").removesuffix("]")
     found = await asyncio.get_running_loop().getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     family, _, _, _, address = found[0]
     return family, (str(address[0]), int(address[1]))
+
+
+def _serves_both_families(address: tuple[str, int]) -> bool:
+    """Whether IPv4 clients are served too, at addresses like ``::ffff:192.0.2.1``: only where every interface is."""
+    return address[0] == "::" and socket.has_dualstack_ipv6()
 
 
 def _bound(family: socket.AddressFamily, address: tuple[str, int], *options: int) -> socket.socket:
@@ -119,8 +138,9 @@ def _bound(family: socket.AddressFamily, address: tuple[str, int], *options: int
         for option in options:
             bound.setsockopt(socket.SOL_SOCKET, option, 1)
         if family == socket.AF_INET6:
-            # As ``socket.create_server`` has it: the IPv4 port of this number is another one.
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            # Else the IPv4 port of this number is another one.
+            only = not _serves_both_families(address)
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
         bound.bind(address)
     except BaseException:
         bound.close()
@@ -180,9 +200,6 @@ def internal_app(
 ) -> web.Application:
     """``/healthz`` (the event loop runs), ``/readyz`` (every check holds), ``/metrics``."""
 
-    async def healthz(_request: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
-
     async def readyz(_request: web.Request) -> web.Response:
         checks = readiness()
         ready = all(checks.values())
@@ -194,21 +211,40 @@ def internal_app(
         return web.Response(body=metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
-    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", scrape)
     return app
 
 
-# -- the test page --------------------------------------------------------------------------------
+async def _healthz(_request: web.Request) -> web.Response:
+    return web.json_response({"status": "ok"})
 
 
-def add_test_page(app: web.Application) -> None:
-    """Serve the page at ``/dev`` and its files below it."""
-    app.router.add_get(TEST_PAGE, _file("index.html"))
+# -- pages on the clients' port -------------------------------------------------------------------
+
+
+def add_health_pages(app: web.Application, base: str, ready: Callable[[], bool]) -> None:
+    """Serve ``/healthz`` and ``/readyz`` to balancers that can ask at the clients' port only.
+
+    Everybody can ask there, so what is behind the answer is not told.
+    """
+
+    async def readyz(_request: web.Request) -> web.Response:
+        answer = ready()
+        return web.json_response({"ready": answer}, status=200 if answer else 503)
+
+    app.router.add_get(f"{base}/healthz", _healthz)
+    app.router.add_get(f"{base}/readyz", readyz)
+
+
+def add_test_page(app: web.Application, base: str) -> None:
+    """Serve the page at ``/dev`` below ``base``, and its files below that."""
+    page = base + TEST_PAGE
+    app.router.add_get(page, _file("index.html"))
     for file in _STATIC.iterdir():
-        app.router.add_get(f"{TEST_PAGE}/{file.name}", _file(file.name))
-    app.router.add_get(f"{TEST_PAGE}/publisher.json", _publisher)
+        app.router.add_get(f"{page}/{file.name}", _file(file.name))
+    app.router.add_get(f"{page}/publisher.json", _publisher)
 
 
 def _file(name: str) -> Handler:

@@ -6,7 +6,7 @@ Otherwise the URL names another server, and the errors of the connection show a 
 
 from __future__ import annotations
 
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from publisher.errors import InvalidURL
 
@@ -19,6 +19,15 @@ def check_url(url: str) -> None:
     """
     if not _is_clear(url):
         raise InvalidURL
+
+
+def holds_password(url: str) -> bool:
+    """Whether a password is in ``url``: before the host, or among its options."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return bool(parts.password) or "password" in parse_qs(parts.query)
 
 
 def _is_clear(url: str) -> bool:

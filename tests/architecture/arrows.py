@@ -28,16 +28,18 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.node",
         "gateway.web": "publisher.errors publisher.contract gateway.core gateway.node",
         "gateway.logs": "",
-        "gateway.settings": "publisher.errors publisher.contract gateway.core",
+        "gateway.environment": "",
+        "gateway.settings": "publisher.errors publisher.contract gateway.core gateway.environment",
+        "gateway.options": "publisher.contract gateway.environment gateway.settings",
         "gateway.metrics": "publisher.errors publisher.contract gateway.core gateway.node",
         "gateway.development": "gateway.settings gateway.web",
         "gateway.app": "publisher.errors publisher.contract publisher.transport gateway.core gateway.node "
         "gateway.backplane gateway.web gateway.metrics gateway.settings",
         "gateway.check": "publisher.errors publisher.contract publisher.transport gateway.node "
-        "gateway.backplane gateway.web gateway.settings gateway.app",
+        "gateway.backplane gateway.web gateway.settings gateway.options gateway.app",
         "gateway.serve": "publisher.errors gateway.web gateway.logs gateway.settings gateway.app",
         "gateway.supervisor": "gateway.core gateway.web gateway.settings gateway.serve",
-        "gateway.cli": "gateway.logs gateway.settings "
+        "gateway.cli": "gateway.logs gateway.settings gateway.options "
         "gateway.development gateway.app gateway.check gateway.serve gateway.supervisor",
         "gateway.__main__": "gateway.cli",
     }.items()
@@ -45,8 +47,8 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
 
 # An allowance, since what touches the outside cannot all be named.
 _CORE_MAY_IMPORT: Final = (
-    "__future__ bisect collections dataclasses enum functools heapq itertools math operator orjson re "
-    "string struct typing zlib"
+    "__future__ bisect collections dataclasses enum functools heapq ipaddress itertools math operator orjson "
+    "re string struct typing zlib"
 )
 _FORBIDDEN: Final = {
     "publisher.errors": "aiohttp asyncio hiredis random redis socket threading time",
@@ -56,7 +58,9 @@ _FORBIDDEN: Final = {
     "gateway.node": "aiohttp hiredis http random redis socket time",
     "gateway.backplane": "aiohttp",
     "gateway.web": "hiredis redis",
+    "gateway.environment": "aiohttp asyncio hiredis redis",
     "gateway.settings": "aiohttp asyncio hiredis redis",
+    "gateway.options": "aiohttp asyncio hiredis redis",
     "gateway.logs": "aiohttp asyncio hiredis redis",
     "gateway.metrics": "aiohttp asyncio hiredis redis",
     "gateway.development": "aiohttp hiredis",

@@ -7,7 +7,7 @@ import pytest
 from tests.browser.backend import Backend
 from tests.browser.chromium import CLOSED, ERROR, SUBSCRIBED, Browser
 from tests.browser.shapes import NOTIFICATION, is_notification, is_run_result
-from tests.support.processes import GatewayProcess
+from tests.support.processes import GatewayProcess, gateway_process
 from tests.support.tokens import make_token
 
 pytestmark = [
@@ -90,6 +90,19 @@ async def test_invalid_token_shows_the_close_code(
     assert await page.text("#user") == user
     assert await page.complaints() == []
     await page.close()
+
+
+async def test_the_page_and_its_socket_are_below_the_path_of_the_gateway(
+    redis_url: str, shared_prefix: str, browser: Browser, user: str, token: str
+) -> None:
+    settings = {"development": True, "path": "/realtime"}
+    async with gateway_process(redis_url, shared_prefix, **settings) as gateway:
+        page = await browser.open(f"{gateway.url}/realtime", token)
+        await page.wait(SUBSCRIBED, 2)
+        assert await page.text("#user") == user
+        assert (await page.text("#address")).endswith("/realtime")
+        assert await page.complaints() == []
+        await page.close()
 
 
 @pytest.mark.parametrize("query", ["", "?batch=true"])

@@ -13,7 +13,8 @@ from gateway.core.protocol import RESERVED, EndReason, ErrorCode
 from gateway.metrics import NodeCollector
 from gateway.node.stats import Stats
 from gateway.settings import Settings
-from gateway.web.auth import TokenVerifier, load_key
+from gateway.web.auth import TokenVerifier
+from gateway.web.keys import BadKey, load_key
 from publisher import Publisher
 from publisher.contract.channels import DEFAULT_NAMESPACES
 from tests.support.tokens import SECRET
@@ -116,6 +117,25 @@ def test_the_token_example_makes_a_token_that_is_accepted(monkeypatch: pytest.Mo
     scope: dict[str, str] = {}
     exec(compile(example, "README.md", "exec"), scope)
     assert TokenVerifier(load_key(SECRET, None)).verify(scope["token"]).user == "user-123"
+
+
+SHOWN_TO_OPERATORS = [
+    *PAGES,
+    *(path.relative_to(ROOT).as_posix() for path in (ROOT / "deploy").rglob("*") if path.is_file()),
+]
+
+
+def test_no_secret_that_is_shown_to_operators_is_served_when_pasted() -> None:
+    shown = [
+        value.strip("\"'`")
+        for page in SHOWN_TO_OPERATORS
+        for value in re.findall(r"GATEWAY_JWT_SECRET[=:] ?(\S+)", (ROOT / page).read_text("utf-8"))
+    ]
+    literal = [value for value in shown if not value.startswith(("$", "@"))]
+    assert len(literal) < len(shown)
+    for value in [*literal, "..."]:
+        with pytest.raises(BadKey):
+            load_key(value, None)
 
 
 def test_every_alert_is_in_the_operators_table() -> None:

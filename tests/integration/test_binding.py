@@ -8,6 +8,7 @@ import socket
 import pytest
 
 from gateway.web.server import CannotListen, open_listener, reserve
+from tests.support.programs import cannot_run
 
 HOST = "127.0.0.1"
 
@@ -82,3 +83,61 @@ async def test_a_port_of_another_is_told_as_it_is() -> None:
     assert not told.value.in_use
     assert "203.0.113.1 port 3001" in str(told.value)
     assert "GATEWAY_INTERNAL_PORT" in str(told.value)
+
+
+# -- both families ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ipv6() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        cannot_run(f"this system has no IPv6: {error}")
+
+
+@pytest.mark.usefixtures("ipv6")
+@pytest.mark.parametrize("host", ["::", "[::]", "::0"])
+async def test_the_address_of_all_interfaces_serves_both_families(host: str) -> None:
+    with await open_listener(host, 0, "port", shared=False) as listener:
+        port = listener.getsockname()[1]
+        for client in (HOST, "::1"):
+            with socket.create_connection((client, port)):
+                listener.accept()[0].close()
+
+
+@pytest.mark.usefixtures("ipv6")
+async def test_a_port_held_for_both_families_is_nobody_elses_in_either() -> None:
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(await reserve("::", 0, "port")).getsockname()[1]
+        for host in (HOST, "0.0.0.0", "::1", "::"):
+            with pytest.raises(CannotListen, match="it is in use"):
+                await open_listener(host, port, "port", shared=False)
+        listeners = [
+            stack.enter_context(await open_listener("::", port, "port", shared=True))
+            for _ in range(2)
+        ]
+        for listener in listeners:
+            listener.setblocking(False)
+        for client in (HOST, "::1"):
+            stack.enter_context(socket.create_connection((client, port)))
+            taken = 0
+            for listener in listeners:
+                with contextlib.suppress(BlockingIOError):
+                    stack.enter_context(listener.accept()[0])
+                    taken += 1
+            assert taken == 1
+
+
+@pytest.mark.usefixtures("ipv6")
+async def test_a_port_that_is_taken_in_one_family_is_not_held_for_both() -> None:
+    with await open_listener(HOST, 0, "port", shared=False) as listener:
+        with pytest.raises(CannotListen, match="it is in use"):
+            await reserve("::", listener.getsockname()[1], "port")
+
+
+@pytest.mark.usefixtures("ipv6")
+async def test_an_address_of_one_interface_serves_its_own_family_only() -> None:
+    with await open_listener("::1", 0, "port", shared=False) as listener:
+        with pytest.raises(ConnectionRefusedError):
+            connect(listener.getsockname()[1])

@@ -61,7 +61,7 @@ REJECTED = {
     "empty": ("", "token_missing"),
     "malformed": ("abc", "token_invalid"),
     "expired": (make_token("u", exp=int(time.time()) - 60), "token_expired"),
-    "not valid yet": (make_token("u", nbf=int(time.time()) + 600), "token_invalid"),
+    "not valid yet": (make_token("u", nbf=int(time.time()) + 600), "token_not_yet_valid"),
     "without expiry": (jwt.encode({"sub": "u"}, SECRET, "HS256"), "token_invalid"),
     "without user": (jwt.encode({"exp": 2**31}, SECRET, "HS256"), "token_invalid"),
     "with a user that is no string": (
@@ -351,3 +351,25 @@ async def test_a_client_that_leaves_while_its_place_is_asked_for_is_no_error(
         await until(lambda: node.gateway._handshakes._admission._present == 1)
         await asyncio.sleep(0)
     assert errors(caplog) == []
+
+
+@pytest.mark.parametrize(
+    ("origin", "let_in"),
+    [
+        ("https://class.school.example", True),
+        ("https://APP.example:443", True),
+        ("null", False),
+        ("https://school.example.evil.example", False),
+    ],
+)
+async def test_patterns_of_origins_hold_at_the_door(
+    start_node: StartNode, origin: str, let_in: bool
+) -> None:
+    node = await start_node(allowed_origins=["https://*.school.example", "HTTPS://app.example/"])
+    with contextlib.ExitStack() as stack:
+        if not let_in:
+            refused = stack.enter_context(pytest.raises(aiohttp.WSServerHandshakeError))
+        async with connected(node.url, make_token("u"), origin=origin):
+            pass
+    if not let_in:
+        assert refused.value.status == 403

@@ -130,3 +130,20 @@ async def test_several_workers_share_one_redis_one_secret_and_one_banner(tmp_pat
         assert process.stdout is not None
         assert b"gateway is running" not in await process.stdout.read()
     assert not (tmp_path / ".gateway" / "redis.url").exists()
+
+
+async def test_the_page_and_the_websocket_are_below_the_path(tmp_path: Path) -> None:
+    async with development(tmp_path, "--path", "realtime/") as (_, printed):
+        socket = re.search(r"(ws://localhost:\d+/realtime)\?token=(\S+)", printed)
+        page = re.search(r"http://localhost:\d+/realtime/dev", printed)
+        assert socket is not None
+        assert page is not None
+        async with connected(socket[1], socket[2]):
+            pass
+        async with aiohttp.ClientSession() as session:
+            async with session.get(page[0]) as answer:
+                files = re.findall(r'(?:src|href)="(.*?)"', await answer.text())
+            assert len(files) == 4
+            for file in (*files, "dev/connection.js", "dev/entries.js", "dev/publisher.json"):
+                async with session.get(page[0].removesuffix("dev") + file) as answer:
+                    assert answer.status == 200, file

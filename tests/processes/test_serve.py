@@ -177,7 +177,7 @@ async def test_settings_come_from_options_before_environment_before_file(
     assert json.loads(out)["namespaces"]["lessons"]["owner"] == "anyone"
 
     from gateway.cli import _parser
-    from gateway.settings import load_settings
+    from gateway.options import load_settings
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GATEWAY_MAX_CONNECTIONS_PER_USER", "2")
@@ -252,6 +252,55 @@ MISTAKES = {
         {"GATEWAY_REDIS_URL": "redis://:hidden@localhost/first", "GATEWAY_JWT_SECRET": SECRET},
         "invalid Redis URL",
     ),
+    "a secret among the arguments": (
+        ["serve", "--jwt-secret", "hidden in plain sight, for everybody"],
+        {},
+        "--jwt-secret: every user of this machine could read this secret: set GATEWAY_JWT_SECRET",
+    ),
+    "a password among the arguments": (
+        ["check", "--redis-url", "redis://user:hidden@localhost:6379"],
+        {},
+        "set GATEWAY_REDIS_URL, or give @FILE",
+    ),
+    "a password among the options of a URL among the arguments": (
+        ["token", "--user", "u", "--redis-url=redis://localhost?password=hidden"],
+        {},
+        "set GATEWAY_REDIS_URL, or give @FILE",
+    ),
+    "a secret in a file that is not there": (
+        ["check"],
+        {"GATEWAY_JWT_SECRET": "@hidden"},
+        "jwt_secret (GATEWAY_JWT_SECRET): it begins with @ and so names a file, which cannot be read: No such file",
+    ),
+    "a secret that is too short": (
+        ["serve"],
+        {"GATEWAY_REDIS_URL": "redis://127.0.0.1:1", "GATEWAY_JWT_SECRET": "hidden"},
+        "GATEWAY_JWT_SECRET is too short",
+    ),
+    "a secret that is too short, with workers": (
+        ["serve", "--workers", "2", "--port", "0", "--internal-port", "0"],
+        {"GATEWAY_REDIS_URL": "redis://127.0.0.1:1", "GATEWAY_JWT_SECRET": "a"},
+        "GATEWAY_JWT_SECRET is too short",
+    ),
+    "the placeholder of the documentation": (
+        ["serve"],
+        {"GATEWAY_REDIS_URL": "redis://127.0.0.1:1", "GATEWAY_JWT_SECRET": "..."},
+        "GATEWAY_JWT_SECRET is a placeholder",
+    ),
+    "an algorithm that the secret is too short for": (
+        ["serve"],
+        {
+            "GATEWAY_REDIS_URL": "redis://127.0.0.1:1",
+            "GATEWAY_JWT_SECRET": SECRET,
+            "GATEWAY_JWT_ALGORITHMS": "HS512",
+        },
+        "HS512 needs a secret of 64 bytes",
+    ),
+    "an origin that can never match": (
+        ["serve", "--allowed-origins", "https://a.example,app.example.org"],
+        {},
+        "allowed_origins (GATEWAY_ALLOWED_ORIGINS): 'app.example.org' can never match",
+    ),
     "an algorithm foreign to the key": (
         ["serve"],
         {
@@ -294,8 +343,8 @@ async def test_check_tells_what_is_wrong(redis_url: str) -> None:
     assert "GATEWAY_REDIS_URL and GATEWAY_JWT_SECRET" in err
     code, out, _ = await run("check", GATEWAY_REDIS_URL=redis_url, GATEWAY_JWT_SECRET="short")
     report = json.loads(out)
-    assert (code, report["ok"], report["redis"]["reachable"]) == (0, True, True)
-    assert any("32 bytes" in warning for warning in report["warnings"])
+    assert (code, report["ok"], report["redis"]["reachable"]) == (1, False, True)
+    assert any("HS256 needs 32 bytes" in error for error in report["errors"])
     code, out, _ = await run(
         "check",
         GATEWAY_REDIS_URL=f"redis://:hidden@127.0.0.1:{free_port()}",
@@ -380,6 +429,66 @@ async def test_without_redis_it_waits_refuses_with_503_and_then_serves(
             await until(lambda: is_status("/readyz", 200))
             async with connected(url, make_token("u")) as client:
                 await client.subscribe("notifications/u")
+    finally:
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 15) == 0
+
+
+async def test_every_secret_may_be_in_a_file(redis_url: str, prefix: str, tmp_path: Path) -> None:
+    secret, url = tmp_path / "secret", tmp_path / "url"
+    secret.write_text(f"{SECRET}\n")
+    url.write_text(f"{redis_url}\r\n")
+    for arguments, variables in (
+        ([], {"GATEWAY_JWT_SECRET": f"@{secret}", "GATEWAY_REDIS_URL": f"@{url}"}),
+        (["--jwt-secret", f"@{secret}", "--redis-url", f"@{url}"], {}),
+    ):
+        code, out, err = await run(*("check", "--redis-prefix", prefix, *arguments), **variables)
+        assert (code, json.loads(out)["errors"]) == (0, []), err
+    async with gateway_process(f"@{url}", prefix, jwt_secret=f"@{secret}", workers=2) as node:
+        async with connected(node.url, make_token("u")) as client:
+            await client.subscribe("notifications/u")
+
+
+async def test_ports_that_kubernetes_injects_do_not_keep_it_from_serving(
+    redis_url: str, prefix: str, tmp_path: Path
+) -> None:
+    port, internal = free_port(), free_port()
+    config = tmp_path / "gateway.toml"
+    config.write_text(f'port = {port}\ninternal_port = {internal}\nhost = "127.0.0.1"\n')
+    injected = {
+        "GATEWAY_PORT": "tcp://10.0.0.1:3001",
+        "GATEWAY_INTERNAL_PORT": "tcp://10.0.0.2:9300",
+        "GATEWAY_SERVICE_HOST": "10.0.0.1",
+        "GATEWAY_SERVICE_PORT_WS": "3001",
+        "GATEWAY_PORT_3001_TCP_ADDR": "10.0.0.1",
+    }
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway", "serve", "--config", str(config)),
+            env=os.environ
+            | injected
+            | {
+                "GATEWAY_REDIS_URL": redis_url,
+                "GATEWAY_REDIS_PREFIX": prefix,
+                "GATEWAY_JWT_SECRET": SECRET,
+                "GATEWAY_DRAIN_DELAY_SECONDS": "0",
+            },
+            stderr=output,
+        )
+    try:
+        await until(lambda: "redis_reached" in log.read_text() or process.returncode is not None)
+        assert process.returncode is None, log.read_text()
+
+        async def serves() -> bool:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with connected(f"ws://127.0.0.1:{port}", make_token("u")):
+                    return True
+            return False
+
+        await until(serves)
+        assert log.read_text().count("enableServiceLinks: false") == 1
+        assert "no such setting" not in log.read_text()
     finally:
         process.terminate()
         assert await asyncio.wait_for(process.wait(), 15) == 0

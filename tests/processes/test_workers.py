@@ -20,6 +20,7 @@ from publisher import AsyncPublisher
 from tests.processes.test_serve import ROOT, run
 from tests.support.client import Client, connected, opened
 from tests.support.processes import GatewayProcess, gateway_process
+from tests.support.programs import cannot_run
 from tests.support.redis_server import free_port
 from tests.support.tokens import SECRET, make_token
 from tests.support.waiting import until
@@ -336,3 +337,15 @@ async def test_a_worker_that_never_comes_up_ends_all_with_its_status(
     assert code == 3
     assert err.count("worker_started worker=1") == 5
     assert "worker_unusable worker=1 status=3" in err
+
+
+async def test_workers_serve_both_families_on_one_port(redis_url: str, prefix: str) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        cannot_run(f"this system has no IPv6: {error}")
+    async with gateway_process(redis_url, prefix, workers=2, host="::") as node:
+        for host in ("127.0.0.1", "[::1]"):
+            async with connected(f"ws://{host}:{node.port}", make_token("u")) as client:
+                await client.subscribe("notifications/u")
+        assert f"address=[::]:{node.port} " in node.output

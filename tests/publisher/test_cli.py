@@ -376,6 +376,23 @@ def test_bad_input_is_one_line_and_exit_code_2(cli: Cli, arguments: Sequence[str
     assert "cr3t" not in run.stderr
 
 
+@pytest.mark.parametrize(
+    "url", ["redis://u:cr3t@localhost:6379/0", "redis://localhost?password=cr3t"]
+)
+def test_a_password_among_the_arguments_is_refused(cli: Cli, url: str):
+    run = cli("--redis-url", url, "connections", "u")
+    fails(run, 2, "set PUBLISHER_REDIS_URL, or give --redis-url @FILE")
+    assert "cr3t" not in run.stderr
+
+
+def test_the_url_may_be_in_a_file(cli: Cli, redis_url: str, nobody: str, tmp_path: Path):
+    (tmp_path / "url").write_text(f"{redis_url}\n")
+    assert cli("ping", "--redis-url", "@url", PUBLISHER_REDIS_URL=nobody).returncode == 0
+    assert cli("ping", PUBLISHER_REDIS_URL="@url").returncode == 0
+    fails(cli("ping", PUBLISHER_REDIS_URL="@cr3t"), 2, "cannot be read: No such file")
+    assert "cr3t" not in cli("ping", PUBLISHER_REDIS_URL="@cr3t").stderr
+
+
 def test_ping_says_that_redis_has_answered(cli: Cli):
     answer = json.loads(cli("ping").stdout)
     assert answer["ok"] is True

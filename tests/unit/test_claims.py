@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.core.access import Identity, TokenRejected, identify
+from gateway.core.protocol import ErrorCode
 
 
 def test_the_user_is_the_claim_that_names_it() -> None:
@@ -47,9 +48,9 @@ def test_a_token_without_exp_never_ends() -> None:
     assert identify({"sub": "u"}, "sub").expires_at is None
 
 
-def test_a_rejection_knows_whether_the_token_had_expired() -> None:
-    assert not TokenRejected("malformed").expired
-    assert TokenRejected("late", expired=True).expired
+def test_a_rejection_says_what_the_client_is_told() -> None:
+    assert TokenRejected("malformed").code is ErrorCode.TOKEN_INVALID
+    assert TokenRejected("late", ErrorCode.TOKEN_EXPIRED).code is ErrorCode.TOKEN_EXPIRED
 
 
 @pytest.mark.parametrize("claims", [{"sub": "\ud800"}, {"sub": "u", "exp": 10**400}])

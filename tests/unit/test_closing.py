@@ -8,6 +8,7 @@ import pytest
 
 from gateway.core import closing
 from gateway.core.closing import CloseCode, Closing
+from gateway.core.protocol import ErrorCode
 
 ALL = {name: value for name, value in vars(closing).items() if isinstance(value, Closing)}
 
@@ -23,6 +24,7 @@ def test_codes_are_those_of_the_protocol() -> None:
         "TOKEN_MISSING": 1008,
         "TOKEN_INVALID": 1008,
         "TOKEN_EXPIRED": 1008,
+        "TOKEN_NOT_YET_VALID": 1008,
         "CONNECTION_LIMIT": 1008,
         "FLOOD": 1008,
         "INTERNAL_ERROR": 1011,
@@ -53,3 +55,11 @@ def test_every_code_may_be_sent_in_a_close_frame(code: CloseCode) -> None:
     # RFC 6455 §7.4.1 and §7.4.2: 1004 to 1006 and 1015 are never sent.
     assert 1000 <= code <= 4999
     assert code not in {1004, 1005, 1006, 1015}
+
+
+def test_every_token_that_is_shown_and_not_accepted_has_a_reason_of_its_own() -> None:
+    assert {code: each.reason for code, each in closing.REJECTED_TOKEN.items()} == {
+        code: code.value
+        for code in ErrorCode
+        if code.startswith("token_") and code is not ErrorCode.TOKEN_MISSING
+    }

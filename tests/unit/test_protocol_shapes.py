@@ -255,6 +255,7 @@ def test_error_codes_are_pinned_for_programs_that_read_them() -> None:
         "token_missing",
         "token_invalid",
         "token_expired",
+        "token_not_yet_valid",
         "connection_limit",
         "messages_lost",
         "internal_error",

@@ -1,5 +1,5 @@
-import { Connection, shouldReconnect } from '/dev/connection.js';
-import { dataEntry, element, errorEntry, protocolEntry } from '/dev/entries.js';
+import { Connection, shouldReconnect } from './connection.js';
+import { dataEntry, element, errorEntry, protocolEntry } from './entries.js';
 
 const MAX_ENTRIES = 500;
 
@@ -17,6 +17,7 @@ const ADVICE = {
   token_missing: 'The gateway got no token.',
   token_invalid: 'The gateway does not accept this token. Paste another one.',
   token_expired: 'This token has run out. Start the gateway again, or run “gateway token”.',
+  token_not_yet_valid: 'This token is not valid yet: the clock of whoever made it is ahead.',
   connection_limit: 'This user holds all the connections they may. Close another tab.',
   flood: 'Too many messages, or too many mistakes, in a short time.',
   draining: 'This gateway is being stopped; another one takes over.',
@@ -41,7 +42,9 @@ function connect(token) {
     $('user').textContent = '–';
   }
   $('token').value = token;
-  const address = new URL(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/`);
+  // The page stands beside the WebSocket, also where GATEWAY_PATH has put both.
+  const address = new URL('./', location.href);
+  address.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
   // So that ?batch=true on the page's own address reaches the gateway.
   address.search = location.search;
   $('address').textContent = address.href.replace(/\/$/, '');
@@ -220,7 +223,7 @@ function channelRow(name, state) {
 let publisher = 'publisher';
 
 async function findPublisher() {
-  const response = await fetch('/dev/publisher.json');
+  const response = await fetch(new URL('publisher.json', import.meta.url));
   if (response.ok) publisher = (await response.json()).command;
 }
 

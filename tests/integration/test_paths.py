@@ -1,0 +1,65 @@
+"""Where on the clients' port the WebSocket is, and what balancers may ask there."""
+
+from __future__ import annotations
+
+import json
+
+import aiohttp
+import pytest
+from pydantic import ValidationError
+
+from gateway.settings import Settings
+from tests.integration.conftest import StartNode
+from tests.support.client import connected
+from tests.support.nodes import Node
+from tests.support.tokens import make_token
+
+
+async def get(node: Node, path: str) -> tuple[int, str]:
+    """Ask the clients' port."""
+    url = node.url.replace("ws", "http", 1) + path
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return answer.status, await answer.text()
+
+
+@pytest.mark.parametrize("given", ["/realtime", "realtime/", "/a/b.c"])
+async def test_the_websocket_is_below_the_path_and_nowhere_else(
+    start_node: StartNode, given: str
+) -> None:
+    node = await start_node(path=given)
+    base = f"/{given.strip('/')}"
+    for path in (base, f"{base}/", f"{base}/ws"):
+        url = f"{node.url}{path}?token={make_token('u')}"
+        async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+            assert (await socket.receive_json())["type"] == "connected"
+    for path in ("/", "/ws", f"{base}s", f"{base}/other"):
+        assert (await get(node, path))[0] == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/a b", "/a?b", "/a#b", "/{name}", "/a//b", "/..", "/a/../b", "/%61", "/é", "/healthz"]
+)
+def test_a_path_that_no_client_could_use_is_refused_at_the_start(path: str) -> None:
+    with pytest.raises(ValidationError, match=r"must be a path such as|is a page for balancers"):
+        Settings(path=path)
+
+
+@pytest.mark.parametrize("base", ["", "/realtime"])
+async def test_a_balancer_may_ask_at_the_clients_port(start_node: StartNode, base: str) -> None:
+    node = await start_node(path=base)
+    for below in {"", base}:
+        assert await get(node, f"{below}/healthz") == (200, '{"status": "ok"}')
+        status, body = await get(node, f"{below}/readyz")
+        # What is behind it is for the internal port.
+        assert (status, json.loads(body)) == (200, {"ready": True})
+        assert (await get(node, f"{below}/metrics"))[0] == 404
+
+
+async def test_at_the_clients_port_a_node_that_leaves_is_alive_and_not_ready(
+    start_node: StartNode,
+) -> None:
+    node = await start_node()
+    async with connected(node.url, make_token("u")):
+        node.gateway._drain.leaving = True
+        assert await get(node, "/readyz") == (503, '{"ready": false}')
+        assert (await get(node, "/healthz"))[0] == 200

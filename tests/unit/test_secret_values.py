@@ -1,0 +1,60 @@
+"""A secret may be in a file, and a mistake there shows nothing of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.settings import SECRETS, Settings
+from publisher.contract.secret_values import read_secret
+from publisher.errors import InvalidData
+
+SECRET = "redis://:a-secret-that-is-good-for-all-of-them@localhost:6379/0"
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
+@pytest.mark.parametrize("name", SECRETS)
+def test_every_secret_setting_takes_a_file_without_the_line_ends_behind_it(
+    tmp_path: Path, name: str, end: str
+) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(f"{SECRET}{end}".encode())
+    given = Settings(**{name: f"@{file}"})
+    assert getattr(given, name).get_secret_value() == SECRET
+    assert SECRET not in repr(given)
+
+
+def test_the_secret_settings_are_these() -> None:
+    assert set(SECRETS) == {"redis_url", "jwt_secret"}
+
+
+def test_what_stands_before_and_within_a_secret_is_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(" \n a\nb \n")
+    assert read_secret(f"@{tmp_path / 'secret'}") == " \n a\nb "
+    assert read_secret("a@b") == "a@b"
+
+
+def unreadable(folder: Path) -> dict[str, str]:
+    (folder / "empty").write_text("\n")
+    (folder / "binary").write_bytes(b"\xff\xfe")
+    return {
+        "missing": f"@{folder / 'hidden'}",
+        "a folder": f"@{folder}",
+        "empty": f"@{folder / 'empty'}",
+        "binary": f"@{folder / 'binary'}",
+        "no name": "@",
+        "a name that no file has": "@hidden\0",
+        "a name that is too long": f"@{'hidden' * 1_000}",
+    }
+
+
+def test_a_file_that_cannot_be_used_is_an_error_that_does_not_name_it(tmp_path: Path) -> None:
+    for value in unreadable(tmp_path).values():
+        with pytest.raises(InvalidData) as told:
+            read_secret(value)
+        assert "hidden" not in str(told.value)
+        assert str(tmp_path) not in str(told.value)
+        with pytest.raises(ValidationError, match="@"):
+            Settings(jwt_secret=value)
