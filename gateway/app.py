@@ -21,6 +21,7 @@ from gateway.backplane.store import Announcing, GrantReader, LogReader, Position
 from gateway.core import closing
 from gateway.core.origins import AllowedOrigins
 from gateway.core.timing import EXPIRY_STEP
+from gateway.credentials import make_connector, make_verifier
 from gateway.metrics import NodeCollector, exposition
 from gateway.node.catchup import Catchup
 from gateway.node.confirmation import Confirmation
@@ -43,9 +44,7 @@ from gateway.node.tasks import Tasks, keep_going, take_step
 from gateway.node.tokens import Tokens
 from gateway.settings import Settings
 from gateway.web.admission import Admission
-from gateway.web.auth import TokenVerifier
 from gateway.web.handshake import Handshakes, Limits, negotiate_compression
-from gateway.web.keys import load_key
 from gateway.web.server import (
     CannotListen,
     add_health_pages,
@@ -58,7 +57,6 @@ from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
 from publisher.contract.keys import Keys
 from publisher.transport.connection import opened
 from publisher.transport.pipeline import Pipeline
-from publisher.transport.redis_py import Connector, asyncio_client
 
 log = logging.getLogger(__name__)
 
@@ -415,36 +413,3 @@ class Gateway:
         if self._started:
             self._started = False
             log.info("node_stopped node=%s", self.node_id)
-
-
-def make_verifier(settings: Settings) -> TokenVerifier:
-    """The verifier that the settings describe.
-
-    Raises:
-        gateway.web.keys.BadKey: the key or the algorithms cannot be used.
-    """
-    secret = settings.jwt_secret
-    return TokenVerifier(
-        load_key(
-            secret.get_secret_value() if secret else None,
-            settings.jwt_public_key,
-            weak=settings.development,
-        ),
-        algorithms=settings.jwt_algorithms,
-        user_claim=settings.jwt_user_claim,
-        require_expiry=settings.jwt_require_expiry,
-        audience=settings.jwt_audience,
-        issuer=settings.jwt_issuer,
-        leeway=settings.jwt_leeway_seconds,
-        clock=_CLOCK,
-    )
-
-
-def make_connector(settings: Settings) -> Connector:
-    """How to connect to Redis; trying again is the callers' business.
-
-    Raises:
-        publisher.errors.InvalidURL: the URL cannot be used.
-    """
-    assert settings.redis_url is not None
-    return Connector.of(asyncio_client(settings.redis_url.get_secret_value()))

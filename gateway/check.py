@@ -13,10 +13,10 @@ from typing import Any, Final
 from redis.asyncio.client import PubSub
 from redis.exceptions import ResponseError
 
-from gateway.app import make_connector, make_verifier
 from gateway.backplane.health import NodeEntry
 from gateway.backplane.places import PlaceTable
 from gateway.backplane.store import GrantReader
+from gateway.credentials import make_connector, make_verifier
 from gateway.node.stats import Stats
 from gateway.options import advice
 from gateway.settings import Settings

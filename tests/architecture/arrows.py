@@ -33,10 +33,11 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.options": "publisher.contract gateway.environment gateway.settings",
         "gateway.metrics": "publisher.errors publisher.contract gateway.core gateway.node",
         "gateway.development": "gateway.settings gateway.web",
+        "gateway.credentials": "publisher.errors publisher.transport gateway.web gateway.settings",
         "gateway.app": "publisher.errors publisher.contract publisher.transport gateway.core gateway.node "
-        "gateway.backplane gateway.web gateway.metrics gateway.settings",
+        "gateway.backplane gateway.web gateway.metrics gateway.settings gateway.credentials",
         "gateway.check": "publisher.errors publisher.contract publisher.transport gateway.node "
-        "gateway.backplane gateway.web gateway.settings gateway.options gateway.app",
+        "gateway.backplane gateway.web gateway.settings gateway.options gateway.credentials",
         "gateway.serve": "publisher.errors gateway.web gateway.logs gateway.settings gateway.app",
         "gateway.supervisor": "gateway.core gateway.web gateway.settings gateway.serve",
         "gateway.cli": "gateway.logs gateway.settings gateway.options "

@@ -13,9 +13,9 @@ import pytest
 import redis.asyncio
 from pydantic import SecretStr
 
-from gateway.app import make_connector
 from gateway.backplane.places import Places, PlaceTable
 from gateway.backplane.store import GrantReader, LogReader, Positions
+from gateway.credentials import make_connector
 from gateway.node.stats import Stats
 from gateway.settings import Settings
 from publisher.contract import scripts

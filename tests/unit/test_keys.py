@@ -7,8 +7,8 @@ import time
 import jwt
 import pytest
 
-from gateway.app import make_verifier
 from gateway.core.access import TokenRejected
+from gateway.credentials import make_verifier
 from gateway.settings import Settings
 from gateway.web.auth import TokenVerifier
 from gateway.web.keys import BadKey, load_key
