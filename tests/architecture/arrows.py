@@ -48,8 +48,8 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
 
 # An allowance, since what touches the outside cannot all be named.
 _CORE_MAY_IMPORT: Final = (
-    "__future__ bisect collections dataclasses enum functools heapq ipaddress itertools math operator orjson "
-    "re string struct typing zlib"
+    "__future__ base64 bisect collections dataclasses enum functools hashlib heapq ipaddress itertools math operator "
+    "orjson re string struct typing zlib"
 )
 _FORBIDDEN: Final = {
     "publisher.errors": "aiohttp asyncio hiredis random redis socket threading time",

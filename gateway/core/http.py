@@ -1,0 +1,149 @@
+"""HTTP/1.1 as the clients' port speaks it: one request without a body, and one answer (RFC 9112).
+
+A request is read strictly. What two readers could understand differently is malformed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+MAX_HEAD_BYTES: Final = 16_384
+_MAX_LINE_BYTES: Final = 8_190
+
+_END: Final = b"\r\n\r\n"
+_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_TOKEN_START: Final = re.compile(_TOKEN)
+_REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") ([!-~]+) HTTP/(\d)\.(\d)")
+# In origin form, or in absolute form (§3.2.2).
+_TARGET: Final = re.compile(rb"(?:https?://[^/?#]+)?(/[^?#]*)?(?:\?([^#]*))?", re.IGNORECASE)
+_FIELD_NAME: Final = re.compile(_TOKEN)
+# A line ends with CR LF, and no other control character than a tab stands in it (§2.2, RFC 9110 §5.5).
+_FORBIDDEN: Final = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n")
+
+_RECOGNISED: Final = (
+    (b"\x16\x03", "tls"),
+    (b"PRI * HTTP/2.0\r\n", "http2"),
+    (b"PROXY ", "proxy_protocol"),
+    (b"\r\n\r\n\0\r\nQUIT\n", "proxy_protocol"),
+)
+"""How a connection begins that speaks something else: TLS, HTTP/2, the PROXY protocol (both versions)."""
+
+_REASONS: Final = {
+    101: "Switching Protocols",
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    426: "Upgrade Required",
+    429: "Too Many Requests",
+    503: "Service Unavailable",
+}
+
+
+class Malformed(Exception):
+    """No request that can be served.
+
+    ``cause`` is a word of ours for the log, and holds nothing of what came: ``tls``, ``http2``, ``proxy_protocol``,
+    ``request_line``, ``version``, ``header``, ``host`` or ``head_too_large``.
+    """
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request without its body. ``fields`` holds the lines of each field by its name in lower case."""
+
+    method: str
+    path: str
+    query: str
+    version: str
+    fields: Mapping[str, list[str]]
+
+    def get(self, name: str) -> str | None:
+        """A field's value: several lines are one list (RFC 9110 §5.3)."""
+        lines = self.fields.get(name)
+        return None if lines is None else ", ".join(lines)
+
+    def tokens(self, name: str) -> set[str]:
+        """The members of a field that lists tokens, in lower case."""
+        return {token.strip().lower() for token in (self.get(name) or "").split(",")}
+
+
+def read_head(data: bytes) -> tuple[Head, int] | None:
+    """The head at the beginning of ``data``, and where it ends; ``None`` while it is not whole.
+
+    Raises:
+        Malformed: it is no request, as soon as that can be told.
+    """
+    for beginning, cause in _RECOGNISED:
+        if data.startswith(beginning):
+            raise Malformed(cause)
+    # An empty line before the request is ignored (§2.2).
+    start = 2 if data.startswith(b"\r\n") else 0
+    end = data.find(_END, start, MAX_HEAD_BYTES)
+    if end >= 0:
+        return _parse(data[start:end]), end + len(_END)
+    _judge_beginning(data[start:])
+    return None
+
+
+def _judge_beginning(data: bytes) -> None:
+    """Refuse what cannot become a request any more."""
+    line, ended, rest = data.partition(b"\n")
+    if ended:
+        _request_line(line.removesuffix(b"\r") if line.endswith(b"\r") else b"")
+    elif data.strip(b"\r") and not _TOKEN_START.match(data):
+        raise Malformed("request_line")
+    if len(data) >= MAX_HEAD_BYTES or len(data) - data.rfind(b"\n") > _MAX_LINE_BYTES:
+        raise Malformed("head_too_large")
+    if _FORBIDDEN.search(rest.removesuffix(b"\r")):
+        raise Malformed("header")
+
+
+def _parse(data: bytes) -> Head:
+    first, *lines = data.split(b"\r\n")
+    method, path, query, version = _request_line(first)
+    if max(map(len, (first, *lines))) > _MAX_LINE_BYTES:
+        raise Malformed("head_too_large")
+    if _FORBIDDEN.search(data):
+        raise Malformed("header")
+    fields: dict[str, list[str]] = {}
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or not _FIELD_NAME.fullmatch(name):
+            raise Malformed("header")
+        fields.setdefault(name.decode("ascii").lower(), []).append(
+            value.strip(b" \t").decode("latin-1")
+        )
+    hosts = len(fields.get("host", ()))
+    if hosts > 1 or (version != "1.0" and not hosts):  # §3.2
+        raise Malformed("host")
+    return Head(method, path, query, version, fields)
+
+
+def _request_line(line: bytes) -> tuple[str, str, str, str]:
+    """Method, path, query and version."""
+    parts = _REQUEST_LINE.fullmatch(line)
+    if parts is None:
+        raise Malformed("head_too_large" if len(line) > _MAX_LINE_BYTES else "request_line")
+    method, target, major, minor = parts.groups()
+    if major != b"1":
+        raise Malformed("version")
+    found = _TARGET.fullmatch(target)
+    if found is None:
+        raise Malformed("request_line")
+    path, query = found.groups(b"")
+    return method.decode(), (path or b"/").decode(), query.decode(), f"1.{minor.decode()}"
+
+
+def response(status: int, fields: Mapping[str, str], body: bytes = b"") -> bytes:
+    """An answer as bytes."""
+    lines = [f"HTTP/1.1 {status} {_REASONS[status]}"]
+    lines += [f"{name}: {value}" for name, value in fields.items()]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

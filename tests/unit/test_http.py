@@ -1,0 +1,169 @@
+"""What is read as a request, and when it is known to be none."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpRequestParser
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from gateway.core import http
+from gateway.core.http import MAX_HEAD_BYTES, Malformed, read_head
+
+GET = b"GET /ws?token=a%2Eb HTTP/1.1\r\nHost: x\r\n"
+
+
+def test_a_request_is_read_and_what_follows_is_left_alone() -> None:
+    data = GET + b"Accept: a\r\nX-Y:\t b \r\naccept: c\r\n\r\nrest"
+    found = read_head(data)
+    assert found is not None
+    head, end = found
+    assert data[end:] == b"rest"
+    assert (head.method, head.path, head.query, head.version) == (
+        "GET",
+        "/ws",
+        "token=a%2Eb",
+        "1.1",
+    )
+    assert head.get("accept") == "a, c"
+    assert head.get("x-y") == "b"
+    assert head.get("missing") is None
+    assert head.tokens("accept") == {"a", "c"}
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        (b"/", "/", ""),
+        (b"/?", "/", ""),
+        (b"/a/b?c?d", "/a/b", "c?d"),
+        (b"http://rt.example:1?x=1", "/", "x=1"),
+        (b"HTTPS://rt.example/ws", "/ws", ""),
+    ],
+)
+def test_a_target_has_a_path_and_a_query(target: bytes, path: str, query: str) -> None:
+    found = read_head(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert found is not None
+    assert (found[0].path, found[0].query) == (path, query)
+
+
+@pytest.mark.parametrize("size", range(len(GET) + 2))
+def test_a_beginning_is_waited_for(size: int) -> None:
+    assert read_head((GET + b"\r\n")[:size]) is None
+
+
+def test_one_empty_line_before_a_request_is_ignored() -> None:
+    assert read_head(b"\r") is None
+    assert read_head(b"\r\n") is None
+    found = read_head(b"\r\n" + GET + b"\r\n")
+    assert found is not None
+    assert found[1] == len(GET) + 4
+
+
+MALFORMED = {
+    "a TLS hello": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", "tls"),
+    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "http2"),
+    "the PROXY protocol, version 1": (b"PROXY TCP4 1.2.3.4", "proxy_protocol"),
+    "the PROXY protocol, version 2": (b"\r\n\r\n\0\r\nQUIT\n\x21", "proxy_protocol"),
+    "no letters": (b"\0\0", "request_line"),
+    "a method that is none": ("GËT / HTTP/1.1\r\n".encode("latin-1"), "request_line"),
+    "no target": (b"GET HTTP/1.1\r\n", "request_line"),
+    "two spaces": (b"GET  / HTTP/1.1\r\n", "request_line"),
+    "a target that is no path": (b"GET x HTTP/1.1\r\n", "request_line"),
+    "a target for a server": (b"OPTIONS * HTTP/1.1\r\n", "request_line"),
+    "a target for a proxy": (b"CONNECT a:80 HTTP/1.1\r\n", "request_line"),
+    "a fragment": (b"GET /#a HTTP/1.1\r\n", "request_line"),
+    "letters above ASCII in the target": ("GET /é HTTP/1.1\r\n".encode(), "request_line"),
+    "a version of HTTP/0.9": (b"GET /\r\n", "request_line"),
+    "a version that is none": (b"GET / HTTP/9.x\r\n", "request_line"),
+    "a version to come": (b"GET / HTTP/9.9\r\n", "version"),
+    "a line that ends with LF": (b"GET / HTTP/1.1\n", "request_line"),
+    "a field that ends with LF": (GET + b"A: b\n", "header"),
+    "a lone CR": (GET + b"A: b\rc\r\n", "header"),
+    "a NUL": (GET + b"A: b\0", "header"),
+    "a space in a name": (GET + b"Bad Name: x\r\n\r\n", "header"),
+    "a space behind a name": (GET + b"Name : x\r\n\r\n", "header"),
+    "a folded line": (GET + b"A: b\r\n c\r\n\r\n", "header"),
+    "a line without a colon": (GET + b"A\r\n\r\n", "header"),
+    "no name": (GET + b": a\r\n\r\n", "header"),
+    "no host": (b"GET / HTTP/1.1\r\nA: b\r\n\r\n", "host"),
+    "two hosts": (GET + b"Host: y\r\n\r\n", "host"),
+    "two hosts in HTTP/1.0": (b"GET / HTTP/1.0\r\nHost: x\r\nHost: x\r\n\r\n", "host"),
+    "a long request line": (b"GET /" + b"a" * 9_000, "head_too_large"),
+    "a long field": (GET + b"A: " + b"a" * 9_000, "head_too_large"),
+    "a long field in a whole head": (GET + b"A: " + b"a" * 9_000 + b"\r\n\r\n", "head_too_large"),
+    "many fields": (GET + b"A: b\r\n" * 3_000, "head_too_large"),
+    "a head that ends too late": (GET + b"A: b\r\n" * 3_000 + b"\r\n", "head_too_large"),
+}
+
+
+@pytest.mark.parametrize(("data", "cause"), MALFORMED.values(), ids=MALFORMED)
+def test_what_cannot_become_a_request_is_known_as_soon_as_possible(data: bytes, cause: str) -> None:
+    with pytest.raises(Malformed) as malformed:
+        read_head(data)
+    assert malformed.value.cause == cause
+
+
+def test_a_head_may_be_as_large_as_said() -> None:
+    filler = b"A: " + b"a" * 4_000 + b"\r\n"
+    head = GET + filler * 4
+    assert len(head) > MAX_HEAD_BYTES - 400
+    assert read_head(head + b"\r\n") is not None
+
+
+@given(st.binary(max_size=80))
+def test_whatever_comes_is_a_beginning_a_request_or_malformed(data: bytes) -> None:
+    for whole in (data, GET + data, GET + data + b"\r\n\r\n"):
+        try:
+            found = read_head(whole)
+        except Malformed as malformed:
+            event(malformed.cause)
+        else:
+            event("request" if found else "beginning")
+
+
+# -- beside the parser of aiohttp ---------------------------------------------------------------
+
+
+def read_by_aiohttp(data: bytes) -> Any:
+    async def read() -> Any:
+        loop = asyncio.get_running_loop()
+        parser = HttpRequestParser(BaseProtocol(loop), loop, 2**16)
+        messages, _, _ = parser.feed_data(data)
+        return messages[0][0]
+
+    return asyncio.run(read())
+
+
+NAMES = st.text("abcXY-_1", min_size=1, max_size=6)
+VALUES = st.text("ab,;=\" \t'é(", max_size=12)
+
+
+@given(
+    st.sampled_from(["/", "/ws", "/a%20b", "/x?token=a.b&c=d", "/?a=%C3%A9"]),
+    st.lists(st.tuples(NAMES, VALUES), max_size=5),
+)
+def test_what_is_accepted_is_read_as_aiohttp_reads_it(
+    target: str, fields: list[tuple[str, str]]
+) -> None:
+    lines = [f"GET {target} HTTP/1.1", "Host: x", *(f"{n}: {v}" for n, v in fields), "", ""]
+    data = "\r\n".join(lines).encode("latin-1")
+    found = read_head(data)
+    assert found is not None
+    head, end = found
+    assert end == len(data)
+    other = read_by_aiohttp(data)
+    assert f"{head.path}?{head.query}".removesuffix("?") == other.path
+    theirs: dict[str, list[bytes]] = {}
+    for name, value in other.raw_headers:
+        theirs.setdefault(name.decode().lower(), []).append(value.strip())
+    ours = {name: [v.encode("latin-1") for v in values] for name, values in head.fields.items()}
+    assert ours == theirs
+
+
+def test_an_answer_has_its_status_and_fields() -> None:
+    assert http.response(404, {"A": "b"}, b"body") == b"HTTP/1.1 404 Not Found\r\nA: b\r\n\r\nbody"
