@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from aiohttp import web
-
 from gateway.backplane.health import NodeEntry, NodeLease, Probe
 from gateway.backplane.places import Places, PlaceTable
 from gateway.backplane.pubsub import ChannelFeed, ListeningTime, ModeratedReader, Subscriber
 from gateway.backplane.store import Announcing, GrantReader, LogReader, Positions
 from gateway.core import closing
+from gateway.core.addresses import TrustedProxies
+from gateway.core.capacity import capacity
 from gateway.core.origins import AllowedOrigins
 from gateway.core.timing import EXPIRY_STEP
 from gateway.credentials import make_connector, make_verifier
@@ -43,16 +43,13 @@ from gateway.node.sweep import Sweep
 from gateway.node.tasks import Tasks, keep_going, take_step
 from gateway.node.tokens import Tokens
 from gateway.settings import Settings
+from gateway.web import open_files
 from gateway.web.admission import Admission
-from gateway.web.handshake import Handshakes, Limits, negotiate_compression
-from gateway.web.server import (
-    CannotListen,
-    add_health_pages,
-    add_test_page,
-    internal_app,
-    listen,
-    shown,
-)
+from gateway.web.client_port import ClientPort, Surroundings
+from gateway.web.handshake import Handshakes, Limits
+from gateway.web.pages import HttpPages
+from gateway.web.refused_connections import RefusedConnections
+from gateway.web.server import Ports, internal_app, public_app, shown
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
 from publisher.contract.keys import Keys
 from publisher.transport.connection import opened
@@ -92,11 +89,16 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._started = False
-        self._runners: list[web.AppRunner] = []
+        self._ports = Ports(shared=settings.workers > 1)
         self.node_id = f"{socket.gethostname().replace('/', '-')}-{secrets.token_hex(4)}"
         self.stats = Stats()
         self._tasks = Tasks()
         self._namespaces = settings.all_namespaces
+
+        self.capacity = capacity(
+            open_files.limit(), settings.max_connections, settings.max_unauthenticated
+        )
+        self._refused_connections = RefusedConnections(self.stats, _CLOCK)
 
         self._make_backplane(settings)
         self._make_delivery(settings)
@@ -255,20 +257,49 @@ class Gateway:
                 self._refusals.tick,
             ),
         )
+        self._internal_pages = HttpPages(
+            internal_app(
+                self.readiness,
+                exposition(
+                    NodeCollector(self.hub, self.stats, self.ready, self.capacity.connections)
+                ),
+            )
+        )
         self._handshakes = Handshakes(
-            Admission(self._places, self._welcoming, settings.max_connections),
+            Admission(
+                self._places,
+                self._welcoming,
+                self.capacity.connections,
+                settings.max_connections_per_user,
+            ),
             verifier,
             Lifetimes(*parts),
             requests,
-            self.stats,
+            self._refused_connections,
             Limits(
                 settings.max_message_bytes,
                 settings.high_water_bytes,
                 settings.client_messages_per_second,
                 settings.client_message_burst,
                 AllowedOrigins(settings.allowed_origins),
+                settings.compression,
             ),
             _CLOCK,
+        )
+        base = settings.base_path
+        self._public_pages = HttpPages(public_app(base, self.ready, test_page=settings.development))
+        self._client_port = ClientPort(
+            Surroundings(
+                frozenset({base or "/", f"{base}/", f"{base}/ws"}),
+                TrustedProxies(settings.trusted_proxies),
+                settings.proxy_protocol,
+                self.capacity,
+                settings.unauthenticated_per_address,
+            ),
+            self.stats,
+            self._refused_connections,
+            self._handshakes,
+            self._public_pages,
         )
 
     # -- state --------------------------------------------------------------------------------
@@ -330,14 +361,23 @@ class Gateway:
             CannotListen: a port is in use, or not ours to take.
         """
         settings = self._settings
-        internal = internal_app(
-            self.readiness,
-            exposition(NodeCollector(self.hub, self.stats, self.ready, settings.max_connections)),
-        )
+        await self._public_pages.start()
+        await self._internal_pages.start()
         addresses = Addresses(
-            await self._listen(self._public_app(), settings.host, settings.port, "port"),
-            await self._listen(
-                internal, settings.internal_host, settings.internal_port, "internal_port"
+            await self._ports.listen(
+                self._client_port.accept,
+                settings.host,
+                settings.port,
+                "port",
+                last_file=self.capacity.last_file,
+            ),
+            await self._ports.listen(
+                self._internal_pages.protocol,
+                settings.internal_host,
+                settings.internal_port,
+                "internal_port",
+                last_file=self.capacity.files,
+                may_choose=settings.may_choose_internal_port,
             ),
         )
         for work in (
@@ -362,33 +402,6 @@ class Gateway:
         )
         return addresses
 
-    def _public_app(self) -> web.Application:
-        app = web.Application()
-        app.on_response_prepare.append(negotiate_compression)
-        base = self._settings.base_path
-        for path in {base or "/", f"{base}/", f"{base}/ws"}:
-            app.router.add_get(path, self._handshakes.handle, allow_head=False)
-        for each in {"", base}:
-            add_health_pages(app, each, self.ready)
-        if self._settings.development:
-            add_test_page(app, base)
-        return app
-
-    async def _listen(
-        self, app: web.Application, host: str, port: int, setting: str
-    ) -> tuple[str, int]:
-        # Of several workers each finds its ports held for it.
-        shared = self._settings.workers > 1
-        try:
-            runner, address = await listen(app, host, port, setting, shared=shared)
-        except CannotListen as error:
-            may_choose = setting == "internal_port" and self._settings.may_choose_internal_port
-            if not (error.in_use and may_choose):
-                raise
-            runner, address = await listen(app, host, 0, setting)
-        self._runners.append(runner)
-        return address
-
     async def stop(self) -> None:
         """Leave: take nobody in, close everybody with 1001, write what is known, give places back.
 
@@ -396,8 +409,10 @@ class Gateway:
         """
         if self._started:
             await take_step("drain", self._drain.run(), None)
-        for runner in self._runners:
-            await take_step("close the ports", runner.cleanup(), None)
+        self._ports.close()
+        await take_step("close the clients' port", self._client_port.aclose(), None)
+        for pages in (self._public_pages, self._internal_pages):
+            await take_step("close the pages", pages.aclose(), None)
         if self._started:
             # At the same time: a Redis that hangs is waited for once.
             await asyncio.gather(

@@ -8,8 +8,8 @@ import sys
 import time
 from typing import Final
 
-# A JWT begins with the base64 of `{"`, and nothing else that is logged looks like it.
-_TOKEN: Final = re.compile(r"eyJ[\w-]{5,}\.[\w-]+\.[\w-]*")
+# A JWT begins with the base64 of `{"`, and nothing else that is logged looks like it. Its dots may be percent-encoded.
+_TOKEN: Final = re.compile(r"eyJ[\w.%-]{5,}")
 
 
 class LineFormatter(logging.Formatter):

@@ -63,6 +63,11 @@ class NodeCollector(Collector):
             "Connections left out of live delivery until their clients have caught up",
             sum(connection.behind for connection in connections),
         )
+        yield _gauge(
+            "connections_unauthenticated",
+            "Connections to the clients' port that have shown no valid token",
+            self.stats.connections_unauthenticated,
+        )
         yield _gauge("connections_limit", "Connections this node may hold", self.max_connections)
         yield _gauge("subscriptions", "Subscriptions of all connections", subscriptions)
         yield _gauge("channels", "Live channels listened to", len(self.hub.channels))

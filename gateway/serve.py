@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway import logs
 from gateway.settings import Settings, UsageError
+from gateway.web import open_files
 from publisher.errors import InvalidURL
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _ANYTHING: Final = 1024
 
 def run(node: Coroutine[Any, Any, int]) -> int:
     """Run what serves a node, in a process that is prepared for tens of thousands of connections."""
-    _raise_file_limit()
+    open_files.raise_limit()
     _collect_seldom()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(node)
@@ -97,6 +98,13 @@ async def run_node(
         gateway = Gateway(settings)
     except (BadKey, InvalidURL) as error:
         raise UsageError(str(error)) from None
+    if gateway.capacity.connections < settings.max_connections:
+        log.warning(
+            "files_too_few open_files=%d connections_limit=%d max_connections=%d",
+            gateway.capacity.files,
+            gateway.capacity.connections,
+            settings.max_connections,
+        )
     try:
         addresses = await gateway.start()
         listening(addresses)
@@ -127,15 +135,6 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-def _raise_file_limit() -> None:
-    """A socket is a file: allow as many as the system lets us."""
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource  # noqa: PLC0415 - not on Windows
-
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _collect_seldom() -> None:

@@ -21,6 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from gateway.core.addresses import TrustedProxies
 from gateway.core.origins import AllowedOrigins
 from gateway.core.protocol import RESERVED
 from gateway.environment import is_service_link
@@ -104,6 +105,14 @@ class Settings(BaseSettings):
         [],
         description="Origins of pages that may connect, comma-separated, such as https://*.example.org; empty allows every origin",
     )
+    trusted_proxies: Names = Field(
+        [],
+        description="Networks whose X-Forwarded-For and Forwarded are believed, comma-separated, such as 10.0.0.0/8",
+    )
+    proxy_protocol: bool = Field(
+        False,
+        description="Trusted proxies begin each connection with the PROXY protocol (version 1 or 2)",
+    )
     namespaces: Annotated[dict[str, Any], NoDecode] = Field(
         {},
         description="More namespaces, or other rules for the default ones, as JSON: "
@@ -115,6 +124,14 @@ class Settings(BaseSettings):
     )
     max_connections: PositiveInt = Field(
         20_000, description="Connections that a node may hold; each worker is a node"
+    )
+    max_unauthenticated: PositiveInt | None = Field(
+        None,
+        description="Connections that have shown no valid token yet and that a node may hold; by default half of the files it may open, and at most 10,000",
+    )
+    unauthenticated_per_address: PositiveInt = Field(
+        5_000,
+        description="The same from one address: an IPv4 address, or an IPv6 network of 64 bits",
     )
     max_subscriptions: PositiveInt = Field(
         100, description="Subscriptions that a connection may hold"
@@ -142,6 +159,7 @@ class Settings(BaseSettings):
     client_message_burst: PositiveFloat = Field(
         1_000.0, description="Messages that a client may send at once"
     )
+    compression: bool = Field(True, description="Offer permessage-deflate to clients")
     compression_threshold_bytes: PositiveInt = Field(
         1024, description="Messages larger than this are compressed"
     )
@@ -187,11 +205,17 @@ class Settings(BaseSettings):
         "info", description="Lowest level that is logged"
     )
 
-    @field_validator("jwt_algorithms", "allowed_origins", mode="before")
+    @field_validator("jwt_algorithms", "allowed_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: list[str]) -> list[str]:
+        TrustedProxies(value)
         return value
 
     @field_validator("workers")

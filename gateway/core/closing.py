@@ -77,3 +77,15 @@ REJECTED_TOKEN: Final = {
     ErrorCode(each.reason): each for each in (TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_NOT_YET_VALID)
 }
 """What is told of a token that was shown and is not accepted, by its code."""
+
+_NO_CLOSE_FRAME: Final = 1006
+_COUNTED_CODES: Final = {1000, 1001, 1002, 1005, 1006, 1007, 1009, 1011}
+
+
+def label(code: int | None) -> str:
+    """A client's close code as a metric's label: it may send any, and each would be a time series.
+
+    ``None`` stands for none: 1006, as a browser tells it (RFC 6455 §7.1.5).
+    """
+    code = _NO_CLOSE_FRAME if code is None else code
+    return str(code) if code in _COUNTED_CODES else "other"

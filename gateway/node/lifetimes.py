@@ -40,8 +40,15 @@ class Lifetimes:
         """Close a connection in which a defect has shown: nobody knows its state."""
         self._hub.close(connection, closing.INTERNAL_ERROR)
 
-    def end(self, connection: Connection) -> None:
-        """Forget a connection whose client has closed it, or whose socket is gone."""
+    def end(self, connection: Connection, code: int | None) -> None:
+        """Forget a connection whose client has closed it, or whose socket is gone.
+
+        Args:
+            connection: the connection.
+            code: the client's close code; ``None`` when it has sent none.
+        """
+        if not connection.closed:
+            self._hub.stats.connections_closed[closing.label(code)] += 1
         # An answer that is due in this turn goes out before our close frame does.
         self._hub.flush_to(connection)
         connection.closed = True

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Stats:
-    """Counters only ever rise; their names are the metrics' names without prefix and suffix."""
+    """Counters, which only ever rise, and a few gauges; their names are the metrics' names without prefix and suffix."""
 
     messages_received: int = 0
     messages_delivered: int = 0
@@ -23,6 +23,7 @@ class Stats:
     socket_writes: int = 0
     client_messages: int = 0
     connections_opened: int = 0
+    connections_unauthenticated: int = 0
     connections_refused: Counter[str] = field(default_factory=Counter)
     connections_closed: Counter[str] = field(default_factory=Counter)
     client_errors: Counter[str] = field(default_factory=Counter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from gateway.node.ports import Places
@@ -13,13 +14,18 @@ class Admission:
     Args:
         ready: whether new connections are welcome: Redis is there, and the node is not leaving.
         max_connections: how many the node may hold.
+        per_user: how many a user may hold.
     """
 
-    def __init__(self, places: Places, ready: Callable[[], bool], max_connections: int) -> None:
+    def __init__(
+        self, places: Places, ready: Callable[[], bool], max_connections: int, per_user: int
+    ) -> None:
         self._places = places
         self._ready = ready
         self._max_connections = max_connections
+        self._per_user = per_user
         self._present = 0
+        self._asking: Counter[str] = Counter()
 
     @property
     def open(self) -> bool:
@@ -33,14 +39,27 @@ class Admission:
         return "node_full" if self._present >= self._max_connections else None
 
     async def enter(self, user: str, connection: str) -> bool:
-        """Take a place; ``False`` when the user holds all they may. In either case ``leave`` follows.
+        """Take a place; ``leave`` follows. ``False`` when the user holds all they may: then nothing is held.
 
         Raises:
-            Unavailable: Redis did not answer.
+            Unavailable: Redis did not answer; nothing is held.
         """
+        # No more of them could succeed, and each holds room on the node until Redis has answered.
+        if self._asking[user] >= self._per_user:
+            return False
         # Handshakes under way count, so that no crowd slips past.
         self._present += 1
-        return await self._places.acquire(user, connection)
+        self._asking[user] += 1
+        entered = False
+        try:
+            entered = await self._places.acquire(user, connection)
+        finally:
+            self._asking[user] -= 1
+            if not self._asking[user]:
+                del self._asking[user]
+            if not entered:
+                self.leave(user, connection)
+        return entered
 
     def leave(self, user: str, connection: str) -> None:
         """Give back what ``enter`` has taken."""

@@ -6,11 +6,13 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import jwt
-from aiohttp import hdrs, web
 
 from gateway.core.access import Identity, TokenRejected, identify
+from gateway.core.handshake import subprotocols
+from gateway.core.http import Head
 from gateway.core.protocol import ErrorCode
 from gateway.core.rate_limit import TokenBucket
 from gateway.node.ports import Clock
@@ -18,28 +20,35 @@ from gateway.web.keys import Key, prepared_secrets
 
 log = logging.getLogger(__name__)
 
-SUBPROTOCOL: Final = "realtime"
-"""Offered by clients that send their token as a subprotocol; the only one ever echoed."""
-
 _SUBPROTOCOL_TOKEN: Final = "bearer."  # noqa: S105 - a prefix
 _HEADERS_REMEMBERED: Final = 64
 """Different token headers whose algorithm is known; a login has one."""
 _AUDIENCE_LINES_PER_SECOND: Final = 1 / 60
 
 
-def find_token(request: web.BaseRequest) -> str | None:
+def find_token(head: Head) -> str | None:
     """The token of a handshake: ``?token=``, ``Authorization: Bearer``, or a subprotocol
     ``bearer.<token>`` beside ``realtime``. ``None`` when there is none.
     """
-    if token := request.query.get("token"):
+    if token := _query(head).get("token"):
         return token
-    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    scheme, _, token = (head.get("authorization") or "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
-    for offered in request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(","):
-        if (token := offered.strip()).startswith(_SUBPROTOCOL_TOKEN):
-            return token.removeprefix(_SUBPROTOCOL_TOKEN)
+    for offered in subprotocols(head):
+        if offered.startswith(_SUBPROTOCOL_TOKEN):
+            return offered.removeprefix(_SUBPROTOCOL_TOKEN)
     return None
+
+
+def wants_batches(head: Head) -> bool:
+    """Whether a client takes several messages in one frame: ``?batch=true``."""
+    return _query(head).get("batch") == "true"
+
+
+def _query(head: Head) -> dict[str, str]:
+    """The parameters of a query; the first of each name."""
+    return dict(reversed(parse_qsl(head.query)))
 
 
 class TokenVerifier:

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 from dataclasses import dataclass
 from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
-from gateway.core import closing
+from gateway.core import closing, frames
 from gateway.core.access import Identity, TokenRejected
 from gateway.core.closing import Closing
 from gateway.core.frames import Encoding
+from gateway.core.handshake import Agreement, Refusal, agree
+from gateway.core.http import Head
 from gateway.core.origins import AllowedOrigins
 from gateway.core.rate_limit import TokenBucket
 from gateway.node.connection import Connection
 from gateway.node.lifetimes import Lifetimes
 from gateway.node.ports import Clock, Verifier
 from gateway.node.requests import Requests
-from gateway.node.stats import Stats
 from gateway.web.admission import Admission
-from gateway.web.auth import SUBPROTOCOL, find_token
+from gateway.web.auth import find_token, wants_batches
+from gateway.web.new_connection import NewConnection
+from gateway.web.refused_connections import RefusedConnections
 from gateway.web.socket import ClientSocket, Session
-from gateway.web.upgrade import Upgrade
 from publisher.errors import Unavailable
 
 log = logging.getLogger(__name__)
-
-_VERSION: Final = "13"  # RFC 6455 §4.1
 
 # A message that is too large ends the connection, since the rest of it would have to be read all the same. Up to
 # this multiple of the limit it is read whole instead, and answered with an error.
 _READ_LIMIT_FACTOR: Final = 16
 _RETRY_AFTER_SECONDS: Final = 2
-_LINGER_SECONDS: Final = 1.0
-"""How long a client that was told why it is not let in may take to close."""
 
-_NO_CLOSE_FRAME: Final = 1006  # never on the wire (RFC 6455 §7.4.1)
-_COUNTED_CODES: Final = {1000, 1001, 1002, 1005, 1006, 1007, 1009, 1011}
+
+_FOREIGN_ORIGIN: Final = Refusal(403, "origin_not_allowed", "this origin may not connect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +49,11 @@ class Limits:
     messages_per_second: float
     message_burst: float
     allowed_origins: AllowedOrigins
+    compression: bool
 
 
 class Handshakes:
-    """Serves ``/`` and ``/ws``."""
+    """Serves requests for a WebSocket."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Handshakes:
         verifier: Verifier,
         lifetimes: Lifetimes,
         requests: Requests,
-        stats: Stats,
+        refusals: RefusedConnections,
         limits: Limits,
         clock: Clock,
     ) -> None:
@@ -69,130 +69,122 @@ class Handshakes:
         self._verifier = verifier
         self._lifetimes = lifetimes
         self._requests = requests
-        self._stats = stats
+        self._refusals = refusals
         self._limits = limits
         self._clock = clock
         # Unique within a node, whose own id is unique in the cluster.
         self._ids = itertools.count(1)
-        # It would write the headers of a handshake, and a token among them, into its log.
-        logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
+        self._under_way: set[asyncio.Task[None]] = set()
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Let a client in and hand its connection to a session, or tell it why not."""
-        if request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
-            return _refusal(
-                426, "upgrade_required", "connect with WebSocket", {hdrs.UPGRADE: "websocket"}
-            )
-        if request.headers.get(hdrs.SEC_WEBSOCKET_VERSION) != _VERSION:
-            headers = {
-                "Upgrade": "websocket",
-                "Sec-WebSocket-Version": _VERSION,
-            }
-            return _refusal(426, "version_required", f"speak version {_VERSION}", headers)
-        return self._turn_away(request) or await self._authenticate(request)
+    async def aclose(self) -> None:
+        """End the handshakes that are under way."""
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
 
-    def _turn_away(self, request: web.Request) -> web.Response | None:
-        """What is refused before the upgrade, so that a load balancer can try another node."""
-        limits = self._limits
-        origin = request.headers.get(hdrs.ORIGIN)
-        if not limits.allowed_origins.allow(origin):
-            self._refused("origin", origin=origin)
-            return _refusal(403, "origin_not_allowed", "this origin may not connect")
+    def begin(self, new: NewConnection, head: Head) -> None:
+        """Let a client in and hand its connection to a session, or tell it why not; soon, if Redis has to be asked."""
+        agreement = agree(head, compression=self._limits.compression)
+        if isinstance(agreement, Refusal):
+            self._refusals.refuse(new, agreement)
+        elif not self._turned_away(new, head):
+            self._authenticate(new, head, agreement)
+
+    def _turned_away(self, new: NewConnection, head: Head) -> bool:
+        """Whether it was refused before the upgrade, so that a load balancer can try another node."""
+        origin = head.get("origin")
+        if not self._limits.allowed_origins.allow(origin):
+            self._refusals.note("origin", new.address, origin=origin or "")
+            new.refuse(_FOREIGN_ORIGIN.answer)
+            return True
         reason = self._admission.refusal()
-        return None if reason is None else self._unavailable(reason)
+        if reason is not None:
+            self._refusals.refuse(new, _unavailable(reason))
+        return reason is not None
 
-    def _unavailable(self, reason: str) -> web.Response:
-        self._refused(reason)
-        return _refusal(
-            503,
-            reason,
-            "try again, on this node or another",
-            {hdrs.RETRY_AFTER: str(_RETRY_AFTER_SECONDS)},
-        )
+    # -- before or after the upgrade ----------------------------------------------------------
 
-    def _refused(self, reason: str, **details: object) -> None:
-        self._stats.connections_refused[reason] += 1
-        told = "".join(f" {name}={value!r}" for name, value in details.items())
-        log.info("connection_refused reason=%s%s", reason, told)
-
-    # -- after the upgrade --------------------------------------------------------------------
-
-    async def _authenticate(self, request: web.Request) -> web.StreamResponse:
-        token = find_token(request)
+    def _authenticate(self, new: NewConnection, head: Head, agreement: Agreement) -> None:
+        token = find_token(head)
         if token is None:
-            return await self._reject(request, closing.TOKEN_MISSING)
+            self._reject(new, agreement, closing.TOKEN_MISSING)
+            return
         try:
             identity = self._verifier.verify(token)
         except TokenRejected as rejected:
             why = closing.REJECTED_TOKEN[rejected.code]
-            return await self._reject(request, why, cause=str(rejected))
-        # Only who is known takes up room.
-        connection_id = f"{next(self._ids):x}"
-        answer: web.StreamResponse | None = None
-        try:
-            answer = await self._admit(request, identity, connection_id)
-        finally:
-            if not (isinstance(answer, Upgrade) and answer.handed_over):
-                self._admission.leave(identity.user, connection_id)
-        return answer
+            self._reject(new, agreement, why, cause=str(rejected))
+            return
+        new.known()
+        task = asyncio.create_task(self._admit(new, head, agreement, identity))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
     async def _admit(
-        self, request: web.Request, identity: Identity, connection_id: str
-    ) -> web.StreamResponse:
+        self, new: NewConnection, head: Head, agreement: Agreement, identity: Identity
+    ) -> None:
+        """Begin the connection if its user and the node have room for it."""
+        connection_id = f"{next(self._ids):x}"
+        entered = begun = False
         try:
-            if not await self._admission.enter(identity.user, connection_id):
-                return await self._reject(request, closing.CONNECTION_LIMIT, user=identity.user)
+            entered = await self._admission.enter(identity.user, connection_id)
+            if not entered:
+                self._reject(new, agreement, closing.CONNECTION_LIMIT, user=identity.user)
+            elif not self._admission.open:  # the drain has begun meanwhile
+                self._refusals.refuse(new, _unavailable("not_ready"))
+            elif not new.gone:
+                self._begin(new, head, agreement, identity, connection_id)
+                begun = True
         except Unavailable:
-            return self._unavailable("redis_unavailable")
-        if not self._admission.open:  # the drain has begun meanwhile
-            return self._unavailable("not_ready")
-        return await self._begin(request, identity, connection_id)
+            self._refusals.refuse(new, _unavailable("redis_unavailable"))
+        except Exception:
+            log.exception("handshake_failed")
+            new.drop()
+        finally:
+            if entered and not begun:
+                self._admission.leave(identity.user, connection_id)
 
-    async def _reject(
-        self, request: web.Request, why: Closing, **details: object
-    ) -> web.StreamResponse:
+    def _reject(
+        self,
+        new: NewConnection,
+        agreement: Agreement,
+        why: Closing,
+        cause: str = "",
+        **details: str,
+    ) -> None:
         """Upgrade all the same: only then can a browser see the ``error`` and the close code."""
-        self._refused(why.reason, **details)
-        response = web.WebSocketResponse(
-            protocols=(SUBPROTOCOL,), compress=False, timeout=_LINGER_SECONDS
-        )
-        try:
-            await response.prepare(request)
-            if why.error is not None:
-                await response.send_str(why.error.decode())
-            await response.close(code=why.code, message=why.reason.encode(), drain=False)
-        except ConnectionError:
-            return _nobody()
-        return response
+        self._refusals.note(why.reason, new.address, cause, **details)
+        error = b"" if why.error is None else frames.text(why.error)
+        new.reject(agreement.answer + error + frames.close(why))
 
-    async def _begin(
-        self, request: web.Request, identity: Identity, connection_id: str
-    ) -> web.StreamResponse:
-        """Upgrade the connection, and take it from aiohttp."""
+    def _begin(
+        self,
+        new: NewConnection,
+        head: Head,
+        agreement: Agreement,
+        identity: Identity,
+        connection_id: str,
+    ) -> None:
+        """Upgrade the connection, and let a session serve it."""
         limits = self._limits
-        response = Upgrade(protocols=(SUBPROTOCOL,))
-        try:
-            await response.prepare(request)
-        except ConnectionError:
-            return _nobody()
-        batch = request.query.get("batch") == "true"
-        socket = ClientSocket(Encoding(int(response.compress), batch), limits.high_water_bytes)
-        early = response.hand_over(request, socket)
-        if early is None:
-            return response
+        encoding = Encoding(agreement.window_bits, wants_batches(head))
+        socket = ClientSocket(encoding, limits.high_water_bytes)
         bucket = TokenBucket(limits.messages_per_second, limits.message_burst, self._clock())
         connection = Connection(connection_id, identity, socket, bucket)
-        log.debug("connection_opened connection=%s user=%r", connection_id, identity.user)
+        early = new.hand_over(socket, agreement.answer)
+        log.debug(
+            "connection_opened connection=%s user=%r address=%s",
+            connection_id,
+            identity.user,
+            new.address or "unknown",
+        )
         session = Session(self._lifetimes, self._requests, connection, socket, self._left)
         session.begin(limits.max_message_bytes * _READ_LIMIT_FACTOR, early)
-        return response
 
     def _left(self, connection: Connection, code: int | None) -> None:
         """A client has closed, or is gone."""
-        if not connection.closed:
-            self._stats.connections_closed[close_label(code)] += 1
         try:
-            self._lifetimes.end(connection)
+            self._lifetimes.end(connection, code)
         finally:
             self._admission.leave(connection.user, connection.id)
         log.debug(
@@ -200,37 +192,10 @@ class Handshakes:
         )
 
 
-def _nobody() -> web.StreamResponse:
-    """The answer to a client that has left during the handshake: aiohttp wants one."""
-    return web.Response()
-
-
-def close_label(code: int | None) -> str:
-    """A client's close code as a metric's label: it may send any, and each would be a time series.
-
-    ``None`` stands for none: 1006, as a browser tells it (RFC 6455 §7.1.5).
-    """
-    code = _NO_CLOSE_FRAME if code is None else code
-    return str(code) if code in _COUNTED_CODES else "other"
-
-
-async def negotiate_compression(_request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """Tell the client that no message rests on another, so that it need not keep a window for us
-    (RFC 7692 §7.1.1.1: a server may say so unasked).
-    """
-    extensions = response.headers.get(hdrs.SEC_WEBSOCKET_EXTENSIONS)
-    if extensions and "server_no_context_takeover" not in extensions:
-        response.headers[hdrs.SEC_WEBSOCKET_EXTENSIONS] = (
-            f"{extensions}; server_no_context_takeover"
-        )
-
-
-def _refusal(
-    status: int, code: str, message: str, headers: dict[str, str] | None = None
-) -> web.Response:
-    """An answer in HTTP, before any upgrade; the connection is not kept for another request."""
-    response = web.json_response(
-        {"error": {"code": code, "message": message}}, status=status, headers=headers
+def _unavailable(reason: str) -> Refusal:
+    return Refusal(
+        503,
+        reason,
+        "try again, on this node or another",
+        {hdrs.RETRY_AFTER: str(_RETRY_AFTER_SECONDS)},
     )
-    response.force_close()
-    return response

@@ -212,7 +212,7 @@ class Inbox:
 
 
 class Deflate(Extension):
-    """permessage-deflate, as a client may use it: any window, and messages that rest on those before them.
+    """permessage-deflate, as clients use it: any window, and no message that rests on another one.
 
     A message is inflated when it is whole. The extension of ``websockets`` inflates each fragment, and counts
     towards the limit what comes out: of fragments that inflate to nothing there could be any number. It also
@@ -225,7 +225,6 @@ class Deflate(Extension):
 
     def __init__(self) -> None:
         self.compressed = False
-        self._decompressor: zlib._Decompress | None = None
 
     def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:  # noqa: ARG002 - the parser's
         """Note which messages are compressed. On any other frame the mark stays, and is a violation (§6.1)."""
@@ -247,15 +246,14 @@ class Deflate(Extension):
         inflated = b""
         rest = message + _DEFLATE_TAIL
         for _ in range(_MOST_STREAMS):
-            if self._decompressor is None:
-                self._decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
-            inflated += self._decompressor.decompress(rest, max_bytes + 1 - len(inflated))
+            decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
+            inflated += decompressor.decompress(rest, max_bytes + 1 - len(inflated))
             if len(inflated) > max_bytes:
                 raise PayloadTooBig(None, max_bytes)
-            if not self._decompressor.eof:
+            if not decompressor.eof:
                 return inflated
             # What comes after the end of a stream begins another one.
-            rest, self._decompressor = self._decompressor.unused_data, None
+            rest = decompressor.unused_data
             if not rest:
                 return inflated
         raise zlib.error("too many streams")

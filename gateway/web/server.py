@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 import shlex
 import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import hdrs, web
-from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 from prometheus_client import CONTENT_TYPE_LATEST
+
+from gateway.web.accepting import Acceptor
+from gateway.web.pages import close_after
 
 BACKLOG: Final = 4096
 _UNSENT_BYTES: Final = 128 * 1024
@@ -25,7 +26,6 @@ _UNSENT_BYTES: Final = 128 * 1024
 Without a bound it takes over megabytes for each client that reads slowly: the node would learn of it
 late, and everything behind them, pings among it, would be as late.
 """
-_REQUEST_SECONDS: Final = 10.0
 
 TEST_PAGE: Final = "/dev"
 
@@ -148,48 +148,55 @@ def _bound(family: socket.AddressFamily, address: tuple[str, int], *options: int
     return bound
 
 
-class _RequestLog(logging.LoggerAdapter[logging.Logger]):
-    """Tells defects of ours from requests that were malformed, which anybody can send."""
-
-    def exception(self, msg: object, *args: Any, **kwargs: Any) -> None:
-        """What aiohttp calls for both."""
-        error = kwargs.get("exc_info")
-        if isinstance(error, HttpProcessingError):
-            self.debug("request_malformed error=%s", type(error).__name__)
-        else:
-            super().exception(msg, *args, **kwargs)
-
-
-async def listen(
-    app: web.Application, host: str, port: int, setting: str, *, shared: bool = False
-) -> tuple[web.AppRunner, tuple[str, int]]:
-    """Serve ``app``; returns what to clean up at the end, and the address with the port chosen.
+class Ports:
+    """The ports that a node listens on.
 
     Args:
-        app: what is served.
-        host: address or name of the interface.
-        port: 0 for a free one.
-        setting: the setting that names the port, for the error.
-        shared: whether other processes serve on the same port.
-
-    Raises:
-        CannotListen: the port is in use, or not ours to take.
+        shared: whether other processes serve on them too.
     """
-    # aiohttp's access log would write the query string, and with it the token.
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=_RequestLog(logging.getLogger("aiohttp.server"), {}),
-        handle_signals=False,
-        shutdown_timeout=1.0,
-        # Also how long a client may take to send its request: it holds a file descriptor, and no limit counts it.
-        keepalive_timeout=_REQUEST_SECONDS,
-    )
-    listener = await open_listener(host, port, setting, shared=shared)
-    await runner.setup()
-    await web.SockSite(runner, listener, backlog=BACKLOG).start()
-    address = listener.getsockname()
-    return runner, (address[0], address[1])
+
+    def __init__(self, *, shared: bool) -> None:
+        self._shared = shared
+        self._acceptors: list[Acceptor] = []
+
+    async def listen(
+        self,
+        protocol: Callable[[], asyncio.Protocol],
+        host: str,
+        port: int,
+        setting: str,
+        *,
+        last_file: int,
+        may_choose: bool = False,
+    ) -> tuple[str, int]:
+        """Accept connections; returns the address with the port chosen.
+
+        Args:
+            protocol: makes what serves a connection.
+            host: address or name of the interface.
+            port: 0 for a free one.
+            setting: the setting that names the port, for the error.
+            last_file: no connection is kept that has this file number or a higher one.
+            may_choose: whether a free port will do where this one is in use.
+
+        Raises:
+            CannotListen: the port is in use, or not ours to take.
+        """
+        try:
+            listener = await open_listener(host, port, setting, shared=self._shared)
+        except CannotListen as error:
+            if not (error.in_use and may_choose):
+                raise
+            listener = await open_listener(host, 0, setting, shared=False)
+        self._acceptors.append(Acceptor(listener, protocol, last_file))
+        address = listener.getsockname()
+        return address[0], address[1]
+
+    def close(self) -> None:
+        """Accept no more connections."""
+        for acceptor in self._acceptors:
+            acceptor.close()
+        self._acceptors.clear()
 
 
 # -- internal pages -------------------------------------------------------------------------------
@@ -224,7 +231,24 @@ async def _healthz(_request: web.Request) -> web.Response:
 # -- pages on the clients' port -------------------------------------------------------------------
 
 
-def add_health_pages(app: web.Application, base: str, ready: Callable[[], bool]) -> None:
+def public_app(base: str, ready: Callable[[], bool], *, test_page: bool) -> web.Application:
+    """What is served on the clients' port beside WebSockets.
+
+    Args:
+        base: what stands before every path; empty for the root.
+        ready: whether a balancer should send connections here.
+        test_page: whether the test page is served too.
+    """
+    app = web.Application()
+    app.on_response_prepare.append(close_after)
+    for each in {"", base}:
+        _add_health_pages(app, each, ready)
+    if test_page:
+        _add_test_page(app, base)
+    return app
+
+
+def _add_health_pages(app: web.Application, base: str, ready: Callable[[], bool]) -> None:
     """Serve ``/healthz`` and ``/readyz`` to balancers that can ask at the clients' port only.
 
     Everybody can ask there, so what is behind the answer is not told.
@@ -238,7 +262,7 @@ def add_health_pages(app: web.Application, base: str, ready: Callable[[], bool])
     app.router.add_get(f"{base}/readyz", readyz)
 
 
-def add_test_page(app: web.Application, base: str) -> None:
+def _add_test_page(app: web.Application, base: str) -> None:
     """Serve the page at ``/dev`` below ``base``, and its files below that."""
     page = base + TEST_PAGE
     app.router.add_get(page, _file("index.html"))

@@ -7,10 +7,10 @@ import gc
 from collections.abc import Iterator
 
 import pytest
-from aiohttp.web_protocol import RequestHandler
 
 from gateway.node.connection import Connection
 from gateway.web.incoming_frames import Inbox
+from gateway.web.new_connection import NewConnection
 from gateway.web.socket import ClientSocket, Session
 from tests.support.client_frames import PING, RSV1, client_frame, squeezed
 from tests.support.nodes import Node
@@ -36,16 +36,16 @@ def no_collection() -> Iterator[None]:
     gc.enable()
 
 
-async def test_aiohttp_keeps_nothing_of_an_idle_connection(node: Node) -> None:
+async def test_the_handshake_leaves_nothing_behind(node: Node) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for number in range(CROWD):
             token = make_token(f"u{number}")
             client = await stack.enter_async_context(raw_client(node.url, token))
             assert await client.told() == "connected"
         assert len(node.gateway.hub.connections) == CROWD
-        assert not node.aiohttp_handlers()
+        assert not node.new_connections
         gc.collect()
-        assert len(alive(RequestHandler)) <= 1
+        assert not alive(NewConnection)
         assert len(alive(ClientSocket)) == CROWD
 
 

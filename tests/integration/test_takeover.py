@@ -1,19 +1,17 @@
-"""A connection between aiohttp, which answers the handshake, and the socket that takes it over."""
+"""A connection between its request and the socket that takes it over."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from aiohttp import web
 
 from gateway.node.requests import Requests
+from gateway.web.new_connection import NewConnection
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
-from gateway.web.upgrade import Upgrade
 from publisher import AsyncPublisher
 from tests.support.client_frames import PING, RSV1, client_frame, squeezed
 from tests.support.nodes import Node
@@ -71,6 +69,14 @@ class Held:
     def __init__(self, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
         self._acquire = node.gateway._places.acquire
         self.asked, self.go = asyncio.Event(), asyncio.Event()
+        self.connections: list[NewConnection] = []
+        known = NewConnection.known
+
+        def note(connection: NewConnection) -> None:
+            self.connections.append(connection)
+            known(connection)
+
+        monkeypatch.setattr(NewConnection, "known", note)
         monkeypatch.setattr(node.gateway._places, "acquire", self.acquire)
 
     async def acquire(self, user: str, connection: str) -> bool:
@@ -95,17 +101,15 @@ async def test_what_comes_before_the_answer_is_served_however_much_it_is(
 
     talking = asyncio.create_task(talk())
     await held.asked.wait()
-    [handler] = node.aiohttp_handlers()
+    [connection] = held.connections
     # Of much, the rest stays with the system: who is not let in yet takes no more of the node's memory.
-    await until(lambda: handler._buffer_paused or len(handler._message_tail) == len(early))
-    assert len(handler._message_tail) < 2**20
+    assert len(connection._received) < 2**20
     held.go.set()
     await talking
 
 
-@pytest.mark.parametrize("noticed", [True, False])
 async def test_who_leaves_before_the_answer_leaves_nothing(
-    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch, *, noticed: bool
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = Held(node, monkeypatch)
     parts = urlsplit(node.url)
@@ -113,31 +117,24 @@ async def test_who_leaves_before_the_answer_leaves_nothing(
     writer.write(handshake_request(node.url, make_token("u")))
     await held.asked.wait()
     writer.transport.abort()
-    if noticed:
-        [handler] = node.aiohttp_handlers()
-        await until(lambda: handler.transport is None)
-        del handler
     held.go.set()
     await until(lambda: not node.gateway._handshakes._admission._present)
     await until(lambda: not node.gateway.hub.connections)
     await until_free(publisher)
     stats = node.gateway.stats
     assert stats.connections_opened == sum(stats.connections_closed.values())
-    assert not (noticed and stats.connections_opened)
 
 
 async def test_who_leaves_with_the_answer_leaves_nothing(
     node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare = Upgrade.prepare
+    hand_over = NewConnection.hand_over
 
-    async def lose(response: Upgrade, request: web.BaseRequest) -> Any:
-        writer = await prepare(response, request)
-        assert request.transport is not None
-        request.transport.abort()  # as the system tells it, just now
-        return writer
+    def lose(connection: NewConnection, protocol: asyncio.Protocol, answer: bytes) -> bytes:
+        connection.drop()  # as the system tells it, just now
+        return hand_over(connection, protocol, answer)
 
-    monkeypatch.setattr(Upgrade, "prepare", lose)
+    monkeypatch.setattr(NewConnection, "hand_over", lose)
     parts = urlsplit(node.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     writer.write(handshake_request(node.url, make_token("u")))
@@ -146,7 +143,8 @@ async def test_who_leaves_with_the_answer_leaves_nothing(
     writer.close()
     await until(lambda: not node.gateway._handshakes._admission._present)
     assert not node.gateway.hub.connections
-    assert not node.gateway.stats.connections_opened
+    stats = node.gateway.stats
+    assert stats.connections_opened == sum(stats.connections_closed.values())
     await until_free(publisher)
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-from aiohttp.web_protocol import RequestHandler
 from pydantic import SecretStr
 
 from gateway.app import Gateway
 from gateway.settings import Settings
+from gateway.web.new_connection import NewConnection
 from tests.support.tokens import SECRET
 from tests.support.waiting import until
 
@@ -25,11 +25,10 @@ class Node:
     url: str
     internal_url: str
 
-    def aiohttp_handlers(self) -> list[RequestHandler[Any]]:
-        """What aiohttp has of clients."""
-        server = self.gateway._runners[0].server
-        assert server is not None
-        return list(server.connections)
+    @property
+    def new_connections(self) -> list[NewConnection]:
+        """Connections that have shown no valid token."""
+        return self.gateway._client_port._unauthenticated.all()
 
     async def get(self, path: str) -> tuple[int, str]:
         """Ask the internal port."""

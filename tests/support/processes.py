@@ -61,6 +61,14 @@ class GatewayProcess:
                 return False
         return True
 
+    async def get(self, path: str) -> tuple[int, str]:
+        """Ask the internal port."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(self.internal_url + path) as answer,
+        ):
+            return answer.status, await answer.text()
+
     async def terminate(self) -> int:
         """Ask it to drain and end, and return its exit code."""
         return await self._end(signal.SIGTERM)
@@ -83,6 +91,12 @@ class GatewayProcess:
         status = Path(f"/proc/{self.process.pid}/status").read_text("ascii", errors="replace")
         return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory it has held (``VmHWM``)."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text("ascii", errors="replace")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
     async def _end(self, number: signal.Signals) -> int:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
@@ -99,6 +113,7 @@ async def gateway_process(
     internal_port: int | None = None,
     workers: int = 1,
     code: Path | None = None,
+    files: int | None = None,
     **settings: Any,
 ) -> AsyncIterator[GatewayProcess]:
     """Run a node until the block ends; its output is told with whatever error leaves the block.
@@ -110,6 +125,7 @@ async def gateway_process(
         internal_port: for health, readiness and metrics; likewise. Further workers have the next ones.
         workers: how many processes serve.
         code: the folder whose gateway it is; this one's unless given.
+        files: how many it may open; as many as this process unless given.
         settings: further settings by their names, as of ``gateway.settings.Settings``.
     """
     port, internal_port = port or free_port(), internal_port or free_port(workers)
@@ -130,6 +146,7 @@ async def gateway_process(
         log = Path(folder) / "output"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
+                *(() if files is None else ("sh", "-c", f'ulimit -n {files}; exec "$@"', "sh")),
                 *(sys.executable, "-m", "gateway", "serve", "--port", str(port)),
                 env=inherited | {f"GATEWAY_{name.upper()}": str(v) for name, v in given.items()},
                 cwd=code,

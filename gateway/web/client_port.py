@@ -1,0 +1,151 @@
+"""The port that clients connect to: which connections it keeps, and who answers their requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from aiohttp import hdrs
+
+from gateway.core.addresses import TrustedProxies, address_of, block_of
+from gateway.core.capacity import Capacity
+from gateway.core.handshake import Refusal
+from gateway.core.http import Head
+from gateway.node.stats import Stats
+from gateway.web.handshake import Handshakes
+from gateway.web.new_connection import NewConnection
+from gateway.web.pages import HttpPages
+from gateway.web.refused_connections import RefusedConnections
+from gateway.web.unauthenticated import Unauthenticated
+
+_NOT_FOUND: Final = Refusal(404, "not_found", "there is nothing at this path")
+_MALFORMED: Final = Refusal(400, "bad_request", "this is no request that is served here")
+_TOO_MANY: Final = Refusal(
+    429,
+    "address_limit",
+    "too many connections from this address have shown no valid token yet",
+    {hdrs.RETRY_AFTER: "2"},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where a node stands.
+
+    Attributes:
+        paths: where WebSockets are served.
+        trusted: the proxies in front of it.
+        proxy_protocol: whether these begin each connection with a header of the PROXY protocol.
+        capacity: how many connections it may hold.
+        unauthenticated_per_address: how many of those without a token may come from one address.
+    """
+
+    paths: frozenset[str]
+    trusted: TrustedProxies
+    proxy_protocol: bool
+    capacity: Capacity
+    unauthenticated_per_address: int
+
+
+class ClientPort:
+    """Implements ``new_connection.Entrance``.
+
+    Args:
+        handshakes: what serves WebSockets.
+        pages: what serves other paths, if anything does.
+    """
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        stats: Stats,
+        refusals: RefusedConnections,
+        handshakes: Handshakes,
+        pages: HttpPages | None,
+    ) -> None:
+        self._surroundings = surroundings
+        self._unauthenticated: Unauthenticated[NewConnection] = Unauthenticated(
+            surroundings.capacity.unauthenticated, surroundings.unauthenticated_per_address, stats
+        )
+        self._refusals = refusals
+        self._handshakes = handshakes
+        self._pages = pages
+
+    def accept(self) -> NewConnection:
+        """What reads from a connection that is accepted."""
+        return NewConnection(self)
+
+    async def aclose(self) -> None:
+        """End what has not become a client's connection."""
+        for connection in self._unauthenticated.all():
+            connection.drop()
+        await self._handshakes.aclose()
+
+    # -- from the connections -----------------------------------------------------------------
+
+    def accepted(self, connection: NewConnection) -> None:
+        """One was accepted; where there are too many, one of them goes."""
+        peername = connection.peername
+        # A Unix socket has no address.
+        peer = address_of(str(peername[0])) if isinstance(peername, tuple) else None
+        trusted = peer in self._surroundings.trusted
+        connection.peer = connection.address = peer
+        connection.block = None if peer is None or trusted else block_of(peer)
+        connection.expects_proxy_header = trusted and self._surroundings.proxy_protocol
+        self._unauthenticated.enter(connection, connection.block)
+        if self._unauthenticated.overcrowded(connection.block):
+            self._drop(connection, "address_limit")
+        elif connection.file >= self._surroundings.capacity.crowded_file:
+            self._drop(self._unauthenticated.oldest, "files_exhausted")
+        else:
+            self._make_room()
+
+    def proxied(self, connection: NewConnection, source: str | None) -> None:
+        """The proxy at the other end has told for whom a connection is."""
+        if source is not None:
+            connection.peer = connection.address = source
+
+    def requested(self, connection: NewConnection, head: Head) -> None:
+        """A request came."""
+        client = self._surroundings.trusted.client(connection.peer, head)
+        connection.address = client.address
+        connection.block = block_of(client.address) if client.address and client.counts else None
+        self._unauthenticated.enter(connection, connection.block)
+        if self._unauthenticated.overcrowded(connection.block):
+            self._drop(connection, "address_limit")
+        elif self._unauthenticated.crowded(connection.block):
+            self._refusals.refuse(connection, _TOO_MANY)
+        elif head.path in self._surroundings.paths:
+            self._handshakes.begin(connection, head)
+        elif self._pages is not None:
+            # It counts as long as it lasts, for it shows no token.
+            connection.pass_on(self._pages.protocol(partial(self.leave, connection)))
+        else:
+            self._refusals.refuse(connection, _NOT_FOUND)
+
+    def malformed(self, connection: NewConnection, cause: str) -> None:
+        """What came is no request."""
+        self._refusals.refuse(connection, _MALFORMED, cause)
+
+    def overdue(self, connection: NewConnection) -> None:
+        """No request came in time."""
+        self._refusals.note("no_request", connection.address)
+
+    def refused(self, connection: NewConnection) -> None:
+        """One was refused, and counts until it is gone, also one whose token was valid."""
+        self._unauthenticated.enter(connection, connection.block)
+        self._make_room()
+
+    def leave(self, connection: NewConnection) -> None:
+        """One has shown a valid token, or is gone."""
+        self._unauthenticated.leave(connection)
+
+    def _make_room(self) -> None:
+        if self._unauthenticated.too_many:
+            self._drop(self._unauthenticated.oldest, "unauthenticated_limit")
+
+    def _drop(self, connection: NewConnection, reason: str) -> None:
+        self._refusals.note(reason, connection.address)
+        self._unauthenticated.leave(connection)
+        connection.drop()

@@ -1,0 +1,253 @@
+"""A connection from its acceptance until it is a client's: the request that comes over it, and the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final, Protocol, cast
+
+from gateway.core import frames
+from gateway.core.frames import Boundaries
+from gateway.core.http import Head, Malformed, read_head
+from gateway.core.proxy_protocol import read_proxy_header
+
+log = logging.getLogger(__name__)
+
+_REQUEST_SECONDS: Final = 10.0
+"""How long a client may take to send its request."""
+_LINGER_SECONDS: Final = 1.0
+"""How long one that was told why it is not let in may take to close."""
+_MOST_DISCARDED: Final = 8 * 2**20
+"""Bytes that it may go on sending meanwhile. It would not see the answer if they were not read."""
+_MOST_LOOKED_AT: Final = 4_096
+"""Bytes in which the answer to a close frame is looked for; the rest is not worth the time."""
+_WHOLE_CLOSE: Final = bytes([frames.WHOLE_CLOSE])
+
+
+class Entrance(Protocol):
+    """Decides what becomes of new connections."""
+
+    def accepted(self, connection: NewConnection) -> None:
+        """It was accepted just now."""
+
+    def proxied(self, connection: NewConnection, source: str | None) -> None:
+        """The proxy at its other end has told for whom it is; ``None``: for itself."""
+
+    def requested(self, connection: NewConnection, head: Head) -> None:
+        """Its request came, and nothing more is read until it is answered."""
+
+    def malformed(self, connection: NewConnection, cause: str) -> None:
+        """What came is no request."""
+
+    def overdue(self, connection: NewConnection) -> None:
+        """No request came in time."""
+
+    def refused(self, connection: NewConnection) -> None:
+        """It was told that it is not let in, and has a moment to read that."""
+
+    def leave(self, connection: NewConnection) -> None:
+        """It has shown a valid token, or is gone; may be told twice."""
+
+
+class _Stage(Enum):
+    READING = auto()
+    DECIDING = auto()
+    LEAVING = auto()
+    OVER = auto()
+
+
+class NewConnection(asyncio.Protocol):
+    """Reads one request. Then the connection gets another protocol, or ends.
+
+    ``peer`` is the address at its other end, ``address`` the client's, and ``block`` what it counts for; each is
+    ``None`` while it is not known. ``expects_proxy_header``: a proxy's header comes before the request.
+    """
+
+    __slots__ = (
+        "_boundaries",
+        "_deadline",
+        "_discarded",
+        "_entrance",
+        "_head_end",
+        "_head_only",
+        "_received",
+        "_stage",
+        "_transport",
+        "address",
+        "block",
+        "expects_proxy_header",
+        "peer",
+    )
+    _transport: asyncio.Transport
+
+    def __init__(self, entrance: Entrance) -> None:
+        self._entrance = entrance
+        self._stage = _Stage.READING
+        self._received = b""
+        self._head_end = 0
+        self._head_only = False
+        self._discarded = 0
+        self._boundaries: Boundaries | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self.peer: str | None = None
+        self.address: str | None = None
+        self.block: str | None = None
+        self.expects_proxy_header = False
+
+    # -- from the transport (asyncio.Protocol) ------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It was accepted."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._set_deadline(_REQUEST_SECONDS, self._overdue)
+        self._entrance.accepted(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of the request, or of what follows a refused one."""
+        if self._stage is _Stage.LEAVING:
+            self._discard(data)
+            return
+        self._received += data
+        if self._stage is not _Stage.READING:
+            return
+        try:
+            self._read()
+        except Malformed as malformed:
+            self._entrance.malformed(self, malformed.cause)
+        except Exception:
+            log.exception("handshake_failed")
+            self.drop()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The client is gone."""
+        self._stage = _Stage.OVER
+        self._cancel_deadline()
+        self._entrance.leave(self)
+
+    def _read(self) -> None:
+        if self.expects_proxy_header:
+            proxied = read_proxy_header(self._received)
+            if proxied is None:
+                return
+            source, end = proxied
+            self._received = self._received[end:]
+            self.expects_proxy_header = False
+            self._entrance.proxied(self, source)
+        found = read_head(self._received)
+        if found is None:
+            return
+        head, self._head_end = found
+        self._head_only = head.method == "HEAD"
+        self._stage = _Stage.DECIDING
+        self._cancel_deadline()
+        # What a client goes on to send fills the system's buffer, not the node's.
+        self._transport.pause_reading()
+        self._entrance.requested(self, head)
+
+    def _overdue(self) -> None:
+        self._entrance.overdue(self)
+        self.drop()
+
+    def _set_deadline(self, seconds: float, then: Callable[[], None]) -> None:
+        self._cancel_deadline()
+        self._deadline = asyncio.get_running_loop().call_later(seconds, then)
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    # -- what becomes of it -------------------------------------------------------------------
+
+    @property
+    def peername(self) -> object:
+        """What the system knows of its other end: address and port, first of all."""
+        return self._transport.get_extra_info("peername")
+
+    @property
+    def file(self) -> int:
+        """The number of its file: the lowest that was free."""
+        return int(self._transport.get_extra_info("socket").fileno())
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left, or was dropped."""
+        return self._stage is _Stage.OVER or self._transport.is_closing()
+
+    def known(self) -> None:
+        """It has shown a valid token."""
+        self._entrance.leave(self)
+
+    def drop(self) -> None:
+        """End it at once."""
+        self._transport.abort()
+
+    def refuse(self, answer: bytes) -> None:
+        """Send an answer in HTTP and leave; the client has a moment to read it."""
+        if not self.gone:
+            head, end, _body = answer.partition(b"\r\n\r\n")
+            self._begin_leaving(head + end if self._head_only else answer)
+            self._transport.write_eof()
+
+    def reject(self, answer: bytes) -> None:
+        """Send an answer that ends with a close frame, and leave when the client has answered that."""
+        if not self.gone:
+            self._boundaries = Boundaries()
+            self._begin_leaving(answer)
+
+    def hand_over(self, protocol: asyncio.Protocol, answer: bytes) -> bytes:
+        """Upgrade the connection with ``answer``, and give it to ``protocol``.
+
+        Returns what the client has sent since its request.
+        """
+        early = self._received[self._head_end :]
+        self._give(protocol)
+        self._transport.write(answer)
+        return early
+
+    def pass_on(self, protocol: asyncio.Protocol) -> None:
+        """Let ``protocol`` answer the request."""
+        received = self._received
+        self._give(protocol)
+        protocol.data_received(received)
+
+    def _give(self, protocol: asyncio.Protocol) -> None:
+        self._received = b""
+        self._stage = _Stage.OVER
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        self._transport.resume_reading()
+
+    # -- the end of one that was refused ------------------------------------------------------
+
+    def _begin_leaving(self, answer: bytes) -> None:
+        self._stage = _Stage.LEAVING
+        # What follows a refused request is never kept.
+        self._received = b""
+        self._set_deadline(_LINGER_SECONDS, self.drop)
+        self._entrance.refused(self)
+        self._transport.write(answer)
+        self._transport.resume_reading()
+
+    def _discard(self, data: bytes) -> None:
+        self._discarded += len(data)
+        if self._discarded > _MOST_DISCARDED:
+            self.drop()
+        elif (
+            self._boundaries is not None
+            and self._discarded <= _MOST_LOOKED_AT
+            and _has_close(self._boundaries, data)
+        ):
+            self._transport.close()
+
+
+def _has_close(boundaries: Boundaries, data: bytes) -> bool:
+    """Whether a close frame begins in this part of a client's stream."""
+    begins = boundaries.at_rest
+    for piece in boundaries.cut(data):
+        if begins and piece[:1] == _WHOLE_CLOSE:
+            return True
+        begins = True
+    return False

@@ -1,0 +1,91 @@
+"""What is served in HTTP, by aiohttp: the internal pages, and the test page of development mode."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import hdrs, web
+
+log = logging.getLogger(__name__)
+
+_REQUEST_SECONDS: Final = 10.0
+"""How long a client may take to send its request, and a connection stay open between two."""
+
+
+class HttpPages:
+    """Serves an application over connections that are given to it."""
+
+    def __init__(self, app: web.Application) -> None:
+        # aiohttp's access log would write the query string, and with it the token.
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=1.0
+        )
+
+    async def start(self) -> None:
+        """Make it ready to serve."""
+        await self._runner.setup()
+
+    async def aclose(self) -> None:
+        """Let requests under way come to their end, for a moment, and close all connections."""
+        await self._runner.cleanup()
+
+    def protocol(self, gone: Callable[[], None] | None = None) -> asyncio.Protocol:
+        """What serves one connection.
+
+        Args:
+            gone: called when the connection has ended.
+        """
+        assert self._runner.server is not None
+        return _Exchange(self._runner.server, gone)
+
+
+class _Exchange(web.RequestHandler):
+    """aiohttp's, except for what is said of a request that fails: aiohttp sends back and logs parts of it."""
+
+    __slots__ = ("_gone",)
+
+    def __init__(self, server: web.Server, gone: Callable[[], None] | None) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type] # as AppRunner passes it on
+            keepalive_timeout=_REQUEST_SECONDS,
+        )
+        self._gone = gone
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection has ended."""
+        super().connection_lost(exc)
+        if self._gone is not None:
+            self._gone()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - aiohttp's, with a part of the request in it
+    ) -> web.StreamResponse:
+        """Answer a request that is malformed, or that we failed to serve."""
+        if status == 500:
+            log.error("page_failed", exc_info=exc)
+        else:
+            log.debug("request_malformed error=%s", type(exc).__name__)
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of the answer is sent already")
+        code = "internal_error" if status == 500 else "bad_request"
+        answer = web.json_response({"error": {"code": code}}, status=status)
+        answer.force_close()
+        return answer
+
+
+async def close_after(_request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """A signal for applications on the clients' port: a connection serves one request.
+
+    A proxy that kept it would send the next handshake over it, to aiohttp.
+    """
+    response.force_close()
+    response.headers[hdrs.CONNECTION] = "close"

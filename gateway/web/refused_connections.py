@@ -1,0 +1,61 @@
+"""Whom the clients' port refuses: counted one by one, and logged now and then."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from gateway.core.handshake import Refusal
+from gateway.core.log_limit import LogLimit
+from gateway.node.ports import Clock
+from gateway.node.stats import Stats
+from gateway.web.new_connection import NewConnection
+
+log = logging.getLogger(__name__)
+
+_LONGEST_DETAIL: Final = 200
+
+_HINTS: Final = {
+    "tls": "a client speaks TLS to this port, which speaks plain HTTP; the load balancer should end TLS",
+    "http2": "a client speaks HTTP/2 to this port, which speaks HTTP/1.1 only",
+    "proxy_protocol_missing": "GATEWAY_PROXY_PROTOCOL is set, and a proxy among GATEWAY_TRUSTED_PROXIES does not send its header",
+    "proxy_protocol": "a proxy begins connections with the PROXY protocol; GATEWAY_PROXY_PROTOCOL is not set, "
+    "or the proxy is not among GATEWAY_TRUSTED_PROXIES",
+    "upgrade_removed": "a proxy in front has removed the headers Upgrade or Connection; it must pass on both",
+}
+"""What an operator should mend, by the cause."""
+
+
+class RefusedConnections:
+    """Counts every refusal. Anybody can cause one, so only a few of each kind are logged."""
+
+    def __init__(self, stats: Stats, clock: Clock) -> None:
+        self._stats = stats
+        self._clock = clock
+        self._limit = LogLimit(clock())
+
+    def note(self, reason: str, address: str | None, cause: str = "", **details: str) -> None:
+        """One was refused.
+
+        Args:
+            reason: one of a few words, as in the metric.
+            address: the client's; ``None`` when it is not known.
+            cause: one of a few words that tell more.
+            details: what the client has said: never a token, nor anything else that may hold one.
+        """
+        self._stats.connections_refused[reason] += 1
+        left_out = self._limit.admit(f"{reason} {cause}", self._clock())
+        if left_out is None:
+            return
+        told = {"cause": cause, **details, "hint": _HINTS.get(cause, "")}
+        more = "".join(
+            f" {name}={value[:_LONGEST_DETAIL]!r}" for name, value in told.items() if value
+        )
+        if left_out:
+            more += f" left_out={left_out}"
+        log.info("connection_refused reason=%s address=%s%s", reason, address or "unknown", more)
+
+    def refuse(self, connection: NewConnection, refusal: Refusal, cause: str = "") -> None:
+        """Answer one in HTTP, and end its connection."""
+        self.note(refusal.code, connection.address, cause or refusal.cause)
+        connection.refuse(refusal.answer)

@@ -1,0 +1,69 @@
+"""How many connections without a token there may be."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.node.stats import Stats
+from gateway.web.unauthenticated import Unauthenticated
+
+Step = tuple[str, int, str | None]
+
+
+def test_the_one_that_has_been_here_longest_makes_room() -> None:
+    here: Unauthenticated[int] = Unauthenticated(2, 10, Stats())
+    for number in (1, 2):
+        here.enter(number, None)
+        assert not here.too_many
+    here.enter(3, None)
+    assert here.too_many
+    assert here.oldest == 1
+    here.leave(1)
+    assert not here.too_many
+
+
+def test_who_is_counted_anew_is_not_counted_twice_and_not_the_oldest() -> None:
+    stats = Stats()
+    here: Unauthenticated[int] = Unauthenticated(1, 1, stats)
+    here.enter(1, "a")
+    here.enter(2, "a")
+    here.enter(1, "b")
+    assert stats.connections_unauthenticated == 2
+    assert here.all() == [2, 1]
+    assert not here.crowded("a")
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["enter", "leave"]), st.integers(0, 9), st.sampled_from(["a", "b", None])
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS)
+def test_the_counts_are_those_of_who_is_here(steps: list[Step]) -> None:
+    stats = Stats()
+    here: Unauthenticated[int] = Unauthenticated(5, 2, stats)
+    expected: dict[int, str | None] = {}
+    for step, number, address in steps:
+        expected.pop(number, None)
+        if step == "enter":
+            here.enter(number, address)
+            expected[number] = address
+        else:
+            here.leave(number)
+        assert stats.connections_unauthenticated == len(expected)
+        counts = Counter(expected.values())
+        for each in ("a", "b"):
+            assert here.crowded(each) == (counts[each] > 2)
+            assert here.overcrowded(each) == (counts[each] > 4)
+        assert not here.crowded(None)
+        assert here.too_many == (len(expected) > 5)
+        assert not expected or here.oldest == next(iter(expected))
+    for number in list(expected):
+        here.leave(number)
+    assert not here._of_address
