@@ -97,11 +97,17 @@ async def test_the_gateway_learns_who_the_client_is_and_what_it_asked_for(balanc
     app = web.Application()
     app.router.add_get("/ws", handle)
     async with TestServer(app) as upstream, balanced(upstream.port) as balancer:
-        address = {"Host": "realtime.example.com:3001", "X-Forwarded-For": "203.0.113.7"}
+        address = {
+            "Host": "realtime.example.com:3001",
+            "X-Forwarded-For": "203.0.113.7",
+            "Forwarded": "for=203.0.113.8",
+        }
         assert await status(f"{balancer.http_url}/ws", **address) == 200
     assert seen["Host"] == "realtime.example.com:3001"
     assert seen["X-Forwarded-For"] == "203.0.113.7, 127.0.0.1"
     assert seen["X-Forwarded-Proto"] == "http"
+    # A gateway that trusts nginx would believe it.
+    assert "Forwarded" not in seen
 
 
 async def test_a_new_connection_goes_where_there_are_fewest(balanced, gateways):
