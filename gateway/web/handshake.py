@@ -112,8 +112,8 @@ class Handshakes:
 
     def _refused(self, reason: str, **details: object) -> None:
         self._stats.connections_refused[reason] += 1
-        told = "".join(f" {name}={value!r}" for name, value in details.items())
-        log.info("connection_refused reason=%s%s", reason, told)
+        template = "connection_refused reason=%s" + "".join(f" {name}=%r" for name in details)
+        log.info(template, reason, *details.values())
 
     # -- after the upgrade --------------------------------------------------------------------
 
