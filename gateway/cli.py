@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(options: argparse.Namespace) -> int:
     settings = load_settings(options)
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     for warning in advice(os.environ):
         log.warning("setting_doubtful advice=%r", warning)
     if settings.workers > 1:

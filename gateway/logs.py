@@ -1,21 +1,61 @@
-"""Structured logs: one line each, and never a token in them."""
+"""Structured logs: one line each, as logfmt or as JSON, and never a token in them.
+
+A log call is ``log.info("event_name key=%s other=%d", value, number)``. In another program's log, where the
+publisher library writes, such a record reads well as it stands. Here each key becomes a field, whatever its value holds.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import re
 import sys
 import time
+from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Final
+
+Value = str | int | float | None
+"""What a field holds. A field that holds ``None`` is left out."""
 
 # A JWT begins with the base64 of `{"`, and nothing else that is logged looks like it. Its dots may be percent-encoded.
 _TOKEN: Final = re.compile(r"eyJ[\w.%-]{5,}")
 
+TEMPLATE: Final = re.compile(r"\w+(?: \w+=\S+)*")
+"""What a log call of ours says."""
+
+_FIELD: Final = re.compile(r"(\w+)=(\S+)")
+_CONVERSION: Final = re.compile(r"%[\d.]*[a-zA-Z]")
+_DECIMAL: Final = re.compile(r"%\.\d+f")
+_BARE: Final = re.compile(r"[^\s\"'=\\]+")
+"""A value that logfmt needs no quotes for."""
+
+
+def as_logfmt(fields: Mapping[str, Value]) -> str:
+    """``key=value key="a value with spaces"``; what cannot be printed is escaped as in JSON."""
+    return " ".join(f"{key}={_word(value)}" for key, value in fields.items())
+
+
+def _word(value: Value) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    if text.isprintable() and _BARE.fullmatch(text):
+        return text
+    return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+# In ASCII: standard error may be in an encoding that would put escapes of its own into the line.
+FORMATS: Final[Mapping[str, Callable[[Mapping[str, Value]], str]]] = {
+    "logfmt": as_logfmt,
+    "json": json.dumps,
+}
+
 
 class LineFormatter(logging.Formatter):
-    """``<time> <LEVEL> <logger> <event> key=value …``; a traceback stays on the line.
+    """A record's time, level, logger, event and fields, in one line; a traceback is the field ``exception``.
 
     Args:
+        write: makes a line of fields.
         worker: its number, where several write to the same log.
     """
 
@@ -23,18 +63,70 @@ class LineFormatter(logging.Formatter):
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
-    def __init__(self, worker: int | None = None) -> None:
-        which = "" if worker is None else f" worker={worker}"
-        super().__init__(f"%(asctime)s %(levelname)s %(name)s %(message)s{which}")
+    def __init__(
+        self, write: Callable[[Mapping[str, Value]], str], worker: int | None = None
+    ) -> None:
+        super().__init__()
+        self._write = write
+        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, whatever was put into it."""
-        line = super().format(record).replace("\n", "\\n").replace("\r", "\\r")
+        fields: dict[str, Value] = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            **_told(record),
+        }
+        if self._worker is not None:
+            fields["worker"] = self._worker
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        line = self._write({key: value for key, value in fields.items() if value is not None})
         return _TOKEN.sub("[token]", line)
 
 
-def configure(level: str, worker: int | None = None) -> None:
-    """Send all logs to standard error, those of a worker with its number."""
+def _told(record: logging.LogRecord) -> dict[str, Value]:
+    """The event and its fields; what a library has written is the field ``message``."""
+    template = record.msg
+    if not (isinstance(template, str) and TEMPLATE.fullmatch(template)):
+        return {"event": "message", "message": record.getMessage()}
+    event, _, rest = template.partition(" ")
+    # A single argument that is a mapping comes without its tuple (logging.LogRecord).
+    arguments = iter(record.args if isinstance(record.args, tuple) else (record.args,))
+    fields: dict[str, Value] = {"event": event}
+    for key, form in _FIELD.findall(rest):
+        given = tuple(islice(arguments, len(_CONVERSION.findall(form))))
+        fields[key] = _value(form, given)
+    return fields
+
+
+def _value(form: str, given: tuple[object, ...]) -> Value:
+    if _DECIMAL.fullmatch(form):
+        return _plain(float(form % given), str)
+    if form in {"%s", "%d", "%r"}:
+        return _plain(given[0], repr if form == "%r" else str)
+    return form % given
+
+
+def _plain(value: object, as_text: Callable[[object], str]) -> Value:
+    """A number, a truth value or nothing as it is, for JSON; anything else as text."""
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    return as_text(value)
+
+
+def configure(level: str, form: str = "logfmt", worker: int | None = None) -> None:
+    """Send all logs, and Python's warnings, to standard error, those of a worker with its number.
+
+    Args:
+        level: the lowest that is written.
+        form: one of ``FORMATS``.
+        worker: the worker's number, if the process is one.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter(worker))
+    handler.setFormatter(LineFormatter(FORMATS[form], worker))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)

@@ -157,7 +157,7 @@ def main() -> None:
         settings: Settings = pickle.load(sys.stdin.buffer)  # noqa: S301 - our parent's own
     except EOFError:
         sys.exit("a worker is started by `gateway serve --workers`")
-    logs.configure(settings.log_level, number)
+    logs.configure(settings.log_level, settings.log_format, number)
     try:
         sys.exit(run(_work(settings)))
     except UsageError as error:

@@ -204,6 +204,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest level that is logged"
     )
+    log_format: Literal["logfmt", "json"] = Field(
+        "logfmt", description="What a line of the log is: logfmt (key=value) or json"
+    )
 
     @field_validator("jwt_algorithms", "allowed_origins", "trusted_proxies", mode="before")
     @classmethod

@@ -247,8 +247,7 @@ class Catchup:
             return taken
         if lost:
             self._hub.stats.losses_reported += 1
-            whose = f" user={audience.user!r}" if audience.user else ""
-            log.warning("messages_lost channel=%s%s", channel.name, whose)
+            log.warning("messages_lost channel=%s user=%s", channel.name, audience.user or None)
         audience.give(taken, start, lost=lost)
         if taken.unknown is not None:
             self._hub.note_unknown(channel, taken.unknown)

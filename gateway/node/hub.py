@@ -172,11 +172,12 @@ class Hub:
         if message.extension not in seen and len(seen) < _EXTENSIONS_TOLD:
             seen.add(message.extension)
             log.error(
-                "extension_unknown channel=%s id=%d extension=%s: a newer publisher has written this message; "
-                "the channel stops before it on this node until the node is upgraded",
+                "extension_unknown channel=%s id=%d extension=%s advice=%r",
                 channel.name,
                 message.id,
                 message.extension.decode("ascii", "backslashreplace"),
+                "a newer publisher has written this message; the channel stops before it on this node "
+                "until the node is upgraded",
             )
 
     # -- to the sockets -----------------------------------------------------------------------

@@ -48,12 +48,11 @@ class RefusedConnections:
         if left_out is None:
             return
         told = {"cause": cause, **details, "hint": _HINTS.get(cause, "")}
-        more = "".join(
-            f" {name}={value[:_LONGEST_DETAIL]!r}" for name, value in told.items() if value
+        more = {name: value[:_LONGEST_DETAIL] for name, value in told.items() if value}
+        template = "connection_refused reason=%s address=%s left_out=%s" + "".join(
+            f" {name}=%r" for name in more
         )
-        if left_out:
-            more += f" left_out={left_out}"
-        log.info("connection_refused reason=%s address=%s%s", reason, address or "unknown", more)
+        log.info(template, reason, address or "unknown", left_out or None, *more.values())
 
     def refuse(self, connection: NewConnection, refusal: Refusal, cause: str = "") -> None:
         """Answer one in HTTP, and end its connection."""

@@ -58,6 +58,10 @@ class Page:
         assert len(messages) == count
         return messages
 
+    async def evaluate(self, script: str) -> Any:
+        """What a script gives in the page."""
+        return await self.do("evaluate", script=script)
+
     async def complaints(self) -> list[str]:
         """What its console and network had to complain of."""
         complaints: list[str] = await self.do("complaints")
@@ -73,8 +77,13 @@ class Browser:
     def __init__(self, program: NodeProgram) -> None:
         self._program = program
 
-    async def open(self, url: str, token: str, query: str = "") -> Page:
+    async def open(self, url: str, token: str, query: str = "", **window: int) -> Page:
         """Open a gateway's test page with a token, and wait for nothing."""
+        address = f"{url.replace('ws', 'http', 1)}/dev{query}#token={token}"
+        return await self.visit(address, **window)
+
+    async def visit(self, address: str, **window: int) -> Page:
+        """Open a page, in a window of this ``width`` and ``height``."""
         page = Page(self._program, secrets.token_hex(4))
-        await page.do("open", url=f"{url.replace('ws', 'http', 1)}/dev{query}#token={token}")
+        await page.do("open", url=address, **window)
         return page

@@ -10,6 +10,15 @@ import pytest
 from tests.support.nginx import Nginx, nginx_before
 from tests.support.programs import RequireProgram
 
+DEPLOY = Path(__file__).parents[2] / "deploy"
+
+
+@pytest.fixture(scope="session")
+def dockerfile() -> list[str]:
+    """The instructions, one a line."""
+    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
 
 @pytest.fixture
 def nginx(tmp_path: Path, require_program: RequireProgram) -> Callable[..., Nginx]:

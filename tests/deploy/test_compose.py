@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +18,13 @@ import pytest
 import redis
 
 from gateway.settings import Settings
+from publisher.redis_address import PREFIX_VARIABLE, URL_VARIABLE
+from tests.support.client import connected
+from tests.support.processes import gateway_process
 from tests.support.programs import require_module
-from tests.support.redis_server import redis_server
+from tests.support.redis_server import RedisServer, redis_server
+from tests.support.tokens import SECRET
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -23,13 +34,6 @@ GATEWAYS = ("gateway-1", "gateway-2", "gateway-3")
 @pytest.fixture(scope="module")
 def compose() -> Any:
     return require_module("yaml").safe_load((DEPLOY / "compose.yaml").read_text())
-
-
-@pytest.fixture(scope="module")
-def dockerfile() -> list[str]:
-    """The instructions, one a line."""
-    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
 def environment_of_image(dockerfile: list[str]) -> dict[str, str]:
@@ -45,6 +49,7 @@ def test_the_gateways_settings_exist_and_are_enough_to_serve(
     compose, dockerfile, name, monkeypatch
 ):
     given = {**environment_of_image(dockerfile), **compose["services"][name]["environment"]}
+    assert given.pop(URL_VARIABLE) == given["GATEWAY_REDIS_URL"]
     for variable, value in given.items():
         assert variable.removeprefix("GATEWAY_").lower() in Settings.model_fields
         monkeypatch.setenv(variable, value)
@@ -104,6 +109,90 @@ def test_what_is_mounted_exists(compose):
                 assert (DEPLOY / source).is_dir()
             else:
                 assert source in compose["volumes"]
+
+
+async def test_redis_is_not_healthy_while_it_loads_its_data(compose, tmp_path, require_program):
+    kind, program, *arguments = compose["services"]["redis"]["healthcheck"]["test"]
+    assert kind == "CMD"
+    server = RedisServer(tmp_path, "--appendonly", "yes")
+    command = [require_program(program), "-p", str(server.port), *arguments]
+
+    def check() -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(command, capture_output=True, check=False)
+
+    server.start()
+    with redis.Redis(port=server.port) as client:
+        client.mset({f"filler:{number}": number for number in range(2_000)})
+        client.bgrewriteaof()
+        await until(lambda: server.log_has("Background AOF rewrite finished"))
+    server.kill()
+    assert check().returncode != 0
+    server._options += (
+        *("--key-load-delay", "1000"),
+        *("--loading-process-events-interval-bytes", "1024"),
+    )
+    restarting = asyncio.create_task(asyncio.to_thread(server.restart))
+    try:
+        loading = await until(
+            lambda: (done := check()) and b"LOADING" in done.stdout + done.stderr and done
+        )
+        assert loading.returncode != 0
+        await restarting
+        assert check().returncode == 0
+    finally:
+        await restarting
+        server.stop()
+
+
+async def test_the_first_lines_lead_to_a_first_message(compose, redis_url, prefix):
+    """Each command that is for a gateway's container, with its environment and a Redis and a gateway of the test's."""
+    text = (DEPLOY / "compose.yaml").read_text()
+    head = text.partition("\nname:")[0].replace("\n# ", "\n")
+    publish, token, connect = re.findall(
+        r"^  docker compose exec gateway-1 (.*)$", head, re.MULTILINE
+    )
+    environment = {
+        **compose["services"]["gateway-1"]["environment"],
+        "GATEWAY_REDIS_URL": redis_url,
+        URL_VARIABLE: redis_url,
+        PREFIX_VARIABLE: prefix,
+        "GATEWAY_JWT_SECRET": SECRET,
+    }
+
+    async def run(command: str) -> str:
+        name, *arguments = shlex.split(command)
+        process = await asyncio.create_subprocess_exec(
+            *(str(Path(sys.executable).parent / name), *arguments),
+            env={"PATH": os.defpath, **environment},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await process.communicate()
+        assert process.returncode == 0
+        return out.decode().strip()
+
+    async with gateway_process(redis_url, prefix) as node:
+        await run(publish)
+        program, url = shlex.split(connect)
+        assert program in {each.name for each in entry_points(group="console_scripts")}
+        assert url.startswith("ws://nginx?token=")
+        (listen,) = re.findall(r"listen (\d+)", (DEPLOY / "nginx" / "listen.conf").read_text())
+        assert listen == "80"
+        address = url.replace("ws://nginx", node.url).replace("TOKEN", await run(token))
+        async with connected(address) as client:
+            (line,) = re.findall(r"type (\{.*?\})\.", head)
+            await client.send(line)
+            await client.expect(type="subscribed")
+            assert (await client.receive())["data"]["message"] == "It works"
+
+
+def test_the_readme_shows_the_same_commands():
+    shown = re.findall(
+        r"^#   (export COMPOSE_FILE.*|docker compose .*)$",
+        (DEPLOY / "compose.yaml").read_text(),
+        re.MULTILINE,
+    )
+    assert len(shown) == 5
+    assert "\n".join(shown) in (ROOT / "README.md").read_text()
 
 
 def test_redis_understands_its_options(compose, tmp_path):

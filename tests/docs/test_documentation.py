@@ -155,9 +155,22 @@ def test_the_example_client_gives_up_where_the_protocol_says_so() -> None:
         for name in re.findall(r"`(\w+)`", reasons) or [code]
     }
     frontend = (ROOT / "docs" / "frontend.md").read_text("utf-8")
-    (listed,) = re.findall(r"const hopeless = \[(.*?)\]", frontend)
-    given_up = {*re.findall(r"'(\w+)'", listed), *re.findall(r"code === (\d+)", frontend)}
+    (listed,) = re.findall(r"const hopeless = (.*?);", frontend)
+    given_up = {*re.findall(r"'(\w+)'", listed), *re.findall(r"code === (\d+)", listed)}
     assert given_up == hopeless
+
+
+@pytest.mark.parametrize(
+    "reason",
+    sorted(
+        {*ErrorCode, *EndReason}
+        | {each.reason for each in vars(closing).values() if isinstance(each, closing.Closing)}
+        - {""}
+    ),
+)
+def test_the_test_page_has_a_sentence_for_whatever_a_gateway_says(reason: str) -> None:
+    advice = (ROOT / "gateway" / "web" / "static" / "advice.js").read_text("utf-8")
+    assert re.search(rf"^  {reason}: '[A-Z].*\.',$", advice, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES)

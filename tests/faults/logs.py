@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import re
 import time
-from calendar import timegm
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Final, Self
 
 from tests.faults.trace import LogLine, Occurrence, Trace
+from tests.support.log_lines import read_logfmt
 
-_LINE: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)Z ([A-Z]+) (.*)")
 _BAD_LEVELS: Final = {"ERROR", "CRITICAL", ""}
 _BAD_WORDS: Final = ("Traceback", "never retrieved", "never awaited", "Exception ignored")
 _AFTERWARDS_SECONDS: Final = 5.0
@@ -65,12 +65,15 @@ def lines(source: str, output: str) -> list[LogLine]:
     found: list[LogLine] = []
     at = 0.0
     for text in filter(str.strip, output.splitlines()):
-        if match := _LINE.match(text):
-            second, fraction, level, rest = match.groups()
-            at = timegm(time.strptime(second, "%Y-%m-%dT%H:%M:%S")) + float(fraction) + offset
-            found.append(LogLine(at, source, level, rest))
-        else:
+        try:
+            fields = read_logfmt(text)
+            at = datetime.fromisoformat(fields.pop("time")).timestamp() + offset
+            level, told = fields.pop("level").upper(), [fields.pop("logger"), fields.pop("event")]
+        except (ValueError, KeyError):
             found.append(LogLine(at, source, "", text))
+        else:
+            told += [f"{key}={value}" for key, value in fields.items()]
+            found.append(LogLine(at, source, level, " ".join(told).replace("\n", "\\n")))
     return found
 
 

@@ -287,12 +287,13 @@ def test_every_table_knows_the_faults_by_their_names() -> None:
 
 
 def test_a_log_line_is_read_and_what_is_none_too() -> None:
-    output = "2026-11-26T15:59:41.323Z ERROR gateway.app oh\nTraceback\n\n"
+    line = 'time=2026-11-26T15:59:41.323Z level=error logger=gateway.app event=oh reason="so what"'
+    output = f"{line}\nTraceback\n\n"
     error, other = lines("node 0", output)
-    assert (error.level, error.text) == ("ERROR", "gateway.app oh")
+    assert (error.level, error.text) == ("ERROR", "gateway.app oh reason=so what")
     assert (other.level, other.text, other.at) == ("", "Traceback", error.at)
     now = datetime.now(UTC).isoformat(timespec="milliseconds")[:23]
-    [line] = lines("node 0", f"{now}Z INFO gateway.app now")
+    [line] = lines("node 0", f"time={now}Z level=info logger=gateway.app event=now")
     assert line.at == pytest.approx(time.monotonic(), abs=0.5)
 
 

@@ -178,7 +178,7 @@ async def test_what_is_no_longer_retained_is_told(
         assert await client.data(2) == [3, 4]
         await client.sync()
     told = [line for line in caplog.messages if line.startswith("messages_lost")]
-    assert told == [f"messages_lost channel={CHANNEL}"]
+    assert told == [f"messages_lost channel={CHANNEL} user=None"]
 
 
 async def test_a_connection_that_is_silent_is_made_anew_and_the_node_is_not_ready_meanwhile(

@@ -4,6 +4,7 @@
 //   {"do": "wait", "page": "a", "selector": "li", "count": 2}  (without count: until it is visible)
 //   {"do": "texts", "page": "a", "selector": "li"}
 //   {"do": "click", …}   {"do": "fill", …, "text": "…"}   {"do": "shot", …, "file": "x.png", "dark": true}
+//   {"do": "evaluate", "page": "a", "script": "innerWidth"}        what the script gives
 //   {"do": "complaints", "page": "a"}                          what its console and network had to complain of
 //
 // Each is answered with one line: {"done": result} or {"failed": message}.
@@ -75,6 +76,7 @@ const actions = {
   fill: ({ page, selector, text }) => pages.get(page).locator(selector).fill(text),
   texts: ({ page, selector }) => pages.get(page).locator(selector).allTextContents(),
   clipboard: ({ page }) => pages.get(page).evaluate(() => navigator.clipboard.readText()),
+  evaluate: ({ page, script }) => pages.get(page).evaluate(script),
   complaints: ({ page }) => complaints.get(page),
 };
 

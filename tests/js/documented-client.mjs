@@ -1,23 +1,31 @@
 // Runs the code that docs/frontend.md shows. tests/browser/documentation.py makes a module of it.
 //
-// Usage: node documented-client.mjs MODULE URL TOKEN SESSION USER
+// Usage: node documented-client.mjs MODULE URL TOKENS SESSION USER
+//
+// TOKENS: separated by commas, one for each attempt; the last one for all that follow.
 
 import { pathToFileURL } from 'node:url';
 import { obey, report } from './tap.mjs';
 
-const [module, address, token, sessionId, userId] = process.argv.slice(2);
+const [module, address, given, sessionId, userId] = process.argv.slice(2);
+const tokens = given.split(',');
 const { start } = await import(pathToFileURL(module));
 
 const client = start({
   address,
   sessionId,
   userId,
-  getToken: async () => token,
+  getToken: async () => (tokens.length > 1 ? tokens.shift() : tokens[0]),
   showResult: (data) => report('run-result', { data }),
   showNotification: (data) => report('notification', { data }),
   reload: (channel) => report('gap', { channel }),
+  showError: (code, message, channel) => report('error', { code, message, channel }),
+  showEnded: (channel, reason) => report('ended', { channel, reason }),
   showLogin: (code, reason) => report('closed', { code, reason }),
 });
-client.onHeartbeat = ({ timestamp }) => report('heartbeat', { timestamp });
 
-await obey({ heartbeat: () => client.sendHeartbeat() });
+await obey({
+  heartbeat: () => client.sendHeartbeat(),
+  close: () => client.close(),
+  timers: () => report('timers', { count: process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length }),
+});

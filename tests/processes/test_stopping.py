@@ -41,9 +41,9 @@ async def test_a_node_whose_redis_is_in_trouble_ends_in_order_and_in_time(
             assert await asyncio.wait_for(node.process.wait(), 30) == 0
             assert time.monotonic() - began < LONGEST_SECONDS
             assert "Traceback" not in node.output
-            assert "ERROR" not in node.output
-            assert "stop_incomplete step='give places back'" in node.output
-            assert "stop_incomplete step='give up the node lease'" in node.output
+            assert "level=error" not in node.output
+            assert 'stop_incomplete step="give places back"' in node.output
+            assert 'stop_incomplete step="give up the node lease"' in node.output
             assert "node_stopped" in node.output
     finally:
         if trouble == "hanging":

@@ -91,7 +91,7 @@ async def test_one_port_leads_to_all_workers_and_messages_reach_all_sockets(
         for client in clients:
             assert await client.data(50) == list(range(50))
         assert {f"worker={number}" for number in (1, 2, 3)} == {
-            line.split()[-1] for line in node.output.splitlines() if " node_started " in line
+            line.split()[-1] for line in node.output.splitlines() if " event=node_started " in line
         }
 
 

@@ -1,7 +1,8 @@
 // A plain WebSocket, and what a client does when it closes. docs/frontend.md tells the reasons.
 
 const FIRST_DELAY_MS = 1000;
-const MAX_ATTEMPTS = 5;
+const LONGEST_DELAY_MS = 30_000;
+const SOUND_MS = 60_000; // a connection that has lasted for so long is no failed attempt
 
 // After these, another attempt with the same token or the same code would end the same way.
 const FINAL_REASONS = new Set(['token_missing', 'token_invalid', 'token_expired', 'flood']);
@@ -12,10 +13,10 @@ export function shouldReconnect(code, reason) {
 }
 
 /**
- * Keeps a connection, with the exponential delays of the wire contract.
+ * Keeps a connection, and tries for as long as nobody closes it.
  *
  * `events` is told: state(name, details), received(message), sent(message), closed(code, reason).
- * States: connecting, connected (the gateway has said so), waiting ({delay, attempt, attempts}), closed.
+ * States: connecting, connected (the gateway has said so), waiting ({delay, attempt}), closed.
  */
 export class Connection {
   constructor(address, token, events) {
@@ -23,6 +24,7 @@ export class Connection {
     this.token = token;
     this.events = events;
     this.attempt = 0;
+    this.connectedAt = Infinity;
     this.leaving = false;
   }
 
@@ -42,7 +44,7 @@ export class Connection {
   receive(message) {
     if (message.type === 'connected') {
       // Not in onopen: a connection that is refused with 1008 has been open, too.
-      this.attempt = 0;
+      this.connectedAt = Date.now();
       this.events.state('connected', { compression: this.socket.extensions });
     }
     this.events.received(message);
@@ -65,13 +67,15 @@ export class Connection {
 
   closed(code, reason) {
     this.events.closed(code, reason);
-    if (this.leaving || !shouldReconnect(code, reason) || this.attempt >= MAX_ATTEMPTS) {
+    if (this.leaving || !shouldReconnect(code, reason)) {
       this.events.state('closed');
       return;
     }
+    if (Date.now() - this.connectedAt > SOUND_MS) this.attempt = 0;
+    this.connectedAt = Infinity;
     this.attempt += 1;
-    const delay = FIRST_DELAY_MS * 2 ** (this.attempt - 1);
+    const delay = Math.min(FIRST_DELAY_MS * 2 ** (this.attempt - 1), LONGEST_DELAY_MS);
     this.timer = setTimeout(() => this.open(), delay);
-    this.events.state('waiting', { delay, attempt: this.attempt, attempts: MAX_ATTEMPTS });
+    this.events.state('waiting', { delay, attempt: this.attempt });
   }
 }

@@ -98,8 +98,8 @@ function notification(data) {
   );
 }
 
-/** An `error` message. */
-export function errorEntry(message) {
+/** An `error` message, and what the page itself says to it, if anything. */
+export function errorEntry(message, advice) {
   return element(
     'li',
     { class: 'entry error', 'data-type': 'error', 'data-code': message.code ?? '' },
@@ -112,6 +112,7 @@ export function errorEntry(message) {
     ),
     message.channel && element('p', {}, element('code', {}, message.channel)),
     message.detail && element('p', {}, message.detail),
+    advice && element('p', {}, advice),
   );
 }
 

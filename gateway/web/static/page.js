@@ -1,3 +1,4 @@
+import { adviceOn } from './advice.js';
 import { Connection, shouldReconnect } from './connection.js';
 import { dataEntry, element, errorEntry, protocolEntry } from './entries.js';
 
@@ -13,17 +14,8 @@ const STATES = {
   closed: 'Closed',
 };
 
-const ADVICE = {
-  token_missing: 'The gateway got no token.',
-  token_invalid: 'The gateway does not accept this token. Paste another one.',
-  token_expired: 'This token has run out. Start the gateway again, or run “gateway token”.',
-  token_not_yet_valid: 'This token is not valid yet: the clock of whoever made it is ahead.',
-  connection_limit: 'This user holds all the connections they may. Close another tab.',
-  flood: 'Too many messages, or too many mistakes, in a short time.',
-  draining: 'This gateway is being stopped; another one takes over.',
-  slow_consumer: 'This page did not read fast enough.',
-  pong_timeout: 'The gateway heard nothing from this page for too long.',
-};
+// A message that could not be read: its error may name no channel, and asking again would not help.
+const UNREADABLE = new Set(['invalid_message', 'message_too_large', 'invalid_channel']);
 
 let connection;
 let connectedAt = 0;
@@ -63,6 +55,7 @@ function showState(name, details) {
   document.body.dataset.state = name;
   $('state').textContent = STATES[name];
   $('heartbeat').disabled = name !== 'connected';
+  $('kept').disabled = name !== 'connected';
   showButtons();
   $('retry').hidden = name !== 'waiting';
   if (name === 'connected') {
@@ -75,8 +68,8 @@ function showState(name, details) {
     $('compression').textContent = '–';
   }
   if (name === 'waiting') {
-    const { delay, attempt, attempts } = details;
-    $('retry-text').textContent = `Attempt ${attempt} of ${attempts}, after ${delay / 1000} s`;
+    const { delay, attempt } = details;
+    $('retry-text').textContent = `Attempt ${attempt}, after ${delay / 1000} s`;
   }
 }
 
@@ -91,7 +84,7 @@ function showClosing(code, reason) {
   $('closing').dataset.code = code;
   $('closing-code').textContent = `Closed ${code}`;
   $('closing-reason').textContent = reason;
-  $('closing-advice').textContent = ADVICE[reason] ?? adviceOn(code);
+  $('closing-advice').textContent = adviceOn(reason) ?? meaningOf(code);
   for (const [name, state] of channels) {
     if (state === 'subscribed' || state === 'asked') channels.set(name, 'wanted');
   }
@@ -99,7 +92,7 @@ function showClosing(code, reason) {
   show(protocolEntry('×', `closed ${code} ${reason}`, 'closed'));
 }
 
-function adviceOn(code) {
+function meaningOf(code) {
   if (code === 1000) return 'Closed in order.';
   if (code === 1006) return 'The connection broke, or was refused before it opened.';
   return shouldReconnect(code, '') ? '' : 'Connecting again would not help.';
@@ -138,12 +131,18 @@ function receive(message) {
       show(protocolEntry('←', 'heartbeat', type));
       break;
     case 'error':
-      show(errorEntry(message));
-      if (channels.get(channel) === 'asked') setChannel(channel, message.code ?? 'error');
+      show(errorEntry(message, adviceOn(message.code)));
+      showRefusal(message);
       break;
     default:
       receiveData(message);
   }
+}
+
+function showRefusal({ code = 'error', channel }) {
+  const asked = [...channels.keys()].filter((name) => channels.get(name) === 'asked');
+  if (asked.includes(channel)) setChannel(channel, code);
+  else if (asked.length > 0 && UNREADABLE.has(code)) setChannel(asked.at(-1), code);
 }
 
 function receiveData(message) {
@@ -201,10 +200,14 @@ function showChannels() {
 
 function channelRow(name, state) {
   const on = state === 'subscribed';
-  const button = element('button', { type: 'button', class: 'quiet' }, on ? 'Leave' : 'Try again');
-  button.setAttribute('aria-label', `${button.textContent}: ${name}`);
+  const hopeless = UNREADABLE.has(state);
+  let action = hopeless ? 'Remove' : 'Try again';
+  if (on) action = 'Leave';
+  const button = element('button', { type: 'button', class: 'quiet' }, action);
+  button.setAttribute('aria-label', `${action}: ${name}`);
   button.addEventListener('click', () => {
     if (on) connection.send({ type: 'unsubscribe', channel: name });
+    else if (hopeless) dropChannel(name);
     else subscribe(name);
   });
   const waiting = state === 'wanted' || state === 'asked';
@@ -213,7 +216,7 @@ function channelRow(name, state) {
     { 'data-channel': name, 'data-state': state },
     element('span', { class: 'dot' }),
     element('span', { class: 'name' }, name),
-    !on && element('span', { class: 'why' }, waiting ? 'waiting' : state),
+    !on && element('span', { class: 'why', title: adviceOn(state) ?? '' }, waiting ? 'waiting' : state),
     !waiting && button,
   );
 }
@@ -280,6 +283,11 @@ $('channel-form').addEventListener('submit', (event) => {
   $('channel').value = '';
 });
 $('clear').addEventListener('click', () => $('feed').replaceChildren());
+$('kept').addEventListener('click', () => {
+  for (const [name, state] of channels) {
+    if (state === 'subscribed') connection.send({ type: 'subscribe', channel: name, since: 0 });
+  }
+});
 $('protocol').addEventListener('change', (event) => {
   $('feed').classList.toggle('no-protocol', !event.target.checked);
 });
