@@ -20,10 +20,12 @@ CHANNEL = "notifications/u"
 FEW = {"notifications": {"owner": "user", "retention": {"max_messages": 2, "max_age_seconds": 60}}}
 
 
-async def test_what_another_tab_confirms_while_the_page_is_on_its_way_is_no_loss(
-    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    history, positions = node.gateway._catchup._pages._log, node.gateway._positions
+def hold_pages(node: Node, monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """Hold pages of the log up once Redis has read them.
+
+    Returns one event that tells that a page was read, and one that lets the pages go.
+    """
+    history = node.gateway._catchup._pages._log
     read, asked, answered = history.read, asyncio.Event(), asyncio.Event()
 
     async def read_slowly(*where: Any) -> LogPage:
@@ -31,6 +33,15 @@ async def test_what_another_tab_confirms_while_the_page_is_on_its_way_is_no_loss
         asked.set()
         await answered.wait()
         return page
+
+    monkeypatch.setattr(history, "read", read_slowly)
+    return asked, answered
+
+
+async def test_what_another_tab_confirms_while_the_page_is_on_its_way_is_no_loss(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    positions = node.gateway._positions
 
     async def write_nothing() -> None:
         """What is confirmed stays noted on the node."""
@@ -44,7 +55,7 @@ async def test_what_another_tab_confirms_while_the_page_is_on_its_way_is_no_loss
         assert await first.data(1) == [1]
         await positions.flush()
         monkeypatch.setattr(positions, "flush", write_nothing)
-        monkeypatch.setattr(history, "read", read_slowly)
+        asked, answered = hold_pages(node, monkeypatch)
         await second.send({"type": "subscribe", "channel": CHANNEL})
         await asked.wait()
         published = await publisher.publish(CHANNEL, 2)
@@ -112,16 +123,7 @@ async def test_a_newcomer_who_leaves_before_the_answer_and_comes_again_is_told_o
     node = await start_node(namespaces=FEW)
     for number in range(5):
         await publisher.publish(CHANNEL, number)
-    history = node.gateway._catchup._pages._log
-    read, asked, answered = history.read, asyncio.Event(), asyncio.Event()
-
-    async def read_slowly(*where: Any) -> LogPage:
-        page = await read(*where)
-        asked.set()
-        await answered.wait()
-        return page
-
-    monkeypatch.setattr(history, "read", read_slowly)
+    asked, answered = hold_pages(node, monkeypatch)
     async with connected(node.url, make_token("u")) as client:
         await client.send({"type": "subscribe", "channel": CHANNEL})
         await asked.wait()
