@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from gateway.node.connection import Connection
 from gateway.node.lifetimes import Lifetimes
 from gateway.node.ports import Clock, Verifier
 from gateway.node.requests import Requests
+from gateway.node.tasks import Tasks
 from gateway.web.admission import Admission
 from gateway.web.auth import find_token, wants_batches
 from gateway.web.new_connection import NewConnection
@@ -74,13 +74,11 @@ class Handshakes:
         self._clock = clock
         # Unique within a node, whose own id is unique in the cluster.
         self._ids = itertools.count(1)
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way = Tasks()
 
     async def aclose(self) -> None:
         """End the handshakes that are under way."""
-        for task in self._under_way:
-            task.cancel()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await self._under_way.aclose()
 
     def begin(self, new: NewConnection, head: Head) -> None:
         """Let a client in and hand its connection to a session, or tell it why not; soon, if Redis has to be asked."""
@@ -116,9 +114,7 @@ class Handshakes:
             self._reject(new, agreement, why, cause=str(rejected))
             return
         new.known()
-        task = asyncio.create_task(self._admit(new, head, agreement, identity))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        self._under_way.spawn(self._admit(new, head, agreement, identity), "handshake")
 
     async def _admit(
         self, new: NewConnection, head: Head, agreement: Agreement, identity: Identity

@@ -88,12 +88,17 @@ def test_however_things_fall_a_paused_client_hears_nothing_and_in_the_end_everyt
         run(scenario())
 
 
-async def test_who_is_resumed_where_the_others_stand_goes_live_without_reading_the_log() -> None:
+async def beside_another() -> tuple[Bench, Subscription, RecordingSocket]:
+    """A live subscription to a channel that somebody else hears too."""
     bench = Bench()
     bench.join(id="other")
     client, socket, _ = bench.join()
     await bench.settle()
-    it = client.subscriptions[NEWS.name]
+    return bench, client.subscriptions[NEWS.name], socket
+
+
+async def test_who_is_resumed_where_the_others_stand_goes_live_without_reading_the_log() -> None:
+    bench, it, socket = await beside_another()
     bench.catchup.pause(it)
     bench.catchup.resume(it)
     await turn()
@@ -105,11 +110,7 @@ async def test_who_is_resumed_where_the_others_stand_goes_live_without_reading_t
 
 
 async def test_who_is_paused_again_before_they_have_come_back_stays_out() -> None:
-    bench = Bench()
-    bench.join(id="other")
-    client, socket, _ = bench.join()
-    await bench.settle()
-    it = client.subscriptions[NEWS.name]
+    bench, it, socket = await beside_another()
     bench.catchup.pause(it)
     bench.catchup.resume(it)
     bench.catchup.pause(it)
