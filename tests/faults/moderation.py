@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any, Final
 
 import aiohttp
@@ -132,8 +132,7 @@ def _closed(trace: Trace) -> Iterator[tuple[float, float, str, str]]:
     for each in trace.access:
         by_user.setdefault((each.user, each.channel), []).append(each)
     for (user, channel), changes in by_user.items():
-        for change, following in pairwise(changes):
-            if not change.allowed:
-                yield change.done_at, following.asked_at, user, channel
-        if not changes[-1].allowed:
-            yield changes[-1].done_at, float("inf"), user, channel
+        ends = [*(each.asked_at for each in changes[1:]), math.inf]
+        for change, end in zip(changes, ends, strict=True):
+            if not change.allowed and not trace.undone_on_purpose(change):
+                yield change.done_at, end, user, channel

@@ -117,6 +117,10 @@ WRONG: dict[str, tuple[str, Edit]] = {
     "a client gives up": ("gave up", lambda t: setattr(t.devices[0], "gave_up", True)),
     # -- access
     "a revoked user hears": ("overheard", lambda t: revoke(t, 2.0, 6.5)),
+    "a user hears whose revocation came before what Redis lost": (
+        "overheard",
+        lambda t: (lost_on_purpose(t, 2.5, 3.0), revoke(t, 2.0, 6.5)),
+    ),
     "a revoked user hears to the end": ("overheard", lambda t: revoke(t, 6.0, None)),
     # -- what the publisher library says
     "what was not sent arrives": ("dishonest", lambda t: attempt(t, 4, Outcome.NOT_SENT)),
@@ -208,6 +212,10 @@ def test_what_must_not_be_is_found(kind: str, edit: Edit) -> None:
 
 FINE: dict[str, Edit] = {
     "the news of a revocation is on its way": lambda t: revoke(t, 5.5, 6.9),
+    "a revocation that Redis lost on purpose": lambda t: (
+        lost_on_purpose(t, 1.5, 2.5),
+        revoke(t, 2.0, 6.5),
+    ),
     "another user hears": lambda t: t.access.append(AccessChange(CHANNEL, "ben", False, 1.0, 1.0)),
     "what was not sent is nowhere": lambda t: attempt(t, 30, Outcome.NOT_SENT),
     "what was sent is in the log": lambda t: (attempt(t, 4, Outcome.SENT), logged(t, 4, 1_004)),

@@ -192,7 +192,11 @@ class Trace:
 
     def lost_on_purpose(self, publication: Publication) -> bool:
         """Whether Redis had it only while what it wrote was to be lost."""
-        return any(
-            publication.published_at >= each.begin and publication.asked_at <= each.end
-            for each in self.losses
-        )
+        return self._during_losses(publication.asked_at, publication.published_at)
+
+    def undone_on_purpose(self, change: AccessChange) -> bool:
+        """Whether access changed only while what Redis wrote was to be lost."""
+        return self._during_losses(change.asked_at, change.done_at)
+
+    def _during_losses(self, asked_at: float, done_at: float) -> bool:
+        return any(done_at >= each.begin and asked_at <= each.end for each in self.losses)
