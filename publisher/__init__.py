@@ -15,6 +15,7 @@ from publisher.client import Publisher
 from publisher.contract.channels import Namespace, Owner, Retention
 from publisher.contract.grants import EVERYBODY, Everybody
 from publisher.errors import (
+    GrantWithoutEffect,
     InvalidChannel,
     InvalidData,
     InvalidInput,
@@ -36,6 +37,7 @@ __all__ = [
     "Connection",
     "Entry",
     "Everybody",
+    "GrantWithoutEffect",
     "InvalidChannel",
     "InvalidData",
     "InvalidInput",

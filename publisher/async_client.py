@@ -34,6 +34,8 @@ class AsyncPublisher(Client):
         timeout: seconds for each round trip, to which ``replica_timeout`` is added.
     """
 
+    _made_of = redis.asyncio.Redis
+
     def __init__(
         self,
         client: redis.asyncio.Redis,
@@ -48,7 +50,7 @@ class AsyncPublisher(Client):
     ) -> None:
         check_timeout(timeout)
         options = Options(max_message_bytes, min_replicas, replica_timeout, default)
-        self._set_up(Connector.of(client), timeout, prefix, retries, options)
+        self._set_up(self._connector(client), timeout, prefix, retries, options)
 
     def _set_up(
         self, connector: Connector, timeout: float, prefix: str, retries: int, options: Options

@@ -29,7 +29,7 @@ from publisher.contract.keys import DEFAULT_PREFIX
 from publisher.errors import InvalidData, InvalidInput, PublisherError, Unavailable
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES
-from publisher.records import check_text
+from publisher.records import check_grantee
 
 UNAVAILABLE: Final = 1
 BAD_INPUT: Final = 2
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     defaults = argparse.Namespace(
         redis_url=None, prefix=None, exit_code=0, min_replicas=0, replica_timeout=1.0
     )
-    options = _parser().parse_args(arguments, defaults)
+    options = _parsed(arguments, defaults)
     try:
         return _execute(options)
     except PublisherError as error:
@@ -60,6 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has had enough. Python must not complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return options.exit_code or _SIGNAL_BASE + signal.SIGPIPE
+
+
+def _parsed(arguments: Sequence[str] | None, defaults: argparse.Namespace) -> argparse.Namespace:
+    parser = _parser()
+    options, unknown = parser.parse_known_args(arguments, defaults)
+    if unknown:
+        told = f"unrecognized arguments: {' '.join(unknown)}"
+        if options.command is _run:
+            told += f"; put -- before the command: publisher run … -- {options.program[0]} …"
+        parser.error(told)
+    return options
 
 
 def _execute(options: argparse.Namespace) -> int:
@@ -110,11 +121,12 @@ def _run(publisher: Publisher, options: argparse.Namespace) -> int:
     # A mistake in a name must not cost a run.
     channel = f"{RUN_RESULTS}/{options.session}"
     parse_channel(channel)
-    if options.user is not None:
-        check_text("user", options.user)
+    user = _grantee(options) if options.everybody or options.user is not None else None
+    if user is not None:
+        check_grantee(user)
         # Who subscribes while the program runs must be let in; granted again with the result.
         with contextlib.suppress(Unavailable):
-            publisher.grant(channel, options.user)
+            publisher.grant(channel, user)
     ended = execution.run(options.program, DEFAULT_MAX_MESSAGE_BYTES)
     stdout, stderr = ended.texts(DEFAULT_MAX_MESSAGE_BYTES - _RESULT_FRAME_BYTES)
     options.exit_code = ended.exit_code
@@ -125,7 +137,7 @@ def _run(publisher: Publisher, options: argparse.Namespace) -> int:
             stderr=stderr,
             exit_code=ended.exit_code,
             duration=ended.duration,
-            user=options.user,
+            user=user,
         )
     )
     return ended.exit_code
@@ -142,7 +154,9 @@ def _grant(publisher: Publisher, options: argparse.Namespace) -> int:
 
 def _revoke(publisher: Publisher, options: argparse.Namespace) -> int:
     revoked = publisher.revoke(options.channel, _grantee(options))
-    _print({"channel": options.channel, **_named(options), "revoked": revoked})
+    other_grant = "a grant of their own" if options.everybody else "a grant to everybody"
+    note = f"{other_grant}, or a token whose claim channels names the channel, still lets a user in"
+    _print({"channel": options.channel, **_named(options), "revoked": revoked, "note": note})
     return 0
 
 
@@ -270,9 +284,12 @@ def _add_notify(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "publisher run [options] --session ID [--user ID] -- COMMAND..."
+    parser.usage = "publisher run [options] --session ID [--user ID | --everybody] -- COMMAND..."
     parser.add_argument("--session", metavar="ID", required=True, help="publish to run-results/ID")
-    parser.add_argument("--user", metavar="ID", help="grant the session to this user")
+    user = parser.add_argument("--user", metavar="ID", help="grant the session to this user")
+    parser.add_argument(
+        "--everybody", action=_Everybody, instead_of=user, help="grant the session to all users"
+    )
     parser.add_argument("program", metavar="COMMAND", nargs="+", help="what to run, after --")
     _add_replicas(parser)
 

@@ -6,14 +6,15 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import redis
+import redis.asyncio
 
 from publisher.contract.channels import Retention
 from publisher.contract.grants import Grantee
 from publisher.contract.keys import DEFAULT_PREFIX, Keys
-from publisher.errors import PublisherError
+from publisher.errors import InvalidData, PublisherError
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS, Operations
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES, Options
 from publisher.records import (
@@ -37,6 +38,7 @@ class Client:
     """What the clients have in common: how to connect, and what their calls do."""
 
     _of_url = False
+    _made_of: ClassVar[type[redis.Redis | redis.asyncio.Redis]]
 
     def _set_up(
         self, connector: Connector, timeout: float, prefix: str, retries: int, options: Options
@@ -50,6 +52,17 @@ class Client:
             retries=Retries(retries, random.random),
             options=options,
         )
+
+    @classmethod
+    def _connector(cls, client: object) -> Connector:
+        """How ``client`` connects; it is not repeated where it cannot be used: a URL may hold a password."""
+        if not isinstance(client, cls._made_of):
+            module = cls._made_of.__module__.removesuffix(".client")
+            raise InvalidData(
+                f"{cls.__name__}() takes a client, {module}.{cls._made_of.__name__}, and this is of the type "
+                f"{type(client).__name__}; for a URL there is {cls.__name__}.from_url(url)"
+            )
+        return Connector.of(client)
 
     def __getstate__(self) -> tuple[Any, ...]:
         if not self._of_url:
@@ -86,6 +99,8 @@ class Publisher(Client):
         InvalidData: an argument has an impossible value.
     """
 
+    _made_of = redis.Redis
+
     def __init__(
         self,
         client: redis.Redis,
@@ -98,7 +113,7 @@ class Publisher(Client):
         default: Callable[[Any], Any] | None = None,
     ) -> None:
         options = Options(max_message_bytes, min_replicas, replica_timeout, default)
-        connector = Connector.of(client)
+        connector = self._connector(client)
         timeout = connector.timeout or DEFAULT_TIMEOUT_SECONDS
         self._set_up(connector, timeout, prefix, retries, options)
 
@@ -254,6 +269,7 @@ class Publisher(Client):
 
         Raises:
             InvalidInput: a bad channel, user or ttl.
+            GrantWithoutEffect: the namespace's rule keeps the user out, whatever is granted.
             Unavailable: Redis did not answer. Calling again is always safe.
         """
         self._run(self._operations.grant(channel, user, ttl))
@@ -262,7 +278,8 @@ class Publisher(Client):
         """Take a grant back; the subscriptions it allowed end at once. Returns whether there was one.
 
         A grant to ``EVERYBODY``, or a token that names the channel, still lets the user in. After a lost reply
-        ``False`` may also mean that the first try has removed it. Raises as :meth:`grant` does.
+        ``False`` may also mean that the first try has removed it. Raises as :meth:`grant` does, and
+        ``GrantWithoutEffect`` where the namespace's rule lets the user in.
         """
         return self._run(self._operations.revoke(channel, user))
 

@@ -7,6 +7,7 @@
     │   ├── InvalidChannel
     │   ├── InvalidNamespace
     │   ├── UnknownNamespace
+    │   ├── GrantWithoutEffect
     │   ├── InvalidData
     │   ├── InvalidURL
     │   ├── NoRedis            of ``redis_address``: nothing says where Redis is
@@ -21,7 +22,7 @@ each error's ``args`` are what its class is called with, plain values in their o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Self
 
 
@@ -72,6 +73,27 @@ class UnknownNamespace(InvalidInput):
         return (
             f"unknown namespace {self.namespace!r}: configured are {', '.join(self.known)}; "
             "add it to GATEWAY_NAMESPACES and restart the gateways"
+        )
+
+
+class GrantWithoutEffect(InvalidInput):
+    """Grants do not decide who may subscribe to the channel: the namespace's ``owner`` rule does."""
+
+    _let_in: ClassVar[Mapping[str, str]] = {
+        "user": "only the user whose id is the channel's id",
+        "anyone": "every authenticated user",
+    }
+
+    def __init__(self, channel: str, owner: str) -> None:
+        self.channel = channel
+        self.owner = owner
+        super().__init__(channel, owner)
+
+    def __str__(self) -> str:
+        return (
+            f"grants have no effect on {self.channel!r}: by its namespace's owner rule {self.owner!r} "
+            f"{self._let_in[self.owner]} may subscribe; what is granted and revoked needs a namespace with the "
+            "rule 'grant', such as run-results"
         )
 
 

@@ -129,12 +129,12 @@ class Operations:
         self, channel: str, user: Grantee, ttl: int | None = DEFAULT_GRANT_TTL_SECONDS
     ) -> Flow[None]:
         """Let ``user`` (or everybody) subscribe to ``channel`` for ``ttl`` seconds, ``None`` for ever."""
-        namespace = parse_channel(channel).namespace
+        parsed = parse_channel(channel)
         self._check_grantee(user)
         check_ttl(ttl)
         yield from self._preflight.check_rights(rights.to_grant)
-        yield from self._preflight.refresh({namespace})
-        self._preflight.namespace(namespace)
+        yield from self._preflight.check_effect(parsed, user, let_in=True)
+        self._preflight.namespace(parsed.namespace)
         lifetime = "" if ttl is None else ttl * 1000
         ask_again = control.encode(control.GrantRevoked(channel, user))
         keys = self._keys
@@ -144,9 +144,10 @@ class Operations:
 
     def revoke(self, channel: str, user: Grantee) -> Flow[bool]:
         """Take the grant back and end the subscriptions it allowed; returns whether there was one."""
-        parse_channel(channel)
+        parsed = parse_channel(channel)
         self._check_grantee(user)
         yield from self._preflight.check_rights(rights.to_revoke)
+        yield from self._preflight.check_effect(parsed, user, let_in=False)
         command = control.encode(control.GrantRevoked(channel, user))
         calls = [
             Call(("ZREM", self._keys.grant(channel), member_of(user))),

@@ -9,9 +9,10 @@ import orjson
 
 from publisher.contract import rights
 from publisher.contract.calls import Call, Command, Reply
-from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace
+from publisher.contract.channels import DEFAULT_NAMESPACES, Channel, Namespace
+from publisher.contract.grants import Grantee
 from publisher.contract.keys import Keys
-from publisher.errors import InvalidInput, Rejected, UnknownNamespace
+from publisher.errors import GrantWithoutEffect, InvalidInput, Rejected, UnknownNamespace
 from publisher.retrying import Retries, log, read, repeat
 from publisher.transport.failures import code
 from publisher.transport.flows import Flow
@@ -59,14 +60,34 @@ class Preflight:
             raise UnknownNamespace(name, self.namespaces)
         return self.namespaces[name]
 
+    def check_effect(self, channel: Channel, user: Grantee, *, let_in: bool) -> Flow[None]:
+        """Whether the channel's namespace lets a grant (``let_in``), or its end, decide about ``user``.
+
+        Where the rule itself does so already, nothing is wrong. About an unknown namespace nothing is said.
+
+        Raises:
+            GrantWithoutEffect: the rule decides otherwise.
+        """
+        yield from self.refresh({channel.namespace})
+        if self._decides_otherwise(channel, user, let_in):
+            # The rule may have been changed since it was learnt.
+            yield from self.refresh({channel.namespace}, fresh_seconds=0.0)
+            if self._decides_otherwise(channel, user, let_in):
+                owner = self.namespaces[channel.namespace].owner
+                raise GrantWithoutEffect(channel.name, owner.value)
+
+    def _decides_otherwise(self, channel: Channel, user: Grantee, let_in: bool) -> bool:
+        rules = self.namespaces.get(channel.namespace)
+        return rules is not None and rules.owner.lets_in(channel, user) is (not let_in)
+
     def redis_time(self, moment: float) -> int:
         """What the clock of Redis showed at ``moment`` of ours, or a little less, in microseconds."""
         drift = _DRIFT * max(0.0, moment - self._learnt_at)
         return int((moment - drift) * 1_000_000) + self._ahead_us
 
-    def refresh(self, named: set[str]) -> Flow[None]:
-        """Ask once a minute, and when a namespace is ``named`` that is not known."""
-        fresh = self._clock() - self._learnt_at < _FRESH_SECONDS
+    def refresh(self, named: set[str], fresh_seconds: float = _FRESH_SECONDS) -> Flow[None]:
+        """Ask once in ``fresh_seconds``, and when a namespace is ``named`` that is not known."""
+        fresh = self._clock() - self._learnt_at < fresh_seconds
         if fresh and named <= self.namespaces.keys():
             return
         calls = [Call(("HGETALL", self._keys.namespaces)), Call(("TIME",))]

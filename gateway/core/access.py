@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Any, Final
 
 from gateway.core.protocol import ErrorCode
-from publisher.contract.channels import Channel, Namespace, Owner
+from publisher.contract.channels import Channel, Namespace
 
 _LATEST_EXPIRY: Final = 2**53
 
@@ -84,14 +84,11 @@ def decide(identity: Identity, channel: Channel, namespaces: Mapping[str, Namesp
 
     A token's ``channels`` claim replaces a grant and nothing else: it opens no other user's own channel.
     """
-    namespace = namespaces.get(channel.namespace)
-    match namespace and namespace.owner:
-        case Owner.USER:
-            return Decision.ALLOWED if channel.id == identity.user else Decision.DENIED
-        case Owner.GRANT:
-            named = {channel.name, f"{channel.namespace}/*"} & identity.channels
-            return Decision.ALLOWED if named else Decision.IF_GRANTED
-        case Owner.ANYONE:
-            return Decision.ALLOWED
-        case _:
-            return Decision.DENIED
+    rules = namespaces.get(channel.namespace)
+    if rules is None:
+        return Decision.DENIED
+    let_in = rules.owner.lets_in(channel, identity.user)
+    if let_in is None:
+        named = {channel.name, f"{channel.namespace}/*"} & identity.channels
+        return Decision.ALLOWED if named else Decision.IF_GRANTED
+    return Decision.ALLOWED if let_in else Decision.DENIED

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
+from publisher.contract.grants import Grantee
 from publisher.errors import InvalidChannel, InvalidNamespace
 
 MAX_CHANNEL_BYTES: Final = 255
@@ -37,6 +38,16 @@ class Owner(StrEnum):
 
     ANYONE = "anyone"
     """Every authenticated user."""
+
+    def lets_in(self, channel: Channel, user: Grantee) -> bool | None:
+        """Whether the rule alone lets ``user`` subscribe; ``None`` where grants decide."""
+        match self:
+            case Owner.USER:
+                return channel.id == user
+            case Owner.GRANT:
+                return None
+            case Owner.ANYONE:
+                return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,12 @@ def to_grant(keys: Keys) -> list[Command]:
 
 def to_revoke(keys: Keys) -> list[Command]:
     """Uses that change nothing of all that taking a grant back needs."""
-    return [("ZREM", keys.grant(_NOWHERE), ""), ("PUBLISH", keys.control, _SKIPPED)]
+    return [
+        ("HGETALL", keys.namespaces),
+        ("TIME",),
+        ("ZREM", keys.grant(_NOWHERE), ""),
+        ("PUBLISH", keys.control, _SKIPPED),
+    ]
 
 
 _TO_READ: Final = ("evalsha", "eval", "get", "time", "zrangebyscore", "zrevrange", "zscore")

@@ -124,6 +124,7 @@ def test_the_public_names_of_the_publisher_are_pinned() -> None:
         "EVERYBODY",
         "Entry",
         "Everybody",
+        "GrantWithoutEffect",
         "InvalidChannel",
         "InvalidData",
         "InvalidInput",

@@ -8,6 +8,7 @@ import redis
 
 from publisher import AsyncPublisher, Publisher
 from publisher.contract.keys import Keys
+from tests.publisher.announcing import Announce, announcer
 from tests.publisher.reply_cutter import ReplyCutter
 
 
@@ -21,6 +22,12 @@ def server(redis_url: str) -> Iterator[redis.Redis]:
     """Redis itself, to look at what the publisher has done."""
     with redis.Redis.from_url(redis_url) as client:
         yield client
+
+
+@pytest.fixture
+def announce(server: redis.Redis, keys: Keys) -> Announce:
+    """Announce these namespaces as a gateway does that has them."""
+    return announcer(server, keys)
 
 
 @pytest.fixture

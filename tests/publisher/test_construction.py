@@ -37,6 +37,27 @@ def test_impossible_arguments_are_refused_at_once(
         client.from_url("redis://127.0.0.1:1", **wrong)
 
 
+@pytest.mark.parametrize(
+    ("kind", "client", "wanted"),
+    [
+        (Publisher, "redis://:cr3t@localhost", "redis.Redis"),
+        (AsyncPublisher, "redis://:cr3t@localhost", "redis.asyncio.Redis"),
+        (Publisher, redis.asyncio.Redis(), "redis.Redis"),
+        (AsyncPublisher, redis.Redis(), "redis.asyncio.Redis"),
+        (Publisher, None, "redis.Redis"),
+    ],
+)
+def test_what_is_no_client_is_refused_with_what_to_call_instead(
+    kind: Any, client: Any, wanted: str
+):
+    with pytest.raises(InvalidData) as caught:
+        kind(client)
+    said = str(caught.value)
+    assert f"takes a client, {wanted}, " in said
+    assert f"{kind.__name__}.from_url(url)" in said
+    assert "cr3t" not in said
+
+
 def test_a_pickled_publisher_connects_anew(publisher: Publisher):
     first = publisher.publish(CHANNEL, 1)
     with pickle.loads(pickle.dumps(publisher)) as copy:

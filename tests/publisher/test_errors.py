@@ -10,6 +10,7 @@ import pytest
 
 import publisher
 from publisher.errors import (
+    GrantWithoutEffect,
     InvalidChannel,
     InvalidData,
     InvalidInput,
@@ -35,7 +36,7 @@ def test_there_is_one_root():
         for name in publisher.__all__
         if isinstance(each := getattr(publisher, name), type) and issubclass(each, Exception)
     ]
-    assert len(errors) == 12
+    assert len(errors) == 13
     assert all(issubclass(each, PublisherError) for each in errors)
 
 
@@ -92,6 +93,7 @@ TRAVELLERS = [
     MessageTooLarge(3, 2),
     NoRedis(),
     UnknownNamespace("c", ["a"]),
+    GrantWithoutEffect("notifications/u", "user"),
     Unavailable("cut", maybe_sent=True),
     Unavailable("refused", maybe_sent=False),
     Rejected("no", maybe_sent=True),

@@ -7,12 +7,22 @@ import time
 import pytest
 import redis
 
-from publisher import EVERYBODY, AsyncPublisher, Connection, InvalidData, Publisher
+from publisher import (
+    EVERYBODY,
+    AsyncPublisher,
+    Connection,
+    GrantWithoutEffect,
+    InvalidData,
+    Namespace,
+    Owner,
+    Publisher,
+)
 from publisher.contract.calls import GRANTED_FOR_EVER, Call
 from publisher.contract.control import GrantRevoked, decode
 from publisher.contract.grants import Grantee, member_of
 from publisher.contract.keys import Keys
 from publisher.contract.scripts import GRANTED
+from tests.publisher.announcing import Announce
 from tests.publisher.asking import ask
 from tests.publisher.listening import listening
 
@@ -205,6 +215,53 @@ def test_nodes_are_told_of_a_grant_that_ends_sooner_than_before(
         assert decode(first["data"]) == GrantRevoked(CHANNEL, "u")
     else:
         assert first["data"] == b"nothing else came"
+
+
+@pytest.mark.parametrize("user", ["v", EVERYBODY, "*"])
+def test_a_grant_that_cannot_let_the_user_in_is_refused(
+    publisher: Publisher, server: redis.Redis, keys: Keys, user: Grantee
+):
+    with pytest.raises(GrantWithoutEffect, match="only the user whose id is") as caught:
+        publisher.grant("notifications/u", user)
+    assert (caught.value.channel, caught.value.owner) == ("notifications/u", "user")
+    assert not server.exists(keys.grant("notifications/u"))
+
+
+def test_a_grant_of_what_the_rule_allows_anyway_is_no_mistake(
+    publisher: Publisher, announce: Announce
+):
+    publisher.grant("notifications/u", "u")
+    announce(Namespace("run-results", Owner.ANYONE))
+    publisher.grant(CHANNEL, "u")
+    publisher.run_result("s", stdout="", stderr="", exit_code=0, duration=0, user="u")
+
+
+def test_what_revoking_cannot_end_is_refused(publisher: Publisher, announce: Announce):
+    with pytest.raises(GrantWithoutEffect, match="only the user whose id is"):
+        publisher.revoke("notifications/u", "u")
+    assert publisher.revoke("notifications/u", "v") is False
+    announce(Namespace("news", Owner.ANYONE))
+    for user in ("u", EVERYBODY):
+        with pytest.raises(GrantWithoutEffect, match="every authenticated user may"):
+            publisher.revoke("news/1", user)
+
+
+def test_a_rule_that_has_just_been_changed_is_asked_for_before_a_grant_is_refused(
+    publisher: Publisher, announce: Announce, granted
+):
+    announce(Namespace("run-results", Owner.USER))
+    with pytest.raises(GrantWithoutEffect):
+        publisher.grant(CHANNEL, "u")
+    announce(Namespace("run-results", Owner.GRANT))
+    publisher.grant(CHANNEL, "u")
+    assert granted("u")
+
+
+def test_a_grant_can_be_taken_back_in_a_namespace_that_no_gateway_has(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    server.zadd(keys.grant("gone/1"), {"u": 2**52})
+    assert publisher.revoke("gone/1", "u")
 
 
 async def test_the_asyncio_client_grants_and_revokes(async_publisher: AsyncPublisher, granted):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -12,23 +11,9 @@ import redis
 
 from publisher import Namespace, Publisher, UnknownNamespace
 from publisher.contract.keys import Keys
-from publisher.contract.scripts import ANNOUNCE
+from tests.publisher.announcing import FORGOTTEN_SECONDS, Announce
 
-FORGOTTEN_SECONDS = 300
 ORDERS = Namespace("orders")
-
-Announce = Callable[..., None]
-
-
-@pytest.fixture
-def announce(server: redis.Redis, keys: Keys) -> Announce:
-    """Announce as a gateway does that has these namespaces."""
-
-    def run(*namespaces: Namespace) -> None:
-        rules = (part for each in namespaces for part in (each.name, orjson.dumps(each.to_dict())))
-        server.eval(ANNOUNCE.text, 1, keys.namespaces, FORGOTTEN_SECONDS, *rules)
-
-    return run
 
 
 def announced(server: redis.Redis, keys: Keys) -> dict[str, Any]:
