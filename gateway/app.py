@@ -189,7 +189,7 @@ class Gateway:
             settings.drain_seconds,
             _FAREWELL_SECONDS,
         )
-        patience = Patience(self.hub, self._heartbeats.heard, settings.stall_seconds)
+        patience = Patience(self.hub, settings.stall_seconds)
         history = LogReader(self._pipeline, self._keys, self._positions, self.stats)
         self._catchup = Catchup(
             self.hub,

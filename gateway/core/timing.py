@@ -52,6 +52,7 @@ class Liveness(Generic[K]):
         self._slot_of: dict[K, set[K]] = {}
         self._heard: dict[K, float] = {}
         self._awaited: deque[_Round[K]] = deque()
+        self._prolonged: dict[K, float] = {}
         self._turned = now
         self._looked = now
         self._stood_still = 0.0
@@ -70,11 +71,18 @@ class Liveness(Generic[K]):
         if (slot := self._slot_of.pop(key, None)) is not None:
             slot.discard(key)
             del self._heard[key]
+            self._prolonged.pop(key, None)
 
     def heard(self, key: K, now: float) -> None:
         """A pong came. One that answers a later ping answers the earlier too (RFC 6455 §5.5.3)."""
         if key in self._heard:
             self._heard[key] = now
+
+    def prolong(self, key: K, now: float) -> None:
+        """``key`` lives, though its pong is overdue: it may take as long again, whatever was sent before ``now``."""
+        if key in self._heard:
+            deadline = self._prolonged[key] = now - self._stood_still + self._timeout
+            self._awaited.append(_Round(now, deadline, [key]))
 
     def due(self, now: float) -> Due[K]:
         """Turn the wheel to ``now``: whom to ping, and whose pong is overdue.
@@ -108,7 +116,10 @@ class Liveness(Generic[K]):
         while self._awaited and self._awaited[0].deadline <= running:
             asked = self._awaited.popleft()
             overdue += [
-                key for key in asked.keys if self._heard.get(key, asked.sent_at) < asked.sent_at
+                key
+                for key in asked.keys
+                if self._heard.get(key, asked.sent_at) < asked.sent_at
+                and self._prolonged.get(key, asked.deadline) <= asked.deadline
             ]
         return overdue
 

@@ -17,8 +17,29 @@ log = logging.getLogger(__name__)
 _PING: Final = frames.ping(b"h")
 
 
+class Ahead:
+    """What a client has to take before it meets a ping that is sent now. Until then it cannot answer."""
+
+    __slots__ = ("_end", "_taken")
+
+    def __init__(self, connection: Connection) -> None:
+        socket = connection.socket
+        self._taken = socket.taken
+        self._end = self._taken + socket.untaken + len(connection.outbox)
+
+    def moved(self, connection: Connection) -> bool:
+        """Whether the client has taken some of it since the last look."""
+        before = self._taken
+        if before < self._end:
+            self._taken = connection.socket.taken
+        return self._taken > before
+
+
 class Heartbeats:
     """Pings connections, and closes those that do not answer in time.
+
+    The time for a pong begins anew while the client takes what was written before the ping: on a slow line that
+    lasts longer. What it takes behind the ping proves nothing, for the system at the other end takes it by itself.
 
     Args:
         random: a number from 0 to 1, to spread the pings.
@@ -38,6 +59,8 @@ class Heartbeats:
         self._clock = clock
         self._random = random
         self._liveness: Liveness[str] = Liveness(interval, timeout, clock())
+        # Of those that have not answered since; few have anything ahead of a ping.
+        self._ahead: dict[str, Ahead] = {}
         self.pause = min(self._liveness.tick, timeout / 4)
         """Seconds that may pass between two ticks."""
 
@@ -48,17 +71,32 @@ class Heartbeats:
     def heard(self, connection: Connection) -> None:
         """A connection has given a sign of life."""
         self._liveness.heard(connection.id, self._clock())
+        self._ahead.pop(connection.id, None)
 
     def forget(self, connection: Connection) -> None:
         """A connection is gone."""
         self._liveness.remove(connection.id)
+        self._ahead.pop(connection.id, None)
 
     def tick(self) -> None:
         """Send the pings that are due, and close whoever has not answered an earlier one."""
         due = self._liveness.due(self._clock())
         connections = self._hub.connections
-        for connection in filter(None, map(connections.get, due.expired)):
+        for connection in filter(None, map(connections.get, dict.fromkeys(due.expired))):
+            self._judge(connection)
+        for connection in filter(None, map(connections.get, due.ping)):
+            self._ping(connection)
+
+    def _judge(self, connection: Connection) -> None:
+        ahead = self._ahead.get(connection.id)
+        if ahead is not None and ahead.moved(connection):
+            self._liveness.prolong(connection.id, self._clock())
+        else:
             log.info("pong_timeout connection=%s user=%r", connection.id, connection.user)
             self._hub.close(connection, closing.PONG_TIMEOUT)
-        for connection in filter(None, map(connections.get, due.ping)):
-            self._hub.send(connection, _PING)
+
+    def _ping(self, connection: Connection) -> None:
+        # Behind an earlier ping that is not answered yet there is nothing to learn.
+        if connection.id not in self._ahead and (connection.outbox or connection.socket.untaken):
+            self._ahead[connection.id] = Ahead(connection)
+        self._hub.send(connection, _PING)

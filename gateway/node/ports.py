@@ -20,12 +20,12 @@ class Socket(Protocol):
     encoding: Encoding
 
     @property
-    def waiting(self) -> int:
+    def untaken(self) -> int:
         """Bytes that were written and that the client has not taken yet."""
 
     @property
     def taken(self) -> int:
-        """Rises with every byte that the client takes, while it is congested."""
+        """Rises as the client takes what was written; only differences count."""
 
     @property
     def congested(self) -> bool:

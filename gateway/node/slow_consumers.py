@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
 from typing import Final
 
 from gateway.core import closing
@@ -22,14 +21,11 @@ class Patience:
     """Waits for clients to take what was written to them.
 
     Args:
-        heard: told of a connection that has made progress: it is alive, though its pong is stuck
-            behind what it has yet to read.
         stall: seconds without any progress after which a connection is closed.
     """
 
-    def __init__(self, hub: Hub, heard: Callable[[Connection], None], stall: float) -> None:
+    def __init__(self, hub: Hub, stall: float) -> None:
         self._hub = hub
-        self._heard = heard
         self._stall = stall
 
     async def drained(self, connection: Connection) -> None:
@@ -43,9 +39,7 @@ class Patience:
             # Looks are counted, not seconds: a node that stood still itself has looked only once.
             idle = 0 if socket.taken > taken else idle + 1
             taken = socket.taken
-            if not idle:
-                self._heard(connection)
-            elif idle >= _LOOKS:
+            if idle >= _LOOKS:
                 self._give_up(connection)
 
     def _give_up(self, connection: Connection) -> None:

@@ -13,6 +13,7 @@ from gateway.core.frames import Encoding
 from gateway.node.connection import Connection
 from gateway.node.lifetimes import Lifetimes
 from gateway.node.requests import Requests
+from gateway.web import tcp
 from gateway.web.incoming_frames import Inbox, Listener
 
 log = logging.getLogger(__name__)
@@ -90,8 +91,14 @@ class ClientSocket(asyncio.Protocol):
 
     @property
     def taken(self) -> int:
-        """What was written while it is congested, less what still waits of it: only differences count."""
-        return self._piled - self.waiting
+        """Bytes that have reached the client, or that the system has taken, where it does not tell: only differences count."""
+        acknowledged = tcp.acknowledged(self._transport)
+        return self._piled - self.waiting if acknowledged is None else acknowledged
+
+    @property
+    def untaken(self) -> int:
+        """Bytes that were written and have not reached the client."""
+        return self.waiting + tcp.unacknowledged(self._transport)
 
     @property
     def congested(self) -> bool:

@@ -151,7 +151,7 @@ class Bench:
         self.node = BenchNode(self)
         self.redis = redis_of(self.node)
         self.tasks = Tasks()
-        self.patience = Patience(self.node.hub, lambda _connection: None, 30)
+        self.patience = Patience(self.node.hub, 30)
         self.interests = Interests(self.redis, self.tasks, self.node.hub.forget, linger)
         self.failed: list[tuple[Subscription, Exception]] = []
         self.catchup = Catchup(

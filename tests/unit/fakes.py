@@ -56,6 +56,10 @@ class RecordingSocket:
         return self.waiting <= HIGH_WATER
 
     @property
+    def untaken(self) -> int:
+        return self.waiting
+
+    @property
     def taken(self) -> int:
         return self.piled - self.waiting
 

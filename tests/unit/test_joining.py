@@ -316,7 +316,7 @@ async def test_what_is_in_no_log_is_counted_when_a_client_behind_does_not_get_it
 
 async def test_a_client_that_takes_nothing_is_given_up_and_one_that_takes_a_little_is_not() -> None:
     bench = Bench()
-    patience = Patience(bench.node.hub, lambda _connection: None, 0.3)
+    patience = Patience(bench.node.hub, 0.3)
     (idle, idle_socket), (busy, busy_socket) = make_connection(), make_connection(id="c2")
     for socket in (idle_socket, busy_socket):
         socket.slow, socket.waiting = True, 1_000

@@ -107,6 +107,37 @@ def test_a_pong_that_answers_a_later_ping_answers_the_earlier_too() -> None:
     assert expired == []
 
 
+def test_who_is_given_more_time_expires_once_that_is_over_whatever_it_was_asked_before() -> None:
+    wheel: Liveness[str] = Liveness(10.0, TIMEOUT, 0)
+    wheel.add("a", 0, 0)
+    _, expired = turn_until(wheel, 0, 31, answering=False)
+    assert len(expired) == 1
+    wheel.prolong("a", 31)  # three more pings are out
+    assert turn_until(wheel, 31, 31 + TIMEOUT - STEP, answering=False)[1] == []
+    _, expired = turn_until(wheel, 31 + TIMEOUT - STEP, 31 + TIMEOUT, answering=False)
+    assert [key for _, key in expired][:1] == ["a"]
+
+
+def test_who_was_given_more_time_and_answers_is_judged_by_the_next_ping() -> None:
+    wheel: Liveness[str] = Liveness(INTERVAL, TIMEOUT, 0)
+    wheel.add("a", 0, 0)
+    turn_until(wheel, 0, 31, answering=False)  # pinged at 1
+    wheel.prolong("a", 31)
+    wheel.heard("a", 50)
+    _, expired = turn_until(wheel, 31, 100, answering=False)  # pinged at 61
+    assert expired == [(61 + TIMEOUT, "a")]
+
+
+def test_who_was_removed_after_it_was_given_more_time_leaves_nothing() -> None:
+    wheel: Liveness[str] = Liveness(INTERVAL, TIMEOUT, 0)
+    wheel.add("a", 0, 0)
+    wheel.prolong("a", 1)
+    wheel.remove("a")
+    wheel.prolong("a", 2)
+    assert turn_until(wheel, 2, 100, answering=False) == ({}, [])
+    assert not wheel._prolonged
+
+
 @pytest.mark.parametrize("left_at", [0.5, 1.5, 30.0])
 def test_who_was_removed_is_neither_pinged_nor_expired(left_at: float) -> None:
     wheel: Liveness[str] = Liveness(INTERVAL, TIMEOUT, 0)
