@@ -11,7 +11,7 @@ DEV    := $(VENV)/.installed-dev
 SECONDS ?= 60
 SEED    ?=
 
-.PHONY: help run test test-all soak bench check format clean
+.PHONY: help run test test-all soak attacks bench check format clean
 
 help:
 	@echo "make run     start a development gateway on port 3001, with a Redis of its own"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-all  the same, and five minutes of all faults at random"
 	@echo "make matrix  test the publisher with each Python and each redis package found here"
 	@echo "make soak    all faults at random for SECONDS=60; SEED=... for the same dice again"
+	@echo "make attacks each kind of attack beside a client, for some seconds; ONLY=ping for those of that name"
 	@echo "make bench   measure what the gateway costs; PEERS=1 also measures other servers"
 	@echo "make check   ruff and mypy --strict"
 	@echo "make format  format the code"
@@ -50,6 +51,9 @@ matrix: $(DEV)
 
 soak: $(DEV)
 	@$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+attacks: $(DEV)
+	@$(BIN)/python -m tests.attacks $(if $(ONLY),--only "$(ONLY)")
 
 # ONLY=fanout,burst measures a part; docs/performance.md says what there is.
 bench: $(DEV)

@@ -21,6 +21,7 @@ from gateway.web.unauthenticated import Unauthenticated
 
 _NOT_FOUND: Final = Refusal(404, "not_found", "there is nothing at this path")
 _MALFORMED: Final = Refusal(400, "bad_request", "this is no request that is served here")
+_WITH_BODY: Final = Refusal(400, "bad_request", "no page here takes a body")
 _TOO_MANY: Final = Refusal(
     429,
     "address_limit",
@@ -118,6 +119,8 @@ class ClientPort:
             self._refusals.refuse(connection, _TOO_MANY)
         elif head.path in self._surroundings.paths:
             self._handshakes.begin(connection, head)
+        elif _announces_body(head):
+            self._refusals.refuse(connection, _WITH_BODY, "body")
         elif self._pages is not None:
             # It counts as long as it lasts, for it shows no token.
             connection.pass_on(self._pages.protocol(partial(self.leave, connection)))
@@ -149,3 +152,8 @@ class ClientPort:
         self._refusals.note(reason, connection.address)
         self._unauthenticated.leave(connection)
         connection.drop()
+
+
+def _announces_body(head: Head) -> bool:
+    """Whether something follows that would have to be read, for as long as the client likes."""
+    return head.get("content-length") not in {None, "0"} or "transfer-encoding" in head.fields

@@ -209,7 +209,8 @@ class NewConnection(asyncio.Protocol):
 
     def pass_on(self, protocol: asyncio.Protocol) -> None:
         """Let ``protocol`` answer the request."""
-        received = self._received
+        # A further request would not be answered: the connection serves one.
+        received = self._received[: self._head_end]
         self._give(protocol)
         protocol.data_received(received)
 

@@ -12,6 +12,7 @@ from gateway.settings import Settings
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
 from tests.support.nodes import Node
+from tests.support.requests import answer_to, line, request
 from tests.support.tokens import make_token
 
 
@@ -63,3 +64,20 @@ async def test_at_the_clients_port_a_node_that_leaves_is_alive_and_not_ready(
         node.gateway._drain.leaving = True
         assert await get(node, "/readyz") == (503, '{"ready": false}')
         assert (await get(node, "/healthz"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "body", ["Transfer-Encoding: chunked", "Content-Length: 9", "Content-Length: x"]
+)
+async def test_a_page_takes_no_body_however_long(node: Node, body: str) -> None:
+    answer = await answer_to(node.url, request("POST /healthz HTTP/1.1", "Host: x", body))
+    assert (answer.status, answer.code) == (400, "bad_request")
+    empty = request("GET /healthz HTTP/1.1", "Host: x", "Content-Length: 0")
+    assert (await answer_to(node.url, empty)).status == 200
+
+
+async def test_a_request_behind_that_for_a_page_is_not_answered(node: Node) -> None:
+    asked = request("GET /healthz HTTP/1.1", "Host: x")
+    async with line(node.url, asked * 3) as each:
+        assert (await each.answer()).status == 200
+        assert await each.reader.read() == b""

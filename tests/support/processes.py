@@ -93,9 +93,13 @@ class GatewayProcess:
 
     @property
     def peak_bytes(self) -> int:
-        """The most memory it has held (``VmHWM``)."""
+        """The most memory it has held (``VmHWM``), as far as that is not forgotten."""
         status = Path(f"/proc/{self.process.pid}/status").read_text("ascii", errors="replace")
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+    def forget_peak(self) -> None:
+        """Let ``peak_bytes`` begin anew (proc(5), ``clear_refs``)."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", "ascii")
 
     async def _end(self, number: signal.Signals) -> int:
         with contextlib.suppress(ProcessLookupError):

@@ -1,0 +1,238 @@
+"""Attackers that have a token: requests that are all in order, far more of them than anybody needs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable
+
+from publisher import EVERYBODY
+from tests.attacks.bystander import USER as BYSTANDER
+from tests.attacks.floods import HEARTBEAT, block, said
+from tests.attacks.target import Ended, Line, Target
+from tests.support.client_frames import PING, client_frame
+from tests.support.waiting import until
+
+_SESSIONS = "run-results"
+_LOGGED_BYTES = 750
+_PATIENCE_SECONDS = 20.0
+
+
+def _user(number: int) -> str:
+    return f"attacker-{number}"
+
+
+def _own(number: int) -> str:
+    return f"notifications/{_user(number)}"
+
+
+async def _fill_logs(target: Target, size: int = _LOGGED_BYTES) -> list[int]:
+    """Fill each attacker's log; returns the ids of the first one's messages."""
+    ids: list[int] = []
+    for number in range(target.size.clients):
+        messages = [(_own(number), {"text": "m" * size}) for _ in range(target.size.messages)]
+        published = await target.publisher.publish_many(messages)
+        ids = ids or [each.id or 0 for each in published]  # type: ignore[union-attr]
+    return ids
+
+
+async def _flood(
+    target: Target, requests: Callable[[int], bytes], channels: list[str] | None = None
+) -> None:
+    """Send an attacker's requests over and over; ``requests`` is given the attacker's number."""
+
+    async def once(number: int) -> None:
+        async with target.client(_user(number), channels) as line:
+            await line.flood(requests(number))
+
+    await target.for_some_time(once, target.size.clients)
+
+
+# -- what Redis has to do -------------------------------------------------------------------------
+
+
+async def replays_from_the_beginning(target: Target) -> None:
+    await _fill_logs(target)
+    await _flood(
+        target, lambda number: block(said(type="subscribe", channel=_own(number), since=0))
+    )
+
+
+async def subscribing_and_leaving(target: Target) -> None:
+    def requests(number: int) -> bytes:
+        channel = _own(number)
+        frames = (said(type=each, channel=channel) for each in ("subscribe", "unsubscribe"))
+        return block(*frames)
+
+    await _flood(target, requests)
+
+
+async def ever_other_channels(target: Target) -> None:
+    """Each is a SUBSCRIBE in Redis, and an UNSUBSCRIBE a second later."""
+    names = (f"{_SESSIONS}/{number}" for number in itertools.count())
+
+    def requests(_number: int) -> bytes:
+        frames = (
+            said(type=each, channel=name)
+            for name in itertools.islice(names, 500)
+            for each in ("subscribe", "unsubscribe")
+        )
+        return b"".join(frames)
+
+    await _flood(target, requests, [f"{_SESSIONS}/*"])
+
+
+async def denied_channels(target: Target) -> None:
+    """Redis is asked about each, and tells of grants of those that are remembered."""
+    names = (f"{_SESSIONS}/{number}" for number in itertools.count())
+
+    def requests(_number: int) -> bytes:
+        some = itertools.islice(names, 1_000)
+        return b"".join(said(type="subscribe", channel=name) for name in some)
+
+    await _flood(target, requests)
+
+
+async def channels_of_others(target: Target) -> None:
+    await _flood(
+        target, lambda _: block(said(type="subscribe", channel=f"notifications/{'o' * 200}"))
+    )
+
+
+async def acks(target: Target) -> None:
+    ids = await _fill_logs(target, 10)
+    subscribing = said(type="subscribe", channel=_own(0))
+    acks_of_all = b"".join(said(type="ack", channel=_own(0), id=each) for each in ids)
+    await _flood(target, lambda _: subscribing + acks_of_all)
+
+
+async def subscriptions_by_the_thousand(target: Target) -> None:
+    """As many clients as there may be, each with as many subscriptions as it gets."""
+    limit = 100
+    names = (f"{_SESSIONS}/{number}" for number in itertools.count())
+
+    @contextlib.asynccontextmanager
+    async def one(number: int) -> AsyncIterator[Line]:
+        async with target.client(_user(number), [f"{_SESSIONS}/*"]) as line:
+            some = itertools.islice(names, limit + 1)
+            await line.send(b"".join(said(type="subscribe", channel=name) for name in some))
+            await line.until(b"too_many_subscriptions")
+            yield line
+
+    await target.hold([one(number) for number in range(target.size.crowd // 10)])
+
+
+# -- tokens and connections -----------------------------------------------------------------------
+
+
+async def refreshes_with_a_bad_token(target: Target) -> None:
+    bad = target.token("attacker-0")[:-3] + "AAA"
+    await _flood(target, lambda _: block(said(type="refresh", token=bad)))
+
+
+async def refreshes_with_a_valid_token(target: Target) -> None:
+    await _flood(
+        target, lambda number: block(said(type="refresh", token=target.token(_user(number))))
+    )
+
+
+async def reconnecting(target: Target) -> None:
+    async def once(number: int) -> None:
+        async with target.client(_user(number)) as line:
+            await line.until(b"connected")
+
+    await target.for_some_time(once, target.size.clients)
+
+
+async def reconnecting_with_subscriptions(target: Target) -> None:
+    await _fill_logs(target)
+
+    async def once(number: int) -> None:
+        async with target.client(_user(number)) as line:
+            await line.send(said(type="subscribe", channel=_own(number), since=0))
+            await line.until(b"subscribed")
+
+    await target.for_some_time(once, target.size.clients)
+
+
+async def sixth_connections(target: Target) -> None:
+    """The caller gives the node room for few others."""
+
+    async def once(_number: int) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(10):
+                with contextlib.suppress(Ended):
+                    line = await stack.enter_async_context(target.client("attacker"))
+                    await line.until(b"connection_limit")
+
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(5):
+            line = await stack.enter_async_context(target.client("attacker"))
+            await line.until(b"connected")
+        await target.for_some_time(once, target.size.clients)
+
+
+# -- clients that never read ----------------------------------------------------------------------
+
+
+async def _until_given_up(target: Target, count: int) -> None:
+    await until(lambda: target.node.output.count(" slow_consumer ") >= count, _PATIENCE_SECONDS)
+
+
+async def _unread(target: Target, data: bytes) -> None:
+    """The caller gives clients so much to spend that only their not reading can end them."""
+
+    async def one(number: int) -> None:
+        async with target.client(_user(number), reads=False) as line:
+            await line.flood_unread(data)
+
+    sending = [asyncio.create_task(one(number)) for number in range(target.size.clients)]
+    await _until_given_up(target, target.size.clients)
+    for task in sending:
+        task.cancel()
+    await asyncio.gather(*sending, return_exceptions=True)
+
+
+async def heartbeats_unread(target: Target) -> None:
+    await _unread(target, HEARTBEAT * 20)
+
+
+async def pings_unread(target: Target) -> None:
+    await _unread(target, client_frame(PING, b"p" * 125) * 20)
+
+
+async def messages_unread(target: Target) -> None:
+    channel = f"{_SESSIONS}/unread"
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(target.size.clients):
+            line = await stack.enter_async_context(
+                target.client(_user(number), [channel], reads=False)
+            )
+            await line.send(said(type="subscribe", channel=channel))
+        for _ in range(target.size.messages // 10):
+            await target.publisher.publish(channel, "m" * 10_000)
+        await _until_given_up(target, target.size.clients)
+
+
+# -- ids ------------------------------------------------------------------------------------------
+
+
+async def the_user_whose_id_is_a_star(target: Target) -> None:
+    """It is a user like any other: it hears what is everybody's and its own, and its grants are nobody else's."""
+    of_star, of_all = f"{_SESSIONS}/of-star", f"{_SESSIONS}/of-all"
+    await target.publisher.grant(of_star, "*")
+    await target.publisher.grant(of_all, EVERYBODY)
+    denied = (f"notifications/{BYSTANDER}", f"{_SESSIONS}/1")
+    async with target.client("*") as star, target.client("other") as other:
+        for line, channels in ((other, (of_star,)), (star, denied)):
+            for channel in channels:
+                await line.send(said(type="subscribe", channel=channel))
+                assert b'"forbidden"' in await line.until(channel.encode())
+        for channel in ("notifications/*", of_star, of_all):
+            await star.send(said(type="subscribe", channel=channel))
+            assert b'"subscribed"' in await star.until(channel.encode())
+        await asyncio.sleep(target.size.seconds)
+        await target.publisher.publish(of_all, "the last")
+        heard = await star.until(b"the last")
+        assert BYSTANDER.encode() not in heard
