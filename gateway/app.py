@@ -147,6 +147,7 @@ class Gateway:
         self._node_lease = NodeLease(
             self._health_connection,
             NodeEntry(self._keys, self.node_id, settings.node_lease_seconds),
+            connector.address,
             self._redis_returned,
             _CLOCK,
             random.random,

@@ -60,7 +60,7 @@ async def check(settings: Settings) -> dict[str, Any]:
         errors.append(str(error))
     redis_found: dict[str, Any] = {}
     if settings.redis_url is None:
-        errors.append("GATEWAY_REDIS_URL is not set")
+        errors.append("GATEWAY_REDIS_URL is not set (--development checks the Redis of `make run`)")
     else:
         redis_found = await _look_at_redis(settings, errors, warnings)
     return {

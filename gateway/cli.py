@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from pydantic import SecretStr
@@ -44,6 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 # -- options ----------------------------------------------------------------------------------
 
+_SETTINGS_OF_TOKENS: Final = (
+    *("jwt_secret", "jwt_algorithms", "jwt_user_claim", "jwt_audience", "jwt_issuer"),
+    "data_folder",
+)
+"""What ``gateway token`` looks at. It takes the others too, because all commands read the same file and environment."""
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -56,7 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=_serve)
     add_options(serve)
 
-    token = commands.add_parser("token", help="make a token for a user")
+    token = commands.add_parser(
+        "token",
+        help="make a token for a user",
+        description="Make a token for a user, to try a gateway out. It is signed with GATEWAY_JWT_SECRET, or else "
+        "with the secret that `make run` has made in this folder.",
+    )
     token.set_defaults(run=_token)
     token.add_argument("--user", required=True, metavar="ID", help="the user whom the token names")
     token.add_argument(
@@ -69,12 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument(
         "--ttl", type=int, default=3600, metavar="SECONDS", help="lifetime of the token (3600)"
     )
-    add_options(token)
+    add_options(token, _SETTINGS_OF_TOKENS)
 
     check = commands.add_parser(
         "check",
         help="check the configuration and Redis",
-        description="Check the configuration and Redis. The report is JSON on standard output. "
+        description="Check the configuration and Redis; with --development, those of `make run`. The report is JSON on "
+        "standard output. "
         "Exit codes: 0 ok, 1 the report has errors, 2 a setting is invalid (told on standard error).",
     )
     check.set_defaults(run=_check)
@@ -139,6 +151,11 @@ async def _complete(settings: Settings, stack: contextlib.AsyncExitStack) -> Set
         # Nobody balances a developer's load, and nobody else is to reach it.
         quiet: dict[str, Any] = {"drain_delay_seconds": 0.0, "host": "127.0.0.1"}
         found |= {name: quiet[name] for name in quiet.keys() - settings.model_fields_set}
+        if settings.redis_url is not None:
+            log.info(
+                "redis_given advice=%r",
+                "GATEWAY_REDIS_URL is used; unset it to have a Redis of development mode's own",
+            )
     if not settings.development and (missing := _missing(settings)):
         raise UsageError(
             f"set {' and '.join(missing)} (or use --development, which brings its own)"
@@ -196,6 +213,13 @@ def _check(options: argparse.Namespace) -> int:
 
     settings = load_settings(options)
     logs.configure("error")  # the report says it all
-    report = asyncio.run(check(settings))
+
+    async def checked() -> dict[str, Any]:
+        async with contextlib.AsyncExitStack() as stack:
+            return await check(
+                await _complete(settings, stack) if settings.development else settings
+            )
+
+    report = asyncio.run(checked())
     print(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode(), flush=True)  # noqa: T201
     return 0 if report["ok"] else 1

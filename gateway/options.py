@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,8 +28,10 @@ _PLACEHOLDERS: Final = {
 }
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Make every setting an option of a command, for ``load_settings``."""
+def add_options(
+    parser: argparse.ArgumentParser, shown: Collection[str] = Settings.model_fields
+) -> None:
+    """Make every setting an option of a command, for ``load_settings``; its help names those ``shown``."""
     group = parser.add_argument_group(
         "settings",
         "also GATEWAY_<NAME> in the environment, or a key in FILE; a secret only there, or as @FILE",
@@ -44,14 +46,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         cli_implicit_flags=True,
         cli_hide_none_type=True,
         add_argument_method=lambda _parser, *names, **details: group.add_argument(
-            *names, **_described(names[0], details)
+            *names, **_described(names[0], details, shown)
         ),
     )
     parser.set_defaults(settings_source=source)
 
 
-def _described(option: str, details: dict[str, Any]) -> dict[str, Any]:
+def _described(option: str, details: dict[str, Any], shown: Collection[str]) -> dict[str, Any]:
     """What argparse is told of an option, with placeholders that say what to give."""
+    if details["dest"] not in shown:
+        details["help"] = argparse.SUPPRESS
     if "metavar" in details:
         unit = option.rpartition("-")[2]
         details["metavar"] = (

@@ -30,6 +30,8 @@ _AWAY: Final = 0.5
 """When no node has renewed its lease for this part of one, it was Redis that was away."""
 _GRACE_MS: Final = 3_000
 """A node that lives is back within so long after Redis answers again."""
+_TOLD_AGAIN_SECONDS: Final = 60.0
+"""So often the log says that Redis is still waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class NodeLease:
     lost its data) first becomes alive again and then looks after its places, in this order.
 
     Args:
+        address: Redis's, for the log.
         returned: told when Redis answers again after it had not, or may have lost what it knew.
         jitter: a number from 0 to 1.
     """
@@ -74,18 +77,20 @@ class NodeLease:
         self,
         pipeline: Pipeline,
         entry: NodeEntry,
+        address: str,
         returned: Callable[[], None],
         clock: Clock,
         jitter: Callable[[], float],
     ) -> None:
         self._pipeline = pipeline
         self._entry = entry
+        self._address = address
         self._returned = returned
         self._clock = clock
         self._backoff = Backoff(jitter)
         self._sleep = Sleep()
         self._rechecks = 0
-        self._failing = False
+        self._tell_at = float("-inf")
         self._alive = False
         self._given_up = False
         self._ends_at = float("-inf")
@@ -122,19 +127,21 @@ class NodeLease:
                 )
 
     def _fail(self, error: Unavailable) -> None:
-        if not self._failing:
-            log.warning("redis_lost reason=%s", error.reason or "unavailable")
-        self._failing = True
+        now = self._clock()
+        if now >= self._tell_at:
+            self._tell_at = now + _TOLD_AGAIN_SECONDS
+            reason = error.reason or "unavailable"
+            log.warning("waiting_for_redis address=%s reason=%s", self._address, reason)
         self._alive = False
 
     def _succeed(self, asked_at: float, *, unbroken: bool) -> None:
         self._backoff.reset()
-        self._failing = False
+        self._tell_at = float("-inf")
         if not (self._alive and unbroken):
             if self._alive:
                 log.warning("node_lease_broken")
             else:
-                log.info("redis_reached")
+                log.info("redis_reached address=%s", self._address)
             self._returned()
         self._alive = True
         self._ends_at = asked_at + self._entry.seconds

@@ -59,7 +59,7 @@ class CannotListen(Exception):
         reason = "it is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
         super().__init__(
             f"cannot listen on {host} port {port}: {reason}; "
-            f"GATEWAY_{setting.upper()} chooses another port"
+            f"GATEWAY_{setting.upper()} (or --{setting.replace('_', '-')}) chooses another port"
         )
         self.in_use = error.errno == errno.EADDRINUSE
 

@@ -20,6 +20,8 @@ from redis.retry import Retry
 from publisher.contract.redis_url import check_url
 from publisher.errors import InvalidURL
 
+_PORT: Final = 6379
+
 UNLIMITED: Final = 2**31
 """As ``max_connections``: what the redis package means by no limit."""
 
@@ -119,6 +121,14 @@ class Connector:
     def database(self) -> int:
         """The number of the database that its connections use."""
         return int(self._options.get("db") or 0)
+
+    @property
+    def address(self) -> str:
+        """Where its connections lead, as a person reads it: ``localhost:6379``, or the path of a socket."""
+        if path := self._options.get("path"):
+            return str(path)
+        host = self._options.get("host", "localhost")
+        return f"{f'[{host}]' if ':' in host else host}:{self._options.get('port') or _PORT}"
 
     @property
     def tls(self) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import tomllib
@@ -177,7 +178,7 @@ async def test_settings_come_from_options_before_environment_before_file(
     assert settings.redis_prefix == prefix
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "token"])
+@pytest.mark.parametrize("command", ["serve", "check"])
 async def test_help_lists_each_setting_with_what_it_means(command: str) -> None:
     code, out, err = await run(command, "--help")
     assert (code, err) == (0, "")
@@ -188,6 +189,19 @@ async def test_help_lists_each_setting_with_what_it_means(command: str) -> None:
         assert field.description in told
     assert "None" not in told
     assert "null" not in told
+
+
+async def test_the_help_of_token_begins_with_the_user_and_lists_only_what_makes_a_token() -> None:
+    _, out, _ = await run("token", "--help")
+    assert out.startswith("usage: gateway token [-h] --user ID [--channel NAME] [--ttl SECONDS]")
+    assert set(re.findall(r"^  (--[a-z-]+)", out, re.MULTILINE)) == {
+        *("--user", "--channel", "--ttl", "--config", "--data-folder", "--jwt-secret"),
+        *("--jwt-algorithms", "--jwt-user-claim", "--jwt-audience", "--jwt-issuer"),
+    }
+    code, _, err = await run(
+        *("token", "--user", "u", "--max-connections", "5"), GATEWAY_JWT_SECRET=SECRET
+    )
+    assert (code, err) == (0, "")
 
 
 MISTAKES = {
@@ -322,8 +336,45 @@ async def test_a_port_in_use_is_one_clear_error(redis_url: str, prefix: str) -> 
             GATEWAY_JWT_SECRET=SECRET,
         )
     assert code == 2
-    assert f"port {node.port}: it is in use; GATEWAY_PORT" in err
+    assert f"port {node.port}: it is in use; GATEWAY_PORT (or --port) chooses another port" in err
     assert "drain" not in err
+
+
+async def test_who_starts_it_before_redis_reads_at_once_what_it_waits_for(tmp_path: Path) -> None:
+    port = free_port()
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway", "serve", "--development"),
+            *("--port", str(free_port()), "--internal-port", "0"),
+            cwd=tmp_path,
+            env=os.environ
+            | {
+                "GATEWAY_REDIS_URL": f"redis://:hidden@127.0.0.1:{port}",
+                "PYTHONPATH": str(ROOT),
+            },
+            stderr=output,
+        )
+    try:
+        waiting = f"event=waiting_for_redis address=127.0.0.1:{port} reason="
+        await until(lambda: waiting in log.read_text() or process.returncode is not None)
+        assert "refused" in log.read_text()
+        assert "GATEWAY_REDIS_URL is used; unset it" in log.read_text()
+        assert "hidden" not in log.read_text()
+    finally:
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 15) == 0
+
+
+async def test_check_of_development_mode_checks_what_it_would_bring(tmp_path: Path) -> None:
+    code, out, err = await run("check", "--development", cwd=tmp_path)
+    report = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (report["ok"], report["errors"], report["warnings"]) == (True, [], [])
+    assert report["redis"]["reachable"]
+    assert not (tmp_path / ".gateway" / "redis.url").exists()
+    _, out, _ = await run("check", cwd=tmp_path)
+    assert "--development" in out
 
 
 async def test_check_tells_what_is_wrong(redis_url: str) -> None:
