@@ -200,6 +200,13 @@ def test_links_lead_to_a_heading(page: str) -> None:
             assert heading in anchors(file.read_text("utf-8")), f"{target}#{heading}"
 
 
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text("utf-8")
+    for page in {*PAGES} - {"docs/README.md"}:
+        link = page.removeprefix("docs/") if page.startswith("docs/") else f"../{page}"
+        assert f"]({link}" in index, page
+
+
 def test_the_map_of_the_code_names_files_that_are_there() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     (table,) = re.findall(r"^\| to change \|.*?\n\n", text, re.DOTALL | re.MULTILINE)
