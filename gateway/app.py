@@ -32,6 +32,7 @@ from gateway.node.hub import Events, Hub
 from gateway.node.interest import Interests
 from gateway.node.lifetimes import Lifetimes
 from gateway.node.log_pages import Pages
+from gateway.node.pacing import Pacing
 from gateway.node.ports import Verifier
 from gateway.node.recheck import Recheck
 from gateway.node.refusals import Refusals
@@ -190,14 +191,16 @@ class Gateway:
             settings.drain_seconds,
             _FAREWELL_SECONDS,
         )
-        patience = Patience(self.hub, settings.stall_seconds)
+        self._patience = Patience(self.hub, settings.stall_seconds, _CLOCK)
+        self._pacing = Pacing(_CLOCK, self.stats)
         history = LogReader(self._pipeline, self._keys, self._positions, self.stats)
         self._catchup = Catchup(
             self.hub,
             self._interests,
             Pages(history, self._confirmation, random.random),
             self._confirmation,
-            patience,
+            self._patience,
+            self._pacing,
             self._tasks,
             self._namespaces,
             lambda *failure: self._subscriptions.fail(*failure),  # noqa: PLW0108 - made below
@@ -234,6 +237,7 @@ class Gateway:
             self._catchup,
             self._recheck,
             self._refusals,
+            self._pacing,
             self._tasks,
             settings.max_subscriptions,
         )
@@ -252,6 +256,7 @@ class Gateway:
             (
                 self._listening.tick,
                 self._heartbeats.tick,
+                self._patience.tick,
                 ask,
                 tokens.tick,
                 self._recheck.tick,
@@ -282,6 +287,7 @@ class Gateway:
                 settings.high_water_bytes,
                 settings.client_messages_per_second,
                 settings.client_message_burst,
+                settings.max_subscriptions,
                 AllowedOrigins(settings.allowed_origins),
                 settings.compression,
             ),

@@ -26,6 +26,7 @@ _COUNTERS = {
     "losses_reported": "Replays that told the client of messages lost to retention",
     "socket_writes": "Writes to sockets",
     "client_messages": "Messages from clients",
+    "requests_delayed": "Subscribes, and pages of what a client was sent before, that waited for its budget",
     "connections_opened": "Connections that were let in",
     "redis_reconnects": "Times the pub/sub connection was lost or could not be opened",
     "probes_unheard": "Times the pub/sub connection was silent and was made anew",
@@ -54,6 +55,9 @@ class NodeCollector(Collector):
             "connections_closed", "Connections ended", "code", self.stats.connections_closed
         )
         yield _labelled("client_errors", "Errors told to clients", "code", self.stats.client_errors)
+        yield _labelled(
+            "floods", "Connections closed for a flood", "exhausted_by", self.stats.floods
+        )
         connections = self.hub.connections.values()
         subscriptions = sum(len(connection.subscriptions) for connection in connections)
         yield _gauge("ready", "Whether the node takes connections", int(self.ready()))

@@ -5,6 +5,7 @@ A server's frames are not masked, so that the same bytes serve every socket.
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from struct import pack
@@ -100,8 +101,11 @@ class Boundaries:
         self._missing = 0
         self.at_rest = True
 
-    def cut(self, data: bytes) -> list[bytes]:
-        """Take the next part of the stream; returns it in pieces, in none of which two frames end."""
+    def cut(self, data: bytes, most: int = sys.maxsize) -> list[bytes]:
+        """Take the next part of the stream; returns it in pieces, in none of which two frames end.
+
+        Where there are more than ``most`` pieces, only those are taken, and the stream goes on behind them.
+        """
         seen = len(self._head)
         known = self._head + data
         position = self._missing
@@ -111,6 +115,9 @@ class Boundaries:
             if position > seen:
                 pieces.append(data[start : position - seen])
                 start = position - seen
+                if len(pieces) == most:
+                    self._head, self._missing, self.at_rest = b"", 0, True
+                    return pieces
             end = _frame_end(known, position)
             if end is None:
                 break

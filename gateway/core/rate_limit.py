@@ -1,18 +1,10 @@
-"""The bucket that a client pays from, and the prices. What pays which price: ``node/requests.py``."""
+"""How often something may happen: so often at once, and so often in a second."""
 
 from __future__ import annotations
 
-from typing import Final
-
-# In tokens of the connection's bucket. A broken client that repeats its mistake is cut off soon.
-MESSAGE_COST: Final = 1.0
-MISTAKE_COST: Final = 20.0
-PONG_COST: Final = 0.1
-"""The server asks for pongs itself, up to once a second and channel."""
-
 
 class TokenBucket:
-    """What a client may still spend: up to ``burst`` tokens, of which ``rate`` come back in a second."""
+    """What may still be spent: up to ``burst`` tokens, of which ``rate`` come back in a second."""
 
     __slots__ = ("_burst", "_filled_at", "_rate", "_tokens")
 

@@ -24,6 +24,7 @@ from gateway.node.hub import Hub
 from gateway.node.interest import Interests
 from gateway.node.log_pages import Pages
 from gateway.node.log_readers import Audience, Members, One, answer
+from gateway.node.pacing import Pacing
 from gateway.node.slow_consumers import Patience
 from gateway.node.tasks import Tasks
 from publisher.contract import channels
@@ -49,6 +50,7 @@ class Catchup:
         pages: Pages,
         confirmation: Confirmation,
         patience: Patience,
+        pacing: Pacing,
         tasks: Tasks,
         namespaces: Mapping[str, Namespace],
         failed: Callable[[Subscription, Exception], None],
@@ -59,6 +61,7 @@ class Catchup:
         self._pages = pages
         self._confirmation = confirmation
         self._patience = patience
+        self._pacing = pacing
         self._tasks = tasks
         self._namespaces = namespaces
         self._failed = failed
@@ -92,7 +95,7 @@ class Catchup:
             self._hub.go_live(channel, subscription)
 
     def _one(self, channel: Channel, subscription: Subscription, since: int | None = None) -> One:
-        parts = self._hub, self._confirmation, self._patience
+        parts = self._hub, self._confirmation, self._patience, self._pacing
         return One(channel, subscription, *parts, since)
 
     def leave(self, subscription: Subscription) -> None:

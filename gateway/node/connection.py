@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Final
 
 from gateway.core import protocol
 from gateway.core.access import Identity
+from gateway.core.budget import Budget
 from gateway.core.frames import Encoding
-from gateway.core.rate_limit import TokenBucket
 from gateway.core.reader import Buffer, Reader
 from gateway.node.ports import Socket
 from publisher.contract import channels
-from publisher.contract.message import Message
+from publisher.contract.message import NO_POSITION, Message
 
 _REPLAYS_AT_ONCE: Final = 8
 """Pages of the log that may be on their way to one client, whatever the number of its channels."""
@@ -23,15 +24,16 @@ class Connection:
 
     ``outbox`` holds what is due to the socket in this turn of the event loop; the hub writes it.
     ``positions`` holds the last id sent in channels the client has left, so that coming back on the
-    same connection repeats nothing. ``behind``: too much waits for the client to take it, so it is left
+    same connection repeats nothing; it is ``forgetful`` when it has left more than are kept. ``behind``: too much waits for the client to take it, so it is left
     out of live delivery (``catchup.py``). ``replays`` is held while the client takes what waits for
     it and the next page of the log is read.
     """
 
     __slots__ = (
         "behind",
-        "bucket",
+        "budget",
         "closed",
+        "forgetful",
         "id",
         "identity",
         "outbox",
@@ -42,18 +44,19 @@ class Connection:
         "write",
     )
 
-    def __init__(self, id: str, identity: Identity, socket: Socket, bucket: TokenBucket) -> None:
+    def __init__(self, id: str, identity: Identity, socket: Socket, budget: Budget) -> None:
         self.id = id
         self.identity = identity
         self.socket = socket
         self.write = socket.write  # looked up once: it is what a fan-out does most
-        self.bucket = bucket
+        self.budget = budget
         self.outbox = b""
         self.closed = False
         self.behind = False
         self.replays = asyncio.Semaphore(_REPLAYS_AT_ONCE)
         self.subscriptions: dict[str, Subscription] = {}
         self.positions: dict[str, int] = {}
+        self.forgetful = False
 
     @property
     def user(self) -> str:
@@ -71,6 +74,11 @@ class Connection:
         self.positions[channel] = max(position, self.positions.pop(channel, 0))
         if len(self.positions) > limit:
             del self.positions[next(iter(self.positions))]
+            self.forgetful = True
+
+    def repeats_upto(self, channel: str) -> float:
+        """The id up to which messages of a channel it is not in may have been sent on it before; -1 for none."""
+        return self.positions.get(channel, math.inf if self.forgetful else NO_POSITION)
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} user={self.user!r}>"

@@ -41,6 +41,9 @@ class Heartbeats:
     The time for a pong begins anew while the client takes what was written before the ping: on a slow line that
     lasts longer. What it takes behind the ping proves nothing, for the system at the other end takes it by itself.
 
+    The pong of a client that is not read from, because too much waits for it, cannot be heard: such a client is given up
+    when it takes nothing (``slow_consumers.py``).
+
     Args:
         random: a number from 0 to 1, to spread the pings.
         interval: seconds between two pings of a connection.
@@ -89,7 +92,7 @@ class Heartbeats:
 
     def _judge(self, connection: Connection) -> None:
         ahead = self._ahead.get(connection.id)
-        if ahead is not None and ahead.moved(connection):
+        if connection.socket.unheard or (ahead is not None and ahead.moved(connection)):
             self._liveness.prolong(connection.id, self._clock())
         else:
             log.info("pong_timeout connection=%s user=%r", connection.id, connection.user)

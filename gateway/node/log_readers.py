@@ -7,11 +7,12 @@ import logging
 from abc import ABC, abstractmethod
 from typing import Final
 
-from gateway.core import frames, protocol
+from gateway.core import budget, frames, protocol
 from gateway.core.reader import Reader, Taken
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Subscription
 from gateway.node.hub import Hub
+from gateway.node.pacing import Pacing
 from gateway.node.slow_consumers import Patience
 from publisher.contract.message import NO_POSITION
 
@@ -128,7 +129,9 @@ class One(Audience):
         "_confirmation",
         "_connection",
         "_hub",
+        "_pacing",
         "_patience",
+        "_repeats_upto",
         "_subscription",
         "_writes",
     )
@@ -140,6 +143,7 @@ class One(Audience):
         hub: Hub,
         confirmation: Confirmation,
         patience: Patience,
+        pacing: Pacing,
         since: int | None,
     ) -> None:
         super().__init__(channel, subscription, subscription.connection.user)
@@ -149,8 +153,13 @@ class One(Audience):
         self._hub = hub
         self._confirmation = confirmation
         self._patience = patience
+        self._pacing = pacing
         self._writes = False
         self.remembered = self._connection.positions.get(channel.name, NO_POSITION)
+        # One that has begun goes on where it stands, and so is sent nothing again.
+        self._repeats_upto = (
+            self._connection.repeats_upto(channel.name) if subscription.answers else NO_POSITION
+        )
 
     @property
     def listens(self) -> bool:
@@ -162,11 +171,25 @@ class One(Audience):
         return self.claimed if self._subscription.answers else self.reader.position
 
     async def ready(self) -> None:
-        """Wait until its client has taken most of what was written, of this channel and of others."""
+        """Wait until its client has taken most of what was written, of this channel and of others.
+
+        What the client was sent before, it gets again no faster than its budget bears.
+        """
         await self._subscription.resumed()
         await self._acquire()
+        while self._repeats and not self._pacing.due(self._connection):
+            # The client's other channels have their pages meanwhile.
+            self.done()
+            await self._pacing.ready(self._connection)
+            await self._acquire()
         await self._patience.drained(self._connection)
         self.channel.take_out(self._subscription)
+
+    @property
+    def _repeats(self) -> bool:
+        """Whether the next page begins with what the client was sent before."""
+        asked = self.asks_from()
+        return (self.remembered if asked is None else asked) < self._repeats_upto
 
     async def _acquire(self) -> None:
         await self._connection.replays.acquire()
@@ -188,6 +211,7 @@ class One(Audience):
     def forget_positions(self) -> None:
         """Forget what its connection was sent when it was in the channel before."""
         self._connection.positions.pop(self.channel.name, None)
+        self._repeats_upto = NO_POSITION
 
     def give(self, taken: Taken, start: int, *, lost: bool) -> None:
         """Answer the request, where it is not answered yet, and send what was taken."""
@@ -197,9 +221,20 @@ class One(Audience):
             answer(hub, self._subscription, None if claimed is None and not lost else not lost)
         elif lost:
             hub.send(connection, frames.text(protocol.messages_lost(name)))
+        self._charge(taken)
         hub.replay(self._subscription, taken.messages)
         if self.reader.position != start:
             hub.send(connection, self._confirmation.replayed(name, self.reader.position))
+
+    def _charge(self, taken: Taken) -> None:
+        again = [
+            len(each.body)
+            for each in taken.messages
+            if each.logged and each.id <= self._repeats_upto
+        ]
+        if again:
+            cost = len(again) * budget.REPEATED_MESSAGE + sum(again) * budget.REPEATED_BYTE
+            self._connection.budget.owe(cost)
 
     def settle(self, taken: Taken) -> bool:
         """Go live after the last page; else write this one and be ready for the next."""

@@ -31,6 +31,10 @@ class Socket(Protocol):
     def congested(self) -> bool:
         """Whether more waits for the client than may wait before the next page of a log."""
 
+    @property
+    def unheard(self) -> bool:
+        """Whether nothing is read of the client, because too much waits for it."""
+
     def write(self, data: bytes) -> bool:
         """Hand over whole frames; never waits. Nothing happens on a socket that is closing.
 
@@ -39,6 +43,9 @@ class Socket(Protocol):
 
     async def drained(self) -> None:
         """Wait until it is not congested, or the client is gone."""
+
+    def stop_reading(self) -> None:
+        """Hear nothing more of what the client says."""
 
     def close(self, reason: Closing) -> None:
         """Send a close frame after all that was written, and end the connection soon after."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from gateway.core import closing, frames, protocol
+from gateway.core import budget, closing, frames, protocol
 from gateway.core.protocol import (
     Ack,
     BadRequest,
@@ -16,7 +16,6 @@ from gateway.core.protocol import (
     Subscribe,
     Unsubscribe,
 )
-from gateway.core.rate_limit import MESSAGE_COST, MISTAKE_COST, PONG_COST
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection
 from gateway.node.heartbeats import Heartbeats
@@ -58,14 +57,25 @@ class Requests:
 
     # -- what a client says -------------------------------------------------------------------
 
-    def text(self, connection: Connection, message: bytes) -> None:
-        """Serve a text message; whatever is wrong with it becomes an ``error`` message."""
+    def arrived(self, connection: Connection, cost: float) -> bool:
+        """Charge for bytes that came; ``False`` when nothing more is to be heard."""
+        return self._afford(connection, cost, "bytes and frames")
+
+    def text(self, connection: Connection, message: bytes, paid: float = 0.0) -> None:
+        """Serve a text message; whatever is wrong with it becomes an ``error`` message.
+
+        Args:
+            connection: whose message it is.
+            message: its bytes.
+            paid: what they have cost already.
+        """
         self._hub.stats.client_messages += 1
+        cost = budget.message(paid) if paid else budget.MESSAGE
+        if not self._afford(connection, cost, "messages") or connection.closed:
+            return
         try:
             self._check_size(message)
-            request = protocol.parse(message)
-            if self._afford(connection, MESSAGE_COST):
-                self._serve(connection, request)
+            self._serve(connection, protocol.parse(message))
         except BadRequest as error:
             self._refuse(connection, error)
 
@@ -83,15 +93,15 @@ class Requests:
 
     def ping(self, connection: Connection, payload: bytes) -> None:
         """Answer a client's own ping."""
-        if self._afford(connection, MESSAGE_COST):
+        if self._afford(connection, budget.PING, "pings"):
             self._hub.send(connection, frames.pong(payload))
 
     def pong(self, connection: Connection, payload: bytes) -> None:
         """Take a pong: a sign of life, and perhaps the answer to a question.
 
-        A connection that is being closed was asked before; its answer still counts, and costs nothing.
+        A connection that is being closed was asked before; its answer still counts.
         """
-        if connection.closed or self._afford(connection, PONG_COST):
+        if self._afford(connection, budget.PONG, "pongs"):
             self._heartbeats.heard(connection)
             self._confirmation.pong(connection, payload)
 
@@ -105,13 +115,17 @@ class Requests:
                 detail=f"a message may have at most {self._max_message_bytes} bytes",
             )
 
-    def _afford(self, connection: Connection, cost: float) -> bool:
-        if connection.closed:
-            return False
-        if connection.bucket.take(cost, self._clock()):
+    def _afford(self, connection: Connection, cost: float, what: str) -> bool:
+        """Charge for ``what`` a client sends, also while its connection is being closed."""
+        if connection.budget.take(cost, self._clock()):
             return True
-        log.warning("flood connection=%s user=%r", connection.id, connection.user)
-        self._hub.close(connection, closing.FLOOD)
+        if not connection.closed:
+            self._hub.stats.floods[what] += 1
+            log.warning(
+                "flood connection=%s user=%r exhausted_by=%r", connection.id, connection.user, what
+            )
+            self._hub.close(connection, closing.FLOOD)
+        connection.socket.stop_reading()
         return False
 
     def _serve(self, connection: Connection, request: Request) -> None:
@@ -130,11 +144,11 @@ class Requests:
                 self._subscriptions.unsubscribe(connection, channel)
             case Ack(channel, id_):
                 self._confirmation.confirm(connection, channel.name, id_)
-            case Refresh(token):
+            case Refresh(token) if self._afford(connection, budget.REFRESH, "refreshes"):
                 self._tokens.refresh(connection, token)
 
     def _refuse(self, connection: Connection, error: BadRequest) -> None:
         """Tell a client what was wrong; the connection lives on, unless mistakes come in a flood."""
         self._hub.stats.client_errors[error.code] += 1
-        if isinstance(error, Refused) or self._afford(connection, MISTAKE_COST):
+        if isinstance(error, Refused) or self._afford(connection, budget.MISTAKE, "mistakes"):
             self._hub.send(connection, frames.text(error.render()))

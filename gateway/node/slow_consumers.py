@@ -1,15 +1,14 @@
-"""Clients that take less than is published to them: how long the node waits for them, and when it gives up."""
+"""Clients that take less than is sent to them: how long the node waits for them, and when it gives up."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 from typing import Final
 
 from gateway.core import closing
 from gateway.node.connection import Connection
 from gateway.node.hub import Hub
+from gateway.node.ports import Clock
 
 log = logging.getLogger(__name__)
 
@@ -18,31 +17,44 @@ _LOOKS: Final = 10
 
 
 class Patience:
-    """Waits for clients to take what was written to them.
+    """Waits for clients to take what was written to them, and gives up those that take nothing.
+
+    It does not matter what waits for a client: messages, pages of a log, answers or pongs.
 
     Args:
         stall: seconds without any progress after which a connection is closed.
     """
 
-    def __init__(self, hub: Hub, stall: float) -> None:
+    def __init__(self, hub: Hub, stall: float, clock: Clock) -> None:
         self._hub = hub
-        self._stall = stall
+        self._pause = stall / _LOOKS
+        self._clock = clock
+        self._next_look = clock()
+        # Of each congested connection: what it had taken, and how often it has taken nothing since.
+        self._looks: dict[Connection, tuple[int, int]] = {}
 
     async def drained(self, connection: Connection) -> None:
         """Return when the client has taken most of what was written, or the connection ends."""
-        socket = connection.socket
-        taken, idle = socket.taken, 0
-        while socket.congested and not connection.closed:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._stall / _LOOKS):
-                    await socket.drained()
-            # Looks are counted, not seconds: a node that stood still itself has looked only once.
-            idle = 0 if socket.taken > taken else idle + 1
-            taken = socket.taken
-            if idle >= _LOOKS:
-                self._give_up(connection)
+        while connection.socket.congested and not connection.closed:
+            await connection.socket.drained()
 
-    def _give_up(self, connection: Connection) -> None:
-        if not connection.closed:
+    def tick(self) -> None:
+        """Look at all clients that have something to take; to be called several times a second."""
+        now = self._clock()
+        if now < self._next_look:
+            return
+        self._next_look = now + self._pause
+        before, self._looks = self._looks, {}
+        for connection in list(self._hub.connections.values()):
+            if connection.socket.congested and not connection.closed:
+                self._look(connection, before.get(connection))
+
+    def _look(self, connection: Connection, before: tuple[int, int] | None) -> None:
+        taken = connection.socket.taken
+        last, idle = before or (taken, -1)
+        # Looks are counted, not seconds: a node that stood still itself has looked only once.
+        idle = 0 if taken > last else idle + 1
+        self._looks[connection] = taken, idle
+        if idle >= _LOOKS:
             log.info("slow_consumer connection=%s user=%r", connection.id, connection.user)
             self._hub.close(connection, closing.SLOW_CONSUMER)

@@ -27,6 +27,8 @@ class Stats:
     connections_refused: Counter[str] = field(default_factory=Counter)
     connections_closed: Counter[str] = field(default_factory=Counter)
     client_errors: Counter[str] = field(default_factory=Counter)
+    floods: Counter[str] = field(default_factory=Counter)
+    requests_delayed: int = 0
     redis_reconnects: int = 0
     redis_errors: int = 0
     redis_data_losses: int = 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from gateway.core import closing, frames, protocol
+from gateway.core import budget, closing, frames, protocol
 from gateway.core.protocol import EndReason, ErrorCode, Refused, Subscribe
 from gateway.node.catchup import Catchup
 from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
+from gateway.node.pacing import Pacing
 from gateway.node.recheck import Recheck
 from gateway.node.refusals import Refusals
 from gateway.node.tasks import Tasks
@@ -35,6 +36,7 @@ class Subscriptions:
         catchup: Catchup,
         recheck: Recheck,
         refusals: Refusals,
+        pacing: Pacing,
         tasks: Tasks,
         limit: int,
     ) -> None:
@@ -42,6 +44,7 @@ class Subscriptions:
         self._catchup = catchup
         self._recheck = recheck
         self._refusals = refusals
+        self._pacing = pacing
         self._tasks = tasks
         self._limit = limit
         self._told: set[str] = set()
@@ -108,12 +111,19 @@ class Subscriptions:
 
     async def _join(self, subscription: Subscription, since: int | None) -> None:
         try:
+            await self._bear(subscription.connection)
             if await self._recheck.admit(subscription):
                 await self._catchup.join(subscription, since)
             else:
                 self._recheck.end(subscription, EndReason.REVOKED)
         except Exception as error:  # noqa: BLE001 - logged there
             self.fail(subscription, error)
+
+    async def _bear(self, connection: Connection) -> None:
+        """Wait until the connection may ask Redis for another subscription."""
+        if not connection.budget.is_free_subscribe():
+            await self._pacing.ready(connection)
+            connection.budget.owe(budget.SUBSCRIBE)
 
     def fail(self, subscription: Subscription, error: Exception) -> None:
         """End a subscription that could not be brought up to date."""

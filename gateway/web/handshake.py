@@ -11,12 +11,12 @@ from aiohttp import hdrs
 
 from gateway.core import closing, frames
 from gateway.core.access import Identity, TokenRejected
+from gateway.core.budget import Budget
 from gateway.core.closing import Closing
 from gateway.core.frames import Encoding
 from gateway.core.handshake import Agreement, Refusal, agree
 from gateway.core.http import Head
 from gateway.core.origins import AllowedOrigins
-from gateway.core.rate_limit import TokenBucket
 from gateway.node.connection import Connection
 from gateway.node.lifetimes import Lifetimes
 from gateway.node.ports import Clock, Verifier
@@ -25,6 +25,7 @@ from gateway.node.tasks import Tasks
 from gateway.web.admission import Admission
 from gateway.web.auth import find_token, wants_batches
 from gateway.web.new_connection import NewConnection
+from gateway.web.reading import Turns
 from gateway.web.refused_connections import RefusedConnections
 from gateway.web.socket import ClientSocket, Session
 from publisher.errors import Unavailable
@@ -48,6 +49,7 @@ class Limits:
     high_water_bytes: int
     messages_per_second: float
     message_burst: float
+    max_subscriptions: int
     allowed_origins: AllowedOrigins
     compression: bool
 
@@ -75,6 +77,7 @@ class Handshakes:
         # Unique within a node, whose own id is unique in the cluster.
         self._ids = itertools.count(1)
         self._under_way = Tasks()
+        self._turns = Turns(clock)
 
     async def aclose(self) -> None:
         """End the handshakes that are under way."""
@@ -164,9 +167,14 @@ class Handshakes:
         """Upgrade the connection, and let a session serve it."""
         limits = self._limits
         encoding = Encoding(agreement.window_bits, wants_batches(head))
-        socket = ClientSocket(encoding, limits.high_water_bytes)
-        bucket = TokenBucket(limits.messages_per_second, limits.message_burst, self._clock())
-        connection = Connection(connection_id, identity, socket, bucket)
+        socket = ClientSocket(encoding, limits.high_water_bytes, self._turns)
+        budget = Budget(
+            limits.messages_per_second,
+            limits.message_burst,
+            limits.max_subscriptions,
+            self._clock(),
+        )
+        connection = Connection(connection_id, identity, socket, budget)
         early = new.hand_over(socket, agreement.answer)
         log.debug(
             "connection_opened connection=%s user=%r address=%s",

@@ -18,7 +18,7 @@ from websockets.protocol import SERVER
 from websockets.protocol import Protocol as Parser
 from websockets.typing import ExtensionName
 
-from gateway.core import frames
+from gateway.core import budget, frames
 from gateway.core.frames import Boundaries
 
 _NO_CODE: Final = 1005
@@ -32,6 +32,10 @@ _DEFLATE_TAIL: Final = b"\x00\x00\xff\xff"  # left out on the wire (RFC 7692 §7
 _MOST_STREAMS: Final = 4
 """Deflate streams in one message. Each costs a decompressor, and no client has a reason to end one amid a message."""
 
+FRAMES_PER_TURN: Final = 16
+BYTES_PER_TURN: Final = 65_536
+"""Of one client, in one turn of the event loop: a frame may ask for a hundred times what it takes to parse it."""
+
 _PARSER_LOG: Final = logging.getLogger(f"{__name__}.parser")
 # At the level of debugging it would write down what clients say, and a token that they refresh among it.
 _PARSER_LOG.setLevel(logging.ERROR)
@@ -40,8 +44,11 @@ _PARSER_LOG.setLevel(logging.ERROR)
 class Listener(Protocol):
     """Hears what a client sends."""
 
-    def text(self, message: bytes) -> None:
-        """A text message came: valid UTF-8."""
+    def arrived(self, cost: float) -> bool:
+        """Bytes came that cost so much, and are about to be parsed. ``False``: nothing more is to be heard."""
+
+    def text(self, message: bytes, paid: float = 0.0) -> None:
+        """A text message came: valid UTF-8. So much was ``paid`` for its bytes."""
 
     def binary(self) -> None:
         """A binary message came."""
@@ -78,6 +85,7 @@ class Inbox:
         "_listener",
         "_max_bytes",
         "_over",
+        "_paid",
         "_parser",
         "_so_far",
     )
@@ -87,6 +95,7 @@ class Inbox:
         self._max_bytes = max_bytes
         self._compress = compress
         self._over = False
+        self._paid = 0.0
         self._parser: Parser | None = None
         self._boundaries: Boundaries | None = None
         self._deflate: Deflate | None = None
@@ -94,52 +103,75 @@ class Inbox:
         self._kind = Opcode.TEXT
         self._so_far: bytearray | None = None
 
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the stream. Part of the hot path."""
+    def feed(self, data: bytes) -> int:
+        """Take the next bytes of the stream. Part of the hot path.
+
+        Returns how many of them, at the end, are left for another turn of the event loop.
+        """
         if self._over:
-            return
-        if (self._boundaries is None or self._boundaries.at_rest) and frames.is_short(data):
-            if data[0] == frames.WHOLE_PONG:
-                self._listener.pong(frames.unmasked(data))
-                return
-            # With a parser, a message may be half there: only it knows what a text or a close is then.
-            if self._parser is None:
-                if data[0] == frames.WHOLE_TEXT:
-                    self._text(frames.unmasked(data))
-                    return
-                if (
-                    data[0] == frames.WHOLE_CLOSE
-                    and (payload := frames.unmasked(data)) in _USUAL_CLOSES
-                ):
-                    self._close(_USUAL_CLOSES[payload])
-                    return
-        self._parse(data)
+            return 0
+        try:
+            if (self._boundaries is None or self._boundaries.at_rest) and frames.is_short(data):
+                if data[0] == frames.WHOLE_PONG:
+                    self._listener.pong(frames.unmasked(data))
+                    return 0
+                # With a parser, a message may be half there: only it knows what a text or a close is then.
+                if self._parser is None:
+                    if data[0] == frames.WHOLE_TEXT:
+                        self._text(frames.unmasked(data))
+                        return 0
+                    if (
+                        data[0] == frames.WHOLE_CLOSE
+                        and (payload := frames.unmasked(data)) in _USUAL_CLOSES
+                    ):
+                        self._close(_USUAL_CLOSES[payload])
+                        return 0
+            return self._parse(data)
+        except Exception as error:  # noqa: BLE001 - the listener logs it
+            self._listener.failed(error)
+            return 0
 
     def release(self) -> None:
         """Nothing more will come."""
         self._over = True
         self._parser = self._deflate = self._so_far = None
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: bytes) -> int:
         if self._parser is None or self._boundaries is None:
             self._boundaries = Boundaries()
             self._parser = Parser(SERVER, max_size=self._max_bytes, logger=_PARSER_LOG)
             if self._compress:
                 self._deflate = Deflate()
                 self._parser.extensions = [self._deflate]
-        parser = self._parser
-        # A frame is judged before the next one is parsed.
-        for piece in self._boundaries.cut(data):
-            parser.receive_data(piece)
-            # It answers pings and close frames, and the node has answers of its own.
-            parser.data_to_send()
-            for event in parser.events_received():
-                if isinstance(event, Frame):
-                    self._take(parser, event)
-            if not self._over and parser.parser_exc is not None:
-                self._give_up(parser)
+        left = len(data)
+        boundaries = self._boundaries
+        pieces = boundaries.cut(data[:BYTES_PER_TURN], FRAMES_PER_TURN)
+        # A frame is paid for before it is parsed, and judged before the next one is.
+        for number, piece in enumerate(pieces, 1):
+            ends_frame = number < len(pieces) or boundaries.at_rest
+            cost = budget.arrived(len(piece), ends_frame=ends_frame)
+            if not self._pay(cost):
+                return 0
+            self._parse_piece(self._parser, piece)
             if self._over:
-                return
+                return 0
+            left -= len(piece)
+        return left
+
+    def _pay(self, cost: float) -> bool:
+        self._paid += cost
+        self._over = not self._listener.arrived(cost)
+        return not self._over
+
+    def _parse_piece(self, parser: Parser, piece: bytes) -> None:
+        parser.receive_data(piece)
+        # It answers pings and close frames, and the node has answers of its own.
+        parser.data_to_send()
+        for event in parser.events_received():
+            if isinstance(event, Frame):
+                self._take(parser, event)
+        if not self._over and parser.parser_exc is not None:
+            self._give_up(parser)
 
     def _give_up(self, parser: Parser) -> None:
         """The parser hears nothing more."""
@@ -189,10 +221,13 @@ class Inbox:
             except PayloadTooBig:
                 self._fail(CloseCode.MESSAGE_TOO_BIG)
                 return
+            if not self._pay(len(message) * budget.BYTE):
+                return
         if self._kind is Opcode.TEXT:
             self._text(message)
         else:
             self._listener.binary()
+        self._paid = 0.0
 
     def _text(self, message: bytes) -> None:
         try:
@@ -200,7 +235,7 @@ class Inbox:
         except UnicodeDecodeError:
             self._fail(CloseCode.INVALID_DATA)
             return
-        self._listener.text(message)
+        self._listener.text(message, self._paid)
 
     def _close(self, code: int) -> None:
         self._over = True

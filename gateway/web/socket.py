@@ -15,6 +15,7 @@ from gateway.node.lifetimes import Lifetimes
 from gateway.node.requests import Requests
 from gateway.web import tcp
 from gateway.web.incoming_frames import Inbox, Listener
+from gateway.web.reading import Reading, Reason, Turns
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class ClientSocket(asyncio.Protocol):
     Args:
         encoding: how the client wants its messages.
         high_water: bytes that may wait for a client that does not read.
+        turns: of the node.
     """
 
     __slots__ = (
@@ -48,16 +50,20 @@ class ClientSocket(asyncio.Protocol):
         "_inbox",
         "_paused",
         "_piled",
+        "_reading",
         "_session",
         "_transport",
+        "_turns",
         "encoding",
     )
     _transport: asyncio.Transport
     _inbox: Inbox
     _session: SocketListener
 
-    def __init__(self, encoding: Encoding, high_water: int) -> None:
+    def __init__(self, encoding: Encoding, high_water: int, turns: Turns) -> None:
         self.encoding = encoding
+        self._turns = turns
+        self._reading: Reading | None = None  # most clients are always read from
         self._high_water = high_water
         self._paused = False
         self._closing = False
@@ -82,7 +88,11 @@ class ClientSocket(asyncio.Protocol):
         if not self._paused:
             return True
         self._piled += len(data)
-        return self.waiting <= self._high_water
+        if self.waiting <= self._high_water:
+            return True
+        # What it would be answered comes on top.
+        self._read().pause(Reason.CONGESTED)
+        return False
 
     @property
     def waiting(self) -> int:
@@ -105,6 +115,11 @@ class ClientSocket(asyncio.Protocol):
         """Whether the transport has asked to pause, and not yet to go on (its own two marks)."""
         return self._paused and not self._transport.is_closing()
 
+    @property
+    def unheard(self) -> bool:
+        """Whether nothing is read of the client, because too much waits for it."""
+        return self._reading is not None and self._reading.paused_for(Reason.CONGESTED)
+
     async def drained(self) -> None:
         """Wait until it is not congested, or the client is gone."""
         if self.congested:
@@ -117,9 +132,6 @@ class ClientSocket(asyncio.Protocol):
         """Send a close frame after all that was written; the client has some seconds to answer it."""
         self.write(frames.close(reason))
         self._closing = True
-        if reason is closing.FLOOD:
-            # It is not worth hearing out; it would keep the node busy until its time is up.
-            self._transport.pause_reading()
         # A client that is gone takes nothing more: what still waits for it would wait for ever.
         self._end_in(CLOSE_TIMEOUT_SECONDS)
 
@@ -132,6 +144,15 @@ class ClientSocket(asyncio.Protocol):
         self._transport.close()
         if self.waiting:
             self._end_in(CLOSE_TIMEOUT_SECONDS)
+
+    def stop_reading(self) -> None:
+        """Hear nothing more: it would keep the node busy until its time is up."""
+        self._read().pause(Reason.FLOOD)
+
+    def _read(self) -> Reading:
+        if self._reading is None:
+            self._reading = Reading(self._transport, self._inbox.feed, self._turns)
+        return self._reading
 
     def _end_in(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -150,10 +171,9 @@ class ClientSocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Part of the hot path: no await, no task, no queue."""
-        try:
-            self._inbox.feed(data)
-        except Exception as error:  # noqa: BLE001 - the session logs it
-            self._session.failed(error)
+        left = self._inbox.feed(data)
+        if left:
+            self._read().keep(data, len(data) - left)
 
     def pause_writing(self) -> None:
         """More waits for the client than the transport likes."""
@@ -162,6 +182,8 @@ class ClientSocket(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has taken most of it."""
         self._paused = False
+        if self._reading is not None:
+            self._reading.resume(Reason.CONGESTED)
         self._wake()
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -172,7 +194,9 @@ class ClientSocket(asyncio.Protocol):
         self._session.lost()
         # They know this socket and each other: without the cycles all is freed at once, not at some collection.
         self._inbox.release()
-        del self._session, self._inbox
+        if self._reading is not None:
+            self._reading.release()
+        del self._session, self._inbox, self._reading
 
     def _wake(self) -> None:
         drained, self._drained = self._drained, None
@@ -209,20 +233,21 @@ class Session:
         if early:
             self._socket.data_received(early)
 
-    def text(self, message: bytes) -> None:
+    def arrived(self, cost: float) -> bool:
+        """Bytes came."""
+        return self._requests.arrived(self._connection, cost)
+
+    def text(self, message: bytes, paid: float = 0.0) -> None:
         """A text message came."""
-        if not self._connection.closed:
-            self._requests.text(self._connection, message)
+        self._requests.text(self._connection, message, paid)
 
     def binary(self) -> None:
         """A binary message came."""
-        if not self._connection.closed:
-            self._requests.binary(self._connection)
+        self._requests.binary(self._connection)
 
     def ping(self, payload: bytes) -> None:
         """A ping came."""
-        if not self._connection.closed:
-            self._requests.ping(self._connection, payload)
+        self._requests.ping(self._connection, payload)
 
     def pong(self, payload: bytes) -> None:
         """A pong came."""

@@ -16,6 +16,7 @@ from gateway.node.catchup import Catchup
 from gateway.node.connection import Channel, Connection, Subscription
 from gateway.node.interest import Interests
 from gateway.node.log_pages import Pages
+from gateway.node.pacing import Pacing
 from gateway.node.ports import Grants
 from gateway.node.refusals import Refusals
 from gateway.node.slow_consumers import Patience
@@ -24,6 +25,7 @@ from publisher.contract.channels import Namespace, Owner, Retention
 from publisher.contract.message import LogPage, Message
 from publisher.errors import Unavailable
 from tests.unit.fakes import (
+    MAX_SUBSCRIPTIONS,
     NEWS,
     Node,
     RecordingFeed,
@@ -34,8 +36,6 @@ from tests.unit.fakes import (
     turn,
 )
 from tests.unit.wire import messages_in
-
-MAX_SUBSCRIPTIONS = 3
 
 NAMESPACES = {
     "news": Namespace("news", Owner.ANYONE, Retention(1_000, 60)),
@@ -151,7 +151,7 @@ class Bench:
         self.node = BenchNode(self)
         self.redis = redis_of(self.node)
         self.tasks = Tasks()
-        self.patience = Patience(self.node.hub, 30)
+        self.patience = Patience(self.node.hub, 30, self.node.clock)
         self.interests = Interests(self.redis, self.tasks, self.node.hub.forget, linger)
         self.failed: list[tuple[Subscription, Exception]] = []
         self.catchup = Catchup(
@@ -161,6 +161,7 @@ class Bench:
             Pages(self.redis, self.node.confirmation, lambda: -1.0),
             self.node.confirmation,
             self.patience,
+            Pacing(self.node.clock, self.node.stats),
             self.tasks,
             NAMESPACES,
             lambda *failure: self.failed.append(failure),

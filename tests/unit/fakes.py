@@ -7,9 +7,9 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from gateway.core.access import Identity
+from gateway.core.budget import Budget
 from gateway.core.closing import Closing
 from gateway.core.frames import PLAIN, Encoding
-from gateway.core.rate_limit import TokenBucket
 from gateway.core.reader import Reader, Verdict
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Connection, Subscription
@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 HIGH_WATER = 150
 """Bytes; only what is written to a socket that is ``slow`` waits."""
+
+MAX_SUBSCRIPTIONS = 3
 
 NEWS = parse_channel("news/today")
 
@@ -39,6 +41,8 @@ class RecordingSocket:
         self.encoding = encoding
         self.writes: list[bytes] = []
         self.closing: Closing | None = None
+        self.reads = True
+        self.unheard = False
         self.slow = False
         self.waiting = 0
         self.piled = 0
@@ -70,6 +74,9 @@ class RecordingSocket:
     async def drained(self) -> None:
         while self.congested and self.closing is None:
             await asyncio.sleep(0)
+
+    def stop_reading(self) -> None:
+        self.reads = False
 
     def close(self, reason: Closing) -> None:
         self.closing = reason
@@ -150,7 +157,7 @@ def make_connection(
     encoding: Encoding = PLAIN, *, user: str = "user-123", id: str = "c1"
 ) -> tuple[Connection, RecordingSocket]:
     socket = RecordingSocket(encoding)
-    return Connection(id, Identity(user), socket, TokenBucket(1e9, 1e9, 0.0)), socket
+    return Connection(id, Identity(user), socket, Budget(1e9, 1e9, MAX_SUBSCRIPTIONS, 0.0)), socket
 
 
 def logged(id: int, prev: int = 0, body: bytes = b"1") -> Message:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import tracemalloc
 import zlib
 from typing import Any
@@ -16,7 +17,9 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import SERVER
 from websockets.protocol import Protocol as Parser
 
-from gateway.web.incoming_frames import Inbox
+from gateway.core.budget import BYTE, MESSAGE, arrived, message
+from gateway.web import incoming_frames
+from gateway.web.incoming_frames import BYTES_PER_TURN, FRAMES_PER_TURN, Inbox
 from tests.support.client_frames import (
     BINARY,
     CLOSE,
@@ -43,7 +46,10 @@ class Heard:
     def __init__(self) -> None:
         self.events: list[Event] = []
 
-    def text(self, message: bytes) -> None:
+    def arrived(self, cost: float) -> bool:
+        return True
+
+    def text(self, message: bytes, paid: float = 0.0) -> None:
         self.events.append(("text", message))
 
     def binary(self) -> None:
@@ -69,8 +75,17 @@ def heard_by_inbox(pieces: list[bytes], *, compress: bool) -> list[Event]:
     heard = Heard()
     inbox = Inbox(heard, MAX_BYTES, compress=compress)
     for piece in pieces:
-        inbox.feed(piece)
+        feed(inbox, piece)
     return heard.events
+
+
+def feed(inbox: Inbox, data: bytes) -> int:
+    """Feed all of it, turn by turn; returns how many turns it took."""
+    turns = 1
+    while left := inbox.feed(data):
+        data = data[-left:]
+        turns += 1
+    return turns
 
 
 def heard_by_the_parser(stream: bytes, *, compress: bool) -> list[Event]:
@@ -359,7 +374,7 @@ def test_a_message_is_heard_before_the_next_one_is_inflated() -> None:
     inbox.feed(frame)
     tracemalloc.start()
     try:
-        inbox.feed(frame * 50)
+        feed(inbox, frame * 50)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -398,7 +413,7 @@ def test_short_frames_that_come_alone_need_no_parser() -> None:
 class Broken(Heard):
     """A listener that cannot serve what it hears."""
 
-    def text(self, message: bytes) -> None:
+    def text(self, message: bytes, paid: float = 0.0) -> None:
         raise ZeroDivisionError
 
     def pong(self, payload: bytes) -> None:
@@ -406,9 +421,10 @@ class Broken(Heard):
 
 
 @pytest.mark.parametrize("opcode", [TEXT, PONG])
-def test_what_a_listener_raises_reaches_who_feeds(opcode: int) -> None:
-    with pytest.raises(ZeroDivisionError):
-        Inbox(Broken(), MAX_BYTES, compress=False).feed(client_frame(opcode))
+def test_what_a_listener_raises_is_told_to_it(opcode: int) -> None:
+    broken = Broken()
+    assert Inbox(broken, MAX_BYTES, compress=False).feed(client_frame(opcode)) == 0
+    assert broken.events == [("failed", ZeroDivisionError)]
 
 
 def test_the_parser_outlives_what_a_listener_raises() -> None:
@@ -426,8 +442,106 @@ def test_a_message_in_fragments_is_not_copied_with_each_of_them() -> None:
     inbox = Inbox(heard, 2000, compress=False)
     inbox.feed(client_frame(TEXT, b"", fin=False))
     collected = inbox._so_far
-    inbox.feed(client_frame(CONTINUATION, b"x", fin=False) * 1000)
+    feed(inbox, client_frame(CONTINUATION, b"x", fin=False) * 1000)
     assert inbox._so_far is collected
     inbox.feed(client_frame(CONTINUATION, b"x"))
     assert heard.events == [("text", b"x" * 1001)]
     assert inbox._so_far is None
+
+
+# -- what it costs ----------------------------------------------------------------------------
+
+
+class Charged(Heard):
+    """A listener that pays until its ``tokens`` are used up, and notes for what a message was charged then."""
+
+    def __init__(self, tokens: float = math.inf) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.paid: list[float] = []
+
+    def arrived(self, cost: float) -> bool:
+        if self.tokens < cost:
+            return False
+        self.tokens -= cost
+        return True
+
+    def text(self, message: bytes, paid: float = 0.0) -> None:
+        super().text(message)
+        self.paid.append(paid)
+
+
+EMPTY = client_frame(CONTINUATION, b"", fin=False)
+
+
+def test_a_frame_is_paid_for_before_it_is_parsed() -> None:
+    charged = Charged(tokens=10 * arrived(len(EMPTY), ends_frame=True))
+    inbox = Inbox(charged, MAX_BYTES, compress=True)
+    with pytest.MonkeyPatch.context() as patch:
+        parsed = counted(patch, Parser, "receive_data")
+        feed(inbox, client_frame(TEXT, b"", fin=False) + EMPTY * 1_000)
+    assert len(parsed) == 10
+    # Nothing is heard afterwards.
+    inbox.feed(client_frame(PING))
+    assert charged.events == []
+
+
+def counted(patch: pytest.MonkeyPatch, owner: type, name: str) -> list[Any]:
+    """The calls of a method."""
+    calls: list[Any] = []
+    method = getattr(owner, name)
+
+    def count(self: Any, *arguments: Any) -> Any:
+        calls.append(arguments)
+        return method(self, *arguments)
+
+    patch.setattr(owner, name, count)
+    return calls
+
+
+def test_few_frames_and_bytes_are_taken_in_a_turn() -> None:
+    inbox = Inbox(Heard(), 2**18, compress=False)
+    assert inbox.feed(EMPTY * 43_000) >= len(EMPTY) * (43_000 - FRAMES_PER_TURN)
+    long = client_frame(TEXT, b"x" * 2**18)
+    assert Inbox(Heard(), 2**18, compress=False).feed(long) >= len(long) - BYTES_PER_TURN
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), conversation, st.integers(1, 3), st.integers(1, 40))
+def test_all_is_heard_in_order_however_little_is_taken_in_a_turn(
+    data: st.DataObject, parts: list[Said], most_frames: int, most_bytes: int
+) -> None:
+    said = [frame for part in parts for frame, _ in part]
+    expected = [event for part in parts for _, event in part if event]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(incoming_frames, "FRAMES_PER_TURN", most_frames)
+        patch.setattr(incoming_frames, "BYTES_PER_TURN", most_bytes)
+        assert heard_by_inbox(data.draw(cut(said)), compress=True) == expected
+
+
+def test_bytes_are_paid_for_as_received_and_as_inflated_and_count_towards_the_message() -> None:
+    text = b"x" * 10_000
+    frame = client_frame(TEXT, squeezed(text), reserved=RSV1)
+    charged = Charged()
+    Inbox(charged, 2**18, compress=True).feed(frame * 2)
+    each = arrived(len(frame), ends_frame=True) + len(text) * BYTE
+    assert charged.paid == [pytest.approx(each)] * 2
+
+
+@pytest.mark.parametrize("size", [16_384, 4_096, 1_400])
+def test_the_largest_message_at_the_documented_rate_costs_no_more_than_a_short_one(
+    size: int,
+) -> None:
+    """However browsers, libraries and the network cut it: whole, in fragments, in segments."""
+    text = b"x" * 16_384
+    parts = [text[at : at + 4_096] for at in range(0, len(text), 4_096)]
+    fragments = [
+        client_frame(CONTINUATION if number else TEXT, part, fin=number == len(parts) - 1)
+        for number, part in enumerate(parts)
+    ]
+    for stream in (client_frame(TEXT, text), b"".join(fragments)):
+        charged = Charged()
+        inbox = Inbox(charged, 2**18, compress=False)
+        for at in range(0, len(stream), size):
+            feed(inbox, stream[at : at + size])
+        assert message(charged.paid[0]) + charged.paid[0] == MESSAGE

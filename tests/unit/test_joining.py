@@ -316,19 +316,21 @@ async def test_what_is_in_no_log_is_counted_when_a_client_behind_does_not_get_it
 
 async def test_a_client_that_takes_nothing_is_given_up_and_one_that_takes_a_little_is_not() -> None:
     bench = Bench()
-    patience = Patience(bench.node.hub, 0.3)
+    patience = Patience(bench.node.hub, 30, bench.node.clock)
     (idle, idle_socket), (busy, busy_socket) = make_connection(), make_connection(id="c2")
     for socket in (idle_socket, busy_socket):
         socket.slow, socket.waiting = True, 1_000
+    bench.node.hub.connections |= {"c1": idle, "c2": busy}
     waits = [bench.tasks.spawn(patience.drained(each), "wait") for each in (idle, busy)]
 
-    def take_a_little() -> bool:
+    for _ in range(30):
+        assert idle_socket.closing is None
+        patience.tick()
+        bench.node.clock.now += 1
         busy_socket.waiting -= 1
         for socket in (idle_socket, busy_socket):
             socket.write(b"a ping and more, which is no progress")
-        return idle_socket.closing is not None
-
-    await until(take_a_little)
+    patience.tick()
     assert idle_socket.closing is SLOW_CONSUMER
     assert busy_socket.closing is None
     busy_socket.waiting = 0

@@ -1,0 +1,91 @@
+"""What a client may cost: the prices, and the budget of a connection that they are paid from.
+
+A price of 1 is that of an ordinary message. What pays which price: ``node/requests.py`` for what a client says,
+``web/incoming_frames.py`` for its bytes and frames, ``node/pacing.py`` for what is done for it in Redis. The reasons
+for the prices are in ``docs/protocol.md``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.core.rate_limit import TokenBucket
+
+MESSAGE: Final = 1.0
+"""What the frames and bytes of a message have cost already counts towards it."""
+
+MISTAKE: Final = 20.0
+PING: Final = 1.0
+PONG: Final = 0.1
+"""The server asks for pongs itself, up to once a second and channel."""
+
+REFRESH: Final = 10.0
+
+FRAME: Final = 0.1
+PART_OF_FRAME: Final = 0.02
+"""So many bytes of a frame as were read at once, without its end."""
+
+BYTE: Final = 1 / 65_536
+"""As received, and once more as inflated."""
+
+SUBSCRIBE: Final = 4.0
+"""On top of the message, for what is asked of Redis; the first ones of a connection are free of it."""
+
+REPEATED_MESSAGE: Final = 0.05
+REPEATED_BYTE: Final = 1 / 4_096
+"""Of what a connection was sent before and asks for again. What it has not been sent yet is free."""
+
+
+def arrived(octets: int, *, ends_frame: bool) -> float:
+    """The price of bytes that a client has sent, in no more than one frame."""
+    return (FRAME if ends_frame else PART_OF_FRAME) + octets * BYTE
+
+
+def message(paid: float) -> float:
+    """The price of a message for whose frames and bytes so much was ``paid`` already."""
+    return max(0.0, MESSAGE - paid)
+
+
+class Budget(TokenBucket):
+    """What a connection may still cost.
+
+    What a client sends is taken at once, or ends the connection. What the node does for it can wait: it is owed, and
+    paid from the upper half of the bucket, so that a client is never closed for what it was made to wait for.
+
+    Args:
+        rate: tokens that come back in a second.
+        burst: tokens of a full bucket.
+        subscribes: how many are free of :data:`SUBSCRIBE`.
+        now: seconds of a monotonic clock.
+    """
+
+    __slots__ = ("_free_subscribes", "_owed")
+
+    def __init__(self, rate: float, burst: float, subscribes: int, now: float) -> None:
+        super().__init__(rate, burst, now)
+        self._free_subscribes = subscribes
+        self._owed = 0.0
+
+    def owe(self, cost: float) -> None:
+        """Note the cost of something that is done for the client now."""
+        self._owed += cost
+
+    def settle(self, now: float) -> float:
+        """Pay what is owed, as far as can be; returns in how many seconds the rest can be paid if nothing else is."""
+        if not self._owed:
+            return 0.0
+        # All that has come back since then pays, also what the bucket has no room for.
+        tokens = self._tokens + (now - self._filled_at) * self._rate
+        self._filled_at = now
+        floor = self._burst / 2
+        paid = min(self._owed, max(0.0, tokens - floor))
+        self._owed -= paid
+        self._tokens = min(self._burst, tokens - paid)
+        return (self._owed + floor - self._tokens) / self._rate if self._owed else 0.0
+
+    def is_free_subscribe(self) -> bool:
+        """Whether the next subscribe is one of those that are free; it is the one after it then."""
+        if not self._free_subscribes:
+            return False
+        self._free_subscribes -= 1
+        return True
