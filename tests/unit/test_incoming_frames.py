@@ -501,6 +501,7 @@ def counted(patch: pytest.MonkeyPatch, owner: type, name: str) -> list[Any]:
 
 def test_few_frames_and_bytes_are_taken_in_a_turn() -> None:
     inbox = Inbox(Heard(), 2**18, compress=False)
+    inbox.feed(client_frame(TEXT, b"", fin=False))
     assert inbox.feed(EMPTY * 43_000) >= len(EMPTY) * (43_000 - FRAMES_PER_TURN)
     long = client_frame(TEXT, b"x" * 2**18)
     assert Inbox(Heard(), 2**18, compress=False).feed(long) >= len(long) - BYTES_PER_TURN
