@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from tests.support.waiting import PATIENCE
@@ -35,6 +36,7 @@ class RawClient:
         self.reader = reader
         self.writer = writer
         self.headers = headers
+        self.last: dict[str, Any] = {}
 
     async def frame(self) -> Frame:
         """The next frame."""
@@ -52,8 +54,9 @@ class RawClient:
         return frame
 
     async def told(self) -> str:
-        """The type of the next message."""
-        return str(json.loads((await self.next(TEXT)).payload)["type"])
+        """The type of the next message, which is the ``last`` one then."""
+        self.last = json.loads((await self.next(TEXT)).payload)
+        return str(self.last["type"])
 
     def send(self, opcode: int, payload: bytes) -> None:
         """Send a frame."""

@@ -1,0 +1,354 @@
+"""What one client may cost, whatever it sends or does not read, and what ordinary clients never notice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from gateway.core import closing
+from gateway.node.connection import Connection
+from gateway.node.heartbeats import Heartbeats
+from gateway.node.recheck import Recheck
+from publisher import AsyncPublisher
+from tests.integration.conftest import StartNode
+from tests.support.client import Client, connected
+from tests.support.client_frames import CONTINUATION, PING, PONG, RSV1, TEXT, client_frame, squeezed
+from tests.support.nodes import Node
+from tests.support.raw import CLOSE, RawClient, raw_client
+from tests.support.tokens import make_token
+from tests.support.waiting import until
+
+CHANNEL = "notifications/u"
+HEARTBEAT = client_frame(TEXT, b'{"type":"heartbeat"}')
+SMALL = {"client_message_burst": 100, "client_messages_per_second": 20}
+
+
+def connection_of(node: Node, user: str) -> Connection:
+    return next(each for each in node.gateway.hub.connections.values() if each.user == user)
+
+
+def subscribe(channel: str = CHANNEL, since: int | None = None) -> bytes:
+    message: dict[str, Any] = {"type": "subscribe", "channel": channel}
+    return client_frame(
+        TEXT, json.dumps(message | ({} if since is None else {"since": since})).encode()
+    )
+
+
+def unsubscribe(channel: str = CHANNEL) -> bytes:
+    return client_frame(TEXT, json.dumps({"type": "unsubscribe", "channel": channel}).encode())
+
+
+async def closed_as(client: RawClient) -> tuple[int, str]:
+    payload = (await client.next(CLOSE)).payload
+    return int.from_bytes(payload[:2]), payload[2:].decode()
+
+
+@contextlib.asynccontextmanager
+async def neighbour(node: Node) -> AsyncIterator[list[float]]:
+    """A client whose heartbeats are answered within half a second all the while."""
+    times: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    async def beat(client: Client) -> None:
+        while True:
+            started = loop.time()
+            await client.sync()
+            times.append(loop.time() - started)
+            await asyncio.sleep(0.02)
+
+    async with connected(node.url, make_token("neighbour")) as client:
+        beating = asyncio.create_task(beat(client))
+        yield times
+        beating.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await beating
+    assert times
+    assert max(times) < 0.5
+
+
+# -- what is charged --------------------------------------------------------------------------
+
+BEGUN = client_frame(TEXT, b"", fin=False)
+
+FLOODS = {
+    "messages": (HEARTBEAT * 5_000, ""),
+    "messages in fragments": (
+        (client_frame(TEXT, b"{", fin=False) + client_frame(CONTINUATION, b"}")) * 5_000,
+        "",
+    ),
+    "empty fragments": (BEGUN + client_frame(CONTINUATION, fin=False) * 40_000, "bytes and frames"),
+    "fragments of a byte": (BEGUN + client_frame(CONTINUATION, b"x", fin=False) * 40_000, ""),
+    "pings": (client_frame(PING, b"x") * 5_000, "pings"),
+    "pongs": (client_frame(PONG, b"x") * 40_000, ""),
+    "long messages": (client_frame(TEXT, b'"' + b"x" * 200_000 + b'"') * 50, ""),
+    "what inflates to far more": (
+        client_frame(TEXT, squeezed(b" " * 250_000), reserved=RSV1) * 500,
+        "",
+    ),
+    "mistakes": (client_frame(TEXT, b"?") * 500, "mistakes"),
+    "tokens": (client_frame(TEXT, b'{"type":"refresh","token":"x"}') * 500, ""),
+}
+
+
+@pytest.mark.parametrize(("data", "by"), FLOODS.values(), ids=FLOODS)
+async def test_whatever_is_sent_without_end_ends_the_connection_and_delays_nobody(
+    start_node: StartNode, caplog: pytest.LogCaptureFixture, data: bytes, by: str
+) -> None:
+    node = await start_node(**SMALL)
+    deflate = "permessage-deflate; client_no_context_takeover"
+    async with neighbour(node), raw_client(node.url, make_token("u"), deflate) as client:
+        client.writer.write(data)
+        assert await closed_as(client) == (1008, "flood")
+    assert f"exhausted_by={by!r}" in caplog.text if by else "exhausted_by=" in caplog.text
+    assert sum(node.gateway.stats.floods.values()) == 1
+    _, metrics = await node.get("/metrics")
+    assert "gateway_floods_total{exhausted_by=" in metrics
+
+
+@pytest.mark.parametrize("frame", [client_frame(PONG), HEARTBEAT, client_frame(PING)])
+async def test_what_comes_while_a_connection_is_being_closed_is_charged_too(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch, frame: bytes
+) -> None:
+    node = await start_node(**SMALL)
+    charged = []
+    heard = Heartbeats.heard
+    monkeypatch.setattr(
+        Heartbeats, "heard", lambda self, each: (charged.append(each), heard(self, each))
+    )
+    async with neighbour(node), raw_client(node.url, make_token("u")) as client:
+        await client.told()
+        connection = connection_of(node, "u")
+        node.gateway.hub.close(connection, closing.DRAINING)
+        client.writer.write(frame * 100_000)
+        await until(lambda: not connection.budget.take(2.0, node.gateway._sweep._clock()))
+        assert (await closed_as(client))[0] == 1001
+        assert charged.count(connection) < 1_200
+
+
+async def test_a_hundred_connections_that_flood_delay_nobody(start_node: StartNode) -> None:
+    node = await start_node(max_connections_per_user=100, **SMALL)
+    empty = BEGUN + client_frame(CONTINUATION, fin=False) * 10_000
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(raw_client(node.url, make_token(f"u{number % 5}")))
+            for number in range(100)
+        ]
+        async with neighbour(node):
+            for number, client in enumerate(clients):
+                client.writer.write(empty if number % 2 else client_frame(PING) * 5_000)
+            for client in clients:
+                assert await closed_as(client) == (1008, "flood")
+
+
+async def test_what_was_sent_before_the_client_left_is_served_in_order(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    """A turn serves a few frames; what is left waits, also for a client that has said all it has to say."""
+    node = await start_node()
+    ids = [(await publisher.publish(CHANNEL, n)).id for n in range(100)]
+    async with raw_client(node.url, make_token("u")) as client:
+        client.writer.write(subscribe(since=0))
+        while await client.told() != "notifications" or client.last["data"] != 99:
+            pass
+        acks = [{"type": "ack", "channel": CHANNEL, "id": each} for each in ids]
+        client.writer.write(
+            b"".join(client_frame(TEXT, json.dumps(each).encode()) for each in acks)
+        )
+        client.writer.write_eof()
+        await until(lambda: not node.gateway.hub.connections)
+    async with connected(node.url, make_token("u")) as again:
+        await again.subscribe(CHANNEL)
+        await again.sync()
+
+
+# -- what is sent again -----------------------------------------------------------------------
+
+
+async def fill(publisher: AsyncPublisher, *channels: str, count: int = 100) -> None:
+    """About 200 KB a channel."""
+    for channel in channels:
+        await publisher.publish_many([(channel, [n, "x" * 2_000]) for n in range(count)])
+
+
+async def read_for(client: RawClient, seconds: float) -> int:
+    """The bytes that come in so many seconds, pings answered."""
+    octets = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while True:
+                octets += len(await client.reader.read(2**20))
+    return octets
+
+
+async def test_what_a_client_was_sent_and_asks_for_again_comes_no_faster_than_its_budget_bears(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    node = await start_node(client_messages_per_second=40, client_message_burst=200)
+    await fill(publisher, CHANNEL)
+    async with neighbour(node), raw_client(node.url, make_token("u")) as client:
+        for _ in range(30):
+            client.writer.write(subscribe(since=0))
+            # Each is let come: one that is asked for before the last has come takes its place.
+            await asyncio.sleep(0.05)
+        octets = await read_for(client, 1.5)
+        # Once for nothing, and half of the bucket and three seconds of what comes back for more, at most a page late.
+        assert 200_000 < octets < 200_000 + (100 + 3.5 * 40) * 4_096 + 300_000
+        assert node.gateway.stats.requests_delayed
+        assert not node.gateway.stats.floods
+
+
+async def test_a_channel_that_was_not_sent_yet_does_not_wait_for_those_asked_for_again(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    node = await start_node(client_messages_per_second=1, client_message_burst=200)
+    again = [f"run-results/{n}" for n in range(10)]
+    await fill(publisher, *again, "run-results/new", "notifications/u")
+    token = make_token("u", [*again, "run-results/new"])
+    async with connected(node.url, token) as client:
+        for channel in again:
+            await client.subscribe(channel, since=0)
+            await client.data(100)
+        for channel in again:
+            await client.send({"type": "subscribe", "channel": channel, "since": 0})
+        await until(lambda: node.gateway.stats.requests_delayed > 0)
+        for channel in ("run-results/new", "notifications/u"):
+            await client.send({"type": "subscribe", "channel": channel, "since": 0})
+            while (await client.receive()).get("channel") != channel:
+                pass
+            while (await client.receive()).get("data", [0])[0] != 99:
+                pass
+
+
+async def test_what_was_not_sent_yet_is_free_however_much_it_is_and_however_slowly_it_is_read(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    node = await start_node(high_water_bytes=65_536, **SMALL)
+    channels = [f"run-results/{n}" for n in range(5)]
+    await fill(publisher, *channels, count=400)
+    token = make_token("u", channels)
+    async with raw_client(node.url, token, receive_buffer=16_384) as slow:
+        slow.writer.write(b"".join(map(subscribe, channels)))
+        read = dict.fromkeys(channels, 0)
+        while min(read.values()) < 200:  # that many are kept
+            if await slow.told() == "run-results":
+                read[slow.last["channel"]] += 1
+        budget = connection_of(node, "u").budget
+        assert budget._owed == 0
+        assert node.gateway.stats.requests_delayed == 0
+        slow.writer.write(HEARTBEAT)
+        while await slow.told() != "heartbeat":
+            pass
+
+
+# -- what is asked of Redis -------------------------------------------------------------------
+
+
+async def test_subscribing_and_leaving_in_a_loop_asks_redis_no_more_than_the_budget_bears(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await start_node(max_subscriptions=5, **SMALL)
+    asked = []
+    admit = Recheck.admit
+
+    async def counted(self: Recheck, each: Any) -> bool:
+        asked.append(each)
+        return await admit(self, each)
+
+    monkeypatch.setattr(Recheck, "admit", counted)
+    async with raw_client(node.url, make_token("u")) as client:
+        for number in range(40):
+            client.writer.write(subscribe(f"run-results/{number}"))
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)
+        # Five for nothing, and the upper half of the bucket for the others.
+        assert 5 < len(asked) <= 5 + (50 - 40 + 20) / 4 + 5
+        assert node.gateway.stats.requests_delayed
+        # They wait, and nothing is refused.
+        await until(
+            lambda: (
+                len(asked) == 40 or node.gateway.stats.client_errors["too_many_subscriptions"] > 0
+            )
+        )
+
+
+async def test_a_dashboard_that_returns_with_all_it_may_hold_waits_for_nothing(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    node = await start_node()
+    channels = [f"run-results/{n}" for n in range(100)]
+    for channel in channels:
+        await publisher.publish(channel, channel)
+    for _ in range(2):
+        async with connected(node.url, make_token("u", channels)) as client:
+            for channel in channels:
+                await client.send({"type": "subscribe", "channel": channel, "since": 0})
+            seen = set()
+            while len(seen) < 100:
+                message = await client.receive()
+                seen |= {message["data"]} if "data" in message else set()
+    assert node.gateway.stats.requests_delayed == 0
+    assert not node.gateway.stats.floods
+
+
+# -- clients that do not read -----------------------------------------------------------------
+
+
+async def test_a_client_that_reads_no_answers_is_not_heard_until_it_does_and_then_given_up(
+    start_node: StartNode,
+) -> None:
+    high_water = 65_536
+    node = await start_node(
+        high_water_bytes=high_water,
+        stall_seconds=1.0,
+        client_message_burst=1e6,
+        client_messages_per_second=1e6,
+    )
+    async with (
+        neighbour(node),
+        raw_client(node.url, make_token("u"), receive_buffer=16_384) as client,
+    ):
+        await client.told()
+        connection = connection_of(node, "u")
+        most = 0
+
+        async def ask() -> None:
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    client.writer.write(client_frame(PING, b"x" * 125) * 100)
+                    await client.writer.drain()
+                    await asyncio.sleep(0)
+
+        def watch() -> bool:
+            nonlocal most
+            most = max(most, connection.socket.waiting)
+            return connection.closed
+
+        asking = asyncio.create_task(ask())
+        await until(watch)
+        asking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asking
+        assert most < high_water + 64 * 1024
+        assert node.gateway.stats.connections_closed["1013"] == 1
+        await until(lambda: connection.id not in node.gateway.hub.connections)
+
+
+async def test_a_client_that_reads_its_answers_late_has_all_of_them(start_node: StartNode) -> None:
+    node = await start_node(
+        high_water_bytes=65_536, client_message_burst=1e6, client_messages_per_second=1e6
+    )
+    count = 40_000
+    async with raw_client(node.url, make_token("u"), receive_buffer=16_384) as client:
+        await client.told()
+        connection = connection_of(node, "u")
+        numbers = [b"%0100d" % n for n in range(count)]
+        client.writer.write(b"".join(client_frame(PING, each) for each in numbers))
+        await until(lambda: connection.socket.unheard)
+        answers = [(await client.next(PONG)).payload for _ in range(count)]
+        assert answers == numbers
+        assert not connection.socket.unheard
