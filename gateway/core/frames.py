@@ -5,7 +5,6 @@ A server's frames are not masked, so that the same bytes serve every socket.
 
 from __future__ import annotations
 
-import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from struct import pack
@@ -101,7 +100,7 @@ class Boundaries:
         self._missing = 0
         self.at_rest = True
 
-    def cut(self, data: bytes, most: int = sys.maxsize) -> list[bytes]:
+    def cut(self, data: bytes, most: int | None = None) -> list[bytes]:
         """Take the next part of the stream; returns it in pieces, in none of which two frames end.
 
         Where there are more than ``most`` pieces, only those are taken, and the stream goes on behind them.
