@@ -152,6 +152,7 @@ class Bench:
         self.redis = redis_of(self.node)
         self.tasks = Tasks()
         self.patience = Patience(self.node.hub, 30, self.node.clock)
+        self.pacing = Pacing(self.node.clock, self.node.stats)
         self.interests = Interests(self.redis, self.tasks, self.node.hub.forget, linger)
         self.failed: list[tuple[Subscription, Exception]] = []
         self.catchup = Catchup(
@@ -161,7 +162,7 @@ class Bench:
             Pages(self.redis, self.node.confirmation, lambda: -1.0),
             self.node.confirmation,
             self.patience,
-            Pacing(self.node.clock, self.node.stats),
+            self.pacing,
             self.tasks,
             NAMESPACES,
             lambda *failure: self.failed.append(failure),

@@ -44,7 +44,7 @@ def members(bench: Bench, position: int) -> Members:
 def newcomer(bench: Bench, since: int) -> One:
     """Somebody who claims to have everything up to a position."""
     client, _ = make_connection()
-    parts = bench.node.hub, bench.node.confirmation, bench.patience
+    parts = bench.node.hub, bench.node.confirmation, bench.patience, bench.pacing
     return One(bench.node.open(), Subscription(client, NEWS), *parts, since)
 
 
