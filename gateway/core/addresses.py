@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, NamedTuple
 
 from gateway.core import header_lists
-from gateway.core.http import Head
+from gateway.core.http import OPTIONAL_SPACE, Head
 
 # `1.2.3.4:80` or `[2001:db8::1]:80`; RFC 7239 §6 also has hidden ports, `_x`.
 _WITH_PORT: Final = re.compile(r"\[([^\]]*)\](?::[\w.-]+)?|([^:\[\]]+):[\w.-]+")
+_MAPPED: Final = IPv6Network("::ffff:0:0/96")
+_LARGEST_IPV4: Final = 2**32 - 1
 _IPV6_BLOCK: Final = 64
 """Bits of an IPv6 address that name a line: whoever has one address has all of its block."""
 
@@ -35,9 +37,7 @@ class TrustedProxies:
     """
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
-        self._networks: list[IPv4Network | IPv6Network] = [
-            ip_network(each, strict=False) for each in networks
-        ]
+        self._networks = [_network(each) for each in networks]
 
     def __contains__(self, address: str | None) -> bool:
         if address is None or not self._networks:
@@ -60,17 +60,19 @@ class TrustedProxies:
             return Client(peer, peer is not None)
         found = set()
         if (forwarded_for := head.get("x-forwarded-for")) is not None:
-            found.add(self._last_untrusted(forwarded_for.split(",")))
+            found.add(self._last_untrusted(reversed(forwarded_for.split(","))))
         if (forwarded := head.get("forwarded")) is not None:
-            found.add(self._last_untrusted(_nodes(forwarded)))
+            elements = reversed(header_lists.members(forwarded))
+            found.add(self._last_untrusted(map(_for, elements)))
         if len(found) != 1:
             return Client(peer, bool(found))
         address = found.pop()
         return Client(address, address is not None and address not in self)
 
-    def _last_untrusted(self, nodes: list[str]) -> str | None:
+    def _last_untrusted(self, nodes: Iterable[str]) -> str | None:
+        """The first one that is not a trusted proxy's, of nodes that begin with the last one."""
         address = None
-        for node in reversed(nodes):
+        for node in nodes:
             address = address_of(node)
             # Who stands before an unknown one is not known either.
             if address not in self:
@@ -83,7 +85,7 @@ def address_of(node: str) -> str | None:
 
     ``None`` where there is none, as in ``unknown`` or ``_hidden``.
     """
-    node = node.strip()
+    node = node.strip(OPTIONAL_SPACE)
     if (with_port := _WITH_PORT.fullmatch(node)) is not None:
         node = with_port[1] or with_port[2] or ""
     try:
@@ -100,9 +102,16 @@ def block_of(address: str) -> str:
     return str(ip_network((address, _IPV6_BLOCK), strict=False)) if ":" in address else address
 
 
-def _nodes(forwarded: str) -> list[str]:
-    """The ``for`` of each element of a ``Forwarded`` field; empty where there is none."""
-    return [
-        next((value or "" for name, value in element or () if name.lower() == "for"), "")
-        for element in header_lists.parse(forwarded)
-    ]
+def _network(text: str) -> IPv4Network | IPv6Network:
+    network = ip_network(text, strict=False)
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        # An IPv4 address has one form here, also where it came over a port that serves both families.
+        first = IPv4Address(int(network.network_address) & _LARGEST_IPV4)
+        return IPv4Network((first, network.prefixlen - _MAPPED.prefixlen))
+    return network
+
+
+def _for(element: str) -> str:
+    """The ``for`` of an element of a ``Forwarded`` field; empty where there is none."""
+    parameters = header_lists.parameters(element) or []
+    return next((value or "" for name, value in parameters if name.lower() == "for"), "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Final, NamedTuple
 
 from gateway.core import header_lists
@@ -12,6 +13,9 @@ _NAME: Final = "permessage-deflate"
 _LARGEST_WINDOW: Final = 15
 _SMALLEST_WINDOW: Final = 9  # zlib makes no raw deflate with a window of 8 bits
 _BITS: Final = re.compile("[89]|1[0-5]")  # §7.1.2.1: without leading zeros
+
+_MOST_OFFERS: Final = 16
+"""Further ones are not looked at. Clients make one or two."""
 
 _FLAGS: Final = {"server_no_context_takeover", "client_no_context_takeover"}
 _SERVER_WINDOW: Final = "server_max_window_bits"
@@ -31,7 +35,8 @@ def negotiate(offers: str) -> Deflate | None:
     No message rests on another one, in neither direction, whether or not the client has asked for that (§7.1.1): this
     server shares its compressed messages, and keeps no window of 32 KiB for each client that compresses.
     """
-    for offer in header_lists.parse(offers):
+    for member in islice(header_lists.members(offers), _MOST_OFFERS):
+        offer = header_lists.parameters(member)
         if offer is not None and (agreed := _agree(offer)) is not None:
             return agreed
     return None

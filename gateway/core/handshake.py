@@ -19,6 +19,8 @@ SUBPROTOCOL: Final = "realtime"
 _VERSION: Final = "13"  # §4.1
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # §1.3
 _KEY: Final = re.compile("[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
+# What the connection could become. Upgrade is named in Connection wherever it is sent (RFC 9110 §7.8).
+_OFFER: Final = {"Connection": "close, Upgrade", "Upgrade": "websocket"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def agree(head: http.Head, *, compression: bool) -> Agreement | Refusal:
 
 def subprotocols(head: http.Head) -> list[str]:
     """The subprotocols that a client offers; several lines are one list (§11.3.4)."""
-    return [each.strip() for each in (head.get("sec-websocket-protocol") or "").split(",")]
+    return head.members("sec-websocket-protocol")
 
 
 def _refusal(head: http.Head) -> Refusal | None:
@@ -91,10 +93,9 @@ def _refusal(head: http.Head) -> Refusal | None:
         # Only a client that wants a WebSocket sends a key, and a proxy passes it on.
         removed = not upgrade and "sec-websocket-key" in head.fields
         cause = "upgrade_removed" if removed else ""
-        fields = {"Upgrade": "websocket"}
-        return Refusal(426, "upgrade_required", "connect with WebSocket", fields, cause)
+        return Refusal(426, "upgrade_required", "connect with WebSocket", _OFFER, cause)
     if head.get("sec-websocket-version") != _VERSION:
-        fields = {"Upgrade": "websocket", "Sec-WebSocket-Version": _VERSION}
+        fields = {**_OFFER, "Sec-WebSocket-Version": _VERSION}
         return Refusal(426, "version_required", f"speak version {_VERSION}", fields)
     if not _KEY.fullmatch(head.get("sec-websocket-key") or ""):
         return Refusal(400, "bad_request", "Sec-WebSocket-Key must be 16 bytes in base64, once")

@@ -5,24 +5,42 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from gateway.core.http import OPTIONAL_SPACE
+
 Parameter = tuple[str, str | None]
 """A name and its value, ``None`` without one."""
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _QUOTED: Final = re.compile(r'"((?:\\.|[^"\\])*)"')
 _ESCAPED: Final = re.compile(r"\\(.)")
+_MOST_PARAMETERS: Final = 16
+"""A member with more is malformed. No extension or proxy has so many, and each takes time."""
 # A quotation that does not end goes on to the end of the field.
 _SEPARATOR: Final = {
     separator: re.compile(rf'"(?:\\.|[^"\\])*"?|({separator})') for separator in ",;"
 }
 
 
-def parse(value: str) -> list[list[Parameter] | None]:
-    """The members of a list, each as its parameters; ``None`` for a member that is malformed.
+def members(value: str) -> list[str]:
+    """The members of a list, not looked into: there may be thousands, and each takes time.
 
     Empty members are left out, as RFC 9110 §5.6.1 has it.
     """
-    return [_parameters(member) for member in _split(value, ",") if member.strip()]
+    return [member for member in _split(value, ",") if member.strip(OPTIONAL_SPACE)]
+
+
+def parameters(member: str) -> list[Parameter] | None:
+    """The parameters that a member consists of; ``None`` when it is malformed."""
+    if member.count(";") > _MOST_PARAMETERS:
+        return None
+    found: list[Parameter] = []
+    for part in _split(member, ";"):
+        name, equals, raw = (each.strip(OPTIONAL_SPACE) for each in part.partition("="))
+        value = _unquoted(raw)
+        if not _TOKEN.fullmatch(name) or (equals and value is None):
+            return None
+        found.append((name, value if equals else None))
+    return found
 
 
 def _split(value: str, separator: str) -> list[str]:
@@ -34,17 +52,6 @@ def _split(value: str, separator: str) -> list[str]:
             parts.append(value[start : found.start()])
             start = found.end()
     return [*parts, value[start:]]
-
-
-def _parameters(member: str) -> list[Parameter] | None:
-    parameters: list[Parameter] = []
-    for part in _split(member, ";"):
-        name, equals, raw = (each.strip() for each in part.partition("="))
-        value = _unquoted(raw)
-        if not _TOKEN.fullmatch(name) or (equals and value is None):
-            return None
-        parameters.append((name, value if equals else None))
-    return parameters
 
 
 def _unquoted(raw: str) -> str | None:

@@ -12,16 +12,22 @@ from typing import Final
 
 MAX_HEAD_BYTES: Final = 16_384
 _MAX_LINE_BYTES: Final = 8_190
+OPTIONAL_SPACE: Final = " \t"
+"""What may stand around a value or a member of a list (RFC 9110 §5.6.3). Python takes more for a space."""
 
 _END: Final = b"\r\n\r\n"
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_TOKEN_START: Final = re.compile(_TOKEN)
+_TOKEN_START: Final = re.compile(_TOKEN[:-1])
 _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") ([!-~]+) HTTP/(\d)\.(\d)")
-# In origin form, or in absolute form (§3.2.2).
-_TARGET: Final = re.compile(rb"(?:https?://[^/?#]+)?(/[^?#]*)?(?:\?([^#]*))?", re.IGNORECASE)
+# In origin form, or in absolute form (§3.2.1, §3.2.2).
+_TARGET: Final = re.compile(rb"(?:(?=/)|https?://[^/?#]+)(/[^?#]*)?(?:\?([^#]*))?", re.IGNORECASE)
 _FIELD_NAME: Final = re.compile(_TOKEN)
+# A name or an address, and a port (§3.2, RFC 3986 §3.2.2).
+_HOST: Final = re.compile(
+    r"(?:\[[0-9a-z.:%_~-]+\]|[0-9a-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?", re.ASCII | re.IGNORECASE
+)
 # A line ends with CR LF, and no other control character than a tab stands in it (§2.2, RFC 9110 §5.5).
-_FORBIDDEN: Final = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n")
+_LINES: Final = re.compile(rb"(?:[^\0-\x08\x0a-\x1f\x7f]++|\r\n)*+")
 
 _RECOGNISED: Final = (
     (b"\x16\x03", "tls"),
@@ -30,6 +36,7 @@ _RECOGNISED: Final = (
     (b"\r\n\r\n\0\r\nQUIT\n", "proxy_protocol"),
 )
 """How a connection begins that speaks something else: TLS, HTTP/2, the PROXY protocol (both versions)."""
+_LONGEST_BEGINNING: Final = max(len(beginning) for beginning, _ in _RECOGNISED)
 
 _REASONS: Final = {
     101: "Switching Protocols",
@@ -70,40 +77,55 @@ class Head:
         lines = self.fields.get(name)
         return None if lines is None else ", ".join(lines)
 
+    def members(self, name: str) -> list[str]:
+        """The members of a field that is a list; empty ones too."""
+        return [each.strip(OPTIONAL_SPACE) for each in (self.get(name) or "").split(",")]
+
     def tokens(self, name: str) -> set[str]:
         """The members of a field that lists tokens, in lower case."""
-        return {token.strip().lower() for token in (self.get(name) or "").split(",")}
+        return {token.lower() for token in self.members(name)}
 
 
-def read_head(data: bytes) -> tuple[Head, int] | None:
+def read_head(data: bytes, seen: int = 0) -> tuple[Head, int] | None:
     """The head at the beginning of ``data``, and where it ends; ``None`` while it is not whole.
+
+    Args:
+        data: what has come.
+        seen: bytes of it that an earlier call was given, which returned ``None``. They are not judged once more: a
+            request may come byte by byte.
 
     Raises:
         Malformed: it is no request, as soon as that can be told.
     """
-    for beginning, cause in _RECOGNISED:
-        if data.startswith(beginning):
-            raise Malformed(cause)
+    if seen < _LONGEST_BEGINNING:
+        for beginning, cause in _RECOGNISED:
+            if data.startswith(beginning):
+                raise Malformed(cause)
     # An empty line before the request is ignored (§2.2).
     start = 2 if data.startswith(b"\r\n") else 0
-    end = data.find(_END, start, MAX_HEAD_BYTES)
+    end = data.find(_END, max(start, seen - len(_END) + 1), MAX_HEAD_BYTES)
     if end >= 0:
         return _parse(data[start:end]), end + len(_END)
-    _judge_beginning(data[start:])
+    _judge_beginning(data, start, seen)
     return None
 
 
-def _judge_beginning(data: bytes) -> None:
+def _judge_beginning(data: bytes, start: int, seen: int) -> None:
     """Refuse what cannot become a request any more."""
-    line, ended, rest = data.partition(b"\n")
-    if ended:
+    first_end = data.find(b"\n", start)
+    if first_end < 0:
+        if data[start : start + 2] not in {b"", b"\r"} and not _TOKEN_START.match(data, start):
+            raise Malformed("request_line")
+    elif first_end >= seen:
+        line = data[start:first_end]
         _request_line(line.removesuffix(b"\r") if line.endswith(b"\r") else b"")
-    elif data.strip(b"\r") and not _TOKEN_START.match(data):
-        raise Malformed("request_line")
     if len(data) >= MAX_HEAD_BYTES or len(data) - data.rfind(b"\n") > _MAX_LINE_BYTES:
         raise Malformed("head_too_large")
-    if _FORBIDDEN.search(rest.removesuffix(b"\r")):
-        raise Malformed("header")
+    if first_end >= 0:
+        # A CR is judged with the byte behind it.
+        fields = max(first_end + 1, seen - data.endswith(b"\r", 0, seen))
+        if not _LINES.fullmatch(data, fields, len(data) - data.endswith(b"\r")):
+            raise Malformed("header")
 
 
 def _parse(data: bytes) -> Head:
@@ -111,7 +133,7 @@ def _parse(data: bytes) -> Head:
     method, path, query, version = _request_line(first)
     if max(map(len, (first, *lines))) > _MAX_LINE_BYTES:
         raise Malformed("head_too_large")
-    if _FORBIDDEN.search(data):
+    if not _LINES.fullmatch(data):
         raise Malformed("header")
     fields: dict[str, list[str]] = {}
     for line in lines:
@@ -121,8 +143,8 @@ def _parse(data: bytes) -> Head:
         fields.setdefault(name.decode("ascii").lower(), []).append(
             value.strip(b" \t").decode("latin-1")
         )
-    hosts = len(fields.get("host", ()))
-    if hosts > 1 or (version != "1.0" and not hosts):  # §3.2
+    hosts = fields.get("host", [])
+    if len(hosts) > 1 or (version != "1.0" and not hosts) or not all(map(_HOST.fullmatch, hosts)):
         raise Malformed("host")
     return Head(method, path, query, version, fields)
 

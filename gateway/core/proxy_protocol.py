@@ -11,17 +11,18 @@ from gateway.core.http import Malformed
 
 _LONGEST_LINE: Final = 107  # §2.1
 _LINE: Final = re.compile(
-    rb"PROXY (?:UNKNOWN[ -~]*|TCP[46] ([0-9A-Fa-f.:]+) [0-9A-Fa-f.:]+ \d+ \d+)\r\n"
+    rb"PROXY (?:UNKNOWN(?: [ -~]*)?|TCP[46] ([0-9A-Fa-f.:]+) [0-9A-Fa-f.:]+ \d+ \d+)\r\n"
 )
 
 _SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 _FIXED_BYTES: Final = 16  # §2.2: signature, version and command, family, length
 _LOCAL, _PROXY = 0x20, 0x21
 _LONGEST_REST: Final = 4_096
-_FAMILIES: Final[dict[int, tuple[int, type[IPv4Address | IPv6Address]]]] = {
-    0x11: (4, IPv4Address),
-    0x21: (16, IPv6Address),
+_FAMILIES: Final[dict[int, tuple[type[IPv4Address | IPv6Address], int]]] = {
+    0x11: (IPv4Address, 12),
+    0x21: (IPv6Address, 36),
 }
+"""The class of an address, and the bytes of two addresses and two ports."""
 
 
 def read_proxy_header(data: bytes) -> tuple[str | None, int] | None:
@@ -47,8 +48,13 @@ def _version_1(data: bytes) -> tuple[str | None, int] | None:
     parts = _LINE.fullmatch(line + ended)
     if parts is None:
         raise Malformed("proxy_protocol_missing")
-    source = parts[1]
-    return None if source is None else address_of(source.decode()), len(line) + 1
+    end = len(line) + len(ended)
+    if parts[1] is None:
+        return None, end
+    source = address_of(parts[1].decode())
+    if source is None:
+        raise Malformed("proxy_protocol_missing")
+    return source, end
 
 
 def _version_2(data: bytes) -> tuple[str | None, int] | None:
@@ -58,12 +64,13 @@ def _version_2(data: bytes) -> tuple[str | None, int] | None:
         return None
     command, family = data[12], data[13]
     rest = int.from_bytes(data[14:16])
-    if command not in {_LOCAL, _PROXY} or rest > _LONGEST_REST:
+    kind, needed = _FAMILIES.get(family, (None, 0)) if command == _PROXY else (None, 0)
+    if command not in {_LOCAL, _PROXY} or not needed <= rest <= _LONGEST_REST:
         raise Malformed("proxy_protocol_missing")
     end = _FIXED_BYTES + rest
     if len(data) < end:
         return None
-    size, kind = _FAMILIES.get(family, (0, None))
-    if command == _LOCAL or kind is None or rest < size:
+    if kind is None:
         return None, end
+    size = kind(0).max_prefixlen // 8
     return address_of(str(kind(data[_FIXED_BYTES : _FIXED_BYTES + size]))), end

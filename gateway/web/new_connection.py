@@ -73,6 +73,7 @@ class NewConnection(asyncio.Protocol):
         "_head_end",
         "_head_only",
         "_received",
+        "_seen",
         "_stage",
         "_transport",
         "address",
@@ -86,6 +87,7 @@ class NewConnection(asyncio.Protocol):
         self._entrance = entrance
         self._stage = _Stage.READING
         self._received = b""
+        self._seen = 0
         self._head_end = 0
         self._head_only = False
         self._discarded = 0
@@ -135,8 +137,9 @@ class NewConnection(asyncio.Protocol):
             self._received = self._received[end:]
             self.expects_proxy_header = False
             self._entrance.proxied(self, source)
-        found = read_head(self._received)
+        found = read_head(self._received, self._seen)
         if found is None:
+            self._seen = len(self._received)
             return
         head, self._head_end = found
         self._head_only = head.method == "HEAD"

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core import header_lists
 from gateway.core.addresses import Client, TrustedProxies, address_of, block_of
 from gateway.core.http import Head
 
@@ -117,6 +118,39 @@ def test_nothing_that_a_client_sends_changes_what_the_proxy_adds(sent: list[str]
     added = ", ".join([*sent, "203.0.113.7", "10.0.0.2"])
     expected = Client("203.0.113.7", True)
     assert PROXIES.client("10.0.0.1", head(x_forwarded_for=added)) == expected
+
+
+@pytest.mark.parametrize(
+    ("network", "inside", "outside"),
+    [
+        ("::ffff:10.0.0.0/104", "10.1.2.3", "11.0.0.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1", "192.0.2.2"),
+        ("::ffff:0:0/96", "8.8.8.8", "2001:db8::1"),
+    ],
+)
+def test_a_network_of_ipv4_may_be_written_as_ipv6_has_it(
+    network: str, inside: str, outside: str
+) -> None:
+    proxies = TrustedProxies([network])
+    assert inside in proxies
+    assert outside not in proxies
+
+
+def test_what_a_client_puts_before_its_address_is_not_read() -> None:
+    """It may be 16 KiB of elements, and each takes time."""
+    seen = []
+    parameters = header_lists.parameters
+
+    def counted(element: str) -> list[header_lists.Parameter] | None:
+        seen.append(element)
+        return parameters(element)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(header_lists, "parameters", counted)
+        sent = "for=10.0.0.1," * 1_200
+        said = head(forwarded=f"{sent}for=203.0.113.7, for=10.0.0.2")
+        assert PROXIES.client("10.0.0.1", said) == Client("203.0.113.7", True)
+    assert len(seen) == 2
 
 
 @pytest.mark.parametrize("network", ["10.0.0.0/33", "example.org", "", "10.0.0.0/8/8"])

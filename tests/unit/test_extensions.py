@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core import header_lists
 from gateway.core.extensions import Deflate, negotiate
 
 CASES: list[dict[str, Any]] = json.loads(
@@ -169,3 +170,25 @@ def test_the_first_offer_that_is_valid_is_agreed_on(
 def test_no_header_is_too_odd(header: str) -> None:
     agreed = negotiate(header)
     assert agreed is None or isinstance(agreed, Deflate)
+
+
+@pytest.mark.parametrize("junk", ["a," * 9_000, "a;b," * 4_000, "a" + ";b" * 9_000 + ","])
+def test_of_thousands_of_offers_a_few_are_looked_at(
+    junk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unquoted = header_lists._unquoted
+    looked_at = []
+
+    def counted(raw: str) -> str | None:
+        looked_at.append(raw)
+        return unquoted(raw)
+
+    monkeypatch.setattr(header_lists, "_unquoted", counted)
+    negotiate(f"{junk}permessage-deflate")
+    assert len(looked_at) < 200
+
+
+def test_what_is_no_space_in_http_is_part_of_a_name() -> None:
+    assert negotiate("permessage-deflate\xa0") is None
+    assert negotiate("permessage-deflate; client_max_window_bits\x85") is None
+    assert negotiate("\tpermessage-deflate ;\tclient_max_window_bits = 10 ") is not None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import h11
 import pytest
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser
-from hypothesis import event, given
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from gateway.core import http
@@ -76,6 +77,11 @@ MALFORMED = {
     "a target that is no path": (b"GET x HTTP/1.1\r\n", "request_line"),
     "a target for a server": (b"OPTIONS * HTTP/1.1\r\n", "request_line"),
     "a target for a proxy": (b"CONNECT a:80 HTTP/1.1\r\n", "request_line"),
+    "a query without a path": (b"GET ?token=a HTTP/1.1\r\n", "request_line"),
+    "a target of another scheme": (b"GET ws://x/ HTTP/1.1\r\n", "request_line"),
+    "a target without a host": (b"GET http:///ws HTTP/1.1\r\n", "request_line"),
+    "two CRs": (b"\r\r", "request_line"),
+    "two CRs behind a field": (GET + b"A: b\r\r", "header"),
     "a fragment": (b"GET /#a HTTP/1.1\r\n", "request_line"),
     "letters above ASCII in the target": ("GET /é HTTP/1.1\r\n".encode(), "request_line"),
     "a version of HTTP/0.9": (b"GET /\r\n", "request_line"),
@@ -93,6 +99,10 @@ MALFORMED = {
     "no host": (b"GET / HTTP/1.1\r\nA: b\r\n\r\n", "host"),
     "two hosts": (GET + b"Host: y\r\n\r\n", "host"),
     "two hosts in HTTP/1.0": (b"GET / HTTP/1.0\r\nHost: x\r\nHost: x\r\n\r\n", "host"),
+    "a host with a path": (b"GET / HTTP/1.1\r\nHost: x/y\r\n\r\n", "host"),
+    "a host with a user": (b"GET / HTTP/1.1\r\nHost: a@x\r\n\r\n", "host"),
+    "a host with a space": (b"GET / HTTP/1.1\r\nHost: x y\r\n\r\n", "host"),
+    "a host with a port that is none": (b"GET / HTTP/1.1\r\nHost: x:y\r\n\r\n", "host"),
     "a long request line": (b"GET /" + b"a" * 9_000, "head_too_large"),
     "a long field": (GET + b"A: " + b"a" * 9_000, "head_too_large"),
     "a long field in a whole head": (GET + b"A: " + b"a" * 9_000 + b"\r\n\r\n", "head_too_large"),
@@ -106,6 +116,64 @@ def test_what_cannot_become_a_request_is_known_as_soon_as_possible(data: bytes, 
     with pytest.raises(Malformed) as malformed:
         read_head(data)
     assert malformed.value.cause == cause
+
+
+@pytest.mark.parametrize(
+    "host", ["", "x", "rt.example:3001", "127.0.0.1:", "[::1]:80", "[fe80::1%25eth0]", "a_b", "%41"]
+)
+def test_a_host_is_a_name_or_an_address_and_a_port(host: str) -> None:
+    assert read_head(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()) is not None
+
+
+@pytest.mark.parametrize("odd", ["\xa0", "\x85"])
+def test_what_is_no_space_in_http_belongs_to_the_word(odd: str) -> None:
+    found = read_head(GET + f"Connection: close,{odd}Upgrade\r\n\r\n".encode("latin-1"))
+    assert found is not None
+    assert found[0].tokens("connection") == {"close", f"{odd}upgrade"}
+
+
+# -- however it is cut ----------------------------------------------------------------------------
+
+
+def outcome(data: bytes, seen: int) -> object:
+    try:
+        return read_head(data, seen)
+    except Malformed as malformed:
+        return malformed.cause
+
+
+PIECES = st.sampled_from(
+    [GET, b"\r\n", b"\r", b"\n", b"A: b", b"A: b\r\n", b"\0", b" ", b"PROXY ", b"\x16\x03"]
+)
+
+
+@given(st.lists(PIECES, max_size=8).map(b"".join))
+def test_a_request_that_comes_byte_by_byte_is_judged_like_one_that_comes_at_once(
+    data: bytes,
+) -> None:
+    for size in range(1, len(data) + 1):
+        judged = outcome(data[:size], size - 1)
+        assert judged == outcome(data[:size], 0)
+        if judged is not None:
+            break
+
+
+def test_a_head_that_comes_byte_by_byte_is_looked_through_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines, looked_through = http._LINES, 0
+
+    class Counting:
+        def fullmatch(self, data: bytes, start: int = 0, end: int = MAX_HEAD_BYTES) -> object:
+            nonlocal looked_through
+            looked_through += end - start
+            return lines.fullmatch(data, start, end)
+
+    monkeypatch.setattr(http, "_LINES", Counting())
+    data = GET + (b"A: " + b"a" * 4_000 + b"\r\n") * 3
+    for size in range(1, len(data) + 1):
+        assert read_head(data[:size], size - 1) is None
+    assert looked_through < 1.1 * len(data)
 
 
 def test_a_head_may_be_as_large_as_said() -> None:
@@ -163,6 +231,52 @@ def test_what_is_accepted_is_read_as_aiohttp_reads_it(
         theirs.setdefault(name.decode().lower(), []).append(value.strip())
     ours = {name: [v.encode("latin-1") for v in values] for name, values in head.fields.items()}
     assert ours == theirs
+
+
+# -- beside h11, which reads by the letter of RFC 9112, and forgives line ends -------------------------
+
+GOOD_LINES = [b"A: b", b"A:b", b"a:", b"A: \xe9", b"Host:", b"Connection: close, Upgrade"]
+ODD_LINES = [
+    b"A : b", b" A: b", b"\tb", b"A", b":", b"A: \x0b", b"A: \0", b"A: b\rc", b"A: b\nB: c", b"Host: y", b"A\xe9: b"
+]  # fmt: skip
+LINES = st.builds(
+    lambda good, odd: [b"Host: x", *good, *odd],
+    st.lists(st.sampled_from(GOOD_LINES), max_size=3),
+    st.sampled_from([[], [], *([line] for line in ODD_LINES)]),
+).flatmap(st.permutations)
+FIRST_LINES = st.sampled_from(
+    [b"GET /a?b HTTP/1.1"] * 9
+    + [b"get / HTTP/1.0", b"OPTIONS http://x/ HTTP/1.1", b"X http://x?a HTTP/1.1", b"GET /%e9 HTTP/1.1"]
+    + [b"G@T / HTTP/1.1", b" / HTTP/1.1", b"GET * HTTP/1.1", b"GET ?a HTTP/1.1", b"GET  HTTP/1.1"]
+    + [b"GET /\xe9 HTTP/1.1", b"GET / b HTTP/1.1", b"GET / http/1.1", b"GET / HTTP/1.10", b"GET /"]
+)  # fmt: skip
+ENDS = st.sampled_from([[], [], [], [b"\n"], [b"\r\n", b"\n"], [b"\r"], [b"\r\n", b"\r"]])
+
+
+@settings(max_examples=300)
+@given(FIRST_LINES, LINES, ENDS)
+def test_what_is_accepted_is_what_h11_accepts_and_reads(
+    first: bytes, more: list[bytes], ends: list[bytes]
+) -> None:
+    lines = [first, *more, b""]
+    ends = [*ends, *[b"\r\n"] * len(lines)]
+    data = b"".join(line + end for line, end in zip(lines, ends, strict=False))
+    found = outcome(data, 0)
+    event(found if isinstance(found, str) else type(found).__name__)
+    if not isinstance(found, tuple):
+        return
+    head, end = found
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(data[:end])
+    request = connection.next_event()
+    assert isinstance(request, h11.Request)
+    method, target, version = first.split(b" ")
+    assert (head.method.encode(), f"HTTP/{head.version}".encode()) == (method, version)
+    assert (request.method, request.target) == (method, target)
+    theirs: dict[str, list[str]] = {}
+    for name, value in request.headers:
+        theirs.setdefault(name.decode(), []).append(value.decode("latin-1"))
+    assert head.fields == theirs
 
 
 def test_an_answer_has_its_status_and_fields() -> None:

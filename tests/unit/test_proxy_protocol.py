@@ -28,9 +28,10 @@ HEADERS = {
     "version 1, unknown with more": (b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", None),
     "version 2, IPv4": (version_2(0x11, IPV4), "203.0.113.7"),
     "version 2, IPv6": (version_2(0x21, IPV6), "2001:db8::1"),
-    "version 2, mapped": (version_2(0x21, bytes(10) + b"\xff\xff\x01\x02\x03\x04" * 2 + bytes(10)), "1.2.3.4"),
+    "version 2, mapped": (version_2(0x21, bytes(10) + b"\xff\xff\x01\x02\x03\x04" * 2 + bytes(14)), "1.2.3.4"),
     "version 2, with more behind the addresses": (version_2(0x11, IPV4 + b"\x04\0\x02ab"), "203.0.113.7"),
     "version 2, a health check": (version_2(0x00, b"", 0x20), None),
+    "version 2, a health check that names addresses": (version_2(0x11, IPV4, 0x20), None),
     "version 2, a Unix socket": (version_2(0x31, bytes(216)), None),
 }  # fmt: skip
 
@@ -51,10 +52,16 @@ def test_the_clients_address_is_read_however_the_header_is_cut(
         b"GET / HTTP/1.1\r\n",
         b"PROXY TCP4 203.0.113.7\r\n",
         b"PROXY TCP4 x 10.0.0.1 1 2\r\n",
+        b"PROXY TCP4 1.2.3.4.5 10.0.0.1 1 2\r\n",
+        b"PROXY TCP6 :::: ::1 1 2\r\n",
+        b"PROXY UNKNOWNS\r\n",
         b"PROXY " + b"x" * 120,
         b"\r\n\r\nGET /",
         version_2(0x11, IPV4, 0x11),
         version_2(0x11, bytes(5_000))[:16],
+        version_2(0x11, IPV4[:-1]),
+        version_2(0x21, IPV6[:-1]),
+        version_2(0x11, b""),
     ],
 )
 def test_one_does_not_guess(data: bytes) -> None:
