@@ -50,7 +50,7 @@ from gateway.web.client_port import ClientPort, Surroundings
 from gateway.web.handshake import Handshakes, Limits
 from gateway.web.pages import HttpPages
 from gateway.web.refused_connections import RefusedConnections
-from gateway.web.server import Ports, internal_app, public_app, shown
+from gateway.web.server import Ports, health_paths, internal_app, public_app, shown
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
 from publisher.contract.keys import Keys
 from publisher.transport.connection import opened
@@ -298,6 +298,7 @@ class Gateway:
         self._client_port = ClientPort(
             Surroundings(
                 frozenset({base or "/", f"{base}/", f"{base}/ws"}),
+                health_paths(base),
                 TrustedProxies(settings.trusted_proxies),
                 settings.proxy_protocol,
                 self.capacity,
@@ -416,7 +417,7 @@ class Gateway:
         """
         if self._started:
             await take_step("drain", self._drain.run(), None)
-        self._ports.close()
+        await take_step("close the ports", self._ports.aclose())
         await take_step("close the clients' port", self._client_port.aclose(), None)
         for pages in (self._public_pages, self._internal_pages):
             await take_step("close the pages", pages.aclose(), None)

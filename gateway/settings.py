@@ -211,9 +211,15 @@ class Settings(BaseSettings):
     @field_validator("jwt_algorithms", "allowed_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return [part.strip() for part in value.split(",") if part.strip()]
-        return value
+        if not isinstance(value, str):
+            return value
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        # Nothing at all means no limit. A template that had nothing to put between its commas does not.
+        if "," in value and not parts:
+            raise ValueError(
+                "there is nothing between its commas; name something, or leave it empty"
+            )
+        return parts
 
     @field_validator("trusted_proxies")
     @classmethod

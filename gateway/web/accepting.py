@@ -46,13 +46,14 @@ class Acceptor:
         listener.setblocking(False)
         self._resume()
 
-    def close(self) -> None:
-        """Accept no more, and close the listener."""
+    async def aclose(self) -> None:
+        """Accept no more, and close the listener; what was accepted has its protocol then."""
         if self._pause is None:
             self._loop.remove_reader(self._listener)
         else:
             self._pause.cancel()
         self._listener.close()
+        await asyncio.gather(*self._beginning, return_exceptions=True)
 
     def _resume(self) -> None:
         self._pause = None

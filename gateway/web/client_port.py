@@ -36,6 +36,7 @@ class Surroundings:
 
     Attributes:
         paths: where WebSockets are served.
+        health_paths: what balancers ask for.
         trusted: the proxies in front of it.
         proxy_protocol: whether these begin each connection with a header of the PROXY protocol.
         capacity: how many connections it may hold.
@@ -43,6 +44,7 @@ class Surroundings:
     """
 
     paths: frozenset[str]
+    health_paths: frozenset[str]
     trusted: TrustedProxies
     proxy_protocol: bool
     capacity: Capacity
@@ -94,10 +96,8 @@ class ClientPort:
         connection.peer = connection.address = peer
         connection.block = None if peer is None or trusted else block_of(peer)
         connection.expects_proxy_header = trusted and self._surroundings.proxy_protocol
-        self._unauthenticated.enter(connection, connection.block)
-        if self._unauthenticated.overcrowded(connection.block):
-            self._drop(connection, "address_limit")
-        elif connection.file >= self._surroundings.capacity.crowded_file:
+        self._count(connection)
+        if connection.file >= self._surroundings.capacity.crowded_file:
             self._drop(self._unauthenticated.oldest, "files_exhausted")
         else:
             self._make_room()
@@ -106,16 +106,18 @@ class ClientPort:
         """The proxy at the other end has told for whom a connection is."""
         if source is not None:
             connection.peer = connection.address = source
+            connection.block = None if source in self._surroundings.trusted else block_of(source)
+            self._count(connection)
 
     def requested(self, connection: NewConnection, head: Head) -> None:
         """A request came."""
         client = self._surroundings.trusted.client(connection.peer, head)
         connection.address = client.address
         connection.block = block_of(client.address) if client.address and client.counts else None
-        self._unauthenticated.enter(connection, connection.block)
-        if self._unauthenticated.overcrowded(connection.block):
-            self._drop(connection, "address_limit")
-        elif self._unauthenticated.crowded(connection.block):
+        self._count(connection)
+        # Balancers ask for health pages. One that is behind the same address as a crowd must not take the node out.
+        health_page = head.path in self._surroundings.health_paths
+        if self._unauthenticated.crowded(connection.block) and not health_page:
             self._refusals.refuse(connection, _TOO_MANY)
         elif head.path in self._surroundings.paths:
             self._handshakes.begin(connection, head)
@@ -137,12 +139,19 @@ class ClientPort:
 
     def refused(self, connection: NewConnection) -> None:
         """One was refused, and counts until it is gone, also one whose token was valid."""
-        self._unauthenticated.enter(connection, connection.block)
+        self._count(connection)
         self._make_room()
 
     def leave(self, connection: NewConnection) -> None:
         """One has shown a valid token, or is gone."""
         self._unauthenticated.leave(connection)
+
+    def _count(self, connection: NewConnection) -> None:
+        """Count one for the address that it comes from, as far as that is known; nobody else has to go for it."""
+        self._unauthenticated.enter(connection, connection.block)
+        oldest = self._unauthenticated.one_too_many(connection.block)
+        if oldest is not None:
+            self._drop(oldest, "address_limit")
 
     def _make_room(self) -> None:
         if self._unauthenticated.too_many:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 from dataclasses import dataclass
@@ -136,6 +137,9 @@ class Handshakes:
                 begun = True
         except Unavailable:
             self._refusals.refuse(new, _unavailable("redis_unavailable"))
+        except asyncio.CancelledError:  # the node stops
+            new.drop()
+            raise
         except Exception:
             log.exception("handshake_failed")
             new.drop()

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from aiohttp import hdrs, web
 
 log = logging.getLogger(__name__)
 
-_REQUEST_SECONDS: Final = 10.0
-"""How long a client may take to send its request, and a connection stay open between two."""
+_IDLE_SECONDS: Final = 10.0
+"""How long a connection stays open between two requests."""
+_BODY_SECONDS: Final = 1.0
+"""How long a body that nobody reads is waited for: without its end the client might not see the answer."""
+_PAGE_SECONDS: Final = 10.0
+"""How long one request may take on the clients' port, where anybody can ask."""
 
 
 class HttpPages:
@@ -36,7 +40,7 @@ class HttpPages:
         """What serves one connection.
 
         Args:
-            gone: called when the connection has ended.
+            gone: called when the connection has ended; given where the request is here already, and is the only one.
         """
         assert self._runner.server is not None
         return _Exchange(self._runner.server, gone)
@@ -45,20 +49,35 @@ class HttpPages:
 class _Exchange(web.RequestHandler):
     """aiohttp's, except for what is said of a request that fails: aiohttp sends back and logs parts of it."""
 
-    __slots__ = ("_gone",)
+    __slots__ = ("_deadline", "_gone")
 
     def __init__(self, server: web.Server, gone: Callable[[], None] | None) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type] # as AppRunner passes it on
-            keepalive_timeout=_REQUEST_SECONDS,
+            keepalive_timeout=_IDLE_SECONDS,
+            lingering_time=_BODY_SECONDS,
         )
         self._gone = gone
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It serves a connection from now on."""
+        super().connection_made(transport)
+        if self._gone is not None:
+            abort = cast(asyncio.Transport, transport).abort
+            self._deadline = asyncio.get_running_loop().call_later(_PAGE_SECONDS, abort)
+
+    def eof_received(self) -> bool:  # type: ignore[override] # asyncio's
+        """The client sends nothing more. On the clients' port its request is here, and it waits for the answer."""
+        return self._gone is not None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection has ended."""
         super().connection_lost(exc)
+        if self._deadline is not None:
+            self._deadline.cancel()
         if self._gone is not None:
             self._gone()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Final, Generic, TypeVar
 
 from gateway.node.stats import Stats
@@ -10,7 +9,8 @@ from gateway.node.stats import Stats
 C = TypeVar("C")
 
 _FAREWELLS: Final = 2
-"""An address may hold this multiple of its share, so that those above it can be told why they are refused."""
+"""An address may hold this multiple of its share, so that those above it can be told why they are refused, and health
+pages be answered."""
 
 
 class Unauthenticated(Generic[C]):
@@ -28,21 +28,21 @@ class Unauthenticated(Generic[C]):
         self._stats = stats
         # In the order in which they came, each with the address that it counts for.
         self._connections: dict[C, str | None] = {}
-        self._of_address: Counter[str] = Counter()
+        self._of_address: dict[str, dict[C, None]] = {}
 
     def enter(self, connection: C, address: str | None) -> None:
         """Count a connection, for ``address`` if there is one; one that is counted already is counted anew."""
         self.leave(connection)
         self._connections[connection] = address
         if address is not None:
-            self._of_address[address] += 1
+            self._of_address.setdefault(address, {})[connection] = None
         self._stats.connections_unauthenticated = len(self._connections)
 
     def leave(self, connection: C) -> None:
         """Count it no more; one that is not counted is no error."""
         address = self._connections.pop(connection, None)
         if address is not None:
-            self._of_address[address] -= 1
+            del self._of_address[address][connection]
             if not self._of_address[address]:
                 del self._of_address[address]
         self._stats.connections_unauthenticated = len(self._connections)
@@ -59,12 +59,16 @@ class Unauthenticated(Generic[C]):
 
     def crowded(self, address: str | None) -> bool:
         """Whether there are too many from an address."""
-        return address is not None and self._of_address[address] > self._most_per_address
+        return self._count(address) > self._most_per_address
 
-    def overcrowded(self, address: str | None) -> bool:
-        """Whether there are so many that a further one is not even told so."""
-        most = self._most_per_address * _FAREWELLS
-        return address is not None and self._of_address[address] > most
+    def one_too_many(self, address: str | None) -> C | None:
+        """The oldest one from an address, where there are so many that for each that comes one has to go."""
+        if address is None or self._count(address) <= self._most_per_address * _FAREWELLS:
+            return None
+        return next(iter(self._of_address[address]))
+
+    def _count(self, address: str | None) -> int:
+        return 0 if address is None else len(self._of_address.get(address, ()))
 
     def all(self) -> list[C]:
         """Those that are here, the oldest first."""

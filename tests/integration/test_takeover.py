@@ -198,6 +198,28 @@ async def test_a_client_that_breaks_the_protocol_is_told_so_and_nothing_more(
     assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
 
 
+NEVER_SENT = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1999, 2000, 2999, 5000, 65_535]
+ANYBODYS = [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999]
+
+
+@pytest.mark.parametrize(
+    ("codes", "answer"), [(NEVER_SENT, 1002), (ANYBODYS, 1000)], ids=["never sent", "anybody's"]
+)
+async def test_a_close_code_is_answered_as_the_rfc_has_it(
+    node: Node, publisher: AsyncPublisher, codes: list[int], answer: int
+) -> None:
+    """RFC 6455 §7.4.1 and §7.4.2."""
+    for code in codes:
+        for payload in (code.to_bytes(2), code.to_bytes(2) + b"why"):
+            for before in (b"", client_frame(PONG), client_frame(TEXT, b'{"a', fin=False)):
+                async with raw_client(node.url, make_token("u")) as client:
+                    client.writer.write(before + client_frame(CLOSE, payload))
+                    told = await client.next(CLOSE)
+                    assert (code, told.payload[:2]) == (code, answer.to_bytes(2))
+                    assert await client.reader.read() == b""
+        await until_free(publisher)
+
+
 FAILING = {
     "a short frame": client_frame(TEXT, HEARTBEAT),
     "by the parser, compressed": client_frame(TEXT, squeezed(HEARTBEAT), reserved=RSV1),

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
 
 from gateway.settings import Settings
+from gateway.web import new_connection, pages
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
-from tests.support.nodes import Node
+from tests.support.nodes import Node, running_node
 from tests.support.raw import TEXT, RawClient
-from tests.support.requests import Line, answer_to, handshake, line
+from tests.support.requests import Line, answer_to, handshake, line, request
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
@@ -100,11 +102,26 @@ async def test_an_address_may_hold_so_many_and_is_told_when_to_come_back(
         pass
 
 
-async def test_an_address_far_above_its_limit_is_not_even_told(start_node: StartNode) -> None:
+async def test_far_above_the_limit_the_oldest_from_the_address_goes(start_node: StartNode) -> None:
     node = await start_node(unauthenticated_per_address=3)
-    async with idle(node, 20):
+    async with idle(node, 20) as lines:
         await until(lambda: refused(node).get("address_limit") == 14)
         assert len(node.new_connections) == 6
+        assert await lines[0].ended()
+
+
+@pytest.mark.parametrize("count", [4, 20])
+async def test_a_crowd_at_the_balancers_own_address_does_not_make_it_take_the_node_out(
+    start_node: StartNode, count: int
+) -> None:
+    node = await start_node(unauthenticated_per_address=3, max_unauthenticated=10, path="/rt")
+    async with idle(node, count):
+        await until(lambda: len(node.new_connections) == min(count, 6))
+        for path in ("/healthz", "/readyz", "/rt/healthz", "/rt/readyz"):
+            assert (
+                await answer_to(node.url, request(f"GET {path} HTTP/1.1", "Host: x"))
+            ).status == 200
+        assert (await answer_to(node.url, request("GET /x HTTP/1.1", "Host: x"))).status == 429
 
 
 async def test_by_default_an_address_bears_a_thousand_users(node: Node) -> None:
@@ -126,6 +143,13 @@ async def told(each: Line) -> str:
     return await RawClient(each.reader, each.writer, "").told()
 
 
+@pytest.fixture
+def long_farewells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is refused stays until it leaves by itself, however slow the machine is."""
+    monkeypatch.setattr(new_connection, "_LINGER_SECONDS", 600.0)
+
+
+@pytest.mark.usefixtures("long_farewells")
 async def test_a_refused_connection_holds_no_place_of_the_node_during_its_farewell(
     start_node: StartNode,
 ) -> None:
@@ -171,9 +195,8 @@ async def test_one_user_who_asks_again_and_again_fills_no_node(
     assert not node.gateway._handshakes._admission._asking
 
 
-async def test_a_farewell_ends_with_the_answer_to_the_close_frame_and_at_the_latest_after_a_second(
-    node: Node,
-) -> None:
+@pytest.mark.usefixtures("long_farewells")
+async def test_a_farewell_ends_with_the_answer_to_the_close_frame(node: Node) -> None:
     async with line(node.url, handshake("x")) as quick, line(node.url, handshake("x")) as slow:
         assert await told(quick) == await told(slow) == "error"
         client = RawClient(quick.reader, quick.writer, "")
@@ -181,9 +204,68 @@ async def test_a_farewell_ends_with_the_answer_to_the_close_frame_and_at_the_lat
         client.send(0x8, b"\x03\xf0")
         assert await quick.ended()
         assert len(node.new_connections) == 1
-        started = asyncio.get_running_loop().time()
+
+
+async def test_a_farewell_ends_after_a_second_whatever_the_client_does(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert new_connection._LINGER_SECONDS == 1
+    monkeypatch.setattr(new_connection, "_LINGER_SECONDS", 0.01)
+    async with line(node.url, handshake("x")) as slow:
+        assert await told(slow) == "error"
         assert await slow.ended()
-        assert asyncio.get_running_loop().time() - started < 2
+    await until(lambda: not node.new_connections)
+
+
+async def test_a_node_that_stops_leaves_no_handshake_behind(
+    gateway_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncio.Event()
+
+    async def hang(_user: str, _connection: str) -> bool:
+        asked.set()
+        await asyncio.Event().wait()
+        return False
+
+    async with contextlib.AsyncExitStack() as stack:
+        async with running_node(gateway_url, prefix) as node:
+            monkeypatch.setattr(node.gateway._places, "acquire", hang)
+            each = await stack.enter_async_context(line(node.url, handshake(make_token("u"))))
+            await asked.wait()
+        assert await each.ended()
+
+
+# -- pages ----------------------------------------------------------------------------------------
+
+HEALTH = request("GET /healthz HTTP/1.1", "Host: x")
+UNFINISHED = request("POST /healthz HTTP/1.1", "Host: x", "Content-Length: 100000")
+
+
+async def test_who_sends_nothing_more_gets_its_page(node: Node) -> None:
+    async with line(node.url, HEALTH) as each:
+        each.writer.write_eof()
+        assert (await each.answer()).status == 200
+        assert await each.ended()
+
+
+async def test_a_page_is_the_only_answer_on_its_connection(node: Node) -> None:
+    async with line(node.url, HEALTH + handshake(make_token("u"))) as each:
+        assert (await each.answer()).status == 200
+        assert await each.reader.read() == b""
+    assert not node.gateway.stats.connections_opened
+
+
+@pytest.mark.parametrize("bound", ["_BODY_SECONDS", "_PAGE_SECONDS"])
+async def test_a_page_does_not_wait_for_long(
+    node: Node, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    assert (pages._BODY_SECONDS, pages._PAGE_SECONDS) == (1, 10)
+    for each in ("_BODY_SECONDS", "_PAGE_SECONDS"):
+        monkeypatch.setattr(pages, each, 0.05 if each == bound else 600.0)
+    async with line(node.url, UNFINISHED) as slow:
+        assert (await slow.answer()).status == 405
+        assert await slow.ended()
+    await until(lambda: not node.new_connections)
 
 
 # -- whose they are -------------------------------------------------------------------------------
@@ -220,6 +302,7 @@ async def test_nobody_else_is_believed(
     assert "reason=token_invalid address=127.0.0.1 " in caplog.text
 
 
+@pytest.mark.usefixtures("long_farewells")
 async def test_behind_a_trusted_proxy_each_client_counts_for_itself_and_the_proxy_for_nobody(
     start_node: StartNode,
 ) -> None:
@@ -237,6 +320,23 @@ async def test_behind_a_trusted_proxy_each_client_counts_for_itself_and_the_prox
         assert other.status == 101
     await until(lambda: not node.new_connections)
     assert not node.gateway._client_port._unauthenticated._of_address
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6 here")
+@pytest.mark.parametrize(
+    ("trusted", "address"), [(HERE, "203.0.113.7"), (["10.0.0.0/8"], "127.0.0.1")]
+)
+async def test_over_a_port_for_both_families_an_ipv4_client_has_its_ipv4_address(
+    start_node: StartNode, caplog: pytest.LogCaptureFixture, trusted: list[str], address: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    node = await start_node(host="::", trusted_proxies=trusted)
+    async with idle(node, 1):
+        await until(lambda: len(node.new_connections) == 1)
+        [counted] = node.gateway._client_port._unauthenticated._connections.values()
+        assert counted == (None if trusted == HERE else "127.0.0.1")
+    await answer_to(node.url, handshake("x", "X-Forwarded-For: 203.0.113.7"))
+    assert f"reason=token_invalid address={address} " in caplog.text
 
 
 async def test_a_network_that_is_none_is_refused_at_the_start() -> None:
@@ -261,6 +361,21 @@ async def test_a_proxy_may_tell_the_address_before_the_request(
             await asyncio.sleep(0)
         assert (await slow.answer()).status == 101
     assert "reason=token_invalid address=203.0.113.7 " in caplog.text
+
+
+@pytest.mark.parametrize("header", [PROXY_1, PROXY_2], ids=["version 1", "version 2"])
+async def test_what_a_proxy_tells_counts_before_a_request_comes(
+    start_node: StartNode, header: bytes
+) -> None:
+    node = await start_node(
+        trusted_proxies=HERE, proxy_protocol=True, unauthenticated_per_address=1
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        lines = [await stack.enter_async_context(line(node.url, header)) for _ in range(5)]
+        await until(lambda: refused(node) == {"address_limit": 3})
+        assert await lines[0].ended()
+        answer = await answer_to(node.url, header.replace(b"113.7", b"113.8") + HEALTH)
+        assert answer.status == 200
 
 
 async def test_a_trusted_proxy_that_sends_no_header_is_not_guessed_at(

@@ -60,8 +60,10 @@ def test_the_counts_are_those_of_who_is_here(steps: list[Step]) -> None:
         counts = Counter(expected.values())
         for each in ("a", "b"):
             assert here.crowded(each) == (counts[each] > 2)
-            assert here.overcrowded(each) == (counts[each] > 4)
+            of_each = [number for number, address in expected.items() if address == each]
+            assert here.one_too_many(each) == (of_each[0] if len(of_each) > 4 else None)
         assert not here.crowded(None)
+        assert here.one_too_many(None) is None
         assert here.too_many == (len(expected) > 5)
         assert not expected or here.oldest == next(iter(expected))
     for number in list(expected):
