@@ -112,7 +112,7 @@ class Requests:
             raise BadRequest(
                 ErrorCode.MESSAGE_TOO_LARGE,
                 "Message too large",
-                detail=f"a message may have at most {self._max_message_bytes} bytes",
+                detail=f"a message may have at most {self._max_message_bytes} bytes; it was not looked into",
             )
 
     def _afford(self, connection: Connection, cost: float, what: str) -> bool:

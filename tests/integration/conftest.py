@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from publisher import AsyncPublisher
 from tests.faults.proxy import Proxy
 from tests.support.nodes import Node, running_node
+from tests.support.programs import cannot_run
 
 StartNode = Callable[..., Awaitable[Node]]
 
@@ -23,6 +25,15 @@ def no_blocking_calls() -> Iterator[BlockBuster]:
         for function in detector.functions.values():
             function.can_block_in("prometheus_client/process_collector.py", "collect")
         yield detector
+
+
+@pytest.fixture
+def ipv6() -> None:
+    """For tests that need IPv6."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        cannot_run(f"this system has no IPv6: {error}")
 
 
 @pytest.fixture

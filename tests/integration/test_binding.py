@@ -8,7 +8,6 @@ import socket
 import pytest
 
 from gateway.web.server import CannotListen, open_listener, reserve
-from tests.support.programs import cannot_run
 
 HOST = "127.0.0.1"
 
@@ -86,14 +85,6 @@ async def test_a_port_of_another_is_told_as_it_is() -> None:
 
 
 # -- both families ------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def ipv6() -> None:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError as error:
-        cannot_run(f"this system has no IPv6: {error}")
 
 
 @pytest.mark.usefixtures("ipv6")

@@ -88,7 +88,10 @@ MISTAKES = {
     ),
     "an unknown type": ('{"type":"shout"}', "unknown_type"),
     "a bad channel name": ('{"type":"subscribe","channel":"a/b\\t"}', "invalid_channel"),
-    "too large": ('{"type":"' + "x" * 20_000 + '"}', "message_too_large"),
+    "too large": (
+        '{"type":"subscribe","channel":"notifications/u","x":"' + "x" * 20_000 + '"}',
+        "message_too_large",
+    ),
 }
 
 
@@ -101,6 +104,9 @@ async def test_a_mistake_is_told_and_the_connection_lives_on(
         error = await client.expect(type="error", code=code)
         if code == "invalid_channel":
             assert error["channel"] == "a/b\t"
+        if code == "message_too_large":
+            assert "not looked into" in error["detail"]
+            assert "channel" not in error
         if code == "invalid_message":
             assert error["message"] == "Invalid message format"
         await client.sync()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -322,7 +321,7 @@ async def test_behind_a_trusted_proxy_each_client_counts_for_itself_and_the_prox
     assert not node.gateway._client_port._unauthenticated._of_address
 
 
-@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6 here")
+@pytest.mark.usefixtures("ipv6")
 @pytest.mark.parametrize(
     ("trusted", "address"), [(HERE, "203.0.113.7"), (["10.0.0.0/8"], "127.0.0.1")]
 )
