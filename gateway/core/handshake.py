@@ -86,7 +86,7 @@ def subprotocols(head: http.Head) -> list[str]:
 def _refusal(head: http.Head) -> Refusal | None:
     if head.method != "GET":
         return Refusal(405, "method_not_allowed", "connect with WebSocket", {"Allow": "GET"})
-    if head.get("content-length") not in {None, "0"} or "transfer-encoding" in head.fields:
+    if head.announces_body:
         return Refusal(400, "bad_request", "a handshake has no body")
     upgrade = "websocket" in head.tokens("upgrade") and "upgrade" in head.tokens("connection")
     if not upgrade or head.version == "1.0":

@@ -77,6 +77,11 @@ class Head:
         lines = self.fields.get(name)
         return None if lines is None else ", ".join(lines)
 
+    @property
+    def announces_body(self) -> bool:
+        """Whether something follows that belongs to the request (RFC 9112 §6)."""
+        return self.get("content-length") not in {None, "0"} or "transfer-encoding" in self.fields
+
     def members(self, name: str) -> list[str]:
         """The members of a field that is a list; empty ones too."""
         return [each.strip(OPTIONAL_SPACE) for each in (self.get(name) or "").split(",")]

@@ -121,7 +121,7 @@ class ClientPort:
             self._refusals.refuse(connection, _TOO_MANY)
         elif head.path in self._surroundings.paths:
             self._handshakes.begin(connection, head)
-        elif _announces_body(head):
+        elif head.announces_body:
             self._refusals.refuse(connection, _WITH_BODY, "body")
         elif self._pages is not None:
             # It counts as long as it lasts, for it shows no token.
@@ -161,8 +161,3 @@ class ClientPort:
         self._refusals.note(reason, connection.address)
         self._unauthenticated.leave(connection)
         connection.drop()
-
-
-def _announces_body(head: Head) -> bool:
-    """Whether something follows that would have to be read, for as long as the client likes."""
-    return head.get("content-length") not in {None, "0"} or "transfer-encoding" in head.fields

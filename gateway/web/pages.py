@@ -13,8 +13,6 @@ log = logging.getLogger(__name__)
 
 _IDLE_SECONDS: Final = 10.0
 """How long a connection stays open between two requests."""
-_BODY_SECONDS: Final = 1.0
-"""How long a body that nobody reads is waited for: without its end the client might not see the answer."""
 _PAGE_SECONDS: Final = 10.0
 """How long one request may take on the clients' port, where anybody can ask."""
 
@@ -57,7 +55,6 @@ class _Exchange(web.RequestHandler):
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type] # as AppRunner passes it on
             keepalive_timeout=_IDLE_SECONDS,
-            lingering_time=_BODY_SECONDS,
         )
         self._gone = gone
         self._deadline: asyncio.TimerHandle | None = None
