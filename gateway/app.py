@@ -238,7 +238,6 @@ class Gateway:
             self._recheck,
             self._refusals,
             self._pacing,
-            self._tasks,
             settings.max_subscriptions,
         )
         self._control = Control(self._recheck, self._reconcile_places)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from functools import partial
 from typing import Final
 
 from gateway.core.access import keeps_log
@@ -76,6 +77,21 @@ class Catchup:
         return self._hub.open(channel, keeps_log=self.keeps_log(channel))
 
     # -- subscriptions ------------------------------------------------------------------------
+
+    def start(
+        self, subscription: Subscription, way: Callable[[], Coroutine[None, None, None]]
+    ) -> None:
+        """Let a subscription go a ``way`` to live delivery, in a task that is its own. No other one runs."""
+        name = f"bring {subscription.channel.name} up to date"
+        subscription.task = self._tasks.spawn(self._go(subscription, way), name)
+
+    async def _go(
+        self, subscription: Subscription, way: Callable[[], Coroutine[None, None, None]]
+    ) -> None:
+        try:
+            await way()
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._failed(subscription, error)
 
     async def join(self, subscription: Subscription, since: int | None) -> None:
         """Bring an allowed subscription up to date and let it go live. Waits out Redis trouble.
@@ -156,8 +172,7 @@ class Catchup:
         # One whose task still runs waits between two pages, and goes on by itself.
         waits = task is not None and not task.done()
         if subscription.away and not (waits or connection.behind or connection.closed):
-            name = f"come back to {subscription.channel.name}"
-            subscription.task = self._tasks.spawn(self._come_back(subscription), name)
+            self.start(subscription, partial(self._come_back, subscription))
 
     async def _come_back(self, subscription: Subscription) -> None:
         await subscription.resumed()
@@ -165,11 +180,8 @@ class Catchup:
         missed_nothing = channel.members and channel.position == subscription.position
         if missed_nothing or not channel.keeps_log:
             self._hub.go_live(channel, subscription)
-            return
-        try:
+        else:
             await self._catch_up(self._one(channel, subscription))
-        except Exception as error:  # noqa: BLE001 - logged there
-            self._failed(subscription, error)
 
     # -- channels -----------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Final
 
 from gateway.core import budget, closing, frames, protocol
@@ -13,7 +14,6 @@ from gateway.node.hub import Hub
 from gateway.node.pacing import Pacing
 from gateway.node.recheck import Recheck
 from gateway.node.refusals import Refusals
-from gateway.node.tasks import Tasks
 from publisher.contract.channels import Channel
 from publisher.errors import Unavailable
 
@@ -37,7 +37,6 @@ class Subscriptions:
         recheck: Recheck,
         refusals: Refusals,
         pacing: Pacing,
-        tasks: Tasks,
         limit: int,
     ) -> None:
         self._hub = hub
@@ -45,7 +44,6 @@ class Subscriptions:
         self._recheck = recheck
         self._refusals = refusals
         self._pacing = pacing
-        self._tasks = tasks
         self._limit = limit
         self._told: set[str] = set()
 
@@ -83,9 +81,7 @@ class Subscriptions:
         subscription = Subscription(connection, request.channel)
         subscription.answers += unanswered
         connection.subscriptions[name] = subscription
-        subscription.task = self._tasks.spawn(
-            self._join(subscription, request.since), f"join {name}"
-        )
+        self._catchup.start(subscription, partial(self._join, subscription, request.since))
 
     def unsubscribe(self, connection: Connection, channel: Channel) -> None:
         """End a subscription; one that is not there is answered too."""
@@ -110,14 +106,11 @@ class Subscriptions:
     # -- the way to live delivery -------------------------------------------------------------
 
     async def _join(self, subscription: Subscription, since: int | None) -> None:
-        try:
-            await self._bear(subscription.connection)
-            if await self._recheck.admit(subscription):
-                await self._catchup.join(subscription, since)
-            else:
-                self._recheck.end(subscription, EndReason.REVOKED)
-        except Exception as error:  # noqa: BLE001 - logged there
-            self.fail(subscription, error)
+        await self._bear(subscription.connection)
+        if await self._recheck.admit(subscription):
+            await self._catchup.join(subscription, since)
+        else:
+            self._recheck.end(subscription, EndReason.REVOKED)
 
     async def _bear(self, connection: Connection) -> None:
         """Wait until the connection may ask Redis for another subscription."""

@@ -180,8 +180,9 @@ class Bench:
         client, socket = make_connection(encoding, id=id, user=f"user-{id}")
         subscription = Subscription(client, NEWS)
         client.subscriptions[NEWS.name] = subscription
-        task = self.tasks.spawn(self.catchup.join(subscription, since), "join")
-        subscription.task = task
+        self.catchup.start(subscription, lambda: self.catchup.join(subscription, since))
+        task = subscription.task
+        assert task is not None
         return client, socket, task
 
     async def step(self, step: str) -> None:

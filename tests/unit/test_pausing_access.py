@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.frames import PLAIN
 from gateway.node.connection import Connection, Subscription
 from publisher.contract.channels import parse_channel
+from tests.support.waiting import until
 from tests.unit.bench import Bench, ids, small
 from tests.unit.fakes import NEWS, RecordingSocket, payload, run, turn
 from tests.unit.wire import messages_in
@@ -131,7 +134,7 @@ async def test_where_no_log_is_kept_who_joins_paused_goes_live_when_resumed() ->
     calls = parse_channel("calls/1")
     it = client.subscriptions[calls.name] = Subscription(client, calls)
     bench.catchup.pause(it)
-    it.task = bench.tasks.spawn(bench.catchup.join(it, None), "join")
+    bench.catchup.start(it, partial(bench.catchup.join, it, None))
     for _ in range(8):
         await bench.redis.advance()
     had = socket.received
@@ -139,11 +142,35 @@ async def test_where_no_log_is_kept_who_joins_paused_goes_live_when_resumed() ->
     await turn()
     assert socket.received == had
     bench.catchup.resume(it)
+    assert it.task is not None
     await it.task
     bench.node.hub.receive(calls.name, payload(2, None))
     await turn()
     received = messages_in(socket.received)[len(messages_in(had)) :]
     assert [each["type"] for each in received] == ["subscribed", "calls"]
+    await bench.close()
+
+
+async def test_whatever_fails_while_a_subscription_comes_back_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would look alive, and be silent for ever."""
+    bench = Bench()
+    client, _, _ = bench.join()
+    bench.join(id="c2")  # so that the channel is live, and nothing was missed
+    await bench.settle()
+    it = client.subscriptions[NEWS.name]
+    bench.catchup.pause(it)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(bench.node.hub, "go_live", broken)
+    bench.catchup.resume(it)
+    await until(lambda: bool(bench.failed))
+    ((failed, error),) = bench.failed
+    assert failed is it
+    assert isinstance(error, ZeroDivisionError)
     await bench.close()
 
 
@@ -153,7 +180,7 @@ async def join(bench: Bench, client: Connection, names: list[str]) -> list[Subsc
     for name in names:
         channel = parse_channel(name)
         it = client.subscriptions[channel.name] = Subscription(client, channel)
-        it.task = bench.tasks.spawn(bench.catchup.join(it, None), "join")
+        bench.catchup.start(it, partial(bench.catchup.join, it, None))
         begun.append(it)
     for _ in range(2 * len(names)):
         await bench.redis.advance()

@@ -68,8 +68,7 @@ class Tab:
         self._answered = 0
         self.subscription = Subscription(self.client, NEWS)
         self.client.subscriptions[NEWS.name] = self.subscription
-        work = bench.catchup.join(self.subscription, None)
-        self.subscription.task = bench.tasks.spawn(work, "join")
+        bench.catchup.start(self.subscription, lambda: bench.catchup.join(self.subscription, None))
 
     def pong(self, node: Node) -> None:
         """Answer the pings that have come since the last time."""
