@@ -14,7 +14,7 @@ SEED    ?=
 .PHONY: help run test test-all soak attacks bench check format clean
 
 help:
-	@echo "make run     start a development gateway on port 3001, with a Redis of its own"
+	@echo "make run     start a development gateway on port 3001 (or GATEWAY_PORT), with a Redis of its own"
 	@echo "make test    run the tests against a real server"
 	@echo "make test-all  the same, and five minutes of all faults at random"
 	@echo "make matrix  test the publisher with each Python and each redis package found here"

@@ -230,7 +230,9 @@ def _parser() -> argparse.ArgumentParser:
     # Without a default of their own, these may stand before the command and after it.
     common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument(
-        "--redis-url", metavar="URL", help=f"URL of Redis (default: ${redis_address.URL_VARIABLE})"
+        "--redis-url",
+        metavar="URL",
+        help=f"URL of Redis (default: ${redis_address.URL_VARIABLE}, or else the Redis of `make run`)",
     )
     common.add_argument(
         "--prefix",

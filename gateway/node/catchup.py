@@ -81,7 +81,7 @@ class Catchup:
     def start(
         self, subscription: Subscription, way: Callable[[], Coroutine[None, None, None]]
     ) -> None:
-        """Let a subscription go a ``way`` to live delivery, in a task that is its own. No other one runs."""
+        """Take a subscription to live delivery: ``way`` runs as its task, of which it has one at a time."""
         name = f"bring {subscription.channel.name} up to date"
         subscription.task = self._tasks.spawn(self._go(subscription, way), name)
 
