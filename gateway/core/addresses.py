@@ -50,7 +50,8 @@ class TrustedProxies:
 
         Of the addresses that proxies have noted, the last one that is not a trusted proxy's counts: what stands before
         it came from the client. There are two fields for them. A proxy that writes one passes the other one on as
-        the client has sent it: if they disagree, neither is believed.
+        the client has sent it: if they disagree, neither is believed. Nor is a malformed one: a quotation that the
+        client has begun, and not ended, takes in what the proxy adds.
 
         Args:
             peer: the address at the other end of the connection.
@@ -58,16 +59,28 @@ class TrustedProxies:
         """
         if peer not in self:
             return Client(peer, peer is not None)
+        try:
+            found = self._noted(head)
+        except ValueError:
+            return Client(peer, True)
+        if len(found) != 1:
+            return Client(peer, bool(found))
+        address = found.pop()
+        return Client(address, address is not None and address not in self)
+
+    def _noted(self, head: Head) -> set[str | None]:
+        """The client's address by the word of each field; ``None`` where it says that it is not known.
+
+        Raises:
+            ValueError: a field is malformed.
+        """
         found = set()
         if (forwarded_for := head.get("x-forwarded-for")) is not None:
             found.add(self._last_untrusted(reversed(forwarded_for.split(","))))
         if (forwarded := head.get("forwarded")) is not None:
             elements = reversed(header_lists.members(forwarded))
             found.add(self._last_untrusted(map(_for, elements)))
-        if len(found) != 1:
-            return Client(peer, bool(found))
-        address = found.pop()
-        return Client(address, address is not None and address not in self)
+        return found
 
     def _last_untrusted(self, nodes: Iterable[str]) -> str | None:
         """The first one that is not a trusted proxy's, of nodes that begin with the last one."""
@@ -112,6 +125,12 @@ def _network(text: str) -> IPv4Network | IPv6Network:
 
 
 def _for(element: str) -> str:
-    """The ``for`` of an element of a ``Forwarded`` field; empty where there is none."""
-    parameters = header_lists.parameters(element) or []
+    """The ``for`` of an element of a ``Forwarded`` field; empty where there is none.
+
+    Raises:
+        ValueError: the element is malformed.
+    """
+    parameters = header_lists.parameters(element)
+    if parameters is None:
+        raise ValueError("malformed")
     return next((value or "" for name, value in parameters if name.lower() == "for"), "")

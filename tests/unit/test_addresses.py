@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from gateway.core import header_lists
@@ -100,7 +100,6 @@ def test_the_right_most_address_that_is_not_trusted_counts(
 def test_a_proxy_that_says_nothing_speaks_for_nobody() -> None:
     assert PROXIES.client("10.0.0.1", head()) == Client("10.0.0.1", False)
     assert PROXIES.client("10.0.0.1", head(forwarded="by=10.0.0.1")) == Client(None, False)
-    assert PROXIES.client("10.0.0.1", head(forwarded='for="1.2.3.4')) == Client(None, False)
     assert PROXIES.client(None, head(x_forwarded_for="1.2.3.4")) == Client(None, False)
 
 
@@ -111,6 +110,19 @@ def test_a_field_that_a_client_forged_beside_the_proxys_own_is_of_no_use(forged:
     fields[forged] = fields[forged].replace("1.2.3.4", "6.6.6.6")
     # All who do that count together, for the proxy's address.
     assert PROXIES.client("10.0.0.1", head(**fields)) == Client("10.0.0.1", True)
+
+
+@given(
+    st.text('for=";,\\\\ 6.1_[]:', max_size=40),
+    st.sampled_from(
+        ["for=1.2.3.4", 'for="[2001:db8::1]:80"', 'proto=https;for="1.2.3.4";host="a"']
+    ),
+)
+def test_no_beginning_of_a_field_hides_who_sends_it(sent: str, added: str) -> None:
+    proxied = PROXIES.client("10.0.0.1", head(forwarded=f"{sent}, {added}"))
+    event(str(proxied))
+    assert proxied.counts
+    assert proxied.address in {"1.2.3.4", "2001:db8::1", "10.0.0.1"}
 
 
 @given(st.lists(st.sampled_from(["1.2.3.4", "6.6.6.6", "unknown", "10.1.1.1", ""]), max_size=6))
