@@ -88,8 +88,9 @@ async def open_listener(host: str, port: int, setting: str, *, shared: bool) -> 
         )
     except OSError as error:
         raise CannotListen(host, port, setting, error) from None
+    # These are inherited by every connection that is accepted. asyncio sets the first one only where it accepts itself.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        # Inherited by every connection that is accepted.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
     return listener
 

@@ -84,6 +84,13 @@ async def test_a_port_of_another_is_told_as_it_is() -> None:
     assert "GATEWAY_INTERNAL_PORT" in str(told.value)
 
 
+async def test_a_short_message_does_not_wait_for_a_longer_one() -> None:
+    """Without the Nagle algorithm (RFC 896), which with delayed acknowledgements costs 40 ms a message."""
+    with await open_listener(HOST, 0, "port", shared=False) as listener:
+        with connect(listener.getsockname()[1]), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 # -- both families ------------------------------------------------------------------------------
 
 
