@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 from tests.support.client import connected
 from tests.support.processes import GatewayProcess, gateway_process
-from tests.support.requests import Line, line
+from tests.support.requests import Line, line, request
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
@@ -43,6 +43,11 @@ async def test_idle_connections_leave_files_for_everything_else(
         assert (await node.get("/readyz"))[0] == 200
         assert await metric(node, "process_open_fds") < FILES - 64
         assert await metric(node, "process_max_fds") == FILES
+        # A balancer that can ask at the clients' port only, and that says that it has said everything.
+        async with line(node.url, request("GET /readyz HTTP/1.1", "Host: x")) as probe:
+            probe.writer.write_eof()
+            assert (await probe.answer()).status == 200
+            assert await probe.ended()
         started = asyncio.get_running_loop().time()
         async with connected(node.url, make_token("u")) as client:
             await client.sync()
