@@ -13,7 +13,8 @@ from functools import partial
 from typing import Final
 
 from gateway.backplane.health import NodeEntry, NodeLease, Probe
-from gateway.backplane.places import Places, PlaceTable
+from gateway.backplane.place_table import PlaceTable
+from gateway.backplane.places import Places
 from gateway.backplane.pubsub import ChannelFeed, ListeningTime, ModeratedReader, Subscriber
 from gateway.backplane.store import Announcing, GrantReader, LogReader, Positions
 from gateway.core import closing
@@ -30,6 +31,7 @@ from gateway.node.drain import Drain
 from gateway.node.heartbeats import Heartbeats
 from gateway.node.hub import Events, Hub
 from gateway.node.interest import Interests
+from gateway.node.life_checks import LifeChecks
 from gateway.node.lifetimes import Lifetimes
 from gateway.node.log_pages import Pages
 from gateway.node.pacing import Pacing
@@ -136,13 +138,15 @@ class Gateway:
             self._listening,
             self.stats,
         )
-        per_user = settings.max_connections_per_user
+        per_user, lease = settings.max_connections_per_user, settings.connection_lease_seconds
+        table = PlaceTable(self._keys, self.node_id, per_user, lease)
         self._places = Places(
             self._pipeline,
             self._health_connection,
-            PlaceTable(self._keys, self.node_id, per_user, settings.connection_lease_seconds),
+            table,
+            lambda ids: self._life_checks.look(ids),  # noqa: PLW0108 - made below
+            self._tasks,
             self._place_lost,
-            _CLOCK,
             random.random,
         )
         self._node_lease = NodeLease(
@@ -183,6 +187,9 @@ class Gateway:
             random.random,
             settings.ping_interval_seconds,
             settings.pong_timeout_seconds,
+        )
+        self._life_checks = LifeChecks(
+            self.hub, self._heartbeats, self._tasks, _CLOCK, self._places.give_back
         )
         self._drain = Drain(
             self.hub,
@@ -240,13 +247,16 @@ class Gateway:
             self._pacing,
             settings.max_subscriptions,
         )
-        self._control = Control(self._recheck, self._reconcile_places)
+        self._control = Control(
+            self._recheck, self._places.checks.hear, self._places.checks.checked
+        )
 
     def _make_entrance(self, settings: Settings, verifier: Verifier) -> None:
         """From clients to the node: handshakes, requests, and what becomes due with time."""
         tokens = Tokens(self.hub, verifier, self._recheck, time.time)
         parts = self.hub, self._subscriptions, tokens, self._heartbeats, self._confirmation
         requests = Requests(*parts, _CLOCK, time.time, settings.max_message_bytes)
+        per_user = settings.max_connections_per_user
         ask = partial(self._confirmation.tick, self.hub.send_all)
         self._sweep = Sweep(
             self.stats,
@@ -271,12 +281,7 @@ class Gateway:
             )
         )
         self._handshakes = Handshakes(
-            Admission(
-                self._places,
-                self._welcoming,
-                self.capacity.connections,
-                settings.max_connections_per_user,
-            ),
+            Admission(self._places, self._welcoming, self.capacity.connections, per_user),
             verifier,
             Lifetimes(*parts),
             requests,
@@ -349,10 +354,6 @@ class Gateway:
         self._announcing.at_once()
         self._recheck.data_may_be_lost()
 
-    def _reconcile_places(self, user: str, nodes: tuple[str, ...]) -> None:
-        if self.node_id in nodes:
-            self._tasks.spawn(self._places.reconcile(user), f"reconcile places of {user}")
-
     def _place_lost(self, connection_id: str) -> None:
         connection = self.hub.connections.get(connection_id)
         if connection is not None:
@@ -399,7 +400,8 @@ class Gateway:
             self._announcing.run,
         ):
             self._tasks.spawn(keep_going(work), work.__qualname__)
-        self._subscriber.listen(self._keys.control, self._control.receive)
+        for name in (self._keys.control, self._keys.answers(self.node_id)):
+            self._subscriber.listen(name, self._control.receive)
         self._started = True
         log.info(
             "node_started node=%s address=%s internal=%s",

@@ -14,7 +14,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import ResponseError
 
 from gateway.backplane.health import NodeEntry
-from gateway.backplane.places import PlaceTable
+from gateway.backplane.place_table import PlaceTable
 from gateway.backplane.store import GrantReader
 from gateway.credentials import make_connector, make_verifier
 from gateway.node.stats import Stats

@@ -1,111 +1,35 @@
 """The places that users' connections hold, counted across the cluster.
 
 A place is a lease in the user's sorted set. When a user is at the limit, what nobody holds any more is
-dropped and the place is asked for once more, so that neither a crash nor a failover blocks anybody for
-long: places of nodes that are gone (``NodeLease``), places that this node does not know, and those
-that other nodes give back when they are asked.
+dropped and the place is asked for again, so that neither a crash nor a failover nor a dead line blocks anybody
+for long: places of nodes that are gone (``NodeLease``), places that this node does not know, and those
+that the living nodes give back when they look through theirs (``place_checks.py``).
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
+from gateway.backplane.place_checks import CHECK_SECONDS, PlaceChecks
 from gateway.backplane.place_releases import CALLS_AT_ONCE, Releases, gather_calls
+from gateway.backplane.place_table import PlaceTable
 from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
-from gateway.node.ports import Clock
-from gateway.node.tasks import Sleep
-from publisher.contract import control, scripts
-from publisher.contract.calls import Call
-from publisher.contract.control import ReconcilePlaces
-from publisher.contract.keys import MAX_PLACE_LEASE_SECONDS, Keys
+from gateway.node.tasks import Sleep, Tasks
 from publisher.errors import Rejected, Unavailable
 from publisher.transport.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
-_MAX_LEASE: Final = str(MAX_PLACE_LEASE_SECONDS * 1000)
-
 _RENEWALS_PER_LEASE: Final = 3
 _TRIES: Final = 5
-_RECONCILED_SECONDS: Final = 5.0
-"""So often, at most, the nodes that hold a user's places are asked to give back what they do not know."""
-_ANSWER_SECONDS: Final = 0.25
-"""They have so long until the place is asked for once more."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlaceTable:
-    """The users' places as one node sees them: the calls, and what a member of a user's set says.
-
-    A user may hold ``limit`` places; each is kept ``seconds`` without renewal.
-    """
-
-    keys: Keys
-    node: str
-    limit: int
-    seconds: float
-    _limit: str = field(init=False)
-    _lease: str = field(init=False)
-
-    def take(self, user: str, connection: str, gone: Iterable[bytes] = ()) -> Call:
-        """Take a place, after the places ``gone`` (member, expiry, member, ...) were dropped."""
-        return Call.run(
-            scripts.ACQUIRE,
-            [self.keys.connections(user)],
-            self._member(connection),
-            self._limit,
-            self._lease,
-            _MAX_LEASE,
-            *gone,
-        )
-
-    def renew(self, user: str, connections: Iterable[str]) -> Call:
-        """Renew places; the reply is which have none, and which of this node's were not among them."""
-        return Call.run(
-            scripts.RENEW,
-            [self.keys.connections(user)],
-            self._lease,
-            self._limit,
-            _MAX_LEASE,
-            self._member(""),
-            *map(self._member, connections),
-        )
-
-    def release(self, user: str, connection: str) -> Call:
-        """Release a place."""
-        return Call(("ZREM", self.keys.connections(user), self._member(connection)))
-
-    def living(self) -> Call:
-        """Ask which nodes live."""
-        return Call.run(scripts.LIVE_NODES, [self.keys.nodes])
-
-    def ask(self, user: str, nodes: Iterable[str]) -> Call:
-        """Ask other nodes to release the places of a user that they do not know."""
-        command = control.encode(ReconcilePlaces(user, tuple(nodes)))
-        return Call(("PUBLISH", self.keys.control, command))
-
-    def node_of(self, member: bytes) -> bytes:
-        """The node through which a place is held."""
-        return member.rpartition(b"/")[0]
-
-    def own(self, member: bytes) -> str | None:
-        """The connection that holds a place through this node; ``None`` for another node's."""
-        node, _, connection = member.decode().rpartition("/")
-        return connection if node == self.node else None
-
-    def _member(self, connection: str) -> str:
-        return f"{self.node}/{connection}"
-
-    def __post_init__(self) -> None:
-        # Made once: each handshake takes a place.
-        object.__setattr__(self, "_limit", str(self.limit))
-        object.__setattr__(self, "_lease", str(round(self.seconds * 1000)))
+_RETAKING_SECONDS: Final = 0.25
+"""A lost place is waited for no longer than this: the node is not ready meanwhile."""
+_AGAIN_SECONDS: Final = 0.5
+"""While a user's places are looked through one is asked for so often: one may be given back for any reason."""
 
 
 class Places:
@@ -118,6 +42,8 @@ class Places:
     Args:
         pipeline: for what clients wait for.
         upkeep: for what the node does by itself, and waits for before it is ready.
+        look: pings connections of this node (by id), and returns when each has shown life or was closed and its
+            place given back.
         lost: told the id of a connection whose place is gone and could not be taken again; told
             again at every renewal until it is released.
         jitter: a number from 0 to 1.
@@ -128,38 +54,37 @@ class Places:
         pipeline: Pipeline,
         upkeep: Pipeline,
         table: PlaceTable,
+        look: Callable[[list[str]], Awaitable[None]],
+        tasks: Tasks,
         lost: Callable[[str], None],
-        clock: Clock,
         jitter: Callable[[], float],
     ) -> None:
         self._pipeline = pipeline
         self._upkeep = upkeep
         self._table = table
         self._lost = lost
-        self._clock = clock
         self._jitter = jitter
         self._held: dict[str, str] = {}
         self._taking: set[str] = set()
         self.releases = Releases(pipeline, table.release)
+        self.checks = PlaceChecks(pipeline, table, self.reconcile, look, tasks)
         self._sleep = Sleep()
         self._restorations = 0
         self._restored = 0
-        # When the other nodes were last asked about a user, the longest ago first.
-        self._asked_at: dict[str, float] = {}
         # Users whose places Redis refuses to renew: each is told once.
         self._refused: set[str] = set()
 
     # -- taking -------------------------------------------------------------------------------
 
     async def acquire(self, user: str, connection: str) -> bool:
-        """Take a place for a connection; ``False`` when the user holds all they may.
+        """Take a place for a connection; ``False`` when the user holds all they may, after five seconds at most.
 
         Raises:
             Unavailable: Redis did not answer, or not with an answer.
         """
         self._taking.add(connection)
         try:
-            taken = await self._take(user, connection)
+            taken = await self._take(user, connection, CHECK_SECONDS)
         except BaseException:
             # Redis may take the place all the same, now or when it wakes up.
             self.releases.release(user, connection)
@@ -170,13 +95,21 @@ class Places:
             self._held[connection] = user
         return taken
 
-    async def _take(self, user: str, connection: str) -> bool:
+    async def _take(self, user: str, connection: str, patience: float) -> bool:
+        """Take a place, if need be one that is given back within ``patience`` seconds."""
         take = partial(self._table.take, user, connection)
         holders: list[bytes] = await self._pipeline.call(take())
         if holders and (gone := await self._gone(holders)):
             log.info("places_dropped user=%r count=%d", user, len(gone) // 2)
             holders = await self._pipeline.call(take(gone))
-        if holders and await self._others_reconcile(user, holders):
+        if not holders:
+            return True
+        check = self.checks.of(user, holders[::2])
+        over = False
+        while holders and not over:
+            await check.wait(min(_AGAIN_SECONDS, patience))
+            patience -= _AGAIN_SECONDS
+            over = check.over or patience <= 0
             holders = await self._pipeline.call(take())
         return not holders
 
@@ -198,26 +131,6 @@ class Places:
         return connection is not None and not (
             connection in self._held or connection in self._taking
         )
-
-    async def _others_reconcile(self, user: str, holders: list[bytes]) -> bool:
-        """Ask the other nodes that hold the user's places to look whether they do; not too often."""
-        others = {self._table.node_of(member) for member in holders[::2]}
-        others.discard(self._table.node.encode())
-        now = self._clock()
-        while self._asked_at:
-            oldest = next(iter(self._asked_at))
-            if now - self._asked_at[oldest] < _RECONCILED_SECONDS:
-                break
-            del self._asked_at[oldest]
-        if not others or user in self._asked_at:
-            return False
-        self._asked_at[user] = now
-        try:
-            await self._pipeline.call(self._table.ask(user, sorted(map(bytes.decode, others))))
-        except Unavailable:
-            return False  # the user is at the limit, as far as is known
-        await asyncio.sleep(_ANSWER_SECONDS)
-        return True
 
     def give_back(self, user: str, connection: str) -> None:
         """Give a place back, together with those of others that leave now; Redis may be away.
@@ -318,7 +231,7 @@ class Places:
         if connection is None or connection not in self._held:
             return
         try:
-            taken = await self._take(user, connection)
+            taken = await self._take(user, connection, _RETAKING_SECONDS)
         finally:
             self._release_left(user, [connection])
         if not taken and connection in self._held:

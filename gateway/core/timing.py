@@ -78,6 +78,10 @@ class Liveness(Generic[K]):
         if key in self._heard:
             self._heard[key] = now
 
+    def last_heard(self, key: K) -> float | None:
+        """When ``key`` was heard last, or added; ``None`` for an unknown one."""
+        return self._heard.get(key)
+
     def prolong(self, key: K, now: float) -> None:
         """``key`` lives, though its pong is overdue: it may take as long again, whatever was sent before ``now``."""
         if key in self._heard:

@@ -1,4 +1,4 @@
-"""Cluster-wide commands, as this node carries them out."""
+"""Cluster-wide commands, as this node carries them out, and the answers to its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from gateway.node.recheck import Recheck
-from publisher.contract.control import GrantRevoked, ReconcilePlaces, decode
+from publisher.contract.control import CheckPlaces, GrantRevoked, PlacesChecked, decode
 
 log = logging.getLogger(__name__)
 
@@ -15,12 +15,19 @@ class Control:
     """Carries out the commands that arrive on the control channel.
 
     Args:
-        reconcile: told the user whose places the nodes (by id) are to look through.
+        check: told of a user at the limit, whose places some nodes are to look through.
+        checked: told of an answer to that.
     """
 
-    def __init__(self, recheck: Recheck, reconcile: Callable[[str, tuple[str, ...]], None]) -> None:
+    def __init__(
+        self,
+        recheck: Recheck,
+        check: Callable[[CheckPlaces], None],
+        checked: Callable[[PlacesChecked], None],
+    ) -> None:
         self._recheck = recheck
-        self._reconcile = reconcile
+        self._check = check
+        self._checked = checked
 
     def receive(self, payload: bytes) -> None:
         """Carry out one command; one that cannot be read is logged and left."""
@@ -32,5 +39,7 @@ class Control:
         match command:
             case GrantRevoked(channel, user):
                 self._recheck.revoked(channel, user)
-            case ReconcilePlaces(user, nodes):
-                self._reconcile(user, nodes)
+            case CheckPlaces():
+                self._check(command)
+            case PlacesChecked():
+                self._checked(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from gateway.core import closing, frames
@@ -33,6 +34,32 @@ class Ahead:
         if before < self._end:
             self._taken = connection.socket.taken
         return self._taken > before
+
+
+class Question:
+    """A ping to a client of which any sign of life is the answer.
+
+    Args:
+        heard: when the client's last pong came.
+    """
+
+    __slots__ = ("_ahead", "_arrived", "_connection", "_heard", "_pong")
+
+    def __init__(self, connection: Connection, heard: Callable[[], float | None]) -> None:
+        self._connection = connection
+        self._heard = heard
+        self._pong = heard()
+        self._arrived = connection.socket.arrived
+        self._ahead = Ahead(connection)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the client has sent anything since, or taken some of what was written before the ping."""
+        return (
+            self._connection.socket.arrived > self._arrived
+            or self._heard() != self._pong
+            or self._ahead.moved(self._connection)
+        )
 
 
 class Heartbeats:
@@ -80,6 +107,12 @@ class Heartbeats:
         """A connection is gone."""
         self._liveness.remove(connection.id)
         self._ahead.pop(connection.id, None)
+
+    def ask(self, connection: Connection) -> Question:
+        """Ping a connection now, and not in the place of any other ping."""
+        question = Question(connection, partial(self._liveness.last_heard, connection.id))
+        self._hub.send(connection, _PING)
+        return question
 
     def tick(self) -> None:
         """Send the pings that are due, and close whoever has not answered an earlier one."""

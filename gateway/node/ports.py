@@ -28,6 +28,10 @@ class Socket(Protocol):
         """Rises as the client takes what was written; only differences count."""
 
     @property
+    def arrived(self) -> int:
+        """Rises as bytes come from the client, also those not read yet; stays where the system does not tell."""
+
+    @property
     def congested(self) -> bool:
         """Whether more waits for the client than may wait before the next page of a log."""
 

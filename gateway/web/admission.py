@@ -44,7 +44,8 @@ class Admission:
         Raises:
             Unavailable: Redis did not answer; nothing is held.
         """
-        # No more of them could succeed, and each holds room on the node until Redis has answered.
+        # No more of them could succeed, and each holds room on the node until Redis, and at the limit the nodes that
+        # hold the user's places, have answered: seconds, where a client there is dead.
         if self._asking[user] >= self._per_user:
             return False
         # Handshakes under way count, so that no crowd slips past.

@@ -111,6 +111,11 @@ class ClientSocket(asyncio.Protocol):
         return self.waiting + tcp.unacknowledged(self._transport)
 
     @property
+    def arrived(self) -> int:
+        """Bytes that have come from the client, also those not read yet; 0 where the system does not tell."""
+        return tcp.arrived(self._transport) or 0
+
+    @property
     def congested(self) -> bool:
         """Whether the transport has asked to pause, and not yet to go on (its own two marks)."""
         return self._paused and not self._transport.is_closing()

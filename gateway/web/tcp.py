@@ -1,4 +1,4 @@
-"""What the system knows of a TCP connection and the event loop does not tell: which bytes have arrived at the other end."""
+"""What the system knows of a TCP connection and the event loop does not tell: which bytes have arrived, at either end."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if sys.platform == "linux":
     import fcntl
     import termios
 
-_ACKNOWLEDGED: Final = struct.Struct("=Q")
-_ACKNOWLEDGED_AT: Final = 120
-"""Where ``tcp_info`` has ``tcpi_bytes_acked`` (linux/tcp.h, since 4.1). Nothing in it ever moves."""
+_BYTES: Final = struct.Struct("=QQ")
+_BYTES_AT: Final = 120
+"""Where ``tcp_info`` has ``tcpi_bytes_acked`` and ``tcpi_bytes_received`` (linux/tcp.h, since 4.1). Nothing in it ever moves."""
+_SIZE: Final = _BYTES_AT + _BYTES.size
 
 
 def acknowledged(transport: asyncio.BaseTransport) -> int | None:
     """Bytes that the other end has acknowledged; ``None`` where the system does not tell."""
-    raw = _socket(transport)
-    if raw is None or sys.platform != "linux":
-        return None
-    size = _ACKNOWLEDGED_AT + _ACKNOWLEDGED.size
-    try:
-        info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
-    except OSError:  # a Unix socket
-        return None
-    return int(_ACKNOWLEDGED.unpack_from(info, _ACKNOWLEDGED_AT)[0]) if len(info) == size else None
+    counted = _bytes(transport)
+    return None if counted is None else counted[0]
+
+
+def arrived(transport: asyncio.BaseTransport) -> int | None:
+    """Bytes that have come, also those that are not read yet; ``None`` where the system does not tell."""
+    counted = _bytes(transport)
+    return None if counted is None else counted[1]
 
 
 def unacknowledged(transport: asyncio.BaseTransport) -> int:
@@ -40,6 +40,18 @@ def unacknowledged(transport: asyncio.BaseTransport) -> int:
         return int.from_bytes(fcntl.ioctl(raw.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     except OSError:
         return 0
+
+
+def _bytes(transport: asyncio.BaseTransport) -> tuple[int, int] | None:
+    """Those acknowledged, and those arrived."""
+    raw = _socket(transport)
+    if raw is None or sys.platform != "linux":
+        return None
+    try:
+        info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE)
+    except OSError:  # a Unix socket
+        return None
+    return _BYTES.unpack_from(info, _BYTES_AT) if len(info) == _SIZE else None
 
 
 def _socket(transport: asyncio.BaseTransport) -> socket.socket | None:

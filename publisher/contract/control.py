@@ -1,4 +1,4 @@
-"""Commands that reach every node at once, over the control channel."""
+"""Commands that reach every node at once, over the control channel, and answers that reach the node that has asked."""
 
 from __future__ import annotations
 
@@ -22,14 +22,29 @@ class GrantRevoked:
 
 
 @dataclass(frozen=True, slots=True)
-class ReconcilePlaces:
-    """``nodes`` release the places of ``user`` that are theirs and no connection's: the user is at the limit."""
+class CheckPlaces:
+    """``user`` is at the limit: ``nodes`` look which of the places that they hold are still somebody's.
+
+    Each releases those that are no connection's, and closes those of ``members`` (``<node>/<connection>``) whose
+    clients are silent. Then it answers ``asker`` with :class:`PlacesChecked`. Nodes of version 0.1 know no
+    ``members`` and no ``asker``: they do the first, and do not answer.
+    """
 
     user: str
     nodes: tuple[str, ...]
+    members: tuple[str, ...] = ()
+    asker: str = ""
 
 
-Command: TypeAlias = GrantRevoked | ReconcilePlaces
+@dataclass(frozen=True, slots=True)
+class PlacesChecked:
+    """``node`` holds no places of ``user`` any more but those of living clients."""
+
+    user: str
+    node: str
+
+
+Command: TypeAlias = GrantRevoked | CheckPlaces | PlacesChecked
 
 
 def encode(command: Command) -> bytes:
@@ -39,8 +54,18 @@ def encode(command: Command) -> bytes:
             return orjson.dumps(
                 {"type": "grant_revoked", "channel": channel, "user": member_of(user)}
             )
-        case ReconcilePlaces(user, nodes):
-            return orjson.dumps({"type": "reconcile_places", "user": user, "nodes": nodes})
+        case CheckPlaces(user, nodes, members, asker):
+            return orjson.dumps(
+                {
+                    "type": "reconcile_places",
+                    "user": user,
+                    "nodes": nodes,
+                    "members": members,
+                    "asker": asker,
+                }
+            )
+        case PlacesChecked(user, node):
+            return orjson.dumps({"type": "places_checked", "user": user, "node": node})
 
 
 def decode(payload: bytes) -> Command | None:
@@ -52,8 +77,18 @@ def decode(payload: bytes) -> Command | None:
     match orjson.loads(payload):
         case {"type": "grant_revoked", "channel": str(channel), "user": str(member)}:
             return GrantRevoked(channel, grantee_of(member))
+        case {
+            "type": "reconcile_places",
+            "user": str(user),
+            "nodes": list(nodes),
+            "members": list(members),
+            "asker": str(asker),
+        }:
+            return CheckPlaces(user, tuple(nodes), tuple(members), asker)
         case {"type": "reconcile_places", "user": str(user), "nodes": list(nodes)}:
-            return ReconcilePlaces(user, tuple(nodes))
+            return CheckPlaces(user, tuple(nodes))
+        case {"type": "places_checked", "user": str(user), "node": str(node)}:
+            return PlacesChecked(user, node)
         case {"type": str()}:
             return None
         case _:

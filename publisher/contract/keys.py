@@ -17,6 +17,7 @@
 ``rt1:marker``                       string      a random value; another one, or none, means that Redis has
                                                  lost its data
 ``rt1:control``                      pub/sub     commands to all nodes (``control.py``)
+``rt1:answers:<node>``               pub/sub     what other nodes answer to a node's commands (``control.py``)
 ``rt1:probe:<node>:<n>``             pub/sub     a node hearing itself
 ===================================  ==========  ========================================================
 
@@ -97,6 +98,9 @@ class Keys:
     @property
     def control(self) -> str:
         return f"{self._pubsub}:control"
+
+    def answers(self, node: str) -> str:
+        return f"{self._pubsub}:answers:{node}"
 
     def probe(self, node: str) -> str:
         return f"{self._pubsub}:probe:{node}"

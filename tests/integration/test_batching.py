@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -13,10 +12,12 @@ import pytest
 import redis.asyncio
 from pydantic import SecretStr
 
-from gateway.backplane.places import Places, PlaceTable
+from gateway.backplane.place_table import PlaceTable
+from gateway.backplane.places import Places
 from gateway.backplane.store import GrantReader, LogReader, Positions
 from gateway.credentials import make_connector
 from gateway.node.stats import Stats
+from gateway.node.tasks import Tasks
 from gateway.settings import Settings
 from publisher.contract import scripts
 from publisher.contract.calls import Call, Reply
@@ -121,9 +122,12 @@ async def test_what_handshakes_and_subscribes_of_one_turn_ask_is_one_write(
     pipeline: Pipeline, prefix: str
 ) -> None:
     keys = Keys(prefix)
-    places = Places(
-        pipeline, pipeline, PlaceTable(keys, "n", 5, 60.0), print, time.monotonic, lambda: 0.0
-    )
+    table = PlaceTable(keys, "n", 5, 60.0)
+
+    async def look(_of_whom: object) -> None:
+        raise AssertionError("nobody is at the limit")
+
+    places = Places(pipeline, pipeline, table, look, Tasks(), print, lambda: 0.0)
     positions = Positions(pipeline, keys, {}, lambda: 0.0)
     history = LogReader(pipeline, keys, positions, Stats())
     grants = GrantReader(pipeline, keys, Stats())

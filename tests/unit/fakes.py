@@ -46,6 +46,7 @@ class RecordingSocket:
         self.slow = False
         self.waiting = 0
         self.piled = 0
+        self.arrived = 0
 
     @property
     def received(self) -> bytes:

@@ -1,0 +1,92 @@
+"""What a node says to Redis, and to other nodes, about the places of users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from publisher.contract import control, scripts
+from publisher.contract.calls import Call
+from publisher.contract.control import CheckPlaces, PlacesChecked
+from publisher.contract.keys import MAX_PLACE_LEASE_SECONDS, Keys
+
+_MAX_LEASE: Final = str(MAX_PLACE_LEASE_SECONDS * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceTable:
+    """The users' places as one node sees them: the calls, and what a member of a user's set says.
+
+    A user may hold ``limit`` places; each is kept ``seconds`` without renewal.
+    """
+
+    keys: Keys
+    node: str
+    limit: int
+    seconds: float
+    _limit: str = field(init=False)
+    _lease: str = field(init=False)
+
+    def take(self, user: str, connection: str, gone: Iterable[bytes] = ()) -> Call:
+        """Take a place, after the places ``gone`` (member, expiry, member, ...) were dropped."""
+        return Call.run(
+            scripts.ACQUIRE,
+            [self.keys.connections(user)],
+            self._member(connection),
+            self._limit,
+            self._lease,
+            _MAX_LEASE,
+            *gone,
+        )
+
+    def renew(self, user: str, connections: Iterable[str]) -> Call:
+        """Renew places; the reply is which have none, and which of this node's were not among them."""
+        return Call.run(
+            scripts.RENEW,
+            [self.keys.connections(user)],
+            self._lease,
+            self._limit,
+            _MAX_LEASE,
+            self._member(""),
+            *map(self._member, connections),
+        )
+
+    def release(self, user: str, connection: str) -> Call:
+        """Release a place."""
+        return Call(("ZREM", self.keys.connections(user), self._member(connection)))
+
+    def living(self) -> Call:
+        """Ask which nodes live."""
+        return Call.run(scripts.LIVE_NODES, [self.keys.nodes])
+
+    def check(self, user: str, members: list[bytes]) -> CheckPlaces:
+        """The command that lets the holders of places look through them."""
+        nodes = sorted({self.node_of(each).decode() for each in members})
+        return CheckPlaces(user, tuple(nodes), tuple(map(bytes.decode, members)), self.node)
+
+    def send(self, command: CheckPlaces) -> Call:
+        """Send a command to all nodes."""
+        return Call(("PUBLISH", self.keys.control, control.encode(command)))
+
+    def answer(self, command: CheckPlaces) -> Call:
+        """Tell the node that has asked that this one has looked."""
+        answer = control.encode(PlacesChecked(command.user, self.node))
+        return Call(("PUBLISH", self.keys.answers(command.asker), answer))
+
+    def node_of(self, member: bytes) -> bytes:
+        """The node through which a place is held."""
+        return member.rpartition(b"/")[0]
+
+    def own(self, member: bytes) -> str | None:
+        """The connection that holds a place through this node; ``None`` for another node's."""
+        node, _, connection = member.decode().rpartition("/")
+        return connection if node == self.node else None
+
+    def _member(self, connection: str) -> str:
+        return f"{self.node}/{connection}"
+
+    def __post_init__(self) -> None:
+        # Made once: each handshake takes a place.
+        object.__setattr__(self, "_limit", str(self.limit))
+        object.__setattr__(self, "_lease", str(round(self.seconds * 1000)))

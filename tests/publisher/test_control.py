@@ -1,0 +1,52 @@
+"""Commands between nodes, of which some are of the version before."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from publisher.contract.control import (
+    CheckPlaces,
+    Command,
+    GrantRevoked,
+    PlacesChecked,
+    decode,
+    encode,
+)
+from publisher.contract.grants import EVERYBODY
+
+CHECK = CheckPlaces("u", ("n1", "n2"), ("n1/1", "n2/a"), "n3")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        GrantRevoked("run-results/1", "u"),
+        GrantRevoked("x/1", EVERYBODY),
+        CHECK,
+        PlacesChecked("u", "n1"),
+    ],
+)
+def test_a_command_is_read_as_it_was_written(command: Command) -> None:
+    assert decode(encode(command)) == command
+
+
+def test_an_earlier_node_reads_whose_places_which_nodes_are_to_look_through() -> None:
+    message = orjson.loads(encode(CHECK))
+    assert (message["type"], message["user"]) == ("reconcile_places", "u")
+    assert message["nodes"] == ["n1", "n2"]
+
+
+def test_what_an_earlier_node_asks_is_read() -> None:
+    asked = b'{"type":"reconcile_places","user":"u","nodes":["n1"]}'
+    assert decode(asked) == CheckPlaces("u", ("n1",))
+
+
+def test_a_command_of_a_later_version_is_left() -> None:
+    assert decode(b'{"type":"of tomorrow"}') is None
+
+
+@pytest.mark.parametrize("payload", [b"", b"x", b"[]", b"{}", b'{"type":1}'])
+def test_what_is_no_command_is_refused(payload: bytes) -> None:
+    with pytest.raises(ValueError):
+        decode(payload)
