@@ -7,7 +7,7 @@ const ADVICE = {
   binary_unsupported: 'The gateway takes text messages only.',
   message_too_large: 'The gateway takes only shorter messages.',
   invalid_channel: 'This is no name of a channel, which is a namespace, “/” and an id.',
-  forbidden: 'This channel is not granted to this user yet. After “publisher grant” the page subscribes by itself.',
+  forbidden: 'This channel is not granted to this user. After “publisher grant” the page subscribes by itself (notifications are for their own user only).',
   too_many_subscriptions: 'Leave another channel first.',
   messages_lost: 'Some messages were no longer kept when they could have been sent.',
 
