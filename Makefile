@@ -11,7 +11,7 @@ DEV    := $(VENV)/.installed-dev
 SECONDS ?= 60
 SEED    ?=
 
-.PHONY: help run test test-all soak attacks bench check format clean
+.PHONY: help run test test-all matrix soak attacks autobahn bench check format clean
 
 help:
 	@echo "make run     start a development gateway on port 3001 (or GATEWAY_PORT), with a Redis of its own"
@@ -20,6 +20,7 @@ help:
 	@echo "make matrix  test the publisher with each Python and each redis package found here"
 	@echo "make soak    all faults at random for SECONDS=60; SEED=... for the same dice again"
 	@echo "make attacks each kind of attack beside a client, for some seconds; ONLY=ping for those of that name"
+	@echo "make autobahn  the Autobahn suite against the code that serves clients"
 	@echo "make bench   measure what the gateway costs; PEERS=1 also measures other servers"
 	@echo "make check   ruff and mypy --strict"
 	@echo "make format  format the code"
@@ -54,6 +55,10 @@ soak: $(DEV)
 
 attacks: $(DEV)
 	@$(BIN)/python -m tests.attacks $(if $(ONLY),--only "$(ONLY)")
+
+# DOCUMENT=1 also writes the table into docs/conformance.md.
+autobahn: $(DEV)
+	$(BIN)/python -m tests.autobahn $(if $(DOCUMENT),--document)
 
 # ONLY=fanout,burst measures a part; docs/performance.md says what there is.
 bench: $(DEV)

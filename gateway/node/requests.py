@@ -79,8 +79,8 @@ class Requests:
         except BadRequest as error:
             self._refuse(connection, error)
 
-    def binary(self, connection: Connection) -> None:
-        """Answer a binary message, which the protocol has no use for."""
+    def binary(self, connection: Connection, _message: bytes) -> None:
+        """Answer a binary message: the protocol has no use for any."""
         self._hub.stats.client_messages += 1
         self._refuse(
             connection,

@@ -50,7 +50,7 @@ class Listener(Protocol):
     def text(self, message: bytes, paid: float = 0.0) -> None:
         """A text message came: valid UTF-8. So much was ``paid`` for its bytes."""
 
-    def binary(self) -> None:
+    def binary(self, message: bytes) -> None:
         """A binary message came."""
 
     def ping(self, payload: bytes) -> None:
@@ -226,7 +226,7 @@ class Inbox:
         if self._kind is Opcode.TEXT:
             self._text(message)
         else:
-            self._listener.binary()
+            self._listener.binary(message)
         self._paid = 0.0
 
     def _text(self, message: bytes) -> None:

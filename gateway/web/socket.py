@@ -246,9 +246,9 @@ class Session:
         """A text message came."""
         self._requests.text(self._connection, message, paid)
 
-    def binary(self) -> None:
+    def binary(self, message: bytes) -> None:
         """A binary message came."""
-        self._requests.binary(self._connection)
+        self._requests.binary(self._connection, message)
 
     def ping(self, payload: bytes) -> None:
         """A ping came."""

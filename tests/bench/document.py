@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from tests.bench.plot import plot
 from tests.bench.report import comparison, table
+from tests.support.documents import fill
 
 PAGES = ("README.md", "docs/performance.md")
 PLOT = Path("docs/fan-out.svg")
@@ -30,7 +30,7 @@ def document(told: dict[str, Any], root: Path) -> list[str]:
         page = (root / name).read_text("utf-8")
         filled = page
         for part, text in parts.items():
-            filled = _fill(filled, part, text)
+            filled = fill(filled, "bench", part, text)
         if filled != page:
             (root / name).write_text(filled, "utf-8")
             written.append(name)
@@ -41,8 +41,3 @@ def _versions(results: dict[str, Any]) -> str:
     versions = results.get("versions", {})
     told = ", ".join(f"{name} {version}" for name, version in versions.items())
     return f" ({told})" if told else ""
-
-
-def _fill(page: str, part: str, text: str) -> str:
-    between = rf"(<!-- bench: {part} -->\n).*?(<!-- bench: end -->)"
-    return re.sub(between, lambda found: f"{found[1]}{text}\n{found[2]}", page, flags=re.DOTALL)

@@ -52,8 +52,8 @@ class Heard:
     def text(self, message: bytes, paid: float = 0.0) -> None:
         self.events.append(("text", message))
 
-    def binary(self) -> None:
-        self.events.append(("binary", None))
+    def binary(self, message: bytes) -> None:
+        self.events.append(("binary", message))
 
     def ping(self, payload: bytes) -> None:
         self.events.append(("ping", payload))
@@ -69,6 +69,13 @@ class Heard:
 
     def failed(self, error: Exception) -> None:
         self.events.append(("failed", type(error)))
+
+
+class Measuring(Heard):
+    """Writes down how long binary messages are, and keeps none."""
+
+    def binary(self, message: bytes) -> None:
+        self.events.append(("binary", len(message)))
 
 
 def heard_by_inbox(pieces: list[bytes], *, compress: bool) -> list[Event]:
@@ -113,7 +120,7 @@ def heard_by_the_parser(stream: bytes, *, compress: bool) -> list[Event]:
             message.clear()
             if kind is Opcode.TEXT and not _is_utf8(text):
                 return [*events, ("violated", 1007)]
-            events.append(("text", text) if kind is Opcode.TEXT else ("binary", None))
+            events.append(("text" if kind is Opcode.TEXT else "binary", text))
     if parser.close_rcvd is not None:
         # It came amid a message, where a control frame may stand (RFC 6455 §5.4); the parser is stricter.
         events.append(("closed", parser.close_rcvd.code))
@@ -155,7 +162,7 @@ def whole(draw: st.DrawFn) -> Said:
             said.map(lambda text: (TEXT, text, ("text", text))),
             small.map(lambda payload: (PONG, payload, ("pong", payload))),
             small.map(lambda payload: (PING, payload, ("ping", payload))),
-            small.map(lambda payload: (BINARY, payload, ("binary", None))),
+            small.map(lambda payload: (BINARY, payload, ("binary", payload))),
         )
     )
     return [(client_frame(opcode, payload, mask=draw(masks)), event)]
@@ -178,7 +185,7 @@ def fragmented(draw: st.DrawFn) -> Said:
             fin=last,
             reserved=RSV1 if rsv1 and not number else 0,
         )
-        event = ("text", text) if kind == TEXT else ("binary", None)
+        event = ("text" if kind == TEXT else "binary", text)
         frames.append((frame, event if last else None))
         if draw(st.booleans()):
             opcode, name = draw(st.sampled_from([(PING, "ping"), (PONG, "pong")]))
@@ -198,7 +205,7 @@ def disguised(draw: st.DrawFn) -> Said:
     inner = client_frame(
         draw(st.sampled_from([TEXT, PONG, CLOSE])), draw(st.sampled_from([b"", b"x"]))
     )
-    opcode, event = draw(st.sampled_from([(BINARY, ("binary", None)), (PING, ("ping", inner))]))
+    opcode, event = draw(st.sampled_from([(BINARY, ("binary", inner)), (PING, ("ping", inner))]))
     frame = client_frame(opcode, inner, mask=bytes(4))
     return [(frame.removesuffix(inner), None), (inner, event)]
 
@@ -369,7 +376,7 @@ def test_a_message_is_heard_before_the_next_one_is_inflated() -> None:
     """What a client costs is judged message by message, and only one of them is held inflated."""
     limit = 2**18
     frame = client_frame(BINARY, squeezed(bytes(limit)), reserved=RSV1)
-    heard = Heard()
+    heard = Measuring()
     inbox = Inbox(heard, limit, compress=True)
     inbox.feed(frame)
     tracemalloc.start()
@@ -378,7 +385,7 @@ def test_a_message_is_heard_before_the_next_one_is_inflated() -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert heard.events == [("binary", None)] * 51
+    assert heard.events == [("binary", limit)] * 51
     assert peak < 4 * limit
 
 

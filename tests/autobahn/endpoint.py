@@ -1,0 +1,108 @@
+"""A server that sends every message back: the clients' port of a node, in which only the node itself is a stand-in."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+from gateway.core import closing, frames
+from gateway.core.access import Identity
+from gateway.core.addresses import TrustedProxies
+from gateway.core.capacity import capacity
+from gateway.core.origins import AllowedOrigins
+from gateway.node.connection import Connection
+from gateway.node.stats import Stats
+from gateway.web.admission import Admission
+from gateway.web.client_port import ClientPort, Surroundings
+from gateway.web.handshake import Handshakes, Limits
+from gateway.web.refused_connections import RefusedConnections
+from gateway.web.server import Ports
+
+_NEVER: Final = 1e9  # a rate, a burst and a mark that no client reaches
+_FILES: Final = 1_000
+_CONNECTIONS: Final = 500
+_TEXT_OR_BINARY: Final = 0x1 ^ 0x2  # the opcodes in which these frames differ
+
+
+class Anybody:
+    """Lets everybody in, whatever their token. Implements ``ports.Verifier`` and ``ports.Places``."""
+
+    def verify(self, token: str) -> Identity:
+        return Identity(token)
+
+    async def acquire(self, user: str, connection: str) -> bool:
+        return True
+
+    def give_back(self, user: str, connection: str) -> None:
+        pass
+
+
+class Echo:
+    """Sends back what comes. Stands in for ``Lifetimes`` and ``Requests``."""
+
+    def begin(self, connection: Connection) -> None:
+        pass
+
+    def end(self, connection: Connection, code: int | None) -> None:
+        connection.closed = True
+
+    def fail(self, connection: Connection) -> None:
+        connection.closed = True
+        connection.socket.close(closing.INTERNAL_ERROR)
+
+    def arrived(self, connection: Connection, cost: float) -> bool:
+        return not connection.closed
+
+    def text(self, connection: Connection, message: bytes, paid: float = 0.0) -> None:
+        connection.write(_text(connection, message))
+
+    def binary(self, connection: Connection, message: bytes) -> None:
+        frame = _text(connection, message)
+        connection.write(bytes([frame[0] ^ _TEXT_OR_BINARY]) + frame[1:])
+
+    def ping(self, connection: Connection, payload: bytes) -> None:
+        connection.write(frames.pong(payload))
+
+    def pong(self, connection: Connection, payload: bytes) -> None:
+        pass
+
+
+def _text(connection: Connection, message: bytes) -> bytes:
+    window_bits = connection.socket.encoding.window_bits
+    return frames.deflated(message, window_bits) if window_bits else frames.text(message)
+
+
+@contextlib.asynccontextmanager
+async def endpoint(max_message_bytes: int) -> AsyncIterator[str]:
+    """The URL of a server that is there until the end of the block.
+
+    Args:
+        max_message_bytes: as ``GATEWAY_MAX_MESSAGE_BYTES``: what is sixteen times as long is still read.
+    """
+    stats, anybody, echo = Stats(), Anybody(), Echo()
+    refusals = RefusedConnections(stats, time.monotonic)
+    room = capacity(_FILES, _CONNECTIONS, None)
+    handshakes = Handshakes(
+        Admission(anybody, lambda: True, _CONNECTIONS, _CONNECTIONS),
+        anybody,
+        echo,
+        echo,
+        refusals,
+        Limits(max_message_bytes, int(_NEVER), _NEVER, _NEVER, 0, AllowedOrigins([]), True),
+        time.monotonic,
+    )
+    surroundings = Surroundings(
+        frozenset({"/"}), frozenset(), TrustedProxies([]), False, room, room.unauthenticated
+    )
+    port = ClientPort(surroundings, stats, refusals, handshakes, None)
+    ports = Ports(shared=False)
+    try:
+        host, number = await ports.listen(
+            port.accept, "127.0.0.1", 0, "port", last_file=room.last_file
+        )
+        yield f"ws://{host}:{number}/?token=anybody"
+    finally:
+        await ports.aclose()
+        await port.aclose()
