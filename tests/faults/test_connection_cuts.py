@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable
 
 from tests.faults.conftest import StartWorld
 from tests.faults.invariants import require
+from tests.faults.plain_client import RECONNECT_DELAY_SECONDS
 from tests.faults.proxy import Link
 from tests.faults.summary import summary
 from tests.faults.world import World
+from tests.support.waiting import until
 
 CUTS = 10
 
@@ -57,3 +59,19 @@ async def test_ten_times_half_of_the_lines_break_and_nothing_is_lost(world: Star
         figures = summary(trace)
         assert figures.breaks > CUTS * 3
         assert figures.repeated > 0
+
+
+async def test_users_whose_lines_all_die_without_a_word_are_back_in_seconds(
+    world: StartWorld,
+) -> None:
+    """With pings as far apart as they are by default: it is the users' coming back that finds the dead ones."""
+    async with world() as w:
+        for _ in range(2):
+            await w.published(20)
+            for line in list(w.front.links):
+                line.vanish()
+            await until(lambda: not w.subscribed)
+            # Five seconds, and two refusals of those who came when the dead ones were being asked.
+            await w.everybody_listens(5 + 3 * RECONNECT_DELAY_SECONDS)
+        trace = await w.finish()
+        require(trace)
