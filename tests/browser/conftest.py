@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import secrets
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -15,37 +12,16 @@ from tests.browser.backend import Backend
 from tests.browser.chromium import Browser
 from tests.browser.documentation import make_module
 from tests.browser.node_program import NodeProgram
+from tests.support.javascript import installed
 from tests.support.processes import GatewayProcess, gateway_process
-from tests.support.programs import cannot_run, require_program
+from tests.support.programs import require_program
 from tests.support.tokens import make_token
-
-JS = Path(__file__).parent.parent / "js"
-_INSTALL_SECONDS = 50
 
 
 @pytest.fixture(scope="session")
 def js() -> Path:
     """The folder with the JavaScript programs, its packages installed."""
-    npm = require_program("npm")
-    lockfile = JS / "package-lock.json"
-    # One worker installs, the others wait for it.
-    with lockfile.open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        wanted = hashlib.sha256(lock.read()).hexdigest()
-        stamp = JS / "node_modules" / ".installed"
-        if not stamp.exists() or stamp.read_text() != wanted:
-            _install(npm)
-            stamp.write_text(wanted)
-    return JS
-
-
-def _install(npm: str) -> None:
-    try:
-        subprocess.run(
-            [npm, "ci"], cwd=JS, check=True, capture_output=True, timeout=_INSTALL_SECONDS
-        )
-    except subprocess.SubprocessError as error:
-        cannot_run(f"npm ci failed: {error} {(error.stderr or b'').decode()}")
+    return installed()
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +63,9 @@ async def programs(js: Path) -> AsyncIterator[Start]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(name: str, *arguments: str) -> NodeProgram:
-            return await stack.enter_async_context(NodeProgram.running(node, js / name, *arguments))
+            return await stack.enter_async_context(
+                NodeProgram.running(node, str(js / name), *arguments)
+            )
 
         yield start
 
@@ -123,7 +101,7 @@ def start_client(programs: Start, documented_module: str) -> Start:
 async def chromium(js: Path) -> AsyncIterator[NodeProgram]:
     node = require_program("node")
     path = require_program("chromium")
-    async with NodeProgram.running(node, js / "browser.mjs", path) as program:
+    async with NodeProgram.running(node, str(js / "browser.mjs"), path) as program:
         yield program
 
 

@@ -3,72 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-PATIENCE = 20.0
-"""Seconds that an answer, or an event of a client, may take."""
-
-_STOP_SECONDS = 10.0
-# A line holds a whole message.
-_LINE_LIMIT = 4 * 1024 * 1024
+from tests.support.line_program import LineProgram
 
 
-class NodeProgram:
+class NodeProgram(LineProgram):
     """A running program. Whatever it says is kept in ``said``."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+        super().__init__(process)
         self.said: list[dict[str, Any]] = []
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def running(cls, node: str, program: Path, *arguments: str) -> AsyncIterator[NodeProgram]:
-        """Run ``program`` until the block ends."""
-        process = await asyncio.create_subprocess_exec(
-            *(node, str(program), *arguments),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=_LINE_LIMIT,
-        )
-        running = cls(process)
-        try:
-            yield running
-        except BaseException as error:
-            error.add_note(f"{program.name} has said: {running.said[-20:]}")
-            raise
-        finally:
-            await running.end()
-
-    async def end(self) -> None:
-        """End it, as closing a page ends its client."""
-        process = self._process
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            async with asyncio.timeout(_STOP_SECONDS):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
 
     async def tell(self, do: str, **details: Any) -> None:
         """Give it a command."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do, **details}).encode() + b"\n")
-        await self._process.stdin.drain()
+        await self.write_line(json.dumps({"do": do, **details}))
 
     async def line(self) -> dict[str, Any]:
         """The next thing it says."""
-        assert self._process.stdout is not None
-        async with asyncio.timeout(PATIENCE):
-            line = await self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the program has ended with {await self._process.wait()}")
-        said: dict[str, Any] = json.loads(line)
+        said: dict[str, Any] = json.loads(await self.read_line())
         self.said.append(said)
         return said
 
