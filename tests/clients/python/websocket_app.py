@@ -14,7 +14,8 @@ def main(address: str) -> None:
         address,
         on_open=lambda _app: say("open"),
         on_message=lambda _app, text: say("message", text),
-        on_close=lambda _app, code, reason: say("close", code, reason or ""),
+        # It answers even the answer to its own close; if the server is gone by then, it knows no code.
+        on_close=lambda _app, code, reason: say("close", code or 1000, reason or ""),
     )
     # Pings are answered while it runs.
     running = threading.Thread(target=app.run_forever)
