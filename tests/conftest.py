@@ -5,12 +5,17 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from publisher.contract import rights
 from publisher.contract.keys import Keys
 from tests.support import programs
 from tests.support.redis_server import redis_server
 from tests.support.redis_users import redis_user
+
+# What an example takes says more about the machine than about the code.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(steps, st.integers(1, 8), st.integers(2, 16))
 def test_no_more_is_spent_than_burst_and_rate_allow(
     sequence: list[tuple[str, int, int]], rate: int, burst: int
@@ -45,7 +45,7 @@ def test_no_more_is_spent_than_burst_and_rate_allow(
         assert spent <= burst + rate * now + 1e-6
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 100_000), st.integers(1, 8), st.integers(2, 16))
 def test_what_is_owed_never_takes_what_a_client_needs_to_go_on_talking(
     owed: int, rate: int, burst: int
@@ -56,7 +56,7 @@ def test_what_is_owed_never_takes_what_a_client_needs_to_go_on_talking(
     assert spender.take(burst / 2, 0.0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 1_000), st.integers(1, 8), st.integers(2, 16))
 def test_what_is_owed_is_paid_after_the_time_that_was_said(
     owed: int, rate: int, burst: int

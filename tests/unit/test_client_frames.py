@@ -34,7 +34,7 @@ def any_frame(draw: st.DrawFn) -> bytes:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_stream_is_at_rest_exactly_where_a_frame_ends(data: st.DataObject) -> None:
     parts = data.draw(st.lists(any_frame(), min_size=1, max_size=6))
@@ -54,7 +54,7 @@ def test_a_stream_is_at_rest_exactly_where_a_frame_ends(data: st.DataObject) -> 
         assert boundaries.at_rest == (position in ends)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(any_frame(), min_size=1, max_size=3).filter(lambda f: len(b"".join(f)) < 1_000))
 def test_a_stream_that_trickles_in_is_at_rest_exactly_where_a_frame_ends(
     parts: list[bytes],
@@ -66,7 +66,7 @@ def test_a_stream_that_trickles_in_is_at_rest_exactly_where_a_frame_ends(
             assert boundaries.at_rest == (number == len(part))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(opcodes, st.binary(max_size=125), masks)
 @example(TEXT, b"", b"\x00\x00\x00\x00")
 @example(TEXT, b"\x00" * 125, b"\xff\xff\xff\xff")
@@ -79,7 +79,7 @@ def test_the_payload_of_a_short_frame_is_that_of_the_specification(
     assert frames.unmasked(frame) == payload
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.data())
 def test_short_is_just_the_one_whole_masked_frame(data: st.DataObject) -> None:
     frame = data.draw(any_frame())

@@ -149,7 +149,7 @@ def test_a_message_over_the_limit_of_a_batch_travels_alone_and_is_no_array() -> 
     assert [type(json.loads(text)) for text in texts] == [dict, dict, list]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, MAX_BATCH_BYTES // 2), min_size=2, max_size=12))
 def test_batches_hold_as_much_as_they_may_and_no_more(sizes: list[int]) -> None:
     messages = series(*sizes)

@@ -31,7 +31,7 @@ def _step_of(now: float) -> float:
     return floor(now / EXPIRY_STEP) * EXPIRY_STEP
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps)
 def test_keys_are_due_once_never_early_and_at_the_first_look_after_their_step(
     drawn: list[tuple[str, str, float]],

@@ -62,7 +62,7 @@ def test_compression_leaves_out_the_tail_of_the_sync_flush() -> None:
     assert not frame.payload.endswith(b"\x00\x00\xff\xff")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=5), st.integers(9, 15))
 def test_compressed_messages_are_read_with_and_without_the_ones_before(
     payloads: list[bytes], window_bits: int

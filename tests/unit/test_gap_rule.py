@@ -310,7 +310,7 @@ def known(test: Callable[..., None]) -> Callable[..., None]:
     return test
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=800)
 @given(
     histories(),
     st.sampled_from([1, 2, 4, 1_000]),

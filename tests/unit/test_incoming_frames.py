@@ -252,7 +252,7 @@ not_utf8 = st.binary(min_size=1, max_size=9).map(lambda data: [client_frame(TEXT
 end = st.lists(close | wrong() | not_utf8 | unfinished | too_much, max_size=2)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.data(), conversation)
 def test_all_that_is_said_is_heard_in_order_however_it_is_cut(
     data: st.DataObject, parts: list[Said]
@@ -262,7 +262,7 @@ def test_all_that_is_said_is_heard_in_order_however_it_is_cut(
     assert heard_by_inbox(pieces, compress=True) == [event for _, event in said if event]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.data(), conversation, end, conversation, st.sampled_from([True, True, False]))
 def test_whatever_comes_is_judged_as_the_parser_alone_judges_it(
     data: st.DataObject,
@@ -514,7 +514,7 @@ def test_few_frames_and_bytes_are_taken_in_a_turn() -> None:
     assert Inbox(Heard(), 2**18, compress=False).feed(long) >= len(long) - BYTES_PER_TURN
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data(), conversation, st.integers(1, 3), st.integers(1, 40))
 def test_all_is_heard_in_order_however_little_is_taken_in_a_turn(
     data: st.DataObject, parts: list[Said], most_frames: int, most_bytes: int

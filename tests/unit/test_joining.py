@@ -78,7 +78,7 @@ async def interleave(
     return [(client, socket) for client, socket, _ in joined]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.integers(0, 8),
     st.none() | st.integers(0, 8),
@@ -111,7 +111,7 @@ def test_however_things_fall_every_client_gets_every_message_once_and_in_order(
         run(scenario())
 
 
-@settings(max_examples=150, deadline=None, database=None, derandomize=True)
+@settings(max_examples=150, database=None, derandomize=True)
 @given(st.integers(0, 4), STEPS | STEPS_OF_SLOW_CLIENTS)
 @example(0, QUESTION_TOO_EARLY)
 def test_however_things_fall_no_pong_proves_more_than_what_came_before_its_ping(

@@ -34,7 +34,7 @@ def turn_until(
     return pinged, expired
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 400), st.floats(0, 1)), min_size=1, max_size=20))
 def test_everybody_is_pinged_exactly_once_an_interval(arrivals: list[tuple[int, float]]) -> None:
     wheel: Liveness[str] = Liveness(INTERVAL, TIMEOUT, 0)
@@ -166,7 +166,7 @@ def test_a_pong_of_somebody_unknown_is_no_error_and_leaves_nothing() -> None:
     assert turn_until(wheel, 0, INTERVAL) == ({}, [])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.floats(2.5, 1_000), st.floats(0, 57))
 def test_when_the_process_stood_still_nobody_expires_at_once_and_nobody_is_pinged_twice(
     stall: float, before: float
@@ -252,7 +252,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(steps)
 def test_overdue_is_who_was_pinged_and_not_heard_since(drawn: list[tuple[str, object]]) -> None:
     interval, timeout = 7.5, 2.0  # a tick is an eighth of a second

@@ -49,7 +49,7 @@ class Paused:
         bench.catchup.resume(self.subscription)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.integers(0, 8), st.booleans(), STEPS, st.integers(2, 4), st.integers(0, 3))
 def test_however_things_fall_a_paused_client_hears_nothing_and_in_the_end_everything_once(
     before: int, accompanied: bool, steps: list[str], page: int, held: int

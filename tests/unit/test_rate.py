@@ -28,7 +28,7 @@ def test_a_refusal_takes_nothing() -> None:
     assert bucket.take(2, 0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(st.integers(0, 64), st.integers(1, 8)), min_size=1, max_size=40),
     st.integers(1, 8),
@@ -50,7 +50,7 @@ def test_over_any_stretch_no_more_is_taken_than_burst_and_rate_allow(
             assert total <= burst + rate * (taken[j][0] - start)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 8), st.integers(1, 16), st.lists(st.integers(0, 32), max_size=20))
 def test_who_keeps_to_the_rate_is_never_refused(rate: int, burst: int, waits: list[int]) -> None:
     bucket = TokenBucket(rate, burst, 0)

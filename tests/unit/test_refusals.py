@@ -262,7 +262,7 @@ class Model:
         self.waiting = {each: end for each, end in self.waiting.items() if end > now}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STEPS)
 def test_whatever_happens_nothing_is_left_and_nobody_is_told_what_was_not_refused(
     steps: list[tuple[str, int, int]],

@@ -122,7 +122,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(STEPS)
 def test_what_is_seen_is_what_was_proven(steps: list[tuple[str, int]]) -> None:
     async def scenario() -> None:

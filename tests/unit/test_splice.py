@@ -75,7 +75,7 @@ def build(steps: list[tuple[str, int]]) -> Log:
     return log
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(ops, st.data())
 def test_a_loss_is_told_exactly_when_there_was_one(
     steps: list[tuple[str, int]], data: st.DataObject
@@ -114,7 +114,7 @@ def test_a_position_that_the_log_has_passed_by_counts_as_a_loss() -> None:
     assert lost(9, 20, [logged(20, 5)])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ops, st.data())
 def test_what_came_live_goes_on_where_the_log_ends_exactly_when_nothing_is_missing(
     steps: list[tuple[str, int]], data: st.DataObject
@@ -131,7 +131,7 @@ def test_what_came_live_goes_on_where_the_log_ends_exactly_when_nothing_is_missi
     assert unbroken(position, page, live) is not bool(missing)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ops, st.data())
 def test_page_and_live_messages_make_exactly_what_came_after_the_position(
     steps: list[tuple[str, int]], data: st.DataObject
@@ -154,7 +154,7 @@ def test_page_and_live_messages_make_exactly_what_came_after_the_position(
     assert splice(position, page + live) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(1, 9), st.booleans()), max_size=12), st.integers(0, 9))
 def test_messages_without_a_log_come_last_all_of_them_in_their_order(
     drawn: list[tuple[int, bool]], position: int

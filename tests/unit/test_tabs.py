@@ -132,7 +132,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(STEPS, st.integers(1, 4), st.integers(0, 3))
 def test_however_tabs_confirm_each_gets_one_piece_of_the_log_and_hears_of_no_loss(
     steps: list[str], page: int, held: int
