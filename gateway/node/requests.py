@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from gateway.core import budget, closing, frames, protocol
+from gateway.core.log_limit import LogLimit
 from gateway.core.protocol import (
     Ack,
     BadRequest,
@@ -54,6 +55,7 @@ class Requests:
         self._clock = clock
         self._wall_clock = wall_clock
         self._max_message_bytes = max_message_bytes
+        self._log_limit = LogLimit(clock())
 
     # -- what a client says -------------------------------------------------------------------
 
@@ -121,12 +123,21 @@ class Requests:
             return True
         if not connection.closed:
             self._hub.stats.floods[what] += 1
-            log.warning(
-                "flood connection=%s user=%r exhausted_by=%r", connection.id, connection.user, what
-            )
+            self._log_flood(connection, what)
             self._hub.close(connection, closing.FLOOD)
         connection.socket.stop_reading()
         return False
+
+    def _log_flood(self, connection: Connection, what: str) -> None:
+        left_out = self._log_limit.admit(what, self._clock())
+        if left_out is not None:
+            log.warning(
+                "flood connection=%s user=%r exhausted_by=%r left_out=%s",
+                connection.id,
+                connection.user,
+                what,
+                left_out or None,
+            )
 
     def _serve(self, connection: Connection, request: Request) -> None:
         """Do what a client asks for.

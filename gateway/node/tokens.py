@@ -6,6 +6,7 @@ import logging
 
 from gateway.core import closing
 from gateway.core.access import TokenRejected
+from gateway.core.log_limit import LogLimit
 from gateway.core.protocol import BadRequest, ErrorCode
 from gateway.core.timing import Expiries
 from gateway.node.connection import Connection
@@ -29,6 +30,7 @@ class Tokens:
         self._recheck = recheck
         self._wall_clock = wall_clock
         self._expiries: Expiries[Connection] = Expiries(wall_clock())
+        self._log_limit = LogLimit(wall_clock())
 
     def watch(self, connection: Connection) -> None:
         """End a connection when its token does."""
@@ -56,7 +58,7 @@ class Tokens:
         try:
             identity = self._verifier.verify(token)
         except TokenRejected as rejected:
-            log.info("refresh_rejected connection=%s reason=%s", connection.id, rejected)
+            self._log_rejection(connection, rejected)
             raise BadRequest(
                 rejected.code, "Token rejected", detail="the old token stays in force"
             ) from None
@@ -69,3 +71,14 @@ class Tokens:
         connection.identity = identity
         self.watch(connection)
         self._recheck.refreshed(connection)
+
+    def _log_rejection(self, connection: Connection, rejected: TokenRejected) -> None:
+        left_out = self._log_limit.admit("refresh_rejected", self._wall_clock())
+        if left_out is not None:
+            log.info(
+                "refresh_rejected connection=%s user=%r reason=%s left_out=%s",
+                connection.id,
+                connection.user,
+                rejected,
+                left_out or None,
+            )

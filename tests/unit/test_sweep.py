@@ -8,6 +8,7 @@ import contextlib
 import pytest
 
 from gateway.core.access import Identity
+from gateway.core.closing import PONG_TIMEOUT
 from gateway.node.heartbeats import Heartbeats
 from gateway.node.recheck import Recheck
 from gateway.node.sweep import Sweep
@@ -52,6 +53,25 @@ async def test_it_tells_how_late_it_came() -> None:
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+
+
+async def test_a_client_that_is_not_read_from_is_not_judged_by_its_pong() -> None:
+    """It may have answered long ago. It is given up when it takes nothing (slow_consumers.py)."""
+    node = Bench().node
+    heartbeats = Heartbeats(node.hub, node.clock, lambda: 0.5, 30.0, 30.0)
+    client, socket = make_connection()
+    node.hub.connections[client.id] = client
+    heartbeats.watch(client)
+    socket.unheard = True
+    for _ in range(600):
+        node.clock.now += 0.5
+        heartbeats.tick()
+    assert socket.closing is None
+    socket.unheard = False
+    for _ in range(150):
+        node.clock.now += 0.5
+        heartbeats.tick()
+    assert socket.closing is PONG_TIMEOUT
 
 
 async def test_nothing_is_kept_of_a_connection_that_is_gone() -> None:
