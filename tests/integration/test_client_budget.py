@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,7 @@ from gateway.core import closing
 from gateway.node.connection import Connection
 from gateway.node.heartbeats import Heartbeats
 from gateway.node.recheck import Recheck
+from gateway.web.reading import Reason
 from publisher import AsyncPublisher
 from tests.integration.conftest import StartNode
 from tests.support.client import Client, connected
@@ -126,6 +127,8 @@ async def test_what_comes_while_a_connection_is_being_closed_is_charged_too(
         node.gateway.hub.close(connection, closing.DRAINING)
         client.writer.write(frame * 100_000)
         await until(lambda: not connection.budget.take(2.0, node.gateway._sweep._clock()))
+        reading = cast(Any, connection.socket)._reading
+        await until(lambda: reading.paused_for(Reason.FLOOD))
         assert (await closed_as(client))[0] == 1001
         assert charged.count(connection) < 1_200
 
@@ -206,7 +209,7 @@ async def test_a_channel_that_was_not_sent_yet_does_not_wait_for_those_asked_for
     start_node: StartNode, publisher: AsyncPublisher
 ) -> None:
     node = await start_node(client_messages_per_second=1, client_message_burst=200)
-    again = [f"run-results/{n}" for n in range(10)]
+    again = [f"run-results/{n}" for n in range(20)]
     await fill(publisher, *again, "run-results/new", "notifications/u")
     token = make_token("u", [*again, "run-results/new"])
     async with connected(node.url, token) as client:
@@ -279,8 +282,8 @@ async def test_subscribing_and_leaving_in_a_loop_asks_redis_no_more_than_the_bud
 async def test_a_dashboard_that_returns_with_all_it_may_hold_waits_for_nothing(
     start_node: StartNode, publisher: AsyncPublisher
 ) -> None:
-    node = await start_node()
-    channels = [f"run-results/{n}" for n in range(100)]
+    node = await start_node(max_subscriptions=300)
+    channels = [f"run-results/{n}" for n in range(300)]
     for channel in channels:
         await publisher.publish(channel, channel)
     for _ in range(2):
@@ -288,7 +291,7 @@ async def test_a_dashboard_that_returns_with_all_it_may_hold_waits_for_nothing(
             for channel in channels:
                 await client.send({"type": "subscribe", "channel": channel, "since": 0})
             seen = set()
-            while len(seen) < 100:
+            while len(seen) < len(channels):
                 message = await client.receive()
                 seen |= {message["data"]} if "data" in message else set()
     assert node.gateway.stats.requests_delayed == 0
