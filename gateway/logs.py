@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Final
 
+from gateway.core.log_limit import LogLimit
+
 Value = str | int | float | None
 """What a field holds. A field that holds ``None`` is left out."""
 
@@ -30,6 +32,20 @@ _CONVERSION: Final = re.compile(r"%[\d.]*[a-zA-Z]")
 _DECIMAL: Final = re.compile(r"%\.\d+f")
 _BARE: Final = re.compile(r"[^\s\"'=\\]+")
 """A value that logfmt needs no quotes for."""
+
+
+CAUSED_BY_CLIENTS: Final = frozenset(
+    {
+        "flood",
+        "left_live",
+        "pong_timeout",
+        "refresh_rejected",
+        "slow_consumer",
+        "token_expired",
+    }
+)
+"""Events that a client with a token can cause as often as it likes. What a stranger can cause is limited where it is
+logged (``web/refused_connections.py``). Each is counted too."""
 
 
 def as_logfmt(fields: Mapping[str, Value]) -> str:
@@ -78,12 +94,35 @@ class LineFormatter(logging.Formatter):
             "logger": record.name,
             **_told(record),
         }
+        if hasattr(record, "left_out"):
+            fields["left_out"] = record.left_out
         if self._worker is not None:
             fields["worker"] = self._worker
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         line = self._write({key: value for key, value in fields.items() if value is not None})
         return _TOKEN.sub("[token]", line)
+
+
+class FewOfClients(logging.Filter):
+    """Lets a few lines of each event pass that clients can cause as often as they like.
+
+    The next one that passes says how many were left out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limit = LogLimit(time.monotonic())
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is written."""
+        event = str(record.msg).partition(" ")[0]
+        if event not in CAUSED_BY_CLIENTS:
+            return True
+        left_out = self._limit.admit(event, time.monotonic())
+        if left_out:
+            record.left_out = left_out
+        return left_out is not None
 
 
 def _told(record: logging.LogRecord) -> dict[str, Value]:
@@ -128,5 +167,6 @@ def configure(level: str, form: str = "logfmt", worker: int | None = None) -> No
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter(FORMATS[form], worker))
+    handler.addFilter(FewOfClients())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)

@@ -27,7 +27,7 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.backplane": "publisher.errors publisher.contract publisher.transport gateway.core "
         "gateway.node",
         "gateway.web": "publisher.errors publisher.contract gateway.core gateway.node",
-        "gateway.logs": "",
+        "gateway.logs": "gateway.core",
         "gateway.environment": "",
         "gateway.settings": "publisher.errors publisher.contract gateway.core gateway.environment",
         "gateway.options": "publisher.contract gateway.environment gateway.settings",

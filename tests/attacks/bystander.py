@@ -29,11 +29,13 @@ class Times:
         heartbeats: until a heartbeat was answered.
         deliveries: from the call of ``publish`` until the message was there.
         newcomers: from the first byte of another client until its greeting was there.
+        lateness: by which the machine let this process do something later than it was to.
     """
 
     heartbeats: list[float] = field(default_factory=list)
     deliveries: list[float] = field(default_factory=list)
     newcomers: list[float] = field(default_factory=list)
+    lateness: list[float] = field(default_factory=list)
 
 
 def p99(times: list[float]) -> float:
@@ -95,8 +97,10 @@ class _Bystander:
             self._answered.clear()
             await self._socket.send_json({"type": "heartbeat"})
             await self._answered.wait()
-            self.times.heartbeats.append(self._now() - started)
+            answered = self._now()
+            self.times.heartbeats.append(answered - started)
             await asyncio.sleep(_PAUSE_SECONDS)
+            self.times.lateness.append(self._now() - answered - _PAUSE_SECONDS)
 
     async def publish(self) -> None:
         while not self.leaving:

@@ -24,7 +24,10 @@ from tests.support.waiting import until
 
 MIB = 2**20
 MOST_SECONDS = 0.5
-"""99 of 100 of the bystander's heartbeats and messages take no longer, whatever anybody else does."""
+"""99 of 100 of the bystander's heartbeats and messages take no longer, whatever anybody else does.
+
+On a machine that does something else besides, its own lateness comes on top.
+"""
 MOST_NEWCOMER_SECONDS = 2.0
 """Somebody else who connects meanwhile is greeted within this time."""
 
@@ -33,13 +36,15 @@ MOST_NEWCOMER_SECONDS = 2.0
 class Cost:
     """What an attack has cost.
 
-    ``heartbeat`` and ``delivery`` are what 99 of 100 took at most, ``newcomer`` is the slowest; all in seconds.
+    ``heartbeat`` and ``delivery`` are what 99 of 100 took at most, ``newcomer`` is the slowest, ``lateness`` the
+    machine's own, at most; all in seconds. ``cpu`` and ``redis`` are in cores.
     """
 
     seconds: float
     heartbeat: float
     delivery: float
     newcomer: float
+    lateness: float
     memory_mib: float
     cpu: float
     redis: float
@@ -82,6 +87,7 @@ async def attack(
             heartbeat=p99(times.heartbeats),
             delivery=p99(times.deliveries),
             newcomer=max(times.newcomers),
+            lateness=max(times.lateness),
             memory_mib=memory / MIB,
             cpu=cpu / seconds,
             redis=redis_cpu / seconds,
@@ -138,9 +144,9 @@ async def _only_log_is_left(node: GatewayProcess) -> bool:
 
 def _excesses(kind: Kind, cost: Cost, target: Target) -> Iterator[str]:
     allowed = {
-        "heartbeat": MOST_SECONDS,
-        "delivery": MOST_SECONDS,
-        "newcomer": MOST_NEWCOMER_SECONDS,
+        "heartbeat": MOST_SECONDS + cost.lateness,
+        "delivery": MOST_SECONDS + cost.lateness,
+        "newcomer": MOST_NEWCOMER_SECONDS + cost.lateness,
         "memory_mib": kind.memory_mib,
         "redis": kind.redis_share,
         "log_kb": kind.log_kb,

@@ -6,8 +6,15 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.attacks import askers, strangers
+from tests.attacks import askers, floods, strangers
 from tests.attacks.target import Target
+
+GENEROUS = {
+    "stall_seconds": 1,
+    "client_messages_per_second": 100_000,
+    "client_message_burst": 100_000,
+}
+"""So much may be sent that only clients that do not read are ended, and soon."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,7 @@ class Kind:
         behind_nginx: whether it comes through the nginx of the deployment.
         files: how many the node may open, if not all.
         settings: of the node, if not the default ones.
+        variant: of another one in the table, so that it is tried with large numbers only.
     """
 
     attacker: Callable[[Target], Coroutine[None, None, None]]
@@ -33,6 +41,7 @@ class Kind:
     behind_nginx: bool = False
     files: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    variant: bool = False
 
     @property
     def name(self) -> str:
@@ -45,29 +54,73 @@ KINDS = (
     # -- before a token (strangers.py) --
     Kind(strangers.another_version_and_zeros),
     Kind(strangers.a_bad_token_and_zeros),
-    Kind(strangers.a_bad_token_of_60_kb),
+    Kind(strangers.a_bad_token_of_60_kb, variant=True),
     Kind(strangers.no_request),
     Kind(strangers.malformed_requests),
-    Kind(strangers.long_heads),
+    Kind(strangers.long_heads, variant=True),
     Kind(strangers.requests_without_an_upgrade),
     Kind(strangers.foreign_origins, settings={"allowed_origins": "https://app.example"}),
     Kind(strangers.tls_and_http2),
     Kind(strangers.requests_behind_a_refused_upgrade),
-    Kind(strangers.requests_behind_a_page),
+    Kind(strangers.requests_behind_a_page, variant=True),
     Kind(strangers.an_endless_body_for_a_page),
-    Kind(strangers.a_page_that_nobody_reads),
+    Kind(strangers.a_page_that_nobody_reads, variant=True),
     Kind(strangers.idle_connections_beyond_the_files, files=400),
     Kind(strangers.idle_connections_from_one_address, settings={"unauthenticated_per_address": 20}),
     Kind(strangers.slow_heads),
-    # Each may hold a whole head, 64 KB, for the ten seconds that a request may take.
-    Kind(strangers.heads_that_wait_at_their_limit, memory_mib=96),
+    # Each of a thousand may hold a head, 16 KiB, for the ten seconds that a request may take.
+    Kind(strangers.heads_that_wait_at_their_limit, memory_mib=48, variant=True),
     Kind(
         strangers.junk_from_a_trusted_proxy,
         settings={"trusted_proxies": strangers.PROXY, "proxy_protocol": True},
     ),
     Kind(strangers.secrets_in_odd_places),
+    # -- frames (floods.py) --
+    Kind(floods.empty_continuations),
+    Kind(floods.empty_continuations, behind_nginx=True),
+    Kind(floods.fragments_of_one_byte, variant=True),
+    Kind(floods.messages_in_fragments_of_one_byte),
+    Kind(floods.control_frames_amid_a_message),
+    Kind(floods.pings),
+    Kind(floods.long_pings, variant=True),
+    Kind(floods.unasked_pongs),
+    Kind(floods.long_pongs, variant=True),
+    Kind(floods.pongs_after_its_own_close_frame),
+    Kind(floods.pongs_after_the_nodes_close_frame, settings={"jwt_leeway_seconds": 0}),
+    Kind(floods.heartbeats),
+    Kind(floods.mistakes),
+    Kind(floods.long_mistakes, variant=True),
+    Kind(floods.unknown_types, variant=True),
+    Kind(floods.binary_messages),
+    Kind(floods.messages_just_small_enough),
+    Kind(floods.messages_just_too_large, variant=True),
+    # Ten clients hold 256 KiB each, as read, as a message, and as what waits to be read.
+    Kind(floods.messages_at_the_limit_of_reading, memory_mib=32, variant=True),
+    Kind(floods.messages_too_large_to_be_read),
+    Kind(floods.deflate_bombs),
+    Kind(floods.deflate_bombs_without_end, variant=True),
+    Kind(floods.empty_deflate_blocks, memory_mib=32, variant=True),
+    # Each of a thousand may hold a message, up to the 256 KiB that are read.
+    Kind(floods.half_sent_frames, memory_mib=300),
+    Kind(floods.frames_byte_by_byte),
     # -- requests (askers.py) --
+    Kind(askers.replays_from_the_beginning),
+    Kind(askers.subscribing_and_leaving),
+    Kind(askers.ever_other_channels),
+    Kind(askers.denied_channels),
+    Kind(askers.channels_of_others, variant=True),
+    Kind(askers.acks),
+    # A hundred clients with a hundred subscriptions each: 10,000 of three KB.
+    Kind(askers.subscriptions_by_the_thousand, memory_mib=48),
+    Kind(askers.refreshes_with_a_bad_token),
+    Kind(askers.refreshes_with_a_valid_token),
+    Kind(askers.reconnecting),
+    # Each new connection is sent the whole log: a page of it is in memory, and as much waits for the client.
+    Kind(askers.reconnecting_with_subscriptions, memory_mib=32, drawn_mib=256, variant=True),
     # Room for the five that the user may hold, five that are being decided about, the bystander, and newcomers.
     Kind(askers.sixth_connections, settings={"max_connections": 14}),
+    Kind(askers.heartbeats_unread, settings=GENEROUS),
+    Kind(askers.pings_unread, settings=GENEROUS),
+    Kind(askers.messages_unread, settings=GENEROUS),
     Kind(askers.the_user_whose_id_is_a_star),
 )

@@ -12,6 +12,7 @@ _COLUMNS = (
     "heartbeat, s",
     "message, s",
     "newcomer, s",
+    "machine, s",
     "memory, MiB",
     "node, cores",
     "Redis, cores",

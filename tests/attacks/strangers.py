@@ -141,7 +141,8 @@ async def slow_heads(target: Target) -> None:
 
 
 async def heads_that_wait_at_their_limit(target: Target) -> None:
-    head = b"GET / HTTP/1.1\r\nA: " + b"a" * 30_000
+    lines = b"".join(b"%c: %s\r\n" % (name, b"x" * 8_000) for name in b"AB")
+    head = b"GET / HTTP/1.1\r\nHost: x\r\n" + lines
     await target.hold([target.line(head) for _ in range(target.size.crowd)])
 
 

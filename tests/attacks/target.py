@@ -41,8 +41,8 @@ class Size:
     messages: int
 
 
-SMALL = Size(seconds=0.7, strangers=20, clients=3, crowd=60, messages=200)
-LARGE = Size(seconds=8.0, strangers=100, clients=10, crowd=1_000, messages=1_000)
+SMALL = Size(seconds=0.4, strangers=20, clients=3, crowd=60, messages=200)
+LARGE = Size(seconds=5.0, strangers=100, clients=10, crowd=1_000, messages=1_000)
 
 
 class Ended(Exception):

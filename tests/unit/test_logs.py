@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.logs import FORMATS, LineFormatter
+from gateway.logs import CAUSED_BY_CLIENTS, FORMATS, FewOfClients, LineFormatter
 from tests.support.log_lines import read_logfmt
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1In0.c2lnbmF0dXJl"
@@ -135,3 +136,27 @@ def test_a_token_is_in_no_line(form: str) -> None:
 def test_a_token_is_left_out_however_its_dots_are_written(dot: str) -> None:
     told = logfmt("event token=%s more=1", TOKEN.replace(".", dot))
     assert told.endswith("token=[token] more=1")
+
+
+@pytest.mark.parametrize("event", sorted(CAUSED_BY_CLIENTS))
+def test_lines_that_a_client_can_cause_are_few_and_tell_how_many_were_left_out(
+    event: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    few = FewOfClients()
+    template = event + " connection=%s user=%r"
+    passed = sum(few.filter(record(template, number, "u")) for number in range(1_000))
+    assert passed == 10
+    assert few.filter(record("node_started node=%s", "ab12"))
+    now[0] = 10.0
+    next_one = record(template, 1_000, "u")
+    assert few.filter(next_one)
+    line = LineFormatter(FORMATS["logfmt"]).format(next_one)
+    assert read_logfmt(line)["left_out"] == "990"
+
+
+def test_events_that_a_client_can_cause_are_logged_somewhere() -> None:
+    root = Path(__file__).parents[2] / "gateway"
+    code = "".join(path.read_text("utf-8") for path in root.rglob("*.py"))
+    assert not [event for event in CAUSED_BY_CLIENTS if f'"{event} ' not in code]
