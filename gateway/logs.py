@@ -35,17 +35,10 @@ _BARE: Final = re.compile(r"[^\s\"'=\\]+")
 
 
 CAUSED_BY_CLIENTS: Final = frozenset(
-    {
-        "flood",
-        "left_live",
-        "pong_timeout",
-        "refresh_rejected",
-        "slow_consumer",
-        "token_expired",
-    }
+    {"left_live", "pong_timeout", "slow_consumer", "token_expired"}
 )
-"""Events that a client with a token can cause as often as it likes. What a stranger can cause is limited where it is
-logged (``web/refused_connections.py``). Each is counted too."""
+"""Events that a client with a token can cause as often as it likes. Those that have causes or kinds (``flood``,
+``refresh_rejected``, ``connection_refused``) are limited where they are logged. Each is counted too."""
 
 
 def as_logfmt(fields: Mapping[str, Value]) -> str:

@@ -84,6 +84,9 @@ class Reading:
 
     def pause(self, reason: Reason) -> None:
         """Read nothing until the reason has gone."""
+        if reason is Reason.FLOOD:
+            # Nobody will hear it, and the connection may be there for seconds.
+            self._unserved, self._position = b"", 0
         if not self._reasons and not self._transport.is_closing():
             self._transport.pause_reading()
         self._reasons |= reason

@@ -117,8 +117,9 @@ KINDS = (
     Kind(askers.reconnecting),
     # Each new connection is sent the whole log: a page of it is in memory, and as much waits for the client.
     Kind(askers.reconnecting_with_subscriptions, memory_mib=32, drawn_mib=256, variant=True),
-    # Room for the five that the user may hold, five that are being decided about, the bystander, and newcomers.
-    Kind(askers.sixth_connections, settings={"max_connections": 14}),
+    # Room for the five that the user may hold, five that are being decided about, five that were silent and are being
+    # closed, the bystander, and newcomers.
+    Kind(askers.sixth_connections, settings={"max_connections": 20}),
     Kind(askers.heartbeats_unread, settings=GENEROUS),
     Kind(askers.pings_unread, settings=GENEROUS),
     Kind(askers.messages_unread, settings=GENEROUS),

@@ -138,3 +138,15 @@ def test_a_reason_that_was_none_may_go(reason: Reason) -> None:
     client = Client(Turns(clock), clock)
     client.reading.resume(reason)
     assert client.transport.reads
+
+
+async def test_what_was_read_of_a_client_that_floods_is_not_kept_until_its_connection_is_gone() -> (
+    None
+):
+    clock = FakeClock()
+    client = Client(Turns(clock), clock)
+    client.receive(b"0123456789")
+    client.reading.pause(Reason.FLOOD)
+    assert client.reading._unserved == b""
+    await turn()
+    assert client.served == b"012"
