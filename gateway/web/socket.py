@@ -20,7 +20,10 @@ from gateway.web.reading import Reading, Reason, Turns
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
-"""How long a client may take to answer a close frame."""
+"""How long a client may take to answer a close frame, and to take what was written before it."""
+
+LINGER_SECONDS: Final = 1.0
+"""How long a client that has taken all may take to close its side. No limit counts it any more, but it holds a file."""
 
 Left = Callable[[Connection, int | None], None]
 """Told once that a client has left, and its close code; ``None`` when it is just gone."""
@@ -141,14 +144,21 @@ class ClientSocket(asyncio.Protocol):
         self._end_in(CLOSE_TIMEOUT_SECONDS)
 
     def finish(self, reason: Closing = closing.NORMAL) -> None:
-        """The conversation has ended: send a close frame, unless one was sent, and leave."""
+        """The conversation has ended: send a close frame, unless one was sent, and leave when the client does.
+
+        If the connection were closed at once, what the client is still sending would draw a reset, and the client
+        might lose the close frame to it (RFC 6455 §7.1.1).
+        """
         if not self._closing:
             self.write(frames.close(reason))
             self._closing = True
         self._cancel_deadline()
-        self._transport.close()
-        if self.waiting:
-            self._end_in(CLOSE_TIMEOUT_SECONDS)
+        transport = self._transport
+        if self._is_flooded or not transport.can_write_eof():
+            transport.close()
+        elif not transport.is_closing():
+            transport.write_eof()
+        self._end_in(CLOSE_TIMEOUT_SECONDS if self.waiting else LINGER_SECONDS)
 
     def stop_reading(self) -> None:
         """Hear nothing more: it would keep the node busy until its time is up."""
@@ -158,6 +168,10 @@ class ClientSocket(asyncio.Protocol):
         if self._reading is None:
             self._reading = Reading(self._transport, self._inbox.feed, self._turns)
         return self._reading
+
+    @property
+    def _is_flooded(self) -> bool:
+        return self._reading is not None and self._reading.paused_for(Reason.FLOOD)
 
     def _end_in(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -194,9 +208,9 @@ class ClientSocket(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         """The transport is gone."""
         self._closing = True
-        self._cancel_deadline()
         self._wake()
         self._session.lost()
+        self._cancel_deadline()
         # They know this socket and each other: without the cycles all is freed at once, not at some collection.
         self._inbox.release()
         if self._reading is not None:

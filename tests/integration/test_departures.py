@@ -57,7 +57,7 @@ async def places(server: RedisServer, prefix: str) -> list[bytes]:
         return [key async for key in client.scan_iter(f"{prefix}:conn:*", count=1_000)]
 
 
-async def test_a_crowd_that_leaves_at_once_gives_its_takenback_in_few_writes(
+async def test_a_crowd_that_leaves_at_once_gives_its_places_back_in_few_writes(
     crowded: Node, server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = crowded.gateway._pipeline._commands
@@ -81,7 +81,7 @@ async def test_a_crowd_that_leaves_at_once_gives_its_takenback_in_few_writes(
     assert len(sent) <= 10
 
 
-async def test_takenare_given_back_once_redis_answers_again(
+async def test_places_are_given_back_once_redis_answers_again(
     crowded: Node, server: RedisServer, prefix: str
 ) -> None:
     server.freeze()

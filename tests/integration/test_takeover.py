@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from urllib.parse import urlsplit
 
 import pytest
@@ -218,6 +219,46 @@ async def test_a_close_code_is_answered_as_the_rfc_has_it(
                     assert (code, told.payload[:2]) == (code, answer.to_bytes(2))
                     assert await client.reader.read() == b""
         await until_free(publisher)
+
+
+ENDS = {
+    "by the client": client_frame(CLOSE, b"\x03\xe8"),
+    "by a mistake of the client's": client_frame(CLOSE, b"\x03"),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+async def test_what_a_client_still_sends_after_the_end_draws_no_reset(
+    node: Node, end: bytes
+) -> None:
+    """It might lose the close frame to it (RFC 6455 §7.1.1). The connection ends when the client ends it."""
+    async with raw_client(node.url, make_token("u")) as client:
+        client.writer.write(end)
+        await client.next(CLOSE)
+        assert await client.reader.read() == b""
+        sock = client.writer.get_extra_info("socket")
+        late = client_frame(PONG, b"h")
+        for _ in range(10):
+            client.writer.write(late)
+            await asyncio.sleep(0.01)
+            assert not client.writer.is_closing()
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+        assert node.gateway.stats.connections_closed.total() == 1
+
+
+async def test_a_client_that_never_ends_its_side_is_left_soon(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.web.socket.LINGER_SECONDS", 0.1)
+    async with raw_client(node.url, make_token("u")) as client:
+        client.writer.write(client_frame(CLOSE, b"\x03\xe8"))
+        await client.next(CLOSE)
+
+        async def reset() -> bool:
+            client.writer.write(client_frame(PONG, b"h"))
+            return client.writer.is_closing()
+
+        await until(reset)
 
 
 FAILING = {
