@@ -37,7 +37,7 @@ class Kind:
     memory_mib: float = 16
     log_kb: float = 8
     redis_share: float = 0.25
-    drawn_mib: float = 16
+    drawn_mib: float = 64
     behind_nginx: bool = False
     files: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -94,17 +94,17 @@ KINDS = (
     Kind(floods.binary_messages),
     Kind(floods.messages_just_small_enough),
     Kind(floods.messages_just_too_large, variant=True),
-    # Ten clients hold 256 KiB each, as read, as a message, and as what waits to be read.
-    Kind(floods.messages_at_the_limit_of_reading, memory_mib=32, variant=True),
+    # Ten clients, each with five connections that are being closed: fifty times 256 KiB, as read and as a message.
+    Kind(floods.messages_at_the_limit_of_reading, memory_mib=64, variant=True),
     Kind(floods.messages_too_large_to_be_read),
     Kind(floods.deflate_bombs),
-    Kind(floods.deflate_bombs_without_end, variant=True),
-    Kind(floods.empty_deflate_blocks, memory_mib=32, variant=True),
+    Kind(floods.deflate_bombs_without_end, memory_mib=32, variant=True),
+    Kind(floods.empty_deflate_blocks, memory_mib=64, variant=True),
     # Each of a thousand may hold a message, up to the 256 KiB that are read.
     Kind(floods.half_sent_frames, memory_mib=300),
     Kind(floods.frames_byte_by_byte),
     # -- requests (askers.py) --
-    Kind(askers.replays_from_the_beginning),
+    Kind(askers.replays_from_the_beginning, drawn_mib=32),
     Kind(askers.subscribing_and_leaving),
     Kind(askers.ever_other_channels),
     Kind(askers.denied_channels),
@@ -120,8 +120,9 @@ KINDS = (
     # Room for the five that the user may hold, five that are being decided about, five that were silent and are being
     # closed, the bystander, and newcomers.
     Kind(askers.sixth_connections, settings={"max_connections": 20}),
-    Kind(askers.heartbeats_unread, settings=GENEROUS),
-    Kind(askers.pings_unread, settings=GENEROUS),
+    # A MiB may wait for each client, and what it has sent is not read on.
+    Kind(askers.heartbeats_unread, memory_mib=32, settings=GENEROUS),
+    Kind(askers.pings_unread, memory_mib=32, settings=GENEROUS),
     Kind(askers.messages_unread, settings=GENEROUS),
     Kind(askers.the_user_whose_id_is_a_star),
 )
