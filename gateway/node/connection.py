@@ -24,9 +24,10 @@ class Connection:
 
     ``outbox`` holds what is due to the socket in this turn of the event loop; the hub writes it.
     ``positions`` holds the last id sent in channels the client has left, so that coming back on the
-    same connection repeats nothing; it is ``forgetful`` when it has left more than are kept. ``behind``: too much waits for the client to take it, so it is left
-    out of live delivery (``catchup.py``). ``replays`` is held while the client takes what waits for
-    it and the next page of the log is read.
+    same connection repeats nothing; it is ``forgetful`` when it has left more than are kept. ``behind``: too
+    much waits for the client to take it, so it is left out of live delivery (``catchup.py``). ``replays`` is
+    held while the client takes what waits for it and the next page of the log is read. ``paying`` is held by
+    what waits for the budget, and the rest waits behind that (``pacing.py``).
     """
 
     __slots__ = (
@@ -37,6 +38,7 @@ class Connection:
         "id",
         "identity",
         "outbox",
+        "paying",
         "positions",
         "replays",
         "socket",
@@ -54,6 +56,7 @@ class Connection:
         self.closed = False
         self.behind = False
         self.replays = asyncio.Semaphore(_REPLAYS_AT_ONCE)
+        self.paying = asyncio.Lock()
         self.subscriptions: dict[str, Subscription] = {}
         self.positions: dict[str, int] = {}
         self.forgetful = False

@@ -21,9 +21,9 @@ class Pacing:
         return not connection.budget.settle(self._clock())
 
     async def ready(self, connection: Connection) -> None:
-        """Wait until a connection owes nothing for what was done before."""
-        seconds = connection.budget.settle(self._clock())
-        self._stats.requests_delayed += bool(seconds)
-        while seconds:
-            await asyncio.sleep(seconds)
-            seconds = connection.budget.settle(self._clock())
+        """Wait until a connection owes nothing for what was done before; first come, first served."""
+        self._stats.requests_delayed += connection.paying.locked() or not self.due(connection)
+        # Only the first has a timer. If all had one, each would wake up for every payment of another.
+        async with connection.paying:
+            while seconds := connection.budget.settle(self._clock()):  # noqa: ASYNC110 - it says when
+                await asyncio.sleep(seconds)
