@@ -17,7 +17,7 @@ from gateway.backplane.place_table import PlaceTable
 from gateway.backplane.places import Places
 from gateway.backplane.pubsub import ChannelFeed, ListeningTime, ModeratedReader, Subscriber
 from gateway.backplane.store import Announcing, GrantReader, LogReader, Positions
-from gateway.core import closing
+from gateway.core import budget, closing
 from gateway.core.addresses import TrustedProxies
 from gateway.core.capacity import capacity
 from gateway.core.origins import AllowedOrigins
@@ -257,6 +257,7 @@ class Gateway:
         parts = self.hub, self._subscriptions, tokens, self._heartbeats, self._confirmation
         requests = Requests(*parts, _CLOCK, time.time, settings.max_message_bytes)
         per_user = settings.max_connections_per_user
+        messages, subscriptions = settings.client_messages_per_second, settings.max_subscriptions
         ask = partial(self._confirmation.tick, self.hub.send_all)
         self._sweep = Sweep(
             self.stats,
@@ -289,9 +290,9 @@ class Gateway:
             Limits(
                 settings.max_message_bytes,
                 settings.high_water_bytes,
-                settings.client_messages_per_second,
+                budget.rate(messages, subscriptions, settings.confirm_interval_seconds),
                 settings.client_message_burst,
-                settings.max_subscriptions,
+                subscriptions,
                 AllowedOrigins(settings.allowed_origins),
                 settings.compression,
             ),

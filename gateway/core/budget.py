@@ -29,7 +29,7 @@ BYTE: Final = 1 / 65_536
 """As received, and once more as inflated."""
 
 SUBSCRIBE: Final = 4.0
-"""On top of the message, for what is asked of Redis; the first ones of a connection are free of it."""
+"""On top of the message, for what is asked of Redis; the first ones of a connection cost neither."""
 
 REPEATED_MESSAGE: Final = 0.05
 REPEATED_BYTE: Final = 1 / 4_096
@@ -46,6 +46,22 @@ def message(paid: float) -> float:
     return max(0.0, MESSAGE - paid)
 
 
+_PONG_OCTETS: Final = 43
+"""The longest that answers a ping of the node's, as it travels."""
+
+
+def rate(messages: float, subscriptions: int, interval: float) -> float:
+    """What comes back in a second: so many messages, and all pongs that the node asks for.
+
+    Args:
+        messages: a second.
+        subscriptions: that a connection may hold; each is asked about.
+        interval: seconds between two questions about the same one.
+    """
+    asked = (subscriptions + 1) / interval  # one more, as a sign of life
+    return messages + asked * (PONG + arrived(_PONG_OCTETS, ends_frame=True))
+
+
 class Budget(TokenBucket):
     """What a connection may still cost.
 
@@ -55,7 +71,7 @@ class Budget(TokenBucket):
     Args:
         rate: tokens that come back in a second.
         burst: tokens of a full bucket.
-        subscribes: how many are free of :data:`SUBSCRIBE`.
+        subscribes: how many are free.
         now: seconds of a monotonic clock.
     """
 
@@ -84,8 +100,9 @@ class Budget(TokenBucket):
         return (self._owed + floor - self._tokens) / self._rate if self._owed else 0.0
 
     def is_free_subscribe(self) -> bool:
-        """Whether the next subscribe is one of those that are free; it is the one after it then."""
+        """Whether a subscribe is one of those that are free. Then its message is given back, and there is one less."""
         if not self._free_subscribes:
             return False
         self._free_subscribes -= 1
+        self._tokens = min(self._burst, self._tokens + MESSAGE)
         return True

@@ -72,8 +72,7 @@ class Requests:
             paid: what they have cost already.
         """
         self._hub.stats.client_messages += 1
-        cost = budget.message(paid) if paid else budget.MESSAGE
-        if not self._afford(connection, cost, "messages") or connection.closed:
+        if not self._afford(connection, budget.message(paid), "messages") or connection.closed:
             return
         try:
             self._check_size(message)

@@ -48,8 +48,8 @@ class Limits:
 
     max_message_bytes: int
     high_water_bytes: int
-    messages_per_second: float
-    message_burst: float
+    budget_rate: float
+    budget_burst: float
     max_subscriptions: int
     allowed_origins: AllowedOrigins
     compression: bool
@@ -173,8 +173,8 @@ class Handshakes:
         encoding = Encoding(agreement.window_bits, wants_batches(head))
         socket = ClientSocket(encoding, limits.high_water_bytes, self._turns)
         budget = Budget(
-            limits.messages_per_second,
-            limits.message_burst,
+            limits.budget_rate,
+            limits.budget_burst,
             limits.max_subscriptions,
             self._clock(),
         )

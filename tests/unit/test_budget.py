@@ -91,6 +91,29 @@ def test_pongs_for_all_that_the_server_asks_exhaust_nothing() -> None:
     spends(rate=SUBSCRIPTIONS * each + each / 30, seconds=600)
 
 
+@pytest.mark.parametrize(("subscriptions", "interval"), [(100, 1.0), (1_000, 1.0), (100, 0.1)])
+def test_pongs_come_on_top_of_messages_however_many_the_server_asks_for(
+    subscriptions: int, interval: float
+) -> None:
+    """A client that sends as much as it may for hours, and whose channels are all busy."""
+    spender = make(budget.rate(RATE, subscriptions, interval))
+    pongs = subscriptions / interval * (budget.PONG + arrived(43, ends_frame=True))
+    for tenth in range(1, 5 * 3_600 * 10, 10):
+        assert spender.take(RATE + pongs, tenth / 10)
+
+
+@pytest.mark.parametrize("subscriptions", [100, 5_000])
+def test_whoever_subscribes_to_all_they_may_has_spent_nothing(subscriptions: int) -> None:
+    """Whatever that is: its first subscribes are given back as they begin, sixteen a turn."""
+    spender = Budget(RATE, BURST, subscriptions, 0.0)
+    for _ in range(0, subscriptions - 16, 16):
+        for _ in range(16):
+            assert spender.take(budget.MESSAGE, 0.0)
+        for _ in range(16):
+            assert spender.is_free_subscribe()
+    assert spender.take(BURST, 0.0)
+
+
 def test_a_dashboard_that_returns_exhausts_nothing() -> None:
     """It subscribes to all it may, is refused half as many more, and is asked about ten pages of each at once."""
     spender = make()
