@@ -7,6 +7,7 @@ client meanwhile. All who wait share a part of each turn, so that a client that 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from enum import IntFlag
@@ -14,6 +15,8 @@ from typing import Final
 
 from gateway.node.ports import Clock
 from gateway.web.incoming_frames import BYTES_PER_TURN
+
+log = logging.getLogger(__name__)
 
 SECONDS_PER_TURN: Final = 0.01
 """For all clients who have sent more than is served of one in a turn."""
@@ -50,8 +53,12 @@ class Turns:
         until = self._clock() + SECONDS_PER_TURN
         for _ in range(len(waiting)):
             reading = waiting.popleft()
-            if reading.go_on():
-                waiting.append(reading)
+            try:
+                if reading.go_on():
+                    waiting.append(reading)
+            except Exception:
+                # One broken connection must not keep the others waiting for ever.
+                log.exception("turn_failed")
             if self._clock() >= until:
                 break
         if waiting:

@@ -98,6 +98,22 @@ async def test_nothing_more_is_served_of_a_flood() -> None:
     assert not client.transport.reads
 
 
+async def test_one_that_cannot_be_served_does_not_keep_the_others_waiting(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = FakeClock()
+    turns = Turns(clock)
+    broken, client = Client(turns, clock), Client(turns, clock)
+    broken.receive(b"0123456789")
+    client.receive(b"0123456789")
+    broken.transport.resume_reading = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    for _ in range(5):
+        await turn()
+    assert client.served == b"0123456789"
+    assert client.transport.reads
+    assert "turn_failed" in caplog.text
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(["receive", "congested", "drained", "turn"]), max_size=30))
 def test_a_client_is_read_from_exactly_while_there_is_no_reason_not_to(steps: list[str]) -> None:
