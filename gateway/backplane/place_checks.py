@@ -93,8 +93,8 @@ class PlaceChecks:
             log.info("places_unchecked user=%r reason=%s", command.user, error.reason)
         finally:
             check.end()
-        await asyncio.sleep(_AGAIN_SECONDS)
-        del self._checks[command.user]
+            loop = asyncio.get_running_loop()
+            loop.call_later(_AGAIN_SECONDS, self._checks.pop, command.user)
 
     def checked(self, answer: PlacesChecked) -> None:
         """A node has answered; nobody may wait for it any more."""
