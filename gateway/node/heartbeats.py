@@ -65,8 +65,9 @@ class Question:
 class Heartbeats:
     """Pings connections, and closes those that do not answer in time.
 
-    The time for a pong begins anew while the client takes what was written before the ping: on a slow line that
-    lasts longer. What it takes behind the ping proves nothing, for the system at the other end takes it by itself.
+    The time for a pong begins anew while the client takes what was written before the ping, or sends something: on a
+    slow line both last longer, and the pong is behind them. What it takes behind the ping proves nothing, for the
+    system at the other end takes it by itself.
 
     The pong of a client that is not read from, because too much waits for it, cannot be heard: such a client is given up
     when it takes nothing (``slow_consumers.py``).
@@ -88,6 +89,7 @@ class Heartbeats:
         self._hub = hub
         self._clock = clock
         self._random = random
+        self._timeout = timeout
         self._liveness: Liveness[str] = Liveness(interval, timeout, clock())
         # Of those that have not answered since; few have anything ahead of a ping.
         self._ahead: dict[str, Ahead] = {}
@@ -125,7 +127,8 @@ class Heartbeats:
 
     def _judge(self, connection: Connection) -> None:
         ahead = self._ahead.get(connection.id)
-        if connection.socket.unheard or (ahead is not None and ahead.moved(connection)):
+        takes = ahead is not None and ahead.moved(connection)
+        if takes or connection.socket.unheard or connection.socket.quiet < self._timeout:
             self._liveness.prolong(connection.id, self._clock())
         else:
             log.info("pong_timeout connection=%s user=%r", connection.id, connection.user)

@@ -32,6 +32,10 @@ class Socket(Protocol):
         """Rises as bytes come from the client, also those not read yet; stays where the system does not tell."""
 
     @property
+    def quiet(self) -> float:
+        """Seconds since bytes came from the client, also ones not read yet; ``inf`` where the system does not tell."""
+
+    @property
     def congested(self) -> bool:
         """Whether more waits for the client than may wait before the next page of a log."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
@@ -117,6 +118,12 @@ class ClientSocket(asyncio.Protocol):
     def arrived(self) -> int:
         """Bytes that have come from the client, also those not read yet; 0 where the system does not tell."""
         return tcp.arrived(self._transport) or 0
+
+    @property
+    def quiet(self) -> float:
+        """Seconds since bytes came from the client; ``inf`` where the system does not tell."""
+        seconds = tcp.quiet(self._transport)
+        return math.inf if seconds is None else seconds
 
     @property
     def congested(self) -> bool:

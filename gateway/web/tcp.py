@@ -12,22 +12,27 @@ if sys.platform == "linux":
     import fcntl
     import termios
 
-_BYTES: Final = struct.Struct("=QQ")
-_BYTES_AT: Final = 120
-"""Where ``tcp_info`` has ``tcpi_bytes_acked`` and ``tcpi_bytes_received`` (linux/tcp.h, since 4.1). Nothing in it ever moves."""
-_SIZE: Final = _BYTES_AT + _BYTES.size
+_INFO: Final = struct.Struct("=52xI64xQQ")
+"""Where ``tcp_info`` has ``tcpi_last_data_recv`` (milliseconds), ``tcpi_bytes_acked`` and ``tcpi_bytes_received``
+(linux/tcp.h, since 4.1). Nothing in it ever moves."""
 
 
 def acknowledged(transport: asyncio.BaseTransport) -> int | None:
     """Bytes that the other end has acknowledged; ``None`` where the system does not tell."""
-    counted = _bytes(transport)
-    return None if counted is None else counted[0]
+    info = _info(transport)
+    return None if info is None else info[1]
 
 
 def arrived(transport: asyncio.BaseTransport) -> int | None:
     """Bytes that have come, also those that are not read yet; ``None`` where the system does not tell."""
-    counted = _bytes(transport)
-    return None if counted is None else counted[1]
+    info = _info(transport)
+    return None if info is None else info[2]
+
+
+def quiet(transport: asyncio.BaseTransport) -> float | None:
+    """Seconds since bytes came, also ones that are not read yet; ``None`` where the system does not tell."""
+    info = _info(transport)
+    return None if info is None else info[0] / 1000
 
 
 def unacknowledged(transport: asyncio.BaseTransport) -> int:
@@ -42,16 +47,16 @@ def unacknowledged(transport: asyncio.BaseTransport) -> int:
         return 0
 
 
-def _bytes(transport: asyncio.BaseTransport) -> tuple[int, int] | None:
-    """Those acknowledged, and those arrived."""
+def _info(transport: asyncio.BaseTransport) -> tuple[int, int, int] | None:
+    """For how long no bytes have come, how many were acknowledged, and how many have come."""
     raw = _socket(transport)
     if raw is None or sys.platform != "linux":
         return None
     try:
-        info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE)
+        info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
     except OSError:  # a Unix socket
         return None
-    return _BYTES.unpack_from(info, _BYTES_AT) if len(info) == _SIZE else None
+    return _INFO.unpack(info) if len(info) == _INFO.size else None
 
 
 def _socket(transport: asyncio.BaseTransport) -> socket.socket | None:

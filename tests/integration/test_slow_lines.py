@@ -91,3 +91,19 @@ async def test_a_client_that_takes_everything_and_never_answers_is_closed(
         assert await client.told() == "notifications"
         closed = await client.next(CLOSE)
         assert closed.payload == (3008).to_bytes(2) + b"pong_timeout"
+
+
+async def test_a_living_client_that_sends_a_lot_over_a_slow_line_stays(
+    start_node: StartNode,
+) -> None:
+    """Its pongs are behind what it sends: 320 KB at 3 KB a second."""
+    node = await start_node(**PINGS)
+    count = 20
+    async with slow_line(node, 12_000) as line:
+        line.up.bytes_per_second = 3_000 * FASTER
+        async with client_behind(line) as client:
+            for _ in range(count):
+                await client.send({"type": "heartbeat", "padding": "x" * 16_000})
+            for _ in range(count):
+                await client.expect(type="heartbeat")
+        assert not node.gateway.stats.connections_closed["3008"]

@@ -47,6 +47,7 @@ class RecordingSocket:
         self.waiting = 0
         self.piled = 0
         self.arrived = 0
+        self.quiet = float("inf")
 
     @property
     def received(self) -> bytes:

@@ -74,6 +74,31 @@ async def test_a_client_that_is_not_read_from_is_not_judged_by_its_pong() -> Non
     assert socket.closing is PONG_TIMEOUT
 
 
+async def test_a_client_that_goes_on_sending_has_time_for_its_pong_and_one_that_stops_has_not() -> (
+    None
+):
+    """Its pong is behind what it sends."""
+    node = Node()
+    heartbeats = Heartbeats(node.hub, node.clock, lambda: 0.5, 30.0, 30.0)
+    client, socket = make_connection()
+    node.hub.connections[client.id] = client
+    heartbeats.watch(client)
+    sent_at = node.clock.now
+
+    def pass_by(seconds: float) -> None:
+        for _ in range(round(seconds * 2)):
+            node.clock.now += 0.5
+            socket.quiet = node.clock.now - sent_at
+            heartbeats.tick()
+
+    for _ in range(20):
+        pass_by(25)
+        sent_at = node.clock.now
+    assert socket.closing is None
+    pass_by(61)
+    assert socket.closing is PONG_TIMEOUT
+
+
 async def test_nothing_is_kept_of_a_connection_that_is_gone() -> None:
     bench = Bench()
     node = bench.node
