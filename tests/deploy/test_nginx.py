@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from publisher import AsyncPublisher
+from tests.faults.proxy import Proxy
 from tests.support.client import Client, connected
 from tests.support.nginx import NGINX
 from tests.support.processes import GatewayProcess, gateway_process
@@ -151,6 +152,26 @@ async def test_internal_endpoints_cannot_be_reached(balanced, gateways):
         # None of them was a gateway's answer.
         logged = [json.loads(line) for line in balancer.logs.splitlines() if line[0] == "{"]
         assert [line["gateway"] for line in logged] == [""] * len(paths)
+
+
+async def test_a_living_client_on_a_slow_line_stays_although_nginx_takes_what_is_sent_to_it(
+    balanced, redis_url, prefix, publisher
+):
+    """1 MB at 12 KB a second, ten times faster."""
+    seconds = {"ping_interval_seconds": 3, "pong_timeout_seconds": 3}
+    async with gateway_process(redis_url, prefix, **seconds) as gateway:
+        async with balanced(gateway.port) as balancer:
+            line = Proxy(balancer.port, buffer=8 * 1024)
+            line.down.bytes_per_second = 12_000 * 10
+            await line.start()
+            async with (
+                contextlib.aclosing(line),
+                connected(f"ws://127.0.0.1:{line.port}", make_token("u")) as client,
+            ):
+                await client.subscribe("notifications/u")
+                await publisher.publish("notifications/u", "x" * 1_000_000)
+                assert await client.data(1) == ["x" * 1_000_000]
+                await client.sync()
 
 
 class Follower:

@@ -81,7 +81,8 @@ def nginx_before(program: str, folder: Path, *ports: int) -> Nginx:
     # Its temporary folders too: those it was built with are for root alone.
     places = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = "".join(f"{name}_temp_path {folder / name};\n" for name in places)
-    (folder / "listen.conf").write_text(f"listen 127.0.0.1:{port};\n{temporary}")
+    listen = (NGINX / "listen.conf").read_text().replace("80 default_server", f"127.0.0.1:{port}")
+    (folder / "listen.conf").write_text(f"{listen}\n{temporary}")
     (folder / "upstream.conf").write_text(
         "".join(f"server 127.0.0.1:{p} max_fails=0;\n" for p in ports)
     )
