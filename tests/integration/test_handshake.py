@@ -61,7 +61,7 @@ REJECTED = {
     "empty": ("", "token_missing"),
     "malformed": ("abc", "token_invalid"),
     "expired": (make_token("u", exp=int(time.time()) - 60), "token_expired"),
-    "not valid yet": (make_token("u", nbf=int(time.time()) + 600), "token_not_yet_valid"),
+    "not valid yet": (make_token("u", nbf=int(time.time()) + 86_400), "token_not_yet_valid"),
     "without expiry": (jwt.encode({"sub": "u"}, SECRET, "HS256"), "token_invalid"),
     "without user": (jwt.encode({"exp": 2**31}, SECRET, "HS256"), "token_invalid"),
     "with a user that is no string": (

@@ -364,7 +364,7 @@ async def test_a_defect_in_a_page_is_logged_and_not_sent_back(
     await pages.start()
     host, port = await ports.listen(pages.protocol, "127.0.0.1", 0, "port", last_file=2**20)
     answer = await answer_to(f"http://{host}:{port}", request("GET / HTTP/1.1", "Host: x"))
-    ports.close()
+    await ports.aclose()
     await pages.aclose()
     assert (answer.status, answer.code) == (500, "internal_error")
     assert b"defect" not in answer.raw
