@@ -76,15 +76,19 @@ class Places:
 
     # -- taking -------------------------------------------------------------------------------
 
-    async def acquire(self, user: str, connection: str) -> bool:
+    async def acquire(
+        self, user: str, connection: str, waits: Callable[[], bool] = lambda: True
+    ) -> bool:
         """Take a place for a connection; ``False`` when the user holds all they may, after five seconds at most.
+
+        While one has to be waited for, ``waits`` is asked whether the client still does.
 
         Raises:
             Unavailable: Redis did not answer, or not with an answer.
         """
         self._taking.add(connection)
         try:
-            taken = await self._take(user, connection, CHECK_SECONDS)
+            taken = await self._take(user, connection, CHECK_SECONDS, waits)
         except BaseException:
             # Redis may take the place all the same, now or when it wakes up.
             self.releases.release(user, connection)
@@ -95,7 +99,9 @@ class Places:
             self._held[connection] = user
         return taken
 
-    async def _take(self, user: str, connection: str, patience: float) -> bool:
+    async def _take(
+        self, user: str, connection: str, patience: float, waits: Callable[[], bool]
+    ) -> bool:
         """Take a place, if need be one that is given back within ``patience`` seconds."""
         take = partial(self._table.take, user, connection)
         holders: list[bytes] = await self._pipeline.call(take())
@@ -108,6 +114,8 @@ class Places:
         over = False
         while holders and not over:
             await check.wait(min(_AGAIN_SECONDS, patience))
+            if not waits():
+                return False
             patience -= _AGAIN_SECONDS
             over = check.over or patience <= 0
             holders = await self._pipeline.call(take())
@@ -231,7 +239,9 @@ class Places:
         if connection is None or connection not in self._held:
             return
         try:
-            taken = await self._take(user, connection, _RETAKING_SECONDS)
+            taken = await self._take(
+                user, connection, _RETAKING_SECONDS, lambda: connection in self._held
+            )
         finally:
             self._release_left(user, [connection])
         if not taken and connection in self._held:

@@ -120,8 +120,8 @@ class Positions(Protocol):
 class Places(Protocol):
     """The places that users' connections hold, counted over all nodes."""
 
-    async def acquire(self, user: str, connection: str) -> bool:
-        """Take a place; ``False`` when the user holds all they may.
+    async def acquire(self, user: str, connection: str, waits: Callable[[], bool]) -> bool:
+        """Take a place; ``False`` when the user holds all they may, or its client ``waits`` no more.
 
         Raises:
             publisher.errors.Unavailable: Redis did not answer, or answered with an error.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
 from gateway.node.ports import Places
+
+_GIVEN_UP: Final = 5
+"""So many of a user's attempts whose clients are gone may be under way besides: each ends within half a second."""
 
 
 class Admission:
@@ -25,7 +28,7 @@ class Admission:
         self._max_connections = max_connections
         self._per_user = per_user
         self._present = 0
-        self._asking: Counter[str] = Counter()
+        self._asking: dict[str, list[Callable[[], bool]]] = {}
 
     @property
     def open(self) -> bool:
@@ -38,25 +41,32 @@ class Admission:
             return "not_ready"
         return "node_full" if self._present >= self._max_connections else None
 
-    async def enter(self, user: str, connection: str) -> bool:
+    async def enter(self, user: str, connection: str, waits: Callable[[], bool]) -> bool:
         """Take a place; ``leave`` follows. ``False`` when the user holds all they may: then nothing is held.
+
+        Args:
+            user: who wants in.
+            connection: its id.
+            waits: whether its client still does. An attempt that was given up stands in no other's way.
 
         Raises:
             Unavailable: Redis did not answer; nothing is held.
         """
         # No more of them could succeed, and each holds room on the node until Redis, and at the limit the nodes that
         # hold the user's places, have answered: seconds, where a client there is dead.
-        if self._asking[user] >= self._per_user:
+        asking = self._asking.setdefault(user, [])
+        most = self._per_user
+        if len(asking) >= most + _GIVEN_UP or sum(each() for each in asking) >= most:
             return False
         # Handshakes under way count, so that no crowd slips past.
         self._present += 1
-        self._asking[user] += 1
+        asking.append(waits)
         entered = False
         try:
-            entered = await self._places.acquire(user, connection)
+            entered = await self._places.acquire(user, connection, waits)
         finally:
-            self._asking[user] -= 1
-            if not self._asking[user]:
+            asking.remove(waits)
+            if not asking:
                 del self._asking[user]
             if not entered:
                 self.leave(user, connection)

@@ -127,12 +127,14 @@ class Handshakes:
         connection_id = f"{next(self._ids):x}"
         entered = begun = False
         try:
-            entered = await self._admission.enter(identity.user, connection_id)
-            if not entered:
+            entered = await self._admission.enter(identity.user, connection_id, lambda: new.waits)
+            if not new.waits:
+                new.drop()
+            elif not entered:
                 self._reject(new, agreement, closing.CONNECTION_LIMIT, user=identity.user)
             elif not self._admission.open:  # the drain has begun meanwhile
                 self._refusals.refuse(new, _unavailable("not_ready"))
-            elif not new.gone:
+            else:
                 self._begin(new, head, agreement, identity, connection_id)
                 begun = True
         except Unavailable:

@@ -12,6 +12,7 @@ from gateway.core import frames
 from gateway.core.frames import Boundaries
 from gateway.core.http import Head, Malformed, read_head
 from gateway.core.proxy_protocol import read_proxy_header
+from gateway.web import tcp
 
 log = logging.getLogger(__name__)
 
@@ -178,6 +179,11 @@ class NewConnection(asyncio.Protocol):
     def gone(self) -> bool:
         """Whether the client has left, or was dropped."""
         return self._stage is _Stage.OVER or self._transport.is_closing()
+
+    @property
+    def waits(self) -> bool:
+        """Whether the client still waits to be let in: one that has closed its side does not."""
+        return not (self.gone or tcp.ended(self._transport))
 
     def known(self) -> None:
         """It has shown a valid token."""

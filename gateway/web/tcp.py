@@ -6,33 +6,41 @@ import asyncio
 import socket
 import struct
 import sys
-from typing import Final
+from typing import Final, NamedTuple
 
 if sys.platform == "linux":
     import fcntl
     import termios
 
-_INFO: Final = struct.Struct("=52xI64xQQ")
-"""Where ``tcp_info`` has ``tcpi_last_data_recv`` (milliseconds), ``tcpi_bytes_acked`` and ``tcpi_bytes_received``
-(linux/tcp.h, since 4.1). Nothing in it ever moves."""
+_INFO: Final = struct.Struct("=B51xI64xQQ")
+"""Where ``tcp_info`` has ``tcpi_state``, ``tcpi_last_data_recv`` (milliseconds), ``tcpi_bytes_acked`` and
+``tcpi_bytes_received`` (linux/tcp.h, since 4.1). Nothing in it ever moves."""
+
+_ESTABLISHED: Final = 1
 
 
 def acknowledged(transport: asyncio.BaseTransport) -> int | None:
     """Bytes that the other end has acknowledged; ``None`` where the system does not tell."""
     info = _info(transport)
-    return None if info is None else info[1]
+    return None if info is None else info.acknowledged
 
 
 def arrived(transport: asyncio.BaseTransport) -> int | None:
     """Bytes that have come, also those that are not read yet; ``None`` where the system does not tell."""
     info = _info(transport)
-    return None if info is None else info[2]
+    return None if info is None else info.arrived
 
 
 def quiet(transport: asyncio.BaseTransport) -> float | None:
     """Seconds since bytes came, also ones that are not read yet; ``None`` where the system does not tell."""
     info = _info(transport)
-    return None if info is None else info[0] / 1000
+    return None if info is None else info.quiet / 1000
+
+
+def ended(transport: asyncio.BaseTransport) -> bool:
+    """Whether an end has closed its side, also where nothing is read; ``False`` where the system does not tell."""
+    info = _info(transport)
+    return info is not None and info.state != _ESTABLISHED
 
 
 def unacknowledged(transport: asyncio.BaseTransport) -> int:
@@ -47,8 +55,14 @@ def unacknowledged(transport: asyncio.BaseTransport) -> int:
         return 0
 
 
-def _info(transport: asyncio.BaseTransport) -> tuple[int, int, int] | None:
-    """For how long no bytes have come, how many were acknowledged, and how many have come."""
+class _Info(NamedTuple):
+    state: int
+    quiet: int
+    acknowledged: int
+    arrived: int
+
+
+def _info(transport: asyncio.BaseTransport) -> _Info | None:
     raw = _socket(transport)
     if raw is None or sys.platform != "linux":
         return None
@@ -56,7 +70,7 @@ def _info(transport: asyncio.BaseTransport) -> tuple[int, int, int] | None:
         info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
     except OSError:  # a Unix socket
         return None
-    return _INFO.unpack(info) if len(info) == _INFO.size else None
+    return _Info(*_INFO.unpack(info)) if len(info) == _INFO.size else None
 
 
 def _socket(transport: asyncio.BaseTransport) -> socket.socket | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from gateway.core import closing, frames
@@ -32,7 +32,7 @@ class Anybody:
     def verify(self, token: str) -> Identity:
         return Identity(token)
 
-    async def acquire(self, user: str, connection: str) -> bool:
+    async def acquire(self, user: str, connection: str, waits: Callable[[], bool]) -> bool:
         return True
 
     def give_back(self, user: str, connection: str) -> None:

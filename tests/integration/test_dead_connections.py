@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from gateway.core import closing
 from gateway.node import life_checks
+from gateway.web.admission import Admission
 from publisher import AsyncPublisher
 from publisher.contract.control import CheckPlaces
 from tests.faults.proxy import Proxy
@@ -88,6 +90,34 @@ async def test_one_tab_is_back_within_five_seconds_after_five_silent_changes_of_
         took = await come_in(stack, (second if elsewhere else first).url, first, second)
         print("in after", took)  # noqa: T201 - told with -s
         assert took < IN_SECONDS
+
+
+@pytest.mark.parametrize("limit", [1, 5])
+async def test_attempts_that_a_user_has_given_up_do_not_stand_in_the_way_of_the_next(
+    start_node: StartNode, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that is loaded again and again, while the last of its user's places is a dead connection's."""
+    node = await start_node(max_connections_per_user=limit)
+    asking: list[str] = []
+    enter = Admission.enter
+
+    async def noted(self: Admission, user: str, *how: Any) -> bool:
+        asking.append(user)
+        return await enter(self, user, *how)
+
+    monkeypatch.setattr(Admission, "enter", noted)
+    async with line_to(node) as line, contextlib.AsyncExitStack() as stack:
+        for _ in range(limit - 1):
+            await stack.enter_async_context(connected(node.url, TOKEN))
+        await die(line, stack, 1)
+        for _ in range(limit):
+            asking.clear()
+            attempt = asyncio.create_task(stack.enter_async_context(connected(node.url, TOKEN)))
+            await until(lambda: asking)
+            attempt.cancel()
+            await asyncio.wait([attempt])
+        assert await come_in(stack, node.url, node) < IN_SECONDS
+        assert node.gateway.stats.connections_refused["connection_limit"] == 0
 
 
 async def test_clients_on_a_line_with_a_round_trip_of_two_seconds_stay(

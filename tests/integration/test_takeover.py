@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -80,10 +81,10 @@ class Held:
         monkeypatch.setattr(NewConnection, "known", note)
         monkeypatch.setattr(node.gateway._places, "acquire", self.acquire)
 
-    async def acquire(self, user: str, connection: str) -> bool:
+    async def acquire(self, *how: Any) -> bool:
         self.asked.set()
         await self.go.wait()
-        return await self._acquire(user, connection)
+        return await self._acquire(*how)
 
 
 @pytest.mark.parametrize("count", [25, 250], ids=["200 KB", "2 MB"])

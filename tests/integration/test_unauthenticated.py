@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -175,10 +176,10 @@ async def test_one_user_who_asks_again_and_again_fills_no_node(
     acquire = node.gateway._places.acquire
     go = asyncio.Event()
 
-    async def slow(user: str, connection: str) -> bool:
+    async def slow(user: str, *how: Any) -> bool:
         if user == "u":
             await go.wait()
-        return await acquire(user, connection)
+        return await acquire(user, *how)
 
     monkeypatch.setattr(node.gateway._places, "acquire", slow)
     async with contextlib.AsyncExitStack() as stack:
@@ -222,7 +223,7 @@ async def test_a_node_that_stops_leaves_no_handshake_behind(
 ) -> None:
     asked = asyncio.Event()
 
-    async def hang(_user: str, _connection: str) -> bool:
+    async def hang(*_how: object) -> bool:
         asked.set()
         await asyncio.Event().wait()
         return False

@@ -1,0 +1,40 @@
+"""How many attempts of one user may be under way at a node, whoever still waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from gateway.web.admission import Admission
+
+PER_USER = 3
+
+
+class Places:
+    """Nobody gets a place before the test says so."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+
+    async def acquire(self, user: str, connection: str, waits: Callable[[], bool]) -> bool:
+        await self.go.wait()
+        return False
+
+    def give_back(self, user: str, connection: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("waits", "most"), [(True, PER_USER), (False, PER_USER + 5)])
+async def test_no_user_holds_the_room_of_a_node_with_attempts(waits: bool, most: int) -> None:
+    """Neither with attempts that are waited for, nor with those that are given up at once."""
+    places = Places()
+    admission = Admission(places, lambda: True, 1_000, PER_USER)
+    attempts = [asyncio.create_task(admission.enter("u", str(n), lambda: waits)) for n in range(50)]
+    await asyncio.sleep(0)
+    assert admission._present == most
+    places.go.set()
+    assert await asyncio.gather(*attempts) == [False] * 50
+    assert admission._present == 0
+    assert not admission._asking
