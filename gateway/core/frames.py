@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from struct import pack
 from typing import Final, NamedTuple
 
@@ -153,6 +154,13 @@ class Encoding(NamedTuple):
 
 
 PLAIN: Final = Encoding(0, False)
+
+
+@cache
+def encoding(window_bits: int, batch: bool) -> Encoding:
+    """The one :class:`Encoding` of all sockets that want the same."""
+    return Encoding(window_bits, batch)
+
 
 MAX_BATCH_BYTES: Final = 256 * 1024
 """A frame with a batch grows no larger, so that a client's first message does not wait for its last."""

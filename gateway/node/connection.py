@@ -26,11 +26,11 @@ class Connection:
     ``positions`` holds the last id sent in channels the client has left, so that coming back on the
     same connection repeats nothing; it is ``forgetful`` when it has left more than are kept. ``behind``: too
     much waits for the client to take it, so it is left out of live delivery (``catchup.py``). ``replays`` is
-    held while the client takes what waits for it and the next page of the log is read. ``paying`` is held by
-    what waits for the budget, and the rest waits behind that (``pacing.py``).
+    held while the client takes what waits for it and the next page of the log is read.
     """
 
     __slots__ = (
+        "_paying",
         "behind",
         "budget",
         "closed",
@@ -38,7 +38,6 @@ class Connection:
         "id",
         "identity",
         "outbox",
-        "paying",
         "positions",
         "replays",
         "socket",
@@ -56,10 +55,17 @@ class Connection:
         self.closed = False
         self.behind = False
         self.replays = asyncio.Semaphore(_REPLAYS_AT_ONCE)
-        self.paying = asyncio.Lock()
+        self._paying: asyncio.Lock | None = None
         self.subscriptions: dict[str, Subscription] = {}
         self.positions: dict[str, int] = {}
         self.forgetful = False
+
+    @property
+    def paying(self) -> asyncio.Lock:
+        """Held by what waits for the budget; the rest waits behind that (``pacing.py``). Few connections need it."""
+        if self._paying is None:
+            self._paying = asyncio.Lock()
+        return self._paying
 
     @property
     def user(self) -> str:

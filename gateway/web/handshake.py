@@ -14,7 +14,6 @@ from gateway.core import closing, frames
 from gateway.core.access import Identity, TokenRejected
 from gateway.core.budget import Budget
 from gateway.core.closing import Closing
-from gateway.core.frames import Encoding
 from gateway.core.handshake import Agreement, Refusal, agree
 from gateway.core.http import Head
 from gateway.core.origins import AllowedOrigins
@@ -172,7 +171,7 @@ class Handshakes:
     ) -> None:
         """Upgrade the connection, and let a session serve it."""
         limits = self._limits
-        encoding = Encoding(agreement.window_bits, wants_batches(head))
+        encoding = frames.encoding(agreement.window_bits, wants_batches(head))
         socket = ClientSocket(encoding, limits.high_water_bytes, self._turns)
         budget = Budget(
             limits.budget_rate,
