@@ -10,7 +10,7 @@ import orjson
 
 from publisher.contract import control, rights, scripts
 from publisher.contract.calls import Call, parse_log, read_log
-from publisher.contract.channels import NOTIFICATIONS, RUN_RESULTS, parse_channel
+from publisher.contract.channels import parse_channel
 from publisher.contract.grants import ASTERISK, Grantee, member_of
 from publisher.contract.keys import Keys
 from publisher.errors import InvalidInput, PublisherError, Unavailable
@@ -22,11 +22,13 @@ from publisher.records import (
     Entry,
     Outgoing,
     Published,
+    channel_of_session,
+    channel_of_user,
     check_grantee,
     check_integer,
-    check_one_user,
     check_text,
     check_ttl,
+    check_user,
 )
 from publisher.retrying import Retries, log, once, read, repeat
 from publisher.transport.flows import Flow
@@ -86,12 +88,12 @@ class Operations:
         idempotency_key: str | None = None,
     ) -> Flow[Published]:
         """Publish a notification to ``notifications/<user>``."""
-        check_one_user(user)
+        channel = channel_of_user(user)
         given = {"title": title, "message": message, "action": action, "requestId": request_id}
         data = {name: text for name, text in given.items() if text is not None}
         for name in {"title", "message"} | data.keys():
             check_text(name, given[name], empty=True)
-        return self.publish(Outgoing(f"{NOTIFICATIONS}/{user}", data, idempotency_key))
+        return self.publish(Outgoing(channel, data, idempotency_key))
 
     def run_result(
         self,
@@ -105,12 +107,13 @@ class Operations:
         idempotency_key: str | None = None,
     ) -> Flow[Published]:
         """Publish to ``run-results/<session>``, and grant the session to ``user`` first if one is named."""
+        channel = channel_of_session(session)
         check_text("stdout", stdout, empty=True)
         check_text("stderr", stderr, empty=True)
         check_integer("exit_code", exit_code, lowest=-(2**31), highest=2**32)
         check_integer("duration", duration, lowest=0)
         data = {"stdout": stdout, "stderr": stderr, "exitCode": exit_code, "duration": duration}
-        message = Outgoing(f"{RUN_RESULTS}/{session}", data, idempotency_key)
+        message = Outgoing(channel, data, idempotency_key)
         # Nobody is granted a session for a result that cannot be sent.
         refused = self._publishing.accept(message, "")
         if isinstance(refused, InvalidInput):
@@ -201,7 +204,7 @@ class Operations:
 
     def connections(self, user: str) -> Flow[list[Connection]]:
         """The user's live connections on all living nodes, as :class:`Connection`."""
-        check_text("user", user)
+        check_user(user)
         calls = [
             Call.run(scripts.CONNECTIONS, [self._keys.connections(user)]),
             Call.run(scripts.LIVE_NODES, [self._keys.nodes]),

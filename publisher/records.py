@@ -16,7 +16,7 @@ from uuid import UUID
 
 import orjson
 
-from publisher.contract.channels import Retention
+from publisher.contract.channels import NOTIFICATIONS, RUN_RESULTS, Retention
 from publisher.contract.grants import EVERYBODY
 from publisher.contract.message import MAX_ID
 from publisher.errors import InvalidData, MessageTooLarge
@@ -148,8 +148,11 @@ _ATOMS: Final = (str, int, date, time, UUID)
 
 def check_text(name: str, value: object, *, empty: bool = False) -> None:
     """A string of Unicode characters (so no lone surrogates), not empty unless that is allowed."""
-    if not isinstance(value, str) or not (value or empty):
-        raise InvalidData(f"{name} must be a string" + ("" if empty else " that is not empty"))
+    expected = f"{name} must be a string" + ("" if empty else " that is not empty")
+    if not isinstance(value, str):
+        raise InvalidData(f"{expected}, and this is of type {type(value).__name__}")
+    if not (value or empty):
+        raise InvalidData(expected)
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -159,13 +162,42 @@ def check_text(name: str, value: object, *, empty: bool = False) -> None:
 def check_grantee(value: object) -> None:
     """To whom a channel is granted: a user's id, or ``EVERYBODY``."""
     if value is not EVERYBODY:
-        check_text("user", value)
+        check_user(value)
 
 
-def check_one_user(value: object) -> None:
-    """Not everybody, where that would be taken for a user's id."""
+def check_user(value: object) -> None:
+    """One user's id."""
     if value is EVERYBODY:
         raise InvalidData("this is for one user, and not for EVERYBODY")
+    check_name("user", value)
+
+
+def check_name(name: str, value: object) -> None:
+    """What names a user or a session."""
+    check_text(name, value)
+    # An enum's member may be a string, and be written under another one: its name.
+    if str(value) != value:
+        raise InvalidData(f"{name} must be a plain string: pass the value of {value!r}")
+
+
+def channel_of_user(user: str) -> str:
+    """The channel of a user's notifications.
+
+    Raises:
+        InvalidData: ``user`` is no user's id. Whether a channel can be called so is not looked at.
+    """
+    check_user(user)
+    return f"{NOTIFICATIONS}/{user}"
+
+
+def channel_of_session(session: str) -> str:
+    """The channel of a session's results.
+
+    Raises:
+        InvalidData: ``session`` is no session's id. Whether a channel can be called so is not looked at.
+    """
+    check_name("session", session)
+    return f"{RUN_RESULTS}/{session}"
 
 
 def check_integer(name: str, value: object, lowest: int, highest: int = MAX_ID) -> None:

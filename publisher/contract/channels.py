@@ -171,7 +171,9 @@ def parse_channel(name: str) -> Channel:
     Raises:
         InvalidChannel: the name has another form, a character that it may not hold, or over 255 bytes in UTF-8.
     """
-    match = _CHANNEL.fullmatch(name) if isinstance(name, str) else None
+    # An enum's member may be a string, and be written under another one: its name.
+    plain = isinstance(name, str) and str(name) == name
+    match = _CHANNEL.fullmatch(name) if plain else None
     if match is None or len(name.encode()) > MAX_CHANNEL_BYTES:
         raise InvalidChannel(name)
     return Channel(name, match[1], match[2])
