@@ -23,13 +23,20 @@ import orjson
 from publisher import redis_address
 from publisher import run_command as execution
 from publisher.client import Publisher
-from publisher.contract.channels import RUN_RESULTS, parse_channel
+from publisher.contract.channels import parse_channel
 from publisher.contract.grants import ASTERISK, EVERYBODY, Grantee
 from publisher.contract.keys import DEFAULT_PREFIX
-from publisher.errors import InvalidData, InvalidInput, PublisherError, Unavailable
+from publisher.errors import (
+    InvalidData,
+    InvalidInput,
+    NotReplicated,
+    PublisherError,
+    Rejected,
+    Unavailable,
+)
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES
-from publisher.records import check_grantee
+from publisher.records import channel_of_session, check_grantee
 
 UNAVAILABLE: Final = 1
 BAD_INPUT: Final = 2
@@ -88,7 +95,9 @@ def _execute(options: argparse.Namespace) -> int:
             sys.stdout.flush()
         except Unavailable as error:
             if address.file is not None:
-                error.add_note(f"the address is from {address.file}; is `make run` running there?")
+                error.add_note(f"the address is from {address.file}")
+                if not isinstance(error, Rejected | NotReplicated):  # these are answers of Redis
+                    error.add_note("is `make run` running there?")
             raise
         return code
 
@@ -119,7 +128,7 @@ def _notify(publisher: Publisher, options: argparse.Namespace) -> int:
 
 def _run(publisher: Publisher, options: argparse.Namespace) -> int:
     # A mistake in a name must not cost a run.
-    channel = f"{RUN_RESULTS}/{options.session}"
+    channel = channel_of_session(options.session)
     parse_channel(channel)
     user = _grantee(options) if options.everybody or options.user is not None else None
     if user is not None:
@@ -301,7 +310,9 @@ def _add_grants(grant: argparse.ArgumentParser, revoke: argparse.ArgumentParser)
         parser.usage = f"{parser.prog} [options] CHANNEL (USER | --everybody)"
         parser.add_argument("channel", metavar="CHANNEL")
         user = parser.add_argument(
-            "user", metavar="USER", help="a user's id, whatever it is: * is the user with this id"
+            "user",
+            metavar="USER or --everybody",  # argparse says what is missing by this name
+            help="a user's id, whatever it is: * is the user with this id",
         )
         parser.add_argument(
             "--everybody",

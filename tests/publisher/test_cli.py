@@ -372,7 +372,10 @@ def test_a_reader_that_has_had_enough_causes_no_complaint(
         (("publish", "missing/x", "1"), "unknown namespace"),
         (("grant", "run-results/s", "u", "--ttl", "-1"), "ttl"),
         (("grant", "run-results/s", "u", "--ttl", "soon"), "--ttl"),
-        (("grant", "run-results/s"), "USER"),
+        (("grant", "run-results/s"), "required: USER or --everybody"),
+        (("revoke", "run-results/s"), "required: USER or --everybody"),
+        (("run", "--session", "", "--", "true"), "session must be a string that is not empty"),
+        (("notify", "", "--title", "t", "--message", "m"), "user must be a string"),
         (("grant", "run-results/s", "u", "--everybody"), "not both"),
         (("history", "run-results/s", "--limit", "0"), "limit"),
         (("notify", "u"), "--title, --message"),
@@ -473,6 +476,15 @@ def test_a_found_redis_that_is_gone_is_told_with_where_it_was_found(
     run = cli("connections", "u", folder=checkout / "src", PUBLISHER_REDIS_URL="")
     fails(run, 1, str(checkout / ".gateway" / "redis.url"))
     assert "make run" in run.stderr
+
+
+def test_a_found_redis_that_has_answered_is_not_said_to_be_gone(cli: Cli, checkout: Path):
+    publish = ("publish", "run-results/s", "1")
+    too_few = ("--min-replicas", "1", "--replica-timeout", "0.05")
+    run = cli(*publish, *too_few, folder=checkout, PUBLISHER_REDIS_URL="")
+    fails(run, 1, "only 0 of 1 replicas")
+    assert str(checkout / ".gateway" / "redis.url") in run.stderr
+    assert "make run" not in run.stderr
 
 
 def test_without_any_redis_the_error_says_what_to_do(cli: Cli):
