@@ -20,9 +20,15 @@ _HMAC: Final = {"HS256": sha256, "HS384": sha384, "HS512": sha512}
 _SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 """What a secret must have at least, for each algorithm (RFC 7518 §3.2)."""
 _PLACEHOLDERS: Final = frozenset(
-    ["...", "…", "your-256-bit-secret", "a-string-secret-at-least-256-bits-long"]
+    [
+        *("...", "…", "the secret that the tokens are signed with"),
+        *("your-256-bit-secret", "a-string-secret-at-least-256-bits-long"),
+    ]
 )
 """What stands in the place of a secret in documentation: ours, and that of jwt.io."""
+_FEWEST_CHARACTERS: Final = 8
+"""Different ones, capitals and small letters being the same. A word that is repeated until it is long enough has fewer; of
+32 random hexadecimal digits, fewer than one set in twenty million has."""
 _MAKE_ONE: Final = "make one with: openssl rand -hex 32"
 _EC_CURVES: Final = {
     "secp256r1": "ES256",
@@ -73,7 +79,8 @@ def load_key(secret: str | None, public_key: str | None, *, weak: bool = False) 
         weak: take any secret for any algorithm, as development mode does.
 
     Raises:
-        BadKey: neither or both, a secret that is too short or a placeholder, or no PEM of a kind that signs tokens.
+        BadKey: neither or both, a secret that is too short, can be guessed or is a placeholder, or no PEM of a kind
+            that signs tokens.
     """
     if secret and public_key:
         raise BadKey("set GATEWAY_JWT_SECRET or GATEWAY_JWT_PUBLIC_KEY, not both")
@@ -93,6 +100,12 @@ def _algorithms_of(secret: str) -> tuple[str, ...]:
         raise BadKey(
             f"GATEWAY_JWT_SECRET is too short: HS256 needs {_SECRET_BYTES['HS256']} bytes or more "
             f"(RFC 7518 §3.2), and it has {size}; {_MAKE_ONE}"
+        )
+    different = len(set(secret.lower()))
+    if different < _FEWEST_CHARACTERS:
+        raise BadKey(
+            f"GATEWAY_JWT_SECRET can be guessed: it has {different} different characters, and needs "
+            f"{_FEWEST_CHARACTERS} or more; {_MAKE_ONE}"
         )
     return algorithms
 

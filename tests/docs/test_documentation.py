@@ -126,14 +126,21 @@ SHOWN_TO_OPERATORS = [
 
 
 def test_no_secret_that_is_shown_to_operators_is_served_when_pasted() -> None:
+    pages = [(ROOT / page).read_text("utf-8") for page in SHOWN_TO_OPERATORS]
     shown = [
         value.strip("\"'`")
-        for page in SHOWN_TO_OPERATORS
-        for value in re.findall(r"GATEWAY_JWT_SECRET[=:] ?(\S+)", (ROOT / page).read_text("utf-8"))
+        for text in pages
+        for value in re.findall(r"GATEWAY_JWT_SECRET[=:] ?(\S+)", text)
     ]
     literal = [value for value in shown if not value.startswith(("$", "@"))]
     assert len(literal) < len(shown)
-    for value in [*literal, "..."]:
+    explained = [
+        words
+        for text in pages
+        for words in re.findall(r"\$\{GATEWAY_JWT_SECRET:[?-]([^}]+)\}", text)
+    ]
+    assert explained
+    for value in [*literal, *explained, "..."]:
         with pytest.raises(BadKey):
             load_key(value, None)
 

@@ -28,6 +28,7 @@ from publisher.transport.connection import MAX_UNDER_WAY, Commands
 from publisher.transport.pipeline import Pipeline
 from tests.faults.proxy import Proxy
 from tests.support.redis_server import RedisServer, free_port
+from tests.support.tokens import SECRET
 from tests.support.waiting import until
 
 PING = Call(("PING",))
@@ -80,7 +81,7 @@ async def hasty(proxy: Proxy) -> AsyncIterator[Pipeline]:
 
 
 def batcher_at(url: str, timeout: float) -> Pipeline:
-    settings = Settings(redis_url=SecretStr(url), jwt_secret=SecretStr("x" * 32))
+    settings = Settings(redis_url=SecretStr(url), jwt_secret=SecretStr(SECRET))
     return Pipeline(make_connector(settings), Stats(), timeout)
 
 
