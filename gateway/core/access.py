@@ -58,8 +58,13 @@ def _expiry(value: Any) -> float | None:
     if value is None:
         return None
     if type(value) not in {int, float} or not 0 <= value <= _LATEST_EXPIRY:
-        raise TokenRejected("claim 'exp' must be a time in seconds since 1970")
+        raise TokenRejected(not_a_time("exp"))
     return float(value)
+
+
+def not_a_time(claim: str) -> str:
+    """What the log says of a claim that should be a time."""
+    return f"claim {claim!r} must be a time in seconds since 1970"
 
 
 def _is_text(value: str) -> bool:

@@ -58,11 +58,12 @@ class Tokens:
         try:
             identity = self._verifier.verify(token)
         except TokenRejected as rejected:
-            self._log_rejection(connection, rejected)
+            self._log_rejection(connection, str(rejected))
             raise BadRequest(
                 rejected.code, "Token rejected", detail="the old token stays in force"
             ) from None
         if identity.user != connection.user:
+            self._log_rejection(connection, "it is another user's")
             raise BadRequest(
                 ErrorCode.TOKEN_INVALID,
                 "Token rejected",
@@ -72,13 +73,13 @@ class Tokens:
         self.watch(connection)
         self._recheck.refreshed(connection)
 
-    def _log_rejection(self, connection: Connection, rejected: TokenRejected) -> None:
+    def _log_rejection(self, connection: Connection, reason: str) -> None:
         left_out = self._log_limit.admit("refresh_rejected", self._wall_clock())
         if left_out is not None:
             log.info(
                 "refresh_rejected connection=%s user=%r reason=%s left_out=%s",
                 connection.id,
                 connection.user,
-                rejected,
+                reason,
                 left_out or None,
             )

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 import jwt
 
-from gateway.core.access import Identity, TokenRejected, identify
+from gateway.core.access import Identity, TokenRejected, identify, not_a_time
 from gateway.core.handshake import subprotocols
 from gateway.core.http import Head
 from gateway.core.protocol import ErrorCode
@@ -24,6 +24,15 @@ _SUBPROTOCOL_TOKEN: Final = "bearer."  # noqa: S105 - a prefix
 _HEADERS_REMEMBERED: Final = 64
 """Different token headers whose algorithm is known; a login has one."""
 _AUDIENCE_LINES_PER_SECOND: Final = 1 / 60
+_LONGEST_AUDIENCE: Final = 100
+"""Characters of it that are logged."""
+_CAUSES: Final[Mapping[type[Exception], str]] = {
+    jwt.InvalidSignatureError: "its signature was not made with this key",
+    jwt.InvalidAlgorithmError: "its alg is not accepted",
+    jwt.InvalidAudienceError: "claim 'aud' does not contain GATEWAY_JWT_AUDIENCE",
+    jwt.InvalidIssuerError: "claim 'iss' does not equal GATEWAY_JWT_ISSUER",
+}
+"""What is wrong with a token, by PyJWT's error."""
 
 
 def find_token(head: Head) -> str | None:
@@ -120,7 +129,7 @@ class TokenVerifier:
             raise TokenRejected("its nbf is ahead", ErrorCode.TOKEN_NOT_YET_VALID) from None
         except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
             # Bytes that are no text and numbers that are no time get past PyJWT's own errors.
-            raise TokenRejected(type(error).__name__) from None
+            raise TokenRejected(_cause(error)) from None
         if len(self._known) < _HEADERS_REMEMBERED:
             self._known[head] = algorithm
         if self._audience is None:
@@ -133,10 +142,23 @@ class TokenVerifier:
             return
         if self._audience_lines.take(1, self._clock()):
             log.warning(
-                "audience_not_configured setting=GATEWAY_JWT_AUDIENCE aud=%.100r",
-                claims["aud"],
+                "audience_not_configured setting=GATEWAY_JWT_AUDIENCE aud=%s",
+                str(claims["aud"])[:_LONGEST_AUDIENCE],
             )
         raise TokenRejected("it has an aud, and GATEWAY_JWT_AUDIENCE is not set")
+
+
+def _cause(error: Exception) -> str:
+    """What is wrong with a token, in words for the log: the claim's name, and nothing that the token holds."""
+    if isinstance(error, jwt.MissingRequiredClaimError):
+        return f"claim {error.claim!r} is missing"
+    if cause := _CAUSES.get(type(error)):
+        return cause
+    for claim in ("exp", "nbf"):
+        # PyJWT has no class of its own for these.
+        if isinstance(error, jwt.DecodeError) and f"({claim})" in str(error):
+            return not_a_time(claim)
+    return f"it cannot be read ({type(error).__name__})"
 
 
 def _algorithm(token: str) -> str:

@@ -208,6 +208,34 @@ async def test_a_refreshed_token_keeps_the_connection(start_node: StartNode) -> 
         assert time.monotonic() - started > 2
 
 
+async def test_a_refresh_that_is_refused_is_logged_with_its_reason_and_never_with_its_token(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with connected(node.url, make_token("u")) as client:
+        for token in (make_token("v"), "nonsense", make_token("u", exp=None)):
+            await client.send({"type": "refresh", "token": token})
+            await client.expect(type="error", code="token_invalid")
+    lines = [each for each in caplog.messages if each.startswith("refresh_rejected")]
+    assert [each.partition(" reason=")[2] for each in lines] == [
+        "it is another user's left_out=None",
+        "it cannot be read (DecodeError) left_out=None",
+        "claim 'exp' is missing left_out=None",
+    ]
+
+
+async def test_refreshes_with_tokens_of_others_are_logged_now_and_then(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with connected(node.url, make_token("u")) as client:
+        for _ in range(20):
+            await client.send({"type": "refresh", "token": make_token("v")})
+            await client.expect(type="error", code="token_invalid")
+    lines = [each for each in caplog.messages if each.startswith("refresh_rejected")]
+    assert 10 <= len(lines) <= 12
+
+
 async def test_a_full_node_answers_503_with_retry_after(start_node: StartNode) -> None:
     node = await start_node(max_connections=2)
     async with connected(node.url, make_token("u")), connected(node.url, make_token("u")):
