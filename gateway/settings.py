@@ -43,6 +43,8 @@ Port = Annotated[int, Field(ge=0, le=_LAST_PORT)]
 Names = Annotated[list[str], NoDecode]
 
 _PATH: Final = re.compile(r"/|(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+_OTHER_SEPARATOR: Final = re.compile(r"[\s;]")
+"""What separates the parts of a list elsewhere; no part of ours holds it."""
 _HEALTH_PATHS: Final = frozenset({"/healthz", "/readyz"})
 
 
@@ -219,6 +221,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 "there is nothing between its commas; name something, or leave it empty"
             )
+        if any(map(_OTHER_SEPARATOR.search, parts)):
+            raise ValueError(f"write commas between its parts, not spaces or semicolons: {value!r}")
         return parts
 
     @field_validator("trusted_proxies")

@@ -52,6 +52,25 @@ def test_an_empty_list_may_be_meant(monkeypatch: pytest.MonkeyPatch, name: str) 
     assert getattr(loaded(), name) == []
 
 
+SEPARATED = {
+    "allowed_origins": ("https://a.org", "https://b.org"),
+    "jwt_algorithms": ("HS256", "HS384"),
+    "trusted_proxies": ("10.0.0.0/8", "fd00::/8"),
+}
+
+
+@pytest.mark.parametrize("separator", [" ", ";", "; ", "\n"])
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_that_is_not_separated_by_commas_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, name: str, separator: str
+) -> None:
+    monkeypatch.setenv(f"GATEWAY_{name.upper()}", separator.join(SEPARATED[name]))
+    with pytest.raises(UsageError, match=f"GATEWAY_{name.upper()}.*write commas between its parts"):
+        loaded()
+    monkeypatch.setenv(f"GATEWAY_{name.upper()}", " , ".join(SEPARATED[name]))
+    assert getattr(loaded(), name) == list(SEPARATED[name])
+
+
 def test_a_comma_behind_the_last_name_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_TRUSTED_PROXIES", "10.0.0.0/8, fd00::/8,")
     assert loaded().trusted_proxies == ["10.0.0.0/8", "fd00::/8"]
