@@ -98,7 +98,8 @@ async def run_node(
         gateway = Gateway(settings)
     except (BadKey, InvalidURL) as error:
         raise UsageError(str(error)) from None
-    if gateway.capacity.connections < settings.max_connections:
+    # A developer opens fewer than any limit has room for, and should not read of it first.
+    if gateway.capacity.connections < settings.max_connections and not settings.development:
         log.warning(
             "files_too_few open_files=%d connections_limit=%d max_connections=%d",
             gateway.capacity.files,

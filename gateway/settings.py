@@ -57,7 +57,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", extra="forbid", frozen=True)
 
-    host: str = Field("0.0.0.0", description="Address that clients connect to")  # noqa: S104 - a server's
+    host: str = Field(
+        "0.0.0.0",  # noqa: S104 - a server's
+        description="Address that clients connect to; in development mode 127.0.0.1 unless it is set",
+    )
     port: Port = Field(3001, description="Port that clients connect to; 0 takes a free one")
     path: str = Field(
         "/",

@@ -16,6 +16,7 @@ _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 _LARGEST_IPV4: Final = 2**32 - 1
 _IPV6_BLOCK: Final = 64
 """Bits of an IPv6 address that name a line: whoever has one address has all of its block."""
+_FIELDS: Final = frozenset({"x-forwarded-for", "forwarded"})
 
 
 class Client(NamedTuple):
@@ -67,6 +68,11 @@ class TrustedProxies:
             return Client(peer, bool(found))
         address = found.pop()
         return Client(address, address is not None and address not in self)
+
+    def ignores(self, peer: str, head: Head) -> bool:
+        """Whether somebody who is not trusted, perhaps a proxy that was forgotten, says who is behind a connection."""
+        said = not _FIELDS.isdisjoint(head.fields)
+        return said and peer not in self
 
     def _noted(self, head: Head) -> set[str | None]:
         """The client's address by the word of each field; ``None`` where it says that it is not known.

@@ -37,9 +37,14 @@ class Refusal:
     cause: str = ""
 
     @property
+    def body(self) -> bytes:
+        """What the answer says, in JSON."""
+        return orjson.dumps({"error": {"code": self.code, "message": self.message}})
+
+    @property
     def answer(self) -> bytes:
         """The answer as bytes."""
-        body = orjson.dumps({"error": {"code": self.code, "message": self.message}})
+        body = self.body
         fields = {
             "Content-Type": "application/json; charset=utf-8",
             "Content-Length": str(len(body)),

@@ -53,7 +53,7 @@ class Socket(Protocol):
         """Wait until it is not congested, or the client is gone."""
 
     def stop_reading(self) -> None:
-        """Hear nothing more of what the client says."""
+        """Hear nothing more of what the client says, and leave soon: it is closing, and its answer will not be seen."""
 
     def close(self, reason: Closing) -> None:
         """Send a close frame after all that was written, and end the connection soon after."""

@@ -15,12 +15,10 @@ from gateway.core.http import Head
 from gateway.node.stats import Stats
 from gateway.web.handshake import Handshakes
 from gateway.web.new_connection import NewConnection
-from gateway.web.pages import HttpPages
+from gateway.web.pages import MALFORMED, NOT_FOUND, HttpPages
 from gateway.web.refused_connections import RefusedConnections
 from gateway.web.unauthenticated import Unauthenticated
 
-_NOT_FOUND: Final = Refusal(404, "not_found", "there is nothing at this path")
-_MALFORMED: Final = Refusal(400, "bad_request", "this is no request that is served here")
 _WITH_BODY: Final = Refusal(400, "bad_request", "no page here takes a body")
 _TOO_MANY: Final = Refusal(
     429,
@@ -111,7 +109,10 @@ class ClientPort:
 
     def requested(self, connection: NewConnection, head: Head) -> None:
         """A request came."""
-        client = self._surroundings.trusted.client(connection.peer, head)
+        trusted, peer = self._surroundings.trusted, connection.peer
+        if peer is not None and trusted.ignores(peer, head):
+            self._refusals.not_believed(peer)
+        client = trusted.client(peer, head)
         connection.address = client.address
         connection.block = block_of(client.address) if client.address and client.counts else None
         self._count(connection)
@@ -123,15 +124,17 @@ class ClientPort:
             self._handshakes.begin(connection, head)
         elif head.announces_body:
             self._refusals.refuse(connection, _WITH_BODY, "body")
-        elif self._pages is not None:
+        elif self._pages is None or head.path not in self._pages.paths:
+            # Only a client that wants a WebSocket sends a key.
+            cause = "other_path" if "sec-websocket-key" in head.fields else ""
+            self._refusals.refuse(connection, NOT_FOUND, cause)
+        else:
             # It counts as long as it lasts, for it shows no token.
             connection.pass_on(self._pages.protocol(partial(self.leave, connection)))
-        else:
-            self._refusals.refuse(connection, _NOT_FOUND)
 
     def malformed(self, connection: NewConnection, cause: str) -> None:
         """What came is no request."""
-        self._refusals.refuse(connection, _MALFORMED, cause)
+        self._refusals.refuse(connection, MALFORMED, cause)
 
     def overdue(self, connection: NewConnection) -> None:
         """No request came in time."""

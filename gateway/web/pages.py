@@ -8,8 +8,15 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from gateway.core.handshake import Refusal
 
 log = logging.getLogger(__name__)
+
+MALFORMED: Final = Refusal(400, "bad_request", "this is no request that is served here")
+NOT_FOUND: Final = Refusal(404, "not_found", "there is nothing at this path")
+_FAILED: Final = Refusal(500, "internal_error", "this page has failed")
 
 _IDLE_SECONDS: Final = 10.0
 """How long a connection stays open between two requests."""
@@ -18,9 +25,14 @@ _PAGE_SECONDS: Final = 10.0
 
 
 class HttpPages:
-    """Serves an application over connections that are given to it."""
+    """Serves an application over connections that are given to it.
+
+    ``paths``: where it has pages.
+    """
 
     def __init__(self, app: web.Application) -> None:
+        self.paths = frozenset(each.canonical for each in app.router.resources())
+        app.middlewares.append(_refused_in_json)
         # aiohttp's access log would write the query string, and with it the token.
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=1.0
@@ -45,7 +57,7 @@ class HttpPages:
 
 
 class _Exchange(web.RequestHandler):
-    """aiohttp's, except for what is said of a request that fails: aiohttp sends back and logs parts of it."""
+    """aiohttp's, except for what is said: aiohttp sends back and logs parts of a request that fails, and tells of itself."""
 
     __slots__ = ("_deadline", "_gone")
 
@@ -92,10 +104,39 @@ class _Exchange(web.RequestHandler):
             log.debug("request_malformed error=%s", type(exc).__name__)
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the answer is sent already")
-        code = "internal_error" if status == 500 else "bad_request"
-        answer = web.json_response({"error": {"code": code}}, status=status)
+        answer = _answer(_FAILED if status == 500 else MALFORMED)
         answer.force_close()
         return answer
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer."""
+        # Else aiohttp would tell everybody its version, and Python's.
+        resp.headers.setdefault(hdrs.SERVER, "gateway")
+        return await super().finish_response(request, resp, start_time)
+
+
+def _answer(refusal: Refusal) -> web.Response:
+    return web.Response(
+        status=refusal.status,
+        body=refusal.body,
+        headers=refusal.fields,
+        content_type="application/json",
+        charset="utf-8",
+    )
+
+
+@web.middleware
+async def _refused_in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    # aiohttp would answer in plain text.
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        return _answer(NOT_FOUND)
+    except web.HTTPMethodNotAllowed as error:
+        allowed = {str(hdrs.ALLOW): error.headers[hdrs.ALLOW]}
+        return _answer(Refusal(405, "method_not_allowed", "this page is only read", allowed))
 
 
 async def close_after(_request: web.BaseRequest, response: web.StreamResponse) -> None:

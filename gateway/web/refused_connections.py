@@ -1,4 +1,4 @@
-"""Whom the clients' port refuses: counted one by one, and logged now and then."""
+"""Whom the clients' port refuses, counted one by one, and whom it does not believe: logged now and then."""
 
 from __future__ import annotations
 
@@ -22,8 +22,13 @@ _HINTS: Final = {
     "proxy_protocol": "a proxy begins connections with the PROXY protocol; GATEWAY_PROXY_PROTOCOL is not set, "
     "or the proxy is not among GATEWAY_TRUSTED_PROXIES",
     "upgrade_removed": "a proxy in front has removed the headers Upgrade or Connection; it must pass on both",
+    "other_path": "a client asks for a WebSocket at another path than GATEWAY_PATH",
 }
 """What an operator should mend, by the cause."""
+_NOT_TRUSTED: Final = (
+    "X-Forwarded-For or Forwarded came from an address that is not among GATEWAY_TRUSTED_PROXIES, and is not believed; "
+    "if it is a proxy of yours, name its network there"
+)
 
 
 class RefusedConnections:
@@ -33,6 +38,7 @@ class RefusedConnections:
         self._stats = stats
         self._clock = clock
         self._limit = LogLimit(clock())
+        self._hint_limit = LogLimit(clock(), burst=1.0)
 
     def note(self, reason: str, address: str | None, cause: str = "", **details: str) -> None:
         """One was refused.
@@ -53,6 +59,21 @@ class RefusedConnections:
             f" {name}=%r" for name in more
         )
         log.info(template, reason, address or "unknown", left_out or None, *more.values())
+
+    def not_believed(self, peer: str) -> None:
+        """What this peer has said of the client behind it does not count. Anybody can say it, so few lines tell of it.
+
+        Args:
+            peer: the address at the other end of a connection.
+        """
+        left_out = self._hint_limit.admit("proxy_not_trusted", self._clock())
+        if left_out is not None:
+            log.info(
+                "proxy_not_trusted peer=%s left_out=%s hint=%r",
+                peer,
+                left_out or None,
+                _NOT_TRUSTED,
+            )
 
     def refuse(self, connection: NewConnection, refusal: Refusal, cause: str = "") -> None:
         """Answer one in HTTP, and end its connection."""

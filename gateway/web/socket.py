@@ -148,7 +148,8 @@ class ClientSocket(asyncio.Protocol):
         self.write(frames.close(reason))
         self._closing = True
         # A client that is gone takes nothing more: what still waits for it would wait for ever.
-        self._end_in(CLOSE_TIMEOUT_SECONDS)
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(CLOSE_TIMEOUT_SECONDS, self._transport.abort)
 
     def finish(self, reason: Closing = closing.NORMAL) -> None:
         """The conversation has ended: send a close frame, unless one was sent, and leave when the client does.
@@ -159,30 +160,43 @@ class ClientSocket(asyncio.Protocol):
         if not self._closing:
             self.write(frames.close(reason))
             self._closing = True
-        self._cancel_deadline()
-        transport = self._transport
-        if self._is_flooded or not transport.can_write_eof():
-            transport.close()
-        elif not transport.is_closing():
-            transport.write_eof()
-        self._end_in(CLOSE_TIMEOUT_SECONDS if self.waiting else LINGER_SECONDS)
+        self._leave()
 
     def stop_reading(self) -> None:
-        """Hear nothing more: it would keep the node busy until its time is up."""
-        self._read().pause(Reason.FLOOD)
+        """Hear nothing more of a connection that is closing: it would keep the node busy until its time is up.
+
+        Its answer to the close frame will not be seen, so it need not be waited for.
+        """
+        reading = self._read()
+        if not reading.paused_for(Reason.FLOOD):
+            reading.pause(Reason.FLOOD)
+            self._leave()
 
     def _read(self) -> Reading:
         if self._reading is None:
             self._reading = Reading(self._transport, self._inbox.feed, self._turns)
         return self._reading
 
-    @property
-    def _is_flooded(self) -> bool:
-        return self._reading is not None and self._reading.paused_for(Reason.FLOOD)
+    def _leave(self) -> None:
+        """Send nothing after the close frame, and leave when the client does."""
+        transport = self._transport
+        if not transport.can_write_eof():
+            transport.close()
+        elif not transport.is_closing():
+            transport.write_eof()
+        self._linger(CLOSE_TIMEOUT_SECONDS)
 
-    def _end_in(self, seconds: float) -> None:
+    def _linger(self, left: float) -> None:
+        self._cancel_deadline()
         loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(seconds, self._transport.abort)
+        self._deadline = loop.call_later(LINGER_SECONDS, self._lingered, left - LINGER_SECONDS)
+
+    def _lingered(self, left: float) -> None:
+        # Where not all was read of it, a reset follows, and the system sends nothing more: not the close frame either.
+        if left > 0 and self.untaken:
+            self._linger(left)
+        else:
+            self._transport.abort()
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:

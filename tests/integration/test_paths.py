@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import aiohttp
 import pytest
@@ -12,7 +13,7 @@ from gateway.settings import Settings
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
 from tests.support.nodes import Node
-from tests.support.requests import answer_to, line, request
+from tests.support.requests import answer_to, handshake, line, request
 from tests.support.tokens import make_token
 
 
@@ -81,3 +82,50 @@ async def test_a_request_behind_that_for_a_page_is_not_answered(node: Node) -> N
     async with line(node.url, asked * 3) as each:
         assert (await each.answer()).status == 200
         assert await each.reader.read() == b""
+
+
+@pytest.mark.parametrize("path", ["/other", "/metrics", "/dev", "/%68ealthz"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_where_there_is_nothing_the_answer_is_not_found_and_counted(
+    node: Node, method: str, path: str
+) -> None:
+    answer = await answer_to(node.url, request(f"{method} {path} HTTP/1.1", "Host: x"))
+    assert (answer.status, answer.code) == (404, "not_found")
+    assert node.gateway.stats.connections_refused == {"not_found": 1}
+
+
+async def test_the_log_hints_at_clients_that_ask_for_another_path(
+    start_node: StartNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    node = await start_node(path="/realtime")
+    await answer_to(node.url, handshake(make_token("u")))
+    assert "reason=not_found address=127.0.0.1 " in caplog.text
+    assert "GATEWAY_PATH" in caplog.text
+
+
+async def test_a_page_is_only_read(node: Node) -> None:
+    for url, page in ((node.url, "/healthz"), (node.internal_url, "/metrics")):
+        answer = await answer_to(url, request(f"POST {page} HTTP/1.1", "Host: x"))
+        assert (answer.status, answer.code) == (405, "method_not_allowed")
+        assert "Allow: GET,HEAD" in answer.head
+
+
+REQUESTS = {
+    "a page": request("GET /healthz HTTP/1.1", "Host: x"),
+    "no page": request("GET /other HTTP/1.1", "Host: x"),
+    "another method": request("POST /healthz HTTP/1.1", "Host: x"),
+    "no request": b"\0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("asked", REQUESTS.values(), ids=REQUESTS)
+async def test_no_answer_tells_what_serves_it_and_every_error_is_in_json(
+    node: Node, asked: bytes
+) -> None:
+    for url in (node.url, node.internal_url):
+        answer = await answer_to(url, asked)
+        assert "application/json" in answer.head
+        assert "aiohttp" not in answer.head
+        assert "Python" not in answer.head
+        assert answer.status == 200 or set(json.loads(answer.body)["error"]) == {"code", "message"}

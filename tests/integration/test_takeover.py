@@ -6,20 +6,21 @@ import asyncio
 import contextlib
 import logging
 import socket
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
 
 from gateway.node.requests import Requests
 from gateway.web.new_connection import NewConnection
-from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
+from gateway.web.socket import CLOSE_TIMEOUT_SECONDS, ClientSocket
 from publisher import AsyncPublisher
+from tests.integration.conftest import StartNode
 from tests.support.client_frames import PING, RSV1, client_frame, squeezed
 from tests.support.nodes import Node
 from tests.support.raw import CLOSE, PONG, TEXT, handshake_request, raw_client
 from tests.support.tokens import make_token
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 HEARTBEAT = b'{"type":"heartbeat"}'
 
@@ -260,6 +261,88 @@ async def test_a_client_that_never_ends_its_side_is_left_soon(
             return client.writer.is_closing()
 
         await until(reset)
+
+
+FLOOD = b"\x81\x80\0\0\0\0" * 2_000  # empty messages
+SMALL = {"client_message_burst": 50, "client_messages_per_second": 1}
+
+
+@pytest.fixture
+def slow_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing ends because its time is up."""
+    monkeypatch.setattr("gateway.web.socket.LINGER_SECONDS", 300.0)
+    monkeypatch.setattr("gateway.web.socket.CLOSE_TIMEOUT_SECONDS", 600.0)
+
+
+@pytest.mark.usefixtures("slow_ends")
+async def test_a_client_that_floods_sees_the_end_right_behind_the_close_frame(
+    start_node: StartNode,
+) -> None:
+    """Its answer is not read, so waiting for that would only keep its program from learning of the close."""
+    node = await start_node(**SMALL)
+    async with raw_client(node.url, make_token("u")) as client:
+        assert await client.told() == "connected"
+        [connection] = node.gateway.hub.connections.values()
+        client.writer.write(FLOOD)
+        assert (await client.next(CLOSE)).payload == b"\x03\xf0flood"
+        async with asyncio.timeout(PATIENCE):
+            assert await client.reader.read() == b""
+    cast(Any, connection.socket)._transport.abort()
+
+
+@pytest.mark.usefixtures("slow_ends")
+async def test_nothing_is_written_behind_the_end(start_node: StartNode) -> None:
+    node = await start_node(**SMALL)
+    async with raw_client(node.url, make_token("u")) as client:
+        assert await client.told() == "connected"
+        [connection] = node.gateway.hub.connections.values()
+        client.writer.write(FLOOD)
+        await client.next(CLOSE)
+        assert connection.socket.write(b"late")
+        connection.socket.stop_reading()
+        cast(Any, connection.socket).finish()
+        async with asyncio.timeout(PATIENCE):
+            assert await client.reader.read() == b""
+    cast(Any, connection.socket)._transport.abort()
+
+
+async def test_a_client_that_floods_and_stays_is_left_soon(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.web.socket.LINGER_SECONDS", 0.1)
+    monkeypatch.setattr("gateway.web.socket.CLOSE_TIMEOUT_SECONDS", 600.0)
+    node = await start_node(**SMALL)
+    async with raw_client(node.url, make_token("u")) as client:
+        client.writer.write(FLOOD)
+        await client.next(CLOSE)
+        await until(lambda: not node.gateway.hub.connections)
+
+
+async def test_a_client_that_floods_and_reads_slowly_gets_all_up_to_the_close_frame(
+    start_node: StartNode, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reset would take it away: not all was read of the client, so it must have taken all before its connection ends."""
+    monkeypatch.setattr("gateway.web.socket.LINGER_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.web.socket.CLOSE_TIMEOUT_SECONDS", 600.0)
+    looks = []
+    untaken = ClientSocket.untaken.fget  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        ClientSocket, "untaken", property(lambda self: looks.append(0) or untaken(self))
+    )
+    node = await start_node(**SMALL)
+    async with raw_client(node.url, make_token("u"), receive_buffer=4_096) as client:
+        client.send(TEXT, b'{"type":"subscribe","channel":"notifications/u"}')
+        while await client.told() != "subscribed":
+            pass
+        await publisher.publish_many([("notifications/u", "x" * 10_000)] * 60)
+        [connection] = node.gateway.hub.connections.values()
+        await until(lambda: connection.socket.waiting)
+        client.writer.write(FLOOD * 10)
+        await until(lambda: len(looks) > 3)
+        assert (await client.next(CLOSE)).payload == b"\x03\xf0flood"
+        async with asyncio.timeout(PATIENCE):
+            with contextlib.suppress(ConnectionError):
+                assert await client.reader.read() == b""
 
 
 FAILING = {

@@ -313,6 +313,32 @@ async def test_nobody_else_is_believed(
     assert "reason=token_invalid address=127.0.0.1 " in caplog.text
 
 
+@pytest.mark.parametrize("field", ["X-Forwarded-For: 203.0.113.7", "Forwarded: for=203.0.113.7"])
+async def test_the_log_hints_at_a_proxy_that_was_forgotten_once_and_without_its_words(
+    start_node: StartNode, caplog: pytest.LogCaptureFixture, field: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    node = await start_node(trusted_proxies=["10.0.0.0/8"])
+    for _ in range(20):
+        await answer_to(node.url, handshake(make_token("u"), field))
+    [told] = [each.getMessage() for each in caplog.records if "not_trusted" in each.getMessage()]
+    assert told.startswith("proxy_not_trusted peer=127.0.0.1 left_out=None hint='")
+    assert "GATEWAY_TRUSTED_PROXIES" in told
+    assert "203.0.113.7" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("trusted", "field"), [(HERE, "X-Forwarded-For: 203.0.113.7"), ([], "X-Real-IP: 1.2.3.4")]
+)
+async def test_the_log_hints_at_no_proxy_where_one_is_trusted_or_there_is_none(
+    start_node: StartNode, caplog: pytest.LogCaptureFixture, trusted: list[str], field: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    node = await start_node(trusted_proxies=trusted)
+    await answer_to(node.url, handshake(make_token("u"), field))
+    assert "proxy_not_trusted" not in caplog.text
+
+
 @pytest.mark.usefixtures("long_farewells")
 async def test_behind_a_trusted_proxy_each_client_counts_for_itself_and_the_proxy_for_nobody(
     start_node: StartNode,

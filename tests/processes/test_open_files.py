@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from tests.support.client import connected
 from tests.support.processes import GatewayProcess, gateway_process
@@ -65,6 +66,16 @@ async def test_a_node_with_too_few_files_says_what_it_has_room_for(
         assert limit < FILES - 64
         assert f"files_too_few open_files={FILES} connections_limit={limit}" in node.output
         assert node.output.count("files_too_few") == 1
+
+
+async def test_a_developer_does_not_read_of_files_first(
+    redis_url: str, prefix: str, tmp_path: Path
+) -> None:
+    async with gateway_process(
+        redis_url, prefix, files=FILES, development=True, data_folder=tmp_path
+    ) as node:
+        assert int(await metric(node, "gateway_connections_limit")) < FILES - 64
+        assert "files_too_few" not in node.output
 
 
 async def test_clients_and_strangers_together_leave_files(redis_url: str, prefix: str) -> None:

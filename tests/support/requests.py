@@ -56,9 +56,13 @@ class Answer:
         return self.raw.partition(b"\r\n\r\n")[0].decode("latin-1")
 
     @property
+    def body(self) -> bytes:
+        return self.raw.partition(b"\r\n\r\n")[2]
+
+    @property
     def code(self) -> str:
         """The code of an error in JSON."""
-        return str(json.loads(self.raw.partition(b"\r\n\r\n")[2])["error"]["code"])
+        return str(json.loads(self.body)["error"]["code"])
 
 
 @dataclass
