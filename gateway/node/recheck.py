@@ -22,7 +22,7 @@ from typing import Final
 from gateway.core import frames, protocol
 from gateway.core.access import Decision, decide
 from gateway.core.chunks import chunks
-from gateway.core.protocol import EndReason, ErrorCode
+from gateway.core.protocol import EndReason
 from gateway.core.timing import Backoff, Expiries
 from gateway.node.catchup import Catchup
 from gateway.node.connection import Connection, Subscription
@@ -298,19 +298,20 @@ class Recheck:
         return subscription in self._granted.get(subscription.channel.name, ())
 
     def end(self, subscription: Subscription, reason: EndReason) -> None:
-        """End a subscription that its client has not ended, and say why; refuse one that has not begun."""
+        """End a subscription that its client has not ended, and say why; refuse one that has not begun.
+
+        If a grant can open the channel again, the client is told of it.
+        """
         self.forget(subscription)
         self._catchup.leave(subscription)
-        name = subscription.channel.name
+        connection, name = subscription.connection, subscription.channel.name
         if answers := subscription.answers:
             refused = protocol.refusal(name, reason)
             self._hub.stats.client_errors[refused.code] += answers
             told = frames.text(refused.render()) * answers
-            if (
-                refused.code is ErrorCode.FORBIDDEN
-                and self._decide(subscription) is Decision.IF_GRANTED
-            ):
-                self._refusals.remember(subscription.connection, name)
         else:
             told = frames.text(protocol.unsubscribed(name, reason))
-        self._hub.send(subscription.connection, told)
+        self._hub.send(connection, told)
+        is_refused = reason is not EndReason.INTERNAL_ERROR
+        if is_refused and self._decide(subscription) is Decision.IF_GRANTED:
+            self._refusals.remember(connection, name)

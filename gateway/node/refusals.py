@@ -1,4 +1,4 @@
-"""Who was refused a channel a short while ago: they are told when it is granted, and may subscribe again.
+"""Who was refused a channel, or sent away, a short while ago: they are told when it is granted, and may subscribe again.
 
 Redis tells of the grants of a channel under a name of their own (``Keys.granted``). A node listens there only while
 somebody here was refused the channel, so that a grant reaches no node on which nobody waits for it.

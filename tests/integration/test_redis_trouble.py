@@ -326,6 +326,7 @@ async def test_grants_lost_with_redis_data_end_with_a_reason_of_their_own(
         assert [record.getMessage() for record in caplog.records].count("redis_data_lost") == 1
         # What a backend does that is told so, and what a client does.
         await publisher.grant("run-results/s", "u")
+        await client.expect(type="granted", channel="run-results/s")
         await client.subscribe("run-results/s")
         await publisher.publish("run-results/claimed", "by the token")
         assert await client.data(1) == ["by the token"]

@@ -70,6 +70,25 @@ async def test_only_the_users_connections_that_were_refused_are_told_on_whicheve
             await client.sync()
 
 
+@pytest.mark.parametrize("reason", ["revoked", "expired"])
+async def test_a_channel_whose_access_has_ended_and_that_is_granted_again_is_told(
+    node: Node, publisher: AsyncPublisher, reason: str
+) -> None:
+    await publisher.grant(CHANNEL, "u", ttl=1 if reason == "expired" else 60)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        if reason == "revoked":
+            await publisher.revoke(CHANNEL, "u")
+        await client.expect(type="unsubscribed", channel=CHANNEL, reason=reason)
+        await client.sync()
+        await publisher.grant(CHANNEL, "u")
+        assert await client.receive() == {"type": "granted", "channel": CHANNEL}
+        await client.subscribe(CHANNEL)
+        await publisher.publish(CHANNEL, "again")
+        assert await client.data(1) == ["again"]
+        await client.sync()
+
+
 async def test_a_grant_that_comes_right_behind_the_refusal_is_told(
     node: Node, publisher: AsyncPublisher
 ) -> None:
