@@ -22,7 +22,8 @@ _REPLAYS_AT_ONCE: Final = 8
 class Connection:
     """A client's socket, who they are, and what they listen to.
 
-    ``outbox`` holds what is due to the socket in this turn of the event loop; the hub writes it.
+    ``address`` is the client's; ``None`` when it is not known. ``outbox`` holds what is due to the socket in this turn
+    of the event loop; the hub writes it.
     ``positions`` holds the last id sent in channels the client has left, so that coming back on the
     same connection repeats nothing; it is ``forgetful`` when it has left more than are kept. ``behind``: too
     much waits for the client to take it, so it is left out of live delivery (``catchup.py``). ``replays`` is
@@ -31,6 +32,7 @@ class Connection:
 
     __slots__ = (
         "_paying",
+        "address",
         "behind",
         "budget",
         "closed",
@@ -45,12 +47,20 @@ class Connection:
         "write",
     )
 
-    def __init__(self, id: str, identity: Identity, socket: Socket, budget: Budget) -> None:
+    def __init__(
+        self,
+        id: str,
+        identity: Identity,
+        socket: Socket,
+        budget: Budget,
+        address: str | None = None,
+    ) -> None:
         self.id = id
         self.identity = identity
         self.socket = socket
         self.write = socket.write  # looked up once: it is what a fan-out does most
         self.budget = budget
+        self.address = address
         self.outbox = b""
         self.closed = False
         self.behind = False

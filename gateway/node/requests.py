@@ -131,9 +131,10 @@ class Requests:
         left_out = self._log_limit.admit(what, self._clock())
         if left_out is not None:
             log.warning(
-                "flood connection=%s user=%r exhausted_by=%r left_out=%s",
+                "flood connection=%s user=%r address=%s exhausted_by=%r left_out=%s",
                 connection.id,
                 connection.user,
+                connection.address or "unknown",
                 what,
                 left_out or None,
             )

@@ -179,7 +179,7 @@ class Handshakes:
             limits.max_subscriptions,
             self._clock(),
         )
-        connection = Connection(connection_id, identity, socket, budget)
+        connection = Connection(connection_id, identity, socket, budget, new.address)
         early = new.hand_over(socket, agreement.answer)
         log.debug(
             "connection_opened connection=%s user=%r address=%s",

@@ -109,7 +109,7 @@ async def test_whatever_is_sent_without_end_ends_the_connection_and_delays_nobod
     # Whatever came last: a ping is paid for as a frame first.
     ((by, count),) = node.gateway.stats.floods.items()
     assert count == 1
-    assert f"exhausted_by={by!r}" in caplog.text
+    assert f"address=127.0.0.1 exhausted_by={by!r}" in caplog.text
     _, metrics = await node.get("/metrics")
     assert f'gateway_floods_total{{exhausted_by="{by}"}} 1.0' in metrics
 
