@@ -35,7 +35,7 @@ _BARE: Final = re.compile(r"[^\s\"'=\\]+")
 
 
 CAUSED_BY_CLIENTS: Final = frozenset(
-    {"left_live", "pong_timeout", "slow_consumer", "token_expired"}
+    {"left_live", "messages_lost", "pong_timeout", "slow_consumer", "token_expired"}
 )
 """Events that a client with a token can cause as often as it likes. Those that have causes or kinds (``flood``,
 ``refresh_rejected``, ``connection_refused``) are limited where they are logged. Each is counted too."""

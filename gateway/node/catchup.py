@@ -23,7 +23,7 @@ from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.interest import Interests
-from gateway.node.log_pages import Pages
+from gateway.node.log_pages import Loss, Pages
 from gateway.node.log_readers import Audience, Members, One, answer
 from gateway.node.pacing import Pacing
 from gateway.node.slow_consumers import Patience
@@ -251,7 +251,7 @@ class Catchup:
         buffer = channel.begin_buffering()
         mark = buffer.end
         try:
-            page, start, lost = await self._pages.next(audience)
+            page, start, loss = await self._pages.next(audience)
             await audience.resumed()
             # What came live may be of a history that Redis has lost, as the position was.
             fell_back = reader.position < start
@@ -260,10 +260,17 @@ class Catchup:
             channel.end_buffering(buffer)
         if not audience.listens:
             return taken
-        if lost:
-            self._hub.stats.losses_reported += 1
-            log.warning("messages_lost channel=%s user=%s", channel.name, audience.user or None)
-        audience.give(taken, start, lost=lost)
+        self._note(loss, audience)
+        audience.give(taken, start, lost=loss is not Loss.NOTHING)
         if taken.unknown is not None:
             self._hub.note_unknown(channel, taken.unknown)
         return taken
+
+    def _note(self, loss: Loss, audience: Audience) -> None:
+        """Count a loss; one that a client only claims could be made up as often as it likes."""
+        name, user = audience.channel.name, audience.user or None
+        if loss is Loss.UNCONFIRMED:
+            self._hub.stats.losses_reported += 1
+            log.warning("messages_lost channel=%s user=%s", name, user)
+        elif loss is Loss.CLAIMED:
+            log.debug("replay_incomplete channel=%s user=%s", name, user)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
 
-from gateway.core.reader import Verdict
+from gateway.core.reader import Reader, Verdict
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel
 from gateway.node.log_readers import NOBODY, Audience
@@ -16,6 +16,19 @@ from publisher.contract.message import NO_POSITION, LogPage
 
 PAGE: Final = 100
 """Messages read from the log at a time."""
+
+
+class Loss(Enum):
+    """What is lost before a page."""
+
+    NOTHING = auto()
+
+    CLAIMED = auto()
+    """What lies behind the position that a client claims, and is none of its user's: they have confirmed it, or
+    were not here before."""
+
+    UNCONFIRMED = auto()
+    """What the user, or some member of a channel, has not confirmed."""
 
 
 class _Found(Enum):
@@ -45,8 +58,8 @@ class Pages:
         self._confirmation = confirmation
         self._retry = Retry(jitter)
 
-    async def next(self, audience: Audience) -> tuple[LogPage, int, bool]:
-        """A page that the audience goes on with, where it stood, and whether something before it is lost.
+    async def next(self, audience: Audience) -> tuple[LogPage, int, Loss]:
+        """A page that the audience goes on with, where it stood, and what is lost before it.
 
         Raises:
             Unavailable: Redis has answered with an error that does not pass.
@@ -62,25 +75,41 @@ class Pages:
             if asked <= page.newest:
                 reader.position = max(reader.position, asked)
             if reader.judge_page(page, asked) is Verdict.NEXT:
-                return page, asked, False
+                return page, asked, Loss.NOTHING
 
             found = await self._find(channel, asked)
             # What only a client claims was not lost by a failover.
             if found is _Found.ABOVE and audience.claimed is None:
                 await self._raise_last(channel, asked)
+            loss = await self._whose(audience)
             held = found is _Found.HELD
             # A log that does not hold that message may have others with lower ids, which nobody has.
             page = await self._page(channel, NOBODY, asked if held else 0)
             if reader.position <= asked:
-                return page, asked, _go_on_behind(audience, page, asked, held=held)
+                is_news = _go_on_behind(audience, page, asked, held=held)
+                return page, asked, loss if is_news else Loss.NOTHING
             # It has heard more meanwhile, and is judged by that.
 
-    def _begin(self, audience: Audience, page: LogPage) -> tuple[LogPage, int, bool]:
+    def _begin(self, audience: Audience, page: LogPage) -> tuple[LogPage, int, Loss]:
         """Let a user begin who has not been here before, and so cannot have lost anything."""
         begins_at = page.messages[0].prev if page.messages else page.newest
         self._confirmation.begins(audience.channel.name, audience.user, begins_at)
         audience.reader.begin_anew(page)
-        return page, begins_at, False
+        return page, begins_at, Loss.NOTHING
+
+    async def _whose(self, audience: Audience) -> Loss:
+        """Whose a loss is: one that follows from a client's own ``since`` may be none for its user."""
+        if not audience.by_since:
+            return Loss.UNCONFIRMED
+        # As a subscribe without ``since`` would be judged; the first message behind the position tells.
+        page = await self._page(audience.channel, audience.user, None, 1)
+        position = max(page.position, audience.remembered)
+        if position == NO_POSITION:
+            return Loss.CLAIMED
+        confirmed = Reader()
+        confirmed.position = position
+        is_lost = confirmed.judge_page(page, position) is Verdict.LOST
+        return Loss.UNCONFIRMED if is_lost else Loss.CLAIMED
 
     async def _find(self, channel: Channel, position: int) -> _Found:
         """Look for the message at ``position``."""

@@ -25,17 +25,21 @@ class Audience(ABC):
     """For whom the log of a channel is read, and how they are told of it.
 
     ``user`` is whose confirmed position counts; empty for nobody's. ``claimed`` is a position that a client
-    claims to have and that has not been compared with the log yet. ``remembered`` is what this node knows to
-    have been sent, taken before the page is asked for: what is confirmed meanwhile is not missing from it.
+    claims to have and that has not been compared with the log yet. ``by_since``: the reading began at such a position.
+    ``remembered`` is what this node knows to have been sent, taken before the page is asked for: what is confirmed
+    meanwhile is not missing from it.
     """
 
-    __slots__ = ("channel", "claimed", "reader", "remembered", "user")
+    __slots__ = ("by_since", "channel", "claimed", "reader", "remembered", "user")
 
-    def __init__(self, channel: Channel, reader: Reader, user: str = NOBODY) -> None:
+    def __init__(
+        self, channel: Channel, reader: Reader, user: str = NOBODY, since: int | None = None
+    ) -> None:
         self.channel = channel
         self.reader = reader
         self.user = user
-        self.claimed: int | None = None
+        self.claimed = since
+        self.by_since = since is not None
         self.remembered = NO_POSITION
 
     def asks_from(self) -> int | None:
@@ -146,8 +150,7 @@ class One(Audience):
         pacing: Pacing,
         since: int | None,
     ) -> None:
-        super().__init__(channel, subscription, subscription.connection.user)
-        self.claimed = since
+        super().__init__(channel, subscription, subscription.connection.user, since)
         self._subscription = subscription
         self._connection = subscription.connection
         self._hub = hub

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import Any
 
 import pytest
@@ -36,6 +37,18 @@ def hold_pages(node: Node, monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Eve
 
     monkeypatch.setattr(history, "read", read_slowly)
     return asked, answered
+
+
+async def has_confirmed(publisher: AsyncPublisher, prefix: str, id: int) -> bool:
+    """Whether Redis knows that the user has everything up to ``id``."""
+    seen = await publisher._client.zscore(f"{prefix}:confirmed:{{{CHANNEL}}}", "u")
+    return seen is not None and int(seen) >= id
+
+
+def told_of_losses(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [
+        each for each in caplog.messages if each.startswith(("messages_lost", "replay_incomplete"))
+    ]
 
 
 async def test_what_another_tab_confirms_while_the_page_is_on_its_way_is_no_loss(
@@ -166,6 +179,61 @@ async def test_who_was_there_once_is_told_of_what_was_trimmed_since_whatever_the
         assert (await client.subscribe(CHANNEL))["recovered"] is False
         assert await client.data(2) == [3, 4]
     assert node.gateway.stats.losses_reported == 1
+
+
+@pytest.mark.parametrize("since", [0, 1, 2**53 - 1])
+async def test_a_since_of_a_client_is_no_loss_of_a_user_who_has_confirmed_everything(
+    start_node: StartNode,
+    publisher: AsyncPublisher,
+    prefix: str,
+    caplog: pytest.LogCaptureFixture,
+    since: int,
+) -> None:
+    """Otherwise any client could raise the alert as often as it likes."""
+    caplog.set_level(logging.DEBUG, "gateway.node.catchup")
+    node = await start_node(namespaces=FEW)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        ids = [(await publisher.publish(CHANNEL, number)).id for number in range(5)]
+        assert await client.data(5) == [0, 1, 2, 3, 4]
+        await until(lambda: has_confirmed(publisher, prefix, ids[-1]))
+    for _ in range(3):
+        async with connected(node.url, make_token("u")) as client:
+            assert (await client.subscribe(CHANNEL, since=since))["recovered"] is False
+            assert await client.data(2) == [3, 4]
+    assert node.gateway.stats.losses_reported == 0
+    assert told_of_losses(caplog) == [f"replay_incomplete channel={CHANNEL} user=u"] * 3
+
+
+async def test_a_newcomers_since_is_no_loss_of_theirs(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    node = await start_node(namespaces=FEW)
+    for number in range(5):
+        await publisher.publish(CHANNEL, number)
+    async with connected(node.url, make_token("u")) as client:
+        assert (await client.subscribe(CHANNEL, since=0))["recovered"] is False
+    assert node.gateway.stats.losses_reported == 0
+
+
+async def test_what_was_trimmed_behind_the_confirmed_position_is_a_loss_with_since_too(
+    start_node: StartNode,
+    publisher: AsyncPublisher,
+    prefix: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = await start_node(namespaces=FEW)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        first = await publisher.publish(CHANNEL, "first")
+        assert await client.data(1) == ["first"]
+        await until(lambda: has_confirmed(publisher, prefix, first.id))
+    for number in range(5):
+        await publisher.publish(CHANNEL, number)
+    async with connected(node.url, make_token("u")) as client:
+        assert (await client.subscribe(CHANNEL, since=first.id))["recovered"] is False
+    assert node.gateway.stats.losses_reported == 1
+    assert told_of_losses(caplog) == [f"messages_lost channel={CHANNEL} user=u"]
 
 
 async def test_an_error_of_redis_that_does_not_pass_ends_the_live_subscriptions_it_concerns(

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.node.connection import Subscription
+from gateway.node.log_pages import Loss
 from gateway.node.log_readers import Audience, Members, One
 from publisher.contract.message import LogPage
 from tests.unit.bench import Bench, FakeRedis
 from tests.unit.fakes import NEWS, logged, make_connection, turn
 
-Next = asyncio.Task[tuple[LogPage, int, bool]]
+Next = asyncio.Task[tuple[LogPage, int, Loss]]
 
 
 class RaisedRedis(FakeRedis):
@@ -56,8 +57,8 @@ async def test_new_ids_are_above_a_position_that_a_failover_has_lost(bench: Benc
     bench.redis.log = [logged(4, 2)]
     following = ask(bench, members(bench, 10))
     await bench.settle()
-    page, _, lost = await following
-    assert lost
+    page, _, loss = await following
+    assert loss is Loss.UNCONFIRMED
     assert [each.id for each in page.messages] == [4]
     assert bench.redis.raised == (10,)
 
@@ -66,7 +67,7 @@ async def test_a_position_that_only_a_client_claims_raises_no_ids(bench: Bench) 
     bench.redis.log = [logged(4, 2)]
     following = ask(bench, newcomer(bench, since=10))
     await bench.settle()
-    assert (await following)[2]
+    assert (await following)[2] is Loss.UNCONFIRMED
     assert bench.redis.raised == ()
 
 
@@ -74,7 +75,7 @@ async def test_a_position_that_was_trimmed_away_raises_no_ids(bench: Bench) -> N
     bench.redis.log = [logged(6, 4)]
     following = ask(bench, members(bench, 2))
     await bench.settle()
-    assert (await following)[2]
+    assert (await following)[2] is Loss.UNCONFIRMED
     assert bench.redis.raised == ()
 
 
@@ -88,5 +89,5 @@ async def test_what_a_channel_was_brought_meanwhile_is_not_told_as_lost(bench: B
     # A subscription that has read further brings the channel along while the log is asked about the hole.
     audience.channel.position = 6
     await bench.settle()
-    _, start, lost = await following
-    assert (start, lost) == (6, False)
+    _, start, loss = await following
+    assert (start, loss) == (6, Loss.NOTHING)
