@@ -103,11 +103,7 @@ class Places:
         self, user: str, connection: str, patience: float, waits: Callable[[], bool]
     ) -> bool:
         """Take a place, if need be one that is given back within ``patience`` seconds."""
-        take = partial(self._table.take, user, connection)
-        holders: list[bytes] = await self._pipeline.call(take())
-        if holders and (gone := await self._gone(holders)):
-            log.info("places_dropped user=%r count=%d", user, len(gone) // 2)
-            holders = await self._pipeline.call(take(gone))
+        holders = await self._try(user, connection)
         if not holders:
             return True
         check = self.checks.of(user, holders[::2])
@@ -118,8 +114,20 @@ class Places:
                 return False
             patience -= _AGAIN_SECONDS
             over = check.over or patience <= 0
-            holders = await self._pipeline.call(take())
+            holders = await self._try(user, connection)
         return not holders
+
+    async def _try(self, user: str, connection: str) -> list[bytes]:
+        """Take a place, if need be one that nobody holds any more; returns who holds them all, if they are held.
+
+        A node may count as dead a moment later only. It answers no check, so each try looks again.
+        """
+        take = partial(self._table.take, user, connection)
+        holders: list[bytes] = await self._pipeline.call(take())
+        if holders and (gone := await self._gone(holders)):
+            log.info("places_dropped user=%r count=%d", user, len(gone) // 2)
+            holders = await self._pipeline.call(take(gone))
+        return holders
 
     async def _gone(self, holders: list[bytes]) -> list[bytes]:
         """Those of ``holders`` (member, expiry, member, ...) that nobody holds, as far as can be told here."""

@@ -15,6 +15,7 @@ from gateway.node import life_checks
 from gateway.web.admission import Admission
 from publisher import AsyncPublisher
 from publisher.contract.control import CheckPlaces
+from publisher.contract.keys import Keys
 from tests.faults.proxy import Proxy
 from tests.integration.conftest import StartNode
 from tests.support.client import Client, connected, opened
@@ -216,6 +217,20 @@ async def test_a_node_that_does_not_answer_delays_a_refusal_by_no_more_than_five
         await refused(node)
         assert life_checks.SILENT_SECONDS < time.monotonic() - began < IN_SECONDS
         await client.sync()
+
+
+async def test_a_node_whose_lease_ends_while_a_client_waits_gives_way_to_it_at_once(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    """A node that was killed a moment ago counts as living, and answers nobody."""
+    node = await start_node()
+    keys, now = Keys(prefix), time.time() * 1000
+    places = {f"killed/{number}": now + 60_000 for number in range(5)}
+    await publisher._client.zadd(keys.connections("u"), places)
+    await publisher._client.zadd(keys.nodes, {"killed": now + 1_500})
+    async with opened(node.url, TOKEN) as client:
+        await client.expect(type="connected")
+    assert 1.0 < time.time() - now / 1000 < 3.5
 
 
 async def test_whoever_knocks_again_and_again_at_the_limit_draws_few_pings(

@@ -56,6 +56,11 @@ class Client implements WebSocket.Listener {
 
     @Override
     public void onError(WebSocket socket, Throwable error) {
-        closed.completeExceptionally(error);
+        if (socket.isOutputClosed()) {
+            // It cannot answer a ping that comes behind its own close frame, and calls that an error.
+            closed.complete(null);
+        } else {
+            closed.completeExceptionally(error);
+        }
     }
 }
