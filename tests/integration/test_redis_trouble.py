@@ -478,6 +478,8 @@ async def test_an_outage_longer_than_the_nodes_leases_costs_nobody_their_place(
         late_lease._entry = dataclasses.replace(entry, keys=Keys("elsewhere"))
         await asyncio.to_thread(server.restart)
         await ready(first)
+        # It hears, and says that the five are alive; the time of grace does not last for a whole handshake.
+        await until(lambda: late.gateway._subscriber.connected)
         async with opened(first.url, token) as sixth:
             await sixth.expect(type="error", code="connection_limit")
         late_lease._entry = entry
