@@ -18,7 +18,7 @@ import redis
 
 from publisher.contract.keys import Keys
 from tests.support.client import connected
-from tests.support.processes import gateway_process
+from tests.support.processes import GatewayProcess, gateway_process
 from tests.support.programs import cannot_run
 from tests.support.tokens import make_token
 from tests.support.waiting import PATIENCE, until
@@ -63,6 +63,18 @@ def version_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def trees(version_before: Path) -> dict[str, Path]:
     return {"old": version_before, "new": HERE}
+
+
+@contextlib.asynccontextmanager
+async def nodes_of_both(
+    redis_url: str, prefix: str, trees: dict[str, Path], **settings: Any
+) -> AsyncIterator[tuple[GatewayProcess, GatewayProcess]]:
+    """A node of the version before, and one of this."""
+    async with (
+        gateway_process(redis_url, prefix, code=trees["old"], **settings) as old,
+        gateway_process(redis_url, prefix, code=trees["new"], **settings) as new,
+    ):
+        yield old, new
 
 
 class PublisherProcess:
@@ -143,8 +155,7 @@ async def test_both_versions_of_nodes_and_publishers_at_a_time(
     redis_url: str, prefix: str, trees: dict[str, Path]
 ) -> None:
     async with (
-        gateway_process(redis_url, prefix, code=trees["old"], confirm_interval_seconds=0.1) as old,
-        gateway_process(redis_url, prefix, code=trees["new"], confirm_interval_seconds=0.1) as new,
+        nodes_of_both(redis_url, prefix, trees, confirm_interval_seconds=0.1) as (old, new),
         publisher_process(trees["old"], redis_url, prefix) as old_publisher,
         publisher_process(trees["new"], redis_url, prefix) as new_publisher,
     ):
@@ -186,8 +197,7 @@ async def test_a_node_of_the_version_before_refuses_the_new_names_and_loses_noth
 ) -> None:
     user, channel = "auth0|7", "notifications/auth0|7"
     async with (
-        gateway_process(redis_url, prefix, code=trees["old"]) as old,
-        gateway_process(redis_url, prefix, code=trees["new"]) as new,
+        nodes_of_both(redis_url, prefix, trees) as (old, new),
         publisher_process(trees["new"], redis_url, prefix) as publisher,
     ):
         await publisher.call("publish", channel=channel, data="kept")
@@ -205,8 +215,7 @@ async def test_what_the_version_before_granted_to_everybody_stays_everybodys(
 ) -> None:
     channel = "run-results/s"
     async with (
-        gateway_process(redis_url, prefix, code=trees["old"]) as old,
-        gateway_process(redis_url, prefix, code=trees["new"]) as new,
+        nodes_of_both(redis_url, prefix, trees) as (old, new),
         publisher_process(trees["old"], redis_url, prefix) as publisher,
         connected(old.url, make_token("u")) as at_old,
         connected(new.url, make_token("u")) as at_new,
@@ -224,8 +233,7 @@ async def test_a_user_called_asterisk_is_nobody_else_on_a_node_of_the_version_be
 ) -> None:
     channel = "run-results/s"
     async with (
-        gateway_process(redis_url, prefix, code=trees["old"]) as old,
-        gateway_process(redis_url, prefix, code=trees["new"]) as new,
+        nodes_of_both(redis_url, prefix, trees) as (old, new),
         publisher_process(trees["new"], redis_url, prefix) as publisher,
         connected(old.url, make_token("u")) as other,
         connected(new.url, make_token("*")) as named,
