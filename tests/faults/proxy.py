@@ -15,6 +15,8 @@ from tests.support.redis_server import free_port
 
 _CHUNK: Final = 16 * 1024
 _SLICES_PER_SECOND: Final = 20
+_LATE: Final = 0.25
+"""Seconds that a throttled way may make good when the machine was busy: the line stays as fast as it says."""
 _RESET: Final = struct.pack("ii", 1, 0)
 """``SO_LINGER`` of zero seconds: closing sends a reset, as a line that breaks in use looks."""
 
@@ -48,13 +50,19 @@ class Way:
             return _CHUNK
         return max(1, min(_CHUNK, int(self.bytes_per_second / _SLICES_PER_SECOND)))
 
-    async def hold(self, size: int) -> None:
-        """Wait as long as ``size`` bytes have to."""
+    async def hold(self, size: int, free_at: float) -> float:
+        """Wait as long as ``size`` bytes have to.
+
+        ``free_at`` is when the bytes before them were through; returned is when these are, in the loop's time.
+        """
         if self.delay:
             await asyncio.sleep(self.delay)
         if self.bytes_per_second is not None:
-            await asyncio.sleep(size / self.bytes_per_second)
+            now = asyncio.get_running_loop().time()
+            free_at = max(free_at, now - _LATE) + size / self.bytes_per_second
+            await asyncio.sleep(free_at - now)
         await self._flowing.wait()
+        return free_at
 
 
 class Link:
@@ -254,21 +262,22 @@ async def _pump(
     ways: tuple[Way, Way],
     look: Callable[[bytes], None] = lambda _data: None,
 ) -> None:
+    free_at = [asyncio.get_running_loop().time()] * len(ways)
     while True:
         try:
             data = await reader.read(min(way.portion for way in ways))
         except OSError:
             # A frozen way lets the news of the end through no sooner than anything else.
             for way in ways:
-                await way.hold(0)
+                await way.hold(0, 0.0)
             raise
         look(data)
         if data and any(way.swallows for way in ways):
             # Of this connection; what all ways of the proxy do may end.
             ways[-1].swallows = True
             continue
-        for way in ways:
-            await way.hold(len(data))
+        for number, way in enumerate(ways):
+            free_at[number] = await way.hold(len(data), free_at[number])
         if not data:
             break
         writer.write(data)
