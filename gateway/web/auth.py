@@ -16,13 +16,12 @@ from gateway.core.http import Head
 from gateway.core.protocol import ErrorCode
 from gateway.core.rate_limit import TokenBucket
 from gateway.node.ports import Clock
-from gateway.web.keys import Key, prepared_secrets
+from gateway.web.decoding import Decoder
+from gateway.web.keys import Key
 
 log = logging.getLogger(__name__)
 
 _SUBPROTOCOL_TOKEN: Final = "bearer."  # noqa: S105 - a prefix
-_HEADERS_REMEMBERED: Final = 64
-"""Different token headers whose algorithm is known; a login has one."""
 _AUDIENCE_LINES_PER_SECOND: Final = 1 / 60
 _LONGEST_AUDIENCE: Final = 100
 """Characters of it that are logged."""
@@ -83,26 +82,24 @@ class TokenVerifier:
         leeway: float = 0,
         clock: Clock = time.monotonic,
     ) -> None:
-        self._key = key.narrowed(algorithms)
         self._user_claim = user_claim
         self._audience = audience
-        self._issuer = issuer
         self._leeway = leeway
         self._clock = clock
         self._audience_lines = TokenBucket(_AUDIENCE_LINES_PER_SECOND, 1, clock())
-        self._decoder = jwt.PyJWT(
+        self._decoder = Decoder(
+            key.narrowed(algorithms),
             {
                 "require": ["exp"] if require_expiry else [],
                 "verify_aud": audience is not None,
                 "verify_iat": False,  # it tells the token's age, not when it may be used (RFC 7519 §4.1.6)
                 "verify_sub": False,  # identify() looks at the claim that names the user
                 "enforce_minimum_key_length": False,  # load_key() has looked
-            }
+            },
+            audience,
+            issuer,
+            leeway,
         )
-        self._algorithms = list(self._key.algorithms)
-        self._secrets = prepared_secrets(self._key)
-        # Only of tokens that were genuine: anybody can send headers.
-        self._known: dict[str, str] = {}
 
     def verify(self, token: str) -> Identity:
         """Whom ``token`` speaks for.
@@ -111,18 +108,8 @@ class TokenVerifier:
             TokenRejected: it is malformed, wrongly signed, for another audience, expired or not valid yet, or it
                 names nobody.
         """
-        head = token.partition(".")[0]
         try:
-            algorithm = self._known.get(head) or _algorithm(token)
-            claims = self._decoder.decode(
-                token,
-                # One that does not go with the key is refused by PyJWT, as always.
-                self._secrets.get(algorithm, self._key.material),
-                algorithms=self._algorithms,
-                audience=self._audience,
-                issuer=self._issuer,
-                leeway=self._leeway,
-            )
+            claims = self._decoder.claims(token)
         except jwt.ExpiredSignatureError:
             raise TokenRejected("expired", ErrorCode.TOKEN_EXPIRED) from None
         except jwt.ImmatureSignatureError:
@@ -130,8 +117,6 @@ class TokenVerifier:
         except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
             # Bytes that are no text and numbers that are no time get past PyJWT's own errors.
             raise TokenRejected(_cause(error)) from None
-        if len(self._known) < _HEADERS_REMEMBERED:
-            self._known[head] = algorithm
         if self._audience is None:
             self._refuse_audience(claims)
         return identify(claims, self._user_claim, self._leeway)
@@ -159,12 +144,3 @@ def _cause(error: Exception) -> str:
         if isinstance(error, jwt.DecodeError) and f"({claim})" in str(error):
             return not_a_time(claim)
     return f"it cannot be read ({type(error).__name__})"
-
-
-def _algorithm(token: str) -> str:
-    """The algorithm that a token's header names.
-
-    Raises:
-        jwt.PyJWTError: it has no header that could be read.
-    """
-    return str(jwt.get_unverified_header(token).get("alg"))
