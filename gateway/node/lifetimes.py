@@ -28,8 +28,9 @@ class Lifetimes:
         self._heartbeats = heartbeats
         self._confirmation = confirmation
 
-    def begin(self, connection: Connection) -> None:
-        """Take in a connection and greet it."""
+    def begin(self, connection: Connection, answer: bytes) -> None:
+        """Take in a connection and greet it, in one write with the ``answer`` to its request."""
+        self._hub.send(connection, answer)
         self._hub.stats.connections_opened += 1
         self._hub.connections[connection.id] = connection
         self._heartbeats.watch(connection)

@@ -34,11 +34,16 @@ _CAUSES: Final[Mapping[type[Exception], str]] = {
 """What is wrong with a token, by PyJWT's error."""
 
 
-def find_token(head: Head) -> str | None:
+def query_parameters(head: Head) -> Mapping[str, str]:
+    """The parameters of a request's query; the first of each name."""
+    return dict(reversed(parse_qsl(head.query)))
+
+
+def find_token(head: Head, parameters: Mapping[str, str]) -> str | None:
     """The token of a handshake: ``?token=``, ``Authorization: Bearer``, or a subprotocol
     ``bearer.<token>`` beside ``realtime``. ``None`` when there is none.
     """
-    if token := _query(head).get("token"):
+    if token := parameters.get("token"):
         return token
     scheme, _, token = (head.get("authorization") or "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
@@ -49,14 +54,9 @@ def find_token(head: Head) -> str | None:
     return None
 
 
-def wants_batches(head: Head) -> bool:
+def wants_batches(parameters: Mapping[str, str]) -> bool:
     """Whether a client takes several messages in one frame: ``?batch=true``."""
-    return _query(head).get("batch") == "true"
-
-
-def _query(head: Head) -> dict[str, str]:
-    """The parameters of a query; the first of each name."""
-    return dict(reversed(parse_qsl(head.query)))
+    return parameters.get("batch") == "true"
 
 
 class TokenVerifier:

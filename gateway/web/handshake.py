@@ -14,6 +14,7 @@ from gateway.core import closing, frames
 from gateway.core.access import Identity, TokenRejected
 from gateway.core.budget import Budget
 from gateway.core.closing import Closing
+from gateway.core.frames import Encoding
 from gateway.core.handshake import Agreement, Refusal, agree
 from gateway.core.http import Head
 from gateway.core.origins import AllowedOrigins
@@ -23,7 +24,7 @@ from gateway.node.ports import Clock, Verifier
 from gateway.node.requests import Requests
 from gateway.node.tasks import Tasks
 from gateway.web.admission import Admission
-from gateway.web.auth import find_token, wants_batches
+from gateway.web.auth import find_token, query_parameters, wants_batches
 from gateway.web.new_connection import NewConnection
 from gateway.web.reading import Turns
 from gateway.web.refused_connections import RefusedConnections
@@ -106,7 +107,8 @@ class Handshakes:
     # -- before or after the upgrade ----------------------------------------------------------
 
     def _authenticate(self, new: NewConnection, head: Head, agreement: Agreement) -> None:
-        token = find_token(head)
+        parameters = query_parameters(head)
+        token = find_token(head, parameters)
         if token is None:
             self._reject(new, agreement, closing.TOKEN_MISSING)
             return
@@ -117,10 +119,11 @@ class Handshakes:
             self._reject(new, agreement, why, cause=str(rejected))
             return
         new.known()
-        self._under_way.spawn(self._admit(new, head, agreement, identity), "handshake")
+        encoding = frames.encoding(agreement.window_bits, wants_batches(parameters))
+        self._under_way.spawn(self._admit(new, agreement, encoding, identity), "handshake")
 
     async def _admit(
-        self, new: NewConnection, head: Head, agreement: Agreement, identity: Identity
+        self, new: NewConnection, agreement: Agreement, encoding: Encoding, identity: Identity
     ) -> None:
         """Begin the connection if its user and the node have room for it."""
         connection_id = f"{next(self._ids):x}"
@@ -134,7 +137,7 @@ class Handshakes:
             elif not self._admission.open:  # the drain has begun meanwhile
                 self._refusals.refuse(new, _unavailable("not_ready"))
             else:
-                self._begin(new, head, agreement, identity, connection_id)
+                self._begin(new, agreement, encoding, identity, connection_id)
                 begun = True
         except Unavailable:
             self._refusals.refuse(new, _unavailable("redis_unavailable"))
@@ -164,14 +167,13 @@ class Handshakes:
     def _begin(
         self,
         new: NewConnection,
-        head: Head,
         agreement: Agreement,
+        encoding: Encoding,
         identity: Identity,
         connection_id: str,
     ) -> None:
         """Upgrade the connection, and let a session serve it."""
         limits = self._limits
-        encoding = frames.encoding(agreement.window_bits, wants_batches(head))
         socket = ClientSocket(encoding, limits.high_water_bytes, self._turns)
         budget = Budget(
             limits.budget_rate,
@@ -180,7 +182,7 @@ class Handshakes:
             self._clock(),
         )
         connection = Connection(connection_id, identity, socket, budget, new.address)
-        early = new.hand_over(socket, agreement.answer)
+        early = new.hand_over(socket)
         log.debug(
             "connection_opened connection=%s user=%r address=%s",
             connection_id,
@@ -188,7 +190,7 @@ class Handshakes:
             new.address or "unknown",
         )
         session = Session(self._lifetimes, self._requests, connection, socket, self._left)
-        session.begin(limits.max_message_bytes * _READ_LIMIT_FACTOR, early)
+        session.begin(limits.max_message_bytes * _READ_LIMIT_FACTOR, agreement.answer, early)
 
     def _left(self, connection: Connection, code: int | None) -> None:
         """A client has closed, or is gone."""

@@ -37,7 +37,7 @@ class Entrance(Protocol):
         """The proxy at its other end has told for whom it is; ``None``: for itself."""
 
     def requested(self, connection: NewConnection, head: Head) -> None:
-        """Its request came, and nothing more is read until it is answered."""
+        """Its request came. Until it is answered, one more read of the transport is taken at most."""
 
     def malformed(self, connection: NewConnection, cause: str) -> None:
         """What came is no request."""
@@ -114,6 +114,8 @@ class NewConnection(asyncio.Protocol):
             return
         self._received += data
         if self._stage is not _Stage.READING:
+            # Of what a client goes on to send, the rest fills the system's buffer, not the node's.
+            self._transport.pause_reading()
             return
         try:
             self._read()
@@ -146,8 +148,6 @@ class NewConnection(asyncio.Protocol):
         self._head_only = head.method == "HEAD"
         self._stage = _Stage.DECIDING
         self._cancel_deadline()
-        # What a client goes on to send fills the system's buffer, not the node's.
-        self._transport.pause_reading()
         self._entrance.requested(self, head)
 
     def _overdue(self) -> None:
@@ -206,14 +206,13 @@ class NewConnection(asyncio.Protocol):
             self._boundaries = Boundaries()
             self._begin_leaving(answer)
 
-    def hand_over(self, protocol: asyncio.Protocol, answer: bytes) -> bytes:
-        """Upgrade the connection with ``answer``, and give it to ``protocol``.
+    def hand_over(self, protocol: asyncio.Protocol) -> bytes:
+        """Give the connection to ``protocol``, which answers the request.
 
         Returns what the client has sent since its request.
         """
         early = self._received[self._head_end :]
         self._give(protocol)
-        self._transport.write(answer)
         return early
 
     def pass_on(self, protocol: asyncio.Protocol) -> None:

@@ -263,11 +263,11 @@ class Session:
         self._socket = socket
         self._left: Left | None = left
 
-    def begin(self, max_message_bytes: int, early: bytes) -> None:
-        """Greet the client, and serve what it has said ``early`` and will say."""
+    def begin(self, max_message_bytes: int, answer: bytes, early: bytes) -> None:
+        """Answer the client's request, greet the client, and serve what it has said ``early`` and will say."""
         self._socket.serve(self, max_message_bytes)
         try:
-            self._lifetimes.begin(self._connection)
+            self._lifetimes.begin(self._connection, answer)
         except Exception as error:  # noqa: BLE001 - logged there
             self.failed(error)
         if early:

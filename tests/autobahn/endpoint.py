@@ -42,8 +42,8 @@ class Anybody:
 class Echo:
     """Sends back what comes. Stands in for ``Lifetimes`` and ``Requests``."""
 
-    def begin(self, connection: Connection) -> None:
-        pass
+    def begin(self, connection: Connection, answer: bytes) -> None:
+        connection.write(answer)
 
     def end(self, connection: Connection, code: int | None) -> None:
         connection.closed = True

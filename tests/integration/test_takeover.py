@@ -46,6 +46,25 @@ async def test_what_comes_with_the_request_is_served_after_the_greeting(
         assert await client.told() == "heartbeat"
 
 
+async def test_the_answer_and_the_greeting_leave_in_one_write(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[bytes] = []
+    write = ClientSocket.write
+
+    def note(client: ClientSocket, data: bytes) -> bool:
+        written.append(data)
+        return write(client, data)
+
+    monkeypatch.setattr(ClientSocket, "write", note)
+    async with raw_client(node.url, make_token("u")) as client:
+        assert await client.told() == "connected"
+        [first] = written
+        assert first.startswith(b"HTTP/1.1 101 ")
+        client.send(TEXT, HEARTBEAT)
+        assert await client.told() == "heartbeat"
+
+
 async def test_half_a_frame_that_comes_with_the_request_goes_on_after_it(node: Node) -> None:
     frame = client_frame(TEXT, HEARTBEAT)
     async with raw_client(node.url, make_token("u"), early=frame[:10]) as client:
@@ -133,9 +152,9 @@ async def test_who_leaves_with_the_answer_leaves_nothing(
 ) -> None:
     hand_over = NewConnection.hand_over
 
-    def lose(connection: NewConnection, protocol: asyncio.Protocol, answer: bytes) -> bytes:
+    def lose(connection: NewConnection, protocol: asyncio.Protocol) -> bytes:
         connection.drop()  # as the system tells it, just now
-        return hand_over(connection, protocol, answer)
+        return hand_over(connection, protocol)
 
     monkeypatch.setattr(NewConnection, "hand_over", lose)
     parts = urlsplit(node.url)
