@@ -177,7 +177,6 @@ class Gateway:
         )
         self._interests = Interests(
             ChannelFeed(self._subscriber, self._keys.live, self.hub.receive),
-            self._tasks,
             self.hub.forget,
             settings.unsubscribe_linger_seconds,
         )
@@ -223,7 +222,6 @@ class Gateway:
                 self._keys.granted,
                 lambda *told: self._refusals.hear(*told),  # noqa: PLW0108 - made below
             ),
-            self._tasks,
             lambda _channel: None,
             settings.unsubscribe_linger_seconds,
         )

@@ -341,9 +341,9 @@ class ChannelFeed:
         self._name = name
         self._receive = receive
 
-    async def subscribe(self, channel: str) -> None:
-        """Listen to a channel; returns once Redis has confirmed, however long that takes."""
-        await self._subscriber.listen(self._name(channel), partial(self._receive, channel))
+    def subscribe(self, channel: str) -> Confirmed:
+        """Listen to a channel; done once Redis has confirmed, however long that takes."""
+        return self._subscriber.listen(self._name(channel), partial(self._receive, channel))
 
     def unsubscribe(self, channel: str) -> None:
         """Stop listening to a channel."""

@@ -9,13 +9,12 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.node.ports import Feed
-from gateway.node.tasks import Tasks
 
 
 class _Interest:
     __slots__ = ("confirmed", "holders", "linger")
 
-    def __init__(self, confirmed: asyncio.Task[None]) -> None:
+    def __init__(self, confirmed: asyncio.Future[None]) -> None:
         self.holders = 0
         self.confirmed = confirmed
         self.linger: asyncio.TimerHandle | None = None
@@ -29,11 +28,8 @@ class Interests:
         linger: seconds between the last release and the unsubscribe.
     """
 
-    def __init__(
-        self, feed: Feed, tasks: Tasks, ended: Callable[[str], None], linger: float
-    ) -> None:
+    def __init__(self, feed: Feed, ended: Callable[[str], None], linger: float) -> None:
         self._feed = feed
-        self._tasks = tasks
         self._ended = ended
         self._linger = linger
         self._interests: dict[str, _Interest] = {}
@@ -45,8 +41,7 @@ class Interests:
         """
         interest = self._interests.get(channel)
         if interest is None:
-            confirmed = self._tasks.spawn(self._feed.subscribe(channel), f"subscribe {channel}")
-            interest = self._interests[channel] = _Interest(confirmed)
+            interest = self._interests[channel] = _Interest(self._feed.subscribe(channel))
         if interest.linger is not None:
             interest.linger.cancel()
             interest.linger = None

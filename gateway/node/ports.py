@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -62,8 +63,8 @@ class Socket(Protocol):
 class Feed(Protocol):
     """What Redis tells of channels: what is published live, or who is granted them."""
 
-    async def subscribe(self, channel: str) -> None:
-        """Return once Redis has confirmed; waits out a lost connection."""
+    def subscribe(self, channel: str) -> asyncio.Future[None]:
+        """Listen; done once Redis has confirmed, which may take as long as a connection is lost."""
 
     def unsubscribe(self, channel: str) -> None:
         """Stop listening, without waiting."""

@@ -59,10 +59,10 @@ class FakeRedis:
 
     # -- ports ------------------------------------------------------------------------------------
 
-    async def subscribe(self, channel: str) -> None:
+    def subscribe(self, channel: str) -> asyncio.Future[None]:
         confirmed = asyncio.get_running_loop().create_future()
         self.subscribing.append(confirmed)
-        await confirmed
+        return confirmed
 
     def unsubscribe(self, channel: str) -> None:
         self.subscribed = False
@@ -153,7 +153,7 @@ class Bench:
         self.tasks = Tasks()
         self.patience = Patience(self.node.hub, 30, self.node.clock)
         self.pacing = Pacing(self.node.clock, self.node.stats)
-        self.interests = Interests(self.redis, self.tasks, self.node.hub.forget, linger)
+        self.interests = Interests(self.redis, self.node.hub.forget, linger)
         self.failed: list[tuple[Subscription, Exception]] = []
         self.catchup = Catchup(
             self.node.hub,
@@ -171,7 +171,7 @@ class Bench:
 
     def refusals(self, grants: Grants, feed: RecordingFeed) -> Refusals:
         """Remembers refusals; ``feed`` notes the channels of which Redis is to tell who is granted them."""
-        interests = Interests(feed, self.tasks, lambda _channel: None, linger=0)
+        interests = Interests(feed, lambda _channel: None, linger=0)
         return Refusals(self.node.hub, interests, grants, self.tasks, self.node.clock, lambda: -1.0)
 
     def join(

@@ -102,8 +102,11 @@ class RecordingFeed:
         self.calls: list[tuple[str, str]] = []
         self.confirm = asyncio.Event()
 
-    async def subscribe(self, channel: str) -> None:
+    def subscribe(self, channel: str) -> asyncio.Future[None]:
         self.calls.append(("subscribe", channel))
+        return asyncio.ensure_future(self._confirmed())
+
+    async def _confirmed(self) -> None:
         await self.confirm.wait()
 
     def unsubscribe(self, channel: str) -> None:

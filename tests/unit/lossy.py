@@ -63,13 +63,13 @@ class LossyRedis(FakeRedis):
 
     # -- ports, as ``backplane.pubsub`` serves them -------------------------------------------
 
-    async def subscribe(self, channel: str) -> None:
+    def subscribe(self, channel: str) -> asyncio.Future[None]:
         self._wanted = True
         self._waiter = asyncio.get_running_loop().create_future()
         if self.connected:
             self._commands.append(True)
             self._unconfirmed += 1
-        await self._waiter
+        return self._waiter
 
     async def raise_last(self, channel: str, position: int) -> None:
         if position > self._last:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.node.interest import Interests
-from gateway.node.tasks import Tasks
 from tests.unit.fakes import RecordingFeed, turn
 
 FOR_EVER = 3_600.0
@@ -17,17 +16,14 @@ FOR_EVER = 3_600.0
 class Bench:
     def __init__(self, linger: float) -> None:
         self.feed = RecordingFeed()
-        self.tasks = Tasks()
         self.ended: asyncio.Queue[str] = asyncio.Queue()
-        self.interests = Interests(self.feed, self.tasks, self.ended.put_nowait, linger)
+        self.interests = Interests(self.feed, self.ended.put_nowait, linger)
 
 
 @pytest.fixture
 async def quick() -> AsyncIterator[Bench]:
     """Lingers no longer than to the next turn."""
-    bench = Bench(0.0)
-    yield bench
-    await bench.tasks.aclose()
+    yield Bench(0.0)
 
 
 @pytest.fixture
@@ -35,7 +31,6 @@ async def patient() -> AsyncIterator[Bench]:
     bench = Bench(FOR_EVER)
     yield bench
     bench.interests.close()
-    await bench.tasks.aclose()
 
 
 async def test_the_first_take_subscribes_and_the_next_ones_share_it(patient: Bench) -> None:
