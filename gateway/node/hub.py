@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.core import frames, protocol
+from gateway.core import frames
 from gateway.core.closing import Closing
 from gateway.core.reader import Verdict
 from gateway.node.confirmation import Confirmation
@@ -281,14 +281,12 @@ class Hub:
                 self._lay(members, data)
             self._schedule()
 
-    def replay(self, subscription: Subscription, messages: Sequence[Message]) -> None:
-        """Send one subscription what was read for it."""
+    def replay(self, channel: Channel, connection: Connection, messages: Sequence[Message]) -> None:
+        """Send one connection what was read for it."""
         fresh = [message for message in messages if not message.removed]
         if fresh:
-            connection = subscription.connection
             encoding = connection.socket.encoding
-            prefix = protocol.data_prefix(subscription.channel)
-            data = frames.encode(prefix, fresh, [encoding], self._threshold)[encoding]
+            data = frames.encode(channel.prefix, fresh, [encoding], self._threshold)[encoding]
             self.send(connection, data)
             self.stats.messages_replayed += len(fresh)
 

@@ -225,7 +225,7 @@ class One(Audience):
         elif lost:
             hub.send(connection, frames.text(protocol.messages_lost(name)))
         self._charge(taken)
-        hub.replay(self._subscription, taken.messages)
+        hub.replay(self.channel, connection, taken.messages)
         if self.reader.position != start:
             hub.send(connection, self._confirmation.replayed(name, self.reader.position))
 

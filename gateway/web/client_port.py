@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 
 from aiohttp import hdrs
@@ -18,6 +18,10 @@ from gateway.web.new_connection import NewConnection
 from gateway.web.pages import MALFORMED, NOT_FOUND, HttpPages
 from gateway.web.refused_connections import RefusedConnections
 from gateway.web.unauthenticated import Unauthenticated
+
+_PEERS_REMEMBERED: Final = 1_024
+"""Addresses at the other ends of connections: where proxies stand in front, there are few, and they come again."""
+_peer_address: Final = lru_cache(_PEERS_REMEMBERED)(address_of)
 
 _WITH_BODY: Final = Refusal(400, "bad_request", "no page here takes a body")
 _TOO_MANY: Final = Refusal(
@@ -89,7 +93,7 @@ class ClientPort:
         """One was accepted; where there are too many, one of them goes."""
         peername = connection.peername
         # A Unix socket has no address.
-        peer = address_of(str(peername[0])) if isinstance(peername, tuple) else None
+        peer = _peer_address(str(peername[0])) if isinstance(peername, tuple) else None
         trusted = peer in self._surroundings.trusted
         connection.peer = connection.address = peer
         connection.block = None if peer is None or trusted else block_of(peer)

@@ -46,6 +46,17 @@ def test_a_place_is_taken_for_the_time_of_the_lease(call, server: redis.Redis, p
     assert 0 < server.pttl(places) <= LEASE_MS
 
 
+def test_a_users_first_place_takes_four_commands(call, server: redis.Redis, places: str):
+    server.config_resetstat()
+    assert call(ACQUIRE, places, "n/1", 5, LEASE_MS, MAX_MS) == []
+    counted = {
+        name.removeprefix("cmdstat_"): each["calls"]
+        for name, each in server.info("commandstats").items()
+    }
+    of_the_script = {name: n for name, n in counted.items() if name[0] in "ptz" and name != "ping"}
+    assert of_the_script == {"time": 1, "zcard": 1, "zadd": 1, "pexpire": 1}
+
+
 def test_at_the_limit_the_holders_are_named_and_nothing_is_taken(
     call, server: redis.Redis, places: str
 ):

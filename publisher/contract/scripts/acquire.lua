@@ -7,11 +7,11 @@
 local key, member = KEYS[1], ARGV[1]
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
-for i = 5, #ARGV, 2 do
-  if redis.call('ZSCORE', key, ARGV[i]) == ARGV[i + 1] then redis.call('ZREM', key, ARGV[i]) end
-end
 local held = redis.call('ZCARD', key)
+if held > 0 then held = held - redis.call('ZREMRANGEBYSCORE', key, '-inf', now) end
+for i = 5, #ARGV, 2 do
+  if redis.call('ZSCORE', key, ARGV[i]) == ARGV[i + 1] then held = held - redis.call('ZREM', key, ARGV[i]) end
+end
 if held >= tonumber(ARGV[2]) and not redis.call('ZSCORE', key, member) then
   -- Written while the clock was ahead. Who holds it renews it; nobody else is to hold it for so long.
   for _, ahead in ipairs(redis.call('ZRANGEBYSCORE', key, now + ARGV[4], '+inf')) do
