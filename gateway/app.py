@@ -16,13 +16,14 @@ from gateway.backplane.health import NodeEntry, NodeLease, Probe
 from gateway.backplane.place_table import PlaceTable
 from gateway.backplane.places import Places
 from gateway.backplane.pubsub import ChannelFeed, ListeningTime, ModeratedReader, Subscriber
+from gateway.backplane.redis_connections import RedisConnections
 from gateway.backplane.store import Announcing, GrantReader, LogReader, Positions
 from gateway.core import budget, closing
 from gateway.core.addresses import TrustedProxies
 from gateway.core.capacity import capacity
 from gateway.core.origins import AllowedOrigins
 from gateway.core.timing import EXPIRY_STEP
-from gateway.credentials import make_connector, make_verifier
+from gateway.credentials import make_topology, make_verifier
 from gateway.metrics import NodeCollector, exposition
 from gateway.node.catchup import Catchup
 from gateway.node.confirmation import Confirmation
@@ -56,15 +57,12 @@ from gateway.web.server import Ports, health_paths, internal_app, public_app, sh
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
 from publisher.contract.keys import Keys
 from publisher.transport.connection import opened
-from publisher.transport.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
 _FAREWELL_SECONDS: Final = CLOSE_TIMEOUT_SECONDS + 1.0
 """By then the last client has answered its close frame, or has been cut off."""
 
-_LONGEST_UPKEEP_SECONDS: Final = 2.0
-"""What readiness waits for is tried again after this, also when other round trips may take longer."""
 _READY_POLL_SECONDS: Final = 0.02
 
 _CLOCK: Final = time.monotonic
@@ -112,19 +110,17 @@ class Gateway:
 
     def _make_backplane(self, settings: Settings) -> None:
         """This node's side of Redis."""
-        connector = make_connector(settings)
-        self._keys = Keys(settings.redis_prefix, connector.database)
-        self._pipeline = Pipeline(connector, self.stats, settings.redis_timeout_seconds)
-        # What tells whether Redis is there does not queue behind a crowd of clients.
-        upkeep_seconds = min(settings.redis_timeout_seconds, _LONGEST_UPKEEP_SECONDS)
-        # It is also heard from there when the other's connection may be one to nowhere.
-        self._health_connection = Pipeline(
-            connector, self.stats, upkeep_seconds, self._pipeline.drop_if_idle
+        topology = make_topology(settings)
+        self._keys = Keys(settings.redis_prefix, topology.servers.database)
+        seconds, moved = settings.redis_timeout_seconds, self._primary_moved
+        self._redis = RedisConnections(
+            topology, self.stats, seconds, moved, self._tasks, random.random
         )
+        self._pipeline, self._health_connection = self._redis.calls, self._redis.health
         self._positions = Positions(self._pipeline, self._keys, self._namespaces, random.random)
         self._listening = ListeningTime(_CLOCK)
         self._subscriber = Subscriber(
-            partial(opened, connector, upkeep_seconds),
+            partial(opened, self._redis.primary, self._redis.upkeep_seconds),
             partial(ModeratedReader, moment=settings.coalesce_seconds, clock=_CLOCK),
             self._listening,
             self._pubsub_changed,
@@ -152,7 +148,7 @@ class Gateway:
         self._node_lease = NodeLease(
             self._health_connection,
             NodeEntry(self._keys, self.node_id, settings.node_lease_seconds),
-            connector.address,
+            topology.address,
             self._redis_returned,
             _CLOCK,
             random.random,
@@ -348,6 +344,10 @@ class Gateway:
             self._tasks.spawn(self._catchup.check_all(), "check all channels")
             self._refusals.ask_all()
 
+    def _primary_moved(self) -> None:
+        self._subscriber.move()
+        self._node_lease.recheck()
+
     def _redis_returned(self) -> None:
         self._places.restore()
         self._announcing.at_once()
@@ -388,6 +388,7 @@ class Gateway:
             ),
         )
         for work in (
+            self._redis.watch.run,
             self._subscriber.run,
             self._probe.run,
             self._node_lease.run,
@@ -431,8 +432,7 @@ class Gateway:
         self._interests.close()
         self._interests_in_grants.close()
         await take_step("end the tasks", self._tasks.aclose())
-        await take_step("close the connection", self._pipeline.aclose())
-        await take_step("close the health connection", self._health_connection.aclose())
+        await self._redis.aclose()
         if self._started:
             self._started = False
             log.info("node_stopped node=%s", self.node_id)

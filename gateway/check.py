@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import secrets
@@ -10,13 +11,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from redis.asyncio.client import PubSub
 from redis.exceptions import ResponseError
 
 from gateway.backplane.health import NodeEntry
 from gateway.backplane.place_table import PlaceTable
 from gateway.backplane.store import GrantReader
-from gateway.credentials import make_connector, make_verifier
+from gateway.credentials import make_topology, make_verifier
 from gateway.node.stats import Stats
 from gateway.options import advice
 from gateway.settings import Settings
@@ -25,9 +25,11 @@ from publisher.contract import rights
 from publisher.contract.calls import Call, Command, read_log
 from publisher.contract.keys import Keys
 from publisher.errors import InvalidURL, Rejected, Unavailable
+from publisher.transport.connection import Reader, Server, opened
 from publisher.transport.failures import FAILURES, code, meaning, unavailable
 from publisher.transport.pipeline import Pipeline
-from publisher.transport.redis_py import Connector, asyncio_client
+from publisher.transport.redis_py import Connector
+from publisher.transport.resp import pack
 
 _OLDEST: Final = (7, 0)
 """From here on ``SET`` takes ``NX`` together with ``GET``; ``ZADD GT`` came with 6.2."""
@@ -40,7 +42,7 @@ _CHANNEL: Final = f"notifications/{_USER}"
 _HINTS: Final = (
     ("READONLY", "this server is a replica: name its primary"),
     ("OOM", "maxmemory is reached: give Redis more memory"),
-    ("CLUSTERDOWN", "this is a server of a Redis Cluster: name a single server"),
+    ("CLUSTERDOWN", "this is a server of a Redis Cluster: name a single server, or Sentinel"),
     ("unknown command", "the server forbids it or has renamed it"),
     ("DB index", "this server has no database {database}"),
 )
@@ -87,28 +89,31 @@ async def _look_at_redis(
     settings: Settings, errors: list[str], warnings: list[str]
 ) -> dict[str, Any]:
     try:
-        connector = make_connector(settings)
+        topology = make_topology(settings)
     except InvalidURL as error:
         errors.append(str(error))
         return {"reachable": False}
-    pipeline = Pipeline(connector, None, settings.redis_timeout_seconds)
+    servers, primary = topology.servers, topology.for_loop()
+    pipeline = Pipeline(primary, None, settings.redis_timeout_seconds)
     try:
         info = await _info(pipeline)
     except Unavailable as error:
-        errors.append(f"Redis: {_explained_opening(error.reason, connector)}")
+        errors.append(f"Redis: {_explained_opening(error.reason, servers)}")
         return {"reachable": False}
     else:
         warnings.extend(_doubts(info) if info else [_INFO_FORBIDDEN])
         if (reason := too_old(info)) is not None:
             errors.append(reason)
         else:
-            trial = _Trial(settings, pipeline, Keys(settings.redis_prefix, connector.database))
+            keys = Keys(settings.redis_prefix, servers.database)
+            trial = _Trial(settings, primary, pipeline, keys)
             errors.extend(await trial.problems())
             warnings.extend(trial.hints)
         version = info.get("valkey_version") or info.get("redis_version")
         return {"reachable": True, "version": version}
     finally:
         await pipeline.aclose()
+        await primary.aclose()
 
 
 async def _info(pipeline: Pipeline) -> dict[str, str]:
@@ -159,6 +164,7 @@ class _Trial:
     """
 
     settings: Settings
+    server: Server
     pipeline: Pipeline
     keys: Keys
     hints: list[str] = field(default_factory=list)
@@ -168,13 +174,10 @@ class _Trial:
         """What does not work, each reason once."""
         name = f"check-{secrets.token_hex(6)}"
         keys = self.keys.below(name)
-        url = self.settings.redis_url
-        assert url is not None
         try:
             await self._step("use the commands of a node", lambda: self._node_rights(keys))
             await self._connections(keys, name)
-            async with asyncio_client(url.get_secret_value()) as client:
-                await self._messages(keys, client.pubsub())
+            await self._messages(keys)
             await self._subscriptions(keys)
             await self._step("publish and grant", lambda: self._publisher_rights(keys))
         finally:
@@ -228,18 +231,25 @@ class _Trial:
         # Publishers would take it for one of the namespaces.
         await self._call("withdraw namespaces", Call(("EXPIRE", keys.namespaces, 0)))
 
-    async def _messages(self, keys: Keys, heard: PubSub) -> None:
+    async def _messages(self, keys: Keys) -> None:
         """Send to a channel, hear it, and read the channel's log."""
         seconds = self.settings.redis_timeout_seconds
-        async with heard:
+        heard: asyncio.Queue[Any] = asyncio.Queue()
+        async with contextlib.AsyncExitStack() as stack:
 
             async def listen() -> None:
-                await heard.subscribe(keys.live(_CHANNEL))
-                await heard.get_message(timeout=seconds)  # the confirmation
+                transport = await stack.enter_async_context(opened(self.server, seconds))
+                reader = Reader(transport, heard.put_nowait)
+                reader.write(pack([("SUBSCRIBE", keys.live(_CHANNEL))]))
+                if isinstance(reply := await heard.get(), ResponseError):
+                    raise meaning(reply)
 
             async def hear() -> None:
                 await self.pipeline.call(Call(("PUBLISH", keys.live(_CHANNEL), b"")))
-                if await heard.get_message(timeout=seconds) is None:
+                try:
+                    async with asyncio.timeout(seconds):
+                        await heard.get()
+                except TimeoutError:
                     self._fail("hear what was published", "no message came in time")
 
             if await self._step("listen to messages", listen):

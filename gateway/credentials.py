@@ -7,7 +7,7 @@ import time
 from gateway.settings import Settings
 from gateway.web.auth import TokenVerifier
 from gateway.web.keys import load_key
-from publisher.transport.redis_py import Connector, asyncio_client
+from publisher.transport.topology import Topology, asyncio_topology
 
 
 def make_verifier(settings: Settings) -> TokenVerifier:
@@ -33,11 +33,11 @@ def make_verifier(settings: Settings) -> TokenVerifier:
     )
 
 
-def make_connector(settings: Settings) -> Connector:
-    """How to connect to Redis; trying again is the callers' business.
+def make_topology(settings: Settings) -> Topology:
+    """Which Redis it is; trying again is the callers' business.
 
     Raises:
         publisher.errors.InvalidURL: the URL cannot be used.
     """
     assert settings.redis_url is not None
-    return Connector.of(asyncio_client(settings.redis_url.get_secret_value()))
+    return asyncio_topology(settings.redis_url.get_secret_value())

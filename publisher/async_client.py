@@ -8,7 +8,12 @@ from typing import Any, Self
 
 import redis.asyncio
 
-from publisher.client import DEFAULT_TIMEOUT_SECONDS, Client
+from publisher.client import (
+    DEFAULT_GIVE_UP_AFTER_SECONDS,
+    DEFAULT_TIMEOUT_SECONDS,
+    Client,
+    Tries,
+)
 from publisher.contract.channels import Retention
 from publisher.contract.grants import Grantee
 from publisher.contract.keys import DEFAULT_PREFIX
@@ -19,7 +24,7 @@ from publisher.records import Connection, Entry, Outgoing, Published, check_time
 from publisher.redis_address import from_environment
 from publisher.transport import loops
 from publisher.transport.flows import Flow, T
-from publisher.transport.redis_py import Connector, asyncio_client
+from publisher.transport.topology import Topology, asyncio_topology
 
 
 class AsyncPublisher(Client):
@@ -43,6 +48,7 @@ class AsyncPublisher(Client):
         prefix: str = DEFAULT_PREFIX,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         retries: int = 3,
+        give_up_after: float = DEFAULT_GIVE_UP_AFTER_SECONDS,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         min_replicas: int = 0,
         replica_timeout: float = 1.0,
@@ -50,13 +56,14 @@ class AsyncPublisher(Client):
     ) -> None:
         check_timeout(timeout)
         options = Options(max_message_bytes, min_replicas, replica_timeout, default)
-        self._set_up(self._connector(client), timeout, prefix, retries, options)
+        tries = Tries(retries, give_up_after)
+        self._set_up(self._topology(client), timeout, prefix, tries, options)
 
     def _set_up(
-        self, connector: Connector, timeout: float, prefix: str, retries: int, options: Options
+        self, topology: Topology, timeout: float, prefix: str, tries: Tries, options: Options
     ) -> None:
-        super()._set_up(connector, timeout, prefix, retries, options)
-        self._loops = loops.Loops(connector, timeout)
+        super()._set_up(topology, timeout, prefix, tries, options)
+        self._loops = loops.Loops(topology.for_loop, timeout)
 
     @classmethod
     def from_url(
@@ -66,17 +73,20 @@ class AsyncPublisher(Client):
         prefix: str = DEFAULT_PREFIX,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         retries: int = 3,
+        give_up_after: float = DEFAULT_GIVE_UP_AFTER_SECONDS,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         min_replicas: int = 0,
         replica_timeout: float = 1.0,
         default: Callable[[Any], Any] | None = None,
     ) -> Self:
         """As :meth:`Publisher.from_url`."""
+        made: Any = asyncio_topology(url)
         publisher = cls(
-            asyncio_client(url),
+            made,
             prefix=prefix,
             max_message_bytes=max_message_bytes,
             retries=retries,
+            give_up_after=give_up_after,
             timeout=timeout,
             min_replicas=min_replicas,
             replica_timeout=replica_timeout,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
@@ -22,6 +23,7 @@ from publisher.records import (
     Entry,
     Outgoing,
     Published,
+    check_give_up_after,
     check_retries,
     check_timeout,
 )
@@ -29,40 +31,63 @@ from publisher.redis_address import from_environment
 from publisher.retrying import Retries
 from publisher.transport import blocking
 from publisher.transport.flows import Flow, T
-from publisher.transport.redis_py import Connector, blocking_client
+from publisher.transport.redis_py import Client as RedisClient
+from publisher.transport.topology import Topology, blocking_topology, topology_of
 
 DEFAULT_TIMEOUT_SECONDS: Final = 5.0
+DEFAULT_GIVE_UP_AFTER_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """How long a call is tried: ``retries`` times more on one server, ``give_up_after`` seconds on Sentinel.
+
+    Raises:
+        InvalidData: a number that cannot be.
+    """
+
+    retries: int
+    give_up_after: float
+
+    def __post_init__(self) -> None:
+        check_retries(self.retries)
+        check_give_up_after(self.give_up_after)
 
 
 class Client:
     """What the clients have in common: how to connect, and what their calls do."""
 
     _of_url = False
-    _made_of: ClassVar[type[redis.Redis | redis.asyncio.Redis]]
+    _made_of: ClassVar[type[RedisClient]]
 
     def _set_up(
-        self, connector: Connector, timeout: float, prefix: str, retries: int, options: Options
+        self, topology: Topology, timeout: float, prefix: str, tries: Tries, options: Options
     ) -> None:
-        check_retries(retries)
-        self._state = (connector, timeout, prefix, retries, options)
+        self._state = (topology, timeout, prefix, tries, options)
         self._operations = Operations(
-            Keys(prefix, connector.database),
+            Keys(prefix, topology.servers.database),
             clock=time.monotonic,
             wall_clock=_microseconds,
-            retries=Retries(retries, random.random),
+            retries=Retries(
+                tries.retries,
+                random.random,
+                give_up_after=tries.give_up_after if topology.sentinels else None,
+            ),
             options=options,
         )
 
     @classmethod
-    def _connector(cls, client: object) -> Connector:
-        """How ``client`` connects; it is not repeated where it cannot be used: a URL may hold a password."""
+    def _topology(cls, client: object) -> Topology:
+        """What ``client`` leads to; it is not repeated where it cannot be used: a URL may hold a password."""
+        if isinstance(client, Topology):
+            return client  # of from_url
         if not isinstance(client, cls._made_of):
             module = cls._made_of.__module__.removesuffix(".client")
             raise InvalidData(
                 f"{cls.__name__}() takes a client, {module}.{cls._made_of.__name__}, and this is of the type "
                 f"{type(client).__name__}; for a URL there is {cls.__name__}.from_url(url)"
             )
-        return Connector.of(client)
+        return topology_of(client)
 
     def __getstate__(self) -> tuple[Any, ...]:
         if not self._of_url:
@@ -84,11 +109,13 @@ class Publisher(Client):
     :meth:`from_url` or :meth:`from_env` can be pickled; the copy connects anew.
 
     Args:
-        client: an existing ``redis.Redis``. The publisher connects as its pool does, and as often at most,
-            with connections of its own.
+        client: an existing ``redis.Redis``, also of ``Sentinel.master_for``. The publisher connects as its pool does,
+            and as often at most, with connections of its own.
         prefix: key prefix, the gateways' ``GATEWAY_REDIS_PREFIX``.
         max_message_bytes: a message's JSON may not be longer.
         retries: how often a call is tried again when Redis does not answer; never duplicates.
+        give_up_after: on Sentinel, in place of that, how many seconds a call is tried again while another server takes
+            over, unless ``retries`` is 0. A try that has begun by then may still take its ``timeout``.
         min_replicas: how many replicas of Redis must have a message before its publish succeeds (with
             ``WAIT``); 0 asks for none.
         replica_timeout: how many seconds they may take, at most an hour. Not part of the other timeouts.
@@ -108,20 +135,21 @@ class Publisher(Client):
         prefix: str = DEFAULT_PREFIX,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         retries: int = 3,
+        give_up_after: float = DEFAULT_GIVE_UP_AFTER_SECONDS,
         min_replicas: int = 0,
         replica_timeout: float = 1.0,
         default: Callable[[Any], Any] | None = None,
     ) -> None:
         options = Options(max_message_bytes, min_replicas, replica_timeout, default)
-        connector = self._connector(client)
-        timeout = connector.timeout or DEFAULT_TIMEOUT_SECONDS
-        self._set_up(connector, timeout, prefix, retries, options)
+        topology = self._topology(client)
+        timeout = topology.servers.timeout or DEFAULT_TIMEOUT_SECONDS
+        self._set_up(topology, timeout, prefix, Tries(retries, give_up_after), options)
 
     def _set_up(
-        self, connector: Connector, timeout: float, prefix: str, retries: int, options: Options
+        self, topology: Topology, timeout: float, prefix: str, tries: Tries, options: Options
     ) -> None:
-        super()._set_up(connector, timeout, prefix, retries, options)
-        self._connections = blocking.Connections(connector, timeout)
+        super()._set_up(topology, timeout, prefix, tries, options)
+        self._connections = blocking.Connections(topology.for_threads(), timeout)
 
     @classmethod
     def from_url(
@@ -131,12 +159,13 @@ class Publisher(Client):
         prefix: str = DEFAULT_PREFIX,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         retries: int = 3,
+        give_up_after: float = DEFAULT_GIVE_UP_AFTER_SECONDS,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         min_replicas: int = 0,
         replica_timeout: float = 1.0,
         default: Callable[[Any], Any] | None = None,
     ) -> Self:
-        """Connect to ``redis://``, ``rediss://`` or ``unix://``, when the first call needs it.
+        """Connect to ``redis://``, ``rediss://``, ``unix://`` or ``redis+sentinel://``, when the first call needs it.
 
         ``timeout`` is the longest wait for Redis in seconds, at each try. ``?max_connections=N`` in the URL
         limits how many connections there are; further calls wait for one, up to ``timeout``.
@@ -146,11 +175,13 @@ class Publisher(Client):
             InvalidData: another argument has an impossible value.
         """
         check_timeout(timeout)
+        made: Any = blocking_topology(url, timeout)
         publisher = cls(
-            blocking_client(url, timeout),
+            made,
             prefix=prefix,
             max_message_bytes=max_message_bytes,
             retries=retries,
+            give_up_after=give_up_after,
             min_replicas=min_replicas,
             replica_timeout=replica_timeout,
             default=default,

@@ -104,11 +104,17 @@ class InvalidData(InvalidInput):
 class InvalidURL(InvalidInput):
     """The address of Redis cannot be read. It may hold a password, so the message does not repeat it."""
 
+    forms: ClassVar[str] = (
+        "expected redis://, rediss:// or unix://, or redis+sentinel:// for Sentinel, with the number of a database "
+        "and options that the redis package knows; special characters in a password must be percent-encoded"
+    )
+
+    def __init__(self, problem: str = "") -> None:
+        self.problem = problem
+        super().__init__(problem)
+
     def __str__(self) -> str:
-        return (
-            "invalid Redis URL: expected redis://, rediss:// or unix:// with the number of a database and "
-            "options that the redis package knows; special characters in a password must be percent-encoded"
-        )
+        return f"invalid Redis URL: {self.problem or self.forms}"
 
 
 class MessageTooLarge(InvalidInput):

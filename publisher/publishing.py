@@ -15,7 +15,7 @@ from publisher.errors import InvalidInput, PublisherError, Unavailable
 from publisher.preflight import Preflight
 from publisher.publication import Options, Publication, unique_names
 from publisher.records import Outgoing, Published
-from publisher.retrying import Retries, log_failure
+from publisher.retrying import Failures, Retries, log_failure
 from publisher.transport.failures import meaning
 from publisher.transport.flows import Flow, round_trips
 
@@ -68,7 +68,7 @@ class Publishing:
         """Publish in as few round trips as can be; returns the outcome of each message."""
         intake = _Intake(map(self.accept, messages, unique_names()))
         waiting: list[Publication] = []
-        failures = 0
+        failures = Failures(self._retries)
         while True:
             tried = len(waiting)
             waiting = intake.fill(waiting)
@@ -85,14 +85,14 @@ class Publishing:
             if failure is None and waiting:
                 failure = waiting[0].refusal
             if failure is None:
-                failures = 0
+                failures.reset()
                 continue
             log_failure(failure)
-            failures += 1
-            if failures > self._retries.limit:
+            pause = failures.add()
+            if pause is None:
                 return intake.give_up(waiting, failure)
             if waiting:
-                yield self._retries.pause(failures)
+                yield pause
 
     def _follow(self, deliveries: Sequence[Publication]) -> Flow[None]:
         """Give ``deliveries`` the rules of their namespaces."""

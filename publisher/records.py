@@ -232,6 +232,12 @@ def check_timeout(value: object) -> None:
         )
 
 
+def check_give_up_after(value: object) -> None:
+    """How long a call is tried again while another server may take over, in seconds."""
+    if type(value) not in {int, float} or not 0 <= value <= MAX_TIMEOUT_SECONDS:  # type: ignore[operator]
+        raise InvalidData(f"give_up_after must be a number of seconds, 0 to {MAX_TIMEOUT_SECONDS}")
+
+
 def check_ttl(ttl: object) -> None:
     """A time to live in whole seconds, or ``None`` for ever."""
     if ttl is not None and (type(ttl) is not int or not 1 <= ttl <= MAX_TTL_SECONDS):

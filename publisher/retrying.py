@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +18,8 @@ from publisher.transport.flows import Flow, Pause, round_trips
 log = logging.getLogger("publisher")
 
 _LONGEST_PAUSE_SECONDS: Final = 2.0
+_LONGEST_IN_FAILOVER_SECONDS: Final = 0.5
+"""Once another primary is there, nobody waits longer to notice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +28,48 @@ class Retries:
 
     ``backoff`` seconds before the first time, doubled for each after it, up to two seconds; ``random``
     (0 to 1) takes away up to half, so that many clients do not come back together.
+
+    With ``give_up_after`` another server may take over. Then it is tried again for so many seconds of ``clock``, however
+    often that is, unless ``limit`` is 0.
     """
 
     limit: int
     random: Callable[[], float]
     backoff: float = 0.05
+    give_up_after: float | None = None
+    clock: Callable[[], float] = time.monotonic
 
     def pause(self, failures: int) -> Pause:
         """The pause after so many failures in a row."""
+        longest = (
+            _LONGEST_PAUSE_SECONDS if self.give_up_after is None else _LONGEST_IN_FAILOVER_SECONDS
+        )
         # Without the cap on the exponent a very large limit would overflow.
-        longest = min(_LONGEST_PAUSE_SECONDS, self.backoff * 2 ** min(failures - 1, 16))
+        longest = min(longest, self.backoff * 2 ** min(failures - 1, 16))
         return Pause(longest * (0.5 + self.random() / 2))
+
+
+class Failures:
+    """The failures of one call, in a row."""
+
+    def __init__(self, retries: Retries) -> None:
+        self._retries = retries
+        self.reset()
+
+    def reset(self) -> None:
+        """It has succeeded with a part of what it does."""
+        self._count = 0
+        self._since = self._retries.clock()
+
+    def add(self) -> Pause | None:
+        """It has failed once more; returns the pause before the next try, ``None`` where there is none."""
+        self._count += 1
+        retries = self._retries
+        if retries.give_up_after is None or not retries.limit:
+            over = self._count > retries.limit
+        else:
+            over = retries.clock() - self._since >= retries.give_up_after
+        return None if over else retries.pause(self._count)
 
 
 def repeat(calls: Sequence[Call], retries: Retries, *, errors: bool = False) -> Flow[list[Reply]]:
@@ -46,7 +80,7 @@ def repeat(calls: Sequence[Call], retries: Retries, *, errors: bool = False) -> 
     Raises:
         Unavailable: they were not answered at any try, or with an error.
     """
-    failures = 0
+    failures = Failures(retries)
     maybe_sent = False
     while True:
         try:
@@ -54,13 +88,13 @@ def repeat(calls: Sequence[Call], retries: Retries, *, errors: bool = False) -> 
         except Unavailable as error:
             if error.retryable:
                 log_failure(error)
-            failures += 1
             maybe_sent = maybe_sent or error.maybe_sent
-            if failures > retries.limit or not error.retryable:
+            pause = failures.add()
+            if pause is None or not error.retryable:
                 raise error.told(maybe_sent=maybe_sent) from error.__cause__
         else:
             return replies
-        yield retries.pause(failures)
+        yield pause
 
 
 def read(calls: Sequence[Call], retries: Retries) -> Flow[list[Reply]]:

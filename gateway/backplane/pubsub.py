@@ -16,6 +16,7 @@ from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
 from gateway.node.ports import Clock
 from gateway.node.stats import Stats
+from gateway.node.tasks import Sleep
 from publisher.transport.connection import Reader
 from publisher.transport.failures import FAILURES
 from publisher.transport.resp import pack
@@ -172,6 +173,7 @@ class Subscriber:
         self._changed = changed
         self._stats = stats
         self._backoff = Backoff(jitter)
+        self._sleep = Sleep()
         self._handlers: dict[bytes, Handler] = {}
         # Names that were never confirmed since they were subscribed to.
         self._waiting: dict[bytes, Confirmed] = {}
@@ -243,7 +245,7 @@ class Subscriber:
             except FAILURES as error:
                 self._complain("subscriber_failed reason=%s", str(error) or type(error).__name__)
             self._stats.redis_reconnects += 1
-            await asyncio.sleep(self._backoff.next())
+            await self._sleep(self._backoff.next())
 
     async def _serve(self) -> None:
         """Open a connection, subscribe to everything, and stay until it is lost."""
@@ -282,6 +284,11 @@ class Subscriber:
         """Give the connection up and open another."""
         if self._protocol is not None:
             self._protocol.transport.abort()
+
+    def move(self) -> None:
+        """Give the connection up and open another without a pause: it would lead elsewhere."""
+        self._sleep.end()
+        self.rebuild()
 
     # -- what Redis says ----------------------------------------------------------------------
 

@@ -44,6 +44,6 @@ def _redis(settings: Settings) -> tuple[str, str]:
         ".gateway"
     ):
         return url, ""
-    if urlsplit(url).password is None:
+    if urlsplit(url).password is None and "password=" not in url:
         return url, f"PUBLISHER_REDIS_URL={shlex.quote(url)} "
     return "as given", 'PUBLISHER_REDIS_URL="$GATEWAY_REDIS_URL" '

@@ -6,9 +6,31 @@ Otherwise the URL names another server, and the errors of the connection show a 
 
 from __future__ import annotations
 
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import SplitResult, parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from publisher.errors import InvalidURL
+
+_OF_SENTINEL: Final = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
+"""The schemes, and how the servers and the sentinels behind them are reached."""
+_OF_CLUSTER: Final = frozenset({"redis+cluster", "rediss+cluster"})
+_SENTINEL_PORT: Final = 26_379
+
+_NO_CLUSTER: Final = "this version does not work with Redis Cluster: name a single server (redis://) or Sentinel (redis+sentinel://)"
+_NO_NAME: Final = "Sentinel's ends in the name of the primary, as in redis+sentinel://host:26379,host:26379/mymaster"
+
+
+@dataclass(frozen=True, slots=True)
+class SentinelURL:
+    """What a URL of Sentinel says, in URLs of single servers. They may hold passwords.
+
+    ``servers`` stands for each server that may be the primary: all but its host and port is true of them all.
+    """
+
+    name: str
+    servers: str = field(repr=False)
+    sentinels: tuple[str, ...] = field(repr=False)
 
 
 def check_url(url: str) -> None:
@@ -17,7 +39,9 @@ def check_url(url: str) -> None:
     Raises:
         InvalidURL: it is no URL of Redis, or something in it is not percent-encoded.
     """
-    if not _is_clear(url):
+    if url.partition("://")[0] in _OF_CLUSTER:
+        raise InvalidURL(_NO_CLUSTER)
+    if parse_sentinel_url(url) is None and not _is_clear(url):
         raise InvalidURL
 
 
@@ -26,8 +50,60 @@ def holds_password(url: str) -> bool:
     try:
         parts = urlsplit(url)
     except ValueError:
-        return False
-    return bool(parts.password) or "password" in parse_qs(parts.query)
+        # Several hosts in brackets are too much for it.
+        return "@" in url or "password=" in url
+    return bool(parts.password) or not {"password", "sentinel_password"}.isdisjoint(
+        parse_qs(parts.query)
+    )
+
+
+def parse_sentinel_url(url: str) -> SentinelURL | None:
+    """The parts of a URL of Sentinel; ``None`` where ``url`` is one of a single server.
+
+    Raises:
+        InvalidURL: it is Sentinel's, and cannot be used.
+    """
+    kind, _, rest = url.partition("://")
+    if kind not in _OF_SENTINEL:
+        return None
+    scheme = _OF_SENTINEL[kind]
+    authority, _, tail = rest.partition("/")
+    credentials, at, hosts = authority.rpartition("@")
+    path, _, query = tail.partition("?")
+    name, _, database = path.partition("/")
+    if not name:
+        raise InvalidURL(_NO_NAME)
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    login = _login(options.pop("sentinel_username", ""), options.pop("sentinel_password", ""))
+    tls = {option: value for option, value in options.items() if option.startswith("ssl_")}
+    addresses = [_address(host) for host in hosts.split(",")]
+    servers = f"{scheme}://{credentials}{at}{addresses[0]}/{database}?{urlencode(options)}"
+    sentinels = tuple(f"{scheme}://{login}{each}?{urlencode(tls)}" for each in addresses)
+    # A "#", or an "@" behind the hosts, is the rest of a password.
+    if (
+        "#" in url
+        or "@" in tail
+        or not all(addresses)
+        or not all(map(_is_clear, (servers, *sentinels)))
+    ):
+        raise InvalidURL
+    return SentinelURL(unquote(name), servers, sentinels)
+
+
+def _login(user: str, password: str) -> str:
+    return f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
+
+
+def _address(host: str) -> str:
+    """One of the hosts, with its port; empty if it cannot be read."""
+    try:
+        parts = urlsplit(f"//{host}")
+        port = parts.port or _SENTINEL_PORT
+    except ValueError:
+        return ""
+    if not parts.hostname or parts.netloc != host:
+        return ""
+    return f"[{parts.hostname}]:{port}" if ":" in parts.hostname else f"{parts.hostname}:{port}"
 
 
 def _is_clear(url: str) -> bool:

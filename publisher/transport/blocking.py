@@ -22,7 +22,7 @@ from publisher.transport.failures import (
     unavailable,
 )
 from publisher.transport.flows import Flow, Pause, RoundTrip, Scripts, T
-from publisher.transport.redis_py import UNLIMITED, Connector
+from publisher.transport.redis_py import UNLIMITED
 from publisher.transport.resp import pack
 
 _LOOK_AGAIN_SECONDS: Final = 0.005
@@ -40,8 +40,23 @@ class Connection(Protocol):
     def disconnect(self) -> None: ...
 
 
+class Primary(Protocol):
+    """The server that calls go to now (``primary.py``)."""
+
+    most: int
+
+    @property
+    def stale(self) -> bool: ...
+    def __call__(self) -> Connection: ...
+    def open(self, connection: Connection) -> None: ...
+    def leads_there(self, connection: Connection) -> bool: ...
+    def refresh(self) -> None: ...
+    def doubt(self) -> None: ...
+    def close(self) -> None: ...
+
+
 class Connections:
-    """Connections to one Redis, each lent to one call at a time. For threads, and processes forked from them.
+    """Connections to the primary, each lent to one call at a time. For threads, and processes forked from them.
 
     What is lent is written down nowhere: a connection is given back when it has answered everything, and an
     interrupted call simply lets go of its own, which closes it. So a signal handler may raise at any point:
@@ -51,8 +66,8 @@ class Connections:
         timeout: seconds to wait for a connection where there may be no more.
     """
 
-    def __init__(self, connector: Connector, timeout: float) -> None:
-        self._connector = connector
+    def __init__(self, primary: Primary, timeout: float) -> None:
+        self.primary = primary
         self._timeout = timeout
         self.scripts = Scripts()
         self._start()
@@ -69,10 +84,12 @@ class Connections:
         """An open connection; waits for one where there may be no more.
 
         Raises:
-            RedisError, OSError: it could not be opened, or none has become free in time.
+            RedisError, OSError, Unavailable: it could not be opened, or none has become free in time.
         """
         if self._process != os.getpid():
             self._start()  # the others are those of the process that forked
+        if self.primary.stale:
+            self.primary.refresh()
         deadline = time.monotonic() + self._timeout
         while True:
             try:
@@ -82,27 +99,26 @@ class Connections:
             if connection is not None:
                 return self._opened(connection)
             if time.monotonic() >= deadline:
-                most = self._connector.most
+                most = self.primary.most
                 raise RedisConnectionError(f"all {most} connections were in use for too long")
             time.sleep(_LOOK_AGAIN_SECONDS)
 
     def _new(self) -> Connection | None:
         """Another connection, if there may be one."""
-        if self._connector.most >= UNLIMITED:
-            connection: Connection = self._connector()
-            return connection
+        if self.primary.most >= UNLIMITED:
+            return self.primary()
         with self._lock:
             self._all = [each for each in self._all if each() is not None]
-            if len(self._all) >= self._connector.most:
+            if len(self._all) >= self.primary.most:
                 return None
-            connection = self._connector()
+            connection = self.primary()
             self._all.append(weakref.ref(connection))
             return connection
 
     def _working(self, connection: Connection) -> Connection:
-        """The same connection; opened anew if Redis has closed it meanwhile."""
+        """The same connection; opened anew if Redis has closed it meanwhile, or if it leads to a former primary."""
         try:
-            stale = connection.can_read(0)
+            stale = not self.primary.leads_there(connection) or connection.can_read(0)
         except FAILURES:
             stale = True
         if stale:
@@ -111,7 +127,7 @@ class Connections:
 
     def _opened(self, connection: Connection) -> Connection:
         try:
-            connection.connect()
+            self.primary.open(connection)
         except BaseException:
             self.drop(connection)
             raise
@@ -132,6 +148,7 @@ class Connections:
         with contextlib.suppress(IndexError):
             while True:
                 self.drop(self._idle.pop())
+        self.primary.close()
 
 
 def run(flow: Flow[T], connections: Connections) -> T:
@@ -159,6 +176,7 @@ def _round_trip(connections: Connections, step: RoundTrip) -> list[Reply]:
     try:
         connection = connections.take()
     except FAILURES as error:
+        connections.primary.doubt()
         raise unavailable(error, maybe_sent=False) from cause(error)
     commands, known = connections.scripts.commands(step)
     try:
@@ -168,6 +186,7 @@ def _round_trip(connections: Connections, step: RoundTrip) -> list[Reply]:
             replies += _read_count(connection, wait)
     except FAILURES as error:
         connections.drop(connection)
+        connections.primary.doubt()
         connections.scripts.forget()
         maybe_sent = carried_out(error, calls)
         raise unavailable(error, maybe_sent=maybe_sent) from cause(error)
@@ -176,6 +195,7 @@ def _round_trip(connections: Connections, step: RoundTrip) -> list[Reply]:
         raise
     connections.scripts.answered(known, replies)
     if needs_other_connection(replies):
+        connections.primary.doubt()
         connections.drop(connection)
     else:
         connections.give_back(connection)

@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import repeat
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
@@ -32,30 +32,37 @@ _SILENT: Final = 0.9
 A little less than all of it, so that the connection ends with the calls that its silence has failed."""
 
 
+class Server(Protocol):
+    """Makes connections of the redis package to one server, and opens them (``primary.py``)."""
+
+    def __call__(self) -> Any: ...
+    def open(self, connection: Any) -> Awaitable[None]: ...
+
+
 @contextlib.asynccontextmanager
-async def opened(connect: Callable[[], Any], seconds: float) -> AsyncIterator[asyncio.Transport]:
+async def opened(server: Server, seconds: float) -> AsyncIterator[asyncio.Transport]:
     """A new connection's transport, closed at the block's end.
 
     Args:
-        connect: makes a connection of the redis package (``Connector``).
+        server: where it is to lead.
         seconds: how long opening it may take.
 
     Raises:
-        RedisError, OSError: it could not be opened.
+        RedisError, OSError, Unavailable: it could not be opened.
     """
-    connection = connect()
+    connection = server()
     try:
-        yield await _open(connection, seconds)
+        yield await _open(server, connection, seconds)
     finally:
         # Of a connection that is gone already the event loop may say so in any way.
         with contextlib.suppress(Exception):
             await connection.disconnect(nowait=True)
 
 
-async def _open(connection: Any, seconds: float) -> asyncio.Transport:
+async def _open(server: Server, connection: Any, seconds: float) -> asyncio.Transport:
     try:
         async with asyncio.timeout(seconds):
-            await connection.connect()
+            await server.open(connection)
         # The package has no public way to hand its transport over; a test holds it to this one.
         reader, writer = connection._reader, connection._writer  # noqa: SLF001
         transport = cast(asyncio.Transport, writer.transport)

@@ -25,8 +25,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from publisher.errors import Rejected, Unavailable
 
-FAILURES: Final = (RedisError, OSError)
-"""What the redis package raises when there is no answer."""
+FAILURES: Final = (RedisError, OSError, Unavailable)
+"""What is raised when there is no answer: by the redis package, and where no sentinel knows the primary."""
 
 OTHER_CONNECTION: Final = frozenset({"READONLY", "NOAUTH", "UNBLOCKED"})
 """Codes of errors that another connection may mend: a primary that has become a replica, a password
@@ -73,7 +73,9 @@ def meaning(reply: ResponseError) -> Unavailable:
 
 
 def unavailable(error: BaseException, *, maybe_sent: bool) -> Unavailable:
-    """What to raise in place of an error of the redis package, which came instead of an answer."""
+    """What to raise in place of one of :data:`FAILURES`, which came instead of an answer."""
+    if isinstance(error, Unavailable):
+        return error.told(maybe_sent=maybe_sent)
     kind = Rejected if _is_permanent(error) else Unavailable
     return kind(_reason(error), maybe_sent=maybe_sent)
 
@@ -92,6 +94,8 @@ def needs_other_connection(replies: list[Any]) -> bool:
 
 def cause(error: BaseException) -> BaseException | None:
     """The error to chain, unless Redis repeats a command's arguments in it."""
+    if isinstance(error, Unavailable):
+        return error.__cause__
     return None if isinstance(error, ResponseError) else error
 
 

@@ -5,15 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import Final, Protocol
 
 from publisher.contract.calls import Command, Reply, Wait
 from publisher.errors import Unavailable
+from publisher.transport.connection import Server
+from publisher.transport.failures import needs_other_connection
 from publisher.transport.flows import Flow, Pause, RoundTrip, Scripts, T
 from publisher.transport.pipeline import Pipeline
 
 MAX_WAITING: Final = 100
 """Round trips of one event loop that wait for replicas at the same time, each on a connection of its own."""
+
+
+class Primary(Server, Protocol):
+    """The server that calls go to now (``primary.py``)."""
+
+    @property
+    def stale(self) -> bool: ...
+    async def refresh(self) -> None: ...
+    def doubt(self) -> None: ...
+    async def aclose(self) -> None: ...
+
+
+ForLoop = Callable[[Callable[[], None]], Primary]
+"""The primary for the running event loop. It tells the argument when it is another server."""
 
 
 class LoopConnections:
@@ -23,14 +39,14 @@ class LoopConnections:
     round trip that waits for replicas has a connection to itself.
 
     Args:
-        connect: makes a connection of the redis package (``Connector``).
+        for_loop: gives the primary.
         timeout: seconds a round trip may take.
     """
 
-    def __init__(self, connect: Callable[[], Any], timeout: float) -> None:
-        self._connect = connect
+    def __init__(self, for_loop: ForLoop, timeout: float) -> None:
+        self._primary = for_loop(self._move)
         self._timeout = timeout
-        self._shared = Pipeline(connect, None, timeout)
+        self._shared = Pipeline(self._primary, None, timeout)
         self._scripts = Scripts()
         self._alone: list[Pipeline] = []
         self._unused: list[Pipeline] = []
@@ -42,6 +58,8 @@ class LoopConnections:
         Raises:
             Unavailable: no answer to all of them.
         """
+        if self._primary.stale:
+            await self._primary.refresh()
         commands, known = self._scripts.commands(step)
         try:
             if step.wait is None:
@@ -49,9 +67,12 @@ class LoopConnections:
             else:
                 replies = await self._wait(commands, step.wait)
         except Unavailable:
+            self._primary.doubt()
             self._scripts.forget()
             raise
         self._scripts.answered(known, replies)
+        if needs_other_connection(replies):
+            self._primary.doubt()
         return replies
 
     async def _wait(self, commands: list[Command], wait: Wait) -> list[Reply]:
@@ -71,7 +92,7 @@ class LoopConnections:
             reason = f"{MAX_WAITING} other calls are waiting for replicas"
             raise Unavailable(reason, maybe_sent=False) from None
         if not self._unused:
-            self._unused.append(Pipeline(self._connect, None, self._timeout))
+            self._unused.append(Pipeline(self._primary, None, self._timeout))
             self._alone += self._unused
         pipeline = self._unused.pop()
         try:
@@ -83,17 +104,24 @@ class LoopConnections:
             self._unused.append(pipeline)
             self._waiting.release()
 
+    def _move(self) -> None:
+        """The primary is another server: what is under way is tried again there."""
+        self._scripts.forget()
+        for pipeline in (self._shared, *self._alone):
+            pipeline.drop()
+
     async def aclose(self) -> None:
         """Close all connections."""
         for pipeline in (self._shared, *self._alone):
             await pipeline.aclose()
+        await self._primary.aclose()
 
 
 class Loops:
     """The :class:`LoopConnections` of each running event loop that asks."""
 
-    def __init__(self, connect: Callable[[], Any], timeout: float) -> None:
-        self._connect = connect
+    def __init__(self, for_loop: ForLoop, timeout: float) -> None:
+        self._for_loop = for_loop
         self._timeout = timeout
         self._loops: dict[asyncio.AbstractEventLoop, LoopConnections] = {}
 
@@ -105,7 +133,7 @@ class Loops:
             # Connections end with their loop; what is left of them is forgotten here.
             for other in [each for each in list(self._loops) if each.is_closed()]:
                 self._loops.pop(other, None)
-            connections = self._loops[loop] = LoopConnections(self._connect, self._timeout)
+            connections = self._loops[loop] = LoopConnections(self._for_loop, self._timeout)
         return connections
 
     async def aclose(self) -> None:

@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 
 from publisher.contract.calls import Call, Command, Reply
 from publisher.errors import Unavailable
-from publisher.transport.connection import Batch, Commands, Request, Single, opened
+from publisher.transport.connection import Batch, Commands, Request, Server, Single, opened
 from publisher.transport.failures import (
     FAILURES,
     OTHER_CONNECTION,
@@ -61,7 +61,7 @@ class Pipeline:
     """Runs calls over a connection of its own, opened when there is something to say. Belongs to one event loop.
 
     Args:
-        connect: makes a connection of the redis package (``Connector``).
+        server: where its connections lead (``primary.py``).
         stats: where errors are counted.
         timeout: seconds a call may take, and the opening of a connection.
         troubled: told when the connection fails.
@@ -69,12 +69,12 @@ class Pipeline:
 
     def __init__(
         self,
-        connect: Callable[[], Any],
+        server: Server,
         stats: Counts | None,
         timeout: float,
         troubled: Callable[[], None] = lambda: None,
     ) -> None:
-        self._connect = connect
+        self._server = server
         self._stats: Counts = stats or _Uncounted()
         self._timeout = timeout
         self._troubled = troubled
@@ -228,7 +228,7 @@ class Pipeline:
         """Open a connection, send what waits for it, and stay until it is lost."""
         commands: Commands | None = None
         try:
-            async with opened(self._connect, self._timeout) as transport:
+            async with opened(self._server, self._timeout) as transport:
                 self._opening = False
                 self._commands = commands = Commands(transport, self._refused, self._schedule)
                 self._open.append(commands)

@@ -1,6 +1,6 @@
 """What is used of the redis package to open connections, for its versions 5.0 to 8.
 
-It opens connections (TCP, TLS, Unix sockets, authentication, Sentinel). Its pools and its retries are not used:
+It opens connections (TCP, TLS, Unix sockets, authentication). Its pools and its retries are not used:
 what a failure means for a call is decided here.
 """
 
@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
+from urllib.parse import parse_qs, urlsplit
 
 import redis
 import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -25,6 +28,11 @@ _PORT: Final = 6379
 UNLIMITED: Final = 2**31
 """As ``max_connections``: what the redis package means by no limit."""
 
+Client: TypeAlias = "redis.Redis | redis.asyncio.Redis"
+
+Host: TypeAlias = tuple[str, int]
+"""The name or the IP address of a server, and its port."""
+
 # Options that a client or its pool adds by itself, for features that are not used here.
 _ADDED: Final = (
     "event_dispatcher",
@@ -32,6 +40,14 @@ _ADDED: Final = (
     "maint_notifications_",
     "oss_cluster_maint_",
     "orig_",
+)
+
+# A Sentinel's pool makes the former, which ask for the primary by themselves; we ask, and make the latter.
+_PLAIN: Final[tuple[tuple[Any, Any], ...]] = (
+    (redis.sentinel.SentinelManagedSSLConnection, redis.SSLConnection),
+    (redis.sentinel.SentinelManagedConnection, redis.Connection),
+    (redis.asyncio.sentinel.SentinelManagedSSLConnection, redis.asyncio.SSLConnection),
+    (redis.asyncio.sentinel.SentinelManagedConnection, redis.asyncio.Connection),
 )
 
 _DRIVER: Final[dict[str, Any]] = {}
@@ -66,8 +82,9 @@ def asyncio_client(url: str) -> redis.asyncio.Redis:
 
 
 def _checked(kind: Any, url: str, **options: Any) -> Any:
+    check_url(url)
     try:
-        check_url(url)
+        options |= _verification(url)
         client = kind.from_url(url, max_connections=UNLIMITED, **options, **_DRIVER)
         # Options are only read when a connection is made; one that is never opened shows now.
         Connector.of(client)()
@@ -79,26 +96,29 @@ def _checked(kind: Any, url: str, **options: Any) -> Any:
     return client
 
 
+def _verification(url: str) -> dict[str, Any]:
+    """The server's name is compared with its certificate: before its version 6 the package does not by itself."""
+    parts = urlsplit(url)
+    asked = parse_qs(parts.query).get("ssl_cert_reqs", ["required"])[0]
+    return {"ssl_check_hostname": True} if parts.scheme == "rediss" and asked != "none" else {}
+
+
 class Connector:
     """Makes connections to one Redis, none of which is open yet. Can be pickled if its options can.
 
     ``most``: how many there may be at a time; :data:`UNLIMITED` for any number.
     """
 
-    def __init__(
-        self, connection: Callable[..., Any], options: dict[str, Any], most: int, pool: Any = None
-    ) -> None:
+    def __init__(self, connection: Callable[..., Any], options: dict[str, Any], most: int) -> None:
         self._connection = connection
         self._options = options
         self.most = most
-        # The connections of a Sentinel's pool know it by a weak reference.
-        self._pool = pool
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Connector, (self._connection, self._options, self.most)
 
     @classmethod
-    def of(cls, client: redis.Redis | redis.asyncio.Redis) -> Self:
+    def of(cls, client: Client) -> Self:
         """As the pool of ``client`` connects, with connections of our own."""
         pool: Any = client.connection_pool
         # Tried again is a whole call, or nothing.
@@ -109,7 +129,19 @@ class Connector:
             if not name.startswith(_ADDED)
         }
         options |= {"retry": once(NoBackoff(), 0), "protocol": 2}
-        return cls(pool.connection_class, options, pool.max_connections, pool)
+        kind = pool.connection_class
+        plain = [
+            each for managed, each in _PLAIN if isinstance(kind, type) and issubclass(kind, managed)
+        ]
+        if plain:
+            kind = plain[0]
+            options.pop("connection_pool", None)
+        return cls(kind, options, pool.max_connections)
+
+    def within(self, seconds: float) -> Self:
+        """The same, where opening and reading take at most so long. For connections that block."""
+        limits = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
+        return type(self)(self._connection, self._options | limits, self.most)
 
     @property
     def timeout(self) -> float | None:
@@ -127,8 +159,7 @@ class Connector:
         """Where its connections lead, as a person reads it: ``localhost:6379``, or the path of a socket."""
         if path := self._options.get("path"):
             return str(path)
-        host = self._options.get("host", "localhost")
-        return f"{f'[{host}]' if ':' in host else host}:{self._options.get('port') or _PORT}"
+        return shown((self._options.get("host", "localhost"), self._options.get("port") or _PORT))
 
     @property
     def tls(self) -> bool:
@@ -139,3 +170,9 @@ class Connector:
     def __call__(self) -> Any:
         """A new connection."""
         return self._connection(**self._options)
+
+
+def shown(host: Host) -> str:
+    """A server's address as a person reads it."""
+    name, port = host
+    return f"{f'[{name}]' if ':' in name else name}:{port}"

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from gateway.backplane.place_table import PlaceTable
 from gateway.backplane.places import Places
 from gateway.backplane.store import GrantReader, LogReader, Positions
-from gateway.credentials import make_connector
+from gateway.credentials import make_topology
 from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks
 from gateway.settings import Settings
@@ -82,7 +82,7 @@ async def hasty(proxy: Proxy) -> AsyncIterator[Pipeline]:
 
 def batcher_at(url: str, timeout: float) -> Pipeline:
     settings = Settings(redis_url=SecretStr(url), jwt_secret=SecretStr(SECRET))
-    return Pipeline(make_connector(settings), Stats(), timeout)
+    return Pipeline(make_topology(settings).for_loop(), Stats(), timeout)
 
 
 def connection_of(pipeline: Pipeline) -> Commands:

@@ -20,6 +20,7 @@ from tests.support.nodes import running_node
 from tests.support.programs import RequireProgram
 from tests.support.redis_server import RedisServer, free_port, redis_server
 from tests.support.redis_users import redis_user
+from tests.support.sentinel_servers import NAME, SentinelServer
 from tests.support.tokens import SECRET
 from tests.support.waiting import until
 
@@ -261,3 +262,22 @@ async def test_an_installed_redis_is_fine_too(
 )
 def test_a_server_that_is_too_old_is_named(info: dict[str, str], old: bool) -> None:
     assert (checking.too_old(info) is not None) == old
+
+
+async def test_the_primary_that_sentinels_name(tmp_path: Path, prefix: str) -> None:
+    with redis_server(tmp_path) as server:
+        port = int(server.rpartition(":")[2])
+        sentinel = SentinelServer(tmp_path / "sentinel", port, 1)
+        sentinel.start()
+        try:
+            url = f"redis+sentinel://127.0.0.1:{sentinel.port}"
+            await until(lambda: _is_ok(f"{url}/{NAME}", prefix))
+            report = await checked(f"{url}/other", prefix)
+        finally:
+            sentinel.kill()
+    assert not report["ok"]
+    assert any("no primary named 'other'" in error for error in report["errors"])
+
+
+async def _is_ok(url: str, prefix: str) -> bool:
+    return bool((await checked(url, prefix))["ok"])

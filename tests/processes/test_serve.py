@@ -226,6 +226,21 @@ MISTAKES = {
         {"GATEWAY_REDIS_URL": "redis://:hidden@localhost:x"},
         "expected redis://",
     ),
+    "a Redis Cluster": (
+        ["check"],
+        {"GATEWAY_REDIS_URL": "redis+cluster://:hidden@one:6379,two:6379"},
+        "does not work with Redis Cluster",
+    ),
+    "a URL of Sentinel without a name": (
+        ["check"],
+        {"GATEWAY_REDIS_URL": "redis+sentinel://:hidden@one,two:26379"},
+        "ends in the name of the primary",
+    ),
+    "a password of sentinels among the arguments": (
+        ["check", "--redis-url", "redis+sentinel://one/main?sentinel_password=hidden"],
+        {},
+        "every user of this machine could read a password in it",
+    ),
     "a password that is not percent-encoded": (
         ["check"],
         {"GATEWAY_REDIS_URL": "redis://user:p@hidden#w@localhost:26379"},

@@ -47,6 +47,7 @@ class Connection:
         self.disconnects = 0
         self.releases = 0
         self.scripts = Scripts()
+        self.primary = self
 
     def send_packed_command(self, command: Any) -> None:
         (text,) = command
@@ -62,6 +63,9 @@ class Connection:
         if isinstance(reply, BaseException):
             raise reply
         return reply
+
+    def doubt(self) -> None:
+        """There is one server only."""
 
     def take(self) -> Connection:
         return self

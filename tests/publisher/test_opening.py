@@ -17,7 +17,7 @@ import uvloop
 from publisher import AsyncPublisher, Publisher, Rejected, Unavailable
 from publisher.contract.calls import Call
 from publisher.transport.pipeline import Pipeline
-from publisher.transport.redis_py import Connector, asyncio_client
+from publisher.transport.topology import asyncio_topology
 from tests.publisher.test_publishing import CHANNEL
 from tests.support.redis_server import free_port, redis_server
 from tests.support.waiting import until
@@ -74,7 +74,7 @@ def test_a_connection_that_dies_while_it_is_opened_is_a_lost_connection(
     async def ask() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _loop, it: complaints.append(it))
-        pipeline = Pipeline(Connector.of(asyncio_client(gatekeeper.url)), None, timeout=30)
+        pipeline = Pipeline(asyncio_topology(gatekeeper.url).for_loop(), None, timeout=30)
         async with contextlib.aclosing(pipeline), asyncio.timeout(20):
             # Which moment of the opening it is differs from one to the next.
             for _ in range(100):

@@ -591,3 +591,54 @@ def test_a_revoke_of_which_a_part_was_done_may_have_taken_effect(operations: Ope
     run = Run(operations.revoke("run-results/s", "u"), [*map(NoPermissionError, "ab")])
     assert isinstance(run.error, Rejected)
     assert not run.error.maybe_sent
+
+
+def with_time(now: list[float], retries: Retries) -> Operations:
+    keys = Keys("p")
+    preflight = informed(keys, lambda: now[0], retries, DEFAULT_NAMESPACES)
+    return Operations(
+        keys,
+        clock=lambda: now[0],
+        wall_clock=lambda: 1_640_995_200_000_000,
+        retries=retries,
+        preflight=preflight,
+        options=Options(),
+    )
+
+
+def refused_after(now: list[float], seconds: float) -> Answer:
+    """Each try takes so long, and fails."""
+
+    def answer(_calls: Sequence[Call]) -> list[Any]:
+        now[0] += seconds
+        raise REFUSED
+
+    return answer
+
+
+@pytest.mark.parametrize(("limit", "tries"), [(1, 3), (0, 1)])
+def test_where_another_server_may_take_over_a_call_is_tried_for_a_time(
+    now: list[float], limit: int, tries: int
+):
+    retries = Retries(limit, lambda: 1.0, give_up_after=15.0, clock=lambda: now[0])
+    operations = with_time(now, retries)
+    for flow in (
+        operations.publish(Outgoing("run-results/s", 1)),
+        operations.grant("run-results/s", "u"),
+    ):
+        run = Run(flow, *[refused_after(now, 7.0)] * tries)
+        assert isinstance(run.error, Unavailable)
+        assert len(run.trips) == tries
+        assert run.pauses == [0.05, 0.1][: tries - 1]
+
+
+def test_the_time_begins_anew_with_what_succeeds(now: list[float]):
+    retries = Retries(1, lambda: 1.0, give_up_after=15.0, clock=lambda: now[0])
+    many = [Outgoing("run-results/s", number) for number in range(BATCH + 1)]
+    later = refused_after(now, 10.0)
+    run = Run(with_time(now, retries).publish_many(many), later, [b"1:0"] * BATCH, later, [b"2:0"])
+    assert [type(each) for each in run.result] == [Published] * (BATCH + 1)
+
+
+def test_nobody_waits_long_to_notice_another_server():
+    assert Retries(9, lambda: 1.0, give_up_after=15.0).pause(10**6).seconds == 0.5

@@ -16,7 +16,7 @@ import publisher
 from publisher import AsyncPublisher, Publisher
 
 SIGNATURES = {
-    "from_url": "(url: 'str', *, prefix: 'str' = 'rt1', max_message_bytes: 'int' = 1048576, retries: 'int' = 3, timeout: 'float' = 5.0, min_replicas: 'int' = 0, replica_timeout: 'float' = 1.0, default: 'Callable[[Any], Any] | None' = None) -> 'Self'",
+    "from_url": "(url: 'str', *, prefix: 'str' = 'rt1', max_message_bytes: 'int' = 1048576, retries: 'int' = 3, give_up_after: 'float' = 15.0, timeout: 'float' = 5.0, min_replicas: 'int' = 0, replica_timeout: 'float' = 1.0, default: 'Callable[[Any], Any] | None' = None) -> 'Self'",
     "from_env": "(**options: 'Any') -> 'Self'",
     "publish": "(self, channel: 'str', data: 'Any', *, idempotency_key: 'str | None' = None, retention: 'Retention | None' = None, min_replicas: 'int | None' = None) -> 'Published'",
     "publish_many": "(self, messages: 'Iterable[Outgoing | tuple[str, Any]]') -> 'list[Published | PublisherError]'",

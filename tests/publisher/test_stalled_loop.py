@@ -12,7 +12,7 @@ import uvloop
 
 from publisher.contract.calls import Call
 from publisher.transport.pipeline import Pipeline
-from publisher.transport.redis_py import Connector, asyncio_client
+from publisher.transport.topology import asyncio_topology
 
 PING = Call(("PING",))
 TIMEOUT = 0.5
@@ -32,7 +32,7 @@ def test_a_call_made_before_the_loop_stood_still_is_answered_over_its_connection
         time.sleep(2 * TIMEOUT)
 
     async def ask() -> None:
-        pipeline = Pipeline(Connector.of(asyncio_client(redis_url)), None, TIMEOUT)
+        pipeline = Pipeline(asyncio_topology(redis_url).for_loop(), None, TIMEOUT)
         await pipeline.call(PING)
         connection = pipeline._commands
         answer = pipeline.begin(PING)

@@ -126,7 +126,7 @@ class RedisServer:
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [
-                    *(_program(), "--bind", "127.0.0.1", "--port", str(self.port)),
+                    *(server_program(), "--bind", "127.0.0.1", "--port", str(self.port)),
                     *("--dir", str(self._folder), "--save", ""),
                     *self._options,
                 ],
@@ -150,7 +150,7 @@ def redis_server(folder: Path, *options: str, port: int | None = None) -> Iterat
         server.stop()
 
 
-def _program() -> str:
+def server_program() -> str:
     """The server's program: the one that TEST_REDIS_SERVER names, else that of the development mode."""
     return os.environ.get("TEST_REDIS_SERVER") or str(server_binary())
 

@@ -1,0 +1,103 @@
+"""Which Redis a URL or a client means, for publishers and gateways: one server, or the primary that Sentinel names.
+
+A cluster is to be the third kind: as many primaries as it has, each found by the slots that it owns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import redis.asyncio.sentinel
+import redis.sentinel
+
+from publisher.contract.redis_url import parse_sentinel_url
+from publisher.errors import InvalidData
+from publisher.transport.primary import BlockingPrimary, LoopPrimary, OneServer
+from publisher.transport.redis_py import Client, Connector, asyncio_client, blocking_client
+from publisher.transport.sentinel import Sentinels
+
+
+@dataclass(frozen=True)
+class Topology:
+    """``servers`` makes connections to the only server or, where there are ``sentinels``, to one that they name."""
+
+    servers: Connector
+    sentinels: Sentinels | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it is, as a person reads it; without any password."""
+        if self.sentinels is None:
+            return self.servers.address
+        asked = ",".join(each.address for each in self.sentinels.sentinels)
+        return f"{self.sentinels.name}@{asked}"
+
+    def for_threads(self) -> OneServer | BlockingPrimary:
+        """The server that calls go to."""
+        if self.sentinels is None:
+            return OneServer(self.servers)
+        return BlockingPrimary(self.sentinels)
+
+    def for_loop(self, moved: Callable[[], None] = lambda: None) -> OneServer | LoopPrimary:
+        """The same for the running event loop; ``moved`` is told when it is another server."""
+        if self.sentinels is None:
+            return OneServer(self.servers)
+        return LoopPrimary(self.sentinels, moved)
+
+
+def blocking_topology(url: str, timeout: float) -> Topology:
+    """What ``url`` means; opening, writing and reading take at most ``timeout`` seconds each.
+
+    Raises:
+        InvalidURL: the URL, or an option in it, cannot be used.
+    """
+    return _of_url(url, lambda one: Connector.of(blocking_client(one, timeout)))
+
+
+def asyncio_topology(url: str) -> Topology:
+    """What ``url`` means. Whoever opens a connection limits the time.
+
+    Raises:
+        InvalidURL: the URL, or an option in it, cannot be used.
+    """
+    return _of_url(url, lambda one: Connector.of(asyncio_client(one)))
+
+
+def _of_url(url: str, connector: Callable[[str], Connector]) -> Topology:
+    parts = parse_sentinel_url(url)
+    if parts is None:
+        return Topology(connector(url))
+    servers = connector(parts.servers)
+    sentinels = tuple(connector(each) for each in parts.sentinels)
+    return Topology(servers, Sentinels(parts.name, sentinels, servers))
+
+
+def topology_of(client: Client) -> Topology:
+    """What ``client`` leads to: its server, or the primary where it is one of ``Sentinel.master_for``.
+
+    Raises:
+        InvalidData: it is one of ``Sentinel.slave_for``; a replica takes no messages.
+    """
+    pool: Any = client.connection_pool
+    servers = Connector.of(client)
+    of_sentinel = (
+        redis.sentinel.SentinelConnectionPool,
+        redis.asyncio.sentinel.SentinelConnectionPool,
+    )
+    if not isinstance(pool, of_sentinel):
+        return Topology(servers)
+    if not pool.is_master:
+        raise InvalidData(
+            "this client leads to replicas (slave_for), which take no messages: use master_for"
+        )
+    manager: Any = pool.sentinel_manager
+    sentinels = Sentinels(
+        pool.service_name,
+        tuple(map(Connector.of, manager.sentinels)),
+        servers,
+        manager.min_other_sentinels,
+        getattr(manager, "_force_master_ip", None),
+    )
+    return Topology(servers, sentinels)

@@ -1,0 +1,159 @@
+"""TLS to Redis and to a sentinel: certificates of both sides, and what is verified."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+
+from publisher import AsyncPublisher, Publisher, Unavailable
+from tests.support.certificates import Authority, Certificate
+from tests.support.nodes import running_node
+from tests.support.programs import RequireProgram
+from tests.support.redis_server import free_port, redis_server
+from tests.support.sentinel_servers import NAME, SentinelServer
+from tests.support.waiting import until
+
+CHANNEL = "notifications/u"
+
+
+@dataclass
+class Secured:
+    """The ports of a server and of a sentinel that ask for a certificate of ours; ``elsewhere`` has another name."""
+
+    port: int
+    sentinel: int
+    elsewhere: int
+    authority: Path
+    client: Certificate
+
+    def options(self, authority: Path | None = None) -> str:
+        return (
+            f"ssl_ca_certs={authority or self.authority}"
+            f"&ssl_certfile={self.client.certificate}&ssl_keyfile={self.client.key}"
+        )
+
+    @property
+    def urls(self) -> list[str]:
+        return [
+            f"rediss://localhost:{self.port}?{self.options()}",
+            f"rediss+sentinel://localhost:{self.sentinel}/{NAME}?{self.options()}",
+        ]
+
+
+@pytest.fixture(scope="module")
+def secured(
+    tmp_path_factory: pytest.TempPathFactory, require_program: RequireProgram
+) -> Iterator[Secured]:
+    folder = tmp_path_factory.mktemp("tls")
+    authority = Authority(folder)
+    here = authority.sign("localhost", addresses=("127.0.0.1",))
+    there = authority.sign("elsewhere.example")
+    client = authority.sign("client.example")
+    tls, other = free_port(), free_port()
+    with pytest.MonkeyPatch.context() as patch:
+        # Not every build of Valkey in the package speaks TLS.
+        patch.setenv("TEST_REDIS_SERVER", require_program("redis-server"))
+        for name in ("here", "there"):
+            (folder / name).mkdir()
+        with (
+            redis_server(folder / "here", *_options(authority, here, tls)),
+            redis_server(folder / "there", *_options(authority, there, other)),
+        ):
+            lines = [each.removeprefix("--") for each in _lines(authority, here)]
+            sentinel = SentinelServer(
+                folder / "sentinel", tls, 1, *lines, "tls-replication yes", tls=True
+            )
+            sentinel.start()
+            try:
+                yield Secured(tls, sentinel.port, other, authority.certificate, client)
+            finally:
+                sentinel.kill()
+
+
+def _options(authority: Authority, own: Certificate, port: int) -> list[str]:
+    words = [f"--tls-port {port}", *_lines(authority, own)]
+    return [word for line in words for word in line.split()]
+
+
+def _lines(authority: Authority, own: Certificate) -> list[str]:
+    return [
+        f"--tls-cert-file {own.certificate}",
+        f"--tls-key-file {own.key}",
+        f"--tls-ca-cert-file {authority.certificate}",
+    ]
+
+
+async def test_publishers_and_nodes_show_their_certificate_and_verify_the_others(
+    secured: Secured, prefix: str
+):
+    for url in secured.urls:
+        with Publisher.from_url(url, prefix=prefix) as publisher:
+            publisher.publish(CHANNEL, 1)
+        async with AsyncPublisher.from_url(url, prefix=prefix) as publisher:
+            await publisher.publish(CHANNEL, 2)
+        async with running_node(url, prefix) as node:
+            await until(node.gateway.ready)
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def publish(request: pytest.FixtureRequest):
+    """Publish once."""
+
+    async def publish(url: str) -> None:
+        if request.param == "blocking":
+            with Publisher.from_url(url, retries=0) as publisher:
+                publisher.publish(CHANNEL, 1)
+        else:
+            try:
+                async with AsyncPublisher.from_url(url, retries=0) as publisher:
+                    await publisher.publish(CHANNEL, 1)
+            finally:
+                # What a handshake that failed leaves behind, asyncio closes in later turns.
+                await asyncio.sleep(0.1)
+
+    return publish
+
+
+async def test_an_authority_that_is_not_named_is_not_believed(
+    publish, secured: Secured, tmp_path: Path
+):
+    stranger = Authority(tmp_path)
+    for scheme, port, path in (
+        ("rediss", secured.port, ""),
+        ("rediss+sentinel", secured.sentinel, f"/{NAME}"),
+    ):
+        url = f"{scheme}://localhost:{port}{path}?{secured.options(stranger.certificate)}"
+        with pytest.raises(Unavailable, match=r"(?i)certificate"):
+            await publish(url)
+
+
+async def test_a_certificate_of_another_host_is_refused_unless_the_url_says_otherwise(
+    publish, secured: Secured
+):
+    url = f"rediss://localhost:{secured.elsewhere}?{secured.options()}"
+    with pytest.raises(Unavailable, match=r"(?i)hostname|certificate"):
+        await publish(url)
+    await publish(f"{url}&ssl_check_hostname=false")
+
+
+async def test_who_shows_no_certificate_is_refused(publish, secured: Secured):
+    with pytest.raises(Unavailable):
+        await publish(f"rediss://localhost:{secured.port}?ssl_ca_certs={secured.authority}")
+
+
+async def test_a_clients_own_settings_of_tls_are_taken_over(secured: Secured, prefix: str):
+    client = redis.Redis(
+        host="localhost",
+        port=secured.port,
+        ssl=True,
+        ssl_ca_certs=str(secured.authority),
+        ssl_certfile=str(secured.client.certificate),
+        ssl_keyfile=str(secured.client.key),
+    )
+    with client, Publisher(client, prefix=prefix) as publisher:
+        publisher.publish(CHANNEL, 1)
