@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from tests.bench.failed_peers import PATIENCE, FailedPeers
 from tests.bench.measuring import cpu_seconds, memory_bytes
 from tests.bench.receiving import Receiver, ReceiverError, receiving
 from tests.bench.scale import Scale
@@ -87,30 +88,56 @@ def median(results: Sequence[Result]) -> Result:
     return {**middle, "us_per_delivery": statistics.median(costs), "rounds": costs}
 
 
-async def measure(servers: Sequence[Server], scale: Scale, kinds: Sequence[str]) -> Result:
-    """Give all servers the same loads, in turns.
+async def measure(
+    servers: Sequence[Server], scale: Scale, kinds: Sequence[str], failed: FailedPeers
+) -> Result:
+    """Give all servers the same loads, in turns; a peer that fails is left out from then on.
 
     Returns the results by kind (``fanout``, ``burst``) and server, and ``fan-out memory``: bytes for each socket, and ``versions``.
     """
     results: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
     async with contextlib.AsyncExitStack() as stack:
         audiences = [
-            await stack.enter_async_context(audience(each, scale.sockets)) for each in servers
+            filled for each in servers if (filled := await _fill(stack, each, scale, failed))
         ]
-        for each in audiences:
-            # What a server does only once, such as learning its code paths, is not measured.
-            await _load(each, "burst", scale)
+        # What a server does only once, such as learning its code paths, is not measured.
+        await _rounds(audiences, "burst", scale, 1, failed)
         for kind in kinds:
-            rounds: dict[str, list[Result]] = {each.name: [] for each in servers}
-            for _ in range(scale.rounds):
-                for each in audiences:
-                    rounds[each.server.name].append(await _load(each, kind, scale))
+            rounds = await _rounds(audiences, kind, scale, scale.rounds, failed)
             results[kind] = {name: median(found) for name, found in rounds.items()}
+    measured = [each for each in audiences if each.server.name not in failed.reasons]
     return {
         **results,
-        "fan-out memory": {each.server.name: each.memory for each in audiences},
-        "versions": {each.name: each.version for each in servers if each.version},
+        "fan-out memory": {each.server.name: each.memory for each in measured},
+        "versions": {each.server.name: each.server.version for each in measured if each.server.version},
     }
+
+
+async def _fill(
+    stack: contextlib.AsyncExitStack, server: Server, scale: Scale, failed: FailedPeers
+) -> Audience | None:
+    filling = audience(server, scale.sockets)
+    if server.peer:
+        return await failed.enter(stack, server.name, filling)
+    return await stack.enter_async_context(filling)
+
+
+async def _rounds(
+    audiences: Sequence[Audience], kind: str, scale: Scale, count: int, failed: FailedPeers
+) -> dict[str, list[Result]]:
+    """The results of a kind's rounds for each server that went through all of them."""
+    rounds: dict[str, list[Result]] = {each.server.name: [] for each in audiences}
+    for _ in range(count):
+        for each in audiences:
+            name = each.server.name
+            if name in failed.reasons:
+                continue
+            if not each.server.peer:
+                rounds[name].append(await _load(each, kind, scale))
+                continue
+            async with failed.noting(name), asyncio.timeout(PATIENCE):
+                rounds[name].append(await _load(each, kind, scale))
+    return {name: found for name, found in rounds.items() if name not in failed.reasons}
 
 
 async def _load(filled: Audience, kind: str, scale: Scale) -> Result:

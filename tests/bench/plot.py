@@ -33,9 +33,9 @@ _STYLE: Final = (
 def plot(results: dict[str, Any], machine: str, sockets: int) -> str:
     """An SVG of the CPU time per delivered message, by server; a panel for each kind of fan-out."""
     panels = [(kind, title) for kind, title in _PANELS if kind in results]
-    names = sorted(
-        results[panels[0][0]], key=lambda name: results[panels[0][0]][name]["us_per_delivery"]
-    )
+    # A peer may have failed after the first kind.
+    whole = set.intersection(*(set(results[kind]) for kind, _ in panels))
+    names = sorted(whole, key=lambda name: results[panels[0][0]][name]["us_per_delivery"])
     height = _TOP + _STEP * len(names) + _BELOW
     space = (_WIDTH - _LABELS - _FIGURES - _GAP * (len(panels) - 1)) / len(panels)
     parts = [

@@ -40,7 +40,7 @@ def table(results: Result) -> str:
 
 
 def comparison(results: Result) -> str:
-    """The gateway beside the floor and the peers; empty when no fan-out was measured."""
+    """The gateway beside the floor and the peers, and why some are missing; empty without a fan-out."""
     paced, burst = results.get("fanout", {}), results.get("burst", {})
     memory = results.get("fan-out memory", {})
     names = sorted(paced or burst, key=lambda name: _cost(paced or burst, name))
@@ -54,7 +54,13 @@ def comparison(results: Result) -> str:
         for name in names
     ]
     head = ("server", "paced, µs/delivery", "burst, µs/delivery", "memory, KiB/socket")
-    return _markdown(head, lines) if lines else ""
+    without = "".join(f"\nWithout {name}: {why}" for name, why in _without(results).items())
+    return _markdown(head, lines) + (without and f"\n{without}") if lines else ""
+
+
+def _without(results: Result) -> dict[str, str]:
+    reasons: dict[str, str] = results.get("without", {})
+    return reasons
 
 
 def _memory_of(memory: dict[str, float], name: str) -> str:

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from tests.bench import encodings, fanout
 from tests.bench.crowd import crowd
+from tests.bench.failed_peers import FailedPeers
 from tests.bench.one_to_one import one_to_one, workers
 from tests.bench.peers.all import PEERS
-from tests.bench.peers.installing import Missing
 from tests.bench.publishing import publishing
 from tests.bench.scale import Scale
 from tests.bench.servers import Server, floor_server, gateway_server
@@ -39,8 +39,11 @@ async def run(only: Sequence[str], scale: Scale, *, peers: bool, tell: Tell) -> 
     results: Result = {}
     if kinds := [kind for kind in _FAN_OUT if kind in only]:
         tell(" and ".join(kinds))
-        async with _servers(peers=peers, tell=tell) as servers:
-            results |= await fanout.measure(servers, scale, kinds)
+        failed = FailedPeers(tell)
+        async with _servers(peers=peers, tell=tell, failed=failed) as servers:
+            results |= await fanout.measure(servers, scale, kinds, failed)
+        if failed.reasons:
+            results["without"] = failed.reasons
     for name, scenario in _SINGLE.items():
         if name in only:
             tell(name)
@@ -52,7 +55,9 @@ async def run(only: Sequence[str], scale: Scale, *, peers: bool, tell: Tell) -> 
 
 
 @contextlib.asynccontextmanager
-async def _servers(*, peers: bool, tell: Tell) -> AsyncIterator[list[Server]]:
+async def _servers(
+    *, peers: bool, tell: Tell, failed: FailedPeers
+) -> AsyncIterator[list[Server]]:
     async with contextlib.AsyncExitStack() as stack:
         servers: list[Server] = [await stack.enter_async_context(gateway_server())]
         floor = await stack.enter_async_context(floor_server())
@@ -61,8 +66,6 @@ async def _servers(*, peers: bool, tell: Tell) -> AsyncIterator[list[Server]]:
         else:
             servers.append(floor)
         for name, peer in PEERS.items() if peers else ():
-            try:
-                servers.append(await stack.enter_async_context(peer()))
-            except Missing as reason:
-                tell(f"without {name}: {reason}")
+            if (started := await failed.enter(stack, name, peer())) is not None:
+                servers.append(started)
         yield servers

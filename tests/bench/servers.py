@@ -22,11 +22,12 @@ class Server(Protocol):
     """A server that runs, and what it takes to give it the work.
 
     ``greetings`` are the frames that a socket gets before its first message, and ``share`` is the part
-    of the messages that a server gets which is too slow for all.
+    of the messages that a server gets which is too slow for all. A run goes on without a ``peer`` that fails.
     """
 
     name: str
     version: str
+    peer: bool
     share: float
     port: int
     greetings: int
@@ -47,6 +48,7 @@ class GatewayServer:
 
     name = "gateway"
     version = ""
+    peer = False
     share = 1.0
     greetings = GREETINGS
 
@@ -74,6 +76,7 @@ class FloorServer:
 
     name = "floor"
     version = ""
+    peer = False
     share = 1.0
     greetings = 0
 

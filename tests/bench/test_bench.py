@@ -9,23 +9,28 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from tests.bench import receiving as receiving_module
+from tests.bench import running
+from tests.bench import fanout
 from tests.bench.document import document
+from tests.bench.failed_peers import FailedPeers
 from tests.bench.fanout import message
 from tests.bench.measuring import cpu_seconds, memory_bytes, with_children
 from tests.bench.peers.installing import Missing, debian_program
+from tests.bench.peers.peer import Peer
 from tests.bench.plot import plot
 from tests.bench.programs import built
 from tests.bench.receiving import Receiver, ReceiverError, receiving
 from tests.bench.report import comparison, rows, table
 from tests.bench.running import PARTS
-from tests.bench.servers import FloorServer, floor_server
+from tests.bench.scale import TINY
+from tests.bench.servers import FloorServer, Message, floor_server
 
 ROOT = Path(__file__).parents[2]
 SOCKETS = 20
@@ -151,6 +156,86 @@ def test_a_peer_that_cannot_be_had_says_why(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Missing, match="the Debian package no-such-server is not installed"):
         debian_program("no-such-server", "no-such-server")
+
+
+async def no_messages(_messages: Sequence[Message]) -> None:
+    """Publishes nothing, so that the receiver waits in vain."""
+
+
+async def a_broken_line(_messages: Sequence[Message]) -> None:
+    raise ConnectionResetError("the line to the peer is broken")
+
+
+async def for_ever(_messages: Sequence[Message]) -> None:
+    await asyncio.Event().wait()
+
+
+@contextlib.asynccontextmanager
+async def peer_that_fails(kind: str) -> AsyncIterator[Peer]:
+    """A peer that has sockets like the floor and publishes badly, or one that nobody can join."""
+    send = {"line": a_broken_line, "hang": for_ever}.get(kind, no_messages)
+    async with floor_server() as floor:
+        assert floor is not None
+        # Nothing listens there.
+        port = 1 if kind == "refuses" else floor.port
+        yield Peer(f"peer:{kind}", "1", port, 0, "/", floor._process, send)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("line", "the line to the peer is broken"),
+        ("silent", "expected 1000 messages"),
+        ("refuses", "only 0 of 50 sockets joined"),
+        ("hang", "it took too long"),
+    ],
+)
+async def test_a_peer_that_fails_costs_its_own_row_only(
+    kind: str, reason: str, floor: FloorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "hang":
+        monkeypatch.setattr(fanout, "PATIENCE", 1.0)
+    told: list[str] = []
+    failed = FailedPeers(told.append)
+    async with peer_that_fails(kind) as peer:
+        results = await fanout.measure([floor, peer], TINY, ["fanout", "burst"], failed)
+    assert [*results["fanout"], *results["burst"]] == ["floor", "floor"]
+    assert reason in failed.reasons[peer.name]
+    assert told == [f"without {peer.name}: {failed.reasons[peer.name]}"]
+
+
+async def test_a_peer_that_does_not_start_is_in_the_results(
+    require_program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_program("cc")
+
+    @contextlib.asynccontextmanager
+    async def peer() -> AsyncIterator[Peer]:
+        raise Missing("it cannot be had")
+        yield
+
+    monkeypatch.setattr(running, "PEERS", {"Other": peer})
+    told: list[str] = []
+    results = await running.run(["burst"], TINY, peers=True, tell=told.append)
+    assert results["without"] == {"Other": "it cannot be had"}
+    assert "without Other: it cannot be had" in told
+    assert comparison(results).endswith("\n\nWithout Other: it cannot be had")
+    assert set(results["burst"]) == {"gateway", "floor"}
+
+
+async def test_a_gateway_that_fails_ends_the_run(
+    floor: FloorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(floor, "publish", a_broken_line)
+    with pytest.raises(ConnectionResetError):
+        await fanout.measure([floor], TINY, ["burst"], FailedPeers(lambda _text: None))
+
+
+def test_a_peer_that_failed_after_its_first_load_is_drawn_nowhere() -> None:
+    burst = {name: cost for name, cost in RESULTS["burst"].items() if name != "Nchan"}
+    drawing = plot({"fanout": RESULTS["fanout"], "burst": burst}, "a machine", 2_000)
+    assert "Nchan" not in drawing
+    assert "gateway" in drawing
 
 
 COSTS = {"gateway": 3.0, "floor": 2.0, "Nchan": 2.5, "slow": 150.0}

@@ -31,6 +31,8 @@ events {{ worker_connections 15000; }}
 http {{
   access_log off;
   tcp_nodelay on;
+  # The publisher waits for its turn longer than nginx waits for a client by default (75 s).
+  keepalive_timeout 1h;
   keepalive_requests 1000000;
   client_body_temp_path {folder}/body;
   proxy_temp_path {folder}/proxy;

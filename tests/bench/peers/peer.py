@@ -22,6 +22,7 @@ class Peer:
     process: asyncio.subprocess.Process
     send: Callable[[Sequence[Message]], Awaitable[None]]
     share: float = 1.0
+    peer: bool = True
 
     @property
     def pids(self) -> list[int]:
