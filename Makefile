@@ -60,9 +60,9 @@ attacks: $(DEV)
 autobahn: $(DEV)
 	$(BIN)/python -m tests.autobahn $(if $(DOCUMENT),--document)
 
-# ONLY=fanout,burst measures a part; docs/performance.md says what there is.
+# ONLY=fanout,burst measures a part, ONLY=scale CONNECTIONS=50000 a larger one; docs/performance.md says what there is.
 bench: $(DEV)
-	$(BIN)/python -m tests.bench $(if $(PEERS),--peers) $(if $(DOCUMENT),--document) $(if $(ONLY),--only $(ONLY))
+	$(BIN)/python -m tests.bench $(if $(PEERS),--peers) $(if $(DOCUMENT),--document) $(if $(ONLY),--only $(ONLY)) $(if $(CONNECTIONS),--connections $(CONNECTIONS)) $(if $(CHANNELS),--channels $(CHANNELS))
 
 check: $(DEV)
 	$(BIN)/ruff check .

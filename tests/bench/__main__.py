@@ -21,9 +21,10 @@ from tests.bench.programs import BUILD, ROOT
 from tests.bench.receiving import ReceiverError
 from tests.bench.report import comparison, table
 from tests.bench.running import PARTS, run
-from tests.bench.scale import FULL, TINY
+from tests.bench.scale import FULL, TINY, Scale
 
 _SPARE_FILES = 500
+_UNEVEN = 1.2
 
 
 def main(arguments: list[str]) -> int:
@@ -34,10 +35,8 @@ def main(arguments: list[str]) -> int:
         parser.error("--document is for a whole run")
     if sys.platform != "linux":
         raise SystemExit("the benchmark reads Linux's accounts of processes (proc(5))")
-    scale = TINY if options.tiny else FULL
-    if options.rounds:
-        scale = dataclasses.replace(scale, rounds=options.rounds)
-    raise_file_limit(max(scale.crowd) + _SPARE_FILES)
+    scale = _scale(options)
+    raise_file_limit(_files(scale) + _SPARE_FILES)
     began = time.monotonic()
 
     def tell(what: str) -> None:
@@ -60,6 +59,25 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _files(scale: Scale) -> int:
+    """The most sockets that a process holds: the gateway's of the crowd, or a worker's of the largest part."""
+    # The kernel does not give each worker the same number.
+    worker = max(scale.many_connections) / scale.many_workers * _UNEVEN
+    return max(*scale.crowd, round(worker))
+
+
+def _scale(options: argparse.Namespace) -> Scale:
+    scale = TINY if options.tiny else FULL
+    if options.rounds:
+        scale = dataclasses.replace(scale, rounds=options.rounds)
+    if options.connections:
+        few, _ = scale.many_connections
+        scale = dataclasses.replace(scale, many_connections=(few, options.connections))
+    if options.channels:
+        scale = dataclasses.replace(scale, many_logs=options.channels)
+    return scale
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument(
@@ -67,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--peers", action="store_true", help="other servers beside the gateway")
     parser.add_argument("--rounds", type=int, help="how often each load is repeated")
+    parser.add_argument("--connections", type=int, help="of the part scale", metavar="N")
+    parser.add_argument("--channels", type=int, help="with a log, of the part logs", metavar="N")
     parser.add_argument("--tiny", action="store_true", help="seconds for all, figures for nobody")
     parser.add_argument(
         "--document", action="store_true", help="also write the figures into the documentation"

@@ -109,7 +109,9 @@ async def measure(
     return {
         **results,
         "fan-out memory": {each.server.name: each.memory for each in measured},
-        "versions": {each.server.name: each.server.version for each in measured if each.server.version},
+        "versions": {
+            each.server.name: each.server.version for each in measured if each.server.version
+        },
     }
 
 

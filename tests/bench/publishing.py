@@ -23,6 +23,9 @@ Messages = Sequence[tuple[str, Any]]
 
 _CHANNELS = 1_000
 _BATCH = 500
+_FOLLOWERS = 16
+_FOLLOWED = 500
+"""Messages that nobody reads meanwhile: the kernel must have room for them."""
 
 # The commands of publisher/contract/scripts/publish.lua on its ordinary way, without its thoughts.
 _BARE = """
@@ -56,7 +59,28 @@ async def publishing(scale: Scale) -> Result:
                     result = await _measure(server, way, _messages(count, scale, chance))
                     if number >= 0:  # the first is there to warm up
                         found[way.name].append(result)
-    return {name: _median(rounds) for name, rounds in found.items()}
+        followers = statistics.median(_follower_us(server, scale) for _ in range(scale.rounds))
+    return {
+        **{name: _median(rounds) for name, rounds in found.items()},
+        "follower_us": followers,
+    }
+
+
+def _follower_us(server: Redis, scale: Scale) -> float:
+    """CPU of Redis for a message to a further connection that is subscribed, each message alone."""
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(redis.Redis.from_url(server.url))
+        for _ in range(_FOLLOWERS):
+            follower = stack.enter_context(client.pubsub())
+            follower.subscribe("followed")
+            follower.get_message(timeout=1)
+        spent = {}
+        for channel in ("alone", "followed"):
+            before = cpu_seconds([server.pid])
+            for _ in range(_FOLLOWED):
+                client.publish(channel, b"x" * scale.message_bytes)
+            spent[channel] = cpu_seconds([server.pid]) - before
+    return (spent["followed"] - spent["alone"]) / _FOLLOWED / _FOLLOWERS * 1e6
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,7 @@ def _storm(results: Result) -> Iterator[Row]:
         "≥ 2,000",
         rate >= 2_000,
     )
+    yield Row("5", "the same: CPU of Redis for each", f"{found['redis_us_per_sequence']:.0f} µs")
     yield Row("5", f"{found['clients']:,} clients back after", f"{found['seconds']:.1f} s")
 
 
@@ -168,6 +169,8 @@ def _publish(results: Result) -> Iterator[Row]:
     yield _at_most("6", what.format("Redis"), many["redis_us"], 18, "{:.1f} µs")
     yield Row("6", "the same commands in a bare script", f"{bare['redis_us']:.1f} µs")
     yield Row("6", "PUBLISH alone", f"{found['unlogged']['redis_us']:.1f} µs")
+    followed = "the same, for each further node that follows the channel"
+    yield Row("6", followed, f"{found['follower_us']:.1f} µs")
     yield _at_most("6", what.format("the client"), many["client_us"], 12, "{:.1f} µs")
     yield _at_most(
         "6",
@@ -225,6 +228,48 @@ def _workers(results: Result) -> Iterator[Row]:
     yield Row("9", what, f"{ratio:.2f}", "≥ 1.70", ratio >= 1.7)
 
 
+def _both(item: str, what: str, few: float, many: float, form: str) -> Row:
+    """Two figures that are to be the same, and how much larger the second one is."""
+    figure = f"{form.format(few)} / {form.format(many)}"
+    return Row(item, what, figure, "≤ 1.25 times", many <= few * 1.25)
+
+
+def _scale(results: Result) -> Iterator[Row]:
+    found = results["scale"]
+    (small, few), (large, many) = found["sizes"].items()
+    yield Row("10", "connections: few / many", f"{int(small):,} / {int(large):,}")
+    for what, name, divisor, form in (
+        ("CPU for a client that joins", "join_us", 1, "{:.0f} µs"),
+        ("the same: CPU of Redis", "redis_join_us", 1, "{:.0f} µs"),
+        ("memory of the gateway for a connection", "memory_bytes", 1024, "{:.1f} KiB"),
+        ("memory of Redis for a connection", "redis_memory_bytes", 1024, "{:.2f} KiB"),
+        ("CPU for an idle connection, a second", "idle_us", 1, "{:.2f} µs"),
+        ("the same: CPU of Redis", "redis_idle_us", 1, "{:.2f} µs"),
+    ):
+        yield _both("10", what, few[name] / divisor, many[name] / divisor, form)
+    for what, name in (("a message to one", "publish"), ("a delivery of one to all", "delivery")):
+        first, second = few[name], many[name]
+        yield _both("10", f"CPU for {what}", first["us"], second["us"], "{:.1f} µs")
+        redis = first["redis_us"], second["redis_us"]
+        yield _both("10", "the same: CPU of Redis", *redis, "{:.1f} µs")
+    sent = many["publish"]
+    figure = f"{sent['redis_in_bytes']:,.0f} / {sent['redis_out_bytes']:,.0f}"
+    yield Row("10", "bytes into / out of Redis for a message to one", figure)
+
+
+def _logs(results: Result) -> Iterator[Row]:
+    found = results["logs"]
+    channels = found["channels"]
+    figure = f"{found['bytes_per_channel'] / 1024:.2f} KiB, {found['bytes_per_message']:,.0f} bytes"
+    what = f"memory of Redis, {channels:,} logs: a channel with a message, a further message"
+    yield Row("11", what, figure)
+    for name, each in found["operations"].items():
+        few, same, many = (each[which]["redis_us"] for which in ("few", "same", "many"))
+        what = f"{name}: CPU of Redis; 1,000 logs / 1,000 of {channels:,} / any of them"
+        figure = f"{few:.1f} / {same:.1f} / {many:.1f} µs"
+        yield Row("11", what, figure, "≤ 1.25 times", same <= few * 1.25)
+
+
 _ITEMS = {
     "fanout": _fanout,
     "burst": _burst,
@@ -236,4 +281,6 @@ _ITEMS = {
     "batch": _batch,
     "idle": _idle,
     "workers": _workers,
+    "scale": _scale,
+    "logs": _logs,
 }

@@ -9,6 +9,8 @@ from typing import Any, Final
 from tests.bench import encodings, fanout
 from tests.bench.crowd import crowd
 from tests.bench.failed_peers import FailedPeers
+from tests.bench.many_connections import many_connections
+from tests.bench.many_logs import many_logs
 from tests.bench.one_to_one import one_to_one, workers
 from tests.bench.peers.all import PEERS
 from tests.bench.publishing import publishing
@@ -26,6 +28,8 @@ _SINGLE: Final = {
     "compression": encodings.compression,
     "batch": encodings.batching,
     "workers": workers,
+    "scale": many_connections,
+    "logs": many_logs,
 }
 _FAN_OUT: Final = ("fanout", "burst")
 _CROWD: Final = ("memory", "idle")
@@ -55,9 +59,7 @@ async def run(only: Sequence[str], scale: Scale, *, peers: bool, tell: Tell) -> 
 
 
 @contextlib.asynccontextmanager
-async def _servers(
-    *, peers: bool, tell: Tell, failed: FailedPeers
-) -> AsyncIterator[list[Server]]:
+async def _servers(*, peers: bool, tell: Tell, failed: FailedPeers) -> AsyncIterator[list[Server]]:
     async with contextlib.AsyncExitStack() as stack:
         servers: list[Server] = [await stack.enter_async_context(gateway_server())]
         floor = await stack.enter_async_context(floor_server())

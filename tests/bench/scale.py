@@ -33,6 +33,14 @@ class Scale:
     storm_clients: int = 5_000
     storm_replay: int = 3
 
+    many_connections: tuple[int, int] = (1_000, 5_000)
+    many_workers: int = 4
+    many_broadcasts: int = 10
+    many_interval: float = 1.0
+
+    many_logs: int = 100_000
+    many_log_messages: int = 3
+
     publishes: int = 20_000
     single_publishes: int = 2_000
 
@@ -57,6 +65,12 @@ TINY = Scale(
     crowd=(20, 50),
     idle_seconds=0.5,
     storm_clients=50,
+    many_connections=(20, 40),
+    many_workers=2,
+    many_broadcasts=2,
+    many_interval=0.02,
+    many_logs=200,
+    many_log_messages=2,
     publishes=500,
     single_publishes=50,
     settle_seconds=0.2,

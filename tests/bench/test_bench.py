@@ -15,9 +15,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.bench import fanout, running
 from tests.bench import receiving as receiving_module
-from tests.bench import running
-from tests.bench import fanout
+from tests.bench.__main__ import _parser, _scale
 from tests.bench.document import document
 from tests.bench.failed_peers import FailedPeers
 from tests.bench.fanout import message
@@ -43,7 +43,7 @@ def test_all_parts_are_measured_reported_and_drawn(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     told = json.loads((tmp_path / "results.json").read_text("utf-8"))
     assert set(PARTS) <= set(told["results"])
-    assert {row.item for row in rows(told["results"])} == set("123456789")
+    assert {row.item for row in rows(told["results"])} == {*"123456789", "10", "11"}
     assert table(told["results"]) in done.stdout
     assert "gateway" in comparison(told["results"])
     drawing = ET.fromstring((tmp_path / "fan-out.svg").read_text("utf-8"))
@@ -55,6 +55,12 @@ def test_an_unknown_part_is_refused() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "unknown: nonsense" in done.stderr
+
+
+def test_the_large_parts_are_as_large_as_is_asked_for() -> None:
+    scale = _scale(_parser().parse_args(["--connections", "50000", "--channels", "7"]))
+    assert scale.many_connections == (1_000, 50_000)
+    assert scale.many_logs == 7
 
 
 @contextlib.asynccontextmanager

@@ -84,8 +84,13 @@ async def own_world(**settings: Any) -> AsyncIterator[World]:
 
 def target(user: str, channel: str, query: str = "") -> str:
     """A client that subscribes to a channel, for the receiver."""
-    subscribe = json.dumps({"type": "subscribe", "channel": channel})
-    return f"/?token={make_token(user)}{query}\t~\t{subscribe}"
+    return target_of_all(user, [channel], query)
+
+
+def target_of_all(user: str, channels: Sequence[str], query: str = "") -> str:
+    """A client that subscribes to several channels."""
+    frames = [json.dumps({"type": "subscribe", "channel": each}) for each in channels]
+    return "\t".join([f"/?token={make_token(user)}{query}", "~", *frames])
 
 
 def own_channel(user: str) -> str:
