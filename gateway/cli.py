@@ -19,6 +19,8 @@ from pydantic import SecretStr
 
 from gateway import logs, serve
 from gateway.options import add_options, advice, load_settings
+from gateway.planning import command as planning
+from gateway.planning.load import InvalidLoad
 from gateway.settings import Settings, UsageError
 
 if TYPE_CHECKING:
@@ -91,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.set_defaults(run=_check)
     add_options(check)
+
+    plan = commands.add_parser(
+        "plan", help="how many machines a load needs", description=planning.DESCRIPTION
+    )
+    plan.set_defaults(run=_plan)
+    planning.add_options(plan)
     return parser
 
 
@@ -185,7 +193,7 @@ def _missing(settings: Settings) -> list[str]:
     return missing
 
 
-# -- gateway token, gateway check -------------------------------------------------------------
+# -- gateway token, gateway check, gateway plan -----------------------------------------------
 
 
 def _token(options: argparse.Namespace) -> int:
@@ -223,3 +231,11 @@ def _check(options: argparse.Namespace) -> int:
     report = asyncio.run(checked())
     print(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode(), flush=True)  # noqa: T201
     return 0 if report["ok"] else 1
+
+
+def _plan(options: argparse.Namespace) -> int:
+    try:
+        print(planning.output(options), flush=True)  # noqa: T201
+    except InvalidLoad as error:
+        raise UsageError(str(error)) from None
+    return 0

@@ -13,6 +13,7 @@ MOST_PARAMETERS = 8
 MOST_COLLABORATORS = 6
 LARGER = {
     "gateway/node/stats.py:Stats": "counters, each of which begins at 0",
+    "gateway/planning/load.py:Load": "numbers that a plan is asked for: each is an option of the command",
     "gateway/node/catchup.py:Catchup": "joining, coming back and repairing in one loop, with what each of them needs",
     "publisher/async_client.py:AsyncPublisher": "what its users may set, a keyword each",
 }

@@ -1,0 +1,67 @@
+"""``gateway plan``: its options and its output."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Final
+
+import orjson
+
+from gateway.planning.load import Load
+from gateway.planning.plan import plan
+from gateway.planning.telling import as_json, as_text
+
+DESCRIPTION: Final = (
+    "How many machines and Redis primaries a load needs, how busy they are, what a deploy costs, and which limit comes "
+    "first. The figures behind it are measured (docs/scaling.md), so a plan is right to within a factor of two or so: "
+    "measure your own load before you rely on it. Numbers may be written as 50000 or 5e4."
+)
+_OPTIONS: Final = {
+    "connections": ("N", "connections that are open at the same time"),
+    "publishes": ("RATE", "messages that are published a second"),
+    "subscribers": ("N", "connections that each message goes to (1)"),
+    "hot_publishes": ("RATE", "messages a second to the busiest channel (a hundredth of all)"),
+    "message_bytes": ("BYTES", "size of a message's data (200)"),
+    "window": ("SECONDS", "time that a deploy may take (600)"),
+    "channels": ("N", "channels that have a log in Redis (as many as connections)"),
+    "kept_messages": ("N", "messages in each log (10)"),
+    "commands": ("RATE", "commands to all gateways a second, such as revoked grants (1)"),
+    "cores": ("N", "cores of a machine with gateways (4)"),
+    "primaries": ("N", "primaries of Redis (as many as are needed)"),
+}
+_REQUIRED: Final = {"connections", "publishes"}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``gateway plan``."""
+    for name, (placeholder, text) in _OPTIONS.items():
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(
+            option, type=_number, metavar=placeholder, help=text, required=name in _REQUIRED
+        )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def output(options: argparse.Namespace) -> str:
+    """What the command prints.
+
+    Raises:
+        InvalidLoad: a number is out of bounds, or two contradict each other.
+    """
+    given = {name: value for name in _OPTIONS if (value := getattr(options, name)) is not None}
+    planned = plan(Load(**given))
+    if options.json:
+        return orjson.dumps(as_json(planned), option=orjson.OPT_INDENT_2).decode()
+    return as_text(planned)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"must be a number such as 50000 or 5e4, not {text!r}")
+    # 1e6 is as whole as 1000000.
+    return int(value) if value == int(value) else value
