@@ -26,6 +26,9 @@ CLOSE_TIMEOUT_SECONDS: Final = 5.0
 LINGER_SECONDS: Final = 1.0
 """How long a client that has taken all may take to close its side. No limit counts it any more, but it holds a file."""
 
+_LONE_PING: Final = 3
+"""Bytes of a ping of the heartbeat, the only frame that small. An idle client is written nothing else."""
+
 Left = Callable[[Connection, int | None], None]
 """Told once that a client has left, and its close code; ``None`` when it is just gone."""
 
@@ -58,6 +61,7 @@ class ClientSocket(asyncio.Protocol):
         "_session",
         "_transport",
         "_turns",
+        "_unproven",
         "encoding",
     )
     _transport: asyncio.Transport
@@ -72,6 +76,7 @@ class ClientSocket(asyncio.Protocol):
         self._paused = False
         self._closing = False
         self._piled = 0
+        self._unproven = False
         self._deadline: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
 
@@ -89,6 +94,8 @@ class ClientSocket(asyncio.Protocol):
         if self._closing or transport.is_closing():
             return True
         transport.write(data)
+        if len(data) > _LONE_PING:
+            self._unproven = True
         if not self._paused:
             return True
         self._piled += len(data)
@@ -111,8 +118,15 @@ class ClientSocket(asyncio.Protocol):
 
     @property
     def untaken(self) -> int:
-        """Bytes that were written and have not reached the client."""
-        return self.waiting + tcp.unacknowledged(self._transport)
+        """Bytes that were written and have not reached the client; 0 where nothing but pings has been written.
+
+        It is looked at before each ping, and asking the system costs as much as the ping.
+        """
+        if not self._unproven:
+            return 0
+        untaken = self.waiting + tcp.unacknowledged(self._transport)
+        self._unproven = bool(untaken)
+        return untaken
 
     @property
     def arrived(self) -> int:

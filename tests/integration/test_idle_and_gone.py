@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 from collections.abc import Iterator
@@ -9,12 +10,15 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.node.connection import Connection
+from gateway.web import tcp
 from gateway.web.incoming_frames import Inbox
 from gateway.web.new_connection import NewConnection
 from gateway.web.socket import ClientSocket, Session
+from tests.integration.conftest import StartNode
 from tests.support.client_frames import PING, RSV1, client_frame, squeezed
 from tests.support.nodes import Node
-from tests.support.raw import CLOSE, TEXT, raw_client
+from tests.support.raw import CLOSE, PONG, TEXT, raw_client
+from tests.support.raw import PING as PING_OPCODE
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
@@ -47,6 +51,33 @@ async def test_the_handshake_leaves_nothing_behind(node: Node) -> None:
         gc.collect()
         assert not alive(NewConnection)
         assert len(alive(ClientSocket)) == CROWD
+
+
+async def test_the_system_is_not_asked_what_an_idle_client_has_taken(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    ask = tcp.unacknowledged
+
+    def note(transport: asyncio.BaseTransport) -> int:
+        asked.append(transport)
+        return ask(transport)
+
+    monkeypatch.setattr(tcp, "unacknowledged", note)
+    node = await start_node(ping_interval_seconds=0.1, pong_timeout_seconds=5)
+    async with raw_client(node.url, make_token("u")) as client:
+
+        async def answer(pings: int) -> None:
+            for _ in range(pings):
+                client.send(PONG, (await client.next(PING_OPCODE)).payload)
+
+        assert await client.told() == "connected"
+        await answer(5)
+        assert len(asked) == 1  # about the greeting
+        client.send(TEXT, HEARTBEAT)
+        assert await client.told() == "heartbeat"
+        await answer(5)
+        assert len(asked) == 2
 
 
 SAID = {
