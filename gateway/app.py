@@ -278,7 +278,7 @@ class Gateway:
         self._handshakes = Handshakes(
             Admission(self._places, self._welcoming, self.capacity.connections, per_user),
             verifier,
-            Lifetimes(*parts),
+            Lifetimes(*parts, self._patience),
             requests,
             self._refused_connections,
             Limits(

@@ -7,6 +7,7 @@ from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection
 from gateway.node.heartbeats import Heartbeats
 from gateway.node.hub import Hub
+from gateway.node.slow_consumers import Patience
 from gateway.node.subscriptions import Subscriptions
 from gateway.node.tokens import Tokens
 
@@ -21,12 +22,14 @@ class Lifetimes:
         tokens: Tokens,
         heartbeats: Heartbeats,
         confirmation: Confirmation,
+        patience: Patience,
     ) -> None:
         self._hub = hub
         self._subscriptions = subscriptions
         self._tokens = tokens
         self._heartbeats = heartbeats
         self._confirmation = confirmation
+        self._patience = patience
 
     def begin(self, connection: Connection, answer: bytes) -> None:
         """Take in a connection and greet it, in one write with the ``answer`` to its request."""
@@ -36,6 +39,10 @@ class Lifetimes:
         self._heartbeats.watch(connection)
         self._tokens.watch(connection)
         self._hub.send(connection, frames.text(protocol.connected(connection.user)))
+
+    def congested(self, connection: Connection) -> None:
+        """More waits for a client than it takes at once."""
+        self._patience.watch(connection)
 
     def fail(self, connection: Connection) -> None:
         """Close a connection in which a defect has shown: nobody knows its state."""
@@ -56,5 +63,6 @@ class Lifetimes:
         self._hub.connections.pop(connection.id, None)
         self._heartbeats.forget(connection)
         self._tokens.forget(connection)
+        self._patience.forget(connection)
         self._subscriptions.leave_all(connection)
         self._confirmation.departed()

@@ -31,7 +31,15 @@ class Patience:
         self._clock = clock
         self._next_look = clock()
         # Of each congested connection: what it had taken, and how often it has taken nothing since.
-        self._looks: dict[Connection, tuple[int, int]] = {}
+        self._looks: dict[Connection, tuple[int, int] | None] = {}
+
+    def watch(self, connection: Connection) -> None:
+        """Look at a connection from now on, for as long as it is congested."""
+        self._looks.setdefault(connection, None)
+
+    def forget(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self._looks.pop(connection, None)
 
     async def drained(self, connection: Connection) -> None:
         """Return when the client has taken most of what was written, or the connection ends."""
@@ -39,15 +47,16 @@ class Patience:
             await connection.socket.drained()
 
     def tick(self) -> None:
-        """Look at all clients that have something to take; to be called several times a second."""
+        """Look at the clients that have too much to take; to be called several times a second."""
         now = self._clock()
         if now < self._next_look:
             return
         self._next_look = now + self._pause
-        before, self._looks = self._looks, {}
-        for connection in list(self._hub.connections.values()):
+        for connection, before in list(self._looks.items()):
             if connection.socket.congested and not connection.closed:
-                self._look(connection, before.get(connection))
+                self._look(connection, before)
+            else:
+                del self._looks[connection]
 
     def _look(self, connection: Connection, before: tuple[int, int] | None) -> None:
         taken = connection.socket.taken

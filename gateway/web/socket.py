@@ -36,6 +36,9 @@ Left = Callable[[Connection, int | None], None]
 class SocketListener(Listener, Protocol):
     """Whoever talks with the client."""
 
+    def congested(self) -> None:
+        """More waits for the client than the transport likes."""
+
     def lost(self) -> None:
         """The transport is gone."""
 
@@ -232,6 +235,7 @@ class ClientSocket(asyncio.Protocol):
     def pause_writing(self) -> None:
         """More waits for the client than the transport likes."""
         self._paused = True
+        self._session.congested()
 
     def resume_writing(self) -> None:
         """The client has taken most of it."""
@@ -306,6 +310,10 @@ class Session:
     def pong(self, payload: bytes) -> None:
         """A pong came."""
         self._requests.pong(self._connection, payload)
+
+    def congested(self) -> None:
+        """The client has much to take."""
+        self._lifetimes.congested(self._connection)
 
     def failed(self, error: Exception) -> None:
         """Something it said could not be served."""

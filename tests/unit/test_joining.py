@@ -320,7 +320,8 @@ async def test_a_client_that_takes_nothing_is_given_up_and_one_that_takes_a_litt
     (idle, idle_socket), (busy, busy_socket) = make_connection(), make_connection(id="c2")
     for socket in (idle_socket, busy_socket):
         socket.slow, socket.waiting = True, 1_000
-    bench.node.hub.connections |= {"c1": idle, "c2": busy}
+    for connection in (idle, busy):
+        patience.watch(connection)
     waits = [bench.tasks.spawn(patience.drained(each), "wait") for each in (idle, busy)]
 
     for _ in range(30):
