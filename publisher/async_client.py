@@ -19,7 +19,7 @@ from publisher.contract.grants import Grantee
 from publisher.contract.keys import DEFAULT_PREFIX
 from publisher.errors import PublisherError
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
-from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES, Options
+from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES, Options, Publication
 from publisher.records import Connection, Entry, Outgoing, Published, check_timeout
 from publisher.redis_address import from_environment
 from publisher.transport import loops
@@ -30,8 +30,9 @@ from publisher.transport.topology import Topology, asyncio_topology
 class AsyncPublisher(Client):
     """:class:`Publisher` for asyncio: the same methods, awaited.
 
-    Calls that are made at the same time share a connection and its round trips; those that wait for replicas
-    have connections of their own. Each event loop that uses the publisher has its own, which end with it.
+    Calls that are made at the same time share a connection and its round trips, and publishes share their calls of
+    a script; those that wait for replicas have connections of their own. Each event loop that uses the publisher has
+    its own connections, which end with it.
 
     Args:
         client: an existing ``redis.asyncio.Redis``. The publisher connects as its pool does, with connections
@@ -111,11 +112,25 @@ class AsyncPublisher(Client):
         min_replicas: int | None = None,
     ) -> Published:
         """As :meth:`Publisher.publish`."""
-        return await self._run(
-            self._operations.publish(
-                Outgoing(channel, data, idempotency_key, retention, min_replicas)
-            )
-        )
+        message: Outgoing | tuple[str, Any] = (channel, data)
+        if (idempotency_key, retention, min_replicas) != (None, None, None):
+            message = Outgoing(channel, data, idempotency_key, retention, min_replicas)
+        publication = self._operations.accept(message)
+        await self._finished(publication)
+        return publication.answer()
+
+    def _finished(self, publication: Publication) -> Awaitable[None]:
+        """Returns once it has its outcome."""
+        if publication.min_replicas:
+            # Others would wait for its replicas, too.
+            return self._run(self._operations.together([publication]))
+        gathering = self._loops.running().gathering
+        return gathering.do(publication, self._operations.together)
+
+    async def _publish(self, message: Outgoing) -> Published:
+        publication = self._operations.accept(message)
+        await self._finished(publication)
+        return publication.answer()
 
     async def publish_many(
         self, messages: Iterable[Outgoing | tuple[str, Any]]
@@ -134,8 +149,8 @@ class AsyncPublisher(Client):
         idempotency_key: str | None = None,
     ) -> Published:
         """As :meth:`Publisher.notify`."""
-        return await self._run(
-            self._operations.notify(
+        return await self._publish(
+            self._operations.notification(
                 user,
                 title=title,
                 message=message,
@@ -157,7 +172,7 @@ class AsyncPublisher(Client):
         idempotency_key: str | None = None,
     ) -> Published:
         """As :meth:`Publisher.run_result`."""
-        return await self._run(
+        message = await self._run(
             self._operations.run_result(
                 session,
                 stdout=stdout,
@@ -168,6 +183,7 @@ class AsyncPublisher(Client):
                 idempotency_key=idempotency_key,
             )
         )
+        return await self._publish(message)
 
     async def grant(
         self, channel: str, user: Grantee, ttl: int | None = DEFAULT_GRANT_TTL_SECONDS

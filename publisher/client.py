@@ -253,13 +253,15 @@ class Publisher(Client):
     ) -> Published:
         """Send a notification to ``notifications/<user>``. Raises as :meth:`publish` does."""
         return self._run(
-            self._operations.notify(
-                user,
-                title=title,
-                message=message,
-                action=action,
-                request_id=request_id,
-                idempotency_key=idempotency_key,
+            self._operations.publish(
+                self._operations.notification(
+                    user,
+                    title=title,
+                    message=message,
+                    action=action,
+                    request_id=request_id,
+                    idempotency_key=idempotency_key,
+                )
             )
         )
 
@@ -279,7 +281,7 @@ class Publisher(Client):
         ``user``, if named, is granted the session first, for 30 days; ``EVERYBODY`` too. Raises as :meth:`publish` does;
         ``maybe_sent`` tells of the result, not of the grant, which may stand.
         """
-        return self._run(
+        message = self._run(
             self._operations.run_result(
                 session,
                 stdout=stdout,
@@ -290,6 +292,7 @@ class Publisher(Client):
                 idempotency_key=idempotency_key,
             )
         )
+        return self._run(self._operations.publish(message))
 
     def grant(
         self, channel: str, user: Grantee, ttl: int | None = DEFAULT_GRANT_TTL_SECONDS

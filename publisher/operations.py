@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from itertools import takewhile
 from typing import Any, Final
@@ -15,7 +16,7 @@ from publisher.contract.grants import ASTERISK, Grantee, member_of
 from publisher.contract.keys import Keys
 from publisher.errors import InvalidInput, PublisherError, Unavailable
 from publisher.preflight import Preflight
-from publisher.publication import Options
+from publisher.publication import Options, Publication, unique_names
 from publisher.publishing import BATCH, Publishing
 from publisher.records import (
     Connection,
@@ -61,15 +62,36 @@ class Operations:
         self._preflight = preflight or Preflight(keys, clock, retries)
         self._publishing = Publishing(keys, self._preflight, clock, wall_clock, retries, options)
         self._told_of_asterisk = False
+        self._names = unique_names()
+        self._process = os.getpid()
 
     # -- publishing ---------------------------------------------------------------------------
 
     def publish(self, message: Outgoing) -> Flow[Published]:
         """Publish one message; returns :class:`Published`, raises what stopped it."""
-        outcome = (yield from self.publish_many([message]))[0]
-        if isinstance(outcome, PublisherError):
-            raise outcome
-        return outcome
+        publication = self.accept(message)
+        yield from self.together([publication])
+        return publication.answer()
+
+    def accept(self, message: Outgoing | tuple[str, Any]) -> Publication:
+        """A message for :meth:`together`; raises what is wrong with it."""
+        process = os.getpid()
+        if self._process != process:
+            # One that was forked would go on with the same names.
+            self._names = unique_names()
+            self._process = process
+        accepted = self._publishing.accept(message, next(self._names))
+        if isinstance(accepted, InvalidInput):
+            raise accepted
+        return accepted
+
+    def together(
+        self,
+        publications: Iterable[Publication],
+        finished: Callable[[Publication], None] | None = None,
+    ) -> Flow[None]:
+        """Publish what several calls have brought; each has its outcome when ``finished`` is told of it."""
+        return self._publishing.together(publications, finished)
 
     def publish_many(
         self, messages: Iterable[Outgoing | tuple[str, Any]]
@@ -77,7 +99,7 @@ class Operations:
         """Publish in as few round trips as can be; returns the outcome of each message."""
         return self._publishing.many(messages)
 
-    def notify(
+    def notification(
         self,
         user: str,
         *,
@@ -86,14 +108,14 @@ class Operations:
         action: str | None = None,
         request_id: str | None = None,
         idempotency_key: str | None = None,
-    ) -> Flow[Published]:
-        """Publish a notification to ``notifications/<user>``."""
+    ) -> Outgoing:
+        """A notification to ``notifications/<user>``."""
         channel = channel_of_user(user)
         given = {"title": title, "message": message, "action": action, "requestId": request_id}
         data = {name: text for name, text in given.items() if text is not None}
         for name in {"title", "message"} | data.keys():
             check_text(name, given[name], empty=True)
-        return self.publish(Outgoing(channel, data, idempotency_key))
+        return Outgoing(channel, data, idempotency_key)
 
     def run_result(
         self,
@@ -105,8 +127,8 @@ class Operations:
         duration: int,
         user: Grantee | None = None,
         idempotency_key: str | None = None,
-    ) -> Flow[Published]:
-        """Publish to ``run-results/<session>``, and grant the session to ``user`` first if one is named."""
+    ) -> Flow[Outgoing]:
+        """A message for ``run-results/<session>``; the session is granted to ``user`` before, if one is named."""
         channel = channel_of_session(session)
         check_text("stdout", stdout, empty=True)
         check_text("stderr", stderr, empty=True)
@@ -115,16 +137,14 @@ class Operations:
         data = {"stdout": stdout, "stderr": stderr, "exitCode": exit_code, "duration": duration}
         message = Outgoing(channel, data, idempotency_key)
         # Nobody is granted a session for a result that cannot be sent.
-        refused = self._publishing.accept(message, "")
-        if isinstance(refused, InvalidInput):
-            raise refused
+        self.accept(message)
         if user is not None:
             try:
                 yield from self.grant(message.channel, user)
             except Unavailable as error:
                 # Whatever became of the grant, the result has not been sent.
                 raise error.told(maybe_sent=False) from error.__cause__
-        return (yield from self.publish(message))
+        return message
 
     # -- grants -------------------------------------------------------------------------------
 
@@ -176,14 +196,16 @@ class Operations:
 
         They end before one that only a later version can read.
         """
-        parse_channel(channel)
+        namespace = parse_channel(channel).namespace
         check_integer("since", since, lowest=0)
         if limit is not None:
             check_integer("limit", limit, lowest=1)
+        yield from self._preflight.refresh({namespace})
+        kept = self._preflight.retention(namespace)
         entries: list[Entry] = []
         while limit is None or len(entries) < limit:
             size = BATCH if limit is None else min(BATCH, limit - len(entries))
-            call = read_log(self._keys, channel, "", since, size)
+            call = read_log(self._keys, channel, "", since, size, kept)
             (page,) = yield from read([call], self._retries)
             found = parse_log(page)
             known = list(takewhile(lambda each: not each.extension, found.messages))

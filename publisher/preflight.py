@@ -9,7 +9,7 @@ import orjson
 
 from publisher.contract import rights
 from publisher.contract.calls import Call, Command, Reply
-from publisher.contract.channels import DEFAULT_NAMESPACES, Channel, Namespace
+from publisher.contract.channels import DEFAULT_NAMESPACES, Channel, Namespace, Retention
 from publisher.contract.grants import Grantee
 from publisher.contract.keys import Keys
 from publisher.errors import GrantWithoutEffect, InvalidInput, Rejected, UnknownNamespace
@@ -59,6 +59,11 @@ class Preflight:
         if name not in self.namespaces:
             raise UnknownNamespace(name, self.namespaces)
         return self.namespaces[name]
+
+    def retention(self, name: str) -> Retention | None:
+        """What is kept of the logs of a namespace; ``None`` where that is not known."""
+        namespace = self.namespaces.get(name)
+        return namespace.retention if namespace else None
 
     def check_effect(self, channel: Channel, user: Grantee, *, let_in: bool) -> Flow[None]:
         """Whether the channel's namespace lets a grant (``let_in``), or its end, decide about ``user``.

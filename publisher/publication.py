@@ -5,15 +5,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import count
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from publisher.contract import scripts
-from publisher.contract.calls import Call, Command, Reply
-from publisher.contract.channels import Namespace, parse_channel
+from publisher.contract.calls import Call, Reply
+from publisher.contract.channels import Namespace, Retention, parse_channel
 from publisher.contract.keys import Keys
 from publisher.contract.message import encode_unlogged
 from publisher.errors import InvalidData, NotReplicated, PublisherError, Rejected, Unavailable
@@ -28,6 +28,8 @@ from publisher.records import (
 from publisher.transport.failures import meaning
 
 DEFAULT_MAX_MESSAGE_BYTES: Final = 1024 * 1024
+
+_parsed: Final = lru_cache(4_096)(parse_channel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,10 @@ class Options:
 class Publication:
     """A message with its nonce, by which Redis recognises it.
 
-    ``name`` is one of :func:`unique_names`. ``size`` is the length of its JSON. ``doubtful_at`` is when the
-    try began that may have arrived (any monotonic clock); ``None`` if certainly none has. ``place`` is its
-    number in its call.
+    ``name`` is one of :func:`unique_names`. ``body`` is its JSON, ``size`` the length of that. ``run`` is how it is published
+    and within which limits (``publish.lua``), ``logged`` whether there is a log; ``shares``, whether it may share a call. ``result_key``
+    is where a retry of its last try leaves a note. ``doubtful_at`` is when the try began that may have arrived (any
+    monotonic clock); ``None`` if certainly none has. ``place`` is its number in its call.
 
     Raises:
         InvalidInput: a bad channel, data that is no JSON or too large, a bad idempotency key or number
@@ -65,39 +68,50 @@ class Publication:
     """
 
     __slots__ = (
-        "_body",
-        "_limits",
         "_needs_log",
         "_retention",
+        "body",
         "channel",
         "doubtful_at",
         "keyed",
+        "logged",
         "min_replicas",
         "namespace",
         "nonce",
         "outcome",
         "place",
+        "result_key",
+        "run",
+        "shares",
         "size",
     )
 
     def __init__(self, message: Outgoing | tuple[str, Any], name: str, options: Options) -> None:
-        if not isinstance(message, Outgoing):
-            message = _outgoing(message)
-        # Neither the message nor the parsed channel is kept: of those that wait, the garbage collector
-        # looks at each object again and again.
-        key = message.idempotency_key
-        self.channel, self.namespace, _ = parse_channel(message.channel)
-        self._body = dump_json(message.data, options.max_message_bytes, options.default)
-        self.size = len(self._body)
+        if isinstance(message, Outgoing):
+            # Neither the message nor the parsed channel is kept: of those that wait, the garbage collector
+            # looks at each object again and again.
+            channel, data, key = message.channel, message.data, message.idempotency_key
+            retention, min_replicas = message.retention, message.min_replicas
+        elif isinstance(message, tuple) and len(message) == 2:
+            (channel, data), key, retention, min_replicas = message, None, None, None
+        else:
+            raise InvalidData("a message must be an Outgoing or (channel, data)")
+        # Only what is a string and nothing else is found again by what is equal to it.
+        parse = _parsed if type(channel) is str else parse_channel
+        self.channel, self.namespace, _ = parse(channel)
+        self.body = dump_json(data, options.max_message_bytes, options.default)
+        self.size = len(self.body)
         self.keyed = key is not None
         self.nonce = name if key is None else _with_key(key, name)
-        self._retention = message.retention
-        self._limits: tuple[str, ...] = ()
-        self._needs_log = _needs_log(message)
         self.min_replicas = options.min_replicas
-        if message.min_replicas is not None:
-            check_min_replicas(message.min_replicas)
-            self.min_replicas = message.min_replicas
+        self._retention = retention
+        self._needs_log = _needs_log(key, retention, min_replicas)
+        if min_replicas is not None:
+            check_min_replicas(min_replicas)
+            self.min_replicas = min_replicas
+        self.logged = self.shares = False
+        self.run = ("", "")
+        self.result_key = ""
         self.doubtful_at: float | None = None
         self.outcome: Published | PublisherError | None = None
         self.place = 0
@@ -108,7 +122,8 @@ class Publication:
         Raises:
             InvalidData: the message needs a log and the namespace keeps none.
         """
-        if namespace.retention is None:
+        kept = namespace.retention
+        if kept is None:
             if self._needs_log:
                 raise InvalidData(
                     f"{self._needs_log} needs a log, and namespace {namespace.name!r} keeps none"
@@ -116,13 +131,13 @@ class Publication:
             # There is nothing that a failover could lose.
             self.min_replicas = 0
             return
-        own = self._retention
-        self._retention = own or namespace.retention
-        self._limits = self._retention.arguments
-        if own is not None:
-            # It trims the log. Positions are kept for the namespace's time, since others rely on them.
-            positions = max(own.positions_seconds, namespace.retention.positions_seconds)
-            self._limits = (*own.arguments[:2], str(positions))
+        self.logged = self.shares = True
+        self.run = kept.run
+        if self._retention is not None:
+            self.run = _own_run(self._retention, kept)
+        if self.keyed:
+            how, limits = self.run
+            self.run = f"{how}k", limits
 
     @property
     def maybe_sent(self) -> bool:
@@ -136,43 +151,37 @@ class Publication:
         if not isinstance(outcome, Unavailable) or isinstance(outcome, NotReplicated):
             return outcome is None
         # Nothing recognises a message without a log, so it is not sent twice.
-        logged = self._retention is not None
-        return outcome.retryable and (logged or not self.maybe_sent)
+        return outcome.retryable and (self.logged or not self.maybe_sent)
 
     @property
     def refusal(self) -> Unavailable | None:
         """What stopped the last try."""
         return self.outcome if isinstance(self.outcome, Unavailable) else None
 
-    def call(self, keys: Keys, clock: Callable[[], int]) -> Call:
-        """What to send now; ``clock`` in microseconds since 1970."""
-        name, retention = self.channel, self._retention
-        if retention is None:
-            payload = encode_unlogged(clock(), self.nonce.encode(), self._body)
-            return Call(("PUBLISH", keys.live(name), payload))
-        # Text alone: numbers would be turned into text for each message, by ``pack``.
-        arguments: Command = (
-            "3",
-            keys.log(name),
-            keys.last(name),
-            keys.result(name, self.nonce.partition(".")[0] if self.keyed else self.nonce),
-            keys.live(name),
-            self.nonce,
-            self._body,
-            *self._limits,
-            str(retention.results_seconds) if self.keyed else "",
-        )
-        return Call((*arguments, "1") if self.min_replicas else arguments, scripts.PUBLISH)
+    def unlogged_call(self, keys: Keys, clock: Callable[[], int]) -> Call:
+        """What to send now where no log is kept; ``clock`` in microseconds since 1970."""
+        payload = encode_unlogged(clock(), self.nonce.encode(), self.body)
+        return Call(("PUBLISH", keys.live(self.channel), payload))
 
-    def answered(self, reply: Reply) -> None:
-        """Note what Redis replied to :meth:`call`."""
-        if isinstance(reply, ResponseError):
-            self.failed(meaning(reply))
-        elif self._retention is None:
-            self.outcome = Published(0, self.channel)
-        else:
-            identifier, _, duplicate = reply.partition(b":")
-            self.outcome = Published(int(identifier), self.channel, duplicate == b"1")
+    def further_keys(self, keys: Keys) -> list[str]:
+        """Of ``publish.lua``, besides its channel's log and last id."""
+        further = []
+        if self.keyed:
+            further.append(keys.result(self.channel, self.nonce.partition(".")[0]))
+        if self._retention is not None:
+            further.append(keys.retention(self.channel))
+        return further
+
+    def published(self, identifier: int, *, duplicate: bool = False) -> None:
+        """Note that Redis has it, under this id."""
+        self.outcome = Published(identifier, self.channel, duplicate)
+
+    def answer(self) -> Published:
+        """What became of it; raises the error that it is where that is one."""
+        if isinstance(self.outcome, Published):
+            return self.outcome
+        assert self.outcome is not None, "it is still on its way"
+        raise self.outcome
 
     def settled(self, found: bytes) -> None:
         """Note what ``settle.lua`` replied for this message."""
@@ -214,20 +223,21 @@ class Publication:
         self.outcome = error.told(maybe_sent=self.maybe_sent)
 
 
-def _outgoing(message: object) -> Outgoing:
-    """``(channel, data)`` is short for ``Outgoing(channel, data)``."""
-    if isinstance(message, tuple) and len(message) == 2:
-        return Outgoing(*message)
-    raise InvalidData("a message must be an Outgoing or (channel, data)")
-
-
-def _needs_log(message: Outgoing) -> str | None:
-    """The option of the message that makes no sense without a log, if it has one."""
-    if message.idempotency_key is not None:
+def _needs_log(key: str | None, retention: Retention | None, min_replicas: int | None) -> str:
+    """The option of a message that makes no sense without a log, if it has one."""
+    if key is not None:
         return "idempotency_key"
-    if message.retention is not None:
+    if retention is not None:
         return "retention"
-    return "min_replicas" if message.min_replicas else None
+    return "min_replicas" if min_replicas else ""
+
+
+def _own_run(own: Retention, kept: Retention) -> tuple[str, str]:
+    """How a message is published whose retention replaces that of the namespace."""
+    # It trims the log. That lives, and positions are kept, for the namespace's time too: others rely on it.
+    longest = max(own.max_age_seconds, kept.max_age_seconds)
+    positions = max(own.positions_seconds, kept.positions_seconds)
+    return "o", f"{' '.join(own.limits)} {longest} {positions} {own.results_seconds}"
 
 
 def unique_names() -> Iterator[str]:
@@ -236,7 +246,7 @@ def unique_names() -> Iterator[str]:
     They count on from a random number, which is as unlikely to meet another as a random one for each,
     and asks the operating system once.
     """
-    return (f"{number:016x}" for number in count(secrets.randbits(63)))
+    return map("{:016x}".format, count(secrets.randbits(63)))
 
 
 def _with_key(key: str, name: str) -> str:

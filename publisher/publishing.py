@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
+from publisher import groups
 from publisher.contract import rights, scripts
 from publisher.contract.calls import Argument, Call, Wait
 from publisher.contract.keys import Keys
@@ -67,17 +68,30 @@ class Publishing:
     ) -> Flow[list[Published | PublisherError]]:
         """Publish in as few round trips as can be; returns the outcome of each message."""
         intake = _Intake(map(self.accept, messages, unique_names()))
+        yield from self._send(intake)
+        return intake.outcomes
+
+    def together(
+        self,
+        publications: Iterable[Publication],
+        finished: Callable[[Publication], None] | None,
+    ) -> Flow[None]:
+        """Publish what several calls have brought, and tell ``finished`` of each once it has its outcome."""
+        yield from self._send(_Intake(iter(publications), finished))
+
+    def _send(self, intake: _Intake) -> Flow[None]:
         waiting: list[Publication] = []
         failures = Failures(self._retries)
         while True:
             tried = len(waiting)
             waiting = intake.fill(waiting)
             if not waiting:
-                return intake.outcomes
+                return
             try:
                 yield from self._follow(waiting[tried:])
             except Unavailable as error:
-                return intake.give_up(waiting, error)
+                intake.give_up(waiting, error)
+                return
             failure = yield from self._try(
                 [each for each in waiting if each.outcome is None or each.pending]
             )
@@ -90,7 +104,8 @@ class Publishing:
             log_failure(failure)
             pause = failures.add()
             if pause is None:
-                return intake.give_up(waiting, failure)
+                intake.give_up(waiting, failure)
+                return
             if waiting:
                 yield pause
 
@@ -119,8 +134,12 @@ class Publishing:
             batch = [each for each in batch if each.pending]
         if not batch:
             return None
-        calls = [each.call(self._keys, self._wall_clock) for each in batch]
         wait = self._wait(batch)
+        sharing = groups.grouped(batch)
+        calls = [
+            groups.call(each, self._keys, self._wall_clock, waits=wait is not None)
+            for each in sharing
+        ]
         began = self._clock()
         try:
             replies = yield from round_trips(calls, wait)
@@ -129,10 +148,10 @@ class Publishing:
                 each.failed(error, began)
             return error
         count = replies.pop() if wait else None
-        for each, reply in zip(batch, replies, strict=True):
-            each.answered(reply)
-            if wait:
-                each.confirmed(count, wait.seconds)
+        for group, reply in zip(sharing, replies, strict=True):
+            groups.answered(group, reply)
+        for each in batch if wait else ():
+            each.confirmed(count, self._options.replica_timeout)
         return None
 
     def _settle(self, doubtful: Sequence[Publication]) -> Flow[Unavailable | None]:
@@ -168,7 +187,7 @@ class Publishing:
         """Ask what became of messages of one channel, in a part of its log that does not grow with it."""
         channel = group[0].channel
         began = min(each.doubtful_at for each in group if each.doubtful_at is not None)
-        results = (self._keys.result(channel, each.nonce) for each in group)
+        results = (each.result_key for each in group)
         arguments: tuple[Argument, ...] = (
             self._preflight.redis_time(began),
             math.ceil((self._clock() - began) * 1_000_000),
@@ -191,8 +210,13 @@ class _Intake:
     So that of many large messages only a few exist as JSON at any time.
     """
 
-    def __init__(self, accepted: Iterator[Publication | InvalidInput]) -> None:
+    def __init__(
+        self,
+        accepted: Iterator[Publication | InvalidInput],
+        finished: Callable[[Publication], None] | None = None,
+    ) -> None:
         self._accepted = accepted
+        self._finished = finished
         self.outcomes: list[Any] = []
 
     def fill(self, waiting: Sequence[Publication]) -> list[Publication]:
@@ -220,16 +244,23 @@ class _Intake:
             if each.pending:
                 again.append(each)
             else:
-                self.outcomes[each.place] = each.outcome
+                self._finish(each)
         return again
 
-    def give_up(self, waiting: Iterable[Publication], failure: Unavailable) -> list[Any]:
-        """The outcomes, where nothing more is sent because of ``failure``."""
+    def _finish(self, each: Publication) -> None:
+        self.outcomes[each.place] = each.outcome
+        if self._finished is not None:
+            self._finished(each)
+
+    def give_up(self, waiting: Iterable[Publication], failure: Unavailable) -> None:
+        """Note the outcomes, where nothing more is sent because of ``failure``."""
         for each in waiting:
             if each.pending:
                 each.failed(failure.told(maybe_sent=False))
-            self.outcomes[each.place] = each.outcome
+            self._finish(each)
         for rest in self._accepted:
-            valid = isinstance(rest, Publication)
-            self.outcomes.append(failure.told(maybe_sent=False) if valid else rest)
-        return self.outcomes
+            self.outcomes.append(rest)
+            if isinstance(rest, Publication):
+                rest.place = len(self.outcomes) - 1
+                rest.failed(failure.told(maybe_sent=False))
+                self._finish(rest)

@@ -18,7 +18,7 @@ from gateway.node.stats import Stats
 from gateway.node.tasks import Sleep
 from publisher.contract import calls, scripts
 from publisher.contract.calls import GRANTED_FOR_EVER, Call, Reply
-from publisher.contract.channels import POSITIONS_SECONDS, Namespace
+from publisher.contract.channels import POSITIONS_SECONDS, Namespace, Retention
 from publisher.contract.grants import member_of
 from publisher.contract.keys import Keys
 from publisher.contract.message import LogPage
@@ -186,10 +186,13 @@ class Positions:
 
     def kept_seconds(self, channel: str) -> int:
         """How long what is confirmed in a channel is kept."""
-        namespace = self._namespaces.get(channel.partition("/")[0])
-        # A publisher may log what this gateway does not know to be logged.
-        kept = namespace.retention if namespace else None
+        kept = self.retention(channel)
         return kept.positions_seconds if kept else POSITIONS_SECONDS
+
+    def retention(self, channel: str) -> Retention | None:
+        """What is kept of a channel's log, as far as this gateway knows: a publisher may log what it does not know."""
+        namespace = self._namespaces.get(channel.partition("/")[0])
+        return namespace.retention if namespace else None
 
 
 class LogReader:
@@ -205,7 +208,8 @@ class LogReader:
         """At most ``limit`` messages after ``since``, or after what ``user`` has confirmed."""
         # Taken now: what is confirmed while the page is on its way is not missing from it.
         unwritten = 0 if since is not None else self._positions.confirmed(channel, user)
-        call = calls.read_log(self._keys, channel, user, since, limit)
+        kept = self._positions.retention(channel)
+        call = calls.read_log(self._keys, channel, user, since, limit, kept)
         page = calls.parse_log(await self._pipeline.call(call))
         if unwritten and unwritten > page.position:
             page = replace(page, position=unwritten)

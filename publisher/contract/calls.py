@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from publisher.contract import scripts
+from publisher.contract.channels import Retention
 from publisher.contract.keys import Keys
 from publisher.contract.message import LogPage, Message, decode
 from publisher.contract.scripts import Script
@@ -68,11 +69,28 @@ class Wait:
         return ("WAIT", self.replicas, max(1, math.ceil(self.seconds * 1000)))
 
 
-def read_log(keys: Keys, channel: str, user: str, since: int | None, limit: int) -> Call:
-    """Read at most ``limit`` entries after ``since``, or after what ``user`` has confirmed."""
+def read_log(
+    keys: Keys,
+    channel: str,
+    user: str,
+    since: int | None,
+    limit: int,
+    retention: Retention | None = None,
+) -> Call:
+    """Read at most ``limit`` entries after ``since``, or after what ``user`` has confirmed.
+
+    What is beyond the ``retention`` is left out, also where no publish has trimmed it yet; with ``None`` all is read
+    that is there.
+    """
     position = "" if since is None else str(since)
-    all_keys = [keys.log(channel), keys.last(channel), keys.confirmed(channel)]
-    return Call.run(scripts.READ, all_keys, user, position, str(limit), _PAGE_BYTES)
+    all_keys = [
+        keys.log(channel),
+        keys.last(channel),
+        keys.confirmed(channel),
+        keys.retention(channel),
+    ]
+    limits = retention.limits if retention else ("", "")
+    return Call.run(scripts.READ, all_keys, user, position, str(limit), _PAGE_BYTES, *limits)
 
 
 def confirm(keys: Keys, channel: str, lifetime: int, positions: Iterable[tuple[str, int]]) -> Call:

@@ -22,6 +22,9 @@ RESULTS_SECONDS: Final = 86_400
 # About 31 years, or as many messages: far from where Redis refuses an expiry in the middle of a script.
 MAX_RETENTION: Final = 1_000_000_000
 
+_SHORT_MESSAGES: Final = 64
+_SHORT_SECONDS: Final = 240
+
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9._:@-]+")
 # Control characters (Unicode category Cc) would break log lines and terminals; surrogates are no text.
 _CHANNEL: Final = re.compile(rf"({_NAMESPACE.pattern})/([^\x00-\x1f\x7f-\x9f\ud800-\udfff]+)")
@@ -56,9 +59,10 @@ class Retention:
 
     max_messages: int
     max_age_seconds: int
-    arguments: tuple[str, str, str] = field(init=False, repr=False, compare=False)
-    """``max_messages``, ``max_age_seconds`` and ``positions_seconds`` for ``publish.lua``: text, made once for all
-    messages."""
+    limits: tuple[str, str] = field(init=False, repr=False, compare=False)
+    """``max_messages`` and ``max_age_seconds`` for the scripts: text, made once for all messages."""
+    run: tuple[str, str] = field(init=False, repr=False, compare=False)
+    """How and limits of a run of messages (``publish.lua``)."""
 
     @property
     def positions_seconds(self) -> int:
@@ -76,6 +80,11 @@ class Retention:
         """
         return max(RESULTS_SECONDS, self.max_age_seconds)
 
+    @property
+    def short(self) -> bool:
+        """Whether a log is to be trimmed by each publish, since it would grow by a large part otherwise."""
+        return self.max_messages < _SHORT_MESSAGES or self.max_age_seconds < _SHORT_SECONDS
+
     def __post_init__(self) -> None:
         for limit in (self.max_messages, self.max_age_seconds):
             if type(limit) is not int or not 1 <= limit <= MAX_RETENTION:
@@ -83,8 +92,11 @@ class Retention:
                     "retention needs max_messages and max_age_seconds, integers from 1 to "
                     f"{MAX_RETENTION}; use a namespace without retention to keep no log"
                 )
-        numbers = (self.max_messages, self.max_age_seconds, self.positions_seconds)
-        object.__setattr__(self, "arguments", tuple(map(str, numbers)))
+        messages, age = limits = str(self.max_messages), str(self.max_age_seconds)
+        object.__setattr__(self, "limits", limits)
+        times = f"{age} {self.positions_seconds} {self.results_seconds}"
+        run = ("s" if self.short else "", f"{messages} {age} {times}")
+        object.__setattr__(self, "run", run)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@
 ``rt1:log:{<channel>}``              sorted set  the log: score = id, member = entry (``message.py``)
 ``rt1:last:{<channel>}``             string      id of the newest message ever logged; outlives the log
 ``rt1:result:{<channel>}:<name>``    string      ``<id>:<nonce>`` of what was published under a name: a
-                                                 keyed message's, or a nonce whose answer was lost
+                                                 keyed message's, or a try's whose answer was lost
+``rt1:retention:{<channel>}``        string      ``<id> <max messages> <max age>``: the retention that a message
+                                                 has brought along; it counts while that is the newest
 ``rt1:confirmed:{<channel>}``        sorted set  user -> id of the last message confirmed for them
 ``rt1:grant:{<channel>}``            sorted set  user, or everybody (``grants.py``) -> expiry (ms, Redis time)
 ``rt1:granted:{<channel>}``          pub/sub     to whom the channel was granted just now, as in ``rt1:grant``
@@ -40,6 +42,9 @@ MAX_PLACE_LEASE_SECONDS: Final = 900
 """No lease of a node, and of a connection's place, is longer. An expiry further ahead was written while the clock
 of Redis was ahead, and is cut to an ordinary lease by the next call that sees it."""
 
+_REMEMBERED: Final = 4_096
+"""Channels whose names are kept by :meth:`Keys.of_channel`: about 1.5 MB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:
@@ -48,6 +53,9 @@ class Keys:
     prefix: str = DEFAULT_PREFIX
     database: int = 0
     _pubsub: str = field(init=False, repr=False, compare=False)
+    _of_channel: dict[str, tuple[str, str, str]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         pubsub = f"{self.prefix}@{self.database}" if self.database else self.prefix
@@ -68,6 +76,9 @@ class Keys:
     def result(self, channel: str, name: str) -> str:
         return f"{self.prefix}:result:{{{channel}}}:{name}"
 
+    def retention(self, channel: str) -> str:
+        return f"{self.prefix}:retention:{{{channel}}}"
+
     def confirmed(self, channel: str) -> str:
         return f"{self.prefix}:confirmed:{{{channel}}}"
 
@@ -79,6 +90,16 @@ class Keys:
 
     def live(self, channel: str) -> str:
         return f"{self._pubsub}:live:{{{channel}}}"
+
+    def of_channel(self, channel: str) -> tuple[str, str, str]:
+        """Its log, last id and live channel, which every publish needs: made once for many messages."""
+        names = self._of_channel.get(channel)
+        if names is None:
+            if len(self._of_channel) == _REMEMBERED:
+                self._of_channel.clear()
+            names = self.log(channel), self.last(channel), self.live(channel)
+            self._of_channel[channel] = names
+        return names
 
     def connections(self, user: str) -> str:
         return f"{self.prefix}:conn:{{{user}}}"

@@ -31,7 +31,6 @@ def to_publish(keys: Keys) -> list[Command]:
         ("EVALSHA", _SCRIPT_SHA, 0),
         ("HGETALL", keys.namespaces),
         ("TIME",),
-        ("MGET", last, result),
         ("GET", last),
         ("ZREVRANGE", log, 0, 0),
         ("ZRANGEBYSCORE", log, 0, 0),
@@ -77,12 +76,15 @@ def to_revoke(keys: Keys) -> list[Command]:
 
 _TO_READ: Final = ("evalsha", "eval", "get", "time", "zrangebyscore", "zrevrange", "zscore")
 _ON_A_CONNECTION: Final = ("ping", "select")
+_OF_THE_VERSION_BEFORE: Final = ("mget",)
+"""What a publisher of the version before needs besides: both work during a rolling upgrade."""
 
 
 def of_a_publisher(keys: Keys) -> list[str]:
     """An ACL's rules for a backend that uses every method of the library, ``min_replicas`` too."""
     used = [*to_publish(keys), *to_grant(keys), *to_revoke(keys)]
-    return _rules(keys, [*(str(each[0]) for each in used), *_TO_READ, *_ON_A_CONNECTION, "wait"])
+    further = (*_TO_READ, *_ON_A_CONNECTION, *_OF_THE_VERSION_BEFORE, "wait")
+    return _rules(keys, [*(str(each[0]) for each in used), *further])
 
 
 def to_serve(keys: Keys) -> list[Command]:

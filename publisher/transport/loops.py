@@ -12,6 +12,7 @@ from publisher.errors import Unavailable
 from publisher.transport.connection import Server
 from publisher.transport.failures import needs_other_connection
 from publisher.transport.flows import Flow, Pause, RoundTrip, Scripts, T
+from publisher.transport.gathering import Gathering
 from publisher.transport.pipeline import Pipeline
 
 MAX_WAITING: Final = 100
@@ -46,11 +47,13 @@ class LoopConnections:
     def __init__(self, for_loop: ForLoop, timeout: float) -> None:
         self._primary = for_loop(self._move)
         self._timeout = timeout
-        self._shared = Pipeline(self._primary, None, timeout)
+        # What is worth waiting for was gathered before.
+        self._shared = Pipeline(self._primary, None, timeout, gathering=0.0)
         self._scripts = Scripts()
         self._alone: list[Pipeline] = []
         self._unused: list[Pipeline] = []
         self._waiting = asyncio.Semaphore(MAX_WAITING)
+        self.gathering = Gathering(lambda flow: run(flow, self))
 
     async def round_trip(self, step: RoundTrip) -> list[Reply]:
         """The replies to a step's calls, with errors among them, and the number of replicas behind them if asked for.

@@ -65,6 +65,7 @@ class Pipeline:
         stats: where errors are counted.
         timeout: seconds a call may take, and the opening of a connection.
         troubled: told when the connection fails.
+        gathering: seconds for which calls wait while each turn of the event loop brings more.
     """
 
     def __init__(
@@ -73,11 +74,13 @@ class Pipeline:
         stats: Counts | None,
         timeout: float,
         troubled: Callable[[], None] = lambda: None,
+        gathering: float = _GATHERING_SECONDS,
     ) -> None:
         self._server = server
         self._stats: Counts = stats or _Uncounted()
         self._timeout = timeout
         self._troubled = troubled
+        self._gathering = gathering
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: deque[Request] = deque()
         self._told: set[str] = set()
@@ -158,11 +161,11 @@ class Pipeline:
     def _gathers(self) -> bool:
         """Whether to look once more, a turn later, before writing: this turn has brought more."""
         gathered, self._gathered = self._gathered, len(self._waiting)
-        if self._commands is None or self._gathered <= gathered:
+        if self._commands is None or self._gathered <= gathered or not self._gathering:
             return False
         oldest = self._waiting[0]
         asked_at = oldest.deadline - oldest.seconds
-        return asyncio.get_running_loop().time() < asked_at + _GATHERING_SECONDS
+        return asyncio.get_running_loop().time() < asked_at + self._gathering
 
     def _refused(self, commands: Commands, request: Request, error: ResponseError) -> None:
         name = code(error)

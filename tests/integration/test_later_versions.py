@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from publisher import AsyncPublisher, Namespace, Owner, Retention
@@ -20,7 +22,7 @@ class LaterPublisher:
     def __init__(self, publisher: AsyncPublisher, prefix: str) -> None:
         self._redis = publisher._client
         self._prefix = prefix
-        self.last = 1_700_000_000_000_000
+        self.last = (int(time.time()) - 60) * 1_000_000
 
     async def write(self, body: str, extension: str = "", *, live: bool = True) -> int:
         id_, prev = self.last + 10, self.last

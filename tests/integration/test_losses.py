@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -49,6 +50,27 @@ def told_of_losses(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [
         each for each in caplog.messages if each.startswith(("messages_lost", "replay_incomplete"))
     ]
+
+
+async def test_no_more_is_delivered_than_the_retention_says(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    """The log holds more until a publish trims it."""
+    rules = {"owner": "anyone", "retention": {"max_messages": 100, "max_age_seconds": 3_600}}
+    node = await start_node(namespaces={"lessons": rules})
+    now = int(time.time() * 1_000_000)
+    ids = [now - 7_200_000_000, *range(now - 250, now)]
+    chain = zip((0, *ids), ids, strict=False)
+    entries = {f"{id_}:{prev}:n:{id_}": id_ for prev, id_ in chain}
+    await publisher._client.zadd(f"{prefix}:log:{{lessons/1}}", entries)
+    await publisher._client.set(f"{prefix}:last:{{lessons/1}}", ids[-1])
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe("lessons/1")
+        assert await client.data(100) == ids[-100:]
+        assert (await client.subscribe("lessons/1", since=ids[0]))["recovered"] is False
+        assert await client.data(100) == ids[-100:]
+        assert (await client.subscribe("lessons/1", since=ids[-101]))["recovered"] is True
+        assert await client.data(100) == ids[-100:]
 
 
 async def test_what_another_tab_confirms_while_the_page_is_on_its_way_is_no_loss(

@@ -42,10 +42,21 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def version_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tree of the version before, from the repository's own history."""
+    """The tree of the version before."""
+    return tree_of(BEFORE, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def one_message_a_call(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree of the last commit whose publishes share no calls."""
+    return tree_of("68dd0b9", tmp_path_factory)
+
+
+def tree_of(commit: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the repository's own history holds."""
     try:
         archive = subprocess.run(
-            ["git", "archive", BEFORE, "gateway", "publisher"],
+            ["git", "archive", commit, "gateway", "publisher"],
             cwd=HERE,
             capture_output=True,
             check=True,
@@ -118,6 +129,31 @@ async def publisher_process(
 def confirmed(redis_url: str, prefix: str) -> int:
     with redis.Redis.from_url(redis_url) as server:
         return int(server.zscore(Keys(prefix).confirmed(CHANNEL), "u") or 0)
+
+
+@pytest.mark.parametrize("serving", ["old", "new"])
+@pytest.mark.parametrize("before", ["version_before", "one_message_a_call"])
+async def test_publishers_of_both_write_one_log_that_both_read(
+    redis_url: str, prefix: str, request: pytest.FixtureRequest, before: str, serving: str
+) -> None:
+    trees = {"old": request.getfixturevalue(before), "new": HERE}
+    async with (
+        gateway_process(redis_url, prefix, code=trees[serving]) as node,
+        publisher_process(trees["old"], redis_url, prefix) as old,
+        publisher_process(trees["new"], redis_url, prefix) as new,
+        connected(node.url, make_token("u")) as client,
+    ):
+        await client.subscribe(CHANNEL)
+        sent = [number for number in range(20) for _ in range(2)]
+        ids = [
+            (await publisher.publish(number))[0] for number in range(20) for publisher in (old, new)
+        ]
+        assert ids == sorted(set(ids))
+        assert await client.data(40) == sent
+        assert (await client.subscribe(CHANNEL, since=ids[0]))["recovered"] is True
+        assert await client.data(39) == sent[1:]
+        with redis.Redis.from_url(redis_url) as server:
+            assert server.ttl(Keys(prefix).log(CHANNEL)) > 0
 
 
 def test_the_version_before_is_another(version_before: Path) -> None:

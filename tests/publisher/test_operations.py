@@ -9,7 +9,7 @@ import orjson
 import pytest
 from redis.exceptions import NoPermissionError, NoScriptError, OutOfMemoryError, ResponseError
 
-from publisher.contract.calls import Call
+from publisher.contract.calls import Argument, Call
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, Retention
 from publisher.contract.keys import Keys
 from publisher.contract.scripts import PUBLISH, SETTLE
@@ -23,8 +23,9 @@ from publisher.errors import (
     Unavailable,
     UnknownNamespace,
 )
+from publisher.groups import MESSAGES
 from publisher.operations import Operations
-from publisher.publication import Options
+from publisher.publication import Options, Publication
 from publisher.publishing import BATCH, BYTES_SEARCHED, ENTRIES_SEARCHED
 from publisher.records import Outgoing, Published
 from publisher.retrying import Retries
@@ -98,28 +99,56 @@ def operations_at(clock: Callable[[], float], **options: Any) -> Operations:
     )
 
 
+def keys_of(call: Call) -> tuple[Argument, ...]:
+    return call.arguments[1 : 1 + int(call.arguments[0])]
+
+
+def arguments_of(call: Call) -> tuple[Argument, ...]:
+    return call.arguments[1 + int(call.arguments[0]) :]
+
+
+def limits_of(call: Call) -> tuple[str, ...]:
+    """Those of the first run of messages."""
+    return tuple(arguments_of(call)[2].split(" "))
+
+
 def nonce(call: Call) -> str:
-    argument = call.arguments[5]
+    """That of the first message."""
+    argument = arguments_of(call)[4]
     assert isinstance(argument, str)
     return argument
 
 
+def body(call: Call) -> Argument:
+    """That of the first message."""
+    return arguments_of(call)[5]
+
+
+def messages_of(calls: Sequence[Call]) -> list[int]:
+    """How many messages each call has in its only run."""
+    return [int(arguments_of(each)[0]) for each in calls]
+
+
+def accept(calls: Sequence[Call]) -> list[Any]:
+    return [b"\n".join([b"17:0"] * count) for count in messages_of(calls)]
+
+
 def result_seconds(call: Call) -> object:
-    return call.arguments[10]
+    return limits_of(call)[4]
 
 
 def test_a_publish_is_one_round_trip(operations: Operations):
     run = Run(operations.publish(Outgoing("run-results/s", {"a": 1})), [b"17:0"])
     assert run.result == Published(17, "run-results/s", duplicate=False)
     (call,) = run.trips[0]
-    assert call.arguments[:5] == (
-        "3",
+    assert keys_of(call) == (
+        f"p:result:{{run-results/s}}:{nonce(call)}",
         "p:log:{run-results/s}",
         "p:last:{run-results/s}",
-        f"p:result:{{run-results/s}}:{nonce(call)}",
-        "p:live:{run-results/s}",
     )
-    assert call.arguments[6:] == (b'{"a":1}', "200", "86400", "2592000", "")
+    run = ("1", "", "200 86400 86400 2592000 86400")
+    message = ("p:live:{run-results/s}", nonce(call), b'{"a":1}')
+    assert arguments_of(call) == (*run, *message)
     # Numbers would be turned into text for each message anew.
     assert {type(each) for each in call.cached()} == {str, bytes}
 
@@ -166,7 +195,9 @@ def test_a_retry_after_a_refused_connection_asks_nothing(operations: Operations)
 def test_a_key_has_a_result_of_its_own_and_its_nonce_tells_the_calls_apart(operations: Operations):
     message = Outgoing("run-results/s", 1, idempotency_key="order 7")
     first, second = (Run(operations.publish(message), [b"17:1"]).trips[0][0] for _ in range(2))
-    assert first.arguments[3] == second.arguments[3]
+    assert keys_of(first)[3] == keys_of(second)[3]
+    # A note of a retry stands there; of a message with a key none asks.
+    assert keys_of(first)[0] != keys_of(second)[0]
     assert nonce(first) != nonce(second)
     assert nonce(first).split(".")[0] == nonce(second).split(".")[0]
     assert ":" not in nonce(first)
@@ -233,7 +264,7 @@ def test_each_of_many_has_its_outcome_in_order(operations: Operations):
         Outgoing("run-results/s", object()),
         Outgoing("notifications/u", 3),
     ]
-    run = Run(operations.publish_many(messages), [b"17:0", b"18:0"])
+    run = Run(operations.publish_many(messages), [b"17:0\n18:0"])
     assert [type(each) for each in run.result] == [
         Published,
         InvalidChannel,
@@ -251,9 +282,8 @@ def test_nothing_valid_means_no_round_trip(operations: Operations):
 
 def test_many_go_in_batches_and_the_first_that_fails_for_good_ends_it(operations: Operations):
     messages = [Outgoing("run-results/s", n) for n in range(2 * BATCH + 1)]
-    accept: Answer = lambda calls: [b"17:0" for _ in calls]  # noqa: E731
     run = Run(operations.publish_many(messages), accept, accept, accept)
-    assert [len(calls) for calls in run.trips] == [BATCH, BATCH, 1]
+    assert [sum(messages_of(calls)) for calls in run.trips] == [BATCH, BATCH, 1]
 
     run = Run(operations.publish_many(messages), accept, CUT, CUT, CUT, CUT)
     outcomes = run.result
@@ -271,11 +301,37 @@ def test_an_error_that_passes_is_tried_again(operations: Operations):
 
 
 def test_messages_whose_script_was_forgotten_amid_a_batch_are_sent_again(operations: Operations):
-    messages = [Outgoing("run-results/s", n) for n in range(3)]
+    messages = [Outgoing("run-results/s", n) for n in range(3 * MESSAGES)]
     unknown = NoScriptError("No matching script.")
-    run = Run(operations.publish_many(messages), [b"17:0", unknown, unknown], [b"18:0", b"19:0"])
-    assert [each.id for each in run.result] == [17, 18, 19]
+    run = Run(
+        operations.publish_many(messages),
+        lambda calls: [*accept(calls[:1]), unknown, unknown],
+        accept,
+    )
+    assert [each.id for each in run.result] == [17] * 3 * MESSAGES
     assert run.trips[1] == run.trips[0][1:]
+
+
+def test_of_messages_that_share_a_call_each_is_done_by_itself(operations: Operations):
+    done: list[Publication] = []
+    first, second = (operations.accept(Outgoing("run-results/s", n)) for n in range(2))
+    flow = operations.together([first, second], done.append)
+    assert isinstance(next(flow), RoundTrip)
+    assert isinstance(flow.send([b"-OOM command not allowed\n17:0"]), Pause)
+    assert done == [second]
+    assert second.answer() == Published(17, "run-results/s")
+    flow.send([])
+    with pytest.raises(StopIteration):
+        flow.send([b"18:0"])
+    assert done == [second, first]
+
+
+def test_an_error_of_one_message_after_its_write_says_so(operations: Operations):
+    messages = [Outgoing("run-results/s", n) for n in range(2)]
+    after = b"-ERR no script: the message is in the log"
+    run = Run(operations.publish_many(messages), [b"17:0\n" + after])
+    assert isinstance(run.result[1], Rejected)
+    assert run.result[1].maybe_sent
 
 
 def test_an_error_that_does_not_pass_is_raised_at_once(operations: Operations):
@@ -294,7 +350,10 @@ def test_an_error_inside_a_script_may_have_come_after_its_write(operations: Oper
 
 def test_an_override_replaces_the_retention(operations: Operations):
     message = Outgoing("run-results/s", 1, retention=Retention(5, 60))
-    assert Run(operations.publish(message), [b"17:0"]).trips[0][0].arguments[7:9] == ("5", "60")
+    (call,) = Run(operations.publish(message), [b"17:0"]).trips[0]
+    assert keys_of(call)[3] == "p:retention:{run-results/s}"
+    # The log is kept for the namespace's time: others publish there with it.
+    assert limits_of(call) == ("5", "60", "86400", "2592000", "86400")
 
 
 @pytest.mark.parametrize(("own_days", "kept_days"), [(1, 180), (400, 800)])
@@ -305,7 +364,9 @@ def test_positions_are_kept_as_long_as_the_longer_retention_asks(
     orders = announced(Namespace("orders", retention=Retention(7, 90 * day)))
     message = Outgoing("orders/1", 1, retention=Retention(5, own_days * day))
     run = Run(operations.publish(message), [orders, TIME], [b"17:0"])
-    assert run.trips[-1][0].arguments[7:10] == ("5", str(own_days * day), str(kept_days * day))
+    longest = max(own_days, 90) * day
+    (call,) = run.trips[-1]
+    assert limits_of(call)[:4] == ("5", *map(str, (own_days * day, longest, kept_days * day)))
 
 
 @pytest.mark.parametrize(
@@ -348,7 +409,7 @@ def test_namespaces_are_learnt_once_a_minute(operations: Operations, now: list[f
     orders = announced(Namespace("orders", retention=Retention(7, 8)))
     run = Run(operations.publish(Outgoing("orders/1", 1)), [orders, TIME], [b"17:0"])
     assert run.trips[0][0].cached() == ("HGETALL", "p:namespaces")
-    assert run.trips[1][0].arguments[7:9] == ("7", "8")
+    assert limits_of(run.trips[1][0])[:2] == ("7", "8")
 
 
 def test_rules_that_a_later_gateway_adds_do_not_hide_the_namespace(operations: Operations):
@@ -356,7 +417,7 @@ def test_rules_that_a_later_gateway_adds_do_not_hide_the_namespace(operations: O
     rules = {"owner": "anyone", "retention": limits, "presence": True, "announced": 1}
     announcement = [b"orders", orjson.dumps(rules)]
     run = Run(operations.publish(Outgoing("orders/1", 1)), [announcement, TIME], [b"17:0"])
-    assert run.trips[1][0].arguments[7:9] == ("7", "8")
+    assert limits_of(run.trips[1][0])[:2] == ("7", "8")
 
 
 def test_a_namespace_not_heard_of_is_looked_up_at_once(operations: Operations):
@@ -409,13 +470,12 @@ def test_a_publish_that_fails_while_learning_namespaces_was_certainly_not_sent(
 
 
 def test_a_notification_holds_only_what_was_given(operations: Operations):
-    run = Run(operations.notify("u", title="t", message="m"), [b"17:0"])
-    assert run.trips[0][0].arguments[6] == b'{"title":"t","message":"m"}'
-    flow = operations.notify("u", title="t", message="", action="a", request_id="r")
-    run = Run(flow, [b"17:0"])
-    assert (
-        run.trips[0][0].arguments[6] == b'{"title":"t","message":"","action":"a","requestId":"r"}'
-    )
+    assert operations.notification("u", title="t", message="m").data == {
+        "title": "t",
+        "message": "m",
+    }
+    message = operations.notification("u", title="t", message="", action="a", request_id="r")
+    assert message.data == {"title": "t", "message": "", "action": "a", "requestId": "r"}
 
 
 @pytest.mark.parametrize(
@@ -423,17 +483,18 @@ def test_a_notification_holds_only_what_was_given(operations: Operations):
 )
 def test_a_notification_is_made_of_strings(operations: Operations, wrong: dict[str, Any]):
     with pytest.raises(InvalidData, match="must be a string"):
-        operations.notify("u", **({"title": "t", "message": "m"} | wrong))
+        operations.notification("u", **({"title": "t", "message": "m"} | wrong))
 
 
 def result(operations: Operations, **changes: Any) -> Flow[Published]:
     values = {"stdout": "o", "stderr": "e", "exit_code": 0, "duration": 5} | changes
-    return operations.run_result("s", **values)
+    message = yield from operations.run_result("s", **values)
+    return (yield from operations.publish(message))
 
 
 def test_a_run_result_has_the_shape_of_the_specification(operations: Operations):
     run = Run(result(operations), [b"17:0"])
-    assert run.trips[0][0].arguments[6] == b'{"stdout":"o","stderr":"e","exitCode":0,"duration":5}'
+    assert body(run.trips[0][0]) == b'{"stdout":"o","stderr":"e","exitCode":0,"duration":5}'
 
 
 def test_a_run_result_grants_the_session_before_it_is_sent(operations: Operations):
@@ -508,7 +569,7 @@ def test_history_reads_in_pages_each_from_where_the_last_ended(operations: Opera
     first = range(1, BATCH + 1)
     run = Run(operations.history("run-results/s"), page(*first, newest=BATCH + 1), page(BATCH + 1))
     assert [entry.id for entry in run.result] == [*first, BATCH + 1]
-    assert [calls[0].arguments[-3:-1] for calls in run.trips] == [
+    assert [arguments_of(calls[0])[1:3] for calls in run.trips] == [
         ("0", str(BATCH)),
         (str(BATCH), str(BATCH)),
     ]
@@ -517,7 +578,7 @@ def test_history_reads_in_pages_each_from_where_the_last_ended(operations: Opera
 def test_history_asks_for_no_more_than_the_limit(operations: Operations):
     run = Run(operations.history("run-results/s", 5, 2), page(6, 7))
     assert [entry.data for entry in run.result] == [6, 7]
-    assert run.trips[0][0].arguments[-3:-1] == ("5", "2")
+    assert arguments_of(run.trips[0][0])[1:3] == ("5", "2")
 
 
 @pytest.mark.parametrize(
@@ -545,7 +606,7 @@ def test_one_question_is_about_all_messages_of_a_channel(operations: Operations)
     messages = [Outgoing(f"run-results/{n % 2}", n) for n in range(5)]
     answers: list[Answer] = [CUT, [[b"17", b"", b"0"], [b"18", b"19"]], [b"20:0"]]
     run = Run(operations.publish_many(messages), *answers)
-    assert [len(calls) for calls in run.trips] == [5, 2, 1]
+    assert [len(calls) for calls in run.trips] == [1, 2, 1]
     lost = run.result[2]
     assert isinstance(lost, Rejected)
     assert lost.maybe_sent
@@ -560,7 +621,7 @@ def test_a_question_that_passes_is_asked_again_and_nothing_is_published_meanwhil
     full = OutOfMemoryError("full")
     run = Run(operations.publish_many(messages), CUT, [[b"17"], full], [[b"0"]], [b"18:0"])
     assert [each.id for each in run.result] == [17, 18]
-    assert [len(calls) for calls in run.trips] == [2, 2, 1, 1]
+    assert [len(calls) for calls in run.trips] == [1, 2, 1, 1]
 
 
 def test_a_question_that_is_refused_for_good_leaves_the_doubt(operations: Operations):
@@ -571,7 +632,6 @@ def test_a_question_that_is_refused_for_good_leaves_the_doubt(operations: Operat
 
 def test_batches_are_retried_each_on_its_own_account(operations: Operations):
     messages = [Outgoing(f"run-results/{n}", n) for n in range(3 * BATCH)]
-    accept: Answer = lambda calls: [b"17:0" for _ in calls]  # noqa: E731
     twice_refused = [REFUSED, REFUSED, accept]
     run = Run(operations.publish_many(messages), *twice_refused * 3)
     assert all(isinstance(each, Published) for each in run.result)
@@ -636,7 +696,7 @@ def test_the_time_begins_anew_with_what_succeeds(now: list[float]):
     retries = Retries(1, lambda: 1.0, give_up_after=15.0, clock=lambda: now[0])
     many = [Outgoing("run-results/s", number) for number in range(BATCH + 1)]
     later = refused_after(now, 10.0)
-    run = Run(with_time(now, retries).publish_many(many), later, [b"1:0"] * BATCH, later, [b"2:0"])
+    run = Run(with_time(now, retries).publish_many(many), later, accept, later, accept)
     assert [type(each) for each in run.result] == [Published] * (BATCH + 1)
 
 

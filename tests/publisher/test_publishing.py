@@ -108,7 +108,7 @@ def test_the_log_expires_as_a_whole_with_the_retention(
     publisher: Publisher, server: redis.Redis, keys: Keys
 ):
     publisher.publish(CHANNEL, 1)
-    assert 86_390 <= server.ttl(keys.log(CHANNEL)) <= 86_400
+    assert 86_400 <= server.ttl(keys.log(CHANNEL)) <= 86_460
 
 
 def test_the_chain_goes_on_where_the_log_has_expired(
@@ -119,7 +119,7 @@ def test_the_chain_goes_on_where_the_log_has_expired(
     publisher.publish(CHANNEL, 2)
     (entry,) = entries(server, keys)
     assert decode(entry).prev == before.id
-    assert 30 * 86_400 - 10 <= server.ttl(keys.last(CHANNEL)) <= 30 * 86_400
+    assert 30 * 86_400 <= server.ttl(keys.last(CHANNEL)) <= 30 * 86_400 + 60
 
 
 def test_the_chain_goes_on_from_the_log_where_the_last_id_is_gone(
@@ -132,13 +132,11 @@ def test_the_chain_goes_on_from_the_log_where_the_last_id_is_gone(
 
 
 @pytest.mark.parametrize("limit", [200, 1_000])
-def test_the_default_namespaces_keep_what_the_specification_says(
-    publisher: Publisher, server: redis.Redis, keys: Keys, limit: int
-):
+def test_the_default_namespaces_keep_what_the_specification_says(publisher: Publisher, limit: int):
     channel = "run-results/s" if limit == 200 else "notifications/u"
     outcomes = publisher.publish_many((channel, n) for n in range(limit + 5))
     assert all(isinstance(each, Published) for each in outcomes)
-    assert len(entries(server, keys, channel)) == limit
+    assert [each.data for each in publisher.history(channel)] == [*range(5, limit + 5)]
 
 
 def test_what_is_published_live_is_the_entry_byte_for_byte(
@@ -176,7 +174,7 @@ def test_a_new_namespace_needs_nothing_but_the_gateways_announcement(
     for n in range(3):
         publisher.publish("orders/1", n)
     assert len(entries(server, keys, "orders/1")) == 2
-    assert server.ttl(keys.log("orders/1")) <= 60
+    assert server.ttl(keys.log("orders/1")) <= 120
 
 
 def test_each_of_many_has_its_outcome(publisher: Publisher):
@@ -251,7 +249,7 @@ def test_the_first_batch_takes_one_round_trip_and_stays_in_order_where_redis_kno
     publisher.publish_many([(CHANNEL, number) for number in range(150)])
     commands = server.info("commandstats")
     evals = [commands[f"cmdstat_{name}"]["calls"] for name in ("eval", "evalsha")]
-    assert evals == [2, 150]  # one of each is from trying the rights
+    assert evals == [2, 5]  # one of each is from trying the rights; the others have 32 messages
     assert [entry.data for entry in publisher.history(CHANNEL)] == list(range(150))
 
 
@@ -324,7 +322,10 @@ def test_history_reads_a_log_longer_than_a_page(publisher: Publisher):
 def test_history_leaves_out_what_was_removed_and_ends_before_what_it_cannot_read(
     publisher: Publisher, server: redis.Redis, keys: Keys, caplog: pytest.LogCaptureFixture
 ):
-    entries = (b"1:0:n:10", b"2:1:n:", b"3:2:n:30", b"4:3:n+later:40", b"5:4:n:50")
+    now = now_us()
+    written = (b"n:10", b"n:", b"n:30", b"n+later:40", b"n:50")
+    entries = [b"%d:%d:%b" % (now + n, now + n - 1, each) for n, each in enumerate(written)]
     server.zadd(keys.log(CHANNEL), {entry: decode(entry).id for entry in entries})
+    server.set(keys.last(CHANNEL), now + len(entries) - 1)
     assert [entry.data for entry in publisher.history(CHANNEL)] == [10, 30]
     assert "extension_unknown" in caplog.text

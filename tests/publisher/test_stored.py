@@ -126,8 +126,9 @@ def test_a_retry_costs_redis_at_most_twice_a_plain_publish(
         def publish_as(suffix: str) -> Callable[[Any, list[str]], None]:
             def publishing_it(pipeline: Any, names: list[str]) -> None:
                 log, last, result, nonce = names
-                names = [log, last, result + suffix]
-                rest = (keys.live(CHANNEL), nonce + suffix, body, 1_000, 604_800, 2_592_000, "")
+                names = [result + suffix, log, last]
+                run = (1, "", "1000 604800 604800 2592000 604800")
+                rest = (*run, keys.live(CHANNEL), nonce + suffix, body)
                 pipeline.evalsha(publishing, 3, *names, *rest)
 
             return publishing_it

@@ -1,7 +1,9 @@
 -- One page of a channel's log after a position, and the position itself.
--- KEYS[1]  log   KEYS[2] last   KEYS[3] confirmed
+-- KEYS[1]  log   KEYS[2] last   KEYS[3] confirmed   KEYS[4] retention: "<id> <max messages> <max age>", the limits
+--          that the message with this id has brought along; they count while it is the newest
 -- ARGV[1]  user  ARGV[2] position, or "" for what the user has confirmed
 -- ARGV[3]  most entries of a page   ARGV[4] bytes after which a page ends (it has one entry at least)
+-- ARGV[5]  max messages, or "": all that is there   ARGV[6] max age, seconds
 -- Returns  {position (-1: none is known), id of the newest message ever logged or 0, entry, entry, ...}
 local log, count, room = KEYS[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 local position = ARGV[2]
@@ -9,18 +11,37 @@ if position == '' then position = redis.call('ZSCORE', KEYS[3], ARGV[1]) or '-1'
 local newest = redis.call('GET', KEYS[2])
 if not newest then newest = redis.call('ZREVRANGE', log, 0, 0, 'WITHSCORES')[2] or '0' end
 
+-- Up to which id the log holds what is beyond its limits, because no publish has trimmed it yet.
+local function beyond(messages, age)
+  local now = redis.call('TIME')
+  local too_old = now[1] * 1000000 + now[2] - age * 1000000 - 1
+  local too_many = redis.call('ZREVRANGE', log, messages, messages, 'WITHSCORES')[2] or '0'
+  return math.max(too_old, too_many)
+end
+
+local from = tonumber(position)
+if ARGV[5] ~= '' and from < tonumber(newest) then
+  local hidden = beyond(ARGV[5], ARGV[6])
+  if hidden > from then
+    local id, messages, age = string.match(redis.call('GET', KEYS[4]) or '', '^(%d+) (%d+) (%d+)$')
+    if id == newest then hidden = beyond(messages, age) end
+    from = math.max(from, hidden)
+  end
+end
+from = string.format('(%.0f', from)
+
 local page = {position, newest}
-local from = 0
-while from < count and room > 0 do
+local read = 0
+while read < count and room > 0 do
   -- A few at a time: large messages are not all fetched to be left out again.
-  local size = math.min(16, count - from)
-  local some = redis.call('ZRANGEBYSCORE', log, '(' .. position, '+inf', 'LIMIT', from, size)
+  local size = math.min(16, count - read)
+  local some = redis.call('ZRANGEBYSCORE', log, from, '+inf', 'LIMIT', read, size)
   for _, entry in ipairs(some) do
     if room <= 0 then break end
     page[#page + 1] = entry
     room = room - #entry
   end
   if #some < size then break end
-  from = from + size
+  read = read + size
 end
 return page

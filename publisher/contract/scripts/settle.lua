@@ -1,6 +1,7 @@
 -- Finds out what became of messages of one channel whose answers were lost. A try of theirs that is still on
 -- its way publishes nothing afterwards.
--- KEYS[1]  log   KEYS[2] last   KEYS[3], KEYS[4], ...  results, one for each message
+-- KEYS[1]  log   KEYS[2] last   KEYS[3], KEYS[4], ...  for each message the result of the try, which it may have
+--          shared with others
 -- ARGV[1]  the time of their first try, microseconds of the Redis clock as the sender knows it
 -- ARGV[2]  microseconds that have passed since then, as the sender knows it
 -- ARGV[3]  most entries to read   ARGV[4] bytes after which no more is read
