@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 import statistics
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import redis.asyncio
 
 from publisher import AsyncPublisher, Publisher
@@ -22,32 +24,38 @@ Result = dict[str, Any]
 Messages = Sequence[tuple[str, Any]]
 
 _CHANNELS = 1_000
+_FULL_CHANNELS = 5
+"""So few that their logs are full after the first round."""
 _BATCH = 500
 _FOLLOWERS = 16
 _FOLLOWED = 500
 """Messages that nobody reads meanwhile: the kernel must have room for them."""
+_CONCURRENT = 1_000
+_KEPT = 200
+"""What the namespace ``run-results`` keeps."""
 
-# The commands of publisher/contract/scripts/publish.lua on its ordinary way, without its thoughts.
-_BARE = """
-local prev = redis.call('MGET', KEYS[2], KEYS[3])[1] or '0'
-local now = redis.call('TIME')
-local name = string.format('%.0f', now[1] * 1000000 + now[2])
-local entry = name .. ':' .. prev .. ':' .. ARGV[2] .. ':' .. ARGV[3]
-redis.call('ZADD', KEYS[1], name, entry)
-redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[4])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', name - ARGV[5] * 1000000))
-redis.call('EXPIRE', KEYS[1], ARGV[5])
-redis.call('SET', KEYS[2], name, 'EX', ARGV[6])
-redis.call('PUBLISH', ARGV[1], entry)
-return name
+# What a history that is kept in a stream needs for each message, as Centrifugo's Redis engine does it.
+_STREAM = """
+local epoch = redis.call('HGET', KEYS[2], 'e')
+if not epoch then
+  epoch = ARGV[5]
+  redis.call('HSET', KEYS[2], 'e', epoch)
+end
+local offset = redis.call('HINCRBY', KEYS[2], 's', 1)
+redis.call('EXPIRE', KEYS[2], ARGV[4])
+redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[2], offset, 'd', ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+redis.call('PUBLISH', KEYS[3], '__' .. 'p1:' .. offset .. ':' .. epoch .. '__' .. ARGV[1])
+return {offset, epoch}
 """
 
 
 async def publishing(scale: Scale) -> Result:
     """CPU of Redis and of the client for each publish, nobody listening.
 
-    Several ways in turns: ``publish_many`` and single publishes of both clients, and as a measure
-    the same commands in a bare script (``bare``) and nothing but ``PUBLISH`` (``unlogged``).
+    Several ways in turns: ``publish_many``, single publishes and concurrent ones. As a measure a script that keeps the
+    history in a stream (``stream``), and nothing but ``PUBLISH`` (``unlogged``). Each into logs with room, and into
+    full ones (``…_full``).
     """
     chance = random.Random(6)
     with own_redis() as server:
@@ -56,8 +64,9 @@ async def publishing(scale: Scale) -> Result:
             for number in range(-1, scale.rounds):
                 for way in ways:
                     count = scale.single_publishes if way.single else scale.publishes
-                    result = await _measure(server, way, _messages(count, scale, chance))
-                    if number >= 0:  # the first is there to warm up
+                    messages = _messages(count, way.channels, scale, chance)
+                    result = await _measure(server, way, messages)
+                    if number >= 0:  # the first is there to warm up, and to fill logs
                         found[way.name].append(result)
         followers = statistics.median(_follower_us(server, scale) for _ in range(scale.rounds))
     return {
@@ -88,38 +97,64 @@ class _Way:
     name: str
     publish: Callable[[Messages], Awaitable[None]]
     single: bool = False
+    full: bool = False
+
+    @property
+    def channels(self) -> Sequence[str]:
+        # Of its own: it would find logs that are full by the others'.
+        count = _FULL_CHANNELS if self.full else _CHANNELS
+        return [f"run-results/{self.name}-{n}" for n in range(count)]
 
 
 @contextlib.asynccontextmanager
 async def _ways(server: Redis) -> AsyncIterator[list[_Way]]:
-    client = redis.asyncio.Redis.from_url(server.url, protocol=2)
-    script = await client.script_load(_BARE)
-    async with AsyncPublisher.from_url(server.url, prefix=PREFIX) as later:
+    async with (
+        redis.asyncio.Redis.from_url(server.url, protocol=2) as client,
+        AsyncPublisher.from_url(server.url, prefix=PREFIX) as later,
+    ):
+        stream = _Stream(client, await client.script_load(_STREAM))
         with Publisher.from_url(server.url, prefix=PREFIX) as now:
-
-            async def many(messages: Messages) -> None:
-                _check(now.publish_many(messages))
-
-            async def many_awaited(messages: Messages) -> None:
-                _check(await later.publish_many(messages))
-
-            async def single(messages: Messages) -> None:
-                for channel, data in messages:
-                    now.publish(channel, data)
-
-            async def single_awaited(messages: Messages) -> None:
-                for channel, data in messages:
-                    await later.publish(channel, data)
-
+            ways = _Ways(now, later)
             yield [
-                _Way("publish_many", many),
-                _Way("publish_many_awaited", many_awaited),
-                _Way("publish", single, single=True),
-                _Way("publish_awaited", single_awaited, single=True),
-                _Way("bare", lambda messages: _bare(client, script, messages)),
+                _Way("publish_many", ways.many),
+                _Way("stream_many", stream.many),
+                _Way("publish_many_full", ways.many, full=True),
+                _Way("stream_many_full", stream.many, full=True),
+                _Way("publish_many_awaited", ways.many_awaited),
+                _Way("concurrent", ways.concurrent),
+                _Way("publish", ways.single, single=True),
+                _Way("publish_awaited", ways.single_awaited, single=True),
+                _Way("stream", stream.single, single=True),
+                _Way("publish_awaited_full", ways.single_awaited, single=True, full=True),
+                _Way("stream_full", stream.single, single=True, full=True),
                 _Way("unlogged", lambda messages: _unlogged(client, messages)),
             ]
-    await client.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """Those of the publisher."""
+
+    now: Publisher
+    later: AsyncPublisher
+
+    async def many(self, messages: Messages) -> None:
+        _check(self.now.publish_many(messages))
+
+    async def many_awaited(self, messages: Messages) -> None:
+        _check(await self.later.publish_many(messages))
+
+    async def concurrent(self, messages: Messages) -> None:
+        for batch in _batches(messages, _CONCURRENT):
+            await asyncio.gather(*(self.later.publish(channel, data) for channel, data in batch))
+
+    async def single(self, messages: Messages) -> None:
+        for channel, data in messages:
+            self.now.publish(channel, data)
+
+    async def single_awaited(self, messages: Messages) -> None:
+        for channel, data in messages:
+            await self.later.publish(channel, data)
 
 
 def _check(outcomes: Sequence[Any]) -> None:
@@ -128,34 +163,44 @@ def _check(outcomes: Sequence[Any]) -> None:
             raise outcome
 
 
-async def _bare(client: redis.asyncio.Redis, script: str, messages: Messages) -> None:
-    for batch in _batches(messages):
-        pipeline = client.pipeline(transaction=False)
-        for channel, data in batch:
-            keys = [f"bare:{kind}:{{{channel}}}" for kind in ("log", "last", "retried")]
-            live = f"bare:live:{{{channel}}}"
-            arguments = [live, "0123456789abcdef", str(data), 200, 86_400, 2_592_000]
-            pipeline.evalsha(script, 3, *keys, *arguments)
-        await pipeline.execute()
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """The script that keeps the history in a stream."""
+
+    client: Any
+    script: str
+
+    async def many(self, messages: Messages) -> None:
+        for batch in _batches(messages, _BATCH):
+            pipeline = self.client.pipeline(transaction=False)
+            for channel, data in batch:
+                pipeline.evalsha(self.script, 3, *_stream_arguments(channel, data))
+            await pipeline.execute()
+
+    async def single(self, messages: Messages) -> None:
+        for channel, data in messages:
+            await self.client.evalsha(self.script, 3, *_stream_arguments(channel, data))
 
 
-async def _unlogged(client: redis.asyncio.Redis, messages: Messages) -> None:
-    for batch in _batches(messages):
+def _stream_arguments(channel: str, data: Any) -> list[Any]:
+    keys = [f"stream:{kind}:{{{channel}}}" for kind in ("log", "meta", "live")]
+    return [*keys, orjson.dumps(data), _KEPT, 86_400, 2_592_000, "abcd"]
+
+
+async def _unlogged(client: Any, messages: Messages) -> None:
+    for batch in _batches(messages, _BATCH):
         pipeline = client.pipeline(transaction=False)
         for channel, data in batch:
             pipeline.publish(channel, str(data))
         await pipeline.execute()
 
 
-def _batches(messages: Messages) -> list[Messages]:
-    return [messages[first : first + _BATCH] for first in range(0, len(messages), _BATCH)]
+def _batches(messages: Messages, size: int) -> list[Messages]:
+    return [messages[first : first + size] for first in range(0, len(messages), size)]
 
 
-def _messages(count: int, scale: Scale, chance: random.Random) -> Messages:
-    return [
-        (f"run-results/{chance.randrange(_CHANNELS)}", message(scale.message_bytes))
-        for _ in range(count)
-    ]
+def _messages(count: int, channels: Sequence[str], scale: Scale, chance: random.Random) -> Messages:
+    return [(chance.choice(channels), message(scale.message_bytes)) for _ in range(count)]
 
 
 async def _measure(server: Redis, way: _Way, messages: Messages) -> Result:
