@@ -136,7 +136,7 @@ async def test_it_is_ok_under_the_documented_rights_of_a_gateway(
     assert report["redis"] == {"reachable": True, "version": None}
     about_info, about_backends = report["warnings"]
     assert "INFO" in about_info
-    assert "+mget" in about_backends
+    assert "+persist" in about_backends
     assert "user of their own" in about_backends
     assert not caplog.records
     with redis.Redis.from_url(any_server, db=database) as server:

@@ -99,10 +99,13 @@ def test_a_key_costs_redis_at_most_twice_a_plain_publish(
 
 
 @pytest.mark.parametrize("size", [200, 100_000])
-def test_a_retry_costs_redis_at_most_twice_a_plain_publish(
+def test_a_retry_costs_redis_at_most_three_plain_publishes(
     counting: Counting, prefix: str, size: int
 ):
-    """Where others have published little since its first try, whatever they had published before."""
+    """Where others have published little since its first try, whatever they had published before.
+
+    It was two before a plain publish became so cheap; a retry costs what it did.
+    """
     keys, body = Keys(prefix), b'"%b"' % (b"x" * size)
     with (
         Publisher.from_url(counting.url, prefix=prefix) as publisher,
@@ -150,8 +153,8 @@ def test_a_retry_costs_redis_at_most_twice_a_plain_publish(
             }
         )
     # The first try's own publish is no part of the retry.
-    assert cost["published before"] - cost["plain"] <= 2 * cost["plain"]
-    assert cost["not published before"] <= 2 * cost["plain"]
+    assert cost["published before"] - cost["plain"] <= 3 * cost["plain"]
+    assert cost["not published before"] <= 3 * cost["plain"]
 
 
 @pytest.mark.parametrize("size", [10, 200, 2_000, 100_000])
