@@ -115,9 +115,7 @@ class AsyncPublisher(Client):
         message: Outgoing | tuple[str, Any] = (channel, data)
         if (idempotency_key, retention, min_replicas) != (None, None, None):
             message = Outgoing(channel, data, idempotency_key, retention, min_replicas)
-        publication = self._operations.accept(message)
-        await self._finished(publication)
-        return publication.answer()
+        return await self._publish(message)
 
     def _finished(self, publication: Publication) -> Awaitable[None]:
         """Returns once it has its outcome."""
@@ -127,7 +125,7 @@ class AsyncPublisher(Client):
         gathering = self._loops.running().gathering
         return gathering.do(publication, self._operations.together)
 
-    async def _publish(self, message: Outgoing) -> Published:
+    async def _publish(self, message: Outgoing | tuple[str, Any]) -> Published:
         publication = self._operations.accept(message)
         await self._finished(publication)
         return publication.answer()

@@ -8,7 +8,7 @@ from typing import Final
 
 import orjson
 
-from gateway.planning.load import Load
+from gateway.planning.load import Load, option_of
 from gateway.planning.plan import plan
 from gateway.planning.telling import as_json, as_text
 
@@ -36,9 +36,9 @@ _REQUIRED: Final = {"connections", "publishes"}
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gateway plan``."""
     for name, (placeholder, text) in _OPTIONS.items():
-        option = f"--{name.replace('_', '-')}"
+        required = name in _REQUIRED
         parser.add_argument(
-            option, type=_number, metavar=placeholder, help=text, required=name in _REQUIRED
+            option_of(name), type=_number, metavar=placeholder, help=text, required=required
         )
     parser.add_argument("--json", action="store_true", help="print JSON")
 

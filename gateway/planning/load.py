@@ -92,8 +92,13 @@ class Load:
         return self.publishes * self.subscribers
 
 
+def option_of(name: str) -> str:
+    """The option of the command that gives this attribute of a :class:`Load`."""
+    return f"--{name.replace('_', '-')}"
+
+
 def _check(name: str, value: float) -> None:
-    option = f"--{name.replace('_', '-')}"
+    option = option_of(name)
     if name in _WHOLE and value != int(value):
         raise InvalidLoad(f"{option}: must be a whole number, not {value:g}")
     least = "0 or more" if name in _MAY_BE_ZERO else "more than 0"

@@ -7,13 +7,13 @@ import os
 import threading
 import time
 import weakref
+from functools import partial
 from typing import Final, Protocol
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from publisher.contract.calls import Reply, Wait
-from publisher.errors import Unavailable
 from publisher.transport.failures import (
     FAILURES,
     carried_out,
@@ -21,7 +21,7 @@ from publisher.transport.failures import (
     needs_other_connection,
     unavailable,
 )
-from publisher.transport.flows import Flow, Pause, RoundTrip, Scripts, T
+from publisher.transport.flows import Flow, Pause, RoundTrip, Scripts, Step, T, driven
 from publisher.transport.redis_py import UNLIMITED
 from publisher.transport.resp import pack
 
@@ -153,22 +153,14 @@ class Connections:
 
 def run(flow: Flow[T], connections: Connections) -> T:
     """Take the steps of ``flow``, and return its result."""
-    try:
-        step = next(flow)
-        while True:
-            if isinstance(step, Pause):
-                time.sleep(step.seconds)
-                step = flow.send([])
-                continue
-            try:
-                replies = _round_trip(connections, step)
-            except Unavailable as error:
-                step = flow.throw(error)
-            else:
-                step = flow.send(replies)
-    except StopIteration as done:
-        result: T = done.value
-        return result
+    return driven(flow, partial(_take, connections))
+
+
+def _take(connections: Connections, step: Step) -> list[Reply]:
+    if isinstance(step, Pause):
+        time.sleep(step.seconds)
+        return []
+    return _round_trip(connections, step)
 
 
 def _round_trip(connections: Connections, step: RoundTrip) -> list[Reply]:

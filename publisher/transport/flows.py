@@ -1,11 +1,12 @@
 """What calls need of the outside, as generators: the same code for threads and for asyncio, without any I/O.
 
 A :class:`Flow` yields its steps and is sent the replies to each. ``blocking.run`` and ``loops.run`` take the steps.
+:func:`driven` and :func:`driven_async` are how such a generator is led from its first step to its result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -16,6 +17,8 @@ from publisher.errors import Unavailable
 from publisher.transport.failures import code
 
 T = TypeVar("T")
+StepT = TypeVar("StepT")
+AnswerT = TypeVar("AnswerT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,40 @@ class Pause:
 
 Step = RoundTrip | Pause
 Flow: TypeAlias = Generator[Step, list[Reply], T]
+
+
+def driven(steps: Generator[StepT, AnswerT, T], take: Callable[[StepT], AnswerT]) -> T:
+    """``take`` each of the ``steps`` and send the answer back, or throw its ``Unavailable`` in; returns the result."""
+    try:
+        step = next(steps)
+        while True:
+            try:
+                answer = take(step)
+            except Unavailable as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
+async def driven_async(
+    steps: Generator[StepT, AnswerT, T], take: Callable[[StepT], Awaitable[AnswerT]]
+) -> T:
+    """As :func:`driven`, where ``take`` is to be awaited."""
+    try:
+        step = next(steps)
+        while True:
+            try:
+                answer = await take(step)
+            except Unavailable as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
+    except StopIteration as done:
+        result: T = done.value
+        return result
 
 
 def round_trips(calls: Sequence[Call], wait: Wait | None = None) -> Flow[list[Reply]]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, Protocol
 
 from publisher.contract.calls import Command, Reply, Wait
 from publisher.errors import Unavailable
 from publisher.transport.connection import Server
 from publisher.transport.failures import needs_other_connection
-from publisher.transport.flows import Flow, Pause, RoundTrip, Scripts, T
+from publisher.transport.flows import Flow, Pause, RoundTrip, Scripts, Step, T, driven_async
 from publisher.transport.gathering import Gathering
 from publisher.transport.pipeline import Pipeline
 
@@ -54,6 +54,13 @@ class LoopConnections:
         self._unused: list[Pipeline] = []
         self._waiting = asyncio.Semaphore(MAX_WAITING)
         self.gathering = Gathering(lambda flow: run(flow, self))
+
+    async def take(self, step: Step) -> list[Reply]:
+        """Take a step of a flow; returns the replies to it."""
+        if isinstance(step, Pause):
+            await asyncio.sleep(step.seconds)
+            return []
+        return await self.round_trip(step)
 
     async def round_trip(self, step: RoundTrip) -> list[Reply]:
         """The replies to a step's calls, with errors among them, and the number of replicas behind them if asked for.
@@ -146,21 +153,6 @@ class Loops:
             await connections.aclose()
 
 
-async def run(flow: Flow[T], connections: LoopConnections) -> T:
+def run(flow: Flow[T], connections: LoopConnections) -> Awaitable[T]:
     """Take the steps of ``flow``, and return its result."""
-    try:
-        step = next(flow)
-        while True:
-            if isinstance(step, Pause):
-                await asyncio.sleep(step.seconds)
-                step = flow.send([])
-                continue
-            try:
-                replies = await connections.round_trip(step)
-            except Unavailable as error:
-                step = flow.throw(error)
-            else:
-                step = flow.send(replies)
-    except StopIteration as done:
-        result: T = done.value
-        return result
+    return driven_async(flow, connections.take)

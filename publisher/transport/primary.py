@@ -10,12 +10,11 @@ from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from publisher.errors import Unavailable
 from publisher.transport import blocking
-from publisher.transport.flows import round_trips
+from publisher.transport.flows import driven, driven_async, round_trips
 from publisher.transport.pipeline import Pipeline
 from publisher.transport.redis_py import Connector, Host, shown
-from publisher.transport.sentinel import SENTINEL_SECONDS, Answer, Known, Search, Sentinels
+from publisher.transport.sentinel import SENTINEL_SECONDS, Answer, Known, Sentinels
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ class BlockingPrimary:
             RedisError, OSError: it could not be opened.
             Unavailable: no sentinel knows the primary.
         """
-        connection.host, connection.port = self._run(self._known.find())
+        connection.host, connection.port = driven(self._known.find(), self._ask)
         connection.connect()
 
     def leads_there(self, connection: Any) -> bool:
@@ -95,25 +94,11 @@ class BlockingPrimary:
 
     def refresh(self) -> None:
         """Ask one sentinel."""
-        self._run(self._known.look())
+        driven(self._known.look(), self._ask)
 
     def doubt(self) -> None:
         """The server did not answer, or not as a primary does."""
         self._known.doubt()
-
-    def _run(self, search: Search) -> Host:
-        try:
-            number = next(search)
-            while True:
-                try:
-                    answer = self._ask(number)
-                except Unavailable as error:
-                    number = search.throw(error)
-                else:
-                    number = search.send(answer)
-        except StopIteration as done:
-            host: Host = done.value
-            return host
 
     def _ask(self, number: int) -> Answer:
         question = round_trips(self._sentinels.question)
@@ -157,7 +142,8 @@ class LoopPrimary:
             RedisError, OSError: it could not be opened, or is one to a former primary by now.
             Unavailable: no sentinel knows the primary.
         """
-        connection.host, connection.port = host = await self._run(self._known.find())
+        host = await driven_async(self._known.find(), self._ask)
+        connection.host, connection.port = host
         await connection.connect()
         if self._known.host != host:
             raise RedisConnectionError(f"{shown(host)} is the primary no more")
@@ -165,7 +151,8 @@ class LoopPrimary:
     async def refresh(self) -> None:
         """Ask one sentinel, once for all who want to know."""
         if self._refreshing is None:
-            self._refreshing = asyncio.create_task(self._run(self._known.look()), name="sentinel")
+            looking = driven_async(self._known.look(), self._ask)
+            self._refreshing = asyncio.create_task(looking, name="sentinel")
             self._refreshing.add_done_callback(self._refreshed)
         await asyncio.shield(self._refreshing)
 
@@ -183,20 +170,6 @@ class LoopPrimary:
     def doubt(self) -> None:
         """The server did not answer, or not as a primary does."""
         self._known.doubt()
-
-    async def _run(self, search: Search) -> Host:
-        try:
-            number = next(search)
-            while True:
-                try:
-                    answer = await self._ask(number)
-                except Unavailable as error:
-                    number = search.throw(error)
-                else:
-                    number = search.send(answer)
-        except StopIteration as done:
-            host: Host = done.value
-            return host
 
     async def _ask(self, number: int) -> Answer:
         commands = [call.cached() for call in self._sentinels.question]

@@ -115,9 +115,8 @@ KINDS = (
     Kind(askers.refreshes_with_a_bad_token),
     Kind(askers.refreshes_with_a_valid_token),
     Kind(askers.reconnecting),
-    # Each new connection is sent the whole log, so a faster machine is drawn more from: a page of it is in memory, and
-    # as much waits for the client.
-    Kind(askers.reconnecting_with_subscriptions, memory_mib=64, drawn_mib=1024, variant=True),
+    # Each new connection is sent the whole log: a page of it is in memory, and as much waits for the client.
+    Kind(askers.reconnecting_with_subscriptions, memory_mib=32, drawn_mib=256, variant=True),
     # Room for the five that the user may hold, five that are being decided about, five that were silent and are being
     # closed, the bystander, and newcomers.
     Kind(askers.sixth_connections, settings={"max_connections": 20}),

@@ -171,7 +171,7 @@ async def test_a_newcomer_who_leaves_before_the_answer_and_comes_again_is_told_o
     assert node.gateway.stats.losses_reported == 0
 
 
-async def test_who_claims_to_begin_at_the_beginning_is_told_what_is_missing_there(
+async def test_a_newcomer_who_claims_to_begin_at_the_beginning_is_told_what_is_missing_and_raises_no_alert(
     start_node: StartNode, publisher: AsyncPublisher
 ) -> None:
     node = await start_node(namespaces=FEW)
@@ -180,6 +180,7 @@ async def test_who_claims_to_begin_at_the_beginning_is_told_what_is_missing_ther
     async with connected(node.url, make_token("u")) as client:
         assert (await client.subscribe(CHANNEL, since=0))["recovered"] is False
         assert await client.data(2) == [3, 4]
+    assert node.gateway.stats.losses_reported == 0
 
 
 @pytest.mark.parametrize("before", [0, 1, 4])
@@ -225,17 +226,6 @@ async def test_a_since_of_a_client_is_no_loss_of_a_user_who_has_confirmed_everyt
             assert await client.data(2) == [3, 4]
     assert node.gateway.stats.losses_reported == 0
     assert told_of_losses(caplog) == [f"replay_incomplete channel={CHANNEL} user=u"] * 3
-
-
-async def test_a_newcomers_since_is_no_loss_of_theirs(
-    start_node: StartNode, publisher: AsyncPublisher
-) -> None:
-    node = await start_node(namespaces=FEW)
-    for number in range(5):
-        await publisher.publish(CHANNEL, number)
-    async with connected(node.url, make_token("u")) as client:
-        assert (await client.subscribe(CHANNEL, since=0))["recovered"] is False
-    assert node.gateway.stats.losses_reported == 0
 
 
 async def test_what_was_trimmed_behind_the_confirmed_position_is_a_loss_with_since_too(

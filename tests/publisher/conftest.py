@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, TypeAlias
 
 import pytest
 import redis
@@ -10,6 +12,8 @@ from publisher import AsyncPublisher, Publisher
 from publisher.contract.keys import Keys
 from tests.publisher.announcing import Announce, announcer
 from tests.publisher.reply_cutter import ReplyCutter
+
+PublishOnce: TypeAlias = Callable[..., Awaitable[None]]
 
 
 @pytest.fixture
@@ -55,3 +59,22 @@ def nobody() -> Iterator[str]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"redis://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def publish_once(request: pytest.FixtureRequest) -> PublishOnce:
+    """``await publish_once(url, **options)``: publish with a publisher of that kind, which ends then."""
+
+    async def publish(url: str, **options: Any) -> None:
+        if request.param == "blocking":
+            with Publisher.from_url(url, **options) as publisher:
+                publisher.publish("notifications/u", 1)
+            return
+        try:
+            async with AsyncPublisher.from_url(url, **options) as publisher:
+                await publisher.publish("notifications/u", 1)
+        finally:
+            # What a TLS handshake that failed leaves behind, asyncio closes in later turns.
+            await asyncio.sleep(0.1)
+
+    return publish

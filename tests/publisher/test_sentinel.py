@@ -132,48 +132,43 @@ async def test_an_asyncio_client_and_its_provider_of_passwords_are_taken(
     await client.aclose()
 
 
-@pytest.fixture(params=["blocking", "asyncio"])
-def ping(request: pytest.FixtureRequest):
-    """Publish with a publisher at a URL, for a moment."""
-
-    async def ping(url: str) -> None:
-        if request.param == "blocking":
-            with Publisher.from_url(url, give_up_after=0.2) as publisher:
-                publisher.publish(CHANNEL, 1)
-        else:
-            async with AsyncPublisher.from_url(url, give_up_after=0.2) as publisher:
-                await publisher.publish(CHANNEL, 1)
-
-    return ping
-
-
-async def test_what_the_sentinels_do_not_accept_is_told_without_a_password(ping, watched: Watched):
+async def test_what_the_sentinels_do_not_accept_is_told_without_a_password(
+    publish_once, watched: Watched
+):
     for query in ("sentinel_password=hidden", "client_name=x"):
         with pytest.raises(
             Rejected, match=r"sentinel 127\.0\.0\.1.*(authentication|password)"
         ) as caught:
-            await ping(watched.url_with(query=query))
+            await publish_once(watched.url_with(query=query), give_up_after=0.2)
         assert "hidden" not in str(caught.value)
         assert SECRET not in str(caught.value)
 
 
-async def test_what_the_server_does_not_accept_is_told_without_a_password(ping, watched: Watched):
+async def test_what_the_server_does_not_accept_is_told_without_a_password(
+    publish_once, watched: Watched
+):
     with pytest.raises(Rejected, match="authentication failed") as caught:
-        await ping(watched.url_with(login="app:hidden"))
+        await publish_once(watched.url_with(login="app:hidden"), give_up_after=0.2)
     assert "hidden" not in str(caught.value)
 
 
-async def test_a_name_that_no_sentinel_knows_is_told(ping, watched: Watched):
+async def test_a_name_that_no_sentinel_knows_is_told(publish_once, watched: Watched):
     with pytest.raises(Unavailable, match="no primary named 'other'") as caught:
-        await ping(watched.url_with(name="other"))
+        await publish_once(watched.url_with(name="other"), give_up_after=0.2)
     assert caught.value.retryable
 
 
-async def test_sentinels_that_are_away_are_passed_over(ping, watched: Watched):
+async def test_sentinels_that_are_away_are_passed_over(publish_once, watched: Watched):
     url = watched.url_with()
-    await ping(url.replace(f"127.0.0.1:{watched.sentinels[0].port}", f"127.0.0.1:{free_port()}"))
+    await publish_once(
+        url.replace(f"127.0.0.1:{watched.sentinels[0].port}", f"127.0.0.1:{free_port()}"),
+        give_up_after=0.2,
+    )
 
 
-async def test_where_no_sentinel_answers_a_call_gives_up_after_its_time(ping):
+async def test_where_no_sentinel_answers_a_call_gives_up_after_its_time(publish_once):
     with pytest.raises(Unavailable, match=r"sentinel 127\.0\.0\.1.*Error 111"):
-        await ping(f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{free_port()}/{NAME}")
+        await publish_once(
+            f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{free_port()}/{NAME}",
+            give_up_after=0.2,
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,27 +99,8 @@ async def test_publishers_and_nodes_show_their_certificate_and_verify_the_others
             await until(node.gateway.ready)
 
 
-@pytest.fixture(params=["blocking", "asyncio"])
-def publish(request: pytest.FixtureRequest):
-    """Publish once."""
-
-    async def publish(url: str) -> None:
-        if request.param == "blocking":
-            with Publisher.from_url(url, retries=0) as publisher:
-                publisher.publish(CHANNEL, 1)
-        else:
-            try:
-                async with AsyncPublisher.from_url(url, retries=0) as publisher:
-                    await publisher.publish(CHANNEL, 1)
-            finally:
-                # What a handshake that failed leaves behind, asyncio closes in later turns.
-                await asyncio.sleep(0.1)
-
-    return publish
-
-
 async def test_an_authority_that_is_not_named_is_not_believed(
-    publish, secured: Secured, tmp_path: Path
+    publish_once, secured: Secured, tmp_path: Path
 ):
     stranger = Authority(tmp_path)
     for scheme, port, path in (
@@ -129,21 +109,23 @@ async def test_an_authority_that_is_not_named_is_not_believed(
     ):
         url = f"{scheme}://localhost:{port}{path}?{secured.options(stranger.certificate)}"
         with pytest.raises(Unavailable, match=r"(?i)certificate"):
-            await publish(url)
+            await publish_once(url, retries=0)
 
 
 async def test_a_certificate_of_another_host_is_refused_unless_the_url_says_otherwise(
-    publish, secured: Secured
+    publish_once, secured: Secured
 ):
     url = f"rediss://localhost:{secured.elsewhere}?{secured.options()}"
     with pytest.raises(Unavailable, match=r"(?i)hostname|certificate"):
-        await publish(url)
-    await publish(f"{url}&ssl_check_hostname=false")
+        await publish_once(url, retries=0)
+    await publish_once(f"{url}&ssl_check_hostname=false", retries=0)
 
 
-async def test_who_shows_no_certificate_is_refused(publish, secured: Secured):
+async def test_who_shows_no_certificate_is_refused(publish_once, secured: Secured):
     with pytest.raises(Unavailable):
-        await publish(f"rediss://localhost:{secured.port}?ssl_ca_certs={secured.authority}")
+        await publish_once(
+            f"rediss://localhost:{secured.port}?ssl_ca_certs={secured.authority}", retries=0
+        )
 
 
 async def test_a_clients_own_settings_of_tls_are_taken_over(secured: Secured, prefix: str):

@@ -12,9 +12,10 @@ import pytest
 from gateway import cli
 from gateway.planning import costs
 from gateway.planning.limits import limits
-from gateway.planning.load import InvalidLoad, Load
+from gateway.planning.load import DRAIN_SECONDS, InvalidLoad, Load
 from gateway.planning.plan import Plan, plan, reach
 from gateway.planning.telling import as_json, as_text
+from gateway.settings import Settings
 
 SIZES = [1, 100, 10_000, 1_000_000, 50_000_000]
 
@@ -256,3 +257,10 @@ def test_a_mistake_is_named(
 def test_a_load_names_its_mistake_too() -> None:
     with pytest.raises(InvalidLoad, match="--message-bytes: must be more than 0"):
         Load(connections=1, publishes=1, message_bytes=0)
+
+
+def test_a_drain_takes_as_long_as_a_gateway_with_the_default_settings_takes():
+    seconds = [
+        Settings.model_fields[name].default for name in ("drain_delay_seconds", "drain_seconds")
+    ]
+    assert sum(seconds) == DRAIN_SECONDS
