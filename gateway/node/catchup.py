@@ -123,7 +123,8 @@ class Catchup:
             self._interests.release(name)
             if not subscription.answers:  # one that has not begun was sent nothing
                 connection.remember(name, subscription.position, self._max_subscriptions)
-        task = subscription.task
+        # A cancelled task keeps what it was about, the subscription too: they would be there until some collection.
+        task, subscription.task = subscription.task, None
         if task is not None and not task.done() and task is not asyncio.current_task():
             task.cancel()
 

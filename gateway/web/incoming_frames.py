@@ -132,8 +132,12 @@ class Inbox:
             return 0
 
     def release(self) -> None:
-        """Nothing more will come."""
+        """Nothing more will be heard, and nothing is kept of what was."""
         self._over = True
+        if self._parser is not None:
+            # It knows its own generator and its error, which know it: it would be kept until some collection.
+            self._parser.parser.close()
+            self._parser.parser_exc = None
         self._parser = self._deflate = self._so_far = None
 
     def _parse(self, data: bytes) -> int:
@@ -160,7 +164,8 @@ class Inbox:
 
     def _pay(self, cost: float) -> bool:
         self._paid += cost
-        self._over = not self._listener.arrived(cost)
+        if not self._listener.arrived(cost):
+            self.release()
         return not self._over
 
     def _parse_piece(self, parser: Parser, piece: bytes) -> None:
@@ -186,6 +191,8 @@ class Inbox:
             self._hear(parser, frame)
         except Exception as error:  # noqa: BLE001 - the listener logs it
             self._listener.failed(error)
+        # The parser keeps the frame until the next one.
+        frame.data = b""
 
     def _hear(self, parser: Parser, frame: Frame) -> None:
         listener = self._listener
@@ -238,11 +245,11 @@ class Inbox:
         self._listener.text(message, self._paid)
 
     def _close(self, code: int) -> None:
-        self._over = True
+        self.release()
         self._listener.closed(code)
 
     def _fail(self, code: int) -> None:
-        self._over = True
+        self.release()
         self._listener.violated(code)
 
 

@@ -35,7 +35,7 @@ class Kind:
 
     attacker: Callable[[Target], Coroutine[None, None, None]]
     memory_mib: float = 16
-    log_kb: float = 8
+    log_kb: float = 12
     redis_share: float = 0.25
     drawn_mib: float = 64
     behind_nginx: bool = False
@@ -94,12 +94,11 @@ KINDS = (
     Kind(floods.binary_messages),
     Kind(floods.messages_just_small_enough),
     Kind(floods.messages_just_too_large, variant=True),
-    # Ten clients, each with five connections that are being closed: fifty times 256 KiB, as read and as a message.
-    Kind(floods.messages_at_the_limit_of_reading, memory_mib=64, variant=True),
+    Kind(floods.messages_at_the_limit_of_reading, variant=True),
     Kind(floods.messages_too_large_to_be_read),
     Kind(floods.deflate_bombs),
-    Kind(floods.deflate_bombs_without_end, memory_mib=32, variant=True),
-    Kind(floods.empty_deflate_blocks, memory_mib=64, variant=True),
+    Kind(floods.deflate_bombs_without_end, variant=True),
+    Kind(floods.empty_deflate_blocks, variant=True),
     # Each of a thousand may hold a message, up to the 256 KiB that are read.
     Kind(floods.half_sent_frames, memory_mib=300),
     Kind(floods.frames_byte_by_byte),
@@ -115,8 +114,8 @@ KINDS = (
     Kind(askers.refreshes_with_a_bad_token),
     Kind(askers.refreshes_with_a_valid_token),
     Kind(askers.reconnecting),
-    # Each new connection is sent the whole log: a page of it is in memory, and as much waits for the client.
-    Kind(askers.reconnecting_with_subscriptions, memory_mib=32, drawn_mib=256, variant=True),
+    # Each new connection is sent a page of the log, and nothing limits how many there are in a second.
+    Kind(askers.reconnecting_with_subscriptions, drawn_mib=512, redis_share=0.5, variant=True),
     # Room for the five that the user may hold, five that are being decided about, five that were silent and are being
     # closed, the bystander, and newcomers.
     Kind(askers.sixth_connections, settings={"max_connections": 20}),

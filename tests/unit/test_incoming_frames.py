@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -454,6 +456,52 @@ def test_a_message_in_fragments_is_not_copied_with_each_of_them() -> None:
     inbox.feed(client_frame(CONTINUATION, b"x"))
     assert heard.events == [("text", b"x" * 1001)]
     assert inbox._so_far is None
+
+
+LONG = client_frame(TEXT, b"x" * 2**18)
+
+
+def flood(inbox: Inbox) -> None:
+    feed(inbox, LONG)
+
+
+def leave_amid_a_frame(inbox: Inbox) -> None:
+    feed(inbox, LONG[:-1])
+    inbox.release()
+
+
+def break_the_protocol(inbox: Inbox) -> None:
+    feed(inbox, LONG + client_frame(PING, reserved=RSV2))
+
+
+def leave_after_a_parser(inbox: Inbox) -> None:
+    feed(inbox, LONG + client_frame(CLOSE, b"\x03\xe8"))
+
+
+@pytest.mark.parametrize(
+    "act", [flood, leave_amid_a_frame, break_the_protocol, leave_after_a_parser]
+)
+def test_nothing_is_kept_of_what_was_heard(act: Callable[[Inbox], None]) -> None:
+    """Clients that flood and come again held hundreds of MiB, in parsers that waited to be collected."""
+    inboxes = [Inbox(Forgetful(), 2**18, compress=False) for _ in range(10)]
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for inbox in inboxes:
+            act(inbox)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert held < len(LONG)
+
+
+class Forgetful(Heard):
+    """Hears, and keeps nothing."""
+
+    def text(self, message: bytes, paid: float = 0.0) -> None:
+        pass
 
 
 # -- what it costs ----------------------------------------------------------------------------
