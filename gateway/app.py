@@ -379,7 +379,7 @@ class Gateway:
                 last_file=self.capacity.last_file,
             ),
             await self._ports.listen(
-                self._internal_pages.protocol,
+                lambda _accepted: self._internal_pages.protocol(),
                 settings.internal_host,
                 settings.internal_port,
                 "internal_port",

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from gateway.core.log_limit import LogLimit
@@ -28,13 +29,16 @@ class Acceptor:
 
     Args:
         listener: a socket that listens.
-        protocol: makes what serves a connection.
+        protocol: makes what serves a connection, of its socket.
         last_file: a connection with this file number or a higher one is closed. The system gives the lowest number that
             is free, so that a high one tells of many open files, whatever they are.
     """
 
     def __init__(
-        self, listener: socket.socket, protocol: Callable[[], asyncio.Protocol], last_file: int
+        self,
+        listener: socket.socket,
+        protocol: Callable[[socket.socket], asyncio.Protocol],
+        last_file: int,
     ) -> None:
         self._listener = listener
         self._protocol = protocol
@@ -79,7 +83,7 @@ class Acceptor:
     def _begin(self, accepted: socket.socket) -> None:
         accepted.setblocking(False)
         task: asyncio.Task[object] = self._loop.create_task(
-            self._loop.connect_accepted_socket(self._protocol, accepted)
+            self._loop.connect_accepted_socket(partial(self._protocol, accepted), accepted)
         )
         self._beginning.add(task)
         task.add_done_callback(self._begun)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Final
@@ -77,9 +78,9 @@ class ClientPort:
         self._handshakes = handshakes
         self._pages = pages
 
-    def accept(self) -> NewConnection:
+    def accept(self, accepted: socket.socket) -> NewConnection:
         """What reads from a connection that is accepted."""
-        return NewConnection(self)
+        return NewConnection(self, accepted)
 
     async def aclose(self) -> None:
         """End what has not become a client's connection."""

@@ -174,7 +174,7 @@ class Handshakes:
     ) -> None:
         """Upgrade the connection, and let a session serve it."""
         limits = self._limits
-        socket = ClientSocket(encoding, limits.high_water_bytes, self._turns)
+        socket = ClientSocket(encoding, limits.high_water_bytes, self._turns, new.plain_socket)
         budget = Budget(
             limits.budget_rate,
             limits.budget_burst,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, Protocol, cast
@@ -75,6 +76,7 @@ class NewConnection(asyncio.Protocol):
         "_head_only",
         "_received",
         "_seen",
+        "_socket",
         "_stage",
         "_transport",
         "address",
@@ -84,8 +86,9 @@ class NewConnection(asyncio.Protocol):
     )
     _transport: asyncio.Transport
 
-    def __init__(self, entrance: Entrance) -> None:
+    def __init__(self, entrance: Entrance, accepted: socket.socket) -> None:
         self._entrance = entrance
+        self._socket = accepted
         self._stage = _Stage.READING
         self._received = b""
         self._seen = 0
@@ -173,7 +176,13 @@ class NewConnection(asyncio.Protocol):
     @property
     def file(self) -> int:
         """The number of its file: the lowest that was free."""
-        return int(self._transport.get_extra_info("socket").fileno())
+        return self._socket.fileno()
+
+    @property
+    def plain_socket(self) -> socket.socket | None:
+        """What bytes may be sent through past the transport; ``None`` under TLS, where it has to encrypt them."""
+        encrypts = self._transport.get_extra_info("sslcontext") is not None
+        return None if encrypts else self._socket
 
     @property
     def gone(self) -> bool:

@@ -162,7 +162,7 @@ class Ports:
 
     async def listen(
         self,
-        protocol: Callable[[], asyncio.Protocol],
+        protocol: Callable[[socket.socket], asyncio.Protocol],
         host: str,
         port: int,
         setting: str,
@@ -173,7 +173,7 @@ class Ports:
         """Accept connections; returns the address with the port chosen.
 
         Args:
-            protocol: makes what serves a connection.
+            protocol: makes what serves a connection, of its socket.
             host: address or name of the interface.
             port: 0 for a free one.
             setting: the setting that names the port, for the error.

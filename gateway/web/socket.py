@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import socket
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
@@ -50,16 +51,19 @@ class ClientSocket(asyncio.Protocol):
         encoding: how the client wants its messages.
         high_water: bytes that may wait for a client that does not read.
         turns: of the node.
+        plain: the connection's socket, past the transport; ``None`` where the transport encrypts.
     """
 
     __slots__ = (
         "_closing",
         "_deadline",
+        "_direct",
         "_drained",
         "_high_water",
         "_inbox",
         "_paused",
         "_piled",
+        "_plain",
         "_reading",
         "_session",
         "_transport",
@@ -71,8 +75,13 @@ class ClientSocket(asyncio.Protocol):
     _inbox: Inbox
     _session: SocketListener
 
-    def __init__(self, encoding: Encoding, high_water: int, turns: Turns) -> None:
+    def __init__(
+        self, encoding: Encoding, high_water: int, turns: Turns, plain: socket.socket | None
+    ) -> None:
         self.encoding = encoding
+        self._plain = plain
+        # The same, while nothing waits in the transport and no close frame was sent: only then is the order kept.
+        self._direct: socket.socket | None = None
         self._turns = turns
         self._reading: Reading | None = None  # most clients are always read from
         self._high_water = high_water
@@ -92,13 +101,29 @@ class ClientSocket(asyncio.Protocol):
     # -- writing ------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> bool:
-        """Hand over whole frames; never waits. ``False`` above the high-water mark."""
+        """Hand over whole frames; never waits. ``False`` above the high-water mark.
+
+        While nothing waits in the transport, they go to the system directly, which costs less.
+        """
+        if len(data) > _LONE_PING:
+            self._unproven = True
+        if self._direct is None:
+            return self._hand_over(data)
+        try:
+            sent = self._direct.send(data)
+        except OSError:
+            sent = 0  # it has no room; or the transport meets the error as well, and ends
+        # Not a copy: what is left may be the same bytes for many.
+        return sent == len(data) or self._hand_over(memoryview(data)[sent:])
+
+    def _hand_over(self, data: bytes | memoryview) -> bool:
+        """Let the transport write, or keep what the system has no room for."""
         transport = self._transport
         if self._closing or transport.is_closing():
             return True
         transport.write(data)
-        if len(data) > _LONE_PING:
-            self._unproven = True
+        # One that closes may have dropped the end of a frame: nothing may follow it.
+        self._direct = None if self.waiting or transport.is_closing() else self._plain
         if not self._paused:
             return True
         self._piled += len(data)
@@ -162,8 +187,7 @@ class ClientSocket(asyncio.Protocol):
 
     def close(self, reason: Closing) -> None:
         """Send a close frame after all that was written; the client has some seconds to answer it."""
-        self.write(frames.close(reason))
-        self._closing = True
+        self._say_goodbye(reason)
         # A client that is gone takes nothing more: what still waits for it would wait for ever.
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(CLOSE_TIMEOUT_SECONDS, self._transport.abort)
@@ -175,9 +199,16 @@ class ClientSocket(asyncio.Protocol):
         might lose the close frame to it (RFC 6455 §7.1.1).
         """
         if not self._closing:
-            self.write(frames.close(reason))
-            self._closing = True
+            self._say_goodbye(reason)
         self._leave()
+
+    def _say_goodbye(self, reason: Closing) -> None:
+        self.write(frames.close(reason))
+        self._end_writing()
+
+    def _end_writing(self) -> None:
+        self._closing = True
+        self._direct = None
 
     def stop_reading(self) -> None:
         """Hear nothing more of a connection that is closing: it would keep the node busy until its time is up.
@@ -246,7 +277,8 @@ class ClientSocket(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The transport is gone."""
-        self._closing = True
+        self._end_writing()
+        self._plain = None
         self._wake()
         self._session.lost()
         self._cancel_deadline()

@@ -362,7 +362,9 @@ async def test_a_defect_in_a_page_is_logged_and_not_sent_back(
     app.router.add_get("/", broken)
     pages, ports = HttpPages(app), Ports(shared=False)
     await pages.start()
-    host, port = await ports.listen(pages.protocol, "127.0.0.1", 0, "port", last_file=2**20)
+    host, port = await ports.listen(
+        lambda _accepted: pages.protocol(), "127.0.0.1", 0, "port", last_file=2**20
+    )
     answer = await answer_to(f"http://{host}:{port}", request("GET / HTTP/1.1", "Host: x"))
     await ports.aclose()
     await pages.aclose()

@@ -17,7 +17,7 @@ async def test_what_was_accepted_has_its_protocol_when_the_port_is_closed() -> N
             made.append(transport)
 
     listener = socket.create_server(("127.0.0.1", 0))
-    acceptor = Acceptor(listener, Served, last_file=1_000_000)
+    acceptor = Acceptor(listener, lambda _accepted: Served(), last_file=1_000_000)
     with socket.create_connection(listener.getsockname()):
         acceptor._accept()
         await acceptor.aclose()
