@@ -162,7 +162,8 @@ class Channel(Reader):
         self.prefix = protocol.data_prefix(channel)
         self.pending: list[Message] = []
         self.buffer: Buffer | None = None
-        self.members: dict[Encoding, set[Connection]] = {}
+        # Dictionaries, for their order: who came together lies together in memory, where a fan-out goes through all.
+        self.members: dict[Encoding, dict[Connection, None]] = {}
         self.away = 0
 
     def begin_buffering(self) -> Buffer:
@@ -183,7 +184,7 @@ class Channel(Reader):
         """Give a subscription its place among the members."""
         connection = subscription.connection
         subscription.live = self
-        self.members.setdefault(connection.socket.encoding, set()).add(connection)
+        self.members.setdefault(connection.socket.encoding, {})[connection] = None
 
     def take_out(self, subscription: Subscription) -> None:
         """Take a subscription from wherever it stands; one that stands nowhere is no error."""
@@ -197,7 +198,7 @@ class Channel(Reader):
         subscription.live = None
         encoding = subscription.connection.socket.encoding
         members = self.members[encoding]
-        members.discard(subscription.connection)
+        members.pop(subscription.connection, None)
         if not members:
             del self.members[encoding]
 

@@ -131,7 +131,7 @@ class World(Bench):
 
     def _redis_fell_back(self, *, checked: bool) -> None:
         live = self.node.hub.channels.get(NEWS.name)
-        members = live.members.get(PLAIN, set()) if live is not None else set()
+        members = live.members.get(PLAIN, {}) if live is not None else {}
         for heard in self.present:
             # With no connection lost nothing is checked: only the chain of live messages tells.
             if checked or heard.client in members:
