@@ -158,7 +158,7 @@ class Gateway:
     def _make_delivery(self, settings: Settings) -> None:
         """From Redis to the sockets: what is live, what is in the log, and what has arrived."""
         self._confirmation = Confirmation(
-            self._positions, _CLOCK, settings.confirm_interval_seconds
+            self._positions, self._namespaces, _CLOCK, settings.confirm_interval_seconds
         )
         self.hub = Hub(
             asyncio.get_running_loop().call_soon,

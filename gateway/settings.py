@@ -176,7 +176,8 @@ class Settings(BaseSettings):
         30.0, description="A client that does not answer a ping for this long is closed with 3008"
     )
     confirm_interval_seconds: PositiveFloat = Field(
-        1.0, description="Shortest time between two confirming pings in a channel"
+        1.0,
+        description="Shortest time between two confirming pings in a channel; three times as long where all is confirmed",
     )
     unsubscribe_linger_seconds: Seconds = Field(
         1.0,

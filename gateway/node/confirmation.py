@@ -4,13 +4,17 @@ Logged messages are followed, at most once an interval and channel, by a WebSock
 them. TCP and WebSocket keep the order, so its pong proves that the client's WebSocket received
 everything before it, and what the user has confirmed moves forward. All members of a channel get the
 same bytes: the question costs nothing per socket but its pong, and what it asked comes back with it.
+
+The interval is a longer one while messages of a channel go on coming and its questions are answered,
+as long as the log keeps several times what comes meanwhile: who was sent something that it no longer
+has must not seem to have lost it.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
@@ -18,17 +22,34 @@ from typing import Final
 from gateway.core import frames
 from gateway.node.connection import Connection
 from gateway.node.ports import Clock, Positions
+from publisher.contract.channels import Namespace
 
+_MARK: Final = b"c"
 _ANSWER: Final = re.compile(rb"c([0-9]{1,19}):([0-9]{1,16})")
+
+_LONGER: Final = 3
+"""Intervals between two questions in a channel that is confirmed regularly: what repeats at most after a break."""
+
+_PART: Final = 4
+"""The log keeps so many times what may have come since the last question."""
 
 
 @dataclass(slots=True)
 class _Progress:
-    """How far a channel's messages were sent and asked about."""
+    """How far a channel's messages were sent and asked about.
 
+    ``answered``: a member has answered the last question. ``since`` counts the messages after it; the ``interval``
+    is the ordinary one once there are more of them than ``room``.
+    """
+
+    channel: str
+    interval: float
     sent: int = 0
     asked: int = 0
     asked_at: float = float("-inf")
+    answered: bool = False
+    since: int = 0
+    room: int = 0
 
 
 class Confirmation:
@@ -38,44 +59,59 @@ class Confirmation:
     are first asked about.
 
     Args:
-        interval: seconds between two questions in a channel.
+        interval: seconds between two questions in a channel; three times as many where it is confirmed regularly.
     """
 
-    def __init__(self, positions: Positions, clock: Clock, interval: float) -> None:
+    def __init__(
+        self,
+        positions: Positions,
+        namespaces: Mapping[str, Namespace],
+        clock: Clock,
+        interval: float,
+    ) -> None:
+        self._namespaces = namespaces
         self._positions = positions
         self._clock = clock
         self._interval = interval
         self._progress: dict[str, _Progress] = {}
-        self._asked: deque[tuple[float, str]] = deque()
+        # By the payloads that answer them: of most pongs nothing has to be read.
+        self._questions: dict[bytes, _Progress] = {}
+        # When which channels were asked about, by the interval after that.
+        self._asked: dict[float, deque[tuple[float, str]]] = {
+            interval: deque(),
+            interval * _LONGER: deque(),
+        }
         self._numbers: dict[str, int] = {}
         self._channels: dict[int, str] = {}
         self._next_number = count(1)
 
-    def sent(self, channel: str, upto: int) -> bytes:
-        """Note that a channel's messages up to ``upto`` go out now.
+    def sent(self, channel: str, upto: int, count: int = 1) -> bytes:
+        """Note that ``count`` messages of a channel, up to ``upto``, go out now.
 
         Returns the ping to send behind them, or nothing when one was sent a moment ago:
         :meth:`tick` makes up for it.
         """
         progress = self._progress.get(channel)
         if progress is None:
-            progress = self._progress[channel] = _Progress()
+            progress = self._progress[channel] = _Progress(channel, self._interval)
         progress.sent = upto
+        progress.since += count
         now = self._clock()
-        if now - progress.asked_at < self._interval:
+        has_room = progress.since <= progress.room
+        if now - progress.asked_at < (progress.interval if has_room else self._interval):
             return b""
-        return self._ask(channel, progress, now)
+        return self._ask(progress, now)
 
     def unasked(self, channel: str) -> bytes:
         """The ping to send to one member that is about to leave, or nothing when all was asked about."""
         progress = self._progress.get(channel)
         if progress is None or progress.sent == progress.asked:
             return b""
-        return self._question(channel, progress.sent)
+        return frames.ping(self._payload(channel, progress.sent))
 
     def replayed(self, channel: str, upto: int) -> bytes:
         """The ping to send behind a replay that ends with ``upto``."""
-        return self._question(channel, upto)
+        return frames.ping(self._payload(channel, upto))
 
     def tick(self, ask: Callable[[str, bytes], None]) -> None:
         """Ask about what was sent since the last question.
@@ -83,39 +119,56 @@ class Confirmation:
         To be called several times an interval; ``ask`` sends a ping to a channel's members.
         """
         now = self._clock()
-        while self._asked and now - self._asked[0][0] >= self._interval:
-            asked_at, channel = self._asked.popleft()
-            progress = self._progress.get(channel)
-            if progress is None or progress.asked_at != asked_at:
-                continue
-            if progress.sent > progress.asked:
-                ask(channel, self._ask(channel, progress, now))
-            else:
-                del self._progress[channel]
+        for interval, asked in self._asked.items():
+            while asked and now - asked[0][0] >= interval:
+                asked_at, channel = asked.popleft()
+                progress = self._progress.get(channel)
+                if progress is None or progress.asked_at != asked_at:
+                    continue
+                if progress.sent > progress.asked:
+                    ask(channel, self._ask(progress, now))
+                else:
+                    self._rest(channel)
 
     def forget(self, channel: str) -> None:
         """Nobody listens to a channel any more; what is still on its way proves nothing."""
-        self._progress.pop(channel, None)
+        self._rest(channel)
         if (number := self._numbers.pop(channel, None)) is not None:
             del self._channels[number]
 
     def pong(self, connection: Connection, payload: bytes) -> None:
         """Take a pong; one that answers no question of ours proves nothing here."""
-        answer = _ANSWER.fullmatch(payload)
-        if answer is not None and (channel := self._channels.get(int(answer[1]))) is not None:
-            upto = int(answer[2])
-            # An id above all that was sent is of a log that Redis has lost since it was asked about.
-            if upto <= connection.sent_upto(channel):
-                self.confirm(connection, channel, upto)
+        progress = self._questions.get(payload)
+        if progress is not None:
+            progress.answered = True
+            self._answer(connection, progress.channel, progress.asked)
+        elif payload.startswith(_MARK) and (answer := _ANSWER.fullmatch(payload)) is not None:
+            # To an earlier question, or to one that was asked of this connection only.
+            channel = self._channels.get(int(answer[1]))
+            if channel is not None:
+                self._answer(connection, channel, int(answer[2]))
+
+    def _answer(self, connection: Connection, channel: str, upto: int) -> None:
+        # An id above all that was sent is of a log that Redis has lost since it was asked about.
+        if upto <= connection.sent_upto(channel):
+            self._prove(connection, channel, upto)
 
     def confirm(self, connection: Connection, channel: str, upto: int) -> None:
         """Note that a connection's user has everything in ``channel`` up to ``upto``.
 
         A client can claim what it likes, so no more counts than this connection was sent.
         """
-        proven = min(upto, connection.sent_upto(channel))
-        if proven > 0:
-            self._positions.advance(channel, connection.user, proven)
+        self._prove(connection, channel, min(upto, connection.sent_upto(channel)))
+
+    def _prove(self, connection: Connection, channel: str, upto: int) -> None:
+        subscription = connection.subscriptions.get(channel)
+        if subscription is not None:
+            # Only what is the same: a lower id is news where Redis has lost what was above it.
+            if upto == subscription.proven:
+                return
+            subscription.proven = upto
+        if upto > 0:
+            self._positions.advance(channel, connection.user, upto)
 
     def begins(self, channel: str, user: str, position: int) -> None:
         """Note where a user begins who was not in ``channel`` before: from here on a loss is one."""
@@ -125,15 +178,36 @@ class Confirmation:
         """A connection has closed; its user may be back in a moment, on another node."""
         self._positions.hurry()
 
-    def _ask(self, channel: str, progress: _Progress, now: float) -> bytes:
+    def _ask(self, progress: _Progress, now: float) -> bytes:
+        regular = progress.answered and progress.since > 1
+        progress.interval = self._interval * _LONGER if regular else self._interval
+        progress.room = self._room(progress.channel) if regular else 0
+        progress.answered = False
+        progress.since = 0
+        self._questions.pop(self._payload(progress.channel, progress.asked), None)
         progress.asked = progress.sent
         progress.asked_at = now
-        self._asked.append((now, channel))
-        return self._question(channel, progress.sent)
+        self._asked[progress.interval].append((now, progress.channel))
+        payload = self._payload(progress.channel, progress.asked)
+        self._questions[payload] = progress
+        return frames.ping(payload)
 
-    def _question(self, channel: str, upto: int) -> bytes:
+    def _room(self, channel: str) -> int:
+        """How many messages may come in a longer interval."""
+        namespace = self._namespaces.get(channel.partition("/")[0])
+        kept = namespace.retention if namespace else None
+        if kept is None or kept.max_age_seconds < self._interval * _LONGER * _PART:
+            return 0
+        return kept.max_messages // _PART
+
+    def _rest(self, channel: str) -> None:
+        """Nothing is asked about a channel for now."""
+        if (progress := self._progress.pop(channel, None)) is not None:
+            self._questions.pop(self._payload(channel, progress.asked), None)
+
+    def _payload(self, channel: str, upto: int) -> bytes:
         number = self._numbers.get(channel)
         if number is None:
             number = self._numbers[channel] = next(self._next_number)
             self._channels[number] = channel
-        return frames.ping(b"c%d:%d" % (number, upto))
+        return b"c%d:%d" % (number, upto)

@@ -110,6 +110,7 @@ class Subscription(Reader):
     nothing is kept for it, because its client is too slow for live delivery, or takes a page of the log
     before the next one is read. ``interested``: the node listens to the channel on its behalf. ``answers``
     counts the requests that wait for their answer. ``paused``: it may hear nothing for now; set when it may.
+    ``proven``: the id up to which the client has shown last that it has everything; 0 for none.
     """
 
     __slots__ = (
@@ -120,6 +121,7 @@ class Subscription(Reader):
         "interested",
         "live",
         "paused",
+        "proven",
         "task",
     )
 
@@ -132,6 +134,7 @@ class Subscription(Reader):
         self.live: Channel | None = None
         self.paused: asyncio.Event | None = None
         self.answers = 1
+        self.proven = 0
         self.task: asyncio.Task[None] | None = None
 
     @property

@@ -255,7 +255,7 @@ class Hub:
         encoded = frames.encode(channel.prefix, pending, channel.members, self._threshold)
         # Ids rise within a channel.
         upto = next((message.id for message in reversed(pending) if message.logged), 0)
-        question = self._confirmation.sent(channel.name, upto) if upto else b""
+        question = self._confirmation.sent(channel.name, upto, len(pending)) if upto else b""
         for encoding, members in channel.members.items():
             self._lay(members, encoded[encoding] + question)
             self.stats.messages_delivered += len(members) * len(pending)

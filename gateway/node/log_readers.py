@@ -105,6 +105,7 @@ class Members(Audience):
         self._confirmation.forget(self.channel.name)
         for subscription in self.channel.subscriptions():
             subscription.connection.positions.pop(self.channel.name, None)
+            subscription.proven = 0
 
     def give(self, taken: Taken, start: int, *, lost: bool) -> None:
         """Send it to all of them."""
@@ -214,6 +215,7 @@ class One(Audience):
     def forget_positions(self) -> None:
         """Forget what its connection was sent when it was in the channel before."""
         self._connection.positions.pop(self.channel.name, None)
+        self._subscription.proven = 0
         self._repeats_upto = NO_POSITION
 
     def give(self, taken: Taken, start: int, *, lost: bool) -> None:

@@ -19,7 +19,7 @@ class Allowance:
     """
 
     losses: bool = False
-    repeat_seconds: float = 4.0
+    repeat_seconds: float = 5.0
     limit_seconds: float = 0.5
     evictions: bool = False
     turn_seconds: float = 1.5

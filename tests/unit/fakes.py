@@ -125,7 +125,7 @@ class Node:
         self.stats = Stats()
         self.gaps: list[str] = []
         self.throttled: list[bool] = []
-        self.confirmation = Confirmation(self.positions, self.clock, interval)
+        self.confirmation = Confirmation(self.positions, {}, self.clock, interval)
         self.hub = Hub(
             lambda callback: asyncio.get_running_loop().call_soon(callback),
             self.confirmation,

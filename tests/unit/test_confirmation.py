@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 
+from gateway.node import confirmation as confirmation_module
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Connection, Subscription
+from publisher.contract.channels import Namespace, Owner, Retention
 from tests.unit.fakes import NEWS, FakeClock, RecordingPositions, make_connection
 from tests.unit.wire import PING, frames_in
 
 INTERVAL = 1.0
+LONGER = 3 * INTERVAL
+KEPT = Retention(1_000, 60)
 
 
 class Bench:
     """A confirmation and a client that is subscribed to the news."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Retention | None = KEPT) -> None:
+        namespaces = {"news": Namespace("news", Owner.ANYONE, kept)}
         self.positions = RecordingPositions()
         self.clock = FakeClock()
-        self.confirmation = Confirmation(self.positions, self.clock, INTERVAL)
+        self.confirmation = Confirmation(self.positions, namespaces, self.clock, INTERVAL)
         self.client: Connection = make_connection(user="ann")[0]
         self.subscription = subscribed(self.client, upto=1_000)
         self.asked: list[tuple[str, bytes]] = []
@@ -107,6 +112,123 @@ def test_however_messages_and_ticks_fall_there_is_one_question_an_interval(bench
     assert min(gaps) >= INTERVAL
 
 
+def answered_stream(bench: Bench) -> None:
+    """Messages go on coming, and the two questions about them are answered."""
+    bench.answer(bench.sent(1))
+    bench.sent(2)
+    bench.clock.now += INTERVAL
+    bench.answer(bench.sent(3))
+
+
+@pytest.mark.parametrize(
+    "kept", [Retention(12, 60), Retention(1_000, 11), None], ids=["few", "briefly", "not at all"]
+)
+def test_where_the_log_keeps_little_the_interval_stays_the_ordinary_one(
+    kept: Retention | None,
+) -> None:
+    """Else what was trimmed before it was asked about would be told as lost."""
+    bench = Bench(kept)
+    answered_stream(bench)
+    for id_ in range(4, 8):
+        assert bench.sent(id_) == b""
+    bench.clock.now += INTERVAL
+    assert bench.sent(8)
+
+
+def test_a_channel_that_is_confirmed_regularly_is_asked_about_less_often(bench: Bench) -> None:
+    answered_stream(bench)
+    for id_ in (4, 5, 6):
+        bench.clock.now += LONGER / 3 - 0.01
+        assert bench.sent(id_) == b""
+        assert bench.tick() == []
+    bench.clock.now += 0.03
+    [(_, question)] = bench.tick()
+    bench.answer(question)
+    assert bench.positions.advanced[-1] == (NEWS.name, "ann", 6)
+
+
+def test_however_many_questions_are_answered_the_longer_interval_is_the_longest(
+    bench: Bench,
+) -> None:
+    asked_at = []
+    for id_ in range(1, 900):
+        bench.clock.now += 0.03
+        questions = [bench.sent(id_), *(ping for _, ping in bench.tick())]
+        for question in filter(None, questions):
+            asked_at.append(bench.clock.now)
+            bench.answer(question)
+    gaps = [later - earlier for earlier, later in pairwise(asked_at)]
+    assert INTERVAL <= gaps[0] < INTERVAL + 0.04
+    assert all(LONGER <= gap < LONGER + 0.04 for gap in gaps[1:])
+    assert len(gaps) >= 6
+
+
+def test_a_question_that_nobody_answers_makes_the_interval_the_ordinary_one_again(
+    bench: Bench,
+) -> None:
+    answered_stream(bench)
+    ids = count(4)
+    for interval in (LONGER, LONGER, INTERVAL):
+        bench.sent(next(ids))
+        bench.sent(next(ids))
+        bench.clock.now += interval - 0.01
+        assert not bench.tick()
+        bench.clock.now += 0.02
+        assert bench.tick()
+
+
+def test_after_a_quiet_while_the_first_message_is_asked_about_at_once_again(bench: Bench) -> None:
+    answered_stream(bench)
+    bench.clock.now += LONGER
+    assert bench.tick() == []
+    assert not bench.confirmation._progress
+    assert not bench.confirmation._questions
+    assert bench.sent(4)
+    bench.sent(5)
+    bench.clock.now += INTERVAL
+    assert bench.tick()
+
+
+def test_a_channel_whose_messages_come_one_by_one_is_asked_about_each(bench: Bench) -> None:
+    for id_ in range(1, 10):
+        bench.answer(bench.sent(id_))
+        bench.clock.now += INTERVAL
+        bench.tick()
+    assert [id_ for _, _, id_ in bench.positions.advanced] == list(range(1, 10))
+
+
+class NoPattern:
+    """Stands for the regular expression where none may be needed."""
+
+    def fullmatch(self, payload: bytes) -> None:
+        raise AssertionError(payload)
+
+
+def test_what_answers_the_last_question_and_signs_of_life_are_read_without_a_pattern(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirmation_module, "_ANSWER", NoPattern())
+    bench.confirmation.pong(bench.client, b"h")
+    bench.answer(bench.sent(7))
+    assert bench.positions.advanced == [(NEWS.name, "ann", 7)]
+
+
+def test_what_is_proven_already_is_not_written_again(bench: Bench) -> None:
+    question = bench.sent(7)
+    for _ in range(3):
+        bench.answer(question)
+        bench.confirmation.confirm(bench.client, NEWS.name, 7)
+    assert bench.positions.advanced == [(NEWS.name, "ann", 7)]
+
+
+def test_after_redis_has_lost_ids_lower_ones_are_proven_anew(bench: Bench) -> None:
+    question = bench.sent(7)
+    bench.answer(question)
+    bench.answer(bench.confirmation.replayed(NEWS.name, 5))
+    bench.answer(question)
+    assert [id_ for _, _, id_ in bench.positions.advanced] == [7, 5, 7]
+
+
 def test_channels_are_asked_about_each_for_itself(bench: Bench) -> None:
     assert bench.sent(7, "news/a")
     assert bench.sent(7, "news/b")
@@ -175,7 +297,8 @@ def test_nothing_is_kept_of_a_quiet_channel_but_its_number(bench: Bench) -> None
     bench.clock.now += INTERVAL
     bench.tick()
     assert not bench.confirmation._progress
-    assert not bench.confirmation._asked
+    assert not any(bench.confirmation._asked.values())
+    assert not bench.confirmation._questions
 
 
 def test_no_client_confirms_more_than_it_was_sent(bench: Bench) -> None:

@@ -53,7 +53,7 @@ class Bench:
         self.redis = Redis()
         self.clock = FakeClock()
         self.positions = Positions(self.redis, Keys(), NAMESPACES, lambda: 1.0)  # type: ignore[arg-type]
-        self.confirmation = Confirmation(self.positions, self.clock, 1.0)
+        self.confirmation = Confirmation(self.positions, NAMESPACES, self.clock, 1.0)
         self.clients = [self.client(user) for user in (*USERS, "ann")]
         self.wires: list[deque[bytes | int]] = [deque() for _ in self.clients]
         self.arrived = [0] * len(self.clients)
