@@ -45,7 +45,11 @@ def main(arguments: list[str]) -> int:
     try:
         results = asyncio.run(run(options.only, scale, peers=options.peers, tell=tell))
     except ReceiverError as error:
-        raise SystemExit(f"not all that was sent has arrived: {error}") from None
+        # What the node has written is among the notes: it may tell why.
+        notes = getattr(error, "__notes__", [])
+        raise SystemExit(
+            "\n".join([f"not all that was sent has arrived: {error}", *notes])
+        ) from None
     tell("done")
     options.out.mkdir(parents=True, exist_ok=True)
     told = {"machine": machine(), "scale": dataclasses.asdict(scale), "results": results}
