@@ -92,6 +92,9 @@ class Catchup:
             await way()
         except Exception as error:  # noqa: BLE001 - logged there
             self._failed(subscription, error)
+        finally:
+            # One that has ended takes a tenth of the memory of an idle connection.
+            subscription.task = None
 
     async def join(self, subscription: Subscription, since: int | None) -> None:
         """Bring an allowed subscription up to date and let it go live. Waits out Redis trouble.
@@ -125,7 +128,7 @@ class Catchup:
                 connection.remember(name, subscription.position, self._max_subscriptions)
         # A cancelled task keeps what it was about, the subscription too: they would be there until some collection.
         task, subscription.task = subscription.task, None
-        if task is not None and not task.done() and task is not asyncio.current_task():
+        if task is not None and task is not asyncio.current_task():
             task.cancel()
 
     # -- clients that take less than is published to them -------------------------------------
@@ -169,9 +172,9 @@ class Catchup:
 
     def _go_on(self, subscription: Subscription) -> None:
         """Bring a subscription back that is away, unless something else still keeps it there."""
-        connection, task = subscription.connection, subscription.task
+        connection = subscription.connection
         # One whose task still runs waits between two pages, and goes on by itself.
-        waits = task is not None and not task.done()
+        waits = subscription.task is not None
         if subscription.away and not (waits or connection.behind or connection.closed):
             self.start(subscription, partial(self._come_back, subscription))
 
