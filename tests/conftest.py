@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from publisher.contract import rights
 from publisher.contract.keys import Keys
-from tests.support import programs
-from tests.support.redis_server import redis_server
+from tests.support import programs, topology
 from tests.support.redis_users import redis_user
 
 # What an example takes says more about the machine than about the code.
@@ -18,15 +17,37 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "one_server(why): the test is about what a single server does, and left out on other topologies",
+    )
+    try:
+        topology.chosen()
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("one_server"):
+        topology.require_one_server(*marker.args)
+
+
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real server: the one TEST_REDIS_URL names, else one of this worker's own. All rights are there."""
+    """A real Redis, with all rights: the server TEST_REDIS_URL names, else what TOPOLOGY says, for this worker."""
     given = os.environ.get("TEST_REDIS_URL")
     if given:
         yield given
         return
-    with redis_server(tmp_path_factory.mktemp("redis")) as url:
+    with topology.running_redis(tmp_path_factory.mktemp("redis")) as url:
         yield url
+
+
+@pytest.fixture
+def primary_url(redis_url: str) -> str:
+    """The single server behind ``redis_url`` that has the data, for a test's own look at it."""
+    return topology.primary_url(redis_url)
 
 
 @pytest.fixture
@@ -37,14 +58,14 @@ def prefix() -> str:
 
 @pytest.fixture
 def publisher_url(redis_url: str, prefix: str) -> Iterator[str]:
-    """The same server with the least rights that a publisher needs."""
+    """The same Redis with the least rights that a publisher needs."""
     with redis_user(redis_url, f"publisher-{prefix}", rights.of_a_publisher(Keys(prefix))) as url:
         yield url
 
 
 @pytest.fixture
 def gateway_url(redis_url: str, prefix: str) -> Iterator[str]:
-    """The same server with the least rights that a node needs."""
+    """The same Redis with the least rights that a node needs."""
     with redis_user(redis_url, f"gateway-{prefix}", rights.of_a_gateway(Keys(prefix))) as url:
         yield url
 

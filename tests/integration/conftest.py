@@ -13,6 +13,7 @@ from publisher import AsyncPublisher
 from tests.faults.proxy import Proxy
 from tests.support.nodes import Node, running_node
 from tests.support.programs import cannot_run
+from tests.support.topology import require_one_server
 
 StartNode = Callable[..., Awaitable[Node]]
 
@@ -55,11 +56,11 @@ async def node(start_node: StartNode) -> Node:
 
 @pytest.fixture
 async def publisher(
-    redis_url: str, publisher_url: str, prefix: str
+    primary_url: str, publisher_url: str, prefix: str
 ) -> AsyncIterator[AsyncPublisher]:
     """A publisher with the least rights; its ``_client`` has all, for tests that look at Redis itself."""
     async with (
-        redis.asyncio.Redis.from_url(redis_url) as client,
+        redis.asyncio.Redis.from_url(primary_url) as client,
         AsyncPublisher.from_url(publisher_url, prefix=prefix) as publisher,
     ):
         publisher._client = client  # type: ignore[attr-defined]
@@ -69,6 +70,7 @@ async def publisher(
 @pytest.fixture
 async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
     """The node's way to Redis."""
+    require_one_server("sentinels would lead past the proxy before it")
     proxy = Proxy(int(redis_url.rpartition(":")[2]))
     await proxy.start()
     async with contextlib.aclosing(proxy):

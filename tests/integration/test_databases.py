@@ -7,6 +7,7 @@ from tests.integration.conftest import StartNode
 from tests.support.client import connected
 from tests.support.nodes import running_node
 from tests.support.tokens import make_token
+from tests.support.topology import on_database
 
 CHANNEL = "notifications/u"
 
@@ -14,7 +15,7 @@ CHANNEL = "notifications/u"
 async def test_databases_of_one_redis_are_systems_of_their_own(
     redis_url: str, prefix: str, start_node: StartNode, publisher: AsyncPublisher
 ) -> None:
-    one = f"{redis_url.rstrip('/')}/1"
+    one = on_database(redis_url, 1)
     node = await start_node()
     async with (
         running_node(one, prefix) as node_of_one,

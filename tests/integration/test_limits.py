@@ -506,6 +506,7 @@ async def test_a_clock_that_jumps_ahead_costs_no_living_node_its_places(
 # -- a node that is cut off -------------------------------------------------------------------
 
 
+@pytest.mark.one_server("sentinels would lead past the proxy before it")
 async def test_a_node_that_was_cut_off_beyond_its_lease_gives_up_what_others_took_meanwhile(
     start_node: StartNode, redis_url: str, prefix: str, publisher: AsyncPublisher
 ) -> None:

@@ -23,6 +23,8 @@ from tests.support.programs import cannot_run
 from tests.support.tokens import make_token
 from tests.support.waiting import PATIENCE, until
 
+pytestmark = pytest.mark.one_server("the version before knows no sentinels")
+
 BEFORE = "c80b118"
 """The last commit of version 0.1.0."""
 

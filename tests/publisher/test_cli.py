@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -19,6 +18,7 @@ import redis
 from publisher import EVERYBODY, Publisher
 from publisher.contract.keys import Keys
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES
+from tests.support.topology import on_database
 
 COMMAND = (sys.executable, "-m", "publisher")
 ROOT = Path(__file__).parents[2]
@@ -423,7 +423,7 @@ def test_ping_of_a_redis_that_is_not_there_is_one_line_and_exit_code_1(cli: Cli,
 
 
 def test_ping_with_a_database_that_does_not_exist_says_so(cli: Cli, redis_url: str):
-    url = urlsplit(redis_url)._replace(path="/99999").geturl()
+    url = on_database(redis_url, 99_999)
     fails(cli("ping", "--redis-url", url), 1, "DB index")
 
 
@@ -444,12 +444,12 @@ def test_global_options_may_stand_before_the_command_or_after_it(
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, redis_url: str) -> Path:
+def checkout(tmp_path: Path, primary_url: str) -> Path:
     """A checkout in which a development gateway has written its Redis's URL."""
     checkout = tmp_path / "checkout"
     (checkout / "src" / "deep").mkdir(parents=True)
     (checkout / ".gateway").mkdir()
-    (checkout / ".gateway" / "redis.url").write_text(f"{redis_url}\n")
+    (checkout / ".gateway" / "redis.url").write_text(f"{primary_url}\n")
     return checkout
 
 
@@ -480,9 +480,9 @@ def test_a_found_redis_that_is_gone_is_told_with_where_it_was_found(
 
 def test_a_found_redis_that_has_answered_is_not_said_to_be_gone(cli: Cli, checkout: Path):
     publish = ("publish", "run-results/s", "1")
-    too_few = ("--min-replicas", "1", "--replica-timeout", "0.05")
+    too_few = ("--min-replicas", "9", "--replica-timeout", "0.05")
     run = cli(*publish, *too_few, folder=checkout, PUBLISHER_REDIS_URL="")
-    fails(run, 1, "only 0 of 1 replicas")
+    fails(run, 1, "of 9 replicas")
     assert str(checkout / ".gateway" / "redis.url") in run.stderr
     assert "make run" not in run.stderr
 
@@ -503,7 +503,9 @@ def test_the_package_declares_the_command():
     assert 'publisher = "publisher.cli:main"' in declared
 
 
-def test_who_subscribes_while_the_program_runs_is_let_in(redis_url: str, prefix: str):
+def test_who_subscribes_while_the_program_runs_is_let_in(
+    redis_url: str, primary_url: str, prefix: str
+):
     looking = (
         "import redis, sys; server = redis.Redis.from_url(sys.argv[1]); "
         "print(server.zscore(sys.argv[2], 'pupil') is not None)"
@@ -513,7 +515,7 @@ def test_who_subscribes_while_the_program_runs_is_let_in(redis_url: str, prefix:
         [
             *(sys.executable, "-m", "publisher", "--redis-url", redis_url, "--prefix", prefix),
             *("run", "--session", "early", "--user", "pupil"),
-            *("--", sys.executable, "-c", looking, redis_url, key),
+            *("--", sys.executable, "-c", looking, primary_url, key),
         ],
         check=True,
         timeout=30,
@@ -535,10 +537,11 @@ def test_who_subscribes_while_the_program_runs_is_let_in(redis_url: str, prefix:
 def test_a_message_that_too_few_replicas_confirm_fails_and_is_published(
     cli: Cli, publisher: Publisher, command: tuple[str, ...]
 ):
-    """The server of the tests has no replica."""
+    """The Redis of the tests has fewer replicas."""
     rest = python("") if command[0] == "run" else ()
-    run = cli(*command, "--min-replicas", "1", "--replica-timeout", "0.05", *rest)
-    fails(run, 1, "is published, but only 0 of 1 replicas have it")
+    run = cli(*command, "--min-replicas", "9", "--replica-timeout", "0.05", *rest)
+    fails(run, 1, "is published, but only ")
+    assert "of 9 replicas have it" in run.stderr
     channel = "notifications/u" if command[0] == "notify" else "run-results/s"
     assert len(publisher.history(channel)) == 1
 

@@ -7,12 +7,9 @@ import redis
 from publisher import AsyncPublisher, Publisher
 from publisher.contract.keys import Keys
 from tests.publisher.listening import listening
+from tests.support.topology import on_database
 
 CHANNEL = "run-results/s"
-
-
-def on_database(url: str, number: int) -> str:
-    return f"{url.rstrip('/')}/{number}"
 
 
 def test_a_publisher_on_database_1_does_not_reach_who_listens_on_database_0(
@@ -31,8 +28,8 @@ def test_a_publisher_on_database_1_does_not_reach_who_listens_on_database_0(
     assert [entry.data for entry in publisher.history(CHANNEL)] == ["of 0"]
 
 
-async def test_a_clients_own_database_counts(redis_url: str, server: redis.Redis, prefix: str):
-    url = on_database(redis_url, 1)
+async def test_a_clients_own_database_counts(primary_url: str, server: redis.Redis, prefix: str):
+    url = on_database(primary_url, 1)
     with listening(server, Keys(prefix, 1).live(CHANNEL)) as pubsub, redis.Redis.from_url(url) as c:
         Publisher(c, prefix=prefix).publish(CHANNEL, 1)
         async with (

@@ -22,10 +22,10 @@ URL = '"redis://localhost:6379/0"'
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(1, len(EXAMPLES) + 1))
-def test_the_example_runs(example: str, redis_url: str, prefix: str):
+def test_the_example_runs(example: str, redis_url: str, primary_url: str, prefix: str):
     assert example.count(URL) == 1
     # An existing client has no prefix; what it publishes goes to a channel that no other test reads.
-    ours = f'"{redis_url}"' if "redis.Redis" in example else f'"{redis_url}", prefix="{prefix}"'
+    ours = f'"{primary_url}"' if "redis.Redis" in example else f'"{redis_url}", prefix="{prefix}"'
     scope: dict[str, object] = {"__name__": "example"}
     try:
         exec(compile(example.replace(URL, ours), "docs/publisher.md", "exec"), scope)

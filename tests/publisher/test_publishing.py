@@ -262,9 +262,9 @@ async def test_scripts_are_sent_again_by_the_asyncio_client(
 
 
 def test_the_publisher_connects_as_an_existing_client_does_and_leaves_it_open(
-    redis_url: str, prefix: str
+    primary_url: str, prefix: str
 ):
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+    with redis.Redis.from_url(primary_url, decode_responses=True) as client:
         with Publisher(client, prefix=prefix) as publisher:
             id_ = publisher.publish(CHANNEL, "é").id
             assert publisher.history(CHANNEL)[0].id == id_
@@ -272,9 +272,9 @@ def test_the_publisher_connects_as_an_existing_client_does_and_leaves_it_open(
 
 
 async def test_the_publisher_connects_as_an_existing_asyncio_client_does_and_leaves_it_open(
-    redis_url: str, prefix: str
+    primary_url: str, prefix: str
 ):
-    async with redis.asyncio.Redis.from_url(redis_url, protocol=3) as client:
+    async with redis.asyncio.Redis.from_url(primary_url, protocol=3) as client:
         async with AsyncPublisher(client, prefix=prefix) as publisher:
             await publisher.publish(CHANNEL, 1)
             assert await publisher.connections("u") == []

@@ -19,8 +19,8 @@ def publisher(redis_url: str, prefix: str) -> AsyncPublisher:
 
 
 @pytest.fixture
-def clients(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url) as client:
+def clients(primary_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(primary_url) as client:
         yield client
 
 

@@ -28,10 +28,17 @@ class SentinelServer:
         quorum: how many sentinels must find the primary down.
         lines: more of its configuration.
         tls: whether it is reached by TLS.
+        down_after_ms: so long the primary may be silent.
     """
 
     def __init__(
-        self, folder: Path, monitored: int, quorum: int, *lines: str, tls: bool = False
+        self,
+        folder: Path,
+        monitored: int,
+        quorum: int,
+        *lines: str,
+        tls: bool = False,
+        down_after_ms: int = 500,
     ) -> None:
         folder.mkdir()
         self.port = free_port()
@@ -43,7 +50,7 @@ class SentinelServer:
             *ports,
             f"dir {folder}",
             f"sentinel monitor {NAME} 127.0.0.1 {monitored} {quorum}",
-            f"sentinel down-after-milliseconds {NAME} 500",
+            f"sentinel down-after-milliseconds {NAME} {down_after_ms}",
             f"sentinel failover-timeout {NAME} 2000",
             *lines,
         )
@@ -73,9 +80,12 @@ class SentinelServers:
 
     Args:
         password: of the sentinels.
+        down_after_ms: so long the primary may be silent before the replica takes over.
     """
 
-    def __init__(self, folder: Path, password: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, password: str | None = None, *, down_after_ms: int = 500
+    ) -> None:
         self.servers = []
         for name in ("a", "b"):
             (folder / name).mkdir()
@@ -84,6 +94,7 @@ class SentinelServers:
                 options += ("--replicaof", "127.0.0.1", str(self.servers[0].port))
             self.servers.append(RedisServer(folder / name, *options))
         self._password = password
+        self._down_after_ms = down_after_ms
         self._folder = folder
         self.sentinels: list[SentinelServer] = []
 
@@ -109,7 +120,11 @@ class SentinelServers:
             lines = (f"requirepass {self._password}", f"sentinel sentinel-pass {self._password}")
         for number in range(3):
             sentinel = SentinelServer(
-                self._folder / f"sentinel-{number}", self.servers[0].port, 2, *lines
+                self._folder / f"sentinel-{number}",
+                self.servers[0].port,
+                2,
+                *lines,
+                down_after_ms=self._down_after_ms,
             )
             self.sentinels.append(sentinel)
             await asyncio.to_thread(sentinel.start)
