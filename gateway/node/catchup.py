@@ -94,7 +94,8 @@ class Catchup:
             self._failed(subscription, error)
         finally:
             # One that has ended takes a tenth of the memory of an idle connection.
-            subscription.task = None
+            if subscription.task is asyncio.current_task():
+                subscription.task = None
 
     async def join(self, subscription: Subscription, since: int | None) -> None:
         """Bring an allowed subscription up to date and let it go live. Waits out Redis trouble.
