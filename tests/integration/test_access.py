@@ -148,6 +148,8 @@ async def test_a_grant_that_is_renewed_in_time_goes_on_without_interruption(
                 await publisher.grant(channel, "u", SHORT)
             if not number:
                 await client.subscribe("run-results/s")
+            else:
+                await client.expect(type="granted", channel="run-results/not-renewed")
             await client.subscribe("run-results/not-renewed")
             await publisher.grant("run-results/s", "u", 2 * SHORT)
             await client.expect(
