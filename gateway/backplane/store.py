@@ -12,6 +12,7 @@ from typing import Final
 
 import orjson
 
+from gateway.core.access import retention_of
 from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
 from gateway.node.stats import Stats
@@ -191,8 +192,7 @@ class Positions:
 
     def retention(self, channel: str) -> Retention | None:
         """What is kept of a channel's log, as far as this gateway knows: a publisher may log what it does not know."""
-        namespace = self._namespaces.get(channel.partition("/")[0])
-        return namespace.retention if namespace else None
+        return retention_of(channel.partition("/")[0], self._namespaces)
 
 
 class LogReader:

@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Any, Final
 
 from gateway.core.protocol import ErrorCode
-from publisher.contract.channels import Channel, Namespace
+from publisher.contract.channels import Channel, Namespace, Retention
 
 _LATEST_EXPIRY: Final = 2**53
 
@@ -86,8 +86,13 @@ class Decision(Enum):
 
 def keeps_log(namespace: str, namespaces: Mapping[str, Namespace]) -> bool:
     """Whether a namespace's messages are logged; an unknown one keeps nothing."""
+    return retention_of(namespace, namespaces) is not None
+
+
+def retention_of(namespace: str, namespaces: Mapping[str, Namespace]) -> Retention | None:
+    """What a namespace keeps of its channels' logs; ``None`` for nothing, as of an unknown one."""
     rules = namespaces.get(namespace)
-    return rules is not None and rules.retention is not None
+    return rules.retention if rules else None
 
 
 def decide(identity: Identity, channel: Channel, namespaces: Mapping[str, Namespace]) -> Decision:

@@ -20,6 +20,7 @@ from itertools import count
 from typing import Final
 
 from gateway.core import frames
+from gateway.core.access import retention_of
 from gateway.node.connection import Connection
 from gateway.node.ports import Clock, Positions
 from publisher.contract.channels import Namespace
@@ -194,8 +195,7 @@ class Confirmation:
 
     def _room(self, channel: str) -> int:
         """How many messages may come in a longer interval."""
-        namespace = self._namespaces.get(channel.partition("/")[0])
-        kept = namespace.retention if namespace else None
+        kept = retention_of(channel.partition("/")[0], self._namespaces)
         if kept is None or kept.max_age_seconds < self._interval * _LONGER * _PART:
             return 0
         return kept.max_messages // _PART

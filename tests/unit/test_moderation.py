@@ -5,30 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import uvloop
 
 from gateway.backplane.pubsub import READ_BYTES_PER_TURN, ModeratedReader
 from tests.support.waiting import until
+from tests.unit.conftest import Run
 from tests.unit.fakes import FakeClock
 
 MOMENT = 0.05
-
-Run = Callable[[Coroutine[Any, Any, None]], None]
-
-
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Runs on the loop that a node may have."""
-
-    def on_it(work: Coroutine[Any, Any, None]) -> None:
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            runner.run(asyncio.wait_for(work, 20))
-
-    return on_it
 
 
 class Line:

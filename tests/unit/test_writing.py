@@ -7,11 +7,10 @@ import contextlib
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import uvloop
 
 from gateway.core import closing, frames
 from gateway.core.frames import PLAIN
@@ -19,24 +18,12 @@ from gateway.web.new_connection import NewConnection
 from gateway.web.reading import Turns
 from gateway.web.socket import ClientSocket
 from tests.support.waiting import until
+from tests.unit.conftest import Run
 from tests.unit.fakes import FakeClock
 
 HIGH_WATER = 4 * 1024 * 1024
 LARGE = bytes(range(256)) * 16_384
 """More than the system takes for a client that does not read."""
-
-Run = Callable[[Coroutine[Any, Any, None]], None]
-
-
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Runs on the loop that a node may have."""
-
-    def on_it(work: Coroutine[Any, Any, None]) -> None:
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            runner.run(asyncio.wait_for(work, 20))
-
-    return on_it
 
 
 class Session:
