@@ -53,7 +53,7 @@ from gateway.web.client_port import ClientPort, Surroundings
 from gateway.web.handshake import Handshakes, Limits
 from gateway.web.pages import HttpPages
 from gateway.web.refused_connections import RefusedConnections
-from gateway.web.server import Ports, health_paths, internal_app, public_app, shown
+from gateway.web.server import Ports, internal_app, public_app, shown
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
 from publisher.contract.keys import Keys
 from publisher.transport.connection import opened
@@ -297,7 +297,6 @@ class Gateway:
         self._client_port = ClientPort(
             Surroundings(
                 frozenset({base or "/", f"{base}/", f"{base}/ws"}),
-                health_paths(base),
                 TrustedProxies(settings.trusted_proxies),
                 settings.proxy_protocol,
                 self.capacity,

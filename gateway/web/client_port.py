@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Final
 
-from aiohttp import hdrs
-
 from gateway.core.addresses import TrustedProxies, address_of, block_of
 from gateway.core.capacity import Capacity
 from gateway.core.handshake import Refusal
@@ -25,12 +23,6 @@ _PEERS_REMEMBERED: Final = 1_024
 _peer_address: Final = lru_cache(_PEERS_REMEMBERED)(address_of)
 
 _WITH_BODY: Final = Refusal(400, "bad_request", "no page here takes a body")
-_TOO_MANY: Final = Refusal(
-    429,
-    "address_limit",
-    "too many connections from this address have shown no valid token yet",
-    {hdrs.RETRY_AFTER: "2"},
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +31,6 @@ class Surroundings:
 
     Attributes:
         paths: where WebSockets are served.
-        health_paths: what balancers ask for.
         trusted: the proxies in front of it.
         proxy_protocol: whether these begin each connection with a header of the PROXY protocol.
         capacity: how many connections it may hold.
@@ -47,7 +38,6 @@ class Surroundings:
     """
 
     paths: frozenset[str]
-    health_paths: frozenset[str]
     trusted: TrustedProxies
     proxy_protocol: bool
     capacity: Capacity
@@ -121,11 +111,7 @@ class ClientPort:
         connection.address = client.address
         connection.block = block_of(client.address) if client.address and client.counts else None
         self._count(connection)
-        # Balancers ask for health pages. One that is behind the same address as a crowd must not take the node out.
-        health_page = head.path in self._surroundings.health_paths
-        if self._unauthenticated.crowded(connection.block) and not health_page:
-            self._refusals.refuse(connection, _TOO_MANY)
-        elif head.path in self._surroundings.paths:
+        if head.path in self._surroundings.paths:
             self._handshakes.begin(connection, head)
         elif head.announces_body:
             self._refusals.refuse(connection, _WITH_BODY, "body")
@@ -155,7 +141,10 @@ class ClientPort:
         self._unauthenticated.leave(connection)
 
     def _count(self, connection: NewConnection) -> None:
-        """Count one for the address that it comes from, as far as that is known; nobody else has to go for it."""
+        """Count one for the address that it comes from, as far as that is known; where too many come from there, one of these goes.
+
+        Who has just sent a request is the youngest: a crowd that sends none keeps nobody out who shares its address.
+        """
         self._unauthenticated.enter(connection, connection.block)
         oldest = self._unauthenticated.one_too_many(connection.block)
         if oldest is not None:

@@ -232,15 +232,6 @@ async def _healthz(_request: web.Request) -> web.Response:
 # -- pages on the clients' port -------------------------------------------------------------------
 
 
-def health_paths(base: str) -> frozenset[str]:
-    """Where balancers that can ask at the clients' port only find health pages.
-
-    Args:
-        base: what stands before every path; empty for the root. They are at the root in any case.
-    """
-    return frozenset(f"{each}{page}" for each in ("", base) for page in ("/healthz", "/readyz"))
-
-
 def public_app(base: str, ready: Callable[[], bool], *, test_page: bool) -> web.Application:
     """What is served on the clients' port beside WebSockets.
 

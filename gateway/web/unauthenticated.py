@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from gateway.node.stats import Stats
 
 C = TypeVar("C")
-
-_FAREWELLS: Final = 2
-"""An address may hold this multiple of its share, so that those above it can be told why they are refused, and health
-pages be answered."""
 
 
 class Unauthenticated(Generic[C]):
@@ -57,18 +53,10 @@ class Unauthenticated(Generic[C]):
         """The one that has been here longest; there must be one."""
         return next(iter(self._connections))
 
-    def crowded(self, address: str | None) -> bool:
-        """Whether there are too many from an address."""
-        return self._count(address) > self._most_per_address
-
     def one_too_many(self, address: str | None) -> C | None:
-        """The oldest one from an address, where there are so many that for each that comes one has to go."""
-        if address is None or self._count(address) <= self._most_per_address * _FAREWELLS:
-            return None
-        return next(iter(self._of_address[address]))
-
-    def _count(self, address: str | None) -> int:
-        return 0 if address is None else len(self._of_address.get(address, ()))
+        """The one that has been here longest from an address, where there are more than may come from it."""
+        here: dict[C, None] = {} if address is None else self._of_address.get(address, {})
+        return next(iter(here)) if len(here) > self._most_per_address else None
 
     def all(self) -> list[C]:
         """Those that are here, the oldest first."""

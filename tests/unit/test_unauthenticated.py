@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,7 +31,7 @@ def test_who_is_counted_anew_is_not_counted_twice_and_not_the_oldest() -> None:
     here.enter(1, "b")
     assert stats.connections_unauthenticated == 2
     assert here.all() == [2, 1]
-    assert not here.crowded("a")
+    assert here.one_too_many("a") is None
 
 
 STEPS = st.lists(
@@ -57,12 +55,9 @@ def test_the_counts_are_those_of_who_is_here(steps: list[Step]) -> None:
         else:
             here.leave(number)
         assert stats.connections_unauthenticated == len(expected)
-        counts = Counter(expected.values())
         for each in ("a", "b"):
-            assert here.crowded(each) == (counts[each] > 2)
             of_each = [number for number, address in expected.items() if address == each]
-            assert here.one_too_many(each) == (of_each[0] if len(of_each) > 4 else None)
-        assert not here.crowded(None)
+            assert here.one_too_many(each) == (of_each[0] if len(of_each) > 2 else None)
         assert here.one_too_many(None) is None
         assert here.too_many == (len(expected) > 5)
         assert not expected or here.oldest == next(iter(expected))
