@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler
 
 from gateway.core.handshake import Refusal
 
@@ -32,7 +31,6 @@ class HttpPages:
 
     def __init__(self, app: web.Application) -> None:
         self.paths = frozenset(each.canonical for each in app.router.resources())
-        app.middlewares.append(_refused_in_json)
         # aiohttp's access log would write the query string, and with it the token.
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=1.0
@@ -112,6 +110,9 @@ class _Exchange(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer."""
+        # aiohttp refuses in plain text, and sends back what it did not expect in `Expect`.
+        if isinstance(resp, web.HTTPException):
+            resp = _answer(_refusal(resp))
         # Else aiohttp would tell everybody its version, and Python's.
         resp.headers.setdefault(hdrs.SERVER, "gateway")
         return await super().finish_response(request, resp, start_time)
@@ -127,16 +128,14 @@ def _answer(refusal: Refusal) -> web.Response:
     )
 
 
-@web.middleware
-async def _refused_in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    # aiohttp would answer in plain text.
-    try:
-        return await handler(request)
-    except web.HTTPNotFound:
-        return _answer(NOT_FOUND)
-    except web.HTTPMethodNotAllowed as error:
+def _refusal(error: web.HTTPException) -> Refusal:
+    """What we say of a request that aiohttp refuses."""
+    if isinstance(error, web.HTTPNotFound):
+        return NOT_FOUND
+    if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = {str(hdrs.ALLOW): error.headers[hdrs.ALLOW]}
-        return _answer(Refusal(405, "method_not_allowed", "this page is only read", allowed))
+        return Refusal(405, "method_not_allowed", "this page is only read", allowed)
+    return MALFORMED
 
 
 async def close_after(_request: web.BaseRequest, response: web.StreamResponse) -> None:

@@ -194,6 +194,7 @@ _SECRETS = tuple(
         (f"GET /{MARK}?token={MARK} HTTP/1.1",),
         (f"GET /healthz?token={MARK} HTTP/1.1", f"Content-Length: {MARK}"),
         (f"GET /healthz?token={MARK} HTTP/1.1", f"Transfer-Encoding: {MARK}"),
+        (f"GET /healthz?token={MARK} HTTP/1.1", f"Expect: {MARK}"),
         (f"GET /?token={_ESCAPED} HTTP/1.1", f"Cookie : {MARK}", f" {MARK}"),
         (f"GET /?token=ä{MARK} HTTP/1.1", f"Authorization: Bearer ä{MARK}"),
     )

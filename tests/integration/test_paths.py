@@ -111,6 +111,28 @@ async def test_a_page_is_only_read(node: Node) -> None:
         assert "Allow: GET,HEAD" in answer.head
 
 
+async def test_what_a_client_expects_of_a_page_is_refused_in_json_and_without_its_words(
+    node: Node,
+) -> None:
+    for url, page in (
+        (node.url, "/healthz"),
+        (node.internal_url, "/healthz"),
+        (node.internal_url, "/other"),
+    ):
+        asked = request(f"GET {page} HTTP/1.1", "Host: x", "Expect: open-sesame")
+        answer = await answer_to(url, asked)
+        assert (answer.status, answer.code) == (400, "bad_request")
+        assert "application/json" in answer.head
+        assert b"open-sesame" not in answer.raw
+
+
+async def test_who_asks_whether_to_go_on_is_told_so(node: Node) -> None:
+    asked = request("GET /healthz HTTP/1.1", "Host: x", "Expect: 100-continue")
+    for url in (node.url, node.internal_url):
+        async with line(url, asked) as each:
+            assert [(await each.answer()).status for _ in range(2)] == [100, 200]
+
+
 REQUESTS = {
     "a page": request("GET /healthz HTTP/1.1", "Host: x"),
     "no page": request("GET /other HTTP/1.1", "Host: x"),
