@@ -88,6 +88,18 @@ async def test_its_own_close_is_told_to_nobody(start_at: Start) -> None:
         assert "closed" not in {said["event"] for said in client.said}
 
 
+async def test_after_its_own_close_it_does_not_try_again_although_the_token_it_waited_for_is_refused(
+    start_at: Start,
+) -> None:
+    async with ScriptedServer().running() as server:
+        client = await start_at(server.url, "PENDING")
+        await client.event("asked")
+        await client.tell("close")
+        await client.tell("refuse")
+        assert await waits_for_nothing(client)
+        assert not server.opened
+
+
 # -- what the user should know ----------------------------------------------------------------
 
 

@@ -2,20 +2,29 @@
 //
 // Usage: node documented-client.mjs MODULE URL TOKENS SESSION USER
 //
-// TOKENS: separated by commas, one for each attempt; the last one for all that follow.
+// TOKENS: separated by commas, one for each attempt; the last one for all that follow. PENDING is waited for until
+// the test refuses it.
 
 import { pathToFileURL } from 'node:url';
 import { obey, report } from './tap.mjs';
 
 const [module, address, given, sessionId, userId] = process.argv.slice(2);
 const tokens = given.split(',');
+let refuseToken;
 const { start } = await import(pathToFileURL(module));
+
+async function getToken() {
+  const token = tokens.length > 1 ? tokens.shift() : tokens[0];
+  if (token !== 'PENDING') return token;
+  report('asked');
+  return new Promise((_, reject) => (refuseToken = reject));
+}
 
 const client = start({
   address,
   sessionId,
   userId,
-  getToken: async () => (tokens.length > 1 ? tokens.shift() : tokens[0]),
+  getToken,
   showResult: (data) => report('run-result', { data }),
   showNotification: (data) => report('notification', { data }),
   reload: (channel) => report('gap', { channel }),
@@ -27,5 +36,7 @@ const client = start({
 await obey({
   heartbeat: () => client.sendHeartbeat(),
   close: () => client.close(),
-  timers: () => report('timers', { count: process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length }),
+  refuse: () => refuseToken(new Error('logged out')),
+  // When all that a command before has set off is over.
+  timers: () => setImmediate(() => report('timers', { count: process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length })),
 });
