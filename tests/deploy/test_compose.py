@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import entry_points
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,17 @@ def test_only_the_balancer_is_open_to_the_world(compose):
     }
     assert set(published) == {"nginx", "prometheus"}
     assert all(port.startswith("127.0.0.1:") for port in published["prometheus"])
+
+
+def test_the_gateways_believe_nginx_about_addresses_and_nobody_else(compose):
+    nginx = compose["services"]["nginx"]["networks"]["default"]["ipv4_address"]
+    for name in GATEWAYS:
+        assert compose["services"][name]["environment"]["GATEWAY_TRUSTED_PROXIES"] == nginx
+    (network,) = compose["networks"]["default"]["ipam"]["config"]
+    assert ip_address(nginx) in ip_network(network["subnet"])
+    # No other container can be given it.
+    assert ip_address(nginx) not in ip_network(network["ip_range"])
+    assert nginx != network["gateway"]
 
 
 def test_the_addresses_in_all_files_are_the_services(compose, dockerfile):

@@ -20,6 +20,7 @@ from tests.support.client import Client, connected
 from tests.support.nginx import NGINX
 from tests.support.processes import GatewayProcess, gateway_process
 from tests.support.redis_server import free_port
+from tests.support.requests import answer_to, handshake
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
@@ -88,7 +89,9 @@ async def test_the_handshake_passes_as_the_client_made_it(balanced, gateways):
             assert client.socket.protocol == "realtime"
 
 
-async def test_the_gateway_learns_who_the_client_is_and_what_it_asked_for(balanced):
+@contextlib.asynccontextmanager
+async def upstream() -> AsyncIterator[tuple[int, dict[str, str]]]:
+    """What stands in place of a gateway: its port, and the fields of the requests that it gets."""
     seen: dict[str, str] = {}
 
     async def handle(request: web.Request) -> web.Response:
@@ -97,18 +100,55 @@ async def test_the_gateway_learns_who_the_client_is_and_what_it_asked_for(balanc
 
     app = web.Application()
     app.router.add_get("/ws", handle)
-    async with TestServer(app) as upstream, balanced(upstream.port) as balancer:
-        address = {
+    async with TestServer(app) as server:
+        assert server.port is not None
+        yield server.port, seen
+
+
+async def test_the_gateway_learns_who_the_client_is_and_what_it_asked_for(balanced):
+    async with upstream() as (port, seen), balanced(port) as balancer:
+        said = {
             "Host": "realtime.example.com:3001",
             "X-Forwarded-For": "203.0.113.7",
             "Forwarded": "for=203.0.113.8",
         }
-        assert await status(f"{balancer.http_url}/ws", **address) == 200
+        assert await status(f"{balancer.http_url}/ws", **said) == 200
     assert seen["Host"] == "realtime.example.com:3001"
-    assert seen["X-Forwarded-For"] == "203.0.113.7, 127.0.0.1"
     assert seen["X-Forwarded-Proto"] == "http"
-    # A gateway that trusts nginx would believe it.
+    # A gateway that trusts nginx would believe what the client says.
+    assert seen["X-Forwarded-For"] == "127.0.0.1"
     assert "Forwarded" not in seen
+
+
+@pytest.mark.parametrize("field", ["X-Forwarded-For: 203.0.113.7", "Forwarded: for=203.0.113.7"])
+async def test_no_client_chooses_its_address_not_even_one_in_a_trusted_network(
+    balanced, redis_url, prefix, field
+):
+    async with (
+        gateway_process(redis_url, prefix, trusted_proxies="127.0.0.0/8") as gateway,
+        balanced(gateway.port) as balancer,
+    ):
+        await answer_to(balancer.url, handshake("x", field))
+        await until(lambda: "reason=token_invalid" in gateway.output)
+        assert "reason=token_invalid address=127.0.0.1 " in gateway.output
+        assert "203.0.113.7" not in gateway.output
+
+
+async def test_with_the_lines_for_another_balancer_its_word_is_believed_and_no_clients(nginx):
+    lines = re.findall(
+        r"^ *#   ((?:set_real_ip_from|real_ip_\w+) .*)$",
+        (NGINX / "nginx.conf").read_text(),
+        re.MULTILINE,
+    )
+    assert len(lines) == 3
+    async with upstream() as (port, seen):
+        balancer = nginx(port)
+        with (balancer.folder / "listen.conf").open("a") as listen:
+            listen.write("\n".join(lines).replace("10.0.0.0/8", "127.0.0.0/8"))
+        async with balancer.running():
+            noted = {"X-Forwarded-For": "6.6.6.6, 203.0.113.7, 127.0.0.9"}
+            assert await status(f"{balancer.http_url}/ws", **noted) == 200
+    assert seen["X-Forwarded-For"] == "203.0.113.7"
 
 
 async def test_a_new_connection_goes_where_there_are_fewest(balanced, gateways):
