@@ -103,6 +103,7 @@ KINDS = (
     Kind(floods.half_sent_frames, memory_mib=300),
     Kind(floods.frames_byte_by_byte),
     # -- requests (askers.py) --
+    # What is replayed again has its price, so little of it is drawn.
     Kind(askers.replays_from_the_beginning, drawn_mib=32),
     Kind(askers.subscribing_and_leaving),
     Kind(askers.ever_other_channels),

@@ -17,6 +17,8 @@ from gateway.web.auth import TokenVerifier
 from gateway.web.keys import BadKey, load_key
 from publisher import Publisher
 from publisher.contract.channels import DEFAULT_NAMESPACES
+from tests.attacks.harness import MOST_NEWCOMER_SECONDS, MOST_SECONDS
+from tests.attacks.kinds import Kind
 from tests.support.tokens import SECRET
 from tests.unit.fakes import Node
 
@@ -187,6 +189,25 @@ def test_what_something_costs_stands_in_one_place(page: str) -> None:
     )
     if page != "docs/performance.md":
         assert not re.findall(r".*\d µs.*", text)
+
+
+@pytest.mark.parametrize(
+    ("cost", "bound"),
+    [
+        (".*heartbeats, from.*", f"{MOST_SECONDS:g} s"),
+        (".*its messages, from.*", f"{MOST_SECONDS:g} s"),
+        (".*newcomer, from.*", f"{MOST_NEWCOMER_SECONDS:g} s"),
+        ("memory of the node.*", f"{Kind.memory_mib:g} MiB"),
+        ("the node's log", f"{Kind.log_kb:g} KB"),
+        ("Redis", f"{Kind.redis_share:g} of a core"),
+        ("bytes.*", f"{Kind.drawn_mib:g} MiB"),
+    ],
+)
+def test_what_an_attack_may_cost_is_told_as_it_is_held(cost: str, bound: str) -> None:
+    reliability = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    table = reliability.partition("What must hold for each:")[2].partition("### ")[0]
+    (told,) = [most for what, most in rows(table) if re.fullmatch(cost, what)]
+    assert told.partition(",")[0] == bound
 
 
 def test_a_version_with_unreleased_changes_has_a_name_of_its_own() -> None:
