@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import CliApp, CliSettingsSource
 
-from gateway import environment
+from gateway import unknown_variables
 from gateway.settings import SECRETS, Settings, UsageError
 from publisher.contract.redis_url import holds_password
 from publisher.contract.secret_values import names_file
@@ -111,7 +111,7 @@ def advice(variables: Mapping[str, str]) -> list[str]:
     Args:
         variables: the environment. No value of it is told, since it may be secret.
     """
-    return environment.advice(variables, Settings.model_fields)
+    return unknown_variables.advice(variables, Settings.model_fields)
 
 
 def _explain(error: ValidationError) -> str:

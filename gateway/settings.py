@@ -24,7 +24,7 @@ from pydantic_settings import (
 from gateway.core.addresses import TrustedProxies
 from gateway.core.origins import AllowedOrigins
 from gateway.core.protocol import RESERVED
-from gateway.environment import is_service_link
+from gateway.unknown_variables import is_service_link
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace
 from publisher.contract.keys import (
     DEFAULT_PREFIX,

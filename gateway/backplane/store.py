@@ -192,7 +192,7 @@ class Positions:
 
     def retention(self, channel: str) -> Retention | None:
         """What is kept of a channel's log, as far as this gateway knows: a publisher may log what it does not know."""
-        return retention_of(channel.partition("/")[0], self._namespaces)
+        return retention_of(channel, self._namespaces)
 
 
 class LogReader:

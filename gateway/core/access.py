@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Any, Final
 
 from gateway.core.protocol import ErrorCode
-from publisher.contract.channels import Channel, Namespace, Retention
+from publisher.contract.channels import Channel, Namespace, Retention, namespace_of
 
 _LATEST_EXPIRY: Final = 2**53
 
@@ -84,14 +84,14 @@ class Decision(Enum):
     IF_GRANTED = auto()
 
 
-def keeps_log(namespace: str, namespaces: Mapping[str, Namespace]) -> bool:
-    """Whether a namespace's messages are logged; an unknown one keeps nothing."""
-    return retention_of(namespace, namespaces) is not None
+def keeps_log(channel: str, namespaces: Mapping[str, Namespace]) -> bool:
+    """Whether a channel's messages are logged; those of an unknown namespace are not."""
+    return retention_of(channel, namespaces) is not None
 
 
-def retention_of(namespace: str, namespaces: Mapping[str, Namespace]) -> Retention | None:
-    """What a namespace keeps of its channels' logs; ``None`` for nothing, as of an unknown one."""
-    rules = namespaces.get(namespace)
+def retention_of(channel: str, namespaces: Mapping[str, Namespace]) -> Retention | None:
+    """What is kept of a channel's log; ``None`` for nothing, as in an unknown namespace."""
+    rules = namespaces.get(namespace_of(channel))
     return rules.retention if rules else None
 
 

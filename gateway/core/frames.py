@@ -23,7 +23,8 @@ _CLOSE: Final = 0x8
 _PING: Final = 0x9
 _PONG: Final = 0xA
 
-_DEFLATE_TAIL: Final = b"\x00\x00\xff\xff"  # left out on the wire (RFC 7692 §7.2.1)
+DEFLATE_TAIL: Final = b"\x00\x00\xff\xff"
+"""The end of what was deflated, which is left out on the wire (RFC 7692 §7.2.1)."""
 
 
 def _frame(head: int, payload: bytes) -> bytes:
@@ -63,7 +64,7 @@ def deflated(payload: bytes, window_bits: int) -> bytes:
     """
     compressor = zlib.compressobj(zlib.Z_BEST_SPEED, zlib.DEFLATED, -window_bits)
     squeezed = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
-    return _frame(_FIN | _RSV1 | _TEXT, squeezed.removesuffix(_DEFLATE_TAIL))
+    return _frame(_FIN | _RSV1 | _TEXT, squeezed.removesuffix(DEFLATE_TAIL))
 
 
 WHOLE_PONG: Final = _FIN | _PONG

@@ -31,13 +31,17 @@ _LINES: Final = re.compile(rb"(?:" + _TEXT + rb"++|\r\n)*+")
 # Possessive throughout, so that nothing is tried twice.
 _FIELDS: Final = re.compile(rb"(?:\r\n" + _TOKEN + rb"+:" + _TEXT + rb"*+)*+")
 
+PROXY_1: Final = b"PROXY "
+PROXY_2: Final = b"\r\n\r\n\0\r\nQUIT\n"
+"""How a header of the PROXY protocol begins, in its versions 1 and 2."""
+
 _RECOGNISED: Final = (
     (b"\x16\x03", "tls"),
     (b"PRI * HTTP/2.0\r\n", "http2"),
-    (b"PROXY ", "proxy_protocol"),
-    (b"\r\n\r\n\0\r\nQUIT\n", "proxy_protocol"),
+    (PROXY_1, "proxy_protocol"),
+    (PROXY_2, "proxy_protocol"),
 )
-"""How a connection begins that speaks something else: TLS, HTTP/2, the PROXY protocol (both versions)."""
+"""How a connection begins that speaks something else: TLS, HTTP/2, the PROXY protocol."""
 _LONGEST_BEGINNING: Final = max(len(beginning) for beginning, _ in _RECOGNISED)
 
 _REASONS: Final = {

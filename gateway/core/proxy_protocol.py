@@ -7,14 +7,13 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from gateway.core.addresses import address_of
-from gateway.core.http import Malformed
+from gateway.core.http import PROXY_1, PROXY_2, Malformed
 
 _LONGEST_LINE: Final = 107  # §2.1
 _LINE: Final = re.compile(
     rb"PROXY (?:UNKNOWN(?: [ -~]*)?|TCP[46] ([0-9A-Fa-f.:]+) [0-9A-Fa-f.:]+ \d+ \d+)\r\n"
 )
 
-_SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 _FIXED_BYTES: Final = 16  # §2.2: signature, version and command, family, length
 _LOCAL, _PROXY = 0x20, 0x21
 _LONGEST_REST: Final = 4_096
@@ -40,7 +39,7 @@ def _version_1(data: bytes) -> tuple[str | None, int] | None:
     line, ended, _ = data[:_LONGEST_LINE].partition(b"\n")
     if not ended:
         if (
-            not (line.startswith(b"PROXY ") or b"PROXY ".startswith(line))
+            not (line.startswith(PROXY_1) or PROXY_1.startswith(line))
             or len(data) >= _LONGEST_LINE
         ):
             raise Malformed("proxy_protocol_missing")
@@ -58,7 +57,7 @@ def _version_1(data: bytes) -> tuple[str | None, int] | None:
 
 
 def _version_2(data: bytes) -> tuple[str | None, int] | None:
-    if not (data.startswith(_SIGNATURE) or _SIGNATURE.startswith(data)):
+    if not (data.startswith(PROXY_2) or PROXY_2.startswith(data)):
         raise Malformed("proxy_protocol_missing")
     if len(data) < _FIXED_BYTES:
         return None

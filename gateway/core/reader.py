@@ -126,8 +126,8 @@ class Taken(NamedTuple):
 class Reader:
     """A position in a channel, moved forward by what the reader takes.
 
-    ``position`` is the id of the last message taken. ``told_upto``: a hole in the log that ends there or
-    before it has been told to the reader already (only a Redis that lost its writes leaves holes there).
+    ``position`` is the id of the last message taken. Holes in the log up to ``told_upto`` need not be told again;
+    only a Redis that has lost its writes leaves any.
     """
 
     __slots__ = ("position", "told_upto")

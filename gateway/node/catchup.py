@@ -71,7 +71,7 @@ class Catchup:
 
     def keeps_log(self, channel: channels.Channel) -> bool:
         """Whether the channel's messages are logged."""
-        return keeps_log(channel.namespace, self._namespaces)
+        return keeps_log(channel.name, self._namespaces)
 
     def _open(self, channel: channels.Channel) -> Channel:
         return self._hub.open(channel, keeps_log=self.keeps_log(channel))
@@ -111,6 +111,8 @@ class Catchup:
             await self._catch_up(self._one(channel, subscription, since))
         else:
             await subscription.resumed()
+            if subscription.connection.closed:
+                return
             answer(self._hub, subscription, None if since is None else False)
             self._hub.go_live(channel, subscription)
 
@@ -182,6 +184,8 @@ class Catchup:
     async def _come_back(self, subscription: Subscription) -> None:
         await subscription.resumed()
         channel = self._open(subscription.channel)
+        if subscription.connection.closed:
+            return
         missed_nothing = channel.members and channel.position == subscription.position
         if missed_nothing or not channel.keeps_log:
             self._hub.go_live(channel, subscription)

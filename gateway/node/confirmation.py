@@ -98,10 +98,17 @@ class Confirmation:
         progress.sent = upto
         progress.since += count
         now = self._clock()
-        has_room = progress.since <= progress.room
-        if now - progress.asked_at < (progress.interval if has_room else self._interval):
+        if progress.since > progress.room:
+            self._hurry(progress)
+        if now - progress.asked_at < progress.interval:
             return b""
         return self._ask(progress, now)
+
+    def _hurry(self, progress: _Progress) -> None:
+        """Ask after the ordinary interval: more has come than the log keeps for a longer one."""
+        if progress.interval != self._interval:
+            progress.interval = self._interval
+            self._asked[self._interval].append((progress.asked_at, progress.channel))
 
     def unasked(self, channel: str) -> bytes:
         """The ping to send to one member that is about to leave, or nothing when all was asked about."""
@@ -195,7 +202,7 @@ class Confirmation:
 
     def _room(self, channel: str) -> int:
         """How many messages may come in a longer interval."""
-        kept = retention_of(channel.partition("/")[0], self._namespaces)
+        kept = retention_of(channel, self._namespaces)
         if kept is None or kept.max_age_seconds < self._interval * _LONGER * _PART:
             return 0
         return kept.max_messages // _PART

@@ -24,10 +24,10 @@ class Connection:
 
     ``address`` is the client's; ``None`` when it is not known. ``outbox`` holds what is due to the socket in this turn
     of the event loop; the hub writes it.
-    ``positions`` holds the last id sent in channels the client has left, so that coming back on the
-    same connection repeats nothing; it is ``forgetful`` when it has left more than are kept. ``behind``: too
-    much waits for the client to take it, so it is left out of live delivery (``catchup.py``). ``replays`` is
-    held while the client takes what waits for it and the next page of the log is read.
+    ``positions`` holds the last id sent in channels that the client has left: coming back on the same connection
+    repeats nothing. Only so many are kept; ``forgetful`` says that there were more. ``behind``: too much waits for the
+    client to take it, so it is left out of live delivery (``catchup.py``). ``replays`` is held while the client takes
+    what waits for it and the next page of the log is read.
     """
 
     __slots__ = (

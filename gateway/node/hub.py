@@ -274,9 +274,11 @@ class Hub:
             connection.outbox = after
 
     def send_all(self, name: str, data: bytes) -> None:
-        """Send whole frames to all members of a channel."""
+        """Send whole frames to all members of a channel, behind what has come live before."""
         channel = self.channels.get(name)
         if channel is not None and data:
+            # A question that went out before a message it asks about would confirm what has not arrived.
+            self._distribute(channel)
             for members in channel.members.values():
                 self._lay(members, data)
             self._schedule()

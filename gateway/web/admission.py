@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from aiohttp import hdrs
+
+from gateway.core.handshake import Refusal
 from gateway.node.ports import Places
+
+RETRY_AFTER: Final = {hdrs.RETRY_AFTER: "2"}
+"""Seconds after which whoever was refused for lack of room may try again."""
 
 _GIVEN_UP: Final = 5
 """So many of a user's attempts whose clients are gone may be under way besides: each ends within half a second."""
+
+
+def unavailable(reason: str) -> Refusal:
+    """The answer to who is not let in for a reason that is not theirs."""
+    return Refusal(503, reason, "try again, on this node or another", RETRY_AFTER)
 
 
 class Admission:
@@ -52,8 +63,8 @@ class Admission:
         Raises:
             Unavailable: Redis did not answer; nothing is held.
         """
-        # No more of them could succeed, and each holds room on the node until Redis, and at the limit the nodes that
-        # hold the user's places, have answered: seconds, where a client there is dead.
+        # No more of them could succeed, and each holds room on the node until Redis has answered. At the limit it
+        # holds it until the nodes with the user's places have answered: seconds, where a client there is dead.
         asking = self._asking.setdefault(user, [])
         most = self._per_user
         if len(asking) >= most + _GIVEN_UP or sum(each() for each in asking) >= most:

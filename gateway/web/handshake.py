@@ -8,8 +8,6 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
-from aiohttp import hdrs
-
 from gateway.core import closing, frames
 from gateway.core.access import Identity, TokenRejected
 from gateway.core.budget import Budget
@@ -23,7 +21,7 @@ from gateway.node.lifetimes import Lifetimes
 from gateway.node.ports import Clock, Verifier
 from gateway.node.requests import Requests
 from gateway.node.tasks import Tasks
-from gateway.web.admission import Admission
+from gateway.web.admission import Admission, unavailable
 from gateway.web.auth import find_token, query_parameters, wants_batches
 from gateway.web.new_connection import NewConnection
 from gateway.web.reading import Turns
@@ -36,8 +34,6 @@ log = logging.getLogger(__name__)
 # A message that is too large ends the connection, since the rest of it would have to be read all the same. Up to
 # this multiple of the limit it is read whole instead, and answered with an error.
 _READ_LIMIT_FACTOR: Final = 16
-_RETRY_AFTER_SECONDS: Final = 2
-
 
 _FOREIGN_ORIGIN: Final = Refusal(403, "origin_not_allowed", "this origin may not connect")
 
@@ -101,7 +97,7 @@ class Handshakes:
             return True
         reason = self._admission.refusal()
         if reason is not None:
-            self._refusals.refuse(new, _unavailable(reason))
+            self._refusals.refuse(new, unavailable(reason))
         return reason is not None
 
     # -- before or after the upgrade ----------------------------------------------------------
@@ -129,18 +125,22 @@ class Handshakes:
         connection_id = f"{next(self._ids):x}"
         entered = begun = False
         try:
+            # Again: what is read in one turn of the event loop has passed the first look together.
+            if (reason := self._admission.refusal()) is not None:
+                self._refusals.refuse(new, unavailable(reason))
+                return
             entered = await self._admission.enter(identity.user, connection_id, lambda: new.waits)
             if not new.waits:
                 new.drop()
             elif not entered:
                 self._reject(new, agreement, closing.CONNECTION_LIMIT, user=identity.user)
             elif not self._admission.open:  # the drain has begun meanwhile
-                self._refusals.refuse(new, _unavailable("not_ready"))
+                self._refusals.refuse(new, unavailable("not_ready"))
             else:
                 self._begin(new, agreement, encoding, identity, connection_id)
                 begun = True
         except Unavailable:
-            self._refusals.refuse(new, _unavailable("redis_unavailable"))
+            self._refusals.refuse(new, unavailable("redis_unavailable"))
         except asyncio.CancelledError:  # the node stops
             new.drop()
             raise
@@ -201,12 +201,3 @@ class Handshakes:
         log.debug(
             "connection_closed connection=%s user=%r code=%s", connection.id, connection.user, code
         )
-
-
-def _unavailable(reason: str) -> Refusal:
-    return Refusal(
-        503,
-        reason,
-        "try again, on this node or another",
-        {hdrs.RETRY_AFTER: str(_RETRY_AFTER_SECONDS)},
-    )

@@ -27,8 +27,6 @@ _NO_CODE: Final = 1005
 _USUAL_CLOSES: Final = {b"": _NO_CODE, b"\x03\xe8": 1000, b"\x03\xe9": 1001}
 """By payload: a crowd that leaves at once is no reason to make a parser for each. Others are checked by it."""
 
-_DEFLATE_TAIL: Final = b"\x00\x00\xff\xff"  # left out on the wire (RFC 7692 §7.2.2)
-
 _MOST_STREAMS: Final = 4
 """Deflate streams in one message. Each costs a decompressor, and no client has a reason to end one amid a message."""
 
@@ -286,7 +284,7 @@ class Deflate(Extension):
             PayloadTooBig: it has more than ``max_bytes``.
         """
         inflated = b""
-        rest = message + _DEFLATE_TAIL
+        rest = message + frames.DEFLATE_TAIL
         for _ in range(_MOST_STREAMS):
             decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
             inflated += decompressor.decompress(rest, max_bytes + 1 - len(inflated))

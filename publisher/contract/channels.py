@@ -177,6 +177,11 @@ class Channel(NamedTuple):
     id: str
 
 
+def namespace_of(channel: str) -> str:
+    """The namespace of a channel whose name was parsed before."""
+    return channel.partition("/")[0]
+
+
 def parse_channel(name: str) -> Channel:
     """Parse ``<namespace>/<id>``. Names are compared as they are written: no form of Unicode is made into another.
 

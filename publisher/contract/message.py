@@ -77,7 +77,8 @@ class Message:
 class LogPage:
     """A page of a log.
 
-    ``position`` is where it was read from, ``NO_POSITION`` for a user who was not there before; ``newest`` the id of the last message ever logged (0 for none that is known of), and ``messages`` are those after the position, oldest first.
+    ``position`` is where it was read from: ``NO_POSITION`` for a user who was not there before. ``newest`` is the id of
+    the last message ever logged, 0 where none is known of. ``messages`` are those after the position, oldest first.
     """
 
     position: int

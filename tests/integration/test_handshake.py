@@ -250,6 +250,20 @@ async def test_a_full_node_answers_503_with_retry_after(start_node: StartNode) -
         pass
 
 
+async def test_a_crowd_that_is_read_in_one_turn_does_not_slip_past_the_limit(
+    start_node: StartNode,
+) -> None:
+    node = await start_node(max_connections=3)
+    port = int(node.url.rpartition(":")[2])
+    crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(12)]
+    for number, (_, writer) in enumerate(crowd):
+        writer.write(request_of(node.url, make_token(f"u{number}")))
+    answers = [await reader.readuntil(b"\r\n") for reader, _ in crowd]
+    for _, writer in crowd:
+        writer.close()
+    assert sorted(answer.split()[1] for answer in answers) == [b"101"] * 3 + [b"503"] * 9
+
+
 async def test_only_listed_origins_may_connect(start_node: StartNode) -> None:
     node = await start_node(allowed_origins=["https://school.example"])
     async with connected(node.url, make_token("u"), origin="https://school.example"):

@@ -147,6 +147,21 @@ def test_a_channel_that_is_confirmed_regularly_is_asked_about_less_often(bench: 
     assert bench.positions.advanced[-1] == (NEWS.name, "ann", 6)
 
 
+def test_after_more_than_the_log_keeps_for_a_longer_interval_the_ordinary_one_is_kept(
+    bench: Bench,
+) -> None:
+    """Though nothing comes after it: who was sent it all must not seem to have lost what is trimmed then."""
+    answered_stream(bench)
+    assert bench.confirmation.sent(NEWS.name, 500, KEPT.max_messages // 2) == b""
+    assert bench.confirmation.sent(NEWS.name, 501, 1) == b""
+    bench.clock.now += INTERVAL
+    [(_, question)] = bench.tick()
+    bench.answer(question)
+    assert bench.positions.advanced[-1] == (NEWS.name, "ann", 501)
+    bench.clock.now += LONGER
+    assert not bench.tick()
+
+
 def test_however_many_questions_are_answered_the_longer_interval_is_the_longest(
     bench: Bench,
 ) -> None:

@@ -276,6 +276,20 @@ async def test_a_question_of_its_own_goes_to_all_members(node: Node) -> None:
 # -- ending ---------------------------------------------------------------------------------------
 
 
+async def test_what_is_sent_to_all_comes_behind_the_messages_that_were_there_before(
+    node: Node,
+) -> None:
+    """A question in front of a message that it asks about would confirm what may never arrive."""
+    client, socket = make_connection()
+    node.listen(client)
+    node.hub.receive(NEWS.name, payload(1, 0))
+    node.hub.send_all(NEWS.name, frames.ping(b"c1:1"))
+    await turn()
+    received = frames_in(socket.received)
+    assert received[0].opcode == TEXT
+    assert received[-1].payload == b"c1:1"
+
+
 async def test_closing_sends_all_that_is_due_then_the_error_then_closes(node: Node) -> None:
     client, socket = make_connection()
     node.listen(client)
