@@ -38,10 +38,7 @@ def read_proxy_header(data: bytes) -> tuple[str | None, int] | None:
 def _version_1(data: bytes) -> tuple[str | None, int] | None:
     line, ended, _ = data[:_LONGEST_LINE].partition(b"\n")
     if not ended:
-        if (
-            not (line.startswith(PROXY_1) or PROXY_1.startswith(line))
-            or len(data) >= _LONGEST_LINE
-        ):
+        if not (line.startswith(PROXY_1) or PROXY_1.startswith(line)) or len(data) >= _LONGEST_LINE:
             raise Malformed("proxy_protocol_missing")
         return None
     parts = _LINE.fullmatch(line + ended)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from aiohttp import hdrs
@@ -10,7 +10,7 @@ from aiohttp import hdrs
 from gateway.core.handshake import Refusal
 from gateway.node.ports import Places
 
-RETRY_AFTER: Final = {hdrs.RETRY_AFTER: "2"}
+RETRY_AFTER: Final[Mapping[str, str]] = {hdrs.RETRY_AFTER: "2"}
 """Seconds after which whoever was refused for lack of room may try again."""
 
 _GIVEN_UP: Final = 5
