@@ -10,7 +10,7 @@ from aiohttp import hdrs
 from gateway.core.handshake import Refusal
 from gateway.node.ports import Places
 
-RETRY_AFTER: Final[Mapping[str, str]] = {hdrs.RETRY_AFTER: "2"}
+_RETRY_AFTER: Final[Mapping[str, str]] = {hdrs.RETRY_AFTER: "2"}
 """Seconds after which whoever was refused for lack of room may try again."""
 
 _GIVEN_UP: Final = 5
@@ -19,7 +19,7 @@ _GIVEN_UP: Final = 5
 
 def unavailable(reason: str) -> Refusal:
     """The answer to who is not let in for a reason that is not theirs."""
-    return Refusal(503, reason, "try again, on this node or another", RETRY_AFTER)
+    return Refusal(503, reason, "try again, on this node or another", _RETRY_AFTER)
 
 
 class Admission:
