@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 _CHANNELS_TOLD: Final = 100
 """So many channels that Redis refuses are named in the log: clients may ask for each again and again."""
 
+_MOST_UNANSWERED: Final = 16
+"""So many requests for a channel may wait for their answers, which all leave at once: for 100 channels, not a MiB."""
+
 
 class Subscriptions:
     """The subscriptions of all connections, from the request to the end.
@@ -53,29 +56,27 @@ class Subscriptions:
         """Begin a subscription; it is answered when it has been let in and has read the log.
 
         Raises:
-            Refused: the connection holds all it may.
+            Refused: the connection holds all it may, or waits for too many answers.
         """
         name = request.channel.name
         existing = connection.subscriptions.get(name)
+        unanswered = 0 if existing is None else existing.answers
+        if unanswered >= _MOST_UNANSWERED:
+            raise _too_many(name, f"{unanswered} requests for this channel wait for their answers")
         # Without a log there is nothing to go back to, and leaving would lose what comes meanwhile.
         if existing is not None and (
             request.since is None or not self._catchup.keeps_log(request.channel)
         ):
-            if existing.answers:
+            if unanswered:
                 existing.answers += 1
             else:
                 self._send(connection, protocol.subscribed(name))
             return
-        unanswered = 0
         if existing is not None:
-            unanswered = existing.answers
             self._leave(existing)
         if len(connection.subscriptions) >= self._limit:
-            raise Refused(
-                ErrorCode.TOO_MANY_SUBSCRIPTIONS,
-                "Too many subscriptions",
-                detail=f"a connection may hold {self._limit}; unsubscribe from one first",
-                channel=name,
+            raise _too_many(
+                name, f"a connection may hold {self._limit}; unsubscribe from one first"
             )
         self._refusals.forget(connection, name)
         subscription = Subscription(connection, request.channel)
@@ -136,3 +137,9 @@ class Subscriptions:
             log.warning(
                 "channel_refused_by_redis channel=%s user=%r reason=%s", name, user, error.reason
             )
+
+
+def _too_many(channel: str, detail: str) -> Refused:
+    return Refused(
+        ErrorCode.TOO_MANY_SUBSCRIPTIONS, "Too many subscriptions", detail=detail, channel=channel
+    )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from publisher import EVERYBODY
 from tests.attacks.bystander import USER as BYSTANDER
 from tests.attacks.floods import HEARTBEAT, said
 from tests.attacks.target import Ended, Line, Target
-from tests.support.client_frames import PING, client_frame
+from tests.support.client_frames import BINARY, PING, client_frame
 from tests.support.waiting import until
 
 _SESSIONS = "run-results"
@@ -22,6 +23,10 @@ _PATIENCE_SECONDS = 20.0
 _AT_ONCE = 450
 _PAUSE_SECONDS = 0.2
 _IN_A_PAUSE = 18
+
+# Of a bucket of 200,000: what spends most of it, and what is asked for with the rest.
+_MISTAKES = 7_200
+_REPEATS = 40_000
 
 
 def _user(number: int) -> str:
@@ -121,6 +126,29 @@ async def acks(target: Target) -> None:
         yield from (said(type="ack", channel=_own(number), id=each) for each in ids)
 
     await _insist(target, requests)
+
+
+async def subscribes_that_wait(target: Target) -> None:
+    """One client asks for the same channel again and again, and holds its budget so low that none is answered yet.
+
+    The caller gives clients much at once, so that a moment is enough, and makes the first two subscribes free.
+    """
+    # As JSON each backslash has two bytes, so that no answer is longer.
+    first, second, waits = (f"{_SESSIONS}/{letter}" + "\\" * 240 for letter in "fsw")
+
+    def answer(channel: str) -> bytes:
+        return b'"subscribed","channel":%b' % json.dumps(channel).encode()
+
+    async with target.client(_user(0), [f"{_SESSIONS}/*"]) as line:
+        for channel in (first, second):
+            await line.send(said(type="subscribe", channel=channel))
+            await line.past(answer(channel))
+            await line.send(said(type="unsubscribe", channel=channel))
+        reading = asyncio.create_task(line.past(answer(waits)))
+        await line.send(client_frame(BINARY, b"x") * _MISTAKES)
+        await line.send(said(type="subscribe", channel=first))
+        await line.send(said(type="subscribe", channel=waits) * _REPEATS)
+        await reading
 
 
 async def subscriptions_by_the_thousand(target: Target) -> None:

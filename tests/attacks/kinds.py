@@ -110,6 +110,14 @@ KINDS = (
     Kind(askers.denied_channels),
     Kind(askers.channels_of_others, variant=True),
     Kind(askers.acks),
+    Kind(
+        askers.subscribes_that_wait,
+        settings={
+            "client_message_burst": 200_000,
+            "client_messages_per_second": 20_000,
+            "max_subscriptions": 2,
+        },
+    ),
     # A hundred clients with a hundred subscriptions each: 10,000 of three KB.
     Kind(askers.subscriptions_by_the_thousand, memory_mib=48),
     Kind(askers.refreshes_with_a_bad_token),

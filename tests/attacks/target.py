@@ -201,16 +201,26 @@ class Line:
         self._target.hear(head)
         return head
 
-    async def until(self, text: bytes) -> bytes:
-        """Read until something was told, and return all that was read.
+    async def until(self, text: bytes, times: int = 1) -> bytes:
+        """Read until something was told so often, and return all that was read.
+
+        Raises:
+            Ended: it was not told.
+        """
+        told = b""
+        while told.count(text) < times:
+            told += await self._read()
+        return told
+
+    async def past(self, text: bytes) -> None:
+        """Read until something was told, and keep nothing of it.
 
         Raises:
             Ended: it was not told.
         """
         told = b""
         while text not in told:
-            told += await self._read()
-        return told
+            told = told[-len(text) :] + await self._read()
 
     async def until_ended(self) -> None:
         """Read all that comes until the connection ends, or is about to."""

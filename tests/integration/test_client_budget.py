@@ -360,3 +360,36 @@ async def test_a_client_that_reads_its_answers_late_has_all_of_them(start_node: 
         answers = [(await client.next(PONG)).payload for _ in range(count)]
         assert answers == numbers
         assert not connection.socket.unheard
+
+
+# -- what waits for an answer -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("since", [None, 0])
+async def test_of_subscribes_that_wait_a_few_are_answered_together_and_the_others_refused_at_once(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch, since: int | None
+) -> None:
+    """Redis is slow. Whoever asks again and again meanwhile is not to have all answers in one write."""
+    node = await start_node()
+    answers = asyncio.Event()
+    admit = Recheck.admit
+
+    async def late(self: Recheck, each: Any) -> bool:
+        await answers.wait()
+        return await admit(self, each)
+
+    monkeypatch.setattr(Recheck, "admit", late)
+    request = {"type": "subscribe", "channel": CHANNEL} | (
+        {} if since is None else {"since": since}
+    )
+    async with connected(node.url, make_token("u")) as client:
+        for _ in range(50):
+            await client.send(request)
+        for _ in range(50 - 16):
+            await client.expect(type="error", code="too_many_subscriptions", channel=CHANNEL)
+        await client.sync()
+        answers.set()
+        for _ in range(16):
+            await client.expect(type="subscribed", channel=CHANNEL)
+        await client.subscribe(CHANNEL)
+        await client.sync()
