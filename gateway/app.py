@@ -247,7 +247,7 @@ class Gateway:
 
     def _make_entrance(self, settings: Settings, verifier: Verifier) -> None:
         """From clients to the node: handshakes, requests, and what becomes due with time."""
-        tokens = Tokens(self.hub, verifier, self._recheck, time.time)
+        tokens = Tokens(self.hub, verifier, self._recheck, _CLOCK, time.time)
         parts = self.hub, self._subscriptions, tokens, self._heartbeats, self._confirmation
         requests = Requests(*parts, _CLOCK, time.time, settings.max_message_bytes)
         per_user = settings.max_connections_per_user

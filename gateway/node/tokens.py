@@ -21,16 +21,19 @@ class Tokens:
     """Watches over the tokens of a node's connections.
 
     Args:
-        wall_clock: seconds since 1970, as in tokens.
+        wall_clock: seconds since 1970, as in tokens; it may be set.
     """
 
-    def __init__(self, hub: Hub, verifier: Verifier, recheck: Recheck, wall_clock: Clock) -> None:
+    def __init__(
+        self, hub: Hub, verifier: Verifier, recheck: Recheck, clock: Clock, wall_clock: Clock
+    ) -> None:
         self._hub = hub
         self._verifier = verifier
         self._recheck = recheck
+        self._clock = clock
         self._wall_clock = wall_clock
         self._expiries: Expiries[Connection] = Expiries(wall_clock())
-        self._log_limit = LogLimit(wall_clock())
+        self._log_limit = LogLimit(clock())
 
     def watch(self, connection: Connection) -> None:
         """End a connection when its token does."""
@@ -74,7 +77,7 @@ class Tokens:
         self._recheck.refreshed(connection)
 
     def _log_rejection(self, connection: Connection, reason: str) -> None:
-        left_out = self._log_limit.admit("refresh_rejected", self._wall_clock())
+        left_out = self._log_limit.admit("refresh_rejected", self._clock())
         if left_out is not None:
             log.info(
                 "refresh_rejected connection=%s user=%r reason=%s left_out=%s",

@@ -113,7 +113,7 @@ async def test_nothing_is_kept_of_a_connection_that_is_gone() -> None:
         def verify(self, token: str) -> Identity:
             raise AssertionError(token)
 
-    tokens = Tokens(node.hub, Verifier(), recheck, node.clock)
+    tokens = Tokens(node.hub, Verifier(), recheck, node.clock, node.clock)
     client, socket = make_connection()
     client.identity = Identity("u", expires_at=node.clock.now + 60)
     node.hub.connections[client.id] = client
