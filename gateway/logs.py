@@ -34,11 +34,26 @@ _BARE: Final = re.compile(r"[^\s\"'=\\]+")
 """A value that logfmt needs no quotes for."""
 
 
-CAUSED_BY_CLIENTS: Final = frozenset(
-    {"left_live", "messages_lost", "pong_timeout", "slow_consumer", "token_expired"}
+ABOUT_CLIENTS: Final = frozenset(
+    {
+        "connection_silent",
+        "left_live",
+        "log_unreadable",
+        "messages_lost",
+        "place_lost",
+        "place_unknown",
+        "places_dropped",
+        "places_refused",
+        "places_unchecked",
+        "places_unreconciled",
+        "pong_timeout",
+        "slow_consumer",
+        "token_expired",
+    }
 )
-"""Events that a client with a token can cause as often as it likes. Those that have causes or kinds (``flood``,
-``refresh_rejected``, ``connection_refused``) are limited where they are logged. Each is counted too."""
+"""Events of single connections and users. A client with a token can cause most of them as often as it likes, and trouble
+with Redis the others for thousands at once. Those that have causes or kinds (``flood``, ``refresh_rejected``,
+``connection_refused``) are limited where they are logged."""
 
 
 def as_logfmt(fields: Mapping[str, Value]) -> str:
@@ -98,7 +113,7 @@ class LineFormatter(logging.Formatter):
 
 
 class FewOfClients(logging.Filter):
-    """Lets a few lines of each event pass that clients can cause as often as they like.
+    """Lets a few lines of each event pass of which there may be as many as there are clients, and more.
 
     The next one that passes says how many were left out.
     """
@@ -110,7 +125,7 @@ class FewOfClients(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record is written."""
         event = str(record.msg).partition(" ")[0]
-        if event not in CAUSED_BY_CLIENTS:
+        if event not in ABOUT_CLIENTS:
             return True
         left_out = self._limit.admit(event, time.monotonic())
         if left_out:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
 
-from gateway.logs import TEMPLATE
+from gateway.logs import ABOUT_CLIENTS, TEMPLATE
 from tests.architecture.arrows import modules
 
 ROOT = Path(__file__).parents[2]
@@ -20,13 +20,13 @@ LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 TAKEN = {"time", "level", "logger", "event", "message", "exception"}
 
 
-def templates(tree: ast.Module) -> Iterator[tuple[int, ast.expr]]:
-    """Line and template of each log call; ``_complain`` hands its own on."""
+def templates(tree: ast.Module, levels: Collection[str] = LEVELS) -> Iterator[tuple[int, ast.expr]]:
+    """Line and template of each log call at these levels; ``_complain`` hands its own on."""
     for call in ast.walk(tree):
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
             continue
         owner = call.func.value.id if isinstance(call.func.value, ast.Name) else ""
-        if (owner == "log" and call.func.attr in LEVELS) or call.func.attr == "_complain":
+        if (owner == "log" and call.func.attr in levels) or call.func.attr == "_complain":
             yield call.lineno, call.args[0]
         elif owner == "log" and call.func.attr == "log":
             yield call.lineno, call.args[1]
@@ -85,3 +85,43 @@ def test_a_call_that_says_something_else_is_found(call: str) -> None:
 )
 def test_a_call_that_says_an_event_is_accepted(call: str) -> None:
     assert wrong(ast.parse(call)) == []
+
+
+# -- lines about single clients -----------------------------------------------------------------------
+
+ABOUT_OTHERS = {
+    "channel_refused_by_redis": "each channel is told once, and a hundred at most",
+    "node_started": "the address is the node's own",
+    "redis_reached": "the address is that of Redis",
+    "sentinel_refused": "the address is that of a sentinel",
+    "waiting_for_redis": "the address is that of Redis",
+}
+"""Events with such a key of which there are few all the same."""
+
+
+def unlimited(tree: ast.Module) -> set[str]:
+    """Events that name a connection, a user or an address, and of which any number may be written.
+
+    What is logged at ERROR is a defect, and each is wanted.
+    """
+    found: set[str] = set()
+    for _, template in templates(tree, {"info", "warning"}):
+        text = template.value if isinstance(template, ast.Constant) else ""
+        if isinstance(text, str) and re.search(r" (connection|user|address)=", text):
+            event = text.partition(" ")[0]
+            if event not in ABOUT_CLIENTS and " left_out=%" not in text:
+                found.add(event)
+    return found
+
+
+def test_of_lines_about_single_clients_few_are_written() -> None:
+    found = {each for path in SOURCES for each in unlimited(ast.parse(path.read_text("utf-8")))}
+    assert found == set(ABOUT_OTHERS)
+
+
+@pytest.mark.parametrize("key", ["connection", "user", "address"])
+@pytest.mark.parametrize("level", ["info", "warning"])
+def test_a_line_about_a_client_that_nothing_limits_is_found(level: str, key: str) -> None:
+    assert unlimited(ast.parse(f'log.{level}("event {key}=%r", 1)')) == {"event"}
+    assert not unlimited(ast.parse(f'log.{level}("event {key}=%r left_out=%s", 1, 2)'))
+    assert not unlimited(ast.parse(f'log.{level}("slow_consumer {key}=%r", 1)'))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.logs import CAUSED_BY_CLIENTS, FORMATS, FewOfClients, LineFormatter
+from gateway.logs import ABOUT_CLIENTS, FORMATS, FewOfClients, LineFormatter
 from tests.support.log_lines import read_logfmt
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1In0.c2lnbmF0dXJl"
@@ -138,8 +138,8 @@ def test_a_token_is_left_out_however_its_dots_are_written(dot: str) -> None:
     assert told.endswith("token=[token] more=1")
 
 
-@pytest.mark.parametrize("event", sorted(CAUSED_BY_CLIENTS))
-def test_lines_that_a_client_can_cause_are_few_and_tell_how_many_were_left_out(
+@pytest.mark.parametrize("event", sorted(ABOUT_CLIENTS))
+def test_lines_about_single_clients_are_few_and_tell_how_many_were_left_out(
     event: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
@@ -156,7 +156,7 @@ def test_lines_that_a_client_can_cause_are_few_and_tell_how_many_were_left_out(
     assert read_logfmt(line)["left_out"] == "990"
 
 
-def test_events_that_a_client_can_cause_are_logged_somewhere() -> None:
+def test_events_about_single_clients_are_logged_somewhere() -> None:
     root = Path(__file__).parents[2] / "gateway"
     code = "".join(path.read_text("utf-8") for path in root.rglob("*.py"))
-    assert not [event for event in CAUSED_BY_CLIENTS if f'"{event} ' not in code]
+    assert not [event for event in ABOUT_CLIENTS if f'"{event} ' not in code]
