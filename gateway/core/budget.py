@@ -25,6 +25,9 @@ FRAME: Final = 0.1
 PART_OF_FRAME: Final = 0.02
 """So many bytes of a frame as were read at once, without its end."""
 
+SHORT_READ: Final = 512
+"""Fewer bytes, if they are all that was read, cost as much as a frame: they take as long, and networks cut no frames so small."""
+
 BYTE: Final = 1 / 65_536
 """As received, and once more as inflated."""
 
@@ -36,9 +39,16 @@ REPEATED_BYTE: Final = 1 / 4_096
 """Of what a connection was sent before and asks for again. What it has not been sent yet is free."""
 
 
-def arrived(octets: int, *, ends_frame: bool) -> float:
-    """The price of bytes that a client has sent, in no more than one frame."""
-    return (FRAME if ends_frame else PART_OF_FRAME) + octets * BYTE
+def arrived(octets: int, *, ends_frame: bool, read: int = 0) -> float:
+    """The price of bytes that a client has sent, in no more than one frame.
+
+    Args:
+        octets: how many.
+        ends_frame: whether the frame ends with them.
+        read: how many bytes were read at once, with these at the end; of no matter where the frame ends.
+    """
+    is_part = not ends_frame and read >= SHORT_READ
+    return (PART_OF_FRAME if is_part else FRAME) + octets * BYTE
 
 
 def message(paid: float) -> float:

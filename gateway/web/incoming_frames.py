@@ -151,7 +151,7 @@ class Inbox:
         # A frame is paid for before it is parsed, and judged before the next one is.
         for number, piece in enumerate(pieces, 1):
             ends_frame = number < len(pieces) or boundaries.at_rest
-            cost = budget.arrived(len(piece), ends_frame=ends_frame)
+            cost = budget.arrived(len(piece), ends_frame=ends_frame, read=len(data))
             if not self._pay(cost):
                 return 0
             self._parse_piece(self._parser, piece)

@@ -19,7 +19,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import SERVER
 from websockets.protocol import Protocol as Parser
 
-from gateway.core.budget import BYTE, MESSAGE, arrived, message
+from gateway.core.budget import BYTE, FRAME, MESSAGE, arrived, message
 from gateway.web import incoming_frames
 from gateway.web.incoming_frames import BYTES_PER_TURN, FRAMES_PER_TURN, Inbox
 from tests.support.client_frames import (
@@ -601,3 +601,15 @@ def test_the_largest_message_at_the_documented_rate_costs_no_more_than_a_short_o
         for at in range(0, len(stream), size):
             feed(inbox, stream[at : at + size])
         assert message(charged.paid[0]) + charged.paid[0] == MESSAGE
+
+
+@pytest.mark.parametrize("size", [1, 2, 100, 511])
+def test_a_frame_that_comes_in_tiny_pieces_costs_as_much_as_so_many_frames(size: int) -> None:
+    """Each piece is read and parsed by itself."""
+    stream = client_frame(TEXT, b"x" * 2_000)
+    charged = Charged()
+    inbox = Inbox(charged, 2**18, compress=False)
+    pieces = range(0, len(stream), size)
+    for at in pieces:
+        feed(inbox, stream[at : at + size])
+    assert charged.paid == [pytest.approx(len(pieces) * FRAME + len(stream) * BYTE)]
