@@ -251,7 +251,8 @@ class Gateway:
         parts = self.hub, self._subscriptions, tokens, self._heartbeats, self._confirmation
         requests = Requests(*parts, _CLOCK, time.time, settings.max_message_bytes)
         per_user = settings.max_connections_per_user
-        messages, subscriptions = settings.client_messages_per_second, settings.max_subscriptions
+        subscriptions = settings.max_subscriptions
+        pongs = budget.pongs(subscriptions, settings.confirm_interval_seconds)
         ask = partial(self._confirmation.tick, self.hub.send_all)
         self._sweep = Sweep(
             self.stats,
@@ -284,8 +285,8 @@ class Gateway:
             Limits(
                 settings.max_message_bytes,
                 settings.high_water_bytes,
-                budget.rate(messages, subscriptions, settings.confirm_interval_seconds),
-                settings.client_message_burst,
+                settings.client_messages_per_second + pongs,
+                max(settings.client_message_burst, pongs * self._heartbeats.longest_silence),
                 subscriptions,
                 AllowedOrigins(settings.allowed_origins),
                 settings.compression,

@@ -60,16 +60,15 @@ _PONG_OCTETS: Final = 43
 """The longest that answers a ping of the node's, as it travels."""
 
 
-def rate(messages: float, subscriptions: int, interval: float) -> float:
-    """What comes back in a second: so many messages, and all pongs that the node asks for.
+def pongs(subscriptions: int, interval: float) -> float:
+    """What all pongs that the node asks for cost in a second.
 
     Args:
-        messages: a second.
         subscriptions: that a connection may hold; each is asked about.
         interval: seconds between two questions about the same one.
     """
     asked = (subscriptions + 1) / interval  # one more, as a sign of life
-    return messages + asked * (PONG + arrived(_PONG_OCTETS, ends_frame=True))
+    return asked * (PONG + arrived(_PONG_OCTETS, ends_frame=True))
 
 
 class Budget(TokenBucket):

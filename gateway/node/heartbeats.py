@@ -95,6 +95,8 @@ class Heartbeats:
         self._ahead: dict[str, Ahead] = {}
         self.pause = min(self._liveness.tick, timeout / 4)
         """Seconds that may pass between two ticks."""
+        self.longest_silence = interval + timeout
+        """Seconds after which a client whose line stands still is closed: it is pinged once meanwhile."""
 
     def watch(self, connection: Connection) -> None:
         """Ping a connection from now on."""

@@ -27,7 +27,12 @@ from tests.support.waiting import until
 
 CHANNEL = "notifications/u"
 HEARTBEAT = client_frame(TEXT, b'{"type":"heartbeat"}')
-SMALL = {"client_message_burst": 100, "client_messages_per_second": 20}
+# Pongs that are asked for seldom need no room of their own.
+SMALL = {
+    "client_message_burst": 100,
+    "client_messages_per_second": 20,
+    "confirm_interval_seconds": 60,
+}
 
 
 def connection_of(node: Node, user: str) -> Connection:
@@ -172,6 +177,23 @@ async def test_what_was_sent_before_the_client_left_is_served_in_order(
         await again.sync()
 
 
+# -- what a node makes a client send ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("subscriptions", [100, 1_000])
+async def test_the_pongs_of_a_line_that_stood_still_are_no_flood_however_many_channels_it_hears(
+    start_node: StartNode, subscriptions: int
+) -> None:
+    """All channels are busy, so that each is asked about once a second; then all is answered at once."""
+    node = await start_node(max_subscriptions=subscriptions)
+    silence = 60
+    async with raw_client(node.url, make_token("u")) as client:
+        client.writer.write(client_frame(PONG, b"c12:1795365451321934") * (subscriptions * silence))
+        client.writer.write(HEARTBEAT)
+        assert await client.told() == "connected"
+        assert await client.told() == "heartbeat"
+
+
 # -- what is sent again -----------------------------------------------------------------------
 
 
@@ -213,7 +235,9 @@ async def test_what_a_client_was_sent_and_asks_for_again_comes_no_faster_than_it
 async def test_a_channel_that_was_not_sent_yet_does_not_wait_for_those_asked_for_again(
     start_node: StartNode, publisher: AsyncPublisher
 ) -> None:
-    node = await start_node(client_messages_per_second=1, client_message_burst=200)
+    node = await start_node(
+        client_messages_per_second=1, client_message_burst=200, confirm_interval_seconds=60
+    )
     again = [f"run-results/{n}" for n in range(20)]
     await fill(publisher, *again, "run-results/new", "notifications/u")
     token = make_token("u", [*again, "run-results/new"])

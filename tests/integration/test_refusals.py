@@ -216,7 +216,9 @@ async def test_a_client_with_more_channels_than_it_may_hold_keeps_those_it_has(
 async def test_a_refused_subscribe_costs_no_more_than_one_that_is_let_in(
     start_node: StartNode, publisher: AsyncPublisher
 ) -> None:
-    node = await start_node(client_message_burst=40, client_messages_per_second=0.001)
+    node = await start_node(
+        client_message_burst=40, client_messages_per_second=0.001, confirm_interval_seconds=1_000
+    )
     for number in range(35):
         await publisher.grant(f"run-results/{number}", "granted")
     for user in ("granted", "refused"):

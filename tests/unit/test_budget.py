@@ -96,7 +96,7 @@ def test_pongs_come_on_top_of_messages_however_many_the_server_asks_for(
     subscriptions: int, interval: float
 ) -> None:
     """A client that sends as much as it may for hours, and whose channels are all busy."""
-    spender = make(budget.rate(RATE, subscriptions, interval))
+    spender = make(RATE + budget.pongs(subscriptions, interval))
     pongs = subscriptions / interval * (budget.PONG + arrived(43, ends_frame=True))
     for tenth in range(1, 5 * 3_600 * 10, 10):
         assert spender.take(RATE + pongs, tenth / 10)
