@@ -152,6 +152,9 @@ class Expiries(Generic[K]):
         self._ending.setdefault(step, set()).add(key)
         self._step_of[key] = step
 
+    def __contains__(self, key: K) -> bool:
+        return key in self._step_of
+
     def forget(self, key: K) -> None:
         """Expect nothing of ``key`` any more; an unknown one is no error."""
         step = self._step_of.pop(key, None)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Final
 
-from gateway.core import frames, protocol
+from gateway.core import budget, frames, protocol
 from gateway.core.access import Decision, decide
 from gateway.core.chunks import chunks
 from gateway.core.protocol import EndReason
@@ -67,6 +67,8 @@ class Recheck:
         # Whom only a grant lets in, also while that is still being asked: a revocation must find them.
         self._granted: dict[str, dict[Subscription, None]] = {}
         self._expiries: Expiries[Subscription] = Expiries(clock())
+        # Whom another token concerns, and whose connection owes too much to go by it yet. They hear nothing.
+        self._unpaid: Expiries[Subscription] = Expiries(clock())
         # Who is being let in, and whether the answer about them is out of date before it has come.
         self._admitting: dict[Subscription, bool] = {}
         # What is to be asked about, and the reason that is told if access has ended.
@@ -131,6 +133,7 @@ class Recheck:
     def forget(self, subscription: Subscription) -> None:
         """Keep no watch over a subscription any more; an unknown one is no error."""
         self._expiries.forget(subscription)
+        self._unpaid.forget(subscription)
         self._queue.pop(subscription, None)
         name = subscription.channel.name
         if (granted := self._granted.get(name)) is not None:
@@ -141,9 +144,12 @@ class Recheck:
     # -- what may take access away ------------------------------------------------------------
 
     def tick(self) -> None:
-        """Ask about the grants that have run out; to be called several times a second."""
-        for subscription in self._expiries.due(self._clock()):
+        """Ask about the grants that have run out, and what is paid for by now; to be called several times a second."""
+        now = self._clock()
+        for subscription in self._expiries.due(now):
             self._enqueue(subscription, EndReason.EXPIRED)
+        for subscription in self._unpaid.due(now):
+            self._go_by_token(subscription)
 
     def revoked(self, channel: str, user: Grantee) -> None:
         """Ask about the grants of ``user``, or of everybody, in ``channel``: one was taken back or shortened."""
@@ -161,14 +167,35 @@ class Recheck:
                 case Decision.IF_GRANTED:
                     if not self._watched(subscription):
                         self._granted.setdefault(name, {})[subscription] = None
-                        self._enqueue(subscription, EndReason.REVOKED)
+                        self._go_by_token(subscription)
                 case _ if subscription in self._admitting:
                     self._admitting[subscription] = True
                 case Decision.ALLOWED:
-                    self.forget(subscription)
-                    self._catchup.resume(subscription)
+                    if subscription not in self._unpaid:
+                        self._allow(subscription)
                 case Decision.DENIED:
                     self.end(subscription, EndReason.REVOKED)
+
+    def _go_by_token(self, subscription: Subscription) -> None:
+        """Go by the token that was shown last, as soon as the connection owes nothing for those before it.
+
+        Two tokens in turn could ask Redis about all subscriptions each time.
+        """
+        if not self._stop_delivery(subscription):
+            return
+        now, spender = self._clock(), subscription.connection.budget
+        if seconds := spender.settle(now):
+            self._unpaid.expect(subscription, now + seconds)
+            return
+        spender.owe(budget.SUBSCRIBE)
+        if self._decide(subscription) is Decision.ALLOWED:
+            self._allow(subscription)
+        else:
+            self._enqueue(subscription, EndReason.REVOKED)
+
+    def _allow(self, subscription: Subscription) -> None:
+        self.forget(subscription)
+        self._catchup.resume(subscription)
 
     def listens(self, listening: bool) -> None:
         """The pub/sub connection, which brings revocations, is there again, or is lost."""
@@ -187,7 +214,7 @@ class Recheck:
         self._something_is_due.set()
 
     def _enqueue(self, subscription: Subscription, reason: EndReason) -> None:
-        if self._stop_delivery(subscription):
+        if self._stop_delivery(subscription) and subscription not in self._unpaid:
             # The first reason is told, since the grant it concerns was the first to go.
             self._queue.setdefault(subscription, reason)
             self._something_is_due.set()
@@ -253,7 +280,7 @@ class Recheck:
 
     async def _again(self, subscription: Subscription, reason: EndReason) -> Unavailable | None:
         """Ask once about one subscription; returns an error that may pass."""
-        if not self._watched(subscription):
+        if not self._is_asked_about(subscription):
             return None
         try:
             ends_at = await self._ask(subscription)
@@ -270,8 +297,8 @@ class Recheck:
 
     def _settle(self, subscription: Subscription, ends_at: float | None, reason: EndReason) -> None:
         """Do what an answer says, unless it has become meaningless on its way."""
-        if not self._watched(subscription):
-            return  # it has left, or its connection has shown a token that names the channel
+        if not self._is_asked_about(subscription):
+            return  # it has left, or its connection has shown another token since
         if self._all_are_due or subscription in self._queue:
             self._queue[subscription] = reason  # what made it due once more came after the question
         elif ends_at is None:
@@ -296,6 +323,10 @@ class Recheck:
 
     def _watched(self, subscription: Subscription) -> bool:
         return subscription in self._granted.get(subscription.channel.name, ())
+
+    def _is_asked_about(self, subscription: Subscription) -> bool:
+        """Whether an answer counts: what is unpaid is asked about later, by the token that counts then."""
+        return self._watched(subscription) and subscription not in self._unpaid
 
     def end(self, subscription: Subscription, reason: EndReason) -> None:
         """End a subscription that its client has not ended, and say why; refuse one that has not begun.

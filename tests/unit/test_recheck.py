@@ -11,7 +11,9 @@ from typing import NoReturn
 
 import pytest
 
+from gateway.core import budget
 from gateway.core.access import Identity
+from gateway.core.budget import Budget
 from gateway.core.protocol import EndReason
 from gateway.core.timing import Backoff
 from gateway.node.connection import Connection, Subscription
@@ -573,3 +575,58 @@ async def test_a_subscription_that_leaves_while_it_is_asked_about_is_ended_once(
     await world.pass_time(1)
     assert not world.left
     assert not ended(socket)
+
+
+async def test_tokens_shown_in_turn_ask_redis_no_more_than_the_budget_bears(world: World) -> None:
+    """One names the channels and the other does not, and a grant lets in to each."""
+    names = [f"runs/{number}" for number in range(100)]
+    world.grants.seconds = {(name, "u"): math.inf for name in names}
+    client = world.begin(names[0], "u", *names)[0].connection
+    for name in names[1:]:
+        client.subscriptions[name] = Subscription(client, parse_channel(name))
+    subscriptions = client.subscriptions.values()
+    for each in subscriptions:
+        assert await world.recheck.admit(each)
+        each.answers = 0
+    client.budget = Budget(100, 1_000, 0, world.node.clock())
+
+    def show(*channels: str) -> None:
+        client.identity = Identity("u", frozenset(channels))
+        world.recheck.refreshed(client)
+
+    show()
+    await world.pass_time(0.0)
+    assert len(world.grants.asked) == 100  # the budget bears one such token at once
+    for _ in range(50):
+        show(*names)
+        show()
+        await world.pass_time(0.1)
+    assert len(world.grants.asked) <= (500 + 5 * 100) / budget.SUBSCRIBE + 1
+    waiting = [each for each in subscriptions if each.paused is not None]
+    assert waiting
+    # A revocation lets nobody go on who waits.
+    world.recheck.revoked(waiting[0].channel.name, "u")
+    await world.pass_time(0.0)
+    assert waiting[0].paused is not None
+    show(*names)
+    await world.pass_time(60.0)
+    assert all(each.paused is None for each in subscriptions)
+    assert not world.left
+
+
+async def test_a_token_that_waits_for_its_budget_lets_nobody_hear_what_is_theirs_no_more(
+    world: World,
+) -> None:
+    subscription, socket = world.begin("runs/1", "u", "runs/1")
+    assert await world.recheck.admit(subscription)
+    subscription.answers = 0
+    client = subscription.connection
+    client.budget = Budget(1, 10, 0, world.node.clock())
+    client.budget.owe(30)
+    client.identity = Identity("u")
+    world.recheck.refreshed(client)
+    await world.pass_time(20.0)
+    assert subscription.paused is not None
+    assert not world.grants.asked
+    await world.pass_time(10.0)
+    await until(lambda: ended(socket) == [("runs/1", "revoked")])
