@@ -1,6 +1,8 @@
-"""How often something may happen: so often at once, and so often in a second."""
+"""How often something may happen: so often at once and so often in a second, or so often in a period."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 
 class TokenBucket:
@@ -21,4 +23,30 @@ class TokenBucket:
         if self._tokens < cost:
             return False
         self._tokens -= cost
+        return True
+
+
+class Quota:
+    """How often each of many may do something within a period; all begin anew with the next one.
+
+    Args:
+        most: so often.
+        seconds: of a period.
+        now: seconds of a monotonic clock.
+    """
+
+    def __init__(self, most: int, seconds: float, now: float) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._began = now
+        self._taken: Counter[str] = Counter()
+
+    def take(self, who: str, now: float) -> bool:
+        """Count once more for ``who``; ``False`` when that was all for this period."""
+        if now - self._began >= self._seconds:
+            self._began = now
+            self._taken.clear()
+        if self._taken[who] >= self._most:
+            return False
+        self._taken[who] += 1
         return True

@@ -21,6 +21,7 @@ from typing import Final
 
 from gateway.core import frames
 from gateway.core.access import retention_of
+from gateway.core.rate_limit import Quota
 from gateway.node.connection import Connection
 from gateway.node.ports import Clock, Positions
 from publisher.contract.channels import Namespace
@@ -33,6 +34,11 @@ _LONGER: Final = 3
 
 _PART: Final = 4
 """The log keeps so many times what may have come since the last question."""
+
+_AWAITED_A_DAY: Final = 1_000
+"""Of a user and on a node. Redis keeps each of such positions for weeks, in a key of its own, and nobody can tell which of
+these channels there will ever be."""
+_DAY: Final = 86_400.0
 
 
 @dataclass(slots=True)
@@ -85,6 +91,7 @@ class Confirmation:
         self._numbers: dict[str, int] = {}
         self._channels: dict[int, str] = {}
         self._next_number = count(1)
+        self._awaited = Quota(_AWAITED_A_DAY, _DAY, clock())
 
     def sent(self, channel: str, upto: int, count: int = 1) -> bytes:
         """Note that ``count`` messages of a channel, up to ``upto``, go out now.
@@ -181,6 +188,11 @@ class Confirmation:
     def begins(self, channel: str, user: str, position: int) -> None:
         """Note where a user begins who was not in ``channel`` before: from here on a loss is one."""
         self._positions.advance(channel, user, position)
+
+    def awaits(self, channel: str, user: str) -> None:
+        """Note that a user waits for a channel's first message, who was not in it before."""
+        if self._awaited.take(user, self._clock()):
+            self.begins(channel, user, 0)
 
     def departed(self) -> None:
         """A connection has closed; its user may be back in a moment, on another node."""

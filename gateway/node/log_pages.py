@@ -93,7 +93,10 @@ class Pages:
     def _begin(self, audience: Audience, page: LogPage) -> tuple[LogPage, int, Loss]:
         """Let a user begin who has not been here before, and so cannot have lost anything."""
         begins_at = page.messages[0].prev if page.messages else page.newest
-        self._confirmation.begins(audience.channel.name, audience.user, begins_at)
+        if page.newest:
+            self._confirmation.begins(audience.channel.name, audience.user, begins_at)
+        else:
+            self._confirmation.awaits(audience.channel.name, audience.user)
         audience.reader.begin_anew(page)
         return page, begins_at, Loss.NOTHING
 

@@ -107,6 +107,17 @@ async def ever_other_channels(target: Target) -> None:
     )
 
 
+async def channels_without_a_message(target: Target) -> None:
+    """Redis keeps for weeks that a user has begun in each; and the first subscribes of a connection are free."""
+    names = _ever_other(_SESSIONS + "/{}")
+    for _ in range(15):
+        async with target.client(_user(0), [f"{_SESSIONS}/*"]) as line:
+            some = itertools.islice(names, 100)
+            await line.send(b"".join(said(type="subscribe", channel=name) for name in some))
+            await line.until(b'"subscribed"', 100)
+    await asyncio.sleep(target.size.seconds)
+
+
 async def denied_channels(target: Target) -> None:
     """Redis is asked about each, and tells of grants of those that are remembered."""
     names = _ever_other(_SESSIONS + "/{}")

@@ -37,7 +37,8 @@ class Cost:
     """What an attack has cost.
 
     ``heartbeat`` and ``delivery`` are what 99 of 100 took at most, ``newcomer`` is the slowest, ``lateness`` the
-    machine's own, at most; all in seconds. ``cpu`` and ``redis`` are in cores.
+    machine's own, at most; all in seconds. ``cpu`` and ``redis`` are in cores. ``redis_mib`` and ``keys`` are what Redis has
+    more than before.
     """
 
     seconds: float
@@ -48,6 +49,8 @@ class Cost:
     memory_mib: float
     cpu: float
     redis: float
+    redis_mib: float
+    keys: int
     log_kb: float
     drawn_mib: float
 
@@ -80,7 +83,7 @@ async def attack(
             meter = _Meter(node, redis_url)
             # Not in the bystander's event loop: its times are not to include what the attacker does there.
             await asyncio.to_thread(asyncio.run, kind.attacker(target))
-            seconds, memory, cpu, redis_cpu = meter.read()
+            seconds, memory, cpu, redis_cpu, redis_memory, keys = meter.read()
         await until(lambda: _only_log_is_left(node))
         cost = Cost(
             seconds=seconds,
@@ -91,6 +94,8 @@ async def attack(
             memory_mib=memory / MIB,
             cpu=cpu / seconds,
             redis=redis_cpu / seconds,
+            redis_mib=redis_memory / MIB,
+            keys=keys,
             log_kb=(len(node.output) - meter.logged) / 1_000,
             drawn_mib=target.drawn / MIB,
         )
@@ -114,24 +119,28 @@ class _Meter:
         self._node = node
         self._redis_url = redis_url
         self.logged = len(node.output)
-        self._before = self._clocks()
+        self._before = self._used()
         self._memory = node.resident_bytes
         node.forget_peak()
 
-    def read(self) -> tuple[float, int, float, float]:
-        """Seconds since the beginning, the most memory above that of then, and CPU seconds of node and Redis."""
-        seconds, cpu, redis_cpu = (
-            now - before for now, before in zip(self._clocks(), self._before, strict=True)
+    def read(self) -> tuple[float, int, float, float, int, int]:
+        """Since the beginning: seconds, the most memory, CPU seconds of node and Redis, bytes and keys of Redis."""
+        seconds, cpu, redis_cpu, redis_memory, keys = (
+            now - before for now, before in zip(self._used(), self._before, strict=True)
         )
-        return seconds, self._node.peak_bytes - self._memory, cpu, redis_cpu
+        memory = self._node.peak_bytes - self._memory
+        return seconds, memory, cpu, redis_cpu, int(redis_memory), int(keys)
 
-    def _clocks(self) -> tuple[float, float, float]:
+    def _used(self) -> tuple[float, float, float, int, int]:
         with redis.Redis.from_url(self._redis_url) as client:
-            used = client.info("cpu")
+            used = client.info("cpu") | client.info("memory")
+            keys = client.dbsize()
         return (
             time.monotonic(),
             cpu_seconds([self._node.process.pid]),
             used["used_cpu_user"] + used["used_cpu_sys"],
+            used["used_memory"],
+            keys,
         )
 
 
@@ -149,6 +158,8 @@ def _excesses(kind: Kind, cost: Cost, target: Target) -> Iterator[str]:
         "newcomer": MOST_NEWCOMER_SECONDS + cost.lateness,
         "memory_mib": kind.memory_mib,
         "redis": kind.redis_share,
+        "redis_mib": kind.redis_mib,
+        "keys": kind.keys,
         "log_kb": kind.log_kb,
         "drawn_mib": kind.drawn_mib,
     }

@@ -26,6 +26,8 @@ class Kind:
         memory_mib: by how much the node's memory may grow.
         log_kb: how much it may log.
         redis_share: how much of a core Redis may take meanwhile.
+        redis_mib: how much more memory Redis may need afterwards.
+        keys: how many more keys it may hold afterwards.
         drawn_mib: how much the attacker may be sent.
         behind_nginx: whether it comes through the nginx of the deployment.
         files: how many the node may open, if not all.
@@ -37,6 +39,8 @@ class Kind:
     memory_mib: float = 16
     log_kb: float = 12
     redis_share: float = 0.25
+    redis_mib: float = 16
+    keys: int = 5_000
     drawn_mib: float = 64
     behind_nginx: bool = False
     files: int | None = None
@@ -107,6 +111,8 @@ KINDS = (
     Kind(askers.replays_from_the_beginning, drawn_mib=32),
     Kind(askers.subscribing_and_leaving),
     Kind(askers.ever_other_channels),
+    # A user may begin in 1,000 a day.
+    Kind(askers.channels_without_a_message, keys=1_100),
     Kind(askers.denied_channels),
     Kind(askers.channels_of_others, variant=True),
     Kind(askers.acks),
@@ -118,8 +124,8 @@ KINDS = (
             "max_subscriptions": 2,
         },
     ),
-    # A hundred clients with a hundred subscriptions each: 10,000 of three KB.
-    Kind(askers.subscriptions_by_the_thousand, memory_mib=48),
+    # A hundred clients with a hundred subscriptions each: 10,000 of three KB, each in a channel of its own.
+    Kind(askers.subscriptions_by_the_thousand, memory_mib=48, keys=11_000),
     Kind(askers.refreshes_with_a_bad_token),
     Kind(askers.refreshes_with_a_valid_token),
     Kind(askers.reconnecting),

@@ -16,6 +16,8 @@ _COLUMNS = (
     "memory, MiB",
     "node, cores",
     "Redis, cores",
+    "Redis, MiB",
+    "keys",
     "log, KB",
     "drawn, MiB",
 )
@@ -32,7 +34,7 @@ HEAD = "\n".join(
 def line(outcome: Outcome) -> str:
     """One attack."""
     figures = (
-        f"{value:>{len(column)}.{2 if value < 10 else 0}f}"
+        f"{value:>{len(column)}.{2 if value < 10 and isinstance(value, float) else 0}f}"
         for value, column in zip(astuple(outcome.cost), _COLUMNS[1:], strict=True)
     )
     return f"| {outcome.kind.name:<{_WIDTH}} | {' | '.join(figures)} |"

@@ -200,6 +200,8 @@ def test_what_something_costs_stands_in_one_place(page: str) -> None:
         ("memory of the node.*", f"{Kind.memory_mib:g} MiB"),
         ("the node's log", f"{Kind.log_kb:g} KB"),
         ("Redis", f"{Kind.redis_share:g} of a core"),
+        ("memory that Redis.*", f"{Kind.redis_mib:g} MiB"),
+        ("keys.*", f"{Kind.keys:g}"),
         ("bytes.*", f"{Kind.drawn_mib:g} MiB"),
     ],
 )

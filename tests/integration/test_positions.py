@@ -9,7 +9,10 @@ import pytest
 from gateway.backplane.store import Positions
 from publisher import AsyncPublisher
 from publisher.contract.keys import Keys
+from tests.integration.conftest import StartNode
+from tests.support.client import connected
 from tests.support.nodes import Node
+from tests.support.tokens import make_token
 from tests.support.waiting import until
 
 CHANNEL = "run-results/s"
@@ -157,3 +160,55 @@ async def test_a_channel_that_redis_refuses_slows_nobody_down_and_is_logged_once
     positions.advance(bad, "u", SECOND)
     await positions.flush()
     assert await client.zscore(keys.confirmed(bad), "u") == SECOND
+
+
+@pytest.fixture
+def few_awaited(monkeypatch: pytest.MonkeyPatch) -> int:
+    """In so many channels without a message a user may begin in a day."""
+    monkeypatch.setattr("gateway.node.confirmation._AWAITED_A_DAY", 5)
+    return 5
+
+
+async def test_a_user_who_subscribes_to_ever_other_channels_leaves_few_keys_in_redis(
+    few_awaited: int, start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    """However often they connect again. Other users have their own."""
+    node = await start_node()
+    keys = Keys(prefix)
+    channels = [f"run-results/{number}" for number in range(4 * few_awaited)]
+    for user, some in (("u", channels[:10]), ("u", channels[10:]), ("v", channels[:1])):
+        async with connected(node.url, make_token(user, ["run-results/*"])) as client:
+            for channel in some:
+                await client.subscribe(channel)
+            # Once more: what is not kept is not counted as new again and again.
+            await client.subscribe(some[0])
+    await node.gateway._positions.flush()
+    redis = publisher._client
+    begun = [each for each in channels if await redis.zscore(keys.confirmed(each), "u") == 0]
+    assert begun == channels[:few_awaited]
+    assert await redis.zscore(keys.confirmed(channels[0]), "v") == 0
+
+
+async def test_whoever_is_in_too_many_channels_without_a_message_is_sent_all_that_comes(
+    few_awaited: int, start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    node = await start_node()
+    keys = Keys(prefix)
+    channels = [f"run-results/{number}" for number in range(2 * few_awaited)]
+    token = make_token("u", ["run-results/*"])
+    async with connected(node.url, token) as client:
+        for channel in channels:
+            await client.subscribe(channel)
+        live = await publisher.publish(channels[-1], "live")
+        assert await client.data(1) == ["live"]
+        await until(lambda: _confirmed(publisher, keys, channels[-1], live.id))
+    for channel in channels:
+        await publisher.publish(channel, "meanwhile")
+    async with connected(node.url, token) as client:
+        for channel in channels:
+            assert "recovered" not in await client.subscribe(channel)
+            assert await client.data(1) == ["meanwhile"]
+
+
+async def _confirmed(publisher: AsyncPublisher, keys: Keys, channel: str, id_: int | None) -> bool:
+    return await publisher._client.zscore(keys.confirmed(channel), "u") == id_

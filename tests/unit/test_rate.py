@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.rate_limit import TokenBucket
+from gateway.core.rate_limit import Quota, TokenBucket
 
 
 def test_a_burst_is_allowed_at_once_and_no_more() -> None:
@@ -59,3 +59,11 @@ def test_who_keeps_to_the_rate_is_never_refused(rate: int, burst: int, waits: li
         # The excess is what the fractions of the clock may be off by.
         now += 1 / rate + wait + 1e-6
         assert bucket.take(1, now)
+
+
+def test_of_a_quota_each_has_their_own_and_all_begin_anew_with_the_next_period() -> None:
+    quota = Quota(most=3, seconds=10, now=0)
+    for now in (0, 10, 25):
+        assert [quota.take("a", now + each) for each in range(4)] == [True, True, True, False]
+        assert quota.take("b", now + 4)
+    assert quota._taken == {"a": 3, "b": 1}
