@@ -221,6 +221,7 @@ async def test_a_grant_that_ended_opens_the_channel_again_once_it_is_given_again
         await client.expect(type="unsubscribed", reason="expired")
         await publisher.publish("run-results/s", "meanwhile")
         await publisher.grant("run-results/s", "u", ttl=60)
+        await client.expect(type="granted", channel="run-results/s")
         await client.subscribe("run-results/s")
         assert await client.data(1) == ["meanwhile"]
 
