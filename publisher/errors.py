@@ -105,8 +105,8 @@ class InvalidURL(InvalidInput):
     """The address of Redis cannot be read. It may hold a password, so the message does not repeat it."""
 
     forms: ClassVar[str] = (
-        "expected redis://, rediss:// or unix://, or redis+sentinel:// for Sentinel, with the number of a database "
-        "and options that the redis package knows; special characters in a password must be percent-encoded"
+        "expected redis://, rediss:// or unix://, redis+sentinel:// for Sentinel, with the number of a database, or "
+        "redis+cluster:// for a cluster, and options that the redis package knows; special characters in a password must be percent-encoded"
     )
 
     def __init__(self, problem: str = "") -> None:

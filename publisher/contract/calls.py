@@ -30,6 +30,12 @@ Reply: TypeAlias = Any
 _PAGE_BYTES: Final = str(PAGE_BYTES)
 
 
+_KEYLESS: Final = frozenset(
+    {"ACL", "ASKING", "CLUSTER", "EVAL", "EVALSHA", "INFO", "PING", "PUBLISH", "TIME", "WAIT"}
+)
+"""Plain commands that no key is named in. A pub/sub channel is one for ``SPUBLISH``, and none for ``PUBLISH``."""
+
+
 # Not frozen: that costs more than all else about a call, and each message is one.
 @dataclass(slots=True)
 class Call:
@@ -42,6 +48,13 @@ class Call:
     def run(cls, script: Script, keys: Sequence[str], *arguments: Argument) -> Call:
         """Call ``script`` with ``keys`` and ``arguments``; text costs less to send than numbers."""
         return cls((str(len(keys)), *keys, *arguments), script)
+
+    @property
+    def key(self) -> str | None:
+        """The first key, by whose slot a cluster's server is found; ``None`` where any will do."""
+        if self.script is None and self.arguments[0] in _KEYLESS:
+            return None
+        return str(self.arguments[1])
 
     def cached(self) -> Command:
         """The command, a script by its hash."""

@@ -14,10 +14,13 @@ from publisher.errors import InvalidURL
 
 _OF_SENTINEL: Final = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
 """The schemes, and how the servers and the sentinels behind them are reached."""
-_OF_CLUSTER: Final = frozenset({"redis+cluster", "rediss+cluster"})
+_OF_CLUSTER: Final = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
 _SENTINEL_PORT: Final = 26_379
+_PORT: Final = 6_379
 
-_NO_CLUSTER: Final = "this version does not work with Redis Cluster: name a single server (redis://) or Sentinel (redis+sentinel://)"
+_NO_DATABASE: Final = (
+    "a cluster has one database, so its URL names none: redis+cluster://host:6379,host:6379"
+)
 _NO_NAME: Final = "Sentinel's ends in the name of the primary, as in redis+sentinel://host:26379,host:26379/mymaster"
 
 
@@ -33,15 +36,26 @@ class SentinelURL:
     sentinels: tuple[str, ...] = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class ClusterURL:
+    """What a URL of a cluster says. ``servers`` may hold a password.
+
+    ``servers`` is the URL of a single server that stands for each: all but its host and port is true of them all.
+    ``hosts`` are some of them.
+    """
+
+    servers: str = field(repr=False)
+    hosts: tuple[tuple[str, int], ...]
+
+
 def check_url(url: str) -> None:
     """Look at the parts of ``url`` that have one meaning only; its options are not looked at.
 
     Raises:
         InvalidURL: it is no URL of Redis, or something in it is not percent-encoded.
     """
-    if url.partition("://")[0] in _OF_CLUSTER:
-        raise InvalidURL(_NO_CLUSTER)
-    if parse_sentinel_url(url) is None and not _is_clear(url):
+    several = parse_sentinel_url(url) or parse_cluster_url(url)
+    if several is None and not _is_clear(url):
         raise InvalidURL
 
 
@@ -76,7 +90,7 @@ def parse_sentinel_url(url: str) -> SentinelURL | None:
     options = dict(parse_qsl(query, keep_blank_values=True))
     login = _login(options.pop("sentinel_username", ""), options.pop("sentinel_password", ""))
     tls = {option: value for option, value in options.items() if option.startswith("ssl_")}
-    addresses = [_address(host) for host in hosts.split(",")]
+    addresses = [_address(host, _SENTINEL_PORT) for host in hosts.split(",")]
     servers = f"{scheme}://{credentials}{at}{addresses[0]}/{database}?{urlencode(options)}"
     sentinels = tuple(f"{scheme}://{login}{each}?{urlencode(tls)}" for each in addresses)
     # A "#", or an "@" behind the hosts, is the rest of a password.
@@ -90,15 +104,38 @@ def parse_sentinel_url(url: str) -> SentinelURL | None:
     return SentinelURL(unquote(name), servers, sentinels)
 
 
+def parse_cluster_url(url: str) -> ClusterURL | None:
+    """The parts of a URL of a cluster; ``None`` where ``url`` is none.
+
+    Raises:
+        InvalidURL: it is a cluster's, and cannot be used.
+    """
+    kind, _, rest = url.partition("://")
+    if kind not in _OF_CLUSTER:
+        return None
+    # Its "/" may be left away before the options.
+    place, _, query = rest.partition("?")
+    authority, _, database = place.partition("/")
+    credentials, at, hosts = authority.rpartition("@")
+    addresses = [_address(host, _PORT) for host in hosts.split(",")]
+    servers = f"{_OF_CLUSTER[kind]}://{credentials}{at}{addresses[0]}?{query}"
+    if "#" in url or "@" in database or not all(addresses) or not _is_clear(servers):
+        raise InvalidURL
+    if database or "db" in parse_qs(query):
+        raise InvalidURL(_NO_DATABASE)
+    split = (urlsplit(f"//{each}") for each in addresses)
+    return ClusterURL(servers, tuple((each.hostname or "", each.port or _PORT) for each in split))
+
+
 def _login(user: str, password: str) -> str:
     return f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
 
 
-def _address(host: str) -> str:
+def _address(host: str, default_port: int) -> str:
     """One of the hosts, with its port; empty if it cannot be read."""
     try:
         parts = urlsplit(f"//{host}")
-        port = parts.port or _SENTINEL_PORT
+        port = parts.port or default_port
     except ValueError:
         return ""
     if not parts.hostname or parts.netloc != host:

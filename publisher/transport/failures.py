@@ -126,7 +126,7 @@ def _reason(error: BaseException) -> str:
     if name in _CODES.values() and not said.startswith(name):
         said = f"{name} {said}"
     if name in _OF_A_CLUSTER:
-        return f"{said}; this is a Redis Cluster, and this version needs a single server"
+        return f"{said}; this is a Redis Cluster: name it by redis+cluster://"
     if name == "NOPERM":
         return f"{said}; give the Redis user this right"
     return said or type(error).__name__

@@ -143,6 +143,11 @@ class Connector:
         limits = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
         return type(self)(self._connection, self._options | limits, self.most)
 
+    def at(self, host: Host) -> Self:
+        """The same, to this server."""
+        name, port = host
+        return type(self)(self._connection, self._options | {"host": name, "port": port}, self.most)
+
     @property
     def timeout(self) -> float | None:
         """Seconds that reading from a blocking connection may take; ``None`` for ever."""

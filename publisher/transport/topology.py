@@ -1,6 +1,5 @@
-"""Which Redis a URL or a client means, for publishers and gateways: one server, or the primary that Sentinel names.
-
-A cluster is to be the third kind: as many primaries as it has, each found by the slots that it owns.
+"""Which Redis a URL or a client means, for publishers and gateways: one server, the primary that Sentinel names, or a
+cluster's primaries, each of which has a part of the keys.
 """
 
 from __future__ import annotations
@@ -12,23 +11,30 @@ from typing import Any
 import redis.asyncio.sentinel
 import redis.sentinel
 
-from publisher.contract.redis_url import parse_sentinel_url
+from publisher.contract.redis_url import parse_cluster_url, parse_sentinel_url
 from publisher.errors import InvalidData
+from publisher.transport.cluster import Cluster
 from publisher.transport.primary import BlockingPrimary, LoopPrimary, OneServer
-from publisher.transport.redis_py import Client, Connector, asyncio_client, blocking_client
+from publisher.transport.redis_py import Client, Connector, asyncio_client, blocking_client, shown
 from publisher.transport.sentinel import Sentinels
 
 
 @dataclass(frozen=True)
 class Topology:
-    """``servers`` makes connections to the only server or, where there are ``sentinels``, to one that they name."""
+    """``servers`` makes connections to the only server or, where there are ``sentinels``, to one that they name.
+
+    In a ``cluster`` there are several, and ``servers`` is still to be told the host and the port of one.
+    """
 
     servers: Connector
     sentinels: Sentinels | None = None
+    cluster: Cluster | None = None
 
     @property
     def address(self) -> str:
         """Where it is, as a person reads it; without any password."""
+        if self.cluster is not None:
+            return ",".join(map(shown, self.cluster.seeds))
         if self.sentinels is None:
             return self.servers.address
         asked = ",".join(each.address for each in self.sentinels.sentinels)
@@ -66,6 +72,9 @@ def asyncio_topology(url: str) -> Topology:
 
 
 def _of_url(url: str, connector: Callable[[str], Connector]) -> Topology:
+    if (several := parse_cluster_url(url)) is not None:
+        servers = connector(several.servers)
+        return Topology(servers, cluster=Cluster(several.hosts, servers))
     parts = parse_sentinel_url(url)
     if parts is None:
         return Topology(connector(url))

@@ -13,7 +13,7 @@ import redis.sentinel
 from redis.exceptions import ResponseError
 
 from publisher import AsyncPublisher, InvalidData, InvalidURL, Publisher, Rejected, Unavailable
-from publisher.contract.redis_url import check_url, holds_password, parse_sentinel_url
+from publisher.contract.redis_url import holds_password, parse_sentinel_url
 from publisher.transport.redis_py import Connector, Host
 from publisher.transport.sentinel import Answer, Known, Search, Sentinels
 from publisher.transport.topology import (
@@ -61,12 +61,6 @@ def test_publishers_and_gateways_read_the_same_in_it(make: Any):
 def test_a_url_of_one_server_has_no_sentinels():
     assert asyncio_topology("redis://localhost/2").sentinels is None
     assert asyncio_topology("unix:///run/redis.sock").address == "/run/redis.sock"
-
-
-@pytest.mark.parametrize("scheme", ["redis+cluster", "rediss+cluster"])
-def test_a_cluster_is_refused_with_what_there_is_instead(scheme: str):
-    with pytest.raises(InvalidURL, match=r"does not work with Redis Cluster.*redis\+sentinel"):
-        check_url(f"{scheme}://:hidden@one:6379,two:6379")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,295 @@
+"""What a Redis Cluster says of itself, and what is believed of it. Without any I/O: who asks and sends is elsewhere.
+
+Each of 16,384 slots is of one primary, and a key's slot follows from its name (Redis documentation, "Redis cluster
+specification"). A server that is asked for a slot of another answers with an error that names the other; it has
+carried nothing out then, so the call may be sent again there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final, NamedTuple, TypeAlias
+
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.exceptions import ResponseError
+
+from publisher.contract.calls import Call, Reply
+from publisher.errors import Rejected, Unavailable
+from publisher.transport.failures import code, meaning
+from publisher.transport.redis_py import Connector, Host, shown
+
+log = logging.getLogger(__name__)
+
+SLOTS: Final = REDIS_CLUSTER_HASH_SLOTS
+QUESTION: Final = Call(("CLUSTER", "SLOTS"))
+"""What a server is asked; :meth:`Cluster.read` reads the reply. Works on servers of every version."""
+
+ASKING: Final = Call(("ASKING",))
+"""Goes before a call that is sent where ``ASK`` has led it."""
+
+MAP_SECONDS: Final = 0.5
+"""So long one server may take to answer the question; then another one is asked."""
+
+ASKED_AGAIN_SECONDS: Final = 10.0
+"""The map is asked for after this, too: a failover that nobody has heard of."""
+
+LEAST_SECONDS: Final = 0.1
+"""It is not asked for more often, whatever the reason."""
+
+_ASKED_AT_ONCE: Final = 3
+"""Servers that are asked, one after the other, where there is a map already."""
+
+_DOUBTFUL: Final = frozenset({"CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY"})
+
+
+@lru_cache(16_384)
+def slot_of(key: str) -> int:
+    """The slot of a key or of a channel of sharded pub/sub."""
+    return key_slot(key.encode())
+
+
+class Slots:
+    """Which primary owns each slot. ``replicas`` may be asked for the map, too.
+
+    Raises:
+        ValueError: ``ranges`` (first slot, last slot, owner) has a slot that there is not.
+    """
+
+    def __init__(
+        self, ranges: Iterable[tuple[int, int, Host]], replicas: Iterable[Host] = ()
+    ) -> None:
+        self._owners: list[Host | None] = [None] * SLOTS
+        for first, last, host in ranges:
+            if not 0 <= first <= last < SLOTS:
+                raise ValueError(f"no slots {first} to {last}")
+            self._owners[first : last + 1] = [host] * (last + 1 - first)
+        self.replicas = tuple(dict.fromkeys(replicas))
+        self._count()
+
+    def _count(self) -> None:
+        self.primaries = tuple(each for each in dict.fromkeys(self._owners) if each is not None)
+
+    def owner(self, slot: int) -> Host | None:
+        """The primary that a slot is of; ``None`` where nobody has it."""
+        return self._owners[slot]
+
+    def move(self, slot: int, host: Host) -> bool:
+        """A slot is of ``host``; returns whether that is news."""
+        if self._owners[slot] == host:
+            return False
+        self._owners[slot] = host
+        self._count()
+        return True
+
+    def moved_since(self, before: Slots) -> dict[int, Host | None]:
+        """The slots that had another owner ``before``, with the one that they have here."""
+        if self._owners == before._owners:
+            return {}
+        pairs = enumerate(zip(before._owners, self._owners, strict=True))
+        return {slot: now for slot, (former, now) in pairs if former != now}
+
+    def copy(self) -> Slots:
+        """The same, for whoever compares with it later."""
+        copy = Slots((), self.replicas)
+        copy._owners = list(self._owners)
+        copy.primaries = self.primaries
+        return copy
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """How to reach a cluster. Can be pickled if its connector can.
+
+    ``seeds`` are asked for the map first. ``servers`` makes connections to any of them once it is told host and port
+    (:meth:`at`). ``remap`` turns the address that a server is told by into the one where it is reached.
+    """
+
+    seeds: tuple[Host, ...]
+    servers: Connector
+    remap: Callable[[Host], Host] | None = None
+
+    def at(self, host: Host) -> Connector:
+        """Makes connections to one of its servers."""
+        return self.servers.at(host)
+
+    def read(self, reply: Reply, asked: Host) -> Slots:
+        """The map, from the reply of ``asked`` to :data:`QUESTION`.
+
+        Raises:
+            Unavailable: it has none.
+            Rejected: it does not let us ask, or is in no cluster.
+        """
+        if isinstance(reply, ResponseError):
+            if "cluster support disabled" in str(reply):
+                raise Rejected(
+                    "it is no Redis Cluster: name a single server by redis://", maybe_sent=False
+                )
+            raise meaning(reply).told(maybe_sent=False)
+        ranges: list[tuple[int, int, Host]] = []
+        replicas: list[Host] = []
+        for first, last, primary, *others in reply:
+            if (host := self._host(primary, asked)) is not None:
+                ranges.append((int(first), int(last), host))
+            replicas += [each for other in others if (each := self._host(other, asked)) is not None]
+        if not ranges:
+            raise Unavailable("it knows of no slots", maybe_sent=False)
+        return Slots(ranges, replicas)
+
+    def _host(self, server: Sequence[Reply], asked: Host) -> Host | None:
+        name, port, *rest = server
+        if name == b"?":
+            # It has no host name though names are preferred; its address may stand behind it.
+            details: Sequence[bytes] = rest[1] if len(rest) > 1 else ()
+            known = dict(zip(details[::2], details[1::2], strict=False))
+            name = known.get(b"ip")
+            if not name:
+                return None
+        # Nothing, or nil, stands for the address by which it was asked.
+        told = (name.decode() if name else asked[0], int(port))
+        return self.remap(told) if self.remap else told
+
+
+class Redirect(NamedTuple):
+    """Where a call is to be sent; ``asking``: this once, behind :data:`ASKING`."""
+
+    host: Host
+    asking: bool
+
+
+def redirect(error: Reply, asked: Host) -> tuple[int, Redirect] | None:
+    """The slot, and where the error of ``asked`` leads; ``None`` if it is no such error."""
+    name = code(error)
+    if name not in ("MOVED", "ASK"):
+        return None
+    # The redis package takes the code off the text, others leave it there.
+    slot, address = str(error).split()[-2:]
+    host, _, port = address.rpartition(":")
+    return int(slot), Redirect((host.strip("[]") or asked[0], int(port)), name == "ASK")
+
+
+Search: TypeAlias = Generator[Host, Slots, None]
+"""Yields the servers to ask; is sent the map of each, or thrown its ``Unavailable``."""
+
+
+@dataclass(slots=True)
+class Map:
+    """What is known of a cluster.
+
+    Nothing here is locked: threads that learn at the same time have the same answer, or the next redirection mends it.
+
+    Args:
+        clock: a monotonic clock in seconds.
+        moved: told after slots have got other owners.
+    """
+
+    cluster: Cluster
+    clock: Callable[[], float]
+    moved: Callable[[], None] = field(default=lambda: None)
+    slots: Slots | None = None
+    _due: float = float("-inf")
+    _asked_at: float = float("-inf")
+    _doubted: set[Host] = field(default_factory=set)
+    _first: int = 0
+
+    @property
+    def stale(self) -> bool:
+        """Whether to ask for the map (:meth:`look`)."""
+        return self.clock() >= self._due
+
+    @property
+    def primaries(self) -> tuple[Host, ...]:
+        """Those that own slots, as far as is known."""
+        return self.slots.primaries if self.slots else ()
+
+    def owner(self, key: str | None) -> Host:
+        """The primary for a call with this first key; any, the same for a while, where it has none.
+
+        Raises:
+            Unavailable: nobody has the slot, as far as is known.
+        """
+        slots = self.slots
+        if slots is None:
+            raise Unavailable("the cluster's map is not known", maybe_sent=False)
+        if key is None:
+            return next(
+                (each for each in slots.primaries if each not in self._doubted), slots.primaries[0]
+            )
+        host = slots.owner(slot_of(key))
+        if host is None:
+            self.doubt()
+            raise Unavailable(f"no server has slot {slot_of(key)}", maybe_sent=False)
+        return host
+
+    def doubt(self, host: Host | None = None) -> None:
+        """Ask for the map soon: ``host`` did not answer, or not as a primary does."""
+        if host is not None:
+            self._doubted.add(host)
+        self._due = min(self._due, self._asked_at + LEAST_SECONDS)
+
+    def hear(self, reply: Reply, asked: Host) -> Redirect | None:
+        """Learn from a reply; returns where the call is to be sent instead, if it was not carried out."""
+        if not isinstance(reply, ResponseError):
+            return None
+        found = redirect(reply, asked)
+        if found is None:
+            if code(reply) in _DOUBTFUL:
+                self.doubt(asked)
+            return None
+        slot, there = found
+        remap = self.cluster.remap
+        if remap is not None:
+            there = there._replace(host=remap(there.host))
+        if not there.asking:
+            self.doubt()
+            if self.slots is not None and self.slots.move(slot, there.host):
+                self.moved()
+        return there
+
+    def look(self) -> Search:
+        """Ask one server after the other until one tells its map. What none knows stays as it was.
+
+        Raises:
+            Unavailable: there is no map yet, and nobody has one.
+            Rejected: nobody lets us ask.
+        """
+        refusals: dict[Host, Unavailable] = {}
+        for host in self._candidates():
+            try:
+                slots = yield host
+            except Unavailable as error:
+                refusals[host] = error
+                self._doubted.add(host)
+            else:
+                self._doubted.clear()
+                self._learn(slots)
+                break
+        self._asked_at = self.clock()
+        again = ASKED_AGAIN_SECONDS if self.slots is not None else 0.0
+        self._due = self._asked_at + (again if not refusals else LEAST_SECONDS)
+        if self.slots is None:
+            self._due = float("-inf")
+            raise _none(refusals)
+
+    def _candidates(self) -> list[Host]:
+        """Whom to ask, best first: those that have answered; each time another one begins."""
+        known = (*self.slots.primaries, *self.slots.replicas) if self.slots else ()
+        self._first = (self._first + 1) % max(1, len(known))
+        turned = (*known[self._first :], *known[: self._first], *self.cluster.seeds)
+        hosts = sorted(dict.fromkeys(turned), key=self._doubted.__contains__)
+        return hosts[:_ASKED_AT_ONCE] if self.slots else hosts
+
+    def _learn(self, slots: Slots) -> None:
+        before, self.slots = self.slots, slots
+        if before is not None and slots.moved_since(before):
+            log.warning("redis_cluster_changed primaries=%s", ",".join(map(shown, slots.primaries)))
+            self.moved()
+
+
+def _none(refusals: dict[Host, Unavailable]) -> Unavailable:
+    """What to raise where every server has refused to answer, or has not."""
+    told = "; ".join(f"{shown(host)}: {error.reason}" for host, error in refusals.items())
+    passing = any(error.retryable for error in refusals.values())
+    return (Unavailable if passing else Rejected)(told, maybe_sent=False)
