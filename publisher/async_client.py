@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,16 +36,17 @@ class AsyncPublisher(Client):
     its own connections, which end with it.
 
     Args:
-        client: an existing ``redis.asyncio.Redis``. The publisher connects as its pool does, with connections
+        client: an existing ``redis.asyncio.Redis`` or ``redis.asyncio.RedisCluster``. The publisher connects as its pool does, with connections
             of its own.
         timeout: seconds for each round trip, to which ``replica_timeout`` is added.
     """
 
     _made_of = redis.asyncio.Redis
+    _cluster_made_of = redis.asyncio.RedisCluster
 
     def __init__(
         self,
-        client: redis.asyncio.Redis,
+        client: redis.asyncio.Redis | redis.asyncio.RedisCluster,
         *,
         prefix: str = DEFAULT_PREFIX,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
@@ -64,7 +66,7 @@ class AsyncPublisher(Client):
         self, topology: Topology, timeout: float, prefix: str, tries: Tries, options: Options
     ) -> None:
         super()._set_up(topology, timeout, prefix, tries, options)
-        self._loops = loops.Loops(topology.for_loop, timeout)
+        self._loops = loops.Loops(partial(topology.connections_for_loop, timeout))
 
     @classmethod
     def from_url(
@@ -122,7 +124,7 @@ class AsyncPublisher(Client):
         if publication.min_replicas:
             # Others would wait for its replicas, too.
             return self._run(self._operations.together([publication]))
-        gathering = self._loops.running().gathering
+        gathering = self._loops.running().gathering_of(publication.channel)
         return gathering.do(publication, self._operations.together)
 
     async def _publish(self, message: Outgoing | tuple[str, Any]) -> Published:

@@ -29,9 +29,9 @@ from publisher.records import (
 )
 from publisher.redis_address import from_environment
 from publisher.retrying import Retries
-from publisher.transport import blocking
 from publisher.transport.flows import Flow, T
 from publisher.transport.redis_py import Client as RedisClient
+from publisher.transport.redis_py import ClusterClient
 from publisher.transport.topology import Topology, blocking_topology, topology_of
 
 DEFAULT_TIMEOUT_SECONDS: Final = 5.0
@@ -40,7 +40,8 @@ DEFAULT_GIVE_UP_AFTER_SECONDS: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """How long a call is tried: ``retries`` times more on one server, ``give_up_after`` seconds on Sentinel.
+    """How long a call is tried: ``retries`` times more on one server, ``give_up_after`` seconds on Sentinel and in a
+    cluster.
 
     Raises:
         InvalidData: a number that cannot be.
@@ -59,19 +60,22 @@ class Client:
 
     _of_url = False
     _made_of: ClassVar[type[RedisClient]]
+    _cluster_made_of: ClassVar[type[ClusterClient]]
 
     def _set_up(
         self, topology: Topology, timeout: float, prefix: str, tries: Tries, options: Options
     ) -> None:
         self._state = (topology, timeout, prefix, tries, options)
         self._operations = Operations(
-            Keys(prefix, topology.servers.database),
+            Keys(prefix, topology.servers.database, sharded=topology.cluster is not None),
             clock=time.monotonic,
             wall_clock=_microseconds,
             retries=Retries(
                 tries.retries,
                 random.random,
-                give_up_after=tries.give_up_after if topology.sentinels else None,
+                give_up_after=tries.give_up_after
+                if topology.sentinels or topology.cluster
+                else None,
             ),
             options=options,
         )
@@ -81,7 +85,7 @@ class Client:
         """What ``client`` leads to; it is not repeated where it cannot be used: a URL may hold a password."""
         if isinstance(client, Topology):
             return client  # of from_url
-        if not isinstance(client, cls._made_of):
+        if not isinstance(client, (cls._made_of, cls._cluster_made_of)):
             module = cls._made_of.__module__.removesuffix(".client")
             raise InvalidData(
                 f"{cls.__name__}() takes a client, {module}.{cls._made_of.__name__}, and this is of the type "
@@ -109,12 +113,12 @@ class Publisher(Client):
     :meth:`from_url` or :meth:`from_env` can be pickled; the copy connects anew.
 
     Args:
-        client: an existing ``redis.Redis``, also of ``Sentinel.master_for``. The publisher connects as its pool does,
+        client: an existing ``redis.Redis``, also of ``Sentinel.master_for``, or a ``redis.RedisCluster``. The publisher connects as its pool does,
             and as often at most, with connections of its own.
         prefix: key prefix, the gateways' ``GATEWAY_REDIS_PREFIX``.
         max_message_bytes: a message's JSON may not be longer.
         retries: how often a call is tried again when Redis does not answer; never duplicates.
-        give_up_after: on Sentinel, in place of that, how many seconds a call is tried again while another server takes
+        give_up_after: on Sentinel and in a cluster, in place of that, how many seconds a call is tried again while another server takes
             over, unless ``retries`` is 0. A try that has begun by then may still take its ``timeout``.
         min_replicas: how many replicas of Redis must have a message before its publish succeeds (with
             ``WAIT``); 0 asks for none.
@@ -127,10 +131,11 @@ class Publisher(Client):
     """
 
     _made_of = redis.Redis
+    _cluster_made_of = redis.RedisCluster
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: redis.Redis | redis.RedisCluster,
         *,
         prefix: str = DEFAULT_PREFIX,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
@@ -149,7 +154,7 @@ class Publisher(Client):
         self, topology: Topology, timeout: float, prefix: str, tries: Tries, options: Options
     ) -> None:
         super()._set_up(topology, timeout, prefix, tries, options)
-        self._connections = blocking.Connections(topology.for_threads(), timeout)
+        self._connections = topology.connections_for_threads(timeout)
 
     @classmethod
     def from_url(
@@ -165,7 +170,7 @@ class Publisher(Client):
         replica_timeout: float = 1.0,
         default: Callable[[Any], Any] | None = None,
     ) -> Self:
-        """Connect to ``redis://``, ``rediss://``, ``unix://`` or ``redis+sentinel://``, when the first call needs it.
+        """Connect to ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``, when the first call needs it.
 
         ``timeout`` is the longest wait for Redis in seconds, at each try. ``?max_connections=N`` in the URL
         limits how many connections there are; further calls wait for one, up to ``timeout``.
@@ -236,7 +241,8 @@ class Publisher(Client):
 
         A message is an :class:`Outgoing` or ``(channel, data)``; they are taken off ``messages`` as they are sent, so
         a generator that raises does so after those before it are out. They are published in this order, save
-        those that a retry sends later. Nothing is raised for a message that cannot be published. For
+        those that a retry sends later; in a cluster its primaries work side by side, and the order is that within
+        a channel. Nothing is raised for a message that cannot be published. For
         replicas each round trip is waited for once, as long as its most demanding message asks.
         """
         return self._run(self._operations.publish_many(messages))
@@ -357,7 +363,7 @@ class Publisher(Client):
         self.close()
 
     def _run(self, flow: Flow[T]) -> T:
-        return blocking.run(flow, self._connections)
+        return self._connections.run(flow)
 
 
 def _microseconds() -> int:

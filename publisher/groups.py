@@ -13,6 +13,7 @@ from publisher.contract import scripts
 from publisher.contract.calls import Argument, Call, Reply
 from publisher.contract.keys import Keys
 from publisher.publication import Publication
+from publisher.transport.cluster import slot_of
 from publisher.transport.failures import code, meaning
 
 MESSAGES: Final = 32
@@ -26,11 +27,7 @@ Group: TypeAlias = list[Publication]
 
 
 def grouped(messages: Iterable[Publication]) -> list[Group]:
-    """``messages`` in their order, those together that share a call.
-
-    All keys of a call must be of one slot in a Redis Cluster, and those of a channel are: there, groups would have to
-    be made for each slot.
-    """
+    """``messages`` in their order, those together that share a call."""
     groups: list[Group] = []
     group: Group = []
     room = 0
@@ -42,6 +39,14 @@ def grouped(messages: Iterable[Publication]) -> list[Group]:
         group.append(each)
         room = room - each.size if each.shares else 0
     return groups
+
+
+def grouped_by_slot(messages: Iterable[Publication], keys: Keys) -> list[Group]:
+    """The same for a cluster, where all keys of a call must be of one slot, as those of a channel are."""
+    slots: dict[int, Group] = {}
+    for each in messages:
+        slots.setdefault(slot_of(keys.of_channel(each.channel)[0]), []).append(each)
+    return [group for of_slot in slots.values() for group in grouped(of_slot)]
 
 
 def call(group: Group, keys: Keys, clock: Callable[[], int], *, waits: bool) -> Call:
@@ -66,7 +71,8 @@ def call(group: Group, keys: Keys, clock: Callable[[], int], *, waits: bool) -> 
                 names += each.further_keys(keys)
             arguments += (live, each.nonce, each.body)
     # Text alone: numbers would be turned into text for each message, by ``pack``.
-    return Call((str(len(names)), *names, *arguments), scripts.PUBLISH)
+    script = scripts.PUBLISH_SHARDED if keys.sharded else scripts.PUBLISH
+    return Call((str(len(names)), *names, *arguments), script)
 
 
 _RUN: Final = attrgetter("run")

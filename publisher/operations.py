@@ -15,9 +15,10 @@ from publisher.contract.channels import parse_channel
 from publisher.contract.grants import ASTERISK, Grantee, member_of
 from publisher.contract.keys import Keys
 from publisher.errors import InvalidInput, PublisherError, Unavailable
+from publisher.intake import BATCH
 from publisher.preflight import Preflight
 from publisher.publication import Options, Publication, unique_names
-from publisher.publishing import BATCH, Publishing
+from publisher.publishing import Publishing
 from publisher.records import (
     Connection,
     Entry,
@@ -161,8 +162,9 @@ class Operations:
         lifetime = "" if ttl is None else ttl * 1000
         ask_again = control.encode(control.GrantRevoked(channel, user))
         keys = self._keys
+        script = scripts.GRANT_SHARDED if keys.sharded else scripts.GRANT
         arguments = (member_of(user), lifetime, keys.control, ask_again, keys.granted(channel))
-        call = Call.run(scripts.GRANT, [keys.grant(channel)], *arguments)
+        call = Call.run(script, [keys.grant(channel)], *arguments)
         yield from repeat([call], self._retries)
 
     def revoke(self, channel: str, user: Grantee) -> Flow[bool]:
@@ -231,7 +233,12 @@ class Operations:
             Call.run(scripts.CONNECTIONS, [self._keys.connections(user)]),
             Call.run(scripts.LIVE_NODES, [self._keys.nodes]),
         ]
-        reply, living = yield from read(calls, self._retries)
+        if self._keys.sharded:
+            # They are of two slots.
+            (reply,) = yield from read(calls[:1], self._retries)
+            (living,) = yield from read(calls[1:], self._retries)
+        else:
+            reply, living = yield from read(calls, self._retries)
         found = []
         for member, expiry in zip(reply[::2], reply[1::2], strict=True):
             node, _, identifier = member.rpartition(b"/")

@@ -12,15 +12,25 @@ from publisher.contract.calls import Call, Command, Reply
 from publisher.contract.channels import DEFAULT_NAMESPACES, Channel, Namespace, Retention
 from publisher.contract.grants import Grantee
 from publisher.contract.keys import Keys
-from publisher.errors import GrantWithoutEffect, InvalidInput, Rejected, UnknownNamespace
-from publisher.retrying import Retries, log, read, repeat
+from publisher.errors import (
+    GrantWithoutEffect,
+    InvalidInput,
+    Rejected,
+    Unavailable,
+    UnknownNamespace,
+)
+from publisher.retrying import Retries, log, log_failure, once, read, repeat
 from publisher.transport.failures import code
-from publisher.transport.flows import Flow
+from publisher.transport.flows import Flow, round_trips
+from publisher.transport.redis_py import Host
 
 Use: TypeAlias = Callable[[Keys], Sequence[Command]]
 """One of ``contract.rights``: commands that a kind of call needs."""
 
 _FRESH_SECONDS: Final = 60.0
+_ASKED_AGAIN_SECONDS: Final = 10.0
+_SKEW_US: Final = 10_000
+"""By so much the clocks of a cluster's servers may differ: the one that is asked is not the one that gives the ids."""
 _DRIFT: Final = 0.001
 """Seconds by which two clocks may move apart in a second, more than any two do."""
 
@@ -48,7 +58,8 @@ class Preflight:
         self._retries = retries
         self._learnt_at = learnt_at
         self._ahead_us = 0
-        self._allowed: set[Use] = set()
+        self._allowed: set[Use | tuple[Use, Host | None]] = set()
+        self._asked_at = float("-inf")
 
     def namespace(self, name: str) -> Namespace:
         """The rules of a namespace.
@@ -96,13 +107,29 @@ class Preflight:
         if fresh and named <= self.namespaces.keys():
             return
         calls = [Call(("HGETALL", self._keys.namespaces)), Call(("TIME",))]
-        announced, (seconds, microseconds) = yield from read(calls, self._retries)
+        if self._can_go_on(named) and fresh_seconds:
+            if self._clock() - self._asked_at < _ASKED_AGAIN_SECONDS:
+                return
+            self._asked_at = self._clock()
+            try:
+                announced, (seconds, microseconds) = yield from once(calls)
+            except Unavailable as error:
+                log_failure(error)
+                return
+        else:
+            announced, (seconds, microseconds) = yield from read(calls, self._retries)
         # Without an announcement what is known stays: Redis may have lost its data.
         self.namespaces = _namespaces(announced) or self.namespaces
         self._learnt_at = self._clock()
         # The answer was some time on its way, so this is rather too little than too much.
         heard = int(self._learnt_at * 1_000_000)
-        self._ahead_us = int(seconds) * 1_000_000 + int(microseconds) - heard
+        skew = _SKEW_US if self._keys.sharded else 0
+        self._ahead_us = int(seconds) * 1_000_000 + int(microseconds) - heard - skew
+
+    def _can_go_on(self, named: set[str]) -> bool:
+        """Whether the shard of a cluster that has the announcement may be down for a while."""
+        learnt = self._learnt_at > float("-inf")
+        return self._keys.sharded and learnt and named <= self.namespaces.keys()
 
     def check_rights(self, use: Use) -> Flow[None]:
         """Before the first use: whether an ACL forbids anything it needs.
@@ -116,6 +143,18 @@ class Preflight:
         commands = use(self._keys)
         calls = list(map(Call, commands))
         replies = yield from repeat(calls, self._retries, errors=True)
+        self._judge(commands, replies)
+        self._allowed.add(use)
+
+    def check_rights_at(self, use: Use, host: Host | None) -> Flow[None]:
+        """The same at one primary of a cluster, which is asked once. It looks at rights before it looks at slots."""
+        if (use, host) in self._allowed:
+            return
+        commands = use(self._keys)
+        self._judge(commands, (yield from round_trips(list(map(Call, commands)), at=host)))
+        self._allowed.add((use, host))
+
+    def _judge(self, commands: Sequence[Command], replies: Sequence[Reply]) -> None:
         refused = (
             (command, str(reply))
             for command, reply in zip(commands, replies, strict=True)
@@ -127,7 +166,6 @@ class Preflight:
                 f"the Redis user lacks {' '.join(missing)}; docs/deployment.md has the whole line"
             )
             raise Rejected(reason, maybe_sent=False)
-        self._allowed.add(use)
 
 
 def _namespaces(reply: Reply) -> dict[str, Namespace]:

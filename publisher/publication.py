@@ -154,6 +154,11 @@ class Publication:
         return outcome.retryable and (self.logged or not self.maybe_sent)
 
     @property
+    def unfinished(self) -> bool:
+        """Whether it is to be sent, for the first time or again."""
+        return self.outcome is None or self.pending
+
+    @property
     def refusal(self) -> Unavailable | None:
         """What stopped the last try."""
         return self.outcome if isinstance(self.outcome, Unavailable) else None
@@ -161,7 +166,7 @@ class Publication:
     def unlogged_call(self, keys: Keys, clock: Callable[[], int]) -> Call:
         """What to send now where no log is kept; ``clock`` in microseconds since 1970."""
         payload = encode_unlogged(clock(), self.nonce.encode(), self.body)
-        return Call(("PUBLISH", keys.live(self.channel), payload))
+        return Call((keys.publish, keys.live(self.channel), payload))
 
     def further_keys(self, keys: Keys) -> list[str]:
         """Of ``publish.lua``, besides its channel's log and last id."""

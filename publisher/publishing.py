@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
@@ -13,18 +13,15 @@ from publisher.contract import rights, scripts
 from publisher.contract.calls import Argument, Call, Wait
 from publisher.contract.keys import Keys
 from publisher.errors import InvalidInput, PublisherError, Unavailable
+from publisher.intake import Intake
+from publisher.lanes import Lanes
 from publisher.preflight import Preflight
 from publisher.publication import Options, Publication, unique_names
 from publisher.records import Outgoing, Published
 from publisher.retrying import Failures, Retries, log_failure
 from publisher.transport.failures import meaning
 from publisher.transport.flows import Flow, round_trips
-
-BATCH: Final = 500
-"""Messages in one round trip: enough to make its cost small, few enough to finish within a timeout."""
-
-BATCH_BYTES: Final = 2 * 1024 * 1024
-"""A round trip takes no further message once it has so many bytes: 1.7 s of a line of 10 Mbit/s."""
+from publisher.transport.redis_py import Host
 
 ENTRIES_SEARCHED: Final = 16
 BYTES_SEARCHED: Final = 8 * 1024
@@ -67,7 +64,7 @@ class Publishing:
         self, messages: Iterable[Outgoing | tuple[str, Any]]
     ) -> Flow[list[Published | PublisherError]]:
         """Publish in as few round trips as can be; returns the outcome of each message."""
-        intake = _Intake(map(self.accept, messages, unique_names()))
+        intake = Intake(map(self.accept, messages, unique_names()))
         yield from self._send(intake)
         return intake.outcomes
 
@@ -77,9 +74,13 @@ class Publishing:
         finished: Callable[[Publication], None] | None,
     ) -> Flow[None]:
         """Publish what several calls have brought, and tell ``finished`` of each once it has its outcome."""
-        yield from self._send(_Intake(iter(publications), finished))
+        yield from self._send(Intake(iter(publications), finished))
 
-    def _send(self, intake: _Intake) -> Flow[None]:
+    def _send(self, intake: Intake) -> Flow[None]:
+        if self._keys.sharded:
+            lanes = Lanes(self._keys, self._clock, self._retries, self._try_at, self._follow)
+            yield from lanes.send(intake)
+            return
         waiting: list[Publication] = []
         failures = Failures(self._retries)
         while True:
@@ -92,9 +93,7 @@ class Publishing:
             except Unavailable as error:
                 intake.give_up(waiting, error)
                 return
-            failure = yield from self._try(
-                [each for each in waiting if each.outcome is None or each.pending]
-            )
+            failure = yield from self._try([each for each in waiting if each.unfinished])
             waiting = intake.sort_out(waiting)
             if failure is None and waiting:
                 failure = waiting[0].refusal
@@ -113,13 +112,24 @@ class Publishing:
         """Give ``deliveries`` the rules of their namespaces."""
         if not deliveries:
             return
-        yield from self._preflight.check_rights(rights.to_publish)
+        if not self._keys.sharded:
+            yield from self._preflight.check_rights(rights.to_publish)
         yield from self._preflight.refresh({each.namespace for each in deliveries})
         for each in deliveries:
             try:
                 each.follow(self._preflight.namespace(each.namespace))
             except InvalidInput as error:
                 each.outcome = error
+
+    def _try_at(self, host: Host | None, batch: list[Publication]) -> Flow[Unavailable | None]:
+        """The same at one primary of a cluster, each of which has an ACL of its own."""
+        try:
+            yield from self._preflight.check_rights_at(rights.to_publish, host)
+        except Unavailable as error:
+            for each in batch:
+                each.failed(error.told(maybe_sent=False))
+            return error
+        return (yield from self._try(batch))
 
     def _try(self, batch: list[Publication]) -> Flow[Unavailable | None]:
         """Try to publish ``batch``; returns why there was no answer, or ``None``."""
@@ -135,7 +145,11 @@ class Publishing:
         if not batch:
             return None
         wait = self._wait(batch)
-        sharing = groups.grouped(batch)
+        sharing = (
+            groups.grouped_by_slot(batch, self._keys)
+            if self._keys.sharded
+            else groups.grouped(batch)
+        )
         calls = [
             groups.call(each, self._keys, self._wall_clock, waits=wait is not None)
             for each in sharing
@@ -202,65 +216,3 @@ class Publishing:
         """For as many replicas as the most demanding of ``deliveries`` asks."""
         replicas = max([each.min_replicas for each in deliveries])
         return Wait(replicas, self._options.replica_timeout) if replicas else None
-
-
-class _Intake:
-    """Takes messages off their iterable as round trips have room for them, and puts the outcomes in order.
-
-    So that of many large messages only a few exist as JSON at any time.
-    """
-
-    def __init__(
-        self,
-        accepted: Iterator[Publication | InvalidInput],
-        finished: Callable[[Publication], None] | None = None,
-    ) -> None:
-        self._accepted = accepted
-        self._finished = finished
-        self.outcomes: list[Any] = []
-
-    def fill(self, waiting: Sequence[Publication]) -> list[Publication]:
-        """``waiting``, and as many more as fit into a round trip."""
-        filled = list(waiting)
-        size = sum([each.size for each in waiting])
-        if len(filled) >= BATCH or size >= BATCH_BYTES:
-            return filled
-        room = BATCH - len(filled)
-        for each in self._accepted:
-            if isinstance(each, Publication):
-                each.place = len(self.outcomes)
-                filled.append(each)
-                size += each.size
-                room -= 1
-            self.outcomes.append(each)
-            if not room or size >= BATCH_BYTES:
-                break
-        return filled
-
-    def sort_out(self, tried: Iterable[Publication]) -> list[Publication]:
-        """Keep the outcomes of ``tried``; returns those that are to be tried again."""
-        again = []
-        for each in tried:
-            if each.pending:
-                again.append(each)
-            else:
-                self._finish(each)
-        return again
-
-    def _finish(self, each: Publication) -> None:
-        self.outcomes[each.place] = each.outcome
-        if self._finished is not None:
-            self._finished(each)
-
-    def give_up(self, waiting: Iterable[Publication], failure: Unavailable) -> None:
-        """Note the outcomes, where nothing more is sent because of ``failure``."""
-        for each in waiting:
-            if each.pending:
-                each.failed(failure.told(maybe_sent=False))
-            self._finish(each)
-        for rest in self._accepted:
-            self.outcomes.append(rest)
-            if isinstance(rest, Publication):
-                rest.place = len(self.outcomes) - 1
-                rest.failed(failure.told(maybe_sent=False))
-                self._finish(rest)

@@ -48,10 +48,14 @@ _REMEMBERED: Final = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The key names under one prefix, and the pub/sub names of one database."""
+    """The key names under one prefix, and the pub/sub names of one database.
+
+    ``sharded``: in a cluster what is published of a channel goes to its shard alone (``SPUBLISH``, ``SSUBSCRIBE``).
+    """
 
     prefix: str = DEFAULT_PREFIX
     database: int = 0
+    sharded: bool = False
     _pubsub: str = field(init=False, repr=False, compare=False)
     _of_channel: dict[str, tuple[str, str, str]] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -63,9 +67,14 @@ class Keys:
 
     def below(self, name: str) -> Keys:
         """Names that only who knows ``name`` uses, all within what an ACL allows for these."""
-        keys = Keys(f"{self.prefix}:{name}", self.database)
+        keys = Keys(f"{self.prefix}:{name}", self.database, self.sharded)
         object.__setattr__(keys, "_pubsub", f"{self._pubsub}:{name}")
         return keys
+
+    @property
+    def publish(self) -> str:
+        """The command by which something of a channel is published."""
+        return "SPUBLISH" if self.sharded else "PUBLISH"
 
     def log(self, channel: str) -> str:
         return f"{self.prefix}:log:{{{channel}}}"

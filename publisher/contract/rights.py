@@ -41,7 +41,7 @@ def to_publish(keys: Keys) -> list[Command]:
         ("EXPIRE", log, 1),
         ("SET", last, "", "XX"),
         ("SET", result, "", "XX"),
-        ("PUBLISH", keys.live(_NOWHERE), ""),
+        (keys.publish, keys.live(_NOWHERE), ""),
     ]
 
 
@@ -60,7 +60,7 @@ def to_grant(keys: Keys) -> list[Command]:
         ("PEXPIREAT", grant, 1),
         ("ZSCORE", grant, ""),
         ("PUBLISH", keys.control, _SKIPPED),
-        ("PUBLISH", keys.granted(_NOWHERE), ""),
+        (keys.publish, keys.granted(_NOWHERE), ""),
     ]
 
 
@@ -80,10 +80,15 @@ _OF_THE_VERSION_BEFORE: Final = ("mget",)
 """What a publisher of the version before needs besides: both work during a rolling upgrade."""
 
 
+_IN_A_CLUSTER: Final = ("cluster|slots", "asking")
+
+
 def of_a_publisher(keys: Keys) -> list[str]:
     """An ACL's rules for a backend that uses every method of the library, ``min_replicas`` too."""
     used = [*to_publish(keys), *to_grant(keys), *to_revoke(keys)]
-    further = (*_TO_READ, *_ON_A_CONNECTION, *_OF_THE_VERSION_BEFORE, "wait")
+    further = [*_TO_READ, *_ON_A_CONNECTION, *_OF_THE_VERSION_BEFORE, "wait"]
+    if keys.sharded:
+        further += _IN_A_CLUSTER
     return _rules(keys, [*(str(each[0]) for each in used), *further])
 
 
@@ -114,7 +119,7 @@ def to_serve(keys: Keys) -> list[Command]:
         ("ZREMRANGEBYSCORE", log, 0, 0),
         ("ZREVRANGE", log, 0, 0),
         ("ZSCORE", log, ""),
-        ("PUBLISH", keys.live(_NOWHERE), ""),
+        (keys.publish, keys.live(_NOWHERE), ""),
     ]
 
 

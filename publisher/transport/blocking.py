@@ -8,12 +8,13 @@ import threading
 import time
 import weakref
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from publisher.contract.calls import Reply, Wait
+from publisher.errors import Unavailable
 from publisher.transport.failures import (
     FAILURES,
     carried_out,
@@ -38,6 +39,10 @@ class Connection(Protocol):
     def send_packed_command(self, command: list[bytes]) -> None: ...
     def read_response(self, disable_decoding: bool) -> Reply: ...
     def disconnect(self) -> None: ...
+
+
+Begun: TypeAlias = tuple[Connection, frozenset[str]]
+"""A connection that a round trip was written to, and the scripts that Redis knows once it has answered."""
 
 
 class Primary(Protocol):
@@ -143,6 +148,10 @@ class Connections:
             self._all = [each for each in self._all if each() is not connection]
         connection.disconnect()
 
+    def run(self, flow: Flow[T]) -> T:
+        """Take the steps of ``flow``, and return its result."""
+        return run(flow, self)
+
     def close(self) -> None:
         """Close those that nobody uses now."""
         with contextlib.suppress(IndexError):
@@ -157,14 +166,19 @@ def run(flow: Flow[T], connections: Connections) -> T:
 
 
 def _take(connections: Connections, step: Step) -> list[Reply]:
-    if isinstance(step, Pause):
-        time.sleep(step.seconds)
-        return []
-    return _round_trip(connections, step)
+    if isinstance(step, RoundTrip):
+        return end(connections, step, begin(connections, step))
+    assert isinstance(step, Pause), "the others are steps for a cluster"
+    time.sleep(step.seconds)
+    return []
 
 
-def _round_trip(connections: Connections, step: RoundTrip) -> list[Reply]:
-    calls, wait = len(step.calls), step.wait
+def begin(connections: Connections, step: RoundTrip) -> Begun:
+    """Write a round trip, whose replies :func:`end` reads.
+
+    Raises:
+        Unavailable: it could not be written.
+    """
     try:
         connection = connections.take()
     except FAILURES as error:
@@ -173,15 +187,28 @@ def _round_trip(connections: Connections, step: RoundTrip) -> list[Reply]:
     commands, known = connections.scripts.commands(step)
     try:
         connection.send_packed_command([pack(commands)])
-        replies = _read(connection, calls)
+    except FAILURES as error:
+        raise _lost(connections, connection, step, error) from cause(error)
+    except BaseException:
+        connections.drop(connection)
+        raise
+    return connection, known
+
+
+def end(connections: Connections, step: RoundTrip, begun: Begun) -> list[Reply]:
+    """The replies to what was begun, with errors among them.
+
+    Raises:
+        Unavailable: no answer to all of it.
+    """
+    connection, known = begun
+    wait = step.wait
+    try:
+        replies = _read(connection, len(step.calls))
         if wait is not None:
             replies += _read_count(connection, wait)
     except FAILURES as error:
-        connections.drop(connection)
-        connections.primary.doubt()
-        connections.scripts.forget()
-        maybe_sent = carried_out(error, calls)
-        raise unavailable(error, maybe_sent=maybe_sent) from cause(error)
+        raise _lost(connections, connection, step, error) from cause(error)
     except BaseException:
         connections.drop(connection)
         raise
@@ -192,6 +219,16 @@ def _round_trip(connections: Connections, step: RoundTrip) -> list[Reply]:
     else:
         connections.give_back(connection)
     return replies
+
+
+def _lost(
+    connections: Connections, connection: Connection, step: RoundTrip, error: BaseException
+) -> Unavailable:
+    """What to raise for a round trip whose connection has failed."""
+    connections.drop(connection)
+    connections.primary.doubt()
+    connections.scripts.forget()
+    return unavailable(error, maybe_sent=carried_out(error, len(step.calls)))
 
 
 def _read(connection: Connection, count: int) -> list[Reply]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 from redis.exceptions import ResponseError
 
 from publisher.contract.calls import Call, Command, Reply, Wait
 from publisher.errors import Unavailable
 from publisher.transport.failures import code
+from publisher.transport.redis_py import Host
 
 T = TypeVar("T")
 StepT = TypeVar("StepT")
@@ -25,11 +27,13 @@ AnswerT = TypeVar("AnswerT")
 class RoundTrip:
     """A step of a flow: run these calls and send the replies back, or throw ``Unavailable`` in.
 
-    With ``wait`` the last reply is the number of replicas that have confirmed the writes.
+    With ``wait`` the last reply is the number of replicas that have confirmed the writes. In a cluster all calls are
+    for one primary: that of the first key, or the server ``at`` which they are to be run whatever their keys.
     """
 
     calls: Sequence[Call]
     wait: Wait | None = None
+    at: Host | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,21 @@ class Pause:
     seconds: float
 
 
-Step = RoundTrip | Pause
+@dataclass(frozen=True, slots=True)
+class SideBySide:
+    """A step of a flow for a cluster: run these at the same time. The answer has the replies of each, or its ``Unavailable``."""
+
+    round_trips: Sequence[RoundTrip]
+
+
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """A step of a flow for a cluster: the primary of each of these keys, as far as is known, or ``None``."""
+
+    keys: tuple[str, ...]
+
+
+Step = RoundTrip | Pause | SideBySide | Owners
 Flow: TypeAlias = Generator[Step, list[Reply], T]
 
 
@@ -77,8 +95,43 @@ async def driven_async(
         return result
 
 
-def round_trips(calls: Sequence[Call], wait: Wait | None = None) -> Flow[list[Reply]]:
-    """Run ``calls`` in one round trip; the replies, errors among them.
+def side_by_side(flows: Sequence[Flow[T]]) -> Flow[list[T]]:
+    """Run ``flows`` of round trips in step with each other; their results."""
+    results: dict[int, T] = {}
+    steps: dict[int, Any] = {}
+
+    def lead(number: int, move: Callable[[], Step]) -> None:
+        try:
+            steps[number] = move()
+        except StopIteration as done:
+            steps.pop(number, None)
+            results[number] = done.value
+
+    for number, flow in enumerate(flows):
+        lead(number, partial(next, flow))
+    while steps:
+        numbers = list(steps)
+        answers: list[Any]
+        if len(numbers) == 1:
+            try:
+                answers = [(yield steps[numbers[0]])]
+            except Unavailable as error:
+                answers = [error]
+        else:
+            answers = yield SideBySide([steps[number] for number in numbers])
+        for number, answer in zip(numbers, answers, strict=True):
+            flow = flows[number]
+            lead(
+                number,
+                partial(flow.throw if isinstance(answer, Unavailable) else flow.send, answer),
+            )
+    return [results[number] for number in range(len(flows))]
+
+
+def round_trips(
+    calls: Sequence[Call], wait: Wait | None = None, at: Host | None = None
+) -> Flow[list[Reply]]:
+    """Run ``calls`` in one round trip, in a cluster ``at`` this server; the replies, errors among them.
 
     With ``wait`` the last reply, after those to the calls, is the number of replicas that have confirmed all that
     the calls wrote.
@@ -86,10 +139,10 @@ def round_trips(calls: Sequence[Call], wait: Wait | None = None) -> Flow[list[Re
     Raises:
         Unavailable: no answer to all of them.
     """
-    replies = yield RoundTrip(calls, wait)
+    replies = yield RoundTrip(calls, wait, at)
     if len(calls) == 1 and code(replies[0]) == "NOSCRIPT":
         replies = yield RoundTrip(
-            calls, wait
+            calls, wait, at
         )  # with the script's text, since now it counts as unknown
     if wait is not None and code(replies[-1]) == "UNBLOCKED":
         # It drops now what only it had, so the call must find out anew what became of it.

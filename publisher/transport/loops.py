@@ -57,10 +57,15 @@ class LoopConnections:
 
     async def take(self, step: Step) -> list[Reply]:
         """Take a step of a flow; returns the replies to it."""
-        if isinstance(step, Pause):
-            await asyncio.sleep(step.seconds)
-            return []
-        return await self.round_trip(step)
+        if isinstance(step, RoundTrip):
+            return await self.round_trip(step)
+        assert isinstance(step, Pause), "the others are steps for a cluster"
+        await asyncio.sleep(step.seconds)
+        return []
+
+    def gathering_of(self, _key: str) -> Gathering:
+        """With whom a call for this key shares round trips."""
+        return self.gathering
 
     async def round_trip(self, step: RoundTrip) -> list[Reply]:
         """The replies to a step's calls, with errors among them, and the number of replicas behind them if asked for.
@@ -127,15 +132,22 @@ class LoopConnections:
         await self._primary.aclose()
 
 
+class ConnectionsOfLoop(Protocol):
+    """What an event loop sends by: :class:`LoopConnections`, or those of a cluster (``loop_cluster.py``)."""
+
+    def take(self, step: Step) -> Awaitable[list[Reply]]: ...
+    def gathering_of(self, key: str) -> Gathering: ...
+    async def aclose(self) -> None: ...
+
+
 class Loops:
-    """The :class:`LoopConnections` of each running event loop that asks."""
+    """The connections of each running event loop that asks, made by ``connect``."""
 
-    def __init__(self, for_loop: ForLoop, timeout: float) -> None:
-        self._for_loop = for_loop
-        self._timeout = timeout
-        self._loops: dict[asyncio.AbstractEventLoop, LoopConnections] = {}
+    def __init__(self, connect: Callable[[], ConnectionsOfLoop]) -> None:
+        self._connect = connect
+        self._loops: dict[asyncio.AbstractEventLoop, ConnectionsOfLoop] = {}
 
-    def running(self) -> LoopConnections:
+    def running(self) -> ConnectionsOfLoop:
         """Those of the loop that runs now."""
         loop = asyncio.get_running_loop()
         connections = self._loops.get(loop)
@@ -143,7 +155,7 @@ class Loops:
             # Connections end with their loop; what is left of them is forgotten here.
             for other in [each for each in list(self._loops) if each.is_closed()]:
                 self._loops.pop(other, None)
-            connections = self._loops[loop] = LoopConnections(self._for_loop, self._timeout)
+            connections = self._loops[loop] = self._connect()
         return connections
 
     async def aclose(self) -> None:
@@ -153,6 +165,6 @@ class Loops:
             await connections.aclose()
 
 
-def run(flow: Flow[T], connections: LoopConnections) -> Awaitable[T]:
+def run(flow: Flow[T], connections: ConnectionsOfLoop) -> Awaitable[T]:
     """Take the steps of ``flow``, and return its result."""
     return driven_async(flow, connections.take)

@@ -30,6 +30,8 @@ UNLIMITED: Final = 2**31
 
 Client: TypeAlias = "redis.Redis | redis.asyncio.Redis"
 
+ClusterClient: TypeAlias = "redis.RedisCluster | redis.asyncio.RedisCluster"
+
 Host: TypeAlias = tuple[str, int]
 """The name or the IP address of a server, and its port."""
 
@@ -137,6 +139,23 @@ class Connector:
             kind = plain[0]
             options.pop("connection_pool", None)
         return cls(kind, options, pool.max_connections)
+
+    @classmethod
+    def of_cluster(cls, client: ClusterClient) -> Self:
+        """As ``client`` connects to each of the servers; :meth:`at` says to which."""
+        manager: Any = client.nodes_manager
+        if isinstance(client, redis.RedisCluster):
+            node: Any = manager.create_redis_node("localhost", _PORT, **manager.connection_kwargs)
+            return cls.of(node)
+        node = next(iter(manager.startup_nodes.values()))
+        options = {**client.connection_kwargs}
+        options.pop("response_callbacks", None)
+        options.pop("path", None)
+        kind = options.pop("connection_class", node.connection_class)
+        most = options.pop("max_connections", UNLIMITED)
+        options = {name: value for name, value in options.items() if not name.startswith(_ADDED)}
+        options |= {"retry": AsyncRetry(NoBackoff(), 0), "protocol": 2}
+        return cls(kind, options, most)
 
     def within(self, seconds: float) -> Self:
         """The same, where opening and reading take at most so long. For connections that block."""

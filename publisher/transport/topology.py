@@ -8,14 +8,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import redis
+import redis.asyncio
 import redis.asyncio.sentinel
 import redis.sentinel
 
 from publisher.contract.redis_url import parse_cluster_url, parse_sentinel_url
 from publisher.errors import InvalidData
+from publisher.transport.blocking import Connections
+from publisher.transport.blocking_cluster import BlockingCluster
 from publisher.transport.cluster import Cluster
+from publisher.transport.loop_cluster import LoopCluster
+from publisher.transport.loops import LoopConnections
 from publisher.transport.primary import BlockingPrimary, LoopPrimary, OneServer
-from publisher.transport.redis_py import Client, Connector, asyncio_client, blocking_client, shown
+from publisher.transport.redis_py import (
+    Client,
+    ClusterClient,
+    Connector,
+    asyncio_client,
+    blocking_client,
+    shown,
+)
 from publisher.transport.sentinel import Sentinels
 
 
@@ -39,6 +52,18 @@ class Topology:
             return self.servers.address
         asked = ",".join(each.address for each in self.sentinels.sentinels)
         return f"{self.sentinels.name}@{asked}"
+
+    def connections_for_threads(self, timeout: float) -> Connections | BlockingCluster:
+        """What takes the steps of flows; ``timeout``: seconds to wait for a connection where there may be no more."""
+        if self.cluster is not None:
+            return BlockingCluster(self.cluster, timeout)
+        return Connections(self.for_threads(), timeout)
+
+    def connections_for_loop(self, timeout: float) -> LoopConnections | LoopCluster:
+        """The same for the running event loop; ``timeout``: seconds a round trip may take."""
+        if self.cluster is not None:
+            return LoopCluster(self.cluster, timeout)
+        return LoopConnections(self.for_loop, timeout)
 
     def for_threads(self) -> OneServer | BlockingPrimary:
         """The server that calls go to."""
@@ -83,12 +108,23 @@ def _of_url(url: str, connector: Callable[[str], Connector]) -> Topology:
     return Topology(servers, Sentinels(parts.name, sentinels, servers))
 
 
-def topology_of(client: Client) -> Topology:
-    """What ``client`` leads to: its server, or the primary where it is one of ``Sentinel.master_for``.
+def _of_cluster_client(client: ClusterClient) -> Topology:
+    manager: Any = client.nodes_manager
+    nodes = tuple((each.host, int(each.port)) for each in manager.startup_nodes.values())
+    servers = Connector.of_cluster(client)
+    return Topology(
+        servers, cluster=Cluster(nodes, servers, getattr(manager, "address_remap", None))
+    )
+
+
+def topology_of(client: Client | ClusterClient) -> Topology:
+    """What ``client`` leads to: its server, or the primary where it is one of ``Sentinel.master_for``, or its cluster.
 
     Raises:
         InvalidData: it is one of ``Sentinel.slave_for``; a replica takes no messages.
     """
+    if isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster):
+        return _of_cluster_client(client)
     pool: Any = client.connection_pool
     servers = Connector.of(client)
     of_sentinel = (

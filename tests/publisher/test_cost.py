@@ -13,9 +13,9 @@ import pytest
 
 from publisher.contract.calls import Call
 from publisher.contract.keys import Keys
+from publisher.intake import BATCH
 from publisher.operations import Operations
 from publisher.publication import Options, unique_names
-from publisher.publishing import BATCH
 from publisher.records import Outgoing, Published
 from publisher.retrying import Retries
 from publisher.transport.flows import Flow, RoundTrip

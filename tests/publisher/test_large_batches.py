@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from publisher import AsyncPublisher, InvalidChannel, Outgoing, Published, Publisher, Unavailable
-from publisher.publishing import BATCH_BYTES
+from publisher.intake import BATCH_BYTES
 from tests.faults.proxy import Proxy
 from tests.publisher.reply_cutter import ReplyCutter
 

@@ -24,9 +24,10 @@ from publisher.errors import (
     UnknownNamespace,
 )
 from publisher.groups import MESSAGES
+from publisher.intake import BATCH
 from publisher.operations import Operations
 from publisher.publication import Options, Publication
-from publisher.publishing import BATCH, BYTES_SEARCHED, ENTRIES_SEARCHED
+from publisher.publishing import BYTES_SEARCHED, ENTRIES_SEARCHED
 from publisher.records import Outgoing, Published
 from publisher.retrying import Retries
 from publisher.transport.flows import Flow, Pause, RoundTrip

@@ -175,8 +175,11 @@ class RedisCluster:
         """Let a slot whose keys have been moved be of ``to``."""
         for each in (to, source, *self.primaries):
             # One that has given its last slot away has become a replica.
-            if each.leads:
+            try:
                 each.run("CLUSTER", "SETSLOT", slot, "NODE", to.id)
+            except redis.ResponseError as error:
+                if "only with masters" not in str(error):
+                    raise
 
     def move_slot(self, slot: int, to: ClusterServer) -> None:
         """Move a slot as ``redis-cli --cluster reshard`` does."""

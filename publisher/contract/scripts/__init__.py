@@ -18,11 +18,22 @@ class Script:
 
 def _load(name: str) -> Script:
     text = (files(__name__) / f"{name}.lua").read_text("utf-8")
+    return Script(name, text, _sha(text))
+
+
+def _sha(text: str) -> str:
     # Redis names scripts by SHA-1 (EVALSHA); nothing secret rests on it.
-    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _sharded(script: Script, publish: str) -> Script:
+    """The same for a cluster, where channels' messages go to the one shard that has the channel."""
+    text = script.text.replace(f"('PUBLISH', {publish}", f"('SPUBLISH', {publish}")
+    return Script(script.name, text, _sha(text))
 
 
 PUBLISH = _load("publish")
+PUBLISH_SHARDED = _sharded(PUBLISH, "ARGV[argument], entry")
 SETTLE = _load("settle")
 READ = _load("read")
 ANNOUNCE = _load("announce")
@@ -33,6 +44,7 @@ RENEW = _load("renew")
 RENEW_NODE = _load("renew_node")
 LIVE_NODES = _load("live_nodes")
 GRANT = _load("grant")
+GRANT_SHARDED = _sharded(GRANT, "ARGV[5]")
 GRANTED = _load("granted")
 CONNECTIONS = _load("connections")
 PRUNE = _load("prune")
