@@ -7,7 +7,7 @@ import pickle
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import redis
@@ -24,6 +24,7 @@ from publisher import (
     Publisher,
     PublisherError,
     Rejected,
+    Retention,
     Unavailable,
 )
 from publisher.contract import rights
@@ -33,6 +34,8 @@ from tests.support.redis_cluster import ClusterServer, RedisCluster, redis_clust
 
 SESSIONS = [f"run-results/{number}" for number in range(60)]
 """Channels of all three primaries."""
+
+KEPT = Retention(max_messages=100_000, max_age_seconds=3_600)
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +66,8 @@ def owner(cluster: RedisCluster, keys: Keys, channel: str) -> ClusterServer:
     return cluster.owner(slot_of(keys.log(channel)))
 
 
-def all_published(outcomes: list[Published | PublisherError]) -> bool:
-    return all(isinstance(each, Published) for each in outcomes)
+def failures(outcomes: list[Published | PublisherError]) -> list[Published | PublisherError]:
+    return [each for each in outcomes if not isinstance(each, Published)]
 
 
 def datas(publisher: Publisher, channel: str) -> list[Any]:
@@ -105,7 +108,7 @@ def test_what_is_published_is_heard_by_sharded_pubsub(
 
 def test_many_are_spread_over_all_primaries_in_the_order_of_each_channel(publisher: Publisher):
     messages = [(channel, number) for number in range(20) for channel in SESSIONS]
-    assert all_published(publisher.publish_many(messages))
+    assert not failures(publisher.publish_many(messages))
     for channel in SESSIONS:
         assert datas(publisher, channel) == list(range(20))
 
@@ -118,7 +121,7 @@ async def test_awaited_ones_that_are_under_way_together_all_arrive(
         for channel in SESSIONS[:10]:
             assert len(await publisher.history(channel)) == 5
         outcomes = await publisher.publish_many([(channel, 2) for channel in SESSIONS])
-        assert all_published(outcomes)
+        assert not failures(outcomes)
 
 
 def test_a_keyed_message_is_published_once(publisher: Publisher):
@@ -131,7 +134,7 @@ def test_a_keyed_message_is_published_once(publisher: Publisher):
 
 def test_replicas_can_be_waited_for_at_each_primary(publisher: Publisher):
     messages = [Outgoing(channel, 1, min_replicas=1) for channel in SESSIONS[:12]]
-    assert all_published(publisher.publish_many(messages))
+    assert not failures(publisher.publish_many(messages))
     publisher.publish(SESSIONS[0], 2, min_replicas=1)
 
 
@@ -152,9 +155,11 @@ def test_grants_are_told_to_all_nodes_and_on_the_channels_shard(
         publisher.grant(channel, EVERYBODY)
         assert publisher.revoke(channel, "u")
         assert not publisher.revoke(channel, "u")
-        message = control.get_message(timeout=5)
+        # Before it comes what tries the right to it.
+        while (message := control.get_message(timeout=5)) is not None:
+            if b"grant_revoked" in message["data"]:
+                break
     assert message is not None
-    assert b"grant_revoked" in message["data"]
 
 
 def test_connections_and_a_ping_are_answered(
@@ -176,12 +181,12 @@ async def test_a_client_object_of_a_cluster_is_taken(cluster: RedisCluster, pref
         redis.RedisCluster(startup_nodes=nodes) as client,
         Publisher(client, prefix=prefix) as publisher,
     ):
-        assert all_published(publisher.publish_many([(each, 1) for each in SESSIONS]))
+        assert not failures(publisher.publish_many([(each, 1) for each in SESSIONS]))
     distant = redis.asyncio.RedisCluster(
         startup_nodes=[AsyncClusterNode("127.0.0.1", port) for port in ports]
     )
     async with AsyncPublisher(distant, prefix=prefix) as awaited:
-        assert all_published(await awaited.publish_many([(each, 2) for each in SESSIONS]))
+        assert not failures(await awaited.publish_many([(each, 2) for each in SESSIONS]))
     await distant.aclose()
 
 
@@ -218,7 +223,7 @@ def test_a_user_with_the_documented_rights_can_use_every_method(
         each.run("ACL", "SETUSER", prefix, "on", ">secret", *rules)
     url = cluster.url_of(cluster.living, f"{prefix}:secret@")
     with Publisher.from_url(url, prefix=prefix) as publisher:
-        assert all_published(publisher.publish_many([(each, 1) for each in SESSIONS]))
+        assert not failures(publisher.publish_many([(each, 1) for each in SESSIONS]))
         publisher.publish(SESSIONS[0], 1, min_replicas=1, idempotency_key="k")
         publisher.grant(SESSIONS[0], "u")
         publisher.revoke(SESSIONS[0], "u")
@@ -265,11 +270,15 @@ class Stream:
         while not self._stopping.is_set():
             first = self.rounds * self._size
             numbers = range(first, first + self._size)
-            messages = [(channel, number) for number in numbers for channel in self._channels]
+            messages = [
+                Outgoing(channel, number, retention=KEPT)
+                for number in numbers
+                for channel in self._channels
+            ]
             self.outcomes += self._publisher.publish_many(messages)
             self.rounds += 1
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> Self:
         self._thread.start()
         wait_until(lambda: self.rounds > 1)
         return self
@@ -280,12 +289,11 @@ class Stream:
 
     def check(self) -> None:
         """All were published, each once and in order."""
-        assert all_published(self.outcomes)
+        assert not failures(self.outcomes)
         expected = list(range(self.rounds * self._size))
         for channel in self._channels:
             found = datas(self._publisher, channel)
-            assert found == expected[-len(found) :]
-            assert len(found) >= min(len(expected), 500)
+            assert found == expected
 
 
 def test_slots_that_move_back_and_forth_lose_and_double_nothing(
@@ -321,7 +329,7 @@ def test_while_a_slot_is_on_its_way_the_others_go_on(
     cluster.move_keys(slot, source, target)
     cluster.end_move(slot, source, target)
     thread.join()
-    assert all_published(outcomes)
+    assert not failures(outcomes)
     assert datas(publisher, moved) == list(range(200))
 
 
@@ -360,7 +368,7 @@ def test_when_a_primary_is_killed_its_replica_is_found(
         wait_until(own_cluster._is_settled)
         before = stream.rounds
         wait_until(lambda: stream.rounds > before + 1)
-    assert all_published(stream.outcomes)
+    assert not failures(stream.outcomes)
     with Publisher.from_url(own_cluster.url, prefix=prefix) as publisher:
         for channel in SESSIONS[:4]:
             found = datas(publisher, channel)

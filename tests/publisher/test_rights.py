@@ -168,7 +168,7 @@ ALL = [each for each in vars(scripts).values() if isinstance(each, Script)]
 
 @pytest.mark.parametrize("script", ALL, ids=lambda script: script.name)
 def test_the_list_of_a_gateway_has_what_its_scripts_use(script: Script):
-    if script in (scripts.PUBLISH, scripts.SETTLE, scripts.GRANT):
+    if script.name in ("publish", "settle", "grant"):
         return
     assert used_by(script) <= set(rights.of_a_gateway(Keys("x")))
 
