@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from gateway.backplane.health import NodeEntry, NodeLease, Probe
+from gateway.backplane.health import NodeEntry, NodeLease
+from gateway.backplane.hearing import Events, Parts, hearing
 from gateway.backplane.place_table import PlaceTable
 from gateway.backplane.places import Places
-from gateway.backplane.pubsub import ChannelFeed, ListeningTime, ModeratedReader, Subscriber
-from gateway.backplane.redis_connections import RedisConnections
+from gateway.backplane.pubsub import ChannelFeed, ListeningTime, ModeratedReader
+from gateway.backplane.redis_connections import connections
 from gateway.backplane.store import Announcing, GrantReader, LogReader, Positions
 from gateway.core import budget, closing
 from gateway.core.addresses import TrustedProxies
@@ -30,7 +31,8 @@ from gateway.node.confirmation import Confirmation
 from gateway.node.control import Control
 from gateway.node.drain import Drain
 from gateway.node.heartbeats import Heartbeats
-from gateway.node.hub import Events, Hub
+from gateway.node.hub import Events as HubEvents
+from gateway.node.hub import Hub
 from gateway.node.interest import Interests
 from gateway.node.life_checks import LifeChecks
 from gateway.node.lifetimes import Lifetimes
@@ -56,7 +58,6 @@ from gateway.web.refused_connections import RefusedConnections
 from gateway.web.server import Ports, internal_app, public_app, shown
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
 from publisher.contract.keys import Keys
-from publisher.transport.connection import opened
 
 log = logging.getLogger(__name__)
 
@@ -113,27 +114,18 @@ class Gateway:
         topology = make_topology(settings)
         self._keys = Keys(settings.redis_prefix, topology.servers.database)
         seconds, moved = settings.redis_timeout_seconds, self._primary_moved
-        self._redis = RedisConnections(
-            topology, self.stats, seconds, moved, self._tasks, random.random
-        )
+        self._redis = connections(topology, self.stats, seconds, moved, self._tasks, random.random)
         self._pipeline, self._health_connection = self._redis.calls, self._redis.health
         self._positions = Positions(self._pipeline, self._keys, self._namespaces, random.random)
         self._listening = ListeningTime(_CLOCK)
-        self._subscriber = Subscriber(
-            partial(opened, self._redis.primary, self._redis.upkeep_seconds),
-            partial(ModeratedReader, moment=settings.coalesce_seconds, clock=_CLOCK),
-            self._listening,
-            self._pubsub_changed,
-            self.stats,
-            random.random,
+        reader = partial(ModeratedReader, moment=settings.coalesce_seconds, clock=_CLOCK)
+        shared = self._listening, self.stats, self._tasks, random.random
+        self._hearing = hearing(
+            self._redis,
+            Parts(reader, *shared, self._keys.probe(self.node_id)),
+            Events(self._listens, self._restored, self._names_missed, self._server_returned),
         )
-        self._probe = Probe(
-            self._subscriber,
-            self._health_connection,
-            self._keys.probe(self.node_id),
-            self._listening,
-            self.stats,
-        )
+        self._subscriber, self._probe = self._hearing.control, self._hearing.probe
         per_user, lease = settings.max_connections_per_user, settings.connection_lease_seconds
         table = PlaceTable(self._keys, self.node_id, per_user, lease)
         self._places = Places(
@@ -144,6 +136,7 @@ class Gateway:
             self._tasks,
             self._place_lost,
             random.random,
+            self._hearing.is_down,
         )
         self._node_lease = NodeLease(
             self._health_connection,
@@ -152,6 +145,7 @@ class Gateway:
             self._redis_returned,
             _CLOCK,
             random.random,
+            of_several=topology.cluster is not None,
         )
         self._announcing = Announcing(self._pipeline, self._keys, self._namespaces, random.random)
 
@@ -164,15 +158,15 @@ class Gateway:
             asyncio.get_running_loop().call_soon,
             self._confirmation,
             self.stats,
-            Events(
+            HubEvents(
                 gap=lambda channel: self._catchup.miss(channel),  # noqa: PLW0108 - made below
                 behind=lambda connection: self._catchup.leave_out(connection),  # noqa: PLW0108 - made below
-                congested=self._subscriber.throttle,
+                congested=self._hearing.throttle,
             ),
             settings.compression_threshold_bytes,
         )
         self._interests = Interests(
-            ChannelFeed(self._subscriber, self._keys.live, self.hub.receive),
+            ChannelFeed(self._hearing.channels, self._keys.live, self.hub.receive),
             self.hub.forget,
             settings.unsubscribe_linger_seconds,
         )
@@ -214,7 +208,7 @@ class Gateway:
         grants = GrantReader(self._pipeline, self._keys, self.stats)
         self._interests_in_grants = Interests(
             ChannelFeed(
-                self._subscriber,
+                self._hearing.channels,
                 self._keys.granted,
                 lambda *told: self._refusals.hear(*told),  # noqa: PLW0108 - made below
             ),
@@ -268,13 +262,10 @@ class Gateway:
                 self._refusals.tick,
             ),
         )
+        servers, limit = self._hearing.servers, self.capacity.connections
+        collector = NodeCollector(self.hub, self.stats, self.ready, limit, servers)
         self._internal_pages = HttpPages(
-            internal_app(
-                self.readiness,
-                exposition(
-                    NodeCollector(self.hub, self.stats, self.ready, self.capacity.connections)
-                ),
-            )
+            internal_app(self.readiness, servers, exposition(collector))
         )
         self._handshakes = Handshakes(
             Admission(self._places, self._welcoming, self.capacity.connections, per_user),
@@ -314,8 +305,8 @@ class Gateway:
     def readiness(self) -> dict[str, bool]:
         """The checks behind ``/readyz``."""
         return {
-            "pubsub": self._subscriber.connected,
-            "probe": self._probe.heard,
+            "pubsub": self._hearing.connected,
+            "probe": self._hearing.heard,
             "redis": self._node_lease.held,
             # Before its own places are counted again a node would let too many in.
             "places": self._places.settled,
@@ -336,13 +327,22 @@ class Gateway:
         while not self.ready():  # noqa: ASYNC110 - readiness is the state of several parts
             await asyncio.sleep(_READY_POLL_SECONDS)
 
-    def _pubsub_changed(self, listening: bool) -> None:
+    def _listens(self, listening: bool) -> None:
         self._recheck.listens(listening)
-        if listening:
-            self._probe.recheck()
-            self._node_lease.recheck()
-            self._tasks.spawn(self._catchup.check_all(), "check all channels")
-            self._refusals.ask_all()
+
+    def _restored(self) -> None:
+        self._node_lease.recheck()
+        self._tasks.spawn(self._catchup.check_all(), "check all channels")
+        self._refusals.ask_all()
+
+    def _names_missed(self, names: list[str]) -> None:
+        channels = set(map(self._keys.heard, names))
+        self._tasks.spawn(self._catchup.check_named(channels), "check channels")
+        self._refusals.ask_all()
+
+    def _server_returned(self) -> None:
+        self._node_lease.recheck()
+        self._recheck.ask_again()
 
     def _primary_moved(self) -> None:
         self._subscriber.move()
@@ -388,9 +388,8 @@ class Gateway:
             ),
         )
         for work in (
-            self._redis.watch.run,
-            self._subscriber.run,
-            self._probe.run,
+            *self._redis.loops(),
+            *self._hearing.loops(),
             self._node_lease.run,
             self._places.run_renewal,
             self._places.releases.run,

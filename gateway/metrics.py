@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -43,6 +43,7 @@ class NodeCollector(Collector):
     stats: Stats
     ready: Callable[[], bool]
     max_connections: int
+    redis_servers: Callable[[], Mapping[str, bool]]
 
     def collect(self) -> Iterable[Metric]:
         """All metrics of the node, named ``gateway_…``."""
@@ -61,6 +62,11 @@ class NodeCollector(Collector):
         connections = self.hub.connections.values()
         subscriptions = sum(len(connection.subscriptions) for connection in connections)
         yield _gauge("ready", "Whether the node takes connections", int(self.ready()))
+        yield _gauge(
+            "redis_primaries_down",
+            "Redis servers through which the node does not hear itself",
+            list(self.redis_servers().values()).count(False),
+        )
         yield _gauge("connections", "Open connections", len(connections))
         yield _gauge(
             "connections_behind",

@@ -18,7 +18,7 @@ from publisher.contract import scripts
 from publisher.contract.calls import Call
 from publisher.contract.keys import MAX_NODE_LEASE_SECONDS, Keys
 from publisher.errors import Unavailable
-from publisher.transport.pipeline import Pipeline
+from publisher.transport.pipeline import Calls
 
 log = logging.getLogger(__name__)
 
@@ -67,21 +67,29 @@ class NodeLease:
     a node that let it run out. So a node that finds its own lease broken (it was frozen, or Redis has
     lost its data) first becomes alive again and then looks after its places, in this order.
 
+    In a cluster the list of nodes is at one of several primaries. While that one is away nobody can read the list, so
+    no node is judged dead: the lease counts as held until the primary has answered again.
+
     Args:
         address: Redis's, for the log.
         returned: told when Redis answers again after it had not, or may have lost what it knew.
         jitter: a number from 0 to 1.
+        of_several: whether there are other servers, which may answer while the list's does not.
     """
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Calls,
         entry: NodeEntry,
         address: str,
         returned: Callable[[], None],
         clock: Clock,
         jitter: Callable[[], float],
+        *,
+        of_several: bool = False,
     ) -> None:
+        self._of_several = of_several
+        self._excused = False
         self._pipeline = pipeline
         self._entry = entry
         self._address = address
@@ -98,7 +106,7 @@ class NodeLease:
     @property
     def held(self) -> bool:
         """Whether the others count this node as alive, as far as it can know."""
-        return self._alive and self._clock() < self._ends_at
+        return self._excused or (self._alive and self._clock() < self._ends_at)
 
     def recheck(self) -> None:
         """Renew the lease at once; until that has succeeded it does not count as held.
@@ -133,6 +141,7 @@ class NodeLease:
             reason = error.reason or "unavailable"
             log.warning("waiting_for_redis address=%s reason=%s", self._address, reason)
         self._alive = False
+        self._excused = self._of_several
 
     def _succeed(self, asked_at: float, *, unbroken: bool) -> None:
         self._backoff.reset()
@@ -143,7 +152,7 @@ class NodeLease:
             else:
                 log.info("redis_reached address=%s", self._address)
             self._returned()
-        self._alive = True
+        self._alive, self._excused = True, False
         self._ends_at = asked_at + self._entry.seconds
 
     async def give_up(self) -> None:
@@ -190,7 +199,7 @@ class Probe:
     def __init__(
         self,
         subscriber: Subscriber,
-        pipeline: Pipeline,
+        pipeline: Calls,
         name: str,
         listening: ListeningTime,
         stats: Stats,
@@ -221,7 +230,7 @@ class Probe:
         """Probe until cancelled."""
         former = ""
         for number in count():
-            name = f"{self._name}:{number}"
+            name = self._next_name(number)
             self._over = False
             self._missed = None
             # Both leave in one write.
@@ -230,6 +239,17 @@ class Probe:
             former = name
             await asyncio.wait([confirmed], timeout=_CONFIRMED_SECONDS)
             await self._probe(name, confirmed)
+
+    def _next_name(self, number: int) -> str:
+        return f"{self._name}:{number}"
+
+    def _command(self, name: str) -> Call:
+        return Call(("PUBLISH", name, b""))
+
+    def renew(self) -> None:
+        """Probe under another name: this one can be heard no more."""
+        self._over = True
+        self._sleep.end()
 
     async def _probe(self, name: str, confirmed: Confirmed) -> None:
         """Publish until that is heard, or the connection is another one."""
@@ -246,7 +266,7 @@ class Probe:
     async def _publish(self, name: str) -> int | None:
         """Send the probe; returns how many subscribers Redis knows, ``None`` if it has not taken it."""
         try:
-            subscribers: int = await self._pipeline.call(Call(("PUBLISH", name, b"")))
+            subscribers: int = await self._pipeline.call(self._command(name))
         except Unavailable:
             # The lease tells of a Redis that does not answer. A connection that outlives the trouble
             # may be one to a Redis, or over a way, that is no more.

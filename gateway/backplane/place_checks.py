@@ -12,7 +12,7 @@ from gateway.backplane.place_table import PlaceTable
 from gateway.node.tasks import Tasks
 from publisher.contract.control import CheckPlaces, PlacesChecked
 from publisher.errors import Unavailable
-from publisher.transport.pipeline import Pipeline
+from publisher.transport.pipeline import Calls
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class PlaceChecks:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Calls,
         table: PlaceTable,
         reconcile: Callable[[str], Awaitable[None]],
         look: Callable[[list[str]], Awaitable[None]],

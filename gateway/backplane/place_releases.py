@@ -13,7 +13,7 @@ from gateway.core.chunks import chunks
 from gateway.node.tasks import Sleep
 from publisher.contract.calls import Call, Reply
 from publisher.errors import Rejected, Unavailable
-from publisher.transport.pipeline import Pipeline, has_failed
+from publisher.transport.pipeline import Calls, has_failed
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Releases:
         call: makes the call that releases the place of a user's connection.
     """
 
-    def __init__(self, pipeline: Pipeline, call: Callable[[str, str], Call]) -> None:
+    def __init__(self, pipeline: Calls, call: Callable[[str, str], Call]) -> None:
         self._pipeline = pipeline
         self._call = call
         self._unreleased: dict[str, _Release] = {}

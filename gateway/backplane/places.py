@@ -20,7 +20,7 @@ from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
 from gateway.node.tasks import Sleep, Tasks
 from publisher.errors import Rejected, Unavailable
-from publisher.transport.pipeline import Pipeline
+from publisher.transport.pipeline import Calls
 
 log = logging.getLogger(__name__)
 
@@ -47,18 +47,22 @@ class Places:
         lost: told the id of a connection whose place is gone and could not be taken again; told
             again at every renewal until it is released.
         jitter: a number from 0 to 1.
+        away: whether the server that has a key is away while others serve. The places there are renewed once it is
+            back, when all are to be restored.
     """
 
     def __init__(
         self,
-        pipeline: Pipeline,
-        upkeep: Pipeline,
+        pipeline: Calls,
+        upkeep: Calls,
         table: PlaceTable,
         look: Callable[[list[str]], Awaitable[None]],
         tasks: Tasks,
         lost: Callable[[str], None],
         jitter: Callable[[], float],
+        away: Callable[[str], bool] = lambda _key: False,
     ) -> None:
+        self._away = away
         self._pipeline = pipeline
         self._upkeep = upkeep
         self._table = table
@@ -205,6 +209,11 @@ class Places:
         by_user: dict[str, list[str]] = {}
         for connection, user in self._held.items():
             by_user.setdefault(user, []).append(connection)
+        by_user = {
+            user: connections
+            for user, connections in by_user.items()
+            if not self._away(self._table.keys.connections(user))
+        }
         self._refused &= by_user.keys()
         for some in chunks(by_user.items(), CALLS_AT_ONCE):
             failed += await gather_calls(

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Protocol
 
 from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
@@ -158,6 +158,9 @@ class Subscriber:
         jitter: a number from 0 to 1.
     """
 
+    SUBSCRIBE: ClassVar[bytes] = b"SUBSCRIBE"
+    UNSUBSCRIBE: ClassVar[bytes] = b"UNSUBSCRIBE"
+
     def __init__(
         self,
         connect: Connect,
@@ -205,7 +208,7 @@ class Subscriber:
         raw = name.encode()
         self._handlers[raw] = handler
         confirmed = self._waiting[raw] = asyncio.get_running_loop().create_future()
-        self._send((b"SUBSCRIBE", raw, confirmed))
+        self._send((self.SUBSCRIBE, raw, confirmed))
         return confirmed
 
     def drop(self, name: str) -> None:
@@ -214,7 +217,7 @@ class Subscriber:
         if self._handlers.pop(raw, None) is not None:
             if (confirmed := self._waiting.pop(raw, None)) is not None:
                 confirmed.cancel()
-            self._send((b"UNSUBSCRIBE", raw, None))
+            self._send((self.UNSUBSCRIBE, raw, None))
 
     def _send(self, command: Command) -> None:
         """Queue a command; those of one turn of the event loop leave in one write, in their order."""
@@ -257,16 +260,20 @@ class Subscriber:
                 self._unanswered.clear()
                 self._write(
                     protocol,
-                    [(b"SUBSCRIBE", name, self._waiting.get(name)) for name in self._handlers],
+                    [(self.SUBSCRIBE, name, self._waiting.get(name)) for name in self._handlers],
                 )
                 self._restoring = len(self._unanswered)
                 log.info("subscriber_connected channels=%d", self._restoring)
+                self._opened()
                 await protocol.lost
                 self._complain("subscriber_lost channels=%d", len(self._handlers))
         finally:
             connected, self._protocol = self.connected, None
             if connected:
                 self._changed(False)
+
+    def _opened(self) -> None:
+        """A connection has been opened, and is subscribing to what there is."""
 
     def _complain(self, event: str, *values: object) -> None:
         """Log trouble with the connection, once until all is restored."""
@@ -321,6 +328,10 @@ class Subscriber:
             # A later SUBSCRIBE to the same name waits for an answer of its own.
             if self._waiting.get(name) is confirmed:
                 del self._waiting[name]
+        self._note_answer()
+
+    def _note_answer(self) -> None:
+        """One answer fewer is missing."""
         if self._restoring:
             self._restoring -= 1
             if not self._restoring:
@@ -328,6 +339,13 @@ class Subscriber:
                 # Not as soon as it opens: one that Redis closes again at once is to be tried less often.
                 self._backoff.reset()
                 self._changed(True)
+
+
+class Names(Protocol):
+    """Subscriptions to names of pub/sub, wherever they are held."""
+
+    def listen(self, name: str, handler: Handler) -> Confirmed: ...
+    def drop(self, name: str) -> None: ...
 
 
 class ChannelFeed:
@@ -340,7 +358,7 @@ class ChannelFeed:
 
     def __init__(
         self,
-        subscriber: Subscriber,
+        subscriber: Names,
         name: Callable[[str], str],
         receive: Callable[[str, bytes], None],
     ) -> None:

@@ -24,7 +24,7 @@ from publisher.contract.grants import member_of
 from publisher.contract.keys import Keys
 from publisher.contract.message import LogPage
 from publisher.errors import Rejected, Unavailable
-from publisher.transport.pipeline import Pipeline, has_failed
+from publisher.transport.pipeline import Calls, has_failed
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Positions:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Calls,
         keys: Keys,
         namespaces: Mapping[str, Namespace],
         random: Callable[[], float],
@@ -198,7 +198,7 @@ class Positions:
 class LogReader:
     """Implements ``ports.Log``."""
 
-    def __init__(self, pipeline: Pipeline, keys: Keys, positions: Positions, stats: Stats) -> None:
+    def __init__(self, pipeline: Calls, keys: Keys, positions: Positions, stats: Stats) -> None:
         self._pipeline = pipeline
         self._keys = keys
         self._positions = positions
@@ -231,7 +231,7 @@ class GrantReader:
     data were lost.
     """
 
-    def __init__(self, pipeline: Pipeline, keys: Keys, stats: Stats) -> None:
+    def __init__(self, pipeline: Calls, keys: Keys, stats: Stats) -> None:
         self._pipeline = pipeline
         self._keys = keys
         self._stats = stats
@@ -269,7 +269,7 @@ class Announcing:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Calls,
         keys: Keys,
         namespaces: Mapping[str, Namespace],
         jitter: Callable[[], float],

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Final
 
@@ -223,7 +223,16 @@ class Catchup:
 
     async def check_all(self) -> None:
         """Compare every logged channel with its log, after the pub/sub connection was lost."""
-        logged = [channel for channel in self._hub.channels.values() if channel.keeps_log]
+        await self.check(self._hub.channels.values())
+
+    async def check_named(self, names: Iterable[str]) -> None:
+        """Compare these channels with their logs: something may have gone unheard on them."""
+        found = map(self._hub.channels.get, names)
+        await self.check([channel for channel in found if channel is not None])
+
+    async def check(self, channels: Iterable[Channel]) -> None:
+        """Compare channels with their logs."""
+        logged = [channel for channel in channels if channel.keeps_log]
         log.info("repair_started channels=%d", len(logged))
         unchecked = iter(logged)
         await asyncio.gather(*(self._check_each(unchecked) for _ in logged[:_CHECKS_AT_ONCE]))

@@ -208,6 +208,11 @@ class Recheck:
             self._stop_delivery(subscription)
         self.data_may_be_lost()
 
+    def ask_again(self) -> None:
+        """Ask about all grants once more: a server that has some of them was away."""
+        self._all_are_due = True
+        self.data_may_be_lost()
+
     def data_may_be_lost(self) -> None:
         """Ask whether Redis has lost its data, and about all grants if so."""
         self._data_are_due = True

@@ -204,16 +204,21 @@ class Ports:
 
 
 def internal_app(
-    readiness: Callable[[], Mapping[str, bool]], metrics: Callable[[], bytes]
+    readiness: Callable[[], Mapping[str, bool]],
+    servers: Callable[[], Mapping[str, bool]],
+    metrics: Callable[[], bytes],
 ) -> web.Application:
-    """``/healthz`` (the event loop runs), ``/readyz`` (every check holds), ``/metrics``."""
+    """``/healthz`` (the event loop runs), ``/readyz`` (every check holds), ``/metrics``.
+
+    ``servers``: Redis's servers, and whether each is heard.
+    """
 
     async def readyz(_request: web.Request) -> web.Response:
         checks = readiness()
         ready = all(checks.values())
-        return web.json_response(
-            {"ready": ready, "checks": dict(checks)}, status=200 if ready else 503
-        )
+        redis = {address: "up" if up else "down" for address, up in servers().items()}
+        body = {"ready": ready, "checks": dict(checks), "redis": redis}
+        return web.json_response(body, status=200 if ready else 503)
 
     async def scrape(_request: web.Request) -> web.Response:
         return web.Response(body=metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})

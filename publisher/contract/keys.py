@@ -100,6 +100,10 @@ class Keys:
     def live(self, channel: str) -> str:
         return f"{self._pubsub}:live:{{{channel}}}"
 
+    def heard(self, name: str) -> str:
+        """The channel whose live or granted name this is; both end in it."""
+        return name[name.index("{", len(self._pubsub)) + 1 : -1]
+
     def of_channel(self, channel: str) -> tuple[str, str, str]:
         """Its log, last id and live channel, which every publish needs: made once for many messages."""
         names = self._of_channel.get(channel)

@@ -44,6 +44,13 @@ class Counts(Protocol):
     redis_errors: int
 
 
+class Calls(Protocol):
+    """Runs calls: over one connection, or over that of the server that has the key of each."""
+
+    async def call(self, call: Call) -> Reply: ...
+    def begin(self, call: Call) -> asyncio.Future[Reply]: ...
+
+
 @dataclass
 class _Uncounted:
     redis_errors: int = 0
@@ -66,6 +73,7 @@ class Pipeline:
         timeout: seconds a call may take, and the opening of a connection.
         troubled: told when the connection fails.
         gathering: seconds for which calls wait while each turn of the event loop brings more.
+        redirected: told of a call that Redis has answered with an error; returns whether it sees to the call.
     """
 
     def __init__(
@@ -75,12 +83,14 @@ class Pipeline:
         timeout: float,
         troubled: Callable[[], None] = lambda: None,
         gathering: float = _GATHERING_SECONDS,
+        redirected: Callable[[Single, ResponseError], bool] | None = None,
     ) -> None:
         self._server = server
         self._stats: Counts = stats or _Uncounted()
         self._timeout = timeout
         self._troubled = troubled
         self._gathering = gathering
+        self._redirected = redirected
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: deque[Request] = deque()
         self._told: set[str] = set()
@@ -114,6 +124,11 @@ class Pipeline:
         """The same for who makes many calls at once: without a task for each."""
         loop = asyncio.get_running_loop()
         return self._enqueue(Single(call, loop.create_future(), self._timeout), loop)
+
+    def take_over(self, *requests: Request) -> None:
+        """Send calls here that another pipeline was given, one behind the other; their deadlines stay."""
+        for request in requests:
+            self._enqueue(request, asyncio.get_running_loop())
 
     def round_trip(
         self, commands: Sequence[Command], extra_seconds: float = 0.0
@@ -174,7 +189,9 @@ class Pipeline:
         elif type(request) is Single and name == "NOSCRIPT" and not request.whole:
             request.make_whole()
             self._waiting.appendleft(request)
-        else:
+        elif not (
+            type(request) is Single and self._redirected and self._redirected(request, error)
+        ):
             failure = meaning(error)
             self._stats.redis_errors += 1
             self._tell(failure.reason)

@@ -131,6 +131,11 @@ class LoopPrimary:
         """Whether to :meth:`refresh` before anything more is written."""
         return self._known.stale
 
+    @property
+    def host(self) -> Host | None:
+        """Where the primary is, as far as is known."""
+        return self._known.host
+
     def __call__(self) -> Any:
         """A new connection, which :meth:`open` leads to the primary."""
         return self._sentinels.servers()

@@ -1,0 +1,148 @@
+"""Calls to the primaries of a Redis Cluster: each goes to the one that has its key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from redis.exceptions import ResponseError
+
+from gateway.backplane.cluster_map import ClusterMap
+from gateway.node.stats import Stats
+from publisher.contract.calls import Call, Reply
+from publisher.errors import Unavailable
+from publisher.transport.cluster import ASKING
+from publisher.transport.connection import Single
+from publisher.transport.failures import code
+from publisher.transport.pipeline import Pipeline
+from publisher.transport.primary import OneServer
+from publisher.transport.redis_py import Host
+
+_PAUSE_SECONDS: Final = 0.05
+"""Before a call is sent again that nobody could carry out: its keys are on their way."""
+_AT_ONCE: Final = 3
+"""So often a call follows its slot without a pause."""
+_MOVING: Final = Unavailable("its keys are being moved", maybe_sent=False)
+
+
+class ClusterCalls:
+    """Runs calls over one pipeline for each primary, and follows slots that move.
+
+    Args:
+        seconds: what a call may take.
+        troubled: told of a server to which a connection has failed.
+    """
+
+    def __init__(
+        self, map_: ClusterMap, stats: Stats, seconds: float, troubled: Callable[[Host], None]
+    ) -> None:
+        self._map = map_
+        self._stats = stats
+        self._seconds = seconds
+        self._troubled = troubled
+        self._pipelines: dict[Host, Pipeline] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        # How often each call that is under way was sent elsewhere.
+        self._redirects: dict[Single, int] = {}
+
+    async def call(self, call: Call) -> Reply:
+        """As ``Pipeline.call``."""
+        return await self.begin(call)
+
+    def begin(self, call: Call) -> asyncio.Future[Reply]:
+        """As ``Pipeline.begin``."""
+        try:
+            host = self._map.known.owner(call.key)
+        except Unavailable as error:
+            failed = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
+        return self.at(host).begin(call)
+
+    def at(self, host: Host) -> Pipeline:
+        """The pipeline to one server."""
+        pipeline = self._pipelines.get(host)
+        if pipeline is None:
+            pipeline = self._pipelines[host] = Pipeline(
+                OneServer(self._map.cluster.at(host)),
+                self._stats,
+                self._seconds,
+                partial(self._trouble, host),
+                redirected=partial(self._redirect, host),
+            )
+        return pipeline
+
+    def _trouble(self, host: Host) -> None:
+        self._map.known.doubt(host)
+        self._troubled(host)
+
+    # -- slots that move ----------------------------------------------------------------------
+
+    def _redirect(self, host: Host, request: Single, error: ResponseError) -> bool:
+        """Send a call where ``host`` says that its slot is; nothing of it has been carried out."""
+        there = self._map.known.hear(error, host)
+        if there is None and code(error) != "TRYAGAIN":
+            return False
+        loop = asyncio.get_running_loop()
+        times = self._redirects.get(request, 0)
+        if not times:
+            request.answer.add_done_callback(lambda _answer: self._redirects.pop(request, None))
+        self._redirects[request] = times + 1
+        if there is None or times >= _AT_ONCE:
+            loop.call_later(_PAUSE_SECONDS, self._send_again, request)
+        elif there.asking:
+            # If the connection is lost between the two, the call comes back here and is led there once more.
+            asking = Single(ASKING, loop.create_future(), self._seconds)
+            asking.answer.add_done_callback(_forget)
+            self.at(there.host).take_over(asking, request)
+        else:
+            self.at(there.host).take_over(request)
+        return True
+
+    def _send_again(self, request: Single) -> None:
+        if request.answer.done():
+            return
+        if request.deadline <= asyncio.get_running_loop().time():
+            request.fail(_MOVING, maybe_sent=False)
+            return
+        try:
+            pipeline = self.at(self._map.known.owner(request.call.key))
+        except Unavailable as error:
+            request.fail(error, maybe_sent=False)
+        else:
+            pipeline.take_over(request)
+
+    def follow(self) -> None:
+        """Close the connections to servers that own nothing any more, once they have answered."""
+        for host in self._pipelines.keys() - set(self._map.primaries):
+            pipeline = self._pipelines.pop(host)
+            # What is under way there has been sent: it is answered, or led on from there.
+            task = asyncio.create_task(self._close(pipeline), name="close a connection")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _close(self, pipeline: Pipeline) -> None:
+        await asyncio.sleep(self._seconds)
+        await pipeline.aclose()
+
+    # -- all of them --------------------------------------------------------------------------
+
+    def drop_if_idle(self, host: Host) -> None:
+        """As ``Pipeline.drop_if_idle``, for the connection to one server."""
+        if (pipeline := self._pipelines.get(host)) is not None:
+            pipeline.drop_if_idle()
+
+    async def aclose(self) -> None:
+        """Close all connections; calls that are not answered fail."""
+        for task in self._closing:
+            task.cancel()
+        for pipeline in list(self._pipelines.values()):
+            await pipeline.aclose()
+
+
+def _forget(answer: asyncio.Future[Reply]) -> None:
+    """What became of it is seen at the call behind it."""
+    if not answer.cancelled():
+        answer.exception()

@@ -1,0 +1,275 @@
+"""A node on a Redis Cluster: slots that move, primaries that fail over, come and go, under way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.exceptions
+from redis.asyncio.cluster import RedisCluster as Servers
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+
+from publisher.contract import scripts
+from publisher.contract.keys import Keys
+from publisher.transport.cluster import slot_of
+from tests.support.client import Client, connected
+from tests.support.nodes import Node, running_node
+from tests.support.redis_cluster import ClusterServer, RedisCluster, redis_cluster
+from tests.support.tokens import make_token
+from tests.support.waiting import until
+
+READY_SECONDS = 3.0
+USERS = [f"u{number}" for number in range(12)]
+LIMITS = "10000 86400 86400 2592000 3600"
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[RedisCluster]:
+    context = redis_cluster(tmp_path)
+    cluster = await asyncio.to_thread(context.__enter__)
+    try:
+        yield cluster
+    finally:
+        await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+class Writer:
+    """Publishes as the publisher does, and tries again until it is acknowledged."""
+
+    def __init__(self, client: Any, prefix: str) -> None:
+        self._client = client
+        self._keys = Keys(prefix)
+        self._text = scripts.PUBLISH.text.replace("'PUBLISH'", "'SPUBLISH'")
+        self.acknowledged: dict[str, list[int]] = {}
+
+    async def publish(self, user: str, data: int) -> None:
+        channel, nonce = f"notifications/{user}", secrets.token_hex(8)
+        log, last, live = self._keys.of_channel(channel)
+        result = self._keys.result(channel, nonce)
+        arguments = ("1", "k", LIMITS, live, nonce, json.dumps(data))
+        while True:
+            with contextlib.suppress(redis.exceptions.RedisError, OSError):
+                await self._client.eval(
+                    self._text,
+                    4,
+                    self._keys.result(channel, "t" + nonce),
+                    log,
+                    last,
+                    result,
+                    *arguments,
+                )
+                break
+            await asyncio.sleep(0.05)
+        self.acknowledged.setdefault(user, []).append(data)
+
+    @contextlib.asynccontextmanager
+    async def load(self, *users: str) -> AsyncIterator[None]:
+        """Publish to each user, one after the other, until the block ends."""
+        over = False
+
+        async def publish(user: str) -> None:
+            number = len(self.acknowledged.get(user, ()))
+            while not over:
+                await self.publish(user, number)
+                number += 1
+                await asyncio.sleep(0.02)
+
+        tasks = [asyncio.create_task(publish(each)) for each in users]
+        try:
+            yield
+        finally:
+            over = True
+            await asyncio.gather(*tasks)
+
+
+@pytest.fixture
+async def writer(cluster: RedisCluster, prefix: str) -> AsyncIterator[Writer]:
+    client = Servers(
+        host="127.0.0.1",
+        port=cluster.servers[0].port,
+        socket_timeout=1.0,
+        retry=Retry(ConstantBackoff(0.05), 3),
+    )
+    async with client:
+        yield Writer(client, prefix)
+
+
+@contextlib.asynccontextmanager
+async def listening(node: Node) -> AsyncIterator[dict[str, Client]]:
+    async with contextlib.AsyncExitStack() as stack:
+        clients = {}
+        for user in USERS:
+            clients[user] = await stack.enter_async_context(connected(node.url, make_token(user)))
+            await clients[user].subscribe(f"notifications/{user}")
+        yield clients
+
+
+async def hears_all(clients: dict[str, Client], writer: Writer) -> None:
+    for user, numbers in writer.acknowledged.items():
+        assert await clients[user].data(len(numbers)) == numbers
+        await clients[user].sync()
+
+
+def address(server: ClusterServer) -> str:
+    return f"127.0.0.1:{server.port}"
+
+
+async def readyz(node: Node) -> tuple[int, Any]:
+    status, body = await node.get("/readyz")
+    return status, json.loads(body)
+
+
+def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
+    return asyncio.to_thread(work, *arguments)
+
+
+def users_of(cluster: RedisCluster, prefix: str, server: ClusterServer) -> list[str]:
+    keys = Keys(prefix)
+    return [
+        each
+        for each in USERS
+        if cluster.owner(slot_of(keys.log(f"notifications/{each}"))) is server
+    ]
+
+
+async def test_messages_come_live_and_from_the_log_and_places_are_counted_over_two_nodes(
+    cluster: RedisCluster, prefix: str, writer: Writer
+) -> None:
+    async with (
+        running_node(cluster.url, prefix) as first,
+        running_node(cluster.url, prefix) as second,
+        listening(first) as clients,
+    ):
+        for user in USERS:
+            await writer.publish(user, 0)
+        await hears_all(clients, writer)
+        async with contextlib.AsyncExitStack() as stack:
+            for node in (first, second, second, second):
+                await stack.enter_async_context(connected(node.url, make_token(USERS[0])))
+            with pytest.raises(AssertionError):
+                async with connected(second.url, make_token(USERS[0])):
+                    pass
+        async with connected(second.url, make_token(USERS[1])) as late:
+            await late.subscribe(f"notifications/{USERS[1]}", since=0)
+            assert await late.data(1) == [0]
+        status, body = await readyz(first)
+        assert status == 200
+        assert body["redis"] == {address(each): "up" for each in cluster.servers[:3]}
+
+
+async def survive(
+    cluster: RedisCluster,
+    prefix: str,
+    writer: Writer,
+    trouble: Callable[[Node], Any],
+) -> None:
+    """Go through ``trouble`` under load: every message comes once, in order."""
+    async with running_node(cluster.url, prefix) as node, listening(node) as clients:
+        async with writer.load(*USERS):
+            await until(lambda: all(len(each) > 5 for each in writer.acknowledged.values()))
+            await trouble(node)
+            await asyncio.sleep(1.0)
+        await hears_all(clients, writer)
+
+
+async def test_a_primary_that_is_killed_is_followed(
+    cluster: RedisCluster, prefix: str, writer: Writer
+) -> None:
+    async def kill(node: Node) -> None:
+        replica = await in_thread(cluster.replica_of, cluster.servers[0])
+        await in_thread(cluster.servers[0].kill)
+        while not await in_thread(lambda: replica.leads):
+            await asyncio.sleep(0.02)
+        promoted = asyncio.get_running_loop().time()
+
+        def is_there() -> bool:
+            servers = node.gateway._hearing.servers()
+            return servers.get(address(replica), False) and node.gateway.ready()
+
+        await until(is_there)
+        assert asyncio.get_running_loop().time() - promoted < READY_SECONDS
+
+    await survive(cluster, prefix, writer, kill)
+
+
+async def test_a_planned_failover_is_followed(
+    cluster: RedisCluster, prefix: str, writer: Writer
+) -> None:
+    async def fail_over(node: Node) -> None:
+        replica = await in_thread(cluster.replica_of, cluster.servers[0])
+        await in_thread(cluster.fail_over, replica)
+        await until(lambda: node.gateway._hearing.servers().get(address(replica)))
+
+    await survive(cluster, prefix, writer, fail_over)
+
+
+async def test_slots_that_move_back_and_forth_take_their_subscriptions_along_and_no_others(
+    cluster: RedisCluster, prefix: str, writer: Writer
+) -> None:
+    async def move(node: Node) -> None:
+        keys = Keys(prefix)
+        checked: list[str] = []
+        check = node.gateway._catchup.check_named
+
+        async def noted(names: Any) -> None:
+            checked.extend(names)
+            await check(names)
+
+        node.gateway._catchup.check_named = noted
+        moved = USERS[:4]
+        for user in moved:
+            slot = slot_of(keys.log(f"notifications/{user}"))
+            home = await in_thread(cluster.owner, slot)
+            other = next(each for each in cluster.servers[:3] if each is not home)
+            await in_thread(cluster.move_slot, slot, other)
+            await asyncio.sleep(0.2)
+            await in_thread(cluster.move_slot, slot, home)
+        await until(lambda: {f"notifications/{each}" for each in moved} <= set(checked))
+        assert set(checked) == {f"notifications/{each}" for each in moved}
+
+    await survive(cluster, prefix, writer, move)
+
+
+async def test_a_primary_that_is_added_is_used_and_one_that_is_removed_is_not_missed(
+    cluster: RedisCluster, prefix: str, writer: Writer
+) -> None:
+    async def add_and_remove(node: Node) -> None:
+        added = await in_thread(cluster.add_primary)
+        await in_thread(cluster.settle)
+        slot = slot_of(Keys(prefix).log(f"notifications/{USERS[0]}"))
+        home = await in_thread(cluster.owner, slot)
+        await in_thread(cluster.move_slot, slot, added)
+        await until(lambda: node.gateway._hearing.servers().get(address(added)))
+        await in_thread(cluster.move_slot, slot, home)
+        await in_thread(cluster.remove, added)
+        await until(lambda: address(added) not in node.gateway._hearing.servers())
+        await until(node.gateway.ready)
+
+    await survive(cluster, prefix, writer, add_and_remove)
+
+
+async def test_a_shard_that_is_down_makes_only_its_channels_silent(
+    cluster: RedisCluster, prefix: str, writer: Writer
+) -> None:
+    lost = cluster.servers[0]
+    async with running_node(cluster.url, prefix) as node, listening(node) as clients:
+        silent = await in_thread(users_of, cluster, prefix, lost)
+        others = [each for each in USERS if each not in silent]
+        await in_thread((await in_thread(cluster.replica_of, lost)).kill)
+        await in_thread(lost.kill)
+        await until(lambda: not node.gateway._hearing.servers()[address(lost)])
+        for user in others:
+            await writer.publish(user, 0)
+        await hears_all(clients, writer)
+        await until(node.gateway.ready)
+        status, body = await readyz(node)
+        assert (status, body["redis"][address(lost)]) == (200, "down")
+        assert list(body["redis"].values()).count("down") == 1
+        assert "gateway_redis_primaries_down 1.0" in (await node.get("/metrics"))[1]
