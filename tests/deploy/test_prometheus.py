@@ -43,7 +43,7 @@ class _Hub:
 
 
 def test_the_alerts_speak_of_metrics_that_the_gateway_has():
-    collector = NodeCollector(_Hub(), Stats(), lambda: True, 1)
+    collector = NodeCollector(_Hub(), Stats(), lambda: True, 1, dict)
     known = {
         metric.name + ("_total" if metric.type == "counter" else "")
         for metric in collector.collect()

@@ -54,7 +54,7 @@ def test_no_row_is_without_its_setting() -> None:
 
 
 def test_every_metric_is_in_the_operators_table() -> None:
-    collector = NodeCollector(Node().hub, Stats(), lambda: True, 1)
+    collector = NodeCollector(Node().hub, Stats(), lambda: True, 1, dict)
     rows = "\n".join(line for line in DEPLOYMENT.splitlines() if line.startswith("| `gateway_"))
     told = set(re.findall(r"`(gateway_\w+?)(?:_total)?`", rows))
     assert {family.name for family in collector.collect()} == told
