@@ -129,8 +129,12 @@ _ONLY_IN_EARNEST: Final = ("hset", "subscribe", "unsubscribe")
 
 def of_a_gateway(keys: Keys) -> list[str]:
     """An ACL's rules for a node."""
-    used = (str(each[0]) for each in to_serve(keys))
-    return _rules(keys, [*used, *_ONLY_IN_EARNEST, *_ON_A_CONNECTION])
+    used = [str(each[0]) for each in to_serve(keys)]
+    further = [*_ONLY_IN_EARNEST, *_ON_A_CONNECTION]
+    if keys.sharded:
+        # What all nodes are to hear goes by the pub/sub that knows no slots.
+        further += [*_IN_A_CLUSTER, "publish", "ssubscribe", "sunsubscribe"]
+    return _rules(keys, [*used, *further])
 
 
 def _rules(keys: Keys, commands: Iterable[str]) -> list[str]:
