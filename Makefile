@@ -16,7 +16,7 @@ SEED    ?=
 help:
 	@echo "make run     start a development gateway on port 3001 (or GATEWAY_PORT), with a Redis of its own"
 	@echo "make test    run the tests against a real server"
-	@echo "make test-all  the same, with publishers and nodes on Sentinel too, and five minutes of all faults at random"
+	@echo "make test-all  the same, with publishers and nodes on Sentinel and on a cluster too, and five minutes of all faults at random"
 	@echo "make matrix  test the publisher with each Python and each redis package found here"
 	@echo "make soak    all faults at random for SECONDS=60; SEED=... for the same dice again"
 	@echo "make attacks each kind of attack beside a client, for some seconds; ONLY=ping for those of that name"
@@ -46,6 +46,7 @@ test: $(DEV)
 
 test-all: test
 	TOPOLOGY=sentinel $(BIN)/pytest -n 2 --dist loadgroup tests/publisher tests/integration
+	TOPOLOGY=cluster $(BIN)/pytest -n 2 --dist loadgroup tests/publisher tests/integration
 	@$(MAKE) soak SECONDS=300
 
 matrix: $(DEV)

@@ -57,7 +57,6 @@ from gateway.web.pages import HttpPages
 from gateway.web.refused_connections import RefusedConnections
 from gateway.web.server import Ports, internal_app, public_app, shown
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
-from publisher.contract.keys import Keys
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +111,7 @@ class Gateway:
     def _make_backplane(self, settings: Settings) -> None:
         """This node's side of Redis."""
         topology = make_topology(settings)
-        self._keys = Keys(settings.redis_prefix, topology.servers.database)
+        self._keys = topology.keys(settings.redis_prefix)
         seconds, moved = settings.redis_timeout_seconds, self._primary_moved
         self._redis = connections(topology, self.stats, seconds, moved, self._tasks, random.random)
         self._pipeline, self._health_connection = self._redis.calls, self._redis.health

@@ -14,7 +14,7 @@ import redis.asyncio
 
 from publisher.contract.channels import Retention
 from publisher.contract.grants import Grantee
-from publisher.contract.keys import DEFAULT_PREFIX, Keys
+from publisher.contract.keys import DEFAULT_PREFIX
 from publisher.errors import InvalidData, PublisherError
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS, Operations
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES, Options
@@ -67,7 +67,7 @@ class Client:
     ) -> None:
         self._state = (topology, timeout, prefix, tries, options)
         self._operations = Operations(
-            Keys(prefix, topology.servers.database, sharded=topology.cluster is not None),
+            topology.keys(prefix),
             clock=time.monotonic,
             wall_clock=_microseconds,
             retries=Retries(

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from publisher.contract import rights
-from publisher.contract.keys import Keys
 from tests.support import programs, topology
 from tests.support.redis_users import redis_user
 
@@ -59,14 +58,14 @@ def prefix() -> str:
 @pytest.fixture
 def publisher_url(redis_url: str, prefix: str) -> Iterator[str]:
     """The same Redis with the least rights that a publisher needs."""
-    with redis_user(redis_url, f"publisher-{prefix}", rights.of_a_publisher(Keys(prefix))) as url:
+    with redis_user(redis_url, f"publisher-{prefix}", rights.of_a_publisher(topology.keys(prefix))) as url:
         yield url
 
 
 @pytest.fixture
 def gateway_url(redis_url: str, prefix: str) -> Iterator[str]:
     """The same Redis with the least rights that a node needs."""
-    with redis_user(redis_url, f"gateway-{prefix}", rights.of_a_gateway(Keys(prefix))) as url:
+    with redis_user(redis_url, f"gateway-{prefix}", rights.of_a_gateway(topology.keys(prefix))) as url:
         yield url
 
 

@@ -73,13 +73,21 @@ class ClusterMap:
     async def _look(self) -> None:
         first = self.known.slots is None
         try:
-            await driven_async(self.known.look(), self._ask)
+            await self.learn()
         except Unavailable as error:
             # The node's lease tells of a Redis that is waited for.
             log.debug("cluster_unknown reason=%s", error.reason)
         else:
             if first:
                 self._note_change()
+
+    async def learn(self) -> None:
+        """Ask for the map.
+
+        Raises:
+            Unavailable: nobody has it.
+        """
+        await driven_async(self.known.look(), self._ask)
 
     async def _ask(self, host: Host) -> Slots:
         pipeline = self._asked.get(host)

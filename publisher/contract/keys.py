@@ -76,6 +76,11 @@ class Keys:
         """The command by which something of a channel is published."""
         return "SPUBLISH" if self.sharded else "PUBLISH"
 
+    @property
+    def subscribe(self) -> str:
+        """The command by which that is listened to."""
+        return "SSUBSCRIBE" if self.sharded else "SUBSCRIBE"
+
     def log(self, channel: str) -> str:
         return f"{self.prefix}:log:{{{channel}}}"
 

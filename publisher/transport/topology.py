@@ -13,6 +13,7 @@ import redis.asyncio
 import redis.asyncio.sentinel
 import redis.sentinel
 
+from publisher.contract.keys import Keys
 from publisher.contract.redis_url import parse_cluster_url, parse_sentinel_url
 from publisher.errors import InvalidData
 from publisher.transport.blocking import Connections
@@ -42,6 +43,10 @@ class Topology:
     servers: Connector
     sentinels: Sentinels | None = None
     cluster: Cluster | None = None
+
+    def keys(self, prefix: str) -> Keys:
+        """The names that publishers and gateways use there."""
+        return Keys(prefix, self.servers.database, sharded=self.cluster is not None)
 
     @property
     def address(self) -> str:

@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-import redis.asyncio
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from publisher import AsyncPublisher
 from tests.faults.proxy import Proxy
 from tests.support.nodes import Node, running_node
 from tests.support.programs import cannot_run
-from tests.support.topology import require_one_server
+from tests.support import topology
 
 StartNode = Callable[..., Awaitable[Node]]
 
@@ -56,11 +55,11 @@ async def node(start_node: StartNode) -> Node:
 
 @pytest.fixture
 async def publisher(
-    primary_url: str, publisher_url: str, prefix: str
+    redis_url: str, publisher_url: str, prefix: str
 ) -> AsyncIterator[AsyncPublisher]:
     """A publisher with the least rights; its ``_client`` has all, for tests that look at Redis itself."""
     async with (
-        redis.asyncio.Redis.from_url(primary_url) as client,
+        topology.looking_at_async(redis_url) as client,
         AsyncPublisher.from_url(publisher_url, prefix=prefix) as publisher,
     ):
         publisher._client = client  # type: ignore[attr-defined]
@@ -70,7 +69,7 @@ async def publisher(
 @pytest.fixture
 async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
     """The node's way to Redis."""
-    require_one_server("sentinels would lead past the proxy before it")
+    topology.require_one_server("sentinels would lead past the proxy before it")
     proxy = Proxy(int(redis_url.rpartition(":")[2]))
     await proxy.start()
     async with contextlib.aclosing(proxy):

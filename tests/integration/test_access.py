@@ -12,6 +12,7 @@ from tests.integration.conftest import StartNode
 from tests.support.client import connected
 from tests.support.nodes import Node
 from tests.support.tokens import make_token
+from tests.support.topology import ask_all
 from tests.support.waiting import until
 
 DENIED = {
@@ -88,7 +89,7 @@ async def test_a_revocation_that_went_unheard_is_made_good(
         # What a revocation leaves when nobody hears of it.
         await publisher._client.zrem(f"{prefix}:grant:{{run-results/s}}", "u")
         await granted.sync()
-        await publisher._client.client_kill_filter(_type="pubsub")
+        await ask_all(publisher._client, "CLIENT", "KILL", "TYPE", "pubsub")
         await granted.expect(type="unsubscribed", channel="run-results/s", reason="revoked")
 
 

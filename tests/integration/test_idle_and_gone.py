@@ -24,6 +24,7 @@ from tests.support.nodes import Node
 from tests.support.raw import CLOSE, PONG, TEXT, raw_client
 from tests.support.raw import PING as PING_OPCODE
 from tests.support.tokens import make_token
+from tests.support.topology import ask_all
 from tests.support.waiting import until
 
 HEARTBEAT = b'{"type":"heartbeat"}'
@@ -139,7 +140,7 @@ async def test_one_that_ended_amid_a_subscribe_is_freed_at_once(
     for _ in range(5):
         async with raw_client(node.url, make_token("u")) as client:
             assert await client.told() == "connected"
-            await publisher._client.client_pause(200, all=True)
+            await ask_all(publisher._client, "CLIENT", "PAUSE", "200", "ALL")
             client.send(TEXT, request)
             await until(lambda: any(channel in each.subscriptions for each in connections.values()))
         await until(lambda: not connections)

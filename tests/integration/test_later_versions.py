@@ -11,6 +11,7 @@ from tests.integration.conftest import StartNode
 from tests.support.client import connected
 from tests.support.nodes import Node
 from tests.support.tokens import make_token
+from tests.support.topology import keys
 from tests.support.waiting import until
 
 CHANNEL = "notifications/u"
@@ -22,6 +23,7 @@ class LaterPublisher:
     def __init__(self, publisher: AsyncPublisher, prefix: str) -> None:
         self._redis = publisher._client
         self._prefix = prefix
+        self._publish = keys(prefix).publish
         self.last = (int(time.time()) - 60) * 1_000_000
 
     async def write(self, body: str, extension: str = "", *, live: bool = True) -> int:
@@ -33,7 +35,7 @@ class LaterPublisher:
         await self._redis.zadd(f"{self._prefix}:log:{{{CHANNEL}}}", {entry: id_})
         await self._redis.set(f"{self._prefix}:last:{{{CHANNEL}}}", id_)
         if live:
-            await self._redis.publish(f"{self._prefix}:live:{{{CHANNEL}}}", entry)
+            await self._redis.execute_command(self._publish, f"{self._prefix}:live:{{{CHANNEL}}}", entry)
         return id_
 
     async def read_by_an_upgraded_node(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import redis.asyncio
 
 from gateway.backplane import health
 from gateway.backplane.places import Places
@@ -24,6 +25,7 @@ from tests.support.nodes import Node, running_node
 from tests.support.processes import gateway_process
 from tests.support.redis_server import RedisServer
 from tests.support.tokens import make_token
+from tests.support.topology import ask_all, one_of
 from tests.support.waiting import until
 
 
@@ -103,7 +105,7 @@ async def test_a_place_that_could_not_be_given_back_is_given_back_later(
     node = await start_node(redis_timeout_seconds=0.3, node_lease_seconds=0.6)
     async with connected(node.url, make_token("u")):
         assert len(await publisher.connections("u")) == 1
-        await publisher._client.execute_command("CLIENT", "PAUSE", "1000", "WRITE")
+        await ask_all(publisher._client, "CLIENT", "PAUSE", "1000", "WRITE")
 
     async def free() -> bool:
         return await publisher.connections("u") == []
@@ -371,20 +373,22 @@ async def test_places_that_another_node_does_not_know_do_not_keep_their_user_out
         await kept.sync()
 
 
-async def test_other_nodes_are_not_asked_again_and_again(
-    start_node: StartNode, publisher: AsyncPublisher
-) -> None:
+async def test_other_nodes_are_not_asked_again_and_again(start_node: StartNode, redis_url: str) -> None:
     """Whoever tries at the limit again and again costs the other nodes nothing."""
     holder, asking = await start_node(), await start_node()
     token = make_token("u")
-    async with publisher._client.pubsub() as control, contextlib.AsyncExitStack() as stack:
+    async with (
+        redis.asyncio.Redis.from_url(one_of(redis_url)) as one,
+        one.pubsub() as control,
+        contextlib.AsyncExitStack() as stack,
+    ):
         await control.subscribe(holder.gateway._keys.control)
         for _ in range(5):
             await stack.enter_async_context(connected(holder.url, token))
         for _ in range(10):
             async with opened(asking.url, token) as sixth:
                 await sixth.expect(type="error", code="connection_limit")
-        await publisher._client.publish(holder.gateway._keys.control, "the last")
+        await one.publish(holder.gateway._keys.control, "the last")
         heard = []
         async for message in control.listen():
             if message["type"] == "message":

@@ -9,19 +9,22 @@ import pytest
 
 from publisher import AsyncPublisher
 from publisher.contract.calls import Call
+from publisher.contract.keys import Keys
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
 from tests.support.nodes import Node
 from tests.support.tokens import make_token
+from tests.support.topology import ask_all, keys
 from tests.support.waiting import until
 
 CHANNEL = "notifications/u"
 
 
-async def listeners(publisher: AsyncPublisher, prefix: str, channel: str) -> int:
+async def listeners(publisher: AsyncPublisher, keys: Keys, channel: str) -> int:
     """How many nodes Redis would send the channel's messages to."""
-    name = f"{prefix}:live:{{{channel}}}"
-    return int((await publisher._client.pubsub_numsub(name))[0][1])
+    ask = "SHARDNUMSUB" if keys.sharded else "NUMSUB"
+    answers = await ask_all(publisher._client, "PUBSUB", ask, keys.live(channel))
+    return sum(int(count) for _name, count in answers)
 
 
 async def test_a_message_reaches_the_user_on_every_node(
@@ -65,7 +68,7 @@ async def test_redis_is_listened_to_only_while_somebody_here_does(
     node = await start_node()
 
     async def count(expected: int) -> bool:
-        return await listeners(publisher, prefix, CHANNEL) == expected
+        return await listeners(publisher, keys(prefix), CHANNEL) == expected
 
     assert await count(0)
     async with connected(node.url, make_token("u")) as one:
@@ -170,11 +173,11 @@ async def test_a_lost_pubsub_connection_comes_back(
     async with connected(node.url, make_token("u")) as client:
         if when == "later":
             await client.subscribe(CHANNEL)
-        await publisher._client.client_kill_filter(_type="pubsub")
+        await ask_all(publisher._client, "CLIENT", "KILL", "TYPE", "pubsub")
         await until(lambda: not node.gateway.ready())
         await until(node.gateway.ready)
         if when != "later":
             await client.subscribe(CHANNEL)
-        await until(lambda: publisher._client.pubsub_numsub(node.gateway._keys.live(CHANNEL)))
+        await until(lambda: listeners(publisher, node.gateway._keys, CHANNEL))
         await publisher.publish(CHANNEL, 1)
         assert await client.data(1) == [1]

@@ -10,6 +10,7 @@ from gateway.node import refusals
 from publisher import EVERYBODY, AsyncPublisher
 from publisher.contract.grants import Grantee
 from tests.integration.conftest import StartNode
+from tests.support import topology
 from tests.support.client import Client, connected
 from tests.support.nodes import Node
 from tests.support.tokens import make_token
@@ -30,8 +31,9 @@ def still_asking(channel: str) -> bool:
 
 async def told_of_grants(publisher: AsyncPublisher, prefix: str) -> list[str]:
     """The channels of whose grants Redis tells any node."""
-    names = await publisher._client.pubsub_channels(f"{prefix}:granted:*")
-    return [name.decode() for name in names]
+    ask = "SHARDCHANNELS" if topology.chosen() == topology.CLUSTER else "CHANNELS"
+    answers = await topology.ask_all(publisher._client, "PUBSUB", ask, f"{prefix}:granted:*")
+    return [name.decode() for names in answers for name in names]
 
 
 # -- granted ----------------------------------------------------------------------------------------

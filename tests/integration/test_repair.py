@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from gateway.backplane.hearing import Hearing
+from gateway.backplane.pubsub import Subscriber
 from gateway.node import catchup
 from publisher import AsyncPublisher
 from publisher.contract.message import LogPage
@@ -17,17 +19,26 @@ from tests.integration.conftest import StartNode
 from tests.support.client import Client, connected
 from tests.support.nodes import Node
 from tests.support.tokens import make_token
+from tests.support.topology import ask_all
 from tests.support.waiting import until
 
 CHANNEL = "notifications/u"
 
 
+def listening_to(node: Node, channel: str) -> Subscriber:
+    """What hears the channel."""
+    hearing = node.gateway._hearing
+    if isinstance(hearing, Hearing):
+        return hearing.control
+    return hearing.shards.of[hearing._map.known.owner(node.gateway._keys.live(channel))]
+
+
 async def cut_off(node: Node, publisher: AsyncPublisher) -> None:
     """Kill this node's pub/sub connection, and no other's."""
-    subscriber = node.gateway._subscriber
+    subscriber = listening_to(node, CHANNEL)
     protocol = await until(lambda: subscriber._protocol)
     port = protocol.transport.get_extra_info("sockname")[1]
-    await publisher._client.client_kill_filter(addr=f"127.0.0.1:{port}")
+    await ask_all(publisher._client, "CLIENT", "KILL", "ADDR", f"127.0.0.1:{port}")
     await until(lambda: subscriber._protocol is not protocol)
 
 

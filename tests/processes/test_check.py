@@ -18,6 +18,7 @@ from publisher.contract import rights
 from publisher.contract.keys import Keys
 from tests.support.nodes import running_node
 from tests.support.programs import RequireProgram
+from tests.support.redis_cluster import RedisCluster, redis_cluster
 from tests.support.redis_server import RedisServer, free_port, redis_server
 from tests.support.redis_users import redis_user
 from tests.support.sentinel_servers import NAME, SentinelServer
@@ -187,6 +188,43 @@ async def test_a_server_of_a_cluster(tmp_path: Path) -> None:
     assert "Cluster" in told
 
 
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
+    with redis_cluster(tmp_path) as cluster:
+        yield cluster
+
+
+async def test_a_cluster_is_checked_at_each_of_its_primaries(cluster: RedisCluster) -> None:
+    report = await checked(cluster.url)
+    assert (report["ok"], report["errors"]) == (True, [])
+    for each in cluster.servers:
+        assert each.run("DBSIZE") == 0
+    rules = rights.of_a_gateway(Keys(sharded=True))
+    for each in cluster.servers:
+        each.run("ACL", "SETUSER", "node", "on", ">pw", *rules)
+    url = cluster.url_of(cluster.servers, "node:pw@")
+    assert (await checked(url))["errors"] == []
+    cluster.servers[1].run("ACL", "SETUSER", "node", "-spublish", "-zadd")
+    told = await problem(url)
+    assert "+spublish" in told
+    assert "+zadd" in told
+    cluster.servers[1].run("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    (about_eviction,) = (each for each in (await checked(cluster.url))["warnings"] if "evict" in each)
+    assert about_eviction.startswith(f"127.0.0.1:{cluster.servers[1].port}: ")
+
+
+async def test_a_primary_that_is_away_is_named(cluster: RedisCluster) -> None:
+    away = cluster.servers[1]
+    cluster.replica_of(away).kill()
+    away.kill()
+    assert str(away.port) in await problem(cluster.url)
+
+
+async def test_a_single_server_is_no_cluster(redis_url: str) -> None:
+    told = await problem(redis_url.replace("redis://", "redis+cluster://"))
+    assert "no Redis Cluster" in told
+
+
 async def test_scripts_that_are_forbidden(tmp_path: Path) -> None:
     with redis_server(tmp_path, "--rename-command", "EVAL", "") as url:
         told = await problem(url)
@@ -261,7 +299,7 @@ async def test_an_installed_redis_is_fine_too(
     ],
 )
 def test_a_server_that_is_too_old_is_named(info: dict[str, str], old: bool) -> None:
-    assert (checking.too_old(info) is not None) == old
+    assert bool(checking.too_old(info)) == old
 
 
 async def test_the_primary_that_sentinels_name(tmp_path: Path, prefix: str) -> None:

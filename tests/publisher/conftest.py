@@ -12,20 +12,20 @@ from publisher import AsyncPublisher, Publisher
 from publisher.contract.keys import Keys
 from tests.publisher.announcing import Announce, announcer
 from tests.publisher.reply_cutter import ReplyCutter
-from tests.support.topology import require_one_server
+from tests.support import topology
 
 PublishOnce: TypeAlias = Callable[..., Awaitable[None]]
 
 
 @pytest.fixture
 def keys(prefix: str) -> Keys:
-    return Keys(prefix)
+    return topology.keys(prefix)
 
 
 @pytest.fixture
-def server(primary_url: str) -> Iterator[redis.Redis]:
+def server(redis_url: str) -> Iterator[topology.Looking]:
     """Redis itself, to look at what the publisher has done."""
-    with redis.Redis.from_url(primary_url) as client:
+    with topology.looking_at(redis_url) as client:
         yield client
 
 
@@ -50,7 +50,7 @@ async def async_publisher(publisher_url: str, prefix: str) -> AsyncIterator[Asyn
 @pytest.fixture
 def cutter(publisher_url: str) -> Iterator[ReplyCutter]:
     """A way to Redis on which replies can be lost."""
-    require_one_server("sentinels would lead past the proxy before it")
+    topology.require_one_server("sentinels would lead past the proxy before it")
     with ReplyCutter(publisher_url) as cutter:
         yield cutter
 

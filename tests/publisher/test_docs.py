@@ -12,6 +12,7 @@ import pytest
 import publisher
 from publisher import Publisher
 from publisher.cli import _parser
+from tests.support.topology import primary_url
 
 DOCS = (Path(__file__).parents[2] / "docs" / "publisher.md").read_text("utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", DOCS, re.DOTALL | re.MULTILINE)
@@ -22,10 +23,12 @@ URL = '"redis://localhost:6379/0"'
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(1, len(EXAMPLES) + 1))
-def test_the_example_runs(example: str, redis_url: str, primary_url: str, prefix: str):
+def test_the_example_runs(example: str, redis_url: str, prefix: str):
     assert example.count(URL) == 1
-    # An existing client has no prefix; what it publishes goes to a channel that no other test reads.
-    ours = f'"{primary_url}"' if "redis.Redis" in example else f'"{redis_url}", prefix="{prefix}"'
+    ours = f'"{redis_url}", prefix="{prefix}"'
+    if "redis.Redis" in example:
+        # An existing client has no prefix; what it publishes goes to a channel that no other test reads.
+        ours = f'"{primary_url(redis_url)}"'
     scope: dict[str, object] = {"__name__": "example"}
     try:
         exec(compile(example.replace(URL, ours), "docs/publisher.md", "exec"), scope)

@@ -14,6 +14,7 @@ from publisher import EVERYBODY, AsyncPublisher, Outgoing, Publisher, Rejected
 from publisher.contract import rights, scripts
 from publisher.contract.keys import Keys
 from publisher.contract.scripts import Script
+from tests.support import topology
 from tests.support.redis_users import redis_user
 
 CHANNEL = "run-results/s"
@@ -75,7 +76,7 @@ def test_without_one_nothing_is_written_and_it_is_named(
     as_user: AsUser, server: redis.Redis, prefix: str, right: str | Callable[[Keys], str]
 ):
     """It was written and not published, and the retry with the same key was told of success."""
-    rule = right if isinstance(right, str) else right(Keys(prefix))
+    rule = right if isinstance(right, str) else right(topology.keys(prefix))
     publisher = as_user(without=rule)
     for _ in range(2):
         with pytest.raises(Rejected, match=re.escape(rule)) as caught:
@@ -89,7 +90,7 @@ def test_without_one_nothing_is_written_and_it_is_named(
 async def test_the_asyncio_client_tries_them_too(
     user_url: UserURL, server: redis.Redis, prefix: str, right: str | Callable[[Keys], str]
 ):
-    rule = right if isinstance(right, str) else right(Keys(prefix))
+    rule = right if isinstance(right, str) else right(topology.keys(prefix))
     async with AsyncPublisher.from_url(user_url(without=rule), prefix=prefix) as publisher:
         for _ in range(2):
             with pytest.raises(Rejected, match=re.escape(rule)) as caught:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from publisher import AsyncPublisher, Publisher, Unavailable
+from publisher import AsyncPublisher, Published, Publisher, Unavailable
 from tests.support.certificates import Authority, Certificate
 from tests.support.nodes import running_node
 from tests.support.programs import RequireProgram
+from tests.support.redis_cluster import redis_cluster
 from tests.support.redis_server import free_port, redis_server
 from tests.support.sentinel_servers import NAME, SentinelServer
 from tests.support.waiting import until
@@ -44,13 +45,26 @@ class Secured:
         ]
 
 
+@dataclass
+class Certificates:
+    authority: Authority
+    here: Certificate
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    authority = Authority(tmp_path_factory.mktemp("certificates"))
+    return Certificates(authority, authority.sign("localhost", addresses=("127.0.0.1",)))
+
+
 @pytest.fixture(scope="module")
 def secured(
-    tmp_path_factory: pytest.TempPathFactory, require_program: RequireProgram
+    certificates: Certificates,
+    tmp_path_factory: pytest.TempPathFactory,
+    require_program: RequireProgram,
 ) -> Iterator[Secured]:
     folder = tmp_path_factory.mktemp("tls")
-    authority = Authority(folder)
-    here = authority.sign("localhost", addresses=("127.0.0.1",))
+    authority, here = certificates.authority, certificates.here
     there = authority.sign("elsewhere.example")
     client = authority.sign("client.example")
     tls, other = free_port(), free_port()
@@ -97,6 +111,29 @@ async def test_publishers_and_nodes_show_their_certificate_and_verify_the_others
             await publisher.publish(CHANNEL, 2)
         async with running_node(url, prefix) as node:
             await until(node.gateway.ready)
+
+
+async def test_a_cluster_is_reached_by_tls_at_each_of_its_servers(
+    secured: Secured, certificates: Certificates, prefix: str, tmp_path: Path
+):
+    def options() -> list[str]:
+        lines = _options(certificates.authority, certificates.here, free_port())
+        return [*lines, "--tls-cluster", "yes", "--tls-replication", "yes"]
+
+    with redis_cluster(tmp_path, options=options) as cluster:
+        port = cluster.servers[0].run("CONFIG", "GET", "tls-port")[1]
+        url = f"rediss+cluster://127.0.0.1:{port}?{secured.options()}"
+        messages = [(f"run-results/{number}", number) for number in range(30)]
+        with Publisher.from_url(url, prefix=prefix) as publisher:
+            for outcome in publisher.publish_many(messages):
+                assert isinstance(outcome, Published)
+        async with AsyncPublisher.from_url(url, prefix=prefix) as publisher:
+            await publisher.publish(CHANNEL, 2)
+        async with running_node(url, prefix) as node:
+            await until(node.gateway.ready)
+            servers = node.gateway._hearing.servers()
+            assert len(servers) == 3
+            assert all(servers.values())
 
 
 async def test_an_authority_that_is_not_named_is_not_believed(

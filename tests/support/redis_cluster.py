@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ SECONDS = 30.0
 _OPTIONS = (
     *("--cluster-enabled", "yes"),
     *("--cluster-config-file", "nodes.conf"),
-    *("--cluster-node-timeout", "1000"),
     *("--cluster-require-full-coverage", "no"),
     *("--cluster-allow-pubsubshard-when-down", "yes"),
-    *("--cluster-migration-barrier", "1"),
+    # A primary that has given its last slot away stays one.
+    *("--cluster-allow-replica-migration", "no"),
     *("--cluster-replica-validity-factor", "0"),
     *("--repl-diskless-sync-delay", "0"),
 )
@@ -31,11 +31,12 @@ _KEYS_AT_ONCE = 100
 class ClusterServer(RedisServer):
     """One server of a cluster."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         folder.mkdir()
         self.bus_port = free_port()
-        super().__init__(folder, *_OPTIONS, "--cluster-port", str(self.bus_port))
+        super().__init__(folder, *_OPTIONS, "--cluster-port", str(self.bus_port), *options)
         self.alive = False
+        """Whether it runs, and does not hang."""
 
     @property
     def host(self) -> tuple[str, int]:
@@ -55,6 +56,16 @@ class ClusterServer(RedisServer):
         """End it in order."""
         super().stop()
         self.alive = False
+
+    def freeze(self) -> None:
+        """Let it hang."""
+        super().freeze()
+        self.alive = False
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        super().thaw()
+        self.alive = True
 
     def run(self, *command: str | int) -> Any:
         """What it answers, as text."""
@@ -79,11 +90,31 @@ class ClusterServer(RedisServer):
 
 
 class RedisCluster:
-    """``servers`` are the primaries and then a replica of each, as they were at the start."""
+    """``servers`` are the primaries and then a replica of each, as they were at the start.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        node_timeout_ms: so long a primary may be silent before its replica takes over.
+        options: makes more options, of one server each time.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        node_timeout_ms: int = 1_000,
+        options: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self._folder = folder
-        self.servers = [ClusterServer(folder / f"{number}") for number in range(2 * PRIMARIES)]
+        self._options = "--cluster-node-timeout", str(node_timeout_ms)
+        self._more = options
+        self.servers: list[ClusterServer] = []
+        for _ in range(2 * PRIMARIES):
+            self._append()
+
+    def _append(self) -> ClusterServer:
+        folder = self._folder / f"{len(self.servers)}"
+        self.servers.append(ClusterServer(folder, *self._options, *self._more()))
+        return self.servers[-1]
 
     @property
     def url(self) -> str:
@@ -174,12 +205,7 @@ class RedisCluster:
     def end_move(self, slot: int, source: ClusterServer, to: ClusterServer) -> None:
         """Let a slot whose keys have been moved be of ``to``."""
         for each in (to, source, *self.primaries):
-            # One that has given its last slot away has become a replica.
-            try:
-                each.run("CLUSTER", "SETSLOT", slot, "NODE", to.id)
-            except redis.ResponseError as error:
-                if "only with masters" not in str(error):
-                    raise
+            each.run("CLUSTER", "SETSLOT", slot, "NODE", to.id)
 
     def move_slot(self, slot: int, to: ClusterServer) -> None:
         """Move a slot as ``redis-cli --cluster reshard`` does."""
@@ -209,10 +235,9 @@ class RedisCluster:
 
     def add_primary(self) -> ClusterServer:
         """A primary without slots that all others know."""
-        server = ClusterServer(self._folder / f"{len(self.servers)}")
-        server.start()
         first = self.living[0]
-        self.servers.append(server)
+        server = self._append()
+        server.start()
         server.run("CLUSTER", "MEET", "127.0.0.1", first.port, first.bus_port)
         wait_until(lambda: all(self._knows_all(each) for each in self.living))
         return server
@@ -244,9 +269,9 @@ def wait_until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
 
 
 @contextlib.contextmanager
-def redis_cluster(folder: Path) -> Iterator[RedisCluster]:
-    """Run one until the block ends."""
-    cluster = RedisCluster(folder)
+def redis_cluster(folder: Path, **arguments: Any) -> Iterator[RedisCluster]:
+    """Run one until the block ends; the arguments are those of :class:`RedisCluster`."""
+    cluster = RedisCluster(folder, **arguments)
     try:
         cluster.start()
         yield cluster

@@ -7,16 +7,16 @@ import pytest
 from tests.support import topology
 
 
-@pytest.mark.parametrize("name", ["cluster", "nonsense"])
+@pytest.mark.parametrize("name", ["Cluster", "nonsense"])
 def test_a_topology_that_the_tests_cannot_run_on_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("TOPOLOGY", name)
-    with pytest.raises(ValueError, match=f"TOPOLOGY={name}: the tests run on single and sentinel"):
+    with pytest.raises(ValueError, match=f"TOPOLOGY={name}: the tests run on single, sentinel, cluster"):
         topology.chosen()
 
 
-def test_a_test_about_a_single_server_is_left_out_on_sentinel_only(
+def test_a_test_about_a_single_server_is_left_out_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("TOPOLOGY", raising=False)
