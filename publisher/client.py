@@ -33,6 +33,7 @@ from publisher.transport.flows import Flow, T
 from publisher.transport.redis_py import Client as RedisClient
 from publisher.transport.redis_py import ClusterClient
 from publisher.transport.topology import Topology, blocking_topology, topology_of
+from publisher.transport.valkey_py import is_a
 
 DEFAULT_TIMEOUT_SECONDS: Final = 5.0
 DEFAULT_GIVE_UP_AFTER_SECONDS: Final = 15.0
@@ -85,7 +86,7 @@ class Client:
         """What ``client`` leads to; it is not repeated where it cannot be used: a URL may hold a password."""
         if isinstance(client, Topology):
             return client  # of from_url
-        if not isinstance(client, (cls._made_of, cls._cluster_made_of)):
+        if not is_a(client, cls._made_of, cls._cluster_made_of):
             module = cls._made_of.__module__.removesuffix(".client")
             raise InvalidData(
                 f"{cls.__name__}() takes a client, {module}.{cls._made_of.__name__}, and this is of the type "

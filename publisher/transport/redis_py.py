@@ -22,6 +22,7 @@ from redis.retry import Retry
 
 from publisher.contract.redis_url import check_url
 from publisher.errors import InvalidURL
+from publisher.transport.valkey_py import is_a, translated
 
 _PORT: Final = 6379
 
@@ -124,14 +125,10 @@ class Connector:
         """As the pool of ``client`` connects, with connections of our own."""
         pool: Any = client.connection_pool
         # Tried again is a whole call, or nothing.
-        once = Retry if isinstance(client, redis.Redis) else AsyncRetry
-        options = {
-            name: value
-            for name, value in pool.connection_kwargs.items()
-            if not name.startswith(_ADDED)
-        }
+        once = Retry if is_a(client, redis.Redis) else AsyncRetry
+        kind, given = translated(pool.connection_class, pool.connection_kwargs)
+        options = {name: value for name, value in given.items() if not name.startswith(_ADDED)}
         options |= {"retry": once(NoBackoff(), 0), "protocol": 2}
-        kind = pool.connection_class
         plain = [
             each for managed, each in _PLAIN if isinstance(kind, type) and issubclass(kind, managed)
         ]
@@ -144,15 +141,17 @@ class Connector:
     def of_cluster(cls, client: ClusterClient) -> Self:
         """As ``client`` connects to each of the servers; :meth:`at` says to which."""
         manager: Any = client.nodes_manager
-        if isinstance(client, redis.RedisCluster):
-            node: Any = manager.create_redis_node("localhost", _PORT, **manager.connection_kwargs)
-            return cls.of(node)
-        node = next(iter(manager.startup_nodes.values()))
+        if is_a(client, redis.RedisCluster):
+            create = getattr(manager, "create_redis_node", None) or manager.create_valkey_node
+            return cls.of(create("localhost", _PORT, **manager.connection_kwargs))
+        node: Any = next(iter(manager.startup_nodes.values()))
         options = {**client.connection_kwargs}
         options.pop("response_callbacks", None)
         options.pop("path", None)
-        kind = options.pop("connection_class", node.connection_class)
         most = options.pop("max_connections", UNLIMITED)
+        kind, options = translated(
+            options.pop("connection_class", node.connection_class), options
+        )
         options = {name: value for name, value in options.items() if not name.startswith(_ADDED)}
         options |= {"retry": AsyncRetry(NoBackoff(), 0), "protocol": 2}
         return cls(kind, options, most)

@@ -31,6 +31,7 @@ from publisher.transport.redis_py import (
     shown,
 )
 from publisher.transport.sentinel import Sentinels
+from publisher.transport.valkey_py import is_a
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def topology_of(client: Client | ClusterClient) -> Topology:
     Raises:
         InvalidData: it is one of ``Sentinel.slave_for``; a replica takes no messages.
     """
-    if isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster):
+    if is_a(client, redis.RedisCluster, redis.asyncio.RedisCluster):
         return _of_cluster_client(client)
     pool: Any = client.connection_pool
     servers = Connector.of(client)
@@ -136,7 +137,7 @@ def topology_of(client: Client | ClusterClient) -> Topology:
         redis.sentinel.SentinelConnectionPool,
         redis.asyncio.sentinel.SentinelConnectionPool,
     )
-    if not isinstance(pool, of_sentinel):
+    if not is_a(pool, *of_sentinel):
         return Topology(servers)
     if not pool.is_master:
         raise InvalidData(
