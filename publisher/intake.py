@@ -18,7 +18,8 @@ BATCH_BYTES: Final = 2 * 1024 * 1024
 class Intake:
     """Takes messages off their iterable as round trips have room for them, and puts the outcomes in order.
 
-    So that of many large messages only a few exist as JSON at any time.
+    So that of many large messages only a few exist as JSON at any time. What the iterable raises is raised once those
+    before it have been sent.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Intake:
     ) -> None:
         self._accepted = accepted
         self._finished = finished
+        self._raised: Exception | None = None
         self.outcomes: list[Any] = []
 
     def fill(self, waiting: Sequence[Publication]) -> list[Publication]:
@@ -37,7 +39,7 @@ class Intake:
         if len(filled) >= BATCH or size >= BATCH_BYTES:
             return filled
         room = BATCH - len(filled)
-        for each in self._accepted:
+        for each in self._take():
             if isinstance(each, Publication):
                 each.place = len(self.outcomes)
                 filled.append(each)
@@ -46,7 +48,23 @@ class Intake:
             self.outcomes.append(each)
             if not room or size >= BATCH_BYTES:
                 break
+        if not filled:
+            self._end()
         return filled
+
+    def _take(self) -> Iterator[Publication | InvalidInput]:
+        """What the iterable brings, until it ends or raises."""
+        try:
+            while self._raised is None:
+                yield next(self._accepted)
+        except StopIteration:
+            return
+        except Exception as error:
+            self._raised = error
+
+    def _end(self) -> None:
+        if self._raised is not None:
+            raise self._raised
 
     def sort_out(self, tried: Iterable[Publication]) -> list[Publication]:
         """Keep the outcomes of ``tried``; returns those that are to be tried again."""
@@ -73,9 +91,10 @@ class Intake:
     def give_up(self, waiting: Iterable[Publication], failure: Unavailable) -> None:
         """Note the outcomes, where nothing more is sent because of ``failure``."""
         self.drop(waiting, failure)
-        for rest in self._accepted:
+        for rest in self._take():
             self.outcomes.append(rest)
             if isinstance(rest, Publication):
                 rest.place = len(self.outcomes) - 1
                 rest.failed(failure.told(maybe_sent=False))
                 self._finish(rest)
+        self._end()

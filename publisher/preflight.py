@@ -67,9 +67,11 @@ class Preflight:
         Raises:
             UnknownNamespace: no gateway has it, as far as is known.
         """
-        if name not in self.namespaces:
-            raise UnknownNamespace(name, self.namespaces)
-        return self.namespaces[name]
+        # Read once: another thread may learn others meanwhile.
+        known = self.namespaces
+        if name not in known:
+            raise UnknownNamespace(name, known)
+        return known[name]
 
     def retention(self, name: str) -> Retention | None:
         """What is kept of the logs of a namespace; ``None`` where that is not known."""
@@ -88,13 +90,17 @@ class Preflight:
         if self._decides_otherwise(channel, user, let_in):
             # The rule may have been changed since it was learnt.
             yield from self.refresh({channel.namespace}, fresh_seconds=0.0)
-            if self._decides_otherwise(channel, user, let_in):
-                owner = self.namespaces[channel.namespace].owner
-                raise GrantWithoutEffect(channel.name, owner.value)
+            if rules := self._decides_otherwise(channel, user, let_in):
+                raise GrantWithoutEffect(channel.name, rules.owner.value)
 
-    def _decides_otherwise(self, channel: Channel, user: Grantee, let_in: bool) -> bool:
+    def _decides_otherwise(
+        self, channel: Channel, user: Grantee, let_in: bool
+    ) -> Namespace | None:
+        """The rules of the channel's namespace, where they decide otherwise."""
         rules = self.namespaces.get(channel.namespace)
-        return rules is not None and rules.owner.lets_in(channel, user) is (not let_in)
+        if rules is None or rules.owner.lets_in(channel, user) is not (not let_in):
+            return None
+        return rules
 
     def redis_time(self, moment: float) -> int:
         """What the clock of Redis showed at ``moment`` of ours, or a little less, in microseconds."""

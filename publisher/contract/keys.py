@@ -113,7 +113,8 @@ class Keys:
         """Its log, last id and live channel, which every publish needs: made once for many messages."""
         names = self._of_channel.get(channel)
         if names is None:
-            if len(self._of_channel) == _REMEMBERED:
+            # Threads may have passed the bound together.
+            if len(self._of_channel) >= _REMEMBERED:
                 self._of_channel.clear()
             names = self.log(channel), self.last(channel), self.live(channel)
             self._of_channel[channel] = names

@@ -154,6 +154,8 @@ class Connections:
 
     def close(self) -> None:
         """Close those that nobody uses now."""
+        if self._process != os.getpid():
+            self._start()  # a lock that another thread held at the fork is never released
         with contextlib.suppress(IndexError):
             while True:
                 self.drop(self._idle.pop())

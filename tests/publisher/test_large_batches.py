@@ -73,10 +73,13 @@ def test_order_and_outcomes_hold_over_many_round_trips_with_a_lost_one(
     assert [entry.data[0] for entry in history] == list("01234567")
 
 
-def test_what_a_generator_raises_comes_after_those_before_it_are_sent(publisher: Publisher):
+@pytest.mark.parametrize("size", [1, MEGABYTE])
+def test_what_a_generator_raises_comes_after_those_before_it_are_sent(
+    publisher: Publisher, size: int
+):
     def messages() -> Iterator[tuple[str, str]]:
         for _ in range(3):
-            yield CHANNEL, "x" * MEGABYTE
+            yield CHANNEL, "x" * size
         raise LookupError
 
     with pytest.raises(LookupError):

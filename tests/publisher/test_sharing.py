@@ -7,6 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from publisher import Publisher
 from tests.publisher.test_publishing import CHANNEL
 
@@ -14,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 FORKING = """
 import os, sys
+import pytest
+
 from publisher import Publisher
 
 with Publisher.from_url(sys.argv[1], prefix=sys.argv[2]) as publisher:
@@ -32,6 +36,33 @@ with Publisher.from_url(sys.argv[1], prefix=sys.argv[2]) as publisher:
         publisher.publish("run-results/session-1", ["parent", n])
     print([os.waitpid(pid, 0)[1] for pid in children])
 """
+
+
+CLOSING = """
+import os, sys
+import pytest
+
+from publisher import Publisher
+
+publisher = Publisher.from_url(sys.argv[1], prefix=sys.argv[2])
+publisher.publish("run-results/session-1", "before")
+with publisher._connections._lock:  # as another thread may hold it
+    pid = os.fork()
+    if not pid:
+        publisher.close()
+        os._exit(0)
+    print(os.waitpid(pid, 0)[1])
+publisher.publish("run-results/session-1", "after")
+"""
+
+
+@pytest.mark.one_server("a cluster has connections of this kind for each primary")
+def test_a_forked_process_can_close_what_another_thread_was_just_using(
+    publisher: Publisher, redis_url: str, prefix: str
+):
+    command = [sys.executable, "-c", CLOSING, redis_url, prefix]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+    assert (run.stdout, run.stderr) == ("0\n", "")
 
 
 def test_threads_share_a_publisher_and_each_gets_its_own_replies(publisher: Publisher):
