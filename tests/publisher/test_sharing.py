@@ -16,8 +16,6 @@ ROOT = Path(__file__).parents[2]
 
 FORKING = """
 import os, sys
-import pytest
-
 from publisher import Publisher
 
 with Publisher.from_url(sys.argv[1], prefix=sys.argv[2]) as publisher:
@@ -40,8 +38,6 @@ with Publisher.from_url(sys.argv[1], prefix=sys.argv[2]) as publisher:
 
 CLOSING = """
 import os, sys
-import pytest
-
 from publisher import Publisher
 
 publisher = Publisher.from_url(sys.argv[1], prefix=sys.argv[2])
