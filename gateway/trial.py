@@ -41,7 +41,10 @@ _AFTER_THE_RIGHTS: Final = frozenset(
 _HINTS: Final = (
     ("READONLY", "this server is a replica: name its primary"),
     ("OOM", "maxmemory is reached: give Redis more memory"),
-    ("CLUSTERDOWN", "this is a server of a Redis Cluster, which is named by redis+cluster://, or some of its slots have no server"),
+    (
+        "CLUSTERDOWN",
+        "this is a server of a Redis Cluster, which is named by redis+cluster://, or some of its slots have no server",
+    ),
     ("unknown command", "the server forbids it or has renamed it"),
     ("DB index", "this server has no database {database}"),
 )
@@ -175,7 +178,9 @@ class Trial:
         async with contextlib.AsyncExitStack() as stack:
 
             async def listen() -> None:
-                transport = await stack.enter_async_context(opened(self.redis.server(name), self.seconds))
+                transport = await stack.enter_async_context(
+                    opened(self.redis.server(name), self.seconds)
+                )
                 reader = Reader(transport, heard.put_nowait)
                 reader.write(pack([(keys.subscribe, name)]))
                 if isinstance(reply := await heard.get(), ResponseError):

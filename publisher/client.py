@@ -82,7 +82,7 @@ class Client:
         )
 
     @classmethod
-    def _topology(cls, client: object) -> Topology:
+    def _topology(cls, client: Any) -> Topology:
         """What ``client`` leads to; it is not repeated where it cannot be used: a URL may hold a password."""
         if isinstance(client, Topology):
             return client  # of from_url

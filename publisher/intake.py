@@ -59,7 +59,7 @@ class Intake:
                 yield next(self._accepted)
         except StopIteration:
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever the caller raises is the caller's
             self._raised = error
 
     def _end(self) -> None:

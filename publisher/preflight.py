@@ -93,9 +93,7 @@ class Preflight:
             if rules := self._decides_otherwise(channel, user, let_in):
                 raise GrantWithoutEffect(channel.name, rules.owner.value)
 
-    def _decides_otherwise(
-        self, channel: Channel, user: Grantee, let_in: bool
-    ) -> Namespace | None:
+    def _decides_otherwise(self, channel: Channel, user: Grantee, let_in: bool) -> Namespace | None:
         """The rules of the channel's namespace, where they decide otherwise."""
         rules = self.namespaces.get(channel.namespace)
         if rules is None or rules.owner.lets_in(channel, user) is not (not let_in):

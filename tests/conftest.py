@@ -58,14 +58,18 @@ def prefix() -> str:
 @pytest.fixture
 def publisher_url(redis_url: str, prefix: str) -> Iterator[str]:
     """The same Redis with the least rights that a publisher needs."""
-    with redis_user(redis_url, f"publisher-{prefix}", rights.of_a_publisher(topology.keys(prefix))) as url:
+    with redis_user(
+        redis_url, f"publisher-{prefix}", rights.of_a_publisher(topology.keys(prefix))
+    ) as url:
         yield url
 
 
 @pytest.fixture
 def gateway_url(redis_url: str, prefix: str) -> Iterator[str]:
     """The same Redis with the least rights that a node needs."""
-    with redis_user(redis_url, f"gateway-{prefix}", rights.of_a_gateway(topology.keys(prefix))) as url:
+    with redis_user(
+        redis_url, f"gateway-{prefix}", rights.of_a_gateway(topology.keys(prefix))
+    ) as url:
         yield url
 
 

@@ -140,18 +140,17 @@ class Connector:
     @classmethod
     def of_cluster(cls, client: ClusterClient) -> Self:
         """As ``client`` connects to each of the servers; :meth:`at` says to which."""
-        manager: Any = client.nodes_manager
+        one: Any = client
+        manager = one.nodes_manager
         if is_a(client, redis.RedisCluster):
             create = getattr(manager, "create_redis_node", None) or manager.create_valkey_node
             return cls.of(create("localhost", _PORT, **manager.connection_kwargs))
         node: Any = next(iter(manager.startup_nodes.values()))
-        options = {**client.connection_kwargs}
+        options = {**one.connection_kwargs}
         options.pop("response_callbacks", None)
         options.pop("path", None)
         most = options.pop("max_connections", UNLIMITED)
-        kind, options = translated(
-            options.pop("connection_class", node.connection_class), options
-        )
+        kind, options = translated(options.pop("connection_class", node.connection_class), options)
         options = {name: value for name, value in options.items() if not name.startswith(_ADDED)}
         options |= {"retry": AsyncRetry(NoBackoff(), 0), "protocol": 2}
         return cls(kind, options, most)

@@ -129,10 +129,11 @@ def topology_of(client: Client | ClusterClient) -> Topology:
     Raises:
         InvalidData: it is one of ``Sentinel.slave_for``; a replica takes no messages.
     """
+    one: Any = client
     if is_a(client, redis.RedisCluster, redis.asyncio.RedisCluster):
-        return _of_cluster_client(client)
-    pool: Any = client.connection_pool
-    servers = Connector.of(client)
+        return _of_cluster_client(one)
+    pool = one.connection_pool
+    servers = Connector.of(one)
     of_sentinel = (
         redis.sentinel.SentinelConnectionPool,
         redis.asyncio.sentinel.SentinelConnectionPool,

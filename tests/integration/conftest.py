@@ -10,9 +10,9 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from publisher import AsyncPublisher
 from tests.faults.proxy import Proxy
+from tests.support import topology
 from tests.support.nodes import Node, running_node
 from tests.support.programs import cannot_run
-from tests.support import topology
 
 StartNode = Callable[..., Awaitable[Node]]
 

@@ -35,7 +35,9 @@ class LaterPublisher:
         await self._redis.zadd(f"{self._prefix}:log:{{{CHANNEL}}}", {entry: id_})
         await self._redis.set(f"{self._prefix}:last:{{{CHANNEL}}}", id_)
         if live:
-            await self._redis.execute_command(self._publish, f"{self._prefix}:live:{{{CHANNEL}}}", entry)
+            await self._redis.execute_command(
+                self._publish, f"{self._prefix}:live:{{{CHANNEL}}}", entry
+            )
         return id_
 
     async def read_by_an_upgraded_node(self) -> None:

@@ -373,7 +373,9 @@ async def test_places_that_another_node_does_not_know_do_not_keep_their_user_out
         await kept.sync()
 
 
-async def test_other_nodes_are_not_asked_again_and_again(start_node: StartNode, redis_url: str) -> None:
+async def test_other_nodes_are_not_asked_again_and_again(
+    start_node: StartNode, redis_url: str
+) -> None:
     """Whoever tries at the limit again and again costs the other nodes nothing."""
     holder, asking = await start_node(), await start_node()
     token = make_token("u")

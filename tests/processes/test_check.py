@@ -209,7 +209,9 @@ async def test_a_cluster_is_checked_at_each_of_its_primaries(cluster: RedisClust
     assert "+spublish" in told
     assert "+zadd" in told
     cluster.servers[1].run("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-    (about_eviction,) = (each for each in (await checked(cluster.url))["warnings"] if "evict" in each)
+    (about_eviction,) = (
+        each for each in (await checked(cluster.url))["warnings"] if "evict" in each
+    )
     assert about_eviction.startswith(f"127.0.0.1:{cluster.servers[1].port}: ")
 
 

@@ -126,6 +126,7 @@ def test_where_connections_are_limited_calls_wait_for_one(
         assert server.info("stats")["total_connections_received"] - before <= 3
 
 
+@pytest.mark.one_server("its connections are counted")
 def test_waiting_for_a_connection_counts_against_the_calls_own_timeout(redis_url: str, prefix: str):
     url = f"{redis_url}?max_connections=1"
     with Publisher.from_url(url, prefix=prefix, timeout=0.3, retries=0) as publisher:

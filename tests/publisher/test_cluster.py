@@ -196,6 +196,7 @@ def test_a_publisher_of_a_url_can_be_pickled(cluster: RedisCluster, publisher: P
         assert datas(publisher, SESSIONS[0]) == [1]
 
 
+@pytest.mark.one_server("it is none of a cluster")
 async def test_a_server_that_is_in_no_cluster_says_so(publish_once: Any, redis_url: str):
     url = redis_url.replace("redis://", "redis+cluster://")
     with pytest.raises(Rejected, match=r"no Redis Cluster.*redis://"):

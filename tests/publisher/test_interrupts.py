@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 BOMBARDED = """
@@ -64,6 +66,7 @@ print(len(wrong), signals > int(most) // 4, len(taken))
 """
 
 
+@pytest.mark.one_server("its connections are counted")
 def test_interrupts_neither_crash_nor_leak_a_connection_nor_mix_up_replies(
     redis_url: str, prefix: str
 ):

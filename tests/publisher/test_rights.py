@@ -29,12 +29,12 @@ def user_url(redis_url: str, prefix: str) -> Iterator[UserURL]:
     name = f"u{prefix}"
 
     def make(without: str = "", instead: str = "", database: int = 0) -> str:
-        rules = rights.of_a_publisher(Keys(prefix, database))
+        rules = rights.of_a_publisher(topology.keys(prefix, database))
         kept = [rule for rule in rules if rule != without]
         assert len(kept) == len(rules) - bool(without)
         extra = [instead] if instead else []
         url = stack.enter_context(redis_user(redis_url, name, [*kept, *extra]))
-        return f"{url}/{database}"
+        return topology.on_database(url, database) if database else url
 
     with contextlib.ExitStack() as stack:
         yield make
@@ -70,7 +70,7 @@ def missing_for_a_publish(keys: Keys) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "right", [*missing_for_a_publish(Keys("x")), rights.keys_rule, rights.channels_rule]
+    "right", [*missing_for_a_publish(topology.keys("x")), rights.keys_rule, rights.channels_rule]
 )
 def test_without_one_nothing_is_written_and_it_is_named(
     as_user: AsUser, server: redis.Redis, prefix: str, right: str | Callable[[Keys], str]
@@ -111,7 +111,7 @@ def test_a_right_that_is_given_later_is_noticed_without_a_restart(
     publisher = as_user(without=f"&{prefix}:*")
     with pytest.raises(Rejected):
         publisher.publish(CHANNEL, 1, idempotency_key="k")
-    server.execute_command("ACL", "SETUSER", f"u{prefix}", f"&{prefix}:*")
+    topology.to_all(server, "ACL", "SETUSER", f"u{prefix}", f"&{prefix}:*")
     assert not publisher.publish(CHANNEL, 1, idempotency_key="k").duplicate
 
 
@@ -125,6 +125,7 @@ def test_a_grant_is_not_taken_back_by_who_may_not_tell_the_nodes(
     assert server.zscore(keys.grant(CHANNEL), "u") is not None
 
 
+@pytest.mark.one_server("its counts of commands are looked at")
 def test_rights_are_tried_once_by_a_client(publisher: Publisher, server: redis.Redis):
     publisher.publish(CHANNEL, 1)
     server.config_resetstat()

@@ -46,6 +46,7 @@ def test_a_place_is_taken_for_the_time_of_the_lease(call, server: redis.Redis, p
     assert 0 < server.pttl(places) <= LEASE_MS
 
 
+@pytest.mark.one_server("its counts of commands are looked at")
 def test_a_users_first_place_takes_four_commands(call, server: redis.Redis, places: str):
     server.config_resetstat()
     assert call(ACQUIRE, places, "n/1", 5, LEASE_MS, MAX_MS) == []

@@ -53,7 +53,9 @@ def test_the_other_kind_of_client_is_refused(valkey: Any):
 def test_what_says_where_a_server_is_and_who_comes_is_taken_over(packages: list[tuple[Any, Any]]):
     for package, twin in packages:
         client = package.Valkey(
-            *("one", 6380, 3),
+            host="one",
+            port=6380,
+            db=3,
             username="app",
             password="p",
             ssl=True,

@@ -113,8 +113,8 @@ async def ask_all(
     """What each server answers."""
     if isinstance(client, redis.asyncio.Redis):
         return [await client.execute_command(*command)]
-    everywhere = redis.asyncio.RedisCluster.ALL_NODES
-    answers = await client.execute_command(*command, target_nodes=everywhere)
+    await client.initialize()
+    answers = await client.execute_command(*command, target_nodes=client.get_nodes())
     return list(answers.values())
 
 

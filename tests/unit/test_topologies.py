@@ -12,7 +12,9 @@ def test_a_topology_that_the_tests_cannot_run_on_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("TOPOLOGY", name)
-    with pytest.raises(ValueError, match=f"TOPOLOGY={name}: the tests run on single, sentinel, cluster"):
+    with pytest.raises(
+        ValueError, match=f"TOPOLOGY={name}: the tests run on single, sentinel, cluster"
+    ):
         topology.chosen()
 
 
