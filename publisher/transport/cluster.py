@@ -8,8 +8,10 @@ carried nothing out then, so the call may be sent again there.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
@@ -39,6 +41,9 @@ ASKED_AGAIN_SECONDS: Final = 10.0
 LEAST_SECONDS: Final = 0.1
 """It is not asked for more often, whatever the reason."""
 
+DOUBTED_SECONDS: Final = 1.0
+"""A server that has failed is the last to be chosen for so long. Another one's map says nothing of whether it answers."""
+
 _ASKED_AT_ONCE: Final = 3
 """Servers that are asked, one after the other, where there is a map already."""
 
@@ -67,9 +72,10 @@ class Slots:
                 raise ValueError(f"no slots {first} to {last}")
             self._owners[first : last + 1] = [host] * (last + 1 - first)
         self.replicas = tuple(dict.fromkeys(replicas))
-        self._count()
+        self._owned = Counter(self._owners)
+        self._list()
 
-    def _count(self) -> None:
+    def _list(self) -> None:
         self.primaries = tuple(each for each in dict.fromkeys(self._owners) if each is not None)
 
     def owner(self, slot: int) -> Host | None:
@@ -78,10 +84,15 @@ class Slots:
 
     def move(self, slot: int, host: Host) -> bool:
         """A slot is of ``host``; returns whether that is news."""
-        if self._owners[slot] == host:
+        former = self._owners[slot]
+        if former == host:
             return False
         self._owners[slot] = host
-        self._count()
+        self._owned[former] -= 1
+        self._owned[host] += 1
+        # Rarely: thousands of slots may move one after the other.
+        if not self._owned[former] or self._owned[host] == 1:
+            self._list()
         return True
 
     def moved_since(self, before: Slots) -> dict[int, Host | None]:
@@ -93,10 +104,10 @@ class Slots:
 
     def copy(self) -> Slots:
         """The same, for whoever compares with it later."""
-        copy = Slots((), self.replicas)
-        copy._owners = list(self._owners)
-        copy.primaries = self.primaries
-        return copy
+        twin: Slots = copy(self)
+        twin._owners = list(self._owners)
+        twin._owned = self._owned.copy()
+        return twin
 
 
 @dataclass(frozen=True)
@@ -174,7 +185,6 @@ Search: TypeAlias = Generator[Host, Slots, None]
 """Yields the servers to ask; is sent the map of each, or thrown its ``Unavailable``."""
 
 
-@dataclass(slots=True)
 class Map:
     """What is known of a cluster.
 
@@ -185,19 +195,27 @@ class Map:
         moved: told after slots have got other owners.
     """
 
-    cluster: Cluster
-    clock: Callable[[], float]
-    moved: Callable[[], None] = field(default=lambda: None)
-    slots: Slots | None = None
-    _due: float = float("-inf")
-    _asked_at: float = float("-inf")
-    _doubted: set[Host] = field(default_factory=set)
-    _first: int = 0
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Callable[[], float],
+        moved: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.cluster = cluster
+        self._clock = clock
+        self._moved = moved
+        self.slots: Slots | None = None
+        self._why_unknown = "the cluster's map is not known"
+        self._due = self._asked_at = float("-inf")
+        self._first = 0
+        # Until when each is doubted.
+        self._doubted: dict[Host, float] = {}
+        self._logged: frozenset[Host] = frozenset()
 
     @property
     def stale(self) -> bool:
         """Whether to ask for the map (:meth:`look`)."""
-        return self.clock() >= self._due
+        return self._clock() >= self._due
 
     @property
     def primaries(self) -> tuple[Host, ...]:
@@ -212,11 +230,9 @@ class Map:
         """
         slots = self.slots
         if slots is None:
-            raise Unavailable("the cluster's map is not known", maybe_sent=False)
+            raise Unavailable(self._why_unknown, maybe_sent=False)
         if key is None:
-            return next(
-                (each for each in slots.primaries if each not in self._doubted), slots.primaries[0]
-            )
+            return min(slots.primaries, key=self._is_doubted)
         host = slots.owner(slot_of(key))
         if host is None:
             self.doubt()
@@ -226,8 +242,14 @@ class Map:
     def doubt(self, host: Host | None = None) -> None:
         """Ask for the map soon: ``host`` did not answer, or not as a primary does."""
         if host is not None:
-            self._doubted.add(host)
+            self._distrust(host)
         self._due = min(self._due, self._asked_at + LEAST_SECONDS)
+
+    def _distrust(self, host: Host) -> None:
+        self._doubted[host] = self._clock() + DOUBTED_SECONDS
+
+    def _is_doubted(self, host: Host) -> bool:
+        return self._doubted.get(host, float("-inf")) > self._clock()
 
     def hear(self, reply: Reply, asked: Host) -> Redirect | None:
         """Learn from a reply; returns where the call is to be sent instead, if it was not carried out."""
@@ -245,7 +267,7 @@ class Map:
         if not there.asking:
             self.doubt()
             if self.slots is not None and self.slots.move(slot, there.host):
-                self.moved()
+                self._moved()
         return there
 
     def look(self) -> Search:
@@ -256,36 +278,48 @@ class Map:
             Rejected: nobody lets us ask.
         """
         refusals: dict[Host, Unavailable] = {}
+        self._asked_at = self._clock()
+        next_due = self._due
+        if self.slots is not None:
+            # Whoever comes meanwhile goes on with what is known.
+            self._due = next_due = self._asked_at + ASKED_AGAIN_SECONDS
         for host in self._candidates():
             try:
                 slots = yield host
             except Unavailable as error:
                 refusals[host] = error
-                self._doubted.add(host)
+                self._distrust(host)
             else:
-                self._doubted.clear()
+                self._doubted.pop(host, None)
                 self._learn(slots)
                 break
-        self._asked_at = self.clock()
-        again = ASKED_AGAIN_SECONDS if self.slots is not None else 0.0
-        self._due = self._asked_at + (again if not refusals else LEAST_SECONDS)
         if self.slots is None:
-            self._due = float("-inf")
-            raise _none(refusals)
+            failure = _none(refusals)
+            self._why_unknown = failure.reason
+            raise failure
+        # What is doubted since the question may be what was answered.
+        doubted = self._due < next_due
+        self._asked_at = self._clock()
+        again = LEAST_SECONDS if refusals or doubted else ASKED_AGAIN_SECONDS
+        self._due = self._asked_at + again
 
     def _candidates(self) -> list[Host]:
         """Whom to ask, best first: those that have answered; each time another one begins."""
         known = (*self.slots.primaries, *self.slots.replicas) if self.slots else ()
         self._first = (self._first + 1) % max(1, len(known))
         turned = (*known[self._first :], *known[: self._first], *self.cluster.seeds)
-        hosts = sorted(dict.fromkeys(turned), key=self._doubted.__contains__)
+        hosts = sorted(dict.fromkeys(turned), key=self._is_doubted)
         return hosts[:_ASKED_AT_ONCE] if self.slots else hosts
 
     def _learn(self, slots: Slots) -> None:
         before, self.slots = self.slots, slots
-        if before is not None and slots.moved_since(before):
+        primaries = frozenset(slots.primaries)
+        if self._logged and self._logged != primaries:
+            # Not for each slot: those of a whole primary may move one after the other.
             log.warning("redis_cluster_changed primaries=%s", ",".join(map(shown, slots.primaries)))
-            self.moved()
+        self._logged = primaries
+        if before is not None and slots.moved_since(before):
+            self._moved()
 
 
 def _none(refusals: dict[Host, Unavailable]) -> Unavailable:

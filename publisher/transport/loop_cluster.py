@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Final
 
 from publisher.contract.calls import Reply
 from publisher.errors import Unavailable
@@ -15,6 +15,8 @@ from publisher.transport.loops import LoopConnections, run
 from publisher.transport.primary import OneServer
 from publisher.transport.redis_py import Host
 from publisher.transport.routing import Hop, host_of, owners, route
+
+_CLOSED: Final = Unavailable("the connections to Redis were closed here", maybe_sent=False)
 
 
 class LoopCluster:
@@ -79,8 +81,14 @@ class LoopCluster:
         """Have a map; one that is not sure to be the newest is asked for meanwhile."""
         if self._looking is None and self._map.stale:
             self._looking = self._spawn(self._look(), "cluster map")
-        if self._map.slots is None and self._looking is not None:
-            await asyncio.shield(self._looking)
+        looking = self._looking
+        if self._map.slots is None and looking is not None:
+            await asyncio.wait([looking])
+            if looking.cancelled():
+                raise _CLOSED.told(maybe_sent=False)
+            if (error := looking.exception()) is not None:
+                # Each of those who wait raises one of its own.
+                raise error.told(maybe_sent=False) if isinstance(error, Unavailable) else error
 
     async def _look(self) -> None:
         try:
