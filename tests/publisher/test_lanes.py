@@ -16,6 +16,8 @@ from publisher.transport.flows import Flow, Owners, Pause
 from publisher.transport.redis_py import Host
 
 DOWN, UP = ("down", 1), ("up", 2)
+STEPS = 1_000
+"""More than any of these tests takes: without rests the time stands still, and there would be no end."""
 
 
 class World:
@@ -56,7 +58,7 @@ class World:
         flow = self._lanes.send(intake)
         answer: Any = None
         try:
-            while True:
+            for _ in range(STEPS):
                 step = flow.send(answer)
                 if isinstance(step, Pause):
                     self.now += step.seconds
@@ -66,6 +68,7 @@ class World:
                     answer = [DOWN if "/down" in key else UP for key in step.keys]
         except StopIteration:
             return intake.outcomes
+        raise AssertionError("it tries again and again without a rest")
 
 
 def messages(count: int) -> list[tuple[str, Any]]:
