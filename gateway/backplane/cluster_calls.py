@@ -13,7 +13,7 @@ from gateway.backplane.cluster_map import ClusterMap
 from gateway.node.stats import Stats
 from publisher.contract.calls import Call, Reply
 from publisher.errors import Unavailable
-from publisher.transport.cluster import ASKING
+from publisher.transport.cluster import ASKING, Redirect
 from publisher.transport.connection import Single
 from publisher.transport.failures import code
 from publisher.transport.pipeline import Pipeline
@@ -25,6 +25,7 @@ _PAUSE_SECONDS: Final = 0.05
 _AT_ONCE: Final = 3
 """So often a call follows its slot without a pause."""
 _MOVING: Final = Unavailable("its keys are being moved", maybe_sent=False)
+_CLOSED: Final = Unavailable("the connections to Redis were closed here", maybe_sent=False)
 
 
 class ClusterCalls:
@@ -43,7 +44,8 @@ class ClusterCalls:
         self._seconds = seconds
         self._troubled = troubled
         self._pipelines: dict[Host, Pipeline] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        # Those to servers that own nothing any more, by the tasks that close them.
+        self._closing: dict[asyncio.Task[None], Pipeline] = {}
         # How often each call that is under way was sent elsewhere.
         self._redirects: dict[Single, int] = {}
 
@@ -56,10 +58,24 @@ class ClusterCalls:
         try:
             host = self._map.known.owner(call.key)
         except Unavailable as error:
-            failed = asyncio.get_running_loop().create_future()
-            failed.set_exception(error)
-            return failed
+            return self._begin_later(call, error)
         return self.at(host).begin(call)
+
+    def _begin_later(self, call: Call, error: Unavailable) -> asyncio.Future[Reply]:
+        """Fail; but a call that comes while the map is asked for the first time waits for that."""
+        loop = asyncio.get_running_loop()
+        request = Single(call, loop.create_future(), self._seconds)
+        if self._map.asked.done():
+            request.fail(error, maybe_sent=False)
+            return request.answer
+        late = loop.call_later(self._seconds, partial(request.fail, error, maybe_sent=False))
+
+        def begin(_asked: object) -> None:
+            late.cancel()
+            self._send_again(request)
+
+        self._map.asked.add_done_callback(begin)
+        return request.answer
 
     def at(self, host: Host) -> Pipeline:
         """The pipeline to one server."""
@@ -90,22 +106,36 @@ class ClusterCalls:
         if not times:
             request.answer.add_done_callback(lambda _answer: self._redirects.pop(request, None))
         self._redirects[request] = times + 1
-        if there is None or times >= _AT_ONCE:
+        if there is None:
             loop.call_later(_PAUSE_SECONDS, self._send_again, request)
-        elif there.asking:
-            # If the connection is lost between the two, the call comes back here and is led there once more.
-            asking = Single(ASKING, loop.create_future(), self._seconds)
-            asking.answer.add_done_callback(_forget)
-            self.at(there.host).take_over(asking, request)
+        elif times >= _AT_ONCE:
+            loop.call_later(_PAUSE_SECONDS, self._lead, request, there)
         else:
-            self.at(there.host).take_over(request)
+            self._lead(request, there)
         return True
 
-    def _send_again(self, request: Single) -> None:
-        if request.answer.done():
+    def _lead(self, request: Single, there: Redirect) -> None:
+        """Send a call where a server has led it."""
+        if self._is_over(request):
             return
+        if not there.asking:
+            self.at(there.host).take_over(request)
+            return
+        # If the connection is lost between the two, the call comes back here and is led there once more.
+        asking = Single(ASKING, asyncio.get_running_loop().create_future(), self._seconds)
+        asking.deadline = request.deadline
+        asking.answer.add_done_callback(_forget)
+        self.at(there.host).take_over(asking, request)
+
+    def _is_over(self, request: Single) -> bool:
+        """Whether nobody waits for a call any more, which nobody has carried out."""
         if request.deadline <= asyncio.get_running_loop().time():
             request.fail(_MOVING, maybe_sent=False)
+        return request.answer.done()
+
+    def _send_again(self, request: Single) -> None:
+        """Send a call where its slot is by now."""
+        if self._is_over(request):
             return
         try:
             pipeline = self.at(self._map.known.owner(request.call.key))
@@ -120,8 +150,8 @@ class ClusterCalls:
             pipeline = self._pipelines.pop(host)
             # What is under way there has been sent: it is answered, or led on from there.
             task = asyncio.create_task(self._close(pipeline), name="close a connection")
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._closing[task] = pipeline
+            task.add_done_callback(self._closing.pop)
 
     async def _close(self, pipeline: Pipeline) -> None:
         await asyncio.sleep(self._seconds)
@@ -136,10 +166,14 @@ class ClusterCalls:
 
     async def aclose(self) -> None:
         """Close all connections; calls that are not answered fail."""
-        for task in self._closing:
+        closing = dict(self._closing)
+        for task in closing:
             task.cancel()
-        for pipeline in list(self._pipelines.values()):
+        await asyncio.gather(*closing, return_exceptions=True)
+        for pipeline in (*closing.values(), *self._pipelines.values()):
             await pipeline.aclose()
+        for request in list(self._redirects):
+            request.fail(_CLOSED, maybe_sent=False)  # those that wait for their keys
 
 
 def _forget(answer: asyncio.Future[Reply]) -> None:

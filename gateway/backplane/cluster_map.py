@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from typing import Final
+
+from redis.exceptions import ResponseError
 
 from publisher.errors import Unavailable
 from publisher.transport.cluster import MAP_SECONDS, QUESTION, Cluster, Map, Slots
@@ -19,21 +20,26 @@ log = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 0.1
 """So often it is looked whether the map is to be asked for."""
+_TOLD_SECONDS: Final = 0.02
+"""Changes are told no more often: servers that lead to each other make one with each call."""
 
 
 class ClusterMap:
-    """The map of a cluster for one event loop.
+    """The map of a cluster for one event loop. ``asked`` is done once it has been asked for, with or without success.
 
     Args:
-        changed: told soon after slots have got other owners, once for all that change together.
+        changed: told soon after slots have got other owners, once for all that change together, while :meth:`run` runs.
     """
 
     def __init__(self, cluster: Cluster, changed: Callable[[], None]) -> None:
         self.cluster = cluster
         self.known = Map(cluster, asyncio.get_running_loop().time, self._note_change)
+        self.asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._changed = changed
+        self._runs = False
         self._telling = False
-        self._asked: dict[Host, Pipeline] = {}
+        self._told_at = float("-inf")
+        self._pipelines: dict[Host, Pipeline] = {}
 
     @property
     def primaries(self) -> tuple[Host, ...]:
@@ -48,14 +54,25 @@ class ClusterMap:
         """
         return self.known.owner(None)
 
+    def refused(self, host: Host, error: ResponseError | None) -> None:
+        """A server has given a pub/sub name away, or does not take it because of an error."""
+        if error is None:
+            self.known.doubt()
+        else:
+            self.known.hear(error, host)
+
     def _note_change(self) -> None:
-        if not self._telling:
+        # What changes while nothing follows is told at the beginning of ``run``; after its end nobody is there.
+        if self._runs and not self._telling:
             self._telling = True
-            asyncio.get_running_loop().call_soon(self._tell)
+            loop = asyncio.get_running_loop()
+            loop.call_at(max(loop.time(), self._told_at + _TOLD_SECONDS), self._tell)
 
     def _tell(self) -> None:
         self._telling = False
-        self._changed()
+        if self._runs:
+            self._told_at = asyncio.get_running_loop().time()
+            self._changed()
 
     async def run(self, silent: Callable[[], Iterable[Host]]) -> None:
         """Ask whenever the map is in doubt, and now and then, until cancelled.
@@ -63,12 +80,18 @@ class ClusterMap:
         Args:
             silent: the primaries to which there is no connection: another server may have taken over.
         """
-        while True:
-            for host in silent():
-                self.known.doubt(host)
-            if self.known.stale:
-                await self._look()
-            await asyncio.sleep(_LOOK_SECONDS)
+        self._runs = True
+        if self.known.slots is not None:
+            self._note_change()
+        try:
+            while True:
+                for host in silent():
+                    self.known.doubt(host)
+                if self.known.stale:
+                    await self._look()
+                await asyncio.sleep(_LOOK_SECONDS)
+        finally:
+            self._runs = False
 
     async def _look(self) -> None:
         first = self.known.slots is None
@@ -80,6 +103,15 @@ class ClusterMap:
         else:
             if first:
                 self._note_change()
+            await self._forget_others()
+
+    async def _forget_others(self) -> None:
+        """Close the connections to servers that are in the cluster no more."""
+        slots = self.known.slots
+        assert slots is not None
+        servers = {*slots.primaries, *slots.replicas, *self.cluster.seeds}
+        for host in self._pipelines.keys() - servers:
+            await self._pipelines.pop(host).aclose()
 
     async def learn(self) -> None:
         """Ask for the map.
@@ -87,18 +119,25 @@ class ClusterMap:
         Raises:
             Unavailable: nobody has it.
         """
-        await driven_async(self.known.look(), self._ask)
+        try:
+            await driven_async(self.known.look(), self._ask)
+        finally:
+            self._end_of_asking()
+
+    def _end_of_asking(self) -> None:
+        if not self.asked.done():
+            self.asked.set_result(None)
 
     async def _ask(self, host: Host) -> Slots:
-        pipeline = self._asked.get(host)
+        pipeline = self._pipelines.get(host)
         if pipeline is None:
             server = OneServer(self.cluster.at(host))
-            pipeline = self._asked[host] = Pipeline(server, None, MAP_SECONDS)
+            pipeline = self._pipelines[host] = Pipeline(server, None, MAP_SECONDS)
         (reply,) = await pipeline.round_trip([QUESTION.cached()])
         return self.cluster.read(reply, host)
 
     async def aclose(self) -> None:
         """Close the connections on which was asked."""
-        for pipeline in self._asked.values():
-            with contextlib.suppress(Unavailable):
-                await pipeline.aclose()
+        self._end_of_asking()
+        for pipeline in list(self._pipelines.values()):
+            await pipeline.aclose()
