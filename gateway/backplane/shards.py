@@ -22,7 +22,11 @@ from publisher.transport.redis_py import Host
 from publisher.transport.resp import pack
 
 _AGAIN_SECONDS: Final = 0.02
-"""After this a name is listened to again that a server would not take."""
+"""After this a name is listened to again that a server has given away or would not take; each time in a row that this
+happens, after twice as long."""
+_LONGEST_SECONDS: Final = 1.0
+_AT_ONCE: Final = 2
+"""So often in a row a name follows another map without that rest. Then servers lead to each other."""
 _ELSEWHERE: Final = frozenset({"MOVED", "CLUSTERDOWN", "TRYAGAIN", "LOADING", "MASTERDOWN"})
 
 
@@ -65,14 +69,27 @@ class ShardSubscriber(Subscriber):
 
     def _refuse(self, error: Any) -> None:
         """Take an error in place of the answer to the oldest command."""
+        if self._was_answered(error):
+            return
         if code(error) not in _ELSEWHERE or not self._unanswered:
             super()._handle(error)
             return
-        verb, name, _ = self._unanswered.popleft()
+        verb, name, confirmed = self._unanswered.popleft()
         self.answered += 1
-        if verb == self.SUBSCRIBE:
+        # A later SSUBSCRIBE to the same name has an answer of its own.
+        if verb == self.SUBSCRIBE and self._waiting.get(name) is confirmed:
             self._give_up(name, error)
         self._note_answer()
+
+    def _was_answered(self, error: Any) -> bool:
+        """Whether it is about a SUNSUBSCRIBE that counts as answered.
+
+        The server gave the name away before it read that; what it said then looks like the answer.
+        """
+        if code(error) != "MOVED":
+            return False
+        slot = int(str(error).split()[-2])
+        return not self._unanswered or slot_of(self._unanswered[0][1].decode()) != slot
 
     def _give_up(self, name: bytes, error: ResponseError | None) -> None:
         if self._handlers.pop(name, None) is not None:
@@ -107,12 +124,15 @@ class Shards:
         self._handlers: dict[str, Handler] = {}
         # Names that were never confirmed since they were subscribed to.
         self._waiting: dict[str, Confirmed] = {}
+        # What a primary has been asked for and has not answered.
+        self._asked: dict[str, Confirmed] = {}
         self._at: dict[str, Host] = {}
         self._by_slot: dict[int, set[str]] = {}
-        self._homeless: set[str] = set()
+        # How often in a row a name was refused or given away; and those that are nowhere until they are tried again.
+        self._refusals: dict[str, int] = {}
+        self._resting: dict[str, asyncio.TimerHandle] = {}
         self._unheard: list[str] = []
         self._slots = Slots(())
-        self._settling = False
         self._throttled = False
 
     # -- subscriptions ------------------------------------------------------------------------
@@ -135,29 +155,33 @@ class Shards:
             del self._by_slot[slot]
         if (confirmed := self._waiting.pop(name, None)) is not None:
             confirmed.cancel()
+        self._refusals.pop(name, None)
         self._leave(name)
 
     def _place(self, name: str) -> None:
-        """Listen to a name where its slot is, or wait until somebody has it."""
+        """Listen to a name where its slot is. While nobody has that, :meth:`follow` waits for who will."""
         host = self._slots.owner(slot_of(name))
-        shard = None if host is None else self.of.get(host)
-        if host is None or shard is None:
-            self._wait(name)
+        if host is None:
+            self._map.known.doubt()
             return
-        self._homeless.discard(name)
         self._at[name] = host
-        shard.listen(name, self._handlers[name]).add_done_callback(partial(self._heard, name))
+        asked = self._asked[name] = self.of[host].listen(name, self._handlers[name])
+        asked.add_done_callback(partial(self._heard, name))
 
     def _leave(self, name: str) -> None:
-        self._homeless.discard(name)
+        self._asked.pop(name, None)
+        if (rest := self._resting.pop(name, None)) is not None:
+            rest.cancel()
         host = self._at.pop(name, None)
         if host is not None and (shard := self.of.get(host)) is not None:
             shard.drop(name)
 
-    def _heard(self, name: str, once: Confirmed) -> None:
+    def _heard(self, name: str, asked: Confirmed) -> None:
         """A primary has confirmed a name, for the first time or at its new place."""
-        if once.cancelled() or name not in self._handlers:
-            return
+        if self._asked.get(name) is not asked:
+            return  # it is asked for once more, or not wanted
+        del self._asked[name]
+        self._refusals.pop(name, None)
         confirmed = self._waiting.pop(name, None)
         if confirmed is None:
             self._note_missed([name])
@@ -187,42 +211,33 @@ class Shards:
                     shard.throttle(True)
         for slot in self._slots.moved_since(before):
             for name in self._by_slot.get(slot, ()):
-                self._leave(name)
-                self._place(name)
+                if name not in self._resting or self._refusals[name] <= _AT_ONCE:
+                    self._leave(name)
+                    self._place(name)
         for host in self.of.keys() - set(self._slots.primaries):
             del self.of[host]
 
     def restored(self, host: Host) -> None:
         """The connection to a primary was lost, and is there again."""
-        names = [each for each, at in self._at.items() if at == host and each not in self._waiting]
+        # Those that it has been asked for are told when it confirms them.
+        names = [each for each, at in self._at.items() if at == host and each not in self._asked]
         if names:
             self._note_missed(names)
 
     def _lost(self, host: Host, name: str, error: ResponseError | None) -> None:
         """A primary has given a name away, or does not take it."""
-        if self._at.get(name) == host:
-            del self._at[name]
-        if name not in self._handlers:
+        self._map.refused(host, error)
+        if self._at.get(name) != host:
             return
-        if error is None:
-            self._map.known.doubt()
-        else:
-            self._map.known.hear(error, host)
-        self._wait(name)
+        del self._at[name]
+        self._asked.pop(name, None)
+        times = self._refusals[name] = self._refusals.get(name, 0) + 1
+        rest = min(_LONGEST_SECONDS, _AGAIN_SECONDS * 2 ** min(times - 1, 10))
+        self._resting[name] = asyncio.get_running_loop().call_later(rest, self._try_again, name)
 
-    def _wait(self, name: str) -> None:
-        self._homeless.add(name)
-        if not self._settling:
-            self._settling = True
-            asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._settle)
-
-    def _settle(self) -> None:
-        """Listen to what no primary has taken yet."""
-        self._settling = False
-        homeless, self._homeless = self._homeless, set()
-        for name in homeless:
-            if name in self._handlers and name not in self._at:
-                self._place(name)
+    def _try_again(self, name: str) -> None:
+        del self._resting[name]
+        self._place(name)
 
     def throttle(self, throttled: bool) -> None:
         """Read nothing until told otherwise."""
