@@ -175,6 +175,8 @@ _PATIENCE_SECONDS: Final = 1.5
 _PATIENCE_AFTER_TROUBLE_SECONDS: Final = 0.5
 _CONFIRMED_SECONDS: Final = 0.1
 """So long the first probe waits for its subscription; the next one follows anyway."""
+_RENEWED_SECONDS: Final = 0.1
+"""After a name that was refused or given away the next one waits so long: it may be refused as well."""
 
 
 class Probe:
@@ -214,6 +216,7 @@ class Probe:
         self._patience = _PATIENCE_SECONDS
         self._missed: _Missed | None = None
         self._over = False
+        self._renewed = False
 
     @property
     def heard(self) -> bool:
@@ -239,6 +242,9 @@ class Probe:
             former = name
             await asyncio.wait([confirmed], timeout=_CONFIRMED_SECONDS)
             await self._probe(name, confirmed)
+            if self._renewed:
+                self._renewed = False
+                await asyncio.sleep(_RENEWED_SECONDS)
 
     def _next_name(self, number: int) -> str:
         return f"{self._name}:{number}"
@@ -248,7 +254,7 @@ class Probe:
 
     def renew(self) -> None:
         """Probe under another name: this one can be heard no more."""
-        self._over = True
+        self._over = self._renewed = True
         self._sleep.end()
 
     async def _probe(self, name: str, confirmed: Confirmed) -> None:

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
-from typing import Any
+from itertools import count, islice
+from typing import Any, Final
 
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
@@ -100,6 +100,10 @@ class Hearing:
         self.control.throttle(throttled)
 
 
+_TAGS_AT_ONCE: Final = 5_000
+"""Hash tags that are tried before the event loop has its turn: 5 ms. A primary with a single slot may need more."""
+
+
 class ShardProbe(Probe):
     """A probe through one primary of a cluster, under names of slots that are its own."""
 
@@ -107,17 +111,19 @@ class ShardProbe(Probe):
         super().__init__(*parts)
         self._map = map_
         self._host = host
-        self._tag = ""
+        self._tags = map(str, count())
+        self._tag = next(self._tags)
 
     def _next_name(self, number: int) -> str:
-        slots = self._map.known.slots
-        if slots is None:
-            return super()._next_name(number)
-        candidates = (self._tag, *map(str, range(100_000))) if self._tag else map(str, count())
-        self._tag = next(
-            (tag for tag in candidates if slots.owner(key_slot(tag.encode())) == self._host), "0"
-        )
+        if not self._is_own(self._tag):
+            # Where none is found the name is refused, and the search goes on with the next one.
+            further = islice(self._tags, _TAGS_AT_ONCE)
+            self._tag = next(filter(self._is_own, further), self._tag)
         return f"{self._name}:{number}:{{{self._tag}}}"
+
+    def _is_own(self, tag: str) -> bool:
+        slots = self._map.known.slots
+        return slots is not None and slots.owner(key_slot(tag.encode())) == self._host
 
     def _command(self, name: str) -> Call:
         return Call(("SPUBLISH", name, b""))
@@ -157,7 +163,7 @@ class AnyPrimary:
         self.host = host = self._map.any_primary()
         try:
             await OneServer(self._map.cluster.servers).open(self._led(connection, host))
-        except Exception:
+        except BaseException:  # one that takes too long is cancelled
             self._map.known.doubt(host)
             raise
 
@@ -200,6 +206,7 @@ class ClusterHearing:
 
         def lost_here(name: str, error: ResponseError | None) -> None:
             if name.startswith(parts.probe):
+                self._map.refused(host, error)
                 probe.renew()
             else:
                 lost(name, error)
@@ -272,11 +279,12 @@ class ClusterHearing:
         return bool(shard and probe and shard.connected and probe.heard)
 
     def is_down(self, key: str) -> bool:
-        """Whether the primary that has a key is away."""
+        """Whether the primary that has a key is away: from then on until ``Events.returned`` is told."""
         try:
-            return not self._is_up(self._map.known.owner(key))
+            shard = self.shards.of.get(self._map.known.owner(key))
         except Unavailable:
             return True
+        return shard is None or not shard.connected
 
     def _silent(self) -> list[Host]:
         return [host for host, shard in self.shards.of.items() if not shard.connected]
@@ -284,9 +292,13 @@ class ClusterHearing:
     async def _run_map(self) -> None:
         await self._map.run(self._silent)
 
+    async def _run_control(self) -> None:
+        await asyncio.wait([self._map.asked])  # before that no primary is known
+        await self.control.run()
+
     def loops(self) -> tuple[Callable[[], Coroutine[None, None, None]], ...]:
         """What runs as long as the node; each primary's run as long as it is one."""
-        return self._run_map, self.control.run, self.probe.run
+        return self._run_map, self._run_control, self.probe.run
 
     def throttle(self, throttled: bool) -> None:
         """Read nothing until told otherwise."""

@@ -1,0 +1,154 @@
+"""Which primaries of a cluster a node must hear, and which one it chooses for commands to all nodes."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gateway.backplane.hearing import AnyPrimary, ClusterHearing, Events, Parts
+from gateway.backplane.pubsub import ListeningTime, ModeratedReader
+from gateway.backplane.redis_connections import ClusterConnections
+from gateway.metrics import NodeCollector
+from gateway.node.stats import Stats
+from gateway.node.tasks import Tasks
+from publisher.errors import Unavailable
+from publisher.transport.cluster import SLOTS, Cluster, Slots
+from publisher.transport.connection import opened
+from publisher.transport.redis_py import Connector, Host
+
+HOSTS: list[Host] = [(f"h{number}", number) for number in range(8)]
+KEY = "k"
+
+
+def nothing(*_: Any) -> None:
+    pass
+
+
+class Server:
+    """What a connector makes: it hangs while it is opened, or refuses."""
+
+    def __init__(self, **options: Any) -> None:
+        self.host, self.port = options.get("host"), options.get("port")
+
+    async def connect(self) -> None:
+        if self.host == HOSTS[0][0]:
+            await asyncio.sleep(60)
+        raise ConnectionRefusedError
+
+    async def disconnect(self, nowait: bool = False) -> None:
+        pass
+
+
+def hearing_of(*hosts: Host) -> ClusterHearing:
+    """One that is not started; each primary has as many slots as the others."""
+    connections = ClusterConnections(Cluster((HOSTS[0],), Connector(Server, {}, 1)), Stats(), 1.0)
+    make_reader: Any = ModeratedReader
+    clock = asyncio.get_running_loop().time
+    it = ClusterHearing(
+        connections,
+        Parts(make_reader, ListeningTime(clock), Stats(), Tasks(), lambda: 0.5, "probe"),
+        Events(nothing, nothing, nothing, nothing),
+    )
+    if hosts:
+        size = SLOTS // len(hosts)
+        parts = [(at * size, (at + 1) * size - 1, host) for at, host in enumerate(hosts)]
+        connections.map.known.slots = Slots(parts)
+    return it
+
+
+def set_state(it: ClusterHearing, host: Host, *, connected: bool, heard: bool) -> None:
+    shards: dict[Host, Any] = it.shards.of
+    probes: dict[Host, Any] = it._probes
+    shards[host], probes[host] = SimpleNamespace(connected=connected), SimpleNamespace(heard=heard)
+
+
+@pytest.mark.parametrize(
+    ("up", "of", "ready"),
+    [
+        *((0, 1, False), (1, 1, True), (1, 2, False), (2, 2, True), (1, 3, False), (2, 3, True)),
+        *((2, 4, False), (3, 4, True), (3, 6, False), (4, 6, True)),
+    ],
+)
+async def test_a_node_hears_while_it_hears_itself_through_more_than_half(
+    up: int, of: int, ready: bool
+) -> None:
+    it = hearing_of(*HOSTS[:of])
+    probe: Any = SimpleNamespace(heard=True)
+    it.probe = probe
+    for number, host in enumerate(HOSTS[:of]):
+        set_state(it, host, connected=True, heard=number < up)
+    assert it.heard is ready
+    assert list(it.servers().values()).count(True) == up
+    metrics = {
+        sample.name: sample.value
+        for metric in NodeCollector(
+            hub=SimpleNamespace(connections={}, channels={}),  # type: ignore[arg-type]
+            stats=Stats(),
+            ready=lambda: it.heard,
+            max_connections=1,
+            redis_servers=it.servers,
+        ).collect()
+        for sample in metric.samples
+    }
+    assert metrics["gateway_redis_primaries_down"] == of - up
+    assert metrics["gateway_ready"] == ready
+
+
+async def test_a_node_that_does_not_hear_commands_to_all_does_not_hear() -> None:
+    it = hearing_of(*HOSTS[:3])
+    for host in HOSTS[:3]:
+        set_state(it, host, connected=True, heard=True)
+    assert not it.heard
+
+
+async def test_a_node_without_a_map_does_not_hear_and_has_no_servers() -> None:
+    it = hearing_of()
+    probe: Any = SimpleNamespace(heard=True)
+    it.probe = probe
+    assert not it.heard
+    assert it.servers() == {}
+    assert it.is_down(KEY)
+
+
+@pytest.mark.parametrize(
+    ("connected", "heard", "up"),
+    [(True, True, True), (True, False, False), (False, True, False), (False, False, False)],
+)
+async def test_a_primary_is_up_if_its_connection_is_there_and_brings_the_probe(
+    connected: bool, heard: bool, up: bool
+) -> None:
+    it = hearing_of(HOSTS[3])
+    set_state(it, HOSTS[3], connected=connected, heard=heard)
+    assert it.servers() == {"h3:3": up}
+
+
+async def test_what_a_primary_has_is_away_until_its_return_is_told_and_no_longer() -> None:
+    """Then places are renewed, before the probe has come round."""
+    it = hearing_of(HOSTS[3])
+    assert it.is_down(KEY)
+    set_state(it, HOSTS[3], connected=True, heard=False)
+    assert not it.is_down(KEY)
+    set_state(it, HOSTS[3], connected=False, heard=True)
+    assert it.is_down(KEY)
+
+
+async def test_a_primary_that_hangs_while_it_is_opened_is_not_the_next_choice() -> None:
+    it = hearing_of(*HOSTS[:2])
+    anyone: AnyPrimary = it._any
+    with pytest.raises(TimeoutError):
+        async with opened(anyone, 0.05):
+            pass
+    assert anyone.host == HOSTS[0]
+    with pytest.raises(ConnectionRefusedError):
+        async with opened(anyone, 0.05):
+            pass
+    assert anyone.host == HOSTS[1]
+
+
+async def test_before_a_primary_is_known_none_is_chosen() -> None:
+    with pytest.raises(Unavailable):
+        async with opened(hearing_of()._any, 0.05):
+            pass
