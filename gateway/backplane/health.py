@@ -68,7 +68,9 @@ class NodeLease:
     lost its data) first becomes alive again and then looks after its places, in this order.
 
     In a cluster the list of nodes is at one of several primaries. While that one is away nobody can read the list, so
-    no node is judged dead: the lease counts as held until the primary has answered again.
+    no node is judged dead: the lease counts as held until the primary has answered again. A node that has just started,
+    and is not on the list, first waits for half a lease: a primary that fails over is back by then, and after a longer
+    absence no node is judged dead for a while (``renew_node.lua``).
 
     Args:
         address: Redis's, for the log.
@@ -89,7 +91,9 @@ class NodeLease:
         of_several: bool = False,
     ) -> None:
         self._of_several = of_several
-        self._excused = False
+        # Since when the calls fail.
+        self._failing_since: float | None = None
+        self._was_held = False
         self._pipeline = pipeline
         self._entry = entry
         self._address = address
@@ -106,7 +110,12 @@ class NodeLease:
     @property
     def held(self) -> bool:
         """Whether the others count this node as alive, as far as it can know."""
-        return self._excused or (self._alive and self._clock() < self._ends_at)
+        return self._is_excused() or (self._alive and self._clock() < self._ends_at)
+
+    def _is_excused(self) -> bool:
+        if not self._of_several or self._failing_since is None:
+            return False
+        return self._was_held or self._clock() - self._failing_since >= self._entry.seconds * _AWAY
 
     def recheck(self) -> None:
         """Renew the lease at once; until that has succeeded it does not count as held.
@@ -141,7 +150,8 @@ class NodeLease:
             reason = error.reason or "unavailable"
             log.warning("waiting_for_redis address=%s reason=%s", self._address, reason)
         self._alive = False
-        self._excused = self._of_several
+        if self._failing_since is None:
+            self._failing_since = now
 
     def _succeed(self, asked_at: float, *, unbroken: bool) -> None:
         self._backoff.reset()
@@ -152,7 +162,8 @@ class NodeLease:
             else:
                 log.info("redis_reached address=%s", self._address)
             self._returned()
-        self._alive, self._excused = True, False
+        self._alive = self._was_held = True
+        self._failing_since = None
         self._ends_at = asked_at + self._entry.seconds
 
     async def give_up(self) -> None:

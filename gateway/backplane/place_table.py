@@ -11,6 +11,9 @@ from publisher.contract.calls import Call
 from publisher.contract.control import CheckPlaces, PlacesChecked
 from publisher.contract.keys import MAX_PLACE_LEASE_SECONDS, Keys
 
+GRACE: Final = b"/grace"
+"""Among the nodes that live in a time of grace (``renew_node.lua``)."""
+
 _MAX_LEASE: Final = str(MAX_PLACE_LEASE_SECONDS * 1000)
 
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from gateway.backplane.place_checks import CHECK_SECONDS, PlaceChecks
 from gateway.backplane.place_releases import CALLS_AT_ONCE, Releases, gather_calls
-from gateway.backplane.place_table import PlaceTable
+from gateway.backplane.place_table import GRACE, PlaceTable
 from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
 from gateway.node.tasks import Sleep, Tasks
@@ -30,6 +30,10 @@ _RETAKING_SECONDS: Final = 0.25
 """A lost place is waited for no longer than this: the node is not ready meanwhile."""
 _AGAIN_SECONDS: Final = 0.5
 """While a user's places are looked through one is asked for so often: one may be given back for any reason."""
+
+
+def _nobody(_node: bytes) -> bool:
+    return False
 
 
 class Places:
@@ -135,15 +139,24 @@ class Places:
 
     async def _gone(self, holders: list[bytes]) -> list[bytes]:
         """Those of ``holders`` (member, expiry, member, ...) that nobody holds, as far as can be told here."""
-        living = set(await self._pipeline.call(self._table.living()))
-        # Redis may have lost the list; then this node is not on it before it renews its lease.
-        living.add(self._table.node.encode())
+        is_dead = await self._death()
         return [
             part
             for member, expiry in zip(holders[::2], holders[1::2], strict=True)
-            if self._table.node_of(member) not in living or self._unknown(member)
+            if is_dead(self._table.node_of(member)) or self._unknown(member)
             for part in (member, expiry)
         ]
+
+    async def _death(self) -> Callable[[bytes], bool]:
+        """Tells whether a node is dead. While the list of nodes is away, or has just come back, none is."""
+        if self._away(self._table.keys.nodes):
+            return _nobody
+        living = set(await self._pipeline.call(self._table.living()))
+        # Without this node on it the list is one that nobody could write to, or that Redis has lost. In a time of
+        # grace nodes may be missing that were never on it.
+        if self._table.node.encode() not in living or GRACE in living:
+            return _nobody
+        return lambda node: node not in living
 
     def _unknown(self, member: bytes) -> bool:
         """Whether a place is this node's and no connection's: a failover can bring back what was released."""
@@ -209,15 +222,13 @@ class Places:
         by_user: dict[str, list[str]] = {}
         for connection, user in self._held.items():
             by_user.setdefault(user, []).append(connection)
-        by_user = {
-            user: connections
-            for user, connections in by_user.items()
-            if not self._away(self._table.keys.connections(user))
-        }
         self._refused &= by_user.keys()
         for some in chunks(by_user.items(), CALLS_AT_ONCE):
             failed += await gather_calls(
-                self._renew(user, connections) for user, connections in some
+                self._renew(user, connections)
+                for user, connections in some
+                # Asked each time: those of a server that hangs would cost every one of these rounds its time-out.
+                if not self._away(self._table.keys.connections(user))
             )
         return failed
 
