@@ -115,7 +115,6 @@ class Gateway:
         seconds, moved = settings.redis_timeout_seconds, self._primary_moved
         self._redis = connections(topology, self.stats, seconds, moved, self._tasks, random.random)
         self._pipeline, self._health_connection = self._redis.calls, self._redis.health
-        self._positions = Positions(self._pipeline, self._keys, self._namespaces, random.random)
         self._listening = ListeningTime(_CLOCK)
         reader = partial(ModeratedReader, moment=settings.coalesce_seconds, clock=_CLOCK)
         shared = self._listening, self.stats, self._tasks, random.random
@@ -125,6 +124,9 @@ class Gateway:
             Events(self._listens, self._restored, self._names_missed, self._server_returned),
         )
         self._subscriber, self._probe = self._hearing.control, self._hearing.probe
+        self._positions = Positions(
+            self._pipeline, self._keys, self._namespaces, random.random, self._hearing.is_down
+        )
         per_user, lease = settings.max_connections_per_user, settings.connection_lease_seconds
         table = PlaceTable(self._keys, self.node_id, per_user, lease)
         self._places = Places(
@@ -204,7 +206,7 @@ class Gateway:
 
     def _make_access(self, settings: Settings) -> None:
         """Who may hear a channel, from the request to the end."""
-        grants = GrantReader(self._pipeline, self._keys, self.stats)
+        grants = GrantReader(self._pipeline, self._keys, self.stats, self._hearing.is_down)
         self._interests_in_grants = Interests(
             ChannelFeed(
                 self._hearing.channels,

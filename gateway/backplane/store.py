@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -65,6 +65,8 @@ class Positions:
 
     Args:
         random: a number from 0 to 1.
+        away: whether the server that has a key is away while others serve. What is for that one stays, and holds up
+            nothing.
     """
 
     def __init__(
@@ -73,8 +75,10 @@ class Positions:
         keys: Keys,
         namespaces: Mapping[str, Namespace],
         random: Callable[[], float],
+        away: Callable[[str], bool] = lambda _key: False,
     ) -> None:
         self._random = random
+        self._away = away
         self._pipeline = pipeline
         self._keys = keys
         self._namespaces = namespaces
@@ -133,11 +137,13 @@ class Positions:
                 self._writing = {}
 
     async def _write_all(self) -> None:
-        writes = [
-            self._begin(channel, some)
-            for channel, users in self._writing.items()
-            for some in chunks(users.items(), _USERS_PER_CALL)
-        ]
+        writes: list[_Write] = []
+        for channel, users in self._writing.items():
+            if self._away(self._keys.confirmed(channel)):
+                self._keep(channel, users.items())
+            else:
+                some = chunks(users.items(), _USERS_PER_CALL)
+                writes += [self._begin(channel, each) for each in some]
         answers = [answer for write in writes for answer in write.answers]
         failure: Unavailable | None = None
         try:
@@ -168,8 +174,12 @@ class Positions:
                 self._refused.add(write.channel)
                 log.warning("positions_refused channel=%s reason=%s", write.channel, refusal.reason)
         else:
-            for user, id_ in write.users:
-                self.advance(write.channel, user, id_)
+            self._keep(write.channel, write.users)
+
+    def _keep(self, channel: str, users: Iterable[tuple[str, int]]) -> None:
+        """Let positions be for the next time."""
+        for user, id_ in users:
+            self.advance(channel, user, id_)
 
     def _begin(self, channel: str, users: tuple[tuple[str, int], ...]) -> _Write:
         """Begin the commands of a write; unless all succeed it is made again, which changes nothing."""
@@ -229,9 +239,19 @@ class GrantReader:
 
     A key with a random value marks the data in Redis. A value that is gone, or another one, means that the
     data were lost.
+
+    Args:
+        away: whether the server that has a key is away while others serve, which must not wait for it.
     """
 
-    def __init__(self, pipeline: Calls, keys: Keys, stats: Stats) -> None:
+    def __init__(
+        self,
+        pipeline: Calls,
+        keys: Keys,
+        stats: Stats,
+        away: Callable[[str], bool] = lambda _key: False,
+    ) -> None:
+        self._away = away
         self._pipeline = pipeline
         self._keys = keys
         self._stats = stats
@@ -239,12 +259,17 @@ class GrantReader:
 
     async def remaining(self, channel: str, user: str) -> float:
         """Seconds for which ``user``, or everybody, still holds a grant; 0 for none, ``inf`` for ever."""
-        call = Call.run(scripts.GRANTED, [self._keys.grant(channel)], member_of(user))
+        key = self._keys.grant(channel)
+        if self._away(key):
+            raise Unavailable("the server of the channel's grants is away", maybe_sent=False)
+        call = Call.run(scripts.GRANTED, [key], member_of(user))
         milliseconds = await self._pipeline.call(call)
         return math.inf if milliseconds == GRANTED_FOR_EVER else milliseconds / 1000
 
     async def lost(self) -> bool:
-        """Whether Redis has lost its data since this was asked last."""
+        """Whether Redis has lost its data since this was asked last; while the mark is away nothing says so."""
+        if self._away(self._keys.marker):
+            return False
         new = secrets.token_hex(8)  # never one that was there before
         found = await self._pipeline.call(Call(("SET", self._keys.marker, new, "NX", "GET")))
         before, self._marker = self._marker, new if found is None else found.decode()
