@@ -95,6 +95,7 @@ class RedisCluster:
     Args:
         node_timeout_ms: so long a primary may be silent before its replica takes over.
         options: makes more options, of one server each time.
+        replicated: whether the primaries have replicas; without them it starts faster.
     """
 
     def __init__(
@@ -103,12 +104,13 @@ class RedisCluster:
         *,
         node_timeout_ms: int = 1_000,
         options: Callable[[], Sequence[str]] = tuple,
+        replicated: bool = True,
     ) -> None:
         self._folder = folder
         self._options = "--cluster-node-timeout", str(node_timeout_ms)
         self._more = options
         self.servers: list[ClusterServer] = []
-        for _ in range(2 * PRIMARIES):
+        for _ in range(2 * PRIMARIES if replicated else PRIMARIES):
             self._append()
 
     def _append(self) -> ClusterServer:

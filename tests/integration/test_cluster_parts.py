@@ -1,0 +1,273 @@
+"""A node on a Redis Cluster whose primaries have no replicas: what it does while one of them is away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.exceptions import RedisError
+
+from gateway.backplane.hearing import ClusterHearing
+from publisher import AsyncPublisher
+from publisher.contract.keys import Keys
+from publisher.transport.cluster import slot_of
+from tests.support.client import connected, opened
+from tests.support.nodes import Node, running_node
+from tests.support.redis_cluster import ClusterServer, RedisCluster, redis_cluster
+from tests.support.tokens import make_token
+from tests.support.waiting import until
+
+LEASE_SECONDS = 2.0
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[RedisCluster]:
+    # In a thread: it blocks.
+    context = redis_cluster(tmp_path, replicated=False)
+    cluster = await asyncio.to_thread(context.__enter__)
+    try:
+        yield cluster
+    finally:
+        await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+@pytest.fixture
+def keys(prefix: str) -> Keys:
+    return Keys(prefix, sharded=True)
+
+
+def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
+    return asyncio.to_thread(work, *arguments)
+
+
+def has(cluster: RedisCluster, key: str) -> Any:
+    """The primary that has a key, to be awaited."""
+    return in_thread(cluster.owner, slot_of(key))
+
+
+async def user_away_from(cluster: RedisCluster, keys: Keys, server: ClusterServer) -> str:
+    """A user none of whose keys are at this server."""
+    for user in map("u{}".format, count()):
+        names = keys.connections(user), keys.log(f"notifications/{user}")
+        if all([await has(cluster, name) is not server for name in names]):
+            return user
+    raise AssertionError
+
+
+def address(server: ClusterServer) -> str:
+    return f"127.0.0.1:{server.port}"
+
+
+def hearing(node: Node) -> ClusterHearing:
+    it = node.gateway._hearing
+    assert isinstance(it, ClusterHearing)
+    return it
+
+
+async def members(server: ClusterServer, key: str) -> list[str]:
+    """What is in a sorted set; nothing while the server finds its place in the cluster again."""
+    with contextlib.suppress(RedisError):
+        return list(await in_thread(server.run, "ZRANGE", key, 0, -1))
+    return []
+
+
+async def test_a_node_that_starts_while_the_list_of_nodes_is_away_serves_the_others(
+    cluster: RedisCluster, prefix: str, keys: Keys
+) -> None:
+    lost = await has(cluster, keys.nodes)
+    user = await user_away_from(cluster, keys, lost)
+    # Publishers of before know the namespaces, wherever they are.
+    async with AsyncPublisher.from_url(cluster.url, prefix=prefix) as publisher:
+        await publisher.publish(f"notifications/{user}", 0)
+        await in_thread(lost.kill)
+        began = asyncio.get_running_loop().time()
+        async with running_node(cluster.url, prefix, node_lease_seconds=LEASE_SECONDS) as node:
+            assert asyncio.get_running_loop().time() - began > LEASE_SECONDS / 2
+            status, body = await node.get("/readyz")
+            assert status == 200
+            assert json.loads(body)["redis"][address(lost)] == "down"
+            assert "gateway_redis_primaries_down 1.0" in (await node.get("/metrics"))[1]
+            async with connected(node.url, make_token(user)) as client:
+                await client.subscribe(f"notifications/{user}", since=0)
+                assert await client.data(1) == [0]
+                await publisher.publish(f"notifications/{user}", 1)
+                assert await client.data(1) == [1]
+                await in_thread(lost.restart)
+
+                async def listed() -> bool:
+                    return node.gateway.node_id in await members(lost, keys.nodes)
+
+                await until(listed)
+                await until(lambda: all(hearing(node).servers().values()) and node.gateway.ready())
+                await client.sync()
+
+
+async def test_while_the_list_of_nodes_is_away_a_sixth_connection_is_told_of_the_limit(
+    cluster: RedisCluster, prefix: str, keys: Keys
+) -> None:
+    lost = await has(cluster, keys.nodes)
+    token = make_token(await user_away_from(cluster, keys, lost))
+    async with running_node(cluster.url, prefix) as node, contextlib.AsyncExitStack() as stack:
+        for _ in range(5):
+            await stack.enter_async_context(connected(node.url, token))
+        await in_thread(lost.kill)
+        await until(lambda: not hearing(node).servers()[address(lost)])
+        await until(node.gateway.ready)
+        async with opened(node.url, token) as sixth:
+            await sixth.expect(type="error", code="connection_limit")
+
+
+async def test_places_of_a_primary_that_comes_back_without_them_are_taken_again_at_once(
+    cluster: RedisCluster, prefix: str, keys: Keys
+) -> None:
+    for away in cluster.servers:
+        for user in map("u{}".format, count()):
+            if await has(cluster, keys.connections(user)) is away:
+                break
+        async with running_node(cluster.url, prefix) as node:
+            async with connected(node.url, make_token(user)) as client:
+                await in_thread(away.kill)
+                await until(lambda away=away, node=node: not hearing(node).servers()[address(away)])
+                await in_thread(away.restart)
+
+                async def taken(away: ClusterServer = away, user: str = user) -> bool:
+                    return len(await members(away, keys.connections(user))) == 1
+
+                await until(taken)
+                await until(node.gateway.ready)
+                await client.sync()
+
+
+async def test_with_most_primaries_away_a_node_is_not_ready_and_with_most_back_it_is(
+    cluster: RedisCluster, prefix: str
+) -> None:
+    first, second, _ = cluster.servers
+    async with running_node(cluster.url, prefix) as node:
+        await in_thread(first.kill)
+        await until(lambda: list(hearing(node).servers().values()).count(False) == 1)
+        await until(node.gateway.ready)
+        await in_thread(second.kill)
+        await until(lambda: not node.gateway.ready())
+        status, body = await node.get("/readyz")
+        assert status == 503
+        assert json.loads(body)["redis"][address(second)] == "down"
+        await in_thread(second.restart)
+        await until(node.gateway.ready)
+
+
+async def test_commands_to_all_nodes_are_heard_again_when_the_primary_that_brought_them_is_away(
+    cluster: RedisCluster, prefix: str
+) -> None:
+    async with running_node(cluster.url, prefix) as node:
+        port = hearing(node)._any.host[1]  # type: ignore[index]
+        brings = next(each for each in cluster.servers if each.port == port)
+        await in_thread(brings.kill)
+        await until(lambda: not hearing(node).servers()[address(brings)])
+
+        def heard() -> bool:
+            it = hearing(node)
+            return it._any.host != brings.host and it.connected and it.probe.heard
+
+        await until(heard, within=3.0)
+        await until(node.gateway.ready)
+        # And it stays with that one.
+        for _ in range(20):
+            assert heard()
+            await asyncio.sleep(0.05)
+
+
+async def test_a_primary_whose_probe_has_lost_its_slot_stays_up_and_is_not_asked_without_end(
+    cluster: RedisCluster, prefix: str
+) -> None:
+    def subscriptions(server: ClusterServer) -> int:
+        stats = str(server.run("INFO", "commandstats"))
+        line = next(each for each in stats.splitlines() if each.startswith("cmdstat_ssubscribe:"))
+        return int(line.partition("calls=")[2].partition(",")[0])
+
+    source, target, _ = cluster.servers
+    async with running_node(cluster.url, prefix) as node:
+        tag = hearing(node)._probes[source.host]._tag
+        before = await in_thread(subscriptions, source)
+        await in_thread(cluster.move_slot, slot_of(tag), target)
+        for _ in range(50):
+            assert node.gateway.ready()
+            await asyncio.sleep(0.05)
+        assert hearing(node).servers()[address(source)]
+        assert hearing(node)._probes[source.host]._tag != tag
+        assert await in_thread(subscriptions, source) - before < 50
+
+
+async def test_a_channel_that_is_left_and_joined_again_while_its_slot_moves_costs_no_connection(
+    cluster: RedisCluster, prefix: str, keys: Keys
+) -> None:
+    user = "u"
+    channel = f"notifications/{user}"
+    slot = slot_of(keys.log(channel))
+    over = False
+
+    async def move() -> None:
+        while not over:
+            for target in cluster.servers:
+                await in_thread(cluster.move_slot, slot, target)
+
+    async with (
+        AsyncPublisher.from_url(cluster.url, prefix=prefix) as publisher,
+        running_node(cluster.url, prefix, unsubscribe_linger_seconds=0.0) as node,
+        connected(node.url, make_token(user)) as client,
+    ):
+        before = node.gateway.stats.redis_reconnects
+        moving = asyncio.create_task(move())
+        for number in range(50):
+            await client.subscribe(channel)
+            await publisher.publish(channel, number)
+            assert await client.data(1) == [number]
+            await client.send({"type": "unsubscribe", "channel": channel})
+            await client.expect(type="unsubscribed")
+        over = True
+        await moving
+        assert node.gateway.stats.redis_reconnects == before
+
+
+async def test_a_node_that_ends_while_the_cluster_changes_leaves_no_task(
+    cluster: RedisCluster, prefix: str
+) -> None:
+    before = asyncio.all_tasks()
+    async with running_node(cluster.url, prefix) as node:
+        await in_thread(cluster.servers[0].kill)
+        await until(lambda: not hearing(node).servers()[address(cluster.servers[0])])
+        await in_thread(cluster.move_slot, 16_000, cluster.servers[1])
+        hearing(node)._map.known.doubt()
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() - before == set()
+
+
+async def test_while_the_mark_of_the_data_is_away_subscriptions_by_grants_of_the_others_go_on(
+    cluster: RedisCluster, prefix: str
+) -> None:
+    """All are asked about once more, since commands to all nodes went unheard for a moment."""
+    first = cluster.servers[0]
+    for own in map(f"{prefix}{{}}".format, count()):
+        if await has(cluster, Keys(own).marker) is first:
+            break
+    for channel in map("run-results/{}".format, count()):
+        if await has(cluster, Keys(own).grant(channel)) is not first:
+            break
+    async with (
+        AsyncPublisher.from_url(cluster.url, prefix=own) as publisher,
+        running_node(cluster.url, own) as node,
+    ):
+        await publisher.grant(channel, "u")
+        async with connected(node.url, make_token("u")) as client:
+            await client.subscribe(channel)
+            assert hearing(node)._any.host == first.host
+            await in_thread(first.kill)
+            await until(lambda: hearing(node)._any.host != first.host and hearing(node).connected)
+            await publisher.publish(channel, 1)
+            assert await client.data(1) == [1]
