@@ -29,6 +29,13 @@ from tests.support.topology import ask_all, one_of
 from tests.support.waiting import until
 
 
+async def taken_by(publisher: AsyncPublisher, conn: str, *places: str) -> None:
+    """Let others hold a user's places. At no moment are there none, which the node would take again at once."""
+    former = await publisher._client.zrange(conn, 0, -1)
+    await publisher._client.zadd(conn, dict.fromkeys(places, soon()))
+    await publisher._client.zrem(conn, *former)
+
+
 async def test_the_sixth_connection_is_refused_on_whichever_node(start_node: StartNode) -> None:
     nodes = [await start_node(), await start_node()]
     token = make_token("u")
@@ -158,8 +165,7 @@ async def test_a_connection_whose_place_was_lost_takes_it_again_or_ends(
         # Somebody alive has taken the place meanwhile.
         other = await start_node()
         other.gateway._places._held["1"] = "u"
-        await publisher._client.delete(conn)
-        await publisher._client.zadd(conn, {f"{other.gateway.node_id}/1": soon()})
+        await taken_by(publisher, conn, f"{other.gateway.node_id}/1")
         error = await client.expect(type="error", code="connection_limit")
         assert "close one" in error["detail"]
         assert await client.expect_close() == (1008, "connection_limit")
@@ -173,8 +179,7 @@ async def test_after_a_loss_the_oldest_connections_keep_their_places(
     async with contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(connected(node.url, token)) for _ in range(5)]
         other = await stack.enter_async_context(alive_elsewhere(publisher, prefix))
-        await publisher._client.delete(conn)
-        await publisher._client.zadd(conn, {f"{other}/1": soon(), f"{other}/2": soon()})
+        await taken_by(publisher, conn, f"{other}/1", f"{other}/2")
         node.gateway._places.restore()
         for client in clients[3:]:
             await client.expect(type="error", code="connection_limit")

@@ -13,6 +13,7 @@ import pytest
 from publisher import AsyncPublisher
 from publisher.contract.message import LogPage
 from tests.integration.conftest import StartNode
+from tests.support import topology
 from tests.support.client import Client, connected
 from tests.support.nodes import Node
 from tests.support.tokens import make_token
@@ -267,7 +268,9 @@ async def test_an_error_of_redis_that_does_not_pass_ends_the_live_subscriptions_
         log = f"{prefix}:log:{{{CHANNEL}}}"
         await publisher._client.set(log, "no log")
         # Something behind a gap comes.
-        await publisher._client.publish(f"{prefix}:live:{{{CHANNEL}}}", b"9007199254740000:7:n:9")
+        names = topology.keys(prefix)
+        gap = names.publish, names.live(CHANNEL), b"9007199254740000:7:n:9"
+        await publisher._client.execute_command(*gap)
         for client in clients:
             await client.expect(type="unsubscribed", channel=CHANNEL, reason="internal_error")
         await publisher.publish(other, 2)

@@ -57,6 +57,7 @@ async def test_of_a_crowd_in_one_channel_nobody_is_left_out(
     assert users == [(b"u%d" % number, FIRST + number) for number in range(1_201)]
 
 
+@pytest.mark.one_server("its one connection is looked at")
 async def test_what_was_being_written_when_the_writer_was_stopped_stays_noted(
     node: Node, publisher: AsyncPublisher, prefix: str
 ) -> None:

@@ -439,6 +439,7 @@ async def test_a_node_that_stands_still_does_not_blame_the_connection(
     assert node.gateway.stats.probes_unheard == 0
 
 
+@pytest.mark.one_server("its one connection is looked at")
 async def test_a_crowd_that_waits_does_not_keep_the_node_from_being_ready(node: Node) -> None:
     async with connected(node.url, make_token("u")):
         commands = node.gateway._pipeline._commands

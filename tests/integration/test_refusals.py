@@ -107,6 +107,7 @@ async def test_a_grant_that_comes_right_behind_the_refusal_is_told(
             await client.sync()
 
 
+@pytest.mark.one_server("its one connection is kept from being read")
 async def test_a_grant_that_the_node_could_not_hear_is_told_when_it_hears_again(
     node: Node, publisher: AsyncPublisher
 ) -> None:

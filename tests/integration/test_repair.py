@@ -44,7 +44,7 @@ async def cut_off(node: Node, publisher: AsyncPublisher) -> None:
 
 async def miss(node: Node, publisher: AsyncPublisher, *data: int) -> None:
     """Publish what Redis seems to send and the node does not hear; the log has it."""
-    handlers = node.gateway._subscriber._handlers
+    handlers = listening_to(node, CHANNEL)._handlers
     name = node.gateway._keys.live(CHANNEL).encode()
     lost: list[bytes] = []
     handler, handlers[name] = handlers[name], lost.append
@@ -282,6 +282,7 @@ async def test_a_loss_in_a_channel_that_was_empty_before_is_told(
         await client.sync()
 
 
+@pytest.mark.one_server("its one connection is looked at")
 async def test_a_repair_under_way_when_the_connection_is_lost_reads_once_more(
     node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

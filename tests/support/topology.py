@@ -115,7 +115,15 @@ async def ask_all(
         return [await client.execute_command(*command)]
     await client.initialize()
     answers = await client.execute_command(*command, target_nodes=client.get_nodes())
-    return list(answers.values())
+    # Some answers are merged by the client.
+    return list(answers.values()) if isinstance(answers, dict) else [answers]
+
+
+async def names_like(
+    client: redis.asyncio.Redis | redis.asyncio.RedisCluster, pattern: str
+) -> list[bytes]:
+    """The keys that match, in order; replicas have them too."""
+    return sorted({name for names in await ask_all(client, "KEYS", pattern) for name in names})
 
 
 def one_of(url: str) -> str:
