@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
+from gateway.backplane.trial import Redis, Trial, connected, explained
 from gateway.credentials import make_topology, make_verifier
 from gateway.options import advice
 from gateway.settings import Settings
-from gateway.trial import Redis, Trial, connected, explained
 from gateway.web.keys import BadKey
 from publisher.errors import InvalidURL, Unavailable
 from publisher.transport.failures import code, meaning
