@@ -36,13 +36,13 @@ from gateway.node.hub import Hub
 from gateway.node.interest import Interests
 from gateway.node.life_checks import LifeChecks
 from gateway.node.lifetimes import Lifetimes
-from gateway.node.log_pages import Pages
 from gateway.node.pacing import Pacing
 from gateway.node.ports import Verifier
 from gateway.node.recheck import Recheck
+from gateway.node.recovery import Pages
 from gateway.node.refusals import Refusals
 from gateway.node.requests import Requests
-from gateway.node.slow_consumers import Patience
+from gateway.node.stalls import Patience
 from gateway.node.stats import Stats
 from gateway.node.subscriptions import Subscriptions
 from gateway.node.sweep import Sweep

@@ -23,10 +23,10 @@ from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.interest import Interests
-from gateway.node.log_pages import Loss, Pages
 from gateway.node.log_readers import Audience, Members, One, answer
 from gateway.node.pacing import Pacing
-from gateway.node.slow_consumers import Patience
+from gateway.node.recovery import Loss, Pages
+from gateway.node.stalls import Patience
 from gateway.node.tasks import Tasks
 from publisher.contract import channels
 from publisher.contract.channels import Namespace

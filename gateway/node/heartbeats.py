@@ -70,7 +70,7 @@ class Heartbeats:
     system at the other end takes it by itself.
 
     The pong of a client that is not read from, because too much waits for it, cannot be heard: such a client is given up
-    when it takes nothing (``slow_consumers.py``).
+    when it takes nothing (``stalls.py``).
 
     Args:
         random: a number from 0 to 1, to spread the pings.

@@ -7,7 +7,7 @@ from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection
 from gateway.node.heartbeats import Heartbeats
 from gateway.node.hub import Hub
-from gateway.node.slow_consumers import Patience
+from gateway.node.stalls import Patience
 from gateway.node.subscriptions import Subscriptions
 from gateway.node.tokens import Tokens
 

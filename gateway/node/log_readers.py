@@ -13,7 +13,7 @@ from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Subscription
 from gateway.node.hub import Hub
 from gateway.node.pacing import Pacing
-from gateway.node.slow_consumers import Patience
+from gateway.node.stalls import Patience
 from publisher.contract.message import NO_POSITION
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from gateway.core import reader
-from gateway.node import log_pages
+from gateway.node import recovery
 from publisher import AsyncPublisher, Namespace, Owner, Retention
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
@@ -385,7 +385,7 @@ async def test_publishing_and_subscribing_may_interleave_as_they_like(
     node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
     """Clients come and go all the while; each hears every message once, in order."""
-    monkeypatch.setattr(log_pages, "PAGE", page)
+    monkeypatch.setattr(recovery, "PAGE", page)
     monkeypatch.setattr(reader, "MAX_BUFFERED", 3)
     total = 400
 

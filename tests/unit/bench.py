@@ -11,15 +11,15 @@ import pytest
 
 from gateway.core import reader as reader_module
 from gateway.core.frames import PLAIN, Encoding
-from gateway.node import log_pages as pages_module
+from gateway.node import recovery as pages_module
 from gateway.node.catchup import Catchup
 from gateway.node.connection import Channel, Connection, Subscription
 from gateway.node.interest import Interests
-from gateway.node.log_pages import Pages
 from gateway.node.pacing import Pacing
 from gateway.node.ports import Grants
+from gateway.node.recovery import Pages
 from gateway.node.refusals import Refusals
-from gateway.node.slow_consumers import Patience
+from gateway.node.stalls import Patience
 from gateway.node.tasks import Tasks
 from publisher.contract.channels import Namespace, Owner, Retention
 from publisher.contract.message import LogPage, Message

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.core.closing import SLOW_CONSUMER
 from gateway.core.frames import PLAIN, Encoding
 from gateway.node.connection import Connection, Subscription
-from gateway.node.slow_consumers import Patience
+from gateway.node.stalls import Patience
 from publisher.contract.channels import parse_channel
 from tests.support.waiting import until
 from tests.unit.bench import MAX_SUBSCRIPTIONS, Bench, ids, small

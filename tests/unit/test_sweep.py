@@ -56,7 +56,7 @@ async def test_it_tells_how_late_it_came() -> None:
 
 
 async def test_a_client_that_is_not_read_from_is_not_judged_by_its_pong() -> None:
-    """It may have answered long ago. It is given up when it takes nothing (slow_consumers.py)."""
+    """It may have answered long ago. It is given up when it takes nothing (stalls.py)."""
     node = Bench().node
     heartbeats = Heartbeats(node.hub, node.clock, lambda: 0.5, 30.0, 30.0)
     client, socket = make_connection()

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.node.connection import Subscription
-from gateway.node.log_pages import Loss
 from gateway.node.log_readers import Audience, Members, One
+from gateway.node.recovery import Loss
 from publisher.contract.message import LogPage
 from tests.unit.bench import Bench, FakeRedis
 from tests.unit.fakes import NEWS, logged, make_connection, turn
