@@ -61,7 +61,7 @@ def _targets(group: str, count: int) -> list[str]:
 
 
 async def _idle(world: World, seconds: float) -> Result:
-    pids, redis = world.pids, [world.redis.pid]
+    pids, redis = world.pids, world.redis.pids
     before, redis_before = cpu_seconds(pids), cpu_seconds(redis)
     await asyncio.sleep(seconds)
     return {

@@ -142,7 +142,7 @@ class _Load:
             memory, stats = client.info("memory"), client.info("stats")
         return _Account(
             cpu_seconds(self._world.pids),
-            cpu_seconds([server.pid]),
+            cpu_seconds(server.pids),
             memory_bytes(self._world.pids),
             memory["used_memory"],
             stats["total_net_input_bytes"],

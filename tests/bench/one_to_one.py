@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -106,13 +106,16 @@ class Load:
         """Publish each message when it is due, together with others only where it is late."""
         return await self._measure(lambda publisher: self._paced(publisher, rate, seconds))
 
+    async def full_speed(self) -> Result:
+        """Publish as fast as can be."""
+        return await self._measure(self._all)
+
     async def full_speeds(self) -> Result:
-        """Publish as fast as can be, several times; the one in the middle by what it cost."""
-        found = [await self._measure(self._all) for _ in range(self._scale.rounds)]
-        return sorted(found, key=lambda each: each["us_per_delivery"])[len(found) // 2]
+        """The same several times; the one in the middle by what it cost."""
+        return middle([await self.full_speed() for _ in range(self._scale.rounds)])
 
     async def _measure(self, publish: Callable[[Publisher], int]) -> Result:
-        gateway, server = self._world.pids, [self._world.redis.pid]
+        gateway, server = self._world.pids, self._world.redis.pids
         with Publisher.from_url(self._world.redis.url, prefix=PREFIX) as publisher:
             await self._receiver.reset()
             before, redis_before = cpu_seconds(gateway), cpu_seconds(server)
@@ -152,6 +155,11 @@ class Load:
         if stamp is not None:
             made["sent"] = stamp
         return self._chance.choice(self._names), made
+
+
+def middle(found: Sequence[Result]) -> Result:
+    """The one in the middle by what a delivery cost."""
+    return sorted(found, key=lambda each: each["us_per_delivery"])[len(found) // 2]
 
 
 def _publish(publisher: Publisher, messages: list[tuple[str, Any]]) -> None:

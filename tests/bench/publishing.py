@@ -22,6 +22,7 @@ from tests.bench.world import PREFIX, Redis, own_redis
 
 Result = dict[str, Any]
 Messages = Sequence[tuple[str, Any]]
+Publish = Callable[[Messages], Awaitable[None]]
 
 _CHANNELS = 1_000
 _FULL_CHANNELS = 5
@@ -64,13 +65,13 @@ async def publishing(scale: Scale) -> Result:
             for number in range(-1, scale.rounds):
                 for way in ways:
                     count = scale.single_publishes if way.single else scale.publishes
-                    messages = _messages(count, way.channels, scale, chance)
-                    result = await _measure(server, way, messages)
+                    messages = random_messages(count, way.channels, scale, chance)
+                    result = await measure(server, way.publish, messages)
                     if number >= 0:  # the first is there to warm up, and to fill logs
                         found[way.name].append(result)
         followers = statistics.median(_follower_us(server, scale) for _ in range(scale.rounds))
     return {
-        **{name: _median(rounds) for name, rounds in found.items()},
+        **{name: medians(rounds) for name, rounds in found.items()},
         "follower_us": followers,
     }
 
@@ -85,17 +86,17 @@ def _follower_us(server: Redis, scale: Scale) -> float:
             follower.get_message(timeout=1)
         spent = {}
         for channel in ("alone", "followed"):
-            before = cpu_seconds([server.pid])
+            before = cpu_seconds(server.pids)
             for _ in range(_FOLLOWED):
                 client.publish(channel, b"x" * scale.message_bytes)
-            spent[channel] = cpu_seconds([server.pid]) - before
+            spent[channel] = cpu_seconds(server.pids) - before
     return (spent["followed"] - spent["alone"]) / _FOLLOWED / _FOLLOWERS * 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class _Way:
     name: str
-    publish: Callable[[Messages], Awaitable[None]]
+    publish: Publish
     single: bool = False
     full: bool = False
 
@@ -114,7 +115,7 @@ async def _ways(server: Redis) -> AsyncIterator[list[_Way]]:
     ):
         stream = _Stream(client, await client.script_load(_STREAM))
         with Publisher.from_url(server.url, prefix=PREFIX) as now:
-            ways = _Ways(now, later)
+            ways = Ways(now, later)
             yield [
                 _Way("publish_many", ways.many),
                 _Way("stream_many", stream.many),
@@ -132,8 +133,8 @@ async def _ways(server: Redis) -> AsyncIterator[list[_Way]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ways:
-    """Those of the publisher."""
+class Ways:
+    """The ways of the publisher."""
 
     now: Publisher
     later: AsyncPublisher
@@ -199,23 +200,25 @@ def _batches(messages: Messages, size: int) -> list[Messages]:
     return [messages[first : first + size] for first in range(0, len(messages), size)]
 
 
-def _messages(count: int, channels: Sequence[str], scale: Scale, chance: random.Random) -> Messages:
+def random_messages(
+    count: int, channels: Sequence[str], scale: Scale, chance: random.Random
+) -> Messages:
+    """So many messages, each to any of ``channels``."""
     return [(chance.choice(channels), message(scale.message_bytes)) for _ in range(count)]
 
 
-async def _measure(server: Redis, way: _Way, messages: Messages) -> Result:
-    before, own_before = cpu_seconds([server.pid]), time.thread_time()
+async def measure(server: Redis, publish: Publish, messages: Messages) -> Result:
+    """CPU of Redis, of its busiest server and of this thread, and time, for each message, in microseconds."""
+    before, own_before = [cpu_seconds([pid]) for pid in server.pids], time.thread_time()
     began = time.monotonic()
-    await way.publish(messages)
+    await publish(messages)
     seconds = time.monotonic() - began
     own = time.thread_time() - own_before
-    count = len(messages)
-    return {
-        "redis_us": (cpu_seconds([server.pid]) - before) / count * 1e6,
-        "client_us": own / count * 1e6,
-        "wall_us": seconds / count * 1e6,
-    }
+    used = [cpu_seconds([pid]) - each for pid, each in zip(server.pids, before, strict=True)]
+    figures = {"redis_us": sum(used), "busiest_us": max(used), "client_us": own, "wall_us": seconds}
+    return {name: each / len(messages) * 1e6 for name, each in figures.items()}
 
 
-def _median(rounds: Sequence[Result]) -> Result:
+def medians(rounds: Sequence[Result]) -> Result:
+    """The median of each figure."""
     return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}

@@ -275,6 +275,30 @@ def _logs(results: Result) -> Iterator[Row]:
         yield Row("11", what, figure, "≤ 1.25 times", same <= few * 1.25)
 
 
+def _cluster(results: Result) -> Iterator[Row]:
+    found = results["cluster"]
+    for way, name in (("many", "publish_many"), ("many_awaited", "the same, awaited")):
+        sides = found["publish"][way]
+        what = f"{name}: CPU of Redis; one server / one primary / three / with replicas"
+        yield Row("12", what, _side_by_side(sides, "redis_us"))
+        one, three = sides["one"]["redis_us"], sides["three"]
+        busiest, all_three = three["busiest_us"] / one, three["redis_us"] / one
+        yield _at_most(
+            "12", "the busiest of the three, as a multiple of one", busiest, 0.4, "{:.2f}"
+        )
+        yield _at_most("12", "all three together, likewise", all_three, 1.2, "{:.2f}")
+        yield Row("12", "CPU of the client on each", _side_by_side(sides, "client_us"))
+    for name, how in (("steady", "at a steady rate"), ("full", "at full speed")):
+        sides = {side: each[name] for side, each in found["delivery"].items()}
+        what = f"one to one, {how}: CPU of the node; one server / three primaries"
+        yield Row("12", what, _side_by_side(sides, "us_per_delivery"))
+        yield Row("12", "the same: CPU of Redis", _side_by_side(sides, "redis_us_per_message"))
+
+
+def _side_by_side(sides: Result, name: str) -> str:
+    return " / ".join(f"{each[name]:.1f}" for each in sides.values()) + " µs"
+
+
 _ITEMS = {
     "fanout": _fanout,
     "burst": _burst,
@@ -288,4 +312,5 @@ _ITEMS = {
     "workers": _workers,
     "scale": _scale,
     "logs": _logs,
+    "cluster": _cluster,
 }

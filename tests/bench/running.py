@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 from tests.bench import encodings, fanout
+from tests.bench.cluster import on_a_cluster
 from tests.bench.crowd import crowd
 from tests.bench.failed_peers import FailedPeers
 from tests.bench.many_connections import many_connections
@@ -30,6 +31,7 @@ _SINGLE: Final = {
     "workers": workers,
     "scale": many_connections,
     "logs": many_logs,
+    "cluster": on_a_cluster,
 }
 _FAN_OUT: Final = ("fanout", "burst")
 _CROWD: Final = ("memory", "idle")

@@ -34,7 +34,7 @@ async def _storm(scale: Scale) -> Result:
     async with own_world() as world:
         for _ in range(scale.storm_replay):
             await publish(world.redis.url, missed)
-        pids, redis = world.pids, [world.redis.pid]
+        pids, redis = world.pids, world.redis.pids
         before, redis_before = cpu_seconds(pids), cpu_seconds(redis)
         async with receiving(
             world.gateway.port,

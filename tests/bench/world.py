@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import redis
 
 from publisher import AsyncPublisher
 from tests.bench.measuring import with_children
 from tests.support.processes import GatewayProcess, gateway_process
+from tests.support.redis_cluster import redis_cluster
 from tests.support.redis_server import RedisServer
 from tests.support.tokens import make_token
 
@@ -31,10 +31,10 @@ GREETINGS = 2
 
 @dataclass(frozen=True, slots=True)
 class Redis:
-    """A Redis that runs; it keeps nothing on disk."""
+    """A Redis that runs, or a cluster, of whose primaries ``pids`` are. It keeps nothing on disk."""
 
     url: str
-    pid: int
+    pids: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +60,41 @@ class World:
 
 
 @contextlib.contextmanager
-def own_redis() -> Any:
+def own_redis() -> Iterator[Redis]:
     """Run a Redis until the block ends."""
     with tempfile.TemporaryDirectory(prefix="bench-redis-") as folder:
         server = RedisServer(Path(folder))
         server.start()
         try:
-            with redis.Redis.from_url(server.url) as client:
-                pid = client.info("server")["process_id"]
-            yield Redis(server.url, pid)
+            yield Redis(server.url, [server.pid])
         finally:
             server.stop()
 
 
+@contextlib.contextmanager
+def own_cluster(primaries: int, *, replicated: bool = False) -> Iterator[Redis]:
+    """Run a Redis Cluster until the block ends."""
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-cluster-") as folder,
+        redis_cluster(Path(folder), primaries=primaries, replicated=replicated) as cluster,
+    ):
+        yield Redis(cluster.url, [each.pid for each in cluster.servers[:primaries]])
+
+
+@contextlib.asynccontextmanager
+async def world_on(server: Redis, **settings: Any) -> AsyncIterator[World]:
+    """Run a gateway on a Redis as ``gateway serve`` starts it, with its default settings, until the block ends."""
+    settings = {"namespaces": json.dumps(_NAMESPACES), **settings}
+    async with gateway_process(server.url, PREFIX, **settings) as gateway:
+        yield World(server, gateway)
+
+
 @contextlib.asynccontextmanager
 async def own_world(**settings: Any) -> AsyncIterator[World]:
-    """Run a gateway as ``gateway serve`` starts it, with its default settings, until the block ends."""
-    settings = {"namespaces": json.dumps(_NAMESPACES), **settings}
+    """The same on a Redis of its own."""
     with own_redis() as server:
-        async with gateway_process(server.url, PREFIX, **settings) as gateway:
-            yield World(server, gateway)
+        async with world_on(server, **settings) as world:
+            yield world
 
 
 def target(user: str, channel: str, query: str = "") -> str:

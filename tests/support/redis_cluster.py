@@ -1,4 +1,4 @@
-"""A real Redis Cluster as local processes: three primaries, each with a replica. It blocks; asyncio uses threads."""
+"""A real Redis Cluster as local processes, three primaries with a replica each by default. It blocks; asyncio uses threads."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class ClusterServer(RedisServer):
 
 
 class RedisCluster:
-    """``servers`` are the primaries and then a replica of each, as they were at the start.
+    """``servers`` are the primaries and then a replica of each, if there are any, as they were at the start.
 
     Args:
         node_timeout_ms: so long a primary may be silent before its replica takes over.
@@ -102,15 +102,17 @@ class RedisCluster:
         self,
         folder: Path,
         *,
+        primaries: int = PRIMARIES,
         node_timeout_ms: int = 1_000,
         options: Callable[[], Sequence[str]] = tuple,
         replicated: bool = True,
     ) -> None:
         self._folder = folder
+        self._count = primaries
         self._options = "--cluster-node-timeout", str(node_timeout_ms)
         self._more = options
         self.servers: list[ClusterServer] = []
-        for _ in range(2 * PRIMARIES if replicated else PRIMARIES):
+        for _ in range(2 * primaries if replicated else primaries):
             self._append()
 
     def _append(self) -> ClusterServer:
@@ -146,11 +148,11 @@ class RedisCluster:
         first, *others = self.servers
         for each in others:
             each.run("CLUSTER", "MEET", "127.0.0.1", first.port, first.bus_port)
-        for number, each in enumerate(self.servers[:PRIMARIES]):
-            bounds = [SLOTS * part // PRIMARIES for part in (number, number + 1)]
+        for number, each in enumerate(self.servers[: self._count]):
+            bounds = [SLOTS * part // self._count for part in (number, number + 1)]
             each.run("CLUSTER", "ADDSLOTSRANGE", bounds[0], bounds[1] - 1)
         wait_until(lambda: all(self._knows_all(each) for each in self.servers))
-        for number, replica in enumerate(self.servers[PRIMARIES:]):
+        for number, replica in enumerate(self.servers[self._count :]):
             replica.run("CLUSTER", "REPLICATE", self.servers[number].id)
         self.settle()
 

@@ -70,6 +70,12 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}"
 
     @property
+    def pid(self) -> int:
+        """The process that runs, or has run last."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log(self) -> Path:
         return self._folder / "redis.log"
 
