@@ -42,41 +42,52 @@ _FORM: Final = "nothing: it is their form"
 
 # -- a gateway process ------------------------------------------------------------------------
 
-PROCESS_MEMORY: Final = Cost(59, "MiB", "a process without connections", _TABLE.format(4))
+PROCESS_MEMORY: Final = Cost(61, "MiB", "a process without connections", _TABLE.format(4))
 CONNECTION_MEMORY: Final = Cost(
-    6.3, "KiB", "a connection with its user and a channel of its own", _TABLE.format(4)
+    4.8, "KiB", "a connection with its user and a channel of its own", _TABLE.format(4)
 )
 CONNECTION_IDLE: Final = Cost(
-    0.9, "µs a second", "a connection to which nothing happens", _TABLE.format(8)
+    1.7, "µs a second", "a connection to which nothing happens", _TABLE.format(8)
 )
 RECONNECT: Final = Cost(
-    287, "µs", "a client that comes back: token, place, subscribe, three messages", _TABLE.format(5)
+    275, "µs", "a client that comes back: token, place, subscribe, three messages", _TABLE.format(5)
 )
 DELIVERY: Final = Cost(
-    6.8, "µs", "a message to a further subscriber on the same process", _TABLE.format(1)
+    9.3, "µs", "a message to a further subscriber on the same process", _TABLE.format(1)
 )
 MESSAGE: Final = Work(
     2_000,
-    Cost(69, "µs", "a message to one subscriber, at 2,000 a second", _TABLE.format(3)),
+    Cost(91, "µs", "a message to one subscriber, at 2,000 a second", _TABLE.format(3)),
     40_000,
-    Cost(14.4, "µs", "the same, at 40,000 a second", _TABLE.format(3)),
+    Cost(24, "µs", "the same, at 40,000 a second", _TABLE.format(3)),
 )
 
 # -- Redis ------------------------------------------------------------------------------------
 
 REDIS_PUBLISH: Final = Work(
     2_000,
-    Cost(57.3, "µs", "a durable publish in Redis, at 2,000 a second", _TABLE.format(3)),
+    Cost(99, "µs", "a durable publish in Redis, at 2,000 a second", _TABLE.format(3)),
     40_000,
-    Cost(14.0, "µs", "the same, at 40,000 a second", _TABLE.format(3)),
+    Cost(17.5, "µs", "the same, at 40,000 a second", _TABLE.format(3)),
+)
+REDIS_CLUSTER_PUBLISH: Final = Work(
+    700,
+    Cost(
+        140, "µs", "a durable publish on a primary of a cluster, at 700 a second", _TABLE.format(12)
+    ),
+    13_000,
+    Cost(21.5, "µs", "the same, at 13,000 a second", _TABLE.format(12)),
+)
+REDIS_REPLICA: Final = Cost(
+    7.5, "µs", "a publish in Redis for each replica of its primary", _TABLE.format(12)
 )
 REDIS_FOLLOWER: Final = Cost(
-    2.0, "µs", "a message in Redis to a further process that follows the channel", _TABLE.format(6)
+    2.2, "µs", "a message in Redis to a further process that follows the channel", _TABLE.format(6)
 )
 REDIS_POSITION: Final = Cost(
     1.2, "µs", "a position in Redis that a user confirms, once a second and channel at most", _SCALE
 )
-REDIS_RECONNECT: Final = Cost(46, "µs", "a client that comes back, in Redis", _TABLE.format(5))
+REDIS_RECONNECT: Final = Cost(55, "µs", "a client that comes back, in Redis", _TABLE.format(5))
 REDIS_CONNECTION_IDLE: Final = Cost(0.2, "µs a second", "a connection's place in Redis", _SCALE)
 REDIS_PROCESS_CALLS: Final = Cost(
     2.6, "calls a second", "a gateway process's lease and probes, each as dear as a publish", _SCALE
@@ -112,12 +123,13 @@ REDIS_FEED_BYTES: Final = Cost(
 
 MEASURED: Final = (
     *(PROCESS_MEMORY, CONNECTION_MEMORY, CONNECTION_IDLE, MESSAGE.low, MESSAGE.high, DELIVERY),
-    *(RECONNECT, REDIS_PUBLISH.low, REDIS_PUBLISH.high, REDIS_FOLLOWER, REDIS_POSITION),
+    *(RECONNECT, REDIS_PUBLISH.low, REDIS_PUBLISH.high, REDIS_CLUSTER_PUBLISH.low),
+    *(REDIS_CLUSTER_PUBLISH.high, REDIS_REPLICA, REDIS_FOLLOWER, REDIS_POSITION),
     *(REDIS_RECONNECT, REDIS_CONNECTION_IDLE, REDIS_PROCESS_CALLS, REDIS_CONNECTION_MEMORY),
     *(REDIS_CHANNEL_MEMORY, REDIS_ENTRY_BYTES, ENVELOPE_BYTES, REDIS_PUBLISH_BYTES),
     *(REDIS_FEED_BYTES, SEGMENT_BYTES, TLS_BYTES, PING_BYTES, HANDSHAKE_BYTES),
 )
-"""All of them, in the order of the table in ``docs/scaling.md``."""
+"""All of them, in the order of the table in ``docs/performance.md``."""
 
 # -- what a plan allows -----------------------------------------------------------------------
 
@@ -133,16 +145,23 @@ PRIMARY_CLIENTS: Final = 10_000
 """The default of ``maxclients`` in Redis."""
 CONNECTIONS_TO_REDIS: Final = 3
 """Of each process: for its calls, for live messages, and to see whether Redis is well."""
+CONNECTIONS_TO_A_PRIMARY: Final = 5
+"""The same in a cluster: one more asks for the map, and on one of the primaries one more hears commands to all."""
 PING_SECONDS: Final = 30
 """The default of ``GATEWAY_PING_INTERVAL_SECONDS``."""
 CONFIRM_SECONDS: Final = 1
 """The default of ``GATEWAY_CONFIRM_INTERVAL_SECONDS``."""
+STREAM_CONFIRM_SECONDS: Final = 3
+"""Where a channel is confirmed regularly."""
 REPLICAS: Final = 1
 """Of each primary."""
+LEAST_OF_A_CLUSTER: Final = 3
+"""Primaries: fewer cannot agree that one of them has failed."""
 CLUSTER_SERVERS: Final = 1_000
 """Primaries and replicas up to which Redis recommends a cluster (its specification, "Main properties")."""
 CLUSTER_TIMEOUT_SECONDS: Final = 15
 """The default of ``cluster-node-timeout``: within half of it each server asks every other one whether it lives."""
 BUS_PACKET_BYTES: Final = 2_256
+"""What each packet of the cluster bus begins with. Valkey 8 and later put 16 bytes before a message instead."""
 BUS_GOSSIP_BYTES: Final = 104
-"""A packet of the cluster bus, and what it says of each server that it mentions (a tenth of them, three at least)."""
+"""What a packet says of each server that it mentions (a tenth of them, three at least)."""

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from gateway.planning import costs
-from gateway.planning.plan import Plan, reach
-
-_CLUSTER: Final = (
-    "That needs Redis Cluster, which this version does not support yet; until then, give each part of your users a "
-    "Redis and gateways of its own."
-)
+from gateway.planning.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +26,9 @@ def limits(planned: Plan) -> list[Limit]:
 def _limits(planned: Plan) -> Iterator[Limit]:
     yield Limit(
         "hot channel",
-        max(_hot_in_redis(planned), _hot_on_nodes(planned)) / costs.BUSY,
-        "A channel is on one primary, whatever their number, and its subscribers are on all processes. Publish less often "
-        "there (several events in a message), or split the channel (room/7-a, room/7-b) and publish to each part.",
+        planned.load.busiest / planned.channel.most,
+        "A channel is on one primary, whatever their number. Publish less often there (several events in a message), or "
+        "split the channel (room/7-a, room/7-b) and publish to each part.",
     )
     yield Limit(
         "reconnect storm",
@@ -69,39 +63,13 @@ def _limits_of_redis(planned: Plan) -> Iterator[Limit]:
         )
     # As many primaries as are needed are never short of either.
     if primaries == 1 or planned.load.primaries is not None:
-        more = f"Run more primaries. {_CLUSTER}"
-        yield Limit("CPU of Redis", planned.redis.busy / costs.BUSY, more)
+        yield Limit(
+            "CPU of Redis",
+            planned.redis.busy / costs.BUSY,
+            "Run more primaries, as a Redis Cluster: channels are spread over them.",
+        )
         yield Limit(
             "memory of Redis",
             planned.redis.memory_gib / costs.PRIMARY_GIB,
-            f"Keep fewer messages, or for a shorter time; or run more primaries. {_CLUSTER}",
+            "Keep fewer messages, or for a shorter time; or run more primaries, as a Redis Cluster.",
         )
-
-
-def _hot_in_redis(planned: Plan) -> float:
-    """The part of a core that the busiest channel takes of its primary."""
-    load, rate = planned.load, planned.load.busiest
-    followers = max(0.0, reach(load.subscribers, planned.nodes.processes) - 1)
-    confirmed = min(rate, 1 / costs.CONFIRM_SECONDS) * max(0.0, load.subscribers - 1)
-    return (
-        rate * (costs.REDIS_PUBLISH.high.value + followers * costs.REDIS_FOLLOWER.value)
-        + confirmed * costs.REDIS_POSITION.value
-    ) / 1e6
-
-
-def _hot_on_nodes(planned: Plan) -> float:
-    """The part of a process's core that the busiest channel takes."""
-    serving = planned.nodes.serving
-    arriving = reach(planned.load.subscribers, serving) / serving
-    further = max(0.0, planned.load.subscribers / serving - arriving)
-    each = arriving * costs.MESSAGE.high.value + further * costs.DELIVERY.value
-    return planned.load.busiest * each / 1e6
-
-
-def cluster_note(planned: Plan) -> str:
-    """What a plan with several primaries needs beside them; empty for one primary."""
-    return (
-        f"More than one primary: {_CLUSTER[0].lower()}{_CLUSTER[1:]}"
-        if planned.redis.primaries > 1
-        else ""
-    )

@@ -15,6 +15,7 @@ from gateway.planning.load import DRAIN_SECONDS, Load
 _MIB_PER_GIB: Final = 1024
 _KIB_PER_GIB: Final = 1024 * 1024
 _MOST_PRIMARIES: Final = costs.CLUSTER_SERVERS // (1 + costs.REPLICAS)
+_PRIMARIES: Final = (1, *range(costs.LEAST_OF_A_CLUSTER, _MOST_PRIMARIES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,14 @@ class Nodes:
 
 @dataclass(frozen=True, slots=True)
 class RedisServers:
-    """The primaries; each has a replica as large.
+    """The primaries, a cluster if there are several; each has a replica as large.
 
     Attributes:
         primaries: as many as asked for, or as are needed.
         busy_cores: of all primaries together.
         busy: of one primary's core, from 0 to 1.
         memory_gib: of one primary.
-        clients: connections of gateways to one primary.
+        clients: connections of gateways to one primary, at most.
     """
 
     primaries: int
@@ -65,8 +66,26 @@ class RedisServers:
 
 
 @dataclass(frozen=True, slots=True)
+class Channel:
+    """Messages a second that one channel can carry, if nothing else happens there.
+
+    Attributes:
+        redis: by its primary, where messages are published in batches or at the same time.
+        gateways: by a process that has subscribers; without any it is infinite.
+    """
+
+    redis: float
+    gateways: float
+
+    @property
+    def most(self) -> float:
+        """What both can carry."""
+        return min(self.redis, self.gateways)
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
-    """Mbit/s: of all clients together, of a machine with gateways, of a primary, and of the bus of each server of a cluster."""
+    """Mbit/s: of all clients together, of a machine with gateways, of a primary, and what a primary sends on a cluster's bus."""
 
     clients_out: float
     clients_in: float
@@ -107,6 +126,7 @@ class Plan:
     load: Load
     nodes: Nodes
     redis: RedisServers
+    channel: Channel
     network: Network
     deploy: Deploy
 
@@ -115,7 +135,14 @@ def plan(load: Load) -> Plan:
     """What carries ``load``."""
     nodes = _nodes(load)
     redis = _redis(load, nodes.processes)
-    return Plan(load, nodes, redis, _network(load, nodes, redis), _deploy(load, nodes, redis))
+    return Plan(
+        load,
+        nodes,
+        redis,
+        _channel(load, nodes),
+        _network(load, nodes, redis),
+        _deploy(load, nodes, redis),
+    )
 
 
 def reach(subscribers: float, processes: int) -> float:
@@ -198,11 +225,13 @@ def redis_cores(load: Load, processes: int, primaries: int) -> float:
     others = (
         (followers + load.commands * processes) * costs.REDIS_FOLLOWER.value
         + positions * costs.REDIS_POSITION.value
+        + load.publishes * costs.REPLICAS * costs.REDIS_REPLICA.value
         + load.connections * costs.REDIS_CONNECTION_IDLE.value
     )
     # Each process asks each primary whether it hears itself.
     calls = load.publishes / primaries + processes * costs.REDIS_PROCESS_CALLS.value
-    return primaries * costs.REDIS_PUBLISH.cores(calls) + others / 1e6
+    publish = costs.REDIS_PUBLISH if primaries == 1 else costs.REDIS_CLUSTER_PUBLISH
+    return primaries * publish.cores(calls) + others / 1e6
 
 
 def _redis(load: Load, processes: int) -> RedisServers:
@@ -216,11 +245,35 @@ def _redis(load: Load, processes: int) -> RedisServers:
         return busy <= primaries * costs.BUSY and gib <= primaries * costs.PRIMARY_GIB
 
     wanted = load.primaries or next(
-        (count for count in range(1, _MOST_PRIMARIES) if enough(count)), _MOST_PRIMARIES
+        (count for count in _PRIMARIES if enough(count)), _MOST_PRIMARIES
     )
     busy = redis_cores(load, processes, wanted)
-    clients = processes * costs.CONNECTIONS_TO_REDIS
-    return RedisServers(wanted, busy, busy / wanted, gib / wanted, clients)
+    each = costs.CONNECTIONS_TO_REDIS if wanted == 1 else costs.CONNECTIONS_TO_A_PRIMARY
+    return RedisServers(wanted, busy, busy / wanted, gib / wanted, processes * each)
+
+
+def _channel(load: Load, nodes: Nodes) -> Channel:
+    followers = max(0.0, reach(load.subscribers, nodes.processes) - 1)
+    message = (
+        costs.REDIS_PUBLISH.high.value
+        + costs.REPLICAS * costs.REDIS_REPLICA.value
+        + followers * costs.REDIS_FOLLOWER.value
+    )
+    positions = max(0.0, load.subscribers - 1) * costs.REDIS_POSITION.value
+    room = costs.BUSY * 1e6
+    # Of few messages each is confirmed, of many what has come in an interval.
+    few = room / (message + positions)
+    many = (room - positions / costs.STREAM_CONFIRM_SECONDS) / message
+    return Channel(max(few, many), _on_a_process(load, nodes))
+
+
+def _on_a_process(load: Load, nodes: Nodes) -> float:
+    """Messages a second of one channel that a process with subscribers can carry."""
+    if not load.subscribers:
+        return math.inf
+    members = load.subscribers / reach(load.subscribers, nodes.serving)
+    each = costs.MESSAGE.high.value + max(0.0, members - 1) * costs.DELIVERY.value
+    return costs.BUSY * 1e6 / each
 
 
 # -- networks ---------------------------------------------------------------------------------
@@ -243,18 +296,24 @@ def _network(load: Load, nodes: Nodes, redis: RedisServers) -> Network:
         _megabits(out) / (nodes.machines - nodes.away),
         _megabits(load.publishes * publish / redis.primaries),
         _megabits(load.publishes * followers * feed / redis.primaries),
-        _megabits(_bus_bytes(redis.primaries)),
+        _megabits(_bus_bytes(load, redis.primaries)),
     )
 
 
-def _bus_bytes(primaries: int) -> float:
-    """What a server of a cluster sends to the others in a second, so that each knows which ones live."""
+def _bus_bytes(load: Load, primaries: int) -> float:
+    """What a primary of a cluster sends to the other servers in a second.
+
+    Whether it lives and whom it knows, commands to all, and live messages to its replicas.
+    """
     if primaries == 1:
         return 0.0
     servers = primaries * (1 + costs.REPLICAS)
     packet = costs.BUS_PACKET_BYTES + costs.BUS_GOSSIP_BYTES * max(3, servers // 10)
     pings = max(1.0, servers / (costs.CLUSTER_TIMEOUT_SECONDS / 2))
-    return 2 * pings * packet
+    message = costs.BUS_PACKET_BYTES + load.message_bytes + costs.REDIS_FEED_BYTES.value
+    live = load.publishes / primaries * costs.REPLICAS * message
+    commands = load.commands * (servers - 1) * costs.BUS_PACKET_BYTES
+    return 2 * pings * packet + live + commands
 
 
 def _megabits(bytes_: float) -> float:

@@ -7,7 +7,7 @@ import math
 import textwrap
 from typing import Any
 
-from gateway.planning.limits import cluster_note, limits
+from gateway.planning.limits import limits
 from gateway.planning.plan import Plan
 
 
@@ -33,8 +33,6 @@ def as_text(planned: Plan) -> str:
         "",
         f"{first.name} comes first. {first.advice}",
     ]
-    if note := cluster_note(planned):
-        lines.append(note)
     return "\n".join(wrapped for line in lines for wrapped in _wrap(line))
 
 
@@ -60,10 +58,15 @@ def _nodes(planned: Plan) -> list[str]:
 
 
 def _redis(planned: Plan) -> list[str]:
-    redis = planned.redis
+    redis, channel = planned.redis, planned.channel
+    cluster = f"a cluster of {redis.primaries:,} primaries, each"
+    gateways = (
+        f", {_number(channel.gateways)} on the gateways" if math.isfinite(channel.gateways) else ""
+    )
     return [
-        f"Redis: {redis.primaries:,} primar{'y' if redis.primaries == 1 else 'ies'}, each with a replica",
+        f"Redis: {'1 primary' if redis.primaries == 1 else cluster} with a replica",
         f"  each {redis.busy:.0%} of a core, memory {_gib(redis.memory_gib)}, {redis.clients:,} connections",
+        f"  one channel: at most {_number(channel.redis)} messages a second on its primary{gateways}",
     ]
 
 
@@ -78,7 +81,7 @@ def _network(planned: Plan) -> list[str]:
         f"  a primary: {_rate(network.primary_in)} in, {_rate(network.primary_out)} out",
     ]
     if network.cluster_bus:
-        lines.append(f"  the cluster's bus: {_rate(network.cluster_bus)} out of each server")
+        lines.append(f"  the cluster's bus: {_rate(network.cluster_bus)} out of each primary")
     return lines
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from gateway import cli
 from gateway.planning import costs
+from gateway.planning.load import Load
+from gateway.planning.plan import plan, reach
 
 ROOT = Path(__file__).parents[2]
 SCALING = (ROOT / "docs" / "scaling.md").read_text("utf-8")
@@ -34,6 +36,14 @@ def test_a_plan_that_is_shown_is_what_the_command_prints(
 def test_the_three_sizes_are_worked_through() -> None:
     sizes = {found for command, _ in SHOWN for found in re.findall(r"--connections (\S+)", command)}
     assert {"1e4", "1e6", "5e7"} <= sizes
+
+
+@pytest.mark.parametrize("subscribers", [1, 100, 10_000, 1_000_000])
+def test_what_a_hot_channel_carries_is_what_a_plan_says(subscribers: int) -> None:
+    made = plan(Load(connections=1_000_000, publishes=0, subscribers=subscribers))
+    figures = reach(subscribers, made.nodes.processes), made.channel.redis, made.channel.gateways
+    row = " | ".join(f"{each:,.0f}" for each in (subscribers, *figures))
+    assert f"| {row} |" in SCALING
 
 
 def test_every_figure_of_the_plans_is_on_the_page_of_costs() -> None:

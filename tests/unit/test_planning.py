@@ -13,7 +13,7 @@ from gateway import cli
 from gateway.planning import costs
 from gateway.planning.limits import limits
 from gateway.planning.load import DRAIN_SECONDS, InvalidLoad, Load
-from gateway.planning.plan import Plan, plan, reach
+from gateway.planning.plan import Plan, plan, reach, redis_cores
 from gateway.planning.telling import as_json, as_text
 from gateway.settings import Settings
 
@@ -31,7 +31,7 @@ def used(made: Plan) -> dict[str, float]:
 # -- what was measured ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("work", [costs.MESSAGE, costs.REDIS_PUBLISH])
+@pytest.mark.parametrize("work", [costs.MESSAGE, costs.REDIS_PUBLISH, costs.REDIS_CLUSTER_PUBLISH])
 def test_the_cost_of_messages_goes_through_both_figures(work: costs.Work) -> None:
     assert work.cores(0) == 0
     assert work.cores(work.low_rate) * 1e6 == pytest.approx(work.low_rate * work.low.value)
@@ -45,8 +45,9 @@ def test_a_full_process_is_as_busy_as_one_that_was_measured() -> None:
     # Items 4 and 8: 10,000 idle connections. Four processes, and as many in reserve.
     made = planned(connections=40_000, publishes=0)
     assert made.nodes.connections_a_process == 10_000
-    assert made.nodes.busy == pytest.approx(0.009)
-    assert made.nodes.memory_gib * 1024 / 4 == pytest.approx(59 + 10_000 * 6.3 / 1024)
+    assert made.nodes.busy == pytest.approx(costs.CONNECTION_IDLE.value * 10_000 / 1e6)
+    expected = costs.PROCESS_MEMORY.value + 10_000 * costs.CONNECTION_MEMORY.value / 1024
+    assert made.nodes.memory_gib * 1024 / 4 == pytest.approx(expected)
 
 
 def test_each_further_subscriber_costs_a_delivery() -> None:
@@ -186,9 +187,53 @@ def test_the_bus_of_a_cluster_counts_where_there_is_one() -> None:
     assert planned(primaries=50).network.cluster_bus > planned(primaries=3).network.cluster_bus > 0
 
 
-def test_a_plan_with_several_primaries_says_what_is_not_supported_yet() -> None:
-    assert "does not support yet" not in as_text(planned(connections=100, publishes=10))
-    assert "does not support yet" in as_text(planned(primaries=3)).replace("\n", " ")
+def test_several_primaries_are_a_cluster_which_has_three_at_least() -> None:
+    one = planned(publishes=1_000)
+    assert one.redis.primaries == 1
+    assert "Redis: 1 primary with a replica" in as_text(one)
+    assert one.redis.clients == one.nodes.processes * 3
+    cluster = planned(publishes=35_000)
+    two = redis_cores(cluster.load, cluster.nodes.processes, 2)
+    assert two <= 2 * costs.BUSY, "two would not have room for it"
+    assert cluster.redis.primaries == 3
+    assert "Redis: a cluster of 3 primaries, each with a replica" in as_text(cluster)
+    assert cluster.redis.clients == cluster.nodes.processes * 5
+
+
+def test_live_messages_and_commands_go_over_the_bus_of_a_cluster() -> None:
+    quiet = planned(primaries=3, publishes=0, commands=0).network.cluster_bus
+    live = planned(primaries=3, publishes=3_000, commands=0).network.cluster_bus
+    assert live - quiet == pytest.approx(1_000 * (2_256 + 200 + 150) * 8 / 1e6)
+    commands = planned(primaries=3, publishes=0, commands=100).network.cluster_bus
+    assert commands - quiet == pytest.approx(100 * 5 * 2_256 * 8 / 1e6)
+
+
+@pytest.mark.parametrize("subscribers", [0, 1, 5, 1_000, 100_000, 1_000_000])
+def test_a_channel_carries_what_makes_its_primary_or_a_process_busy(subscribers: int) -> None:
+    made = planned(connections=1_000_000, subscribers=subscribers)
+    followers = max(0.0, reach(subscribers, made.nodes.processes) - 1)
+    further = max(0, subscribers - 1)
+    rate = made.channel.redis
+    publish = costs.REDIS_PUBLISH.high.value + costs.REDIS_REPLICA.value
+    busy = (
+        rate * (publish + followers * costs.REDIS_FOLLOWER.value)
+        + min(rate, 1 / costs.STREAM_CONFIRM_SECONDS) * further * costs.REDIS_POSITION.value
+    )
+    assert busy / 1e6 == pytest.approx(costs.BUSY)
+    if subscribers:
+        with_some = reach(subscribers, made.nodes.serving)
+        deliveries = subscribers / with_some - 1
+        each = costs.MESSAGE.high.value + deliveries * costs.DELIVERY.value
+        assert made.channel.gateways * each / 1e6 == pytest.approx(costs.BUSY)
+    else:
+        assert made.channel.gateways == float("inf")
+        assert as_json(made)["channel"]["gateways"] is None
+
+
+def test_a_channel_that_gets_all_that_it_can_carry_is_at_its_limit() -> None:
+    load = {"connections": 1_000_000, "publishes": 5_000, "subscribers": 1_000}
+    most = planned(**load).channel.most
+    assert used(planned(**load, hot_publishes=most))["hot channel"] == pytest.approx(1)
 
 
 # -- the command ------------------------------------------------------------------------------
