@@ -12,62 +12,61 @@ local now = redis.call('TIME')
 -- The earlier of both, for one may be wrong: the clock was set since the sender has read it, or this call
 -- has been long on its way.
 local since = math.min(ARGV[1], now[1] * 1000000 + now[2] - ARGV[2])
-local wanted, found, missing = {}, {}, #ARGV - 4
-for i = 5, #ARGV do wanted[ARGV[i]] = i - 2 end
-local only = #ARGV == 5 and ARGV[5]
+local newest = redis.call('GET', KEYS[2])
+if not newest then newest = redis.call('ZREVRANGE', log, 0, 0, 'WITHSCORES')[2] or '0' end
 
--- Returns how many bytes the page has.
-local function examine(page)
-  local length = 0
-  for _, entry in ipairs(page) do
-    length = length + #entry
-    -- A search passes an entry by for a fifth of what a match costs.
-    if not only or string.find(entry, only, 1, true) then
-      local id, nonce = string.match(entry, '^(%d+):%d+:([^:+]*)')
-      if id and wanted[nonce] then
-        found[wanted[nonce]] = id
-        missing = missing - 1
+-- What became of those that are not found. A message that has arrived did so soon after its first try: from there on
+-- the log is read forward, until all are found. Everybody waits meanwhile, so what is done for each entry is written out.
+local found, otherwise = {}, '0'
+if tonumber(newest) >= since then
+  local from, find, match = string.format('%.0f', since), string.find, string.match
+  local wanted, missing, only = {}, #ARGV - 4, #ARGV == 5 and ARGV[5]
+  for i = 5, #ARGV do wanted[ARGV[i]] = i - 2 end
+  -- Text costs less to pass on than numbers.
+  local page, first = redis.call('ZRANGEBYSCORE', log, from, '+inf', 'LIMIT', '0', '1'), nil
+  local read, size, room = 0, 1, tonumber(ARGV[4])
+  while true do
+    local length = 0
+    for i = 1, #page do
+      local entry = page[i]
+      length = length + #entry
+      -- A search passes an entry by for a fifth of what a match costs.
+      if not only or find(entry, only, 1, true) then
+        local id, nonce = match(entry, '^(%d+):%d+:([^:+]*)')
+        if id and wanted[nonce] then
+          found[wanted[nonce]] = id
+          missing = missing - 1
+        end
       end
     end
-  end
-  return length
-end
-
--- Whether the log still holds all that was published since the first try. ``first`` is the oldest of that.
-local function is_whole(first)
-  local prev = first and string.match(first, '^%d+:(%d+):')
-  if prev and tonumber(prev) < since then return true end
-  -- What is trimmed is the oldest, so that behind an older entry nothing is missing.
-  return #redis.call('ZRANGEBYSCORE', log, '-inf', string.format('(%.0f', since), 'LIMIT', 0, 1) > 0
-end
-
--- Whether the rest was not published. A message that has arrived did so soon after its first try: from there on
--- the log is read forward, until all are found.
-local function look()
-  local newest = redis.call('GET', KEYS[2])
-  if not newest then newest = redis.call('ZREVRANGE', log, 0, 0, 'WITHSCORES')[2] or '0' end
-  if tonumber(newest) < since then return true end
-  local read, size, room = 0, 1, tonumber(ARGV[4])
-  local first
-  while missing > 0 do
-    if size == 0 or room <= 0 then return false end
-    local page = redis.call('ZRANGEBYSCORE', log, string.format('%.0f', since), '+inf', 'LIMIT', read, size)
-    local length = examine(page)
+    if missing == 0 then break end
     first = first or page[1]
-    if #page < size then return missing == 0 or is_whole(first) end
+    if #page < size then
+      -- Whether the log still holds all that was published since the first try. What is trimmed is the oldest, so that
+      -- behind an older entry nothing is missing.
+      local prev = first and match(first, '^%d+:(%d+):')
+      if not (prev and tonumber(prev) < since)
+        and #redis.call('ZRANGEBYSCORE', log, '-inf', '(' .. from, 'LIMIT', '0', '1') == 0 then
+        otherwise = ''
+      end
+      break
+    end
     read, room = read + #page, room - length
     -- As many of that length as there is room for: large entries are not fetched to be left out.
-    size = math.min(8 * size, ARGV[3] - read, math.max(1, math.floor(room * #page / length)))
+    size = math.min(16 * size, ARGV[3] - read, math.max(1, math.floor(room * #page / length)))
+    if size == 0 or room <= 0 then
+      otherwise = ''
+      break
+    end
+    page = redis.call('ZRANGEBYSCORE', log, from, '+inf', 'LIMIT', read, size)
   end
-  return true
 end
 
-local otherwise = look() and '0' or ''
 local reply = {}
 for i = 3, #KEYS do
   -- Ten minutes is longer than a try is on its way after its sender has given it up. And this is a write,
   -- as a WAIT behind this call needs one.
-  redis.call('SET', KEYS[i], found[i] and found[i] .. ':' .. ARGV[i + 2] or '', 'EX', 600)
+  redis.call('SET', KEYS[i], found[i] and found[i] .. ':' .. ARGV[i + 2] or '', 'EX', '600')
   reply[i - 2] = found[i] or otherwise
 end
 return reply
