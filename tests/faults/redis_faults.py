@@ -10,8 +10,11 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from tests.faults.trace import Interval
@@ -19,10 +22,10 @@ from tests.faults.world import World
 
 
 @contextlib.asynccontextmanager
-async def admin(w: World) -> AsyncIterator[redis.asyncio.Redis]:
+async def admin(w: World, **options: Any) -> AsyncIterator[redis.asyncio.Redis]:
     """An operator's connection, which is open before anything goes wrong."""
     client = redis.asyncio.Redis(
-        port=w.server.port, socket_timeout=2, single_connection_client=True
+        port=w.server.port, socket_timeout=2, single_connection_client=True, **options
     )
     async with client:
         with contextlib.suppress(RedisError, OSError):
@@ -99,7 +102,8 @@ async def redis_is_busy_with_a_script(w: World, _dice: random.Random, seconds: f
     async with (
         w.fault("redis_is_busy_with_a_script", *w.nodes),
         admin(w) as client,
-        admin(w) as busy,
+        # One that tried again after the script was killed would run it for ever.
+        admin(w, retry=Retry(NoBackoff(), 0)) as busy,
     ):
         await client.config_set("busy-reply-threshold", 50)
         loop = asyncio.create_task(_run_for_ever(busy))
