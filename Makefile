@@ -42,7 +42,7 @@ run: $(RUN)
 	@exec $(BIN)/gateway serve --development
 
 test: $(DEV)
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 3 --dist loadgroup
 
 test-all: test
 	TOPOLOGY=sentinel $(BIN)/pytest -n 2 --dist loadgroup tests/publisher tests/integration

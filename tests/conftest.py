@@ -21,6 +21,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "one_server(why): the test is about what a single server does, and left out on other topologies",
     )
+    config.addinivalue_line(
+        "markers",
+        "thorough(topology): the test has servers of its own of this topology, and runs with TOPOLOGY of that name",
+    )
     try:
         topology.chosen()
     except ValueError as error:
@@ -30,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("one_server"):
         topology.require_one_server(*marker.args)
+    for marker in item.iter_markers("thorough"):
+        topology.require(*marker.args)
 
 
 @pytest.fixture(scope="session")

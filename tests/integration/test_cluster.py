@@ -181,6 +181,7 @@ async def test_a_primary_that_is_killed_is_followed(
     await survive(cluster, prefix, writer, kill)
 
 
+@pytest.mark.thorough("cluster")
 async def test_a_primary_that_hangs_is_left_and_comes_back_as_a_replica(
     cluster: RedisCluster, prefix: str, writer: Writer
 ) -> None:
@@ -197,6 +198,7 @@ async def test_a_primary_that_hangs_is_left_and_comes_back_as_a_replica(
     await survive(cluster, prefix, writer, hang)
 
 
+@pytest.mark.thorough("cluster")
 async def test_a_planned_failover_is_followed(
     cluster: RedisCluster, prefix: str, writer: Writer
 ) -> None:
@@ -235,6 +237,7 @@ async def test_slots_that_move_back_and_forth_take_their_subscriptions_along_and
     await survive(cluster, prefix, writer, move)
 
 
+@pytest.mark.thorough("cluster")
 async def test_a_primary_that_is_added_is_used_and_one_that_is_removed_is_not_missed(
     cluster: RedisCluster, prefix: str, writer: Writer
 ) -> None:

@@ -23,6 +23,8 @@ from tests.support.redis_cluster import ClusterServer, RedisCluster, redis_clust
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.thorough("cluster")
+
 LEASE_SECONDS = 2.0
 
 

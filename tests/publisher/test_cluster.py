@@ -312,6 +312,7 @@ def test_slots_that_move_back_and_forth_lose_and_double_nothing(
     stream.check()
 
 
+@pytest.mark.thorough("cluster")
 def test_while_a_slot_is_on_its_way_the_others_go_on(
     cluster: RedisCluster, publisher: Publisher, keys: Keys
 ):
@@ -347,6 +348,7 @@ async def test_an_awaited_publish_follows_a_slot(cluster: RedisCluster, prefix: 
 # -- primaries that fail ---------------------------------------------------------------------
 
 
+@pytest.mark.thorough("cluster")
 def test_a_planned_failover_loses_and_doubles_nothing(
     cluster: RedisCluster, publisher: Publisher, keys: Keys
 ):
@@ -377,6 +379,7 @@ def test_when_a_primary_is_killed_its_replica_is_found(
             assert found == sorted(set(found))
 
 
+@pytest.mark.thorough("cluster")
 async def test_while_a_shard_is_down_the_others_messages_go_through(
     own_cluster: RedisCluster, prefix: str, keys: Keys
 ):

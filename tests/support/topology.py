@@ -53,6 +53,12 @@ def require_one_server(why: str) -> None:
         leave_out(f"a single server only: {why}")
 
 
+def require(name: str) -> None:
+    """Skip the test but on this topology: ``make test`` has a few of each, ``make test-all`` has all."""
+    if chosen() != name:
+        leave_out(f"TOPOLOGY={name} runs it")
+
+
 @contextlib.contextmanager
 def running_redis(folder: Path) -> Iterator[str]:
     """Run the Redis of this run's topology until the block ends; yields what gateways and publishers are given."""
