@@ -146,6 +146,19 @@ async def test_a_call_is_led_on_however_often_its_keys_were_on_their_way(
     assert await get(connections) == 7
 
 
+async def test_a_call_that_is_led_on_late_has_no_more_time_for_that(
+    servers: Pair, connections: ClusterConnections
+) -> None:
+    first, second = servers
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    first.answer = lambda *_: TRYAGAIN if clock() - began < SECONDS / 2 else led("ASK", second)
+    second.answer = lambda _command, _asking: None
+    with pytest.raises(Unavailable):
+        await get(connections)
+    assert clock() - began < 1.25 * SECONDS
+
+
 async def test_moved_is_learnt_at_once_and_the_map_is_asked_for(
     servers: Pair, connections: ClusterConnections
 ) -> None:
