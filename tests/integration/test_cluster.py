@@ -264,11 +264,14 @@ async def test_a_shard_that_is_down_makes_only_its_channels_silent(
     async with running_node(cluster.url, prefix) as node, listening(node) as clients:
         silent = await in_thread(users_of, cluster, prefix, lost)
         others = [each for each in USERS if each not in silent]
+        # A publisher that knows no namespaces yet waits for the shard that has them.
+        for user in USERS:
+            await writer.publish(user, 0)
         await in_thread((await in_thread(cluster.replica_of, lost)).kill)
         await in_thread(lost.kill)
         await until(lambda: not node.gateway._hearing.servers()[address(lost)])
         for user in others:
-            await writer.publish(user, 0)
+            await writer.publish(user, 1)
         await hears_all(clients, writer)
         await until(node.gateway.ready)
         status, body = await readyz(node)
