@@ -7,9 +7,10 @@ BIN    := $(VENV)/bin
 RUN    := $(VENV)/.installed-run
 DEV    := $(VENV)/.installed-dev
 
-# How long the stress program runs, and what its dice begin with.
-SECONDS ?= 60
-SEED    ?=
+# How long the stress program runs, what its dice begin with, and which Redis it has: single, sentinel or cluster.
+SECONDS  ?= 60
+SEED     ?=
+TOPOLOGY ?=
 
 .PHONY: help run test test-all matrix soak attacks autobahn bench check format clean
 
@@ -18,7 +19,7 @@ help:
 	@echo "make test    run the tests against a real server"
 	@echo "make test-all  the same, with publishers and nodes on Sentinel and on a cluster too, and five minutes of all faults at random"
 	@echo "make matrix  test the publisher with each Python and each redis package found here"
-	@echo "make soak    all faults at random for SECONDS=60; SEED=... for the same dice again"
+	@echo "make soak    all faults at random for SECONDS=60; SEED=... for the same dice again, TOPOLOGY=sentinel or cluster for another Redis"
 	@echo "make attacks each kind of attack beside a client, for some seconds; ONLY=ping for those of that name"
 	@echo "make autobahn  the Autobahn suite against the code that serves clients"
 	@echo "make bench   measure what the gateway costs; PEERS=1 also measures other servers"
@@ -45,15 +46,17 @@ test: $(DEV)
 	$(BIN)/pytest -n 3 --dist loadgroup
 
 test-all: test
-	TOPOLOGY=sentinel $(BIN)/pytest -n 2 --dist loadgroup tests/publisher tests/integration
-	TOPOLOGY=cluster $(BIN)/pytest -n 2 --dist loadgroup tests/publisher tests/integration
+	TOPOLOGY=sentinel $(BIN)/pytest -n 2 --dist loadgroup tests/publisher tests/integration tests/faults/test_named_faults.py
+	TOPOLOGY=cluster $(BIN)/pytest -n 2 --dist loadgroup tests/publisher tests/integration tests/faults/test_named_faults.py
 	@$(MAKE) soak SECONDS=300
+	@$(MAKE) soak TOPOLOGY=sentinel
+	@$(MAKE) soak TOPOLOGY=cluster
 
 matrix: $(DEV)
 	$(BIN)/python -m tests.packaging.matrix
 
 soak: $(DEV)
-	@$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	@TOPOLOGY=$(TOPOLOGY) $(BIN)/python -m tests.faults.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 attacks: $(DEV)
 	@$(BIN)/python -m tests.attacks $(if $(ONLY),--only "$(ONLY)")

@@ -98,7 +98,7 @@ def _is_excused(
     """Whether a message may be missing.
 
     What a primary took without its replica, that replica knows nothing of: neither the message nor that
-    anybody had confirmed it. So nobody need be told.
+    anybody had confirmed it. So nobody need be told. What the replica has must arrive.
     """
     return (allowance.losses and told) or trace.lost_on_purpose(publication)
 
@@ -147,7 +147,7 @@ def _unknown(
     }
     for each in arrivals(device, channel):
         publication = published[channel].get(each.number)
-        if each.number in maybe or (publication and trace.lost_on_purpose(publication)):
+        if each.number in maybe or (publication and trace.in_question(publication)):
             continue
         if publication is None:
             yield f"unknown: {device.name} got {channel} #{each.number}, which nobody published"
@@ -187,7 +187,7 @@ def _disordered(
         if any(before.at <= at <= after.at for at in forgets):
             continue
         again = published[channel].get(after.number)
-        twice = again is not None and (allowance.losses or trace.lost_on_purpose(again))
+        twice = again is not None and (allowance.losses or trace.in_question(again))
         if after.id < before.id or (after.number <= before.number and not twice):
             yield (
                 f"disordered: {device.name} got {channel} #{after.number} ({after.id}) "

@@ -20,12 +20,12 @@ def dishonest(trace: Trace) -> Iterator[str]:
         what = f"{attempt.channel} #{attempt.number}"
         if attempt.outcome is Outcome.NOT_SENT and ids:
             yield f"dishonest: {what} was called not sent, and is there as {sorted(ids)}"
-        if len(ids) > 1:
+        if len(ids) > 1 and not trace.losing(attempt.asked_at, attempt.asked_at):
             yield f"dishonest: {what} was published once, and is there as {sorted(ids)}"
         if attempt.outcome is Outcome.SENT and _is_missing(trace, attempt):
             yield f"dishonest: {what} was called sent as {attempt.id}, and is not in the log"
     for each in trace.publications:
-        if each.duplicate and not each.unsure and not trace.lost_on_purpose(each):
+        if each.duplicate and not each.unsure and not trace.in_question(each):
             yield (
                 f"dishonest: {each.channel} #{each.number} was already there, and no call before "
                 "had said that it may have been sent"

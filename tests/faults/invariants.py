@@ -15,7 +15,7 @@ from tests.faults.honesty import dishonest
 from tests.faults.leftovers import leftovers
 from tests.faults.logs import unexplained
 from tests.faults.moderation import overheard
-from tests.faults.trace import Device, Interval, LossReport, Trace
+from tests.faults.trace import Device, Interval, LossReport, Outcome, Trace
 from tests.faults.turns import late
 
 MAX_CONNECTIONS: Final = 5
@@ -109,7 +109,35 @@ def _misbehaved(trace: Trace, device: Device, allowance: Allowance) -> Iterator[
 
 
 def _may_be_true(trace: Trace, report: LossReport, allowance: Allowance) -> bool:
-    """Whether Redis had lost something of the channel; what retention takes away is judged elsewhere."""
+    """Whether Redis has lost something of the channel; what retention takes away is judged elsewhere."""
     if allowance.losses or report.channel in trace.short:
         return True
-    return any(each.begin <= report.at <= each.end + _TOLD_WITHIN_SECONDS for each in trace.losses)
+    return any(
+        each.begin <= report.at <= each.end + _TOLD_WITHIN_SECONDS
+        and _is_missing_something(trace, report.channel, each)
+        for each in trace.losses
+    )
+
+
+def _is_missing_something(trace: Trace, channel: str, since: Interval) -> bool:
+    """Whether Redis had, or may have had, something of a channel then that is not in its log at the end."""
+    logged = trace.logged.get(channel, {})
+    ids = {id_ for several in logged.values() for id_ in several}
+    acknowledged = (
+        each.id not in ids and each.published_at >= since.begin and each.asked_at <= since.end
+        for each in trace.publications
+        if each.channel == channel
+    )
+    perhaps = (
+        each.outcome is Outcome.MAYBE_SENT and each.number not in logged
+        for each in trace.attempts
+        if each.channel == channel and since.begin <= each.asked_at <= since.end
+    )
+    arrived = (
+        each.id not in ids and each.at >= since.begin
+        for device in trace.devices
+        for session in device.sessions
+        for each in session.arrivals
+        if each.channel == channel
+    )
+    return any(acknowledged) or any(perhaps) or any(arrived)

@@ -8,21 +8,30 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from tests.faults import process_faults, redis_faults, way_faults
+from tests.faults import (
+    cluster_faults,
+    process_faults,
+    redis_faults,
+    sentinel_faults,
+    way_faults,
+)
 from tests.faults.allowance import Allowance
 from tests.faults.world import World
+from tests.support import topology
 
 Fault = Callable[[World, random.Random, float], Awaitable[None]]
 
 # A node that is away longer than its lease gives its users' places to others.
 LONGEST_FREEZE_SECONDS: Final = 13.0
 
-REDIS_FAULTS: Final[list[Fault]] = [
-    redis_faults.redis_killed,
-    redis_faults.redis_hangs,
+_ANYWHERE: Final[list[Fault]] = [
     redis_faults.redis_ends_pubsub,
     redis_faults.redis_ends_normal_connections,
     redis_faults.redis_forgets_scripts,
+]
+_OF_ONE_SERVER: Final[list[Fault]] = [
+    redis_faults.redis_killed,
+    redis_faults.redis_hangs,
     redis_faults.redis_is_paused,
     redis_faults.redis_is_out_of_memory,
     redis_faults.redis_lacks_replicas,
@@ -43,6 +52,26 @@ REDIS_FAULTS: Final[list[Fault]] = [
     way_faults.publishers_lose_their_commands,
     way_faults.publishers_are_reset_while_opening,
 ]
+_OF_SENTINEL: Final[list[Fault]] = [
+    sentinel_faults.primary_killed,
+    sentinel_faults.primary_hangs,
+    sentinel_faults.planned_failover,
+    sentinel_faults.sentinel_killed,
+    sentinel_faults.sentinel_hangs,
+]
+_OF_A_CLUSTER: Final[list[Fault]] = [
+    cluster_faults.shard_killed,
+    cluster_faults.shard_hangs,
+    cluster_faults.shard_fails_over_as_planned,
+    cluster_faults.slot_moves_away_and_back,
+    cluster_faults.primary_added_and_removed,
+]
+# By topology.
+REDIS_FAULTS: Final = {
+    topology.SINGLE: [*_ANYWHERE, *_OF_ONE_SERVER],
+    topology.SENTINEL: [*_ANYWHERE, *_OF_SENTINEL],
+    topology.CLUSTER: [*_ANYWHERE, *_OF_A_CLUSTER],
+}
 OTHER_FAULTS: Final[list[Fault]] = [
     process_faults.node_killed,
     process_faults.node_replaced,
@@ -56,7 +85,7 @@ OTHER_FAULTS: Final[list[Fault]] = [
     process_faults.lines_are_slow,
 ]
 
-FAULTS: Final = [*REDIS_FAULTS, *OTHER_FAULTS]
+FAULTS: Final = [*_ANYWHERE, *_OF_ONE_SERVER, *_OF_SENTINEL, *_OF_A_CLUSTER, *OTHER_FAULTS]
 
 # Short, so that in a minute everything happens more than once.
 SETTINGS: Final = {
@@ -93,6 +122,6 @@ async def mayhem(w: World, seed: int, seconds: float) -> Counter[str]:
 
     # Each hand has dice of its own: what one does must not depend on how quick the other was.
     async with asyncio.TaskGroup() as hands:
-        hands.create_task(hand(REDIS_FAULTS, random.Random(f"{seed} Redis")))
+        hands.create_task(hand(REDIS_FAULTS[topology.chosen()], random.Random(f"{seed} Redis")))
         hands.create_task(hand(OTHER_FAULTS, random.Random(f"{seed} other")))
     return done

@@ -1,9 +1,10 @@
-"""A gateway that can be killed, frozen and started again at its address, with a proxy before Redis."""
+"""A gateway that can be killed, frozen and started again at its address, with a proxy before a single Redis."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import time
 from collections.abc import AsyncIterator
@@ -12,12 +13,14 @@ from typing import Any
 import aiohttp
 
 from tests.faults.proxy import Proxy
+from tests.faults.redis_servers import RedisServers
 from tests.faults.trace import Interval
 from tests.support.processes import GatewayProcess, gateway_process
 from tests.support.redis_server import free_port
 from tests.support.waiting import until
 
 _READY_SECONDS = 20.0
+_ANSWER_SECONDS = 2.0
 _BUFFER = 128 * 1024
 
 
@@ -26,11 +29,12 @@ class NotRunning(RuntimeError):
 
 
 class Node:
-    """``gateway serve`` as a process; ``redis`` is the proxy through which it reaches Redis."""
+    """``gateway serve`` as a process; ``redis`` is the proxy through which it reaches a single Redis."""
 
-    def __init__(self, redis_port: int, prefix: str, **settings: Any) -> None:
+    def __init__(self, servers: RedisServers, prefix: str, **settings: Any) -> None:
         self.port = free_port()
-        self.redis = Proxy(redis_port, buffer=_BUFFER)
+        self.redis = Proxy(servers.primaries[0].port, buffer=_BUFFER)
+        self.servers = servers
         self.past_output = ""
         self.frozen = False
         self.killed: set[str] = set()
@@ -58,7 +62,7 @@ class Node:
         """Start it, and wait until it is ready."""
         self._process = await self._stack.enter_async_context(
             gateway_process(
-                f"redis://127.0.0.1:{self.redis.port}",
+                self.servers.url(self.redis),
                 self._prefix,
                 port=self.port,
                 internal_port=self._internal_port,
@@ -119,6 +123,17 @@ class Node:
         """Whether its ``/readyz`` says so."""
         return await self.process.is_ready()
 
+    async def served(self) -> bool:
+        """Whether it is ready, and hears itself through every primary."""
+        if not await self.ready():
+            return False
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                _, body = await self.process.get("/readyz")
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+        return self.servers.all_up(json.loads(body)["redis"])
+
     async def unready(self) -> bool:
         """The opposite."""
         return not await self.ready()
@@ -166,10 +181,10 @@ async def _seconds(condition: Any, within: float) -> float:
 
 @contextlib.asynccontextmanager
 async def running_nodes(
-    count: int, redis_port: int, prefix: str, **settings: Any
+    count: int, servers: RedisServers, prefix: str, **settings: Any
 ) -> AsyncIterator[list[Node]]:
     """Run nodes until the block ends; their output is told with whatever error leaves it."""
-    nodes = [Node(redis_port, prefix, **settings) for _ in range(count)]
+    nodes = [Node(servers, prefix, **settings) for _ in range(count)]
     try:
         for node in nodes:
             await node.redis.start()

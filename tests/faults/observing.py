@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import defaultdict
@@ -24,25 +25,28 @@ _ANSWER_SECONDS: Final = 1.0
 
 
 async def sample_places(
-    server: Callable[[], RedisServer], prefix: str, users: Iterable[str], trace: Trace
+    server_of: Callable[[str], RedisServer], prefix: str, users: Iterable[str], trace: Trace
 ) -> None:
     """Count the places that users hold, where they are kept."""
     keys = {user: Keys(prefix).connections(user) for user in users}
-    while True:
-        current = server()
-        async with redis.asyncio.Redis(port=current.port, socket_timeout=1) as client:
-            while server() is current:
-                await asyncio.sleep(_SAMPLE_SECONDS)
-                for user, key in keys.items():
-                    try:
-                        count = await client.zcard(key)
-                    except (RedisError, OSError):
-                        continue
-                    trace.places.append(PlacesHeld(time.monotonic(), user, count))
+    clients: dict[int, redis.asyncio.Redis] = {}
+    async with contextlib.AsyncExitStack() as stack:
+        while True:
+            await asyncio.sleep(_SAMPLE_SECONDS)
+            for user, key in keys.items():
+                port = server_of(key).port
+                if port not in clients:
+                    clients[port] = redis.asyncio.Redis(port=port, socket_timeout=1)
+                    await stack.enter_async_context(clients[port])
+                try:
+                    count = await clients[port].zcard(key)
+                except (RedisError, OSError):
+                    continue
+                trace.places.append(PlacesHeld(time.monotonic(), user, count))
 
 
 async def sample_readiness(node: Node, number: int, trace: Trace) -> None:
-    """Ask a node all the time whether it is ready."""
+    """Ask a node all the time whether it is ready, and hears itself through every primary."""
     timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         while True:
@@ -50,7 +54,8 @@ async def sample_readiness(node: Node, number: int, trace: Trace) -> None:
             try:
                 url = f"{node.process.internal_url}/readyz"
                 async with session.get(url) as answer:
-                    ready = answer.status == 200
+                    servers = (await answer.json())["redis"]
+                ready = answer.status == 200 and node.servers.all_up(servers)
                 trace.readiness.append(Readiness(number, asked_at, time.monotonic(), ready))
             except (aiohttp.ClientError, TimeoutError, NotRunning):
                 pass
@@ -58,14 +63,16 @@ async def sample_readiness(node: Node, number: int, trace: Trace) -> None:
 
 
 async def numbers_in_logs(
-    client: redis.asyncio.Redis, prefix: str, trace: Trace
+    server_of: Callable[[str], RedisServer], prefix: str, trace: Trace
 ) -> dict[str, dict[int, list[int]]]:
-    """The ids under which each number is in the logs of the channels whose publishes are not repeated."""
+    """The ids under which each number is in the logs of all channels."""
     found: dict[str, dict[int, list[int]]] = {}
-    for channel in {each.channel for each in trace.attempts}:
+    for channel in {each.channel for each in (*trace.attempts, *trace.publications)}:
         numbers: dict[int, list[int]] = defaultdict(list)
-        for entry in await client.zrange(Keys(prefix).log(channel), 0, -1):
-            message = decode(entry)
-            numbers[json.loads(message.body)["number"]].append(message.id)
+        key = Keys(prefix).log(channel)
+        async with redis.asyncio.Redis(port=server_of(key).port) as client:
+            for entry in await client.zrange(key, 0, -1):
+                message = decode(entry)
+                numbers[json.loads(message.body)["number"]].append(message.id)
         found[channel] = dict(numbers)
     return found

@@ -17,6 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from tests.faults.redis_pair import RedisPair
 from tests.faults.trace import Interval
 from tests.faults.world import World
 
@@ -129,27 +130,32 @@ async def redis_is_full_of_clients(w: World, dice: random.Random, seconds: float
             await client.config_set("maxclients", 10_000)
 
 
+def _pair(w: World) -> RedisPair:
+    assert isinstance(w.redis, RedisPair)
+    return w.redis
+
+
 async def redis_fails_over(w: World, _dice: random.Random, seconds: float) -> None:
     """The replica has everything when the primary dies, and is promoted after a while."""
     async with w.fault("redis_fails_over", *w.nodes):
-        await w.redis.replica_follows(paused=True)
+        await _pair(w).replica_follows(paused=True)
         await _promoted(w, seconds)
-    await w.redis.replace_dead()
+    await _pair(w).replace_dead()
 
 
 async def redis_fails_over_and_loses_writes(w: World, dice: random.Random, seconds: float) -> None:
     """Replication is cut before the primary dies, and what it takes meanwhile is lost."""
-    await w.redis.replica_follows(paused=False)
+    await _pair(w).replica_follows(paused=False)
     async with w.fault("redis_fails_over_and_loses_writes", *w.nodes) as fault:
-        w.redis.cut_replication()
+        _pair(w).cut_replication()
         await asyncio.sleep(dice.uniform(0.5, 2))
         w.trace.losses.append(Interval(fault.begun_at, asyncio.get_running_loop().time()))
         await _promoted(w, seconds)
-    await w.redis.replace_dead()
+    await _pair(w).replace_dead()
 
 
 async def _promoted(w: World, seconds: float) -> None:
-    w.redis.kill_primary()
+    _pair(w).kill_primary()
     await asyncio.sleep(seconds)
-    await w.redis.promote_replica()
+    await _pair(w).promote_replica()
     w.lead_to_redis()

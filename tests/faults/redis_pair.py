@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Final
 
 import redis.asyncio
 
@@ -13,22 +14,43 @@ from tests.support.waiting import until
 
 _SYNC_SECONDS = 20.0
 _PAUSE_MS = 20_000
+_OPTIONS: Final = (
+    # What has been written is the kernel's, which no signal to Redis reaches. `everysec` may put a write
+    # off while the disk is busy (redis.conf, appendfsync), and what waits then dies with the process.
+    *("--appendonly", "yes", "--appendfsync", "no"),
+    *("--repl-diskless-sync-delay", "0"),
+)
 
 
 class RedisPair:
     """``primary`` is the server that backends and gateways use now. ``spare`` is its replica.
 
     Args:
-        options: of both servers.
         replicated: whether there is a replica.
     """
 
-    def __init__(self, folder: Path, *options: str, replicated: bool) -> None:
-        options = (*options, "--repl-diskless-sync-delay", "0")
-        self.primary = _server(folder / "redis-a", *options)
-        self.spare = _server(folder / "redis-b", *options)
+    def __init__(self, folder: Path, *, replicated: bool) -> None:
+        self.primary = _server(folder / "redis-a")
+        self.spare = _server(folder / "redis-b")
         self._replicated = replicated
         self._line = Proxy()
+
+    @property
+    def primaries(self) -> list[RedisServer]:
+        """The servers that take writes now."""
+        return [self.primary]
+
+    def server_of(self, _key: str) -> RedisServer:
+        """The primary that has a key."""
+        return self.primary
+
+    def url(self, way: Proxy) -> str:
+        """What gateways and backends are given."""
+        return f"redis://127.0.0.1:{way.port}"
+
+    def all_up(self, told: dict[str, str]) -> bool:
+        """Whether a gateway that tells this of its servers is served."""
+        return list(told.values()) == ["up"]
 
     async def start(self) -> None:
         """Start both, and return once the replica follows."""
@@ -91,6 +113,9 @@ class RedisPair:
         await asyncio.to_thread(self.spare.restart)
         await self._follow()
 
+    async def settle(self) -> None:
+        """Nothing becomes of these servers by itself."""
+
     async def aclose(self) -> None:
         """End both."""
         await self._line.aclose()
@@ -98,6 +123,6 @@ class RedisPair:
             await asyncio.to_thread(server.stop)
 
 
-def _server(folder: Path, *options: str) -> RedisServer:
+def _server(folder: Path) -> RedisServer:
     folder.mkdir()
-    return RedisServer(folder, *options)
+    return RedisServer(folder, *_OPTIONS)

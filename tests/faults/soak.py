@@ -1,7 +1,7 @@
 """The stress program: three gateways under load, and all faults at random for as long as it is told.
 
-``make soak SECONDS=600 SEED=1`` runs it and prints one table. It exits with 1 when a message was lost or
-anything else that must hold did not (``invariants.py``).
+``make soak SECONDS=600 SEED=1`` runs it and prints one table; ``TOPOLOGY=sentinel`` or ``TOPOLOGY=cluster`` gives it
+another Redis. It exits with 1 when a message was lost or anything else that must hold did not (``invariants.py``).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from tests.faults.summary import Summary, summary
 from tests.faults.trace import Trace
 from tests.faults.turns import turns
 from tests.faults.world import Load, World, running_world
+from tests.support import topology
 
 NODES: Final = 3
 _OVERTIME_SECONDS: Final = 120.0
@@ -125,6 +126,7 @@ def table(outcome: Outcome, seed: int, seconds: float) -> str:
     figures, start, end = outcome.figures, outcome.start, outcome.end
     named = [kind for kinds in RULES.values() for kind in kinds]
     rows = {
+        "Redis": topology.chosen(),
         "length, s": f"{seconds:g}",
         "seed": str(seed),
         "faults": str(outcome.faults.total()),

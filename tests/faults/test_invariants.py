@@ -158,6 +158,18 @@ WRONG: dict[str, tuple[str, Edit]] = {
         "lost",
         lambda t: (lost_on_purpose(t, 6.5, 7.5), gap(t, 4), report(t, 8.0)),
     ),
+    "what Redis might have lost and has": (
+        "lost",
+        lambda t: (lost_on_purpose(t, 8.5, 9.5), logged(t, 9, 1_009), second(t).pop(), report(t, 10.0)),
+    ),
+    "a loss is told, and the log has everything": (
+        "false alarm",
+        lambda t: (
+            lost_on_purpose(t, 8.5, 9.5),
+            [logged(t, n, 1_000 + n) for n in range(1, 10)],
+            report(t, 9.9),
+        ),
+    ),
     "all comes anew before a loss was told": (
         "repeated on one connection",
         lambda t: (lost_on_purpose(t, 8.5, 9.5), anew(t), report(t, 11.0)),
@@ -235,6 +247,17 @@ FINE: dict[str, Edit] = {
         report(t, 7.55),
     ),
     "Redis lost it, and cannot know": lambda t: (lost_on_purpose(t, 8.5, 9.5), second(t).pop()),
+    "a second try of what Redis lost": lambda t: (
+        lost_on_purpose(t, 2.5, 3.5),
+        attempt(t, 3, Outcome.SENT),
+        logged(t, 3, 1_003, 1_030),
+    ),
+    "what Redis lost of a short log": lambda t: (
+        short(t, 99),
+        lost_on_purpose(t, 7.5, 9.5),
+        settle_in(t),
+        report(t, 8.5),
+    ),
     "all comes anew after a loss was told": lambda t: (
         lost_on_purpose(t, 8.5, 9.5),
         anew(t),

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import pytest
 
+from tests.faults import sentinel_faults
 from tests.faults.allowance import STRICT
 from tests.faults.conftest import StartWorld
 from tests.faults.invariants import require
-from tests.faults.mayhem import ALLOWED, FAULTS, SETTINGS, Fault
+from tests.faults.mayhem import ALLOWED, OTHER_FAULTS, REDIS_FAULTS, SETTINGS, Fault
 from tests.faults.turns import CUTTING, turns
+from tests.support import topology
 
 SECONDS = 4.0
 """Long enough that a node has to notice a Redis that does not serve it."""
 SHORT_SECONDS = 1.0
 
+HERE = topology.chosen()
+# What happens to nodes and lines by themselves is the same on each topology.
+NAMED = REDIS_FAULTS[HERE] + (OTHER_FAULTS if HERE == topology.SINGLE else [])
+# A replica may take over before any node has to notice.
+PERHAPS_UNNOTICED = {sentinel_faults.primary_killed, sentinel_faults.primary_hangs}
 
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("fault", NAMED, ids=lambda fault: fault.__name__)
 async def test_a_fault_loses_nothing_and_is_over_when_it_is_over(
     world: StartWorld, fault: Fault
 ) -> None:
@@ -31,4 +39,5 @@ async def test_a_fault_loses_nothing_and_is_over_when_it_is_over(
         require(trace, ALLOWED if trace.losses else STRICT)
         assert {each.name for each in trace.occurrences} == {fault.__name__}
         measured = turns(trace)
-        assert bool(measured.unready) == cutting
+        if fault not in PERHAPS_UNNOTICED:
+            assert bool(measured.unready) == cutting

@@ -16,6 +16,8 @@ from tests.faults.trace import Trace
 from tests.faults.world import Load, World
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.one_server("its faults are those of the way to a single Redis")
+
 KILLS = 10
 TURN_SECONDS = 3.0
 """Readiness is lost so soon after Redis, and is back so soon after Redis is (issue 3, Redis trouble)."""

@@ -192,11 +192,21 @@ class Trace:
 
     def lost_on_purpose(self, publication: Publication) -> bool:
         """Whether Redis had it only while what it wrote was to be lost."""
-        return self._during_losses(publication.asked_at, publication.published_at)
+        return self.in_question(publication) and not self.kept(publication)
+
+    def in_question(self, publication: Publication) -> bool:
+        """Whether a try to publish it may have been lost on purpose, be it that a later one was kept."""
+        return self.losing(publication.asked_at, publication.published_at)
+
+    def kept(self, publication: Publication) -> bool:
+        """Whether it was in the log at the end."""
+        numbers = self.logged.get(publication.channel, {})
+        return publication.id in numbers.get(publication.number, ())
 
     def undone_on_purpose(self, change: AccessChange) -> bool:
         """Whether access changed only while what Redis wrote was to be lost."""
-        return self._during_losses(change.asked_at, change.done_at)
+        return self.losing(change.asked_at, change.done_at)
 
-    def _during_losses(self, asked_at: float, done_at: float) -> bool:
+    def losing(self, asked_at: float, done_at: float) -> bool:
+        """Whether something that was asked for and done then may have been lost on purpose."""
         return any(done_at >= each.begin and asked_at <= each.end for each in self.losses)

@@ -104,7 +104,9 @@ def _inventions(
                 and each.asked_at > last_told - repeat_seconds
                 and _is_trimmed(trace, channel, written, each, report.at)
             ]
-            failed_over = any(last_told < each.end <= report.at for each in trace.losses)
+            failed_over = any(
+                last_told < each.end and each.begin <= report.at for each in trace.losses
+            )
             if not gone and not failed_over:
                 yield f"false alarm: {device.name} was told of a loss in {channel}, and nothing was"
             last_told = report.at

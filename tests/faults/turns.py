@@ -16,6 +16,8 @@ _LOOKED_AFTERWARDS_SECONDS: Final = 10.0
 CUTTING: Final = frozenset(
     {
         "redis_killed",
+        "primary_killed",
+        "primary_hangs",
         "redis_hangs",
         "redis_is_paused",
         "redis_is_out_of_memory",

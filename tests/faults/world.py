@@ -18,6 +18,7 @@ import aiohttp
 import redis.asyncio
 
 from publisher import AsyncPublisher, Retention
+from publisher.contract.keys import Keys
 from tests.faults.leftovers import keys_left
 from tests.faults.logs import OwnLog, lines
 from tests.faults.moderation import Moderator, PersistentClient
@@ -27,7 +28,7 @@ from tests.faults.observing import numbers_in_logs, sample_places, sample_readin
 from tests.faults.plain_client import PlainClient
 from tests.faults.proxy import Proxy
 from tests.faults.publishing_process import PublishingProcess
-from tests.faults.redis_pair import RedisPair
+from tests.faults.redis_servers import RedisServers, redis_servers
 from tests.faults.trace import Device, Interval, Occurrence, Publication, Session, Trace
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import until
@@ -40,9 +41,6 @@ _KEPT: Final = Retention(max_messages=20, max_age_seconds=86_400)
 _STOP_SECONDS: Final = 40.0
 _SETTLE_SECONDS: Final = 20.0
 _RECOVERY_SECONDS: Final = 30.0
-# What has been written is the kernel's, which no signal to Redis reaches. `everysec` may put a write
-# off while the disk is busy (redis.conf, appendfsync), and what waits then dies with the process.
-REDIS_OPTIONS: Final = ("--appendonly", "yes", "--appendfsync", "no")
 
 
 @dataclass(frozen=True)
@@ -66,21 +64,23 @@ class Load:
 
 
 class World:
-    """``front`` is what clients connect to, ``backend`` the line from the publishers to Redis."""
+    """``front`` is what clients connect to, ``backend`` the line from the publishers to a single Redis."""
 
-    def __init__(self, seed: int, prefix: str, folder: Path, redis: RedisPair, load: Load) -> None:
+    def __init__(
+        self, seed: int, prefix: str, folder: Path, redis: RedisServers, load: Load
+    ) -> None:
         self.dice = random.Random(seed)
         self.redis = redis
         self.prefix = prefix
         self.load = load
         self.nodes: list[Node] = []
         self.front = Proxy()
-        self.backend = Proxy(redis.primary.port)
+        self.backend = Proxy(self.server.port)
         self.trace = Trace()
         self.clients: list[PlainClient] = []
         self.process = PublishingProcess(
             folder / "backend",
-            f"redis://127.0.0.1:{self.backend.port}",
+            redis.url(self.backend),
             *(prefix, BY_PROCESS, load.rate),
         )
         self._publishers: list[NumberedPublisher | Moderator] = []
@@ -92,8 +92,8 @@ class World:
 
     @property
     def server(self) -> RedisServer:
-        """The Redis that is in use now."""
-        return self.redis.primary
+        """The Redis that has what everybody hears, now."""
+        return self.redis.server_of(Keys(self.prefix).log(EVERYBODY))
 
     # -- the load -----------------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ class World:
             self.publish(channel, self.load.rate, self.load.padding)
         if self.load.more:
             await self._begin_more(url)
-        self._spawn(sample_places(lambda: self.server, self.prefix, self.load.devices, self.trace))
+        self._spawn(sample_places(self.redis.server_of, self.prefix, self.load.devices, self.trace))
         for number, node in enumerate(self.nodes):
             self._spawn(sample_readiness(node, number, self.trace))
         await self.everybody_listens()
@@ -213,9 +213,11 @@ class World:
         """End the nodes in order, and see what stays in Redis and in the logs."""
         await asyncio.gather(*(node.terminate() for node in self.nodes if node.running))
         gc.collect()  # asyncio complains of a task that nobody has waited for when it is collected
-        async with redis.asyncio.Redis(port=self.server.port) as client:
-            self.trace.keys_left = await keys_left(client, self.prefix)
-            self.trace.logged = await numbers_in_logs(client, self.prefix, self.trace)
+        await self.redis.settle()
+        for server in self.redis.primaries:
+            async with redis.asyncio.Redis(port=server.port) as client:
+                self.trace.keys_left += await keys_left(client, self.prefix)
+        self.trace.logged = await numbers_in_logs(self.redis.server_of, self.prefix, self.trace)
         for number, node in enumerate(self.nodes):
             self.trace.log_lines += lines(f"node {number}", node.output)
             self.trace.dead_nodes |= node.killed | self._could_give_nothing_back(number)
@@ -268,18 +270,18 @@ class World:
     # -- faults -------------------------------------------------------------------------------
 
     def lead_to_redis(self) -> None:
-        """Let every way lead to the Redis that is in use now."""
+        """Let every way lead to the single Redis that is in use now."""
         for proxy in (self.backend, *(node.redis for node in self.nodes)):
             proxy.targets = [self.server.port]
             proxy.cut()
 
     @contextlib.asynccontextmanager
     async def fault(self, name: str, *nodes: Node) -> AsyncIterator[Occurrence]:
-        """Note that a fault begins and ends with the block; returns when all nodes are ready again.
+        """Note that a fault begins and ends with the block; returns when all nodes are served again.
 
         Args:
             name: as the tables of ``logs.py`` and ``turns.py`` have it.
-            nodes: those that it touches. Without any, nobody's readiness is waited for.
+            nodes: those that it touches. Without any, nobody is waited for.
         """
         begun = time.monotonic()
         occurrence = Occurrence(name, tuple(map(self.nodes.index, nodes)), begun)
@@ -290,7 +292,7 @@ class World:
             occurrence.ended_at = occurrence.recovered_at = time.monotonic()
         if nodes:
             try:
-                await until(self.all_ready, _RECOVERY_SECONDS)
+                await until(self._all_served, _RECOVERY_SECONDS)
             finally:
                 occurrence.recovered_at = time.monotonic()
                 self.trace.outages.append(Interval(begun, occurrence.recovered_at))
@@ -301,13 +303,13 @@ class World:
         async with self.fault("of the test's own", *self.nodes):
             yield
 
-    async def all_ready(self) -> bool:
-        """Whether every node that runs is ready; who was killed or frozen meanwhile is left out."""
+    async def _all_served(self) -> bool:
+        """Whether every node that runs is served by Redis; who was killed or frozen meanwhile is left out."""
         for node in self.nodes:
             if node.frozen:
                 continue
             with contextlib.suppress(RuntimeError):
-                if not await node.ready():
+                if not await node.served():
                     return False
         return True
 
@@ -326,23 +328,23 @@ async def running_world(
     """A deployment under load until the block ends; whatever error leaves it tells the seed.
 
     Args:
-        replicated: whether Redis has a replica that can take over.
+        replicated: whether a single Redis has a replica that can take over.
         before: what stands before the nodes in place of ``front``; it is told their ports, and tells
             what clients connect to.
         settings: of the nodes.
     """
-    pair = RedisPair(folder, *REDIS_OPTIONS, replicated=replicated)
+    servers = redis_servers(folder, replicated=replicated)
     prefix = f"t{secrets.token_hex(6)}"
     async with contextlib.AsyncExitStack() as stack:
         own_log = stack.enter_context(OwnLog())
-        stack.push_async_callback(pair.aclose)
-        await pair.start()
-        world = World(seed, prefix, folder, pair, load or Load())
+        stack.push_async_callback(servers.aclose)
+        await servers.start()
+        world = World(seed, prefix, folder, servers, load or Load())
         world.trace.log_lines = own_log.found
         stack.push_async_callback(world.process.stop)
         try:
             world.nodes = await stack.enter_async_context(
-                running_nodes(nodes, pair.primary.port, prefix, **settings)
+                running_nodes(nodes, servers, prefix, **settings)
             )
             world.front.targets = [node.port for node in world.nodes]
             for proxy in (world.front, world.backend):
@@ -365,7 +367,7 @@ async def running_world(
 
 async def _publishers(stack: contextlib.AsyncExitStack, w: World) -> list[AsyncPublisher]:
     """One that tries again by itself, and one that does not."""
-    url = f"redis://127.0.0.1:{w.backend.port}"
+    url = w.redis.url(w.backend)
     return [
         await stack.enter_async_context(
             AsyncPublisher.from_url(url, prefix=w.prefix, timeout=1.0, retries=retries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -111,12 +112,13 @@ class RedisCluster:
         self._count = primaries
         self._options = "--cluster-node-timeout", str(node_timeout_ms)
         self._more = options
+        self._numbers = itertools.count()
         self.servers: list[ClusterServer] = []
         for _ in range(2 * primaries if replicated else primaries):
             self._append()
 
     def _append(self) -> ClusterServer:
-        folder = self._folder / f"{len(self.servers)}"
+        folder = self._folder / f"{next(self._numbers)}"
         self.servers.append(ClusterServer(folder, *self._options, *self._more()))
         return self.servers[-1]
 

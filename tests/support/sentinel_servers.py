@@ -1,9 +1,10 @@
-"""A real primary with a replica, and three sentinels that watch over them."""
+"""A real primary with replicas, and three sentinels that watch over them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -74,20 +75,37 @@ class SentinelServer:
             self._process.kill()
             self._process.wait()
 
+    def freeze(self) -> None:
+        """Let it hang."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
 
 class SentinelServers:
-    """``servers`` are two, the first of which is the primary at the start.
+    """The first of ``servers`` is the primary at the start, the others are its replicas.
 
     Args:
         password: of the sentinels.
-        down_after_ms: so long the primary may be silent before the replica takes over.
+        down_after_ms: so long the primary may be silent before a replica takes over.
+        replicas: how many there are.
     """
 
     def __init__(
-        self, folder: Path, password: str | None = None, *, down_after_ms: int = 500
+        self,
+        folder: Path,
+        password: str | None = None,
+        *,
+        down_after_ms: int = 500,
+        replicas: int = 1,
     ) -> None:
-        self.servers = []
-        for name in ("a", "b"):
+        self.servers: list[RedisServer] = []
+        for number in range(1 + replicas):
+            name = f"server-{number}"
             (folder / name).mkdir()
             options: tuple[str, ...] = ("--repl-diskless-sync-delay", "0")
             if self.servers:
@@ -110,11 +128,12 @@ class SentinelServers:
         return f"redis+sentinel://{self.hosts}/{NAME}{login}"
 
     async def start(self) -> None:
-        """Start all, and return once every sentinel knows the others and the replica."""
+        """Start all, and return once every sentinel knows the others and the replicas."""
         for server in self.servers:
             await asyncio.to_thread(server.start)
-        replica = self.servers[1]
-        await until(lambda: _follows(replica), START_SECONDS)
+        primary, *replicas = self.servers
+        for replica in replicas:
+            await until(lambda each=replica: follows(each, primary), START_SECONDS)
         lines = ()
         if self._password:
             lines = (f"requirepass {self._password}", f"sentinel sentinel-pass {self._password}")
@@ -135,27 +154,40 @@ class SentinelServers:
         async with redis.asyncio.Redis(port=sentinel.port, password=self._password) as client:
             try:
                 known = await client.execute_command("SENTINEL", "MASTER", NAME)
-                (replica,) = await client.execute_command("SENTINEL", "REPLICAS", NAME)
-            except (redis.RedisError, ValueError):
+                replicas = await client.execute_command("SENTINEL", "REPLICAS", NAME)
+            except redis.RedisError:
                 return False
-        known, replica = _fields(known), _fields(replica)
+        known, replicas = _fields(known), list(map(_fields, replicas))
         return bool(
             known["num-other-sentinels"] == "2"
             and known["flags"] == "master"
-            and replica["flags"] == "slave"
-            and replica["master-link-status"] == "ok"
+            and len(replicas) == len(self.servers) - 1
+            and all(each["flags"] == "slave" for each in replicas)
+            and all(each["master-link-status"] == "ok" for each in replicas)
         )
 
+    async def agree_on(self, primary: RedisServer) -> bool:
+        """Whether every sentinel is there, and names this primary as one that is well."""
+        for sentinel in self.sentinels:
+            async with redis.asyncio.Redis(port=sentinel.port, password=self._password) as client:
+                try:
+                    known = _fields(await client.execute_command("SENTINEL", "MASTER", NAME))
+                except redis.RedisError:
+                    return False
+            if (known["port"], known["flags"]) != (str(primary.port), "master"):
+                return False
+        return True
+
     async def fail_over(self) -> None:
-        """Let the replica take over while the primary lives."""
+        """Let a replica take over while the primary lives."""
         async with redis.asyncio.Redis(
             port=self.sentinels[0].port, password=self._password
         ) as client:
             await client.execute_command("SENTINEL", "FAILOVER", NAME)
 
     async def promoted(self) -> float:
-        """When (in time of the event loop) the replica was seen to have become the primary."""
-        await until(lambda: _leads(self.servers[1]), PROMOTION_SECONDS)
+        """When (in time of the event loop) the one replica was seen to have become the primary."""
+        await until(lambda: leads(self.servers[1]), PROMOTION_SECONDS)
         return asyncio.get_running_loop().time()
 
     def stop(self) -> None:
@@ -166,19 +198,21 @@ class SentinelServers:
             server.stop()
 
 
-async def _role(server: RedisServer) -> tuple[str, str]:
-    """What a server says it is, and the state of its link to the primary."""
+async def _role(server: RedisServer) -> list[str]:
+    """``master``, or ``slave`` with the primary's host and port and the state of the link to it; then more."""
     async with redis.asyncio.Redis(port=server.port) as client:
-        role, *rest = await client.execute_command("ROLE")
-    return _text(role), _text(rest[2]) if len(rest) > 2 else ""
+        return [_text(each) for each in await client.execute_command("ROLE")]
 
 
-async def _leads(server: RedisServer) -> bool:
+async def leads(server: RedisServer) -> bool:
+    """Whether it is a primary, as far as it knows."""
     return (await _role(server))[0] == "master"
 
 
-async def _follows(server: RedisServer) -> bool:
-    return await _role(server) == ("slave", "connected")
+async def follows(server: RedisServer, primary: RedisServer) -> bool:
+    """Whether it is a replica of ``primary`` that has what that has."""
+    role, *rest = await _role(server)
+    return role == "slave" and rest[1:3] == [str(primary.port), "connected"]
 
 
 def _fields(reply: Any) -> dict[str, str]:
