@@ -78,7 +78,7 @@ class ClusterMap:
         """Ask whenever the map is in doubt, and now and then, until cancelled.
 
         Args:
-            silent: the primaries to which there is no connection: another server may have taken over.
+            silent: the primaries that are not heard: another server may have taken over.
         """
         self._runs = True
         if self.known.slots is not None:

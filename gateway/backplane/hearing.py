@@ -287,7 +287,8 @@ class ClusterHearing:
         return shard is None or not shard.connected
 
     def _silent(self) -> list[Host]:
-        return [host for host, shard in self.shards.of.items() if not shard.connected]
+        # A server that hangs keeps its connections open.
+        return [host for host in self._map.primaries if not self._is_up(host)]
 
     async def _run_map(self) -> None:
         await self._map.run(self._silent)
