@@ -163,6 +163,7 @@ class Gateway:
                 gap=lambda channel: self._catchup.miss(channel),  # noqa: PLW0108 - made below
                 behind=lambda connection: self._catchup.leave_out(connection),  # noqa: PLW0108 - made below
                 congested=self._hearing.throttle,
+                command=lambda payload: self._control.receive(payload),  # noqa: PLW0108 - made below
             ),
             settings.compression_threshold_bytes,
         )

@@ -163,7 +163,8 @@ class Operations:
         ask_again = control.encode(control.GrantRevoked(channel, user))
         keys = self._keys
         script = scripts.GRANT_SHARDED if keys.sharded else scripts.GRANT
-        arguments = (member_of(user), lifetime, keys.control, ask_again, keys.granted(channel))
+        live = (keys.live(channel),) if keys.sharded else ()
+        arguments = member_of(user), lifetime, keys.control, ask_again, keys.granted(channel), *live
         call = Call.run(script, [keys.grant(channel)], *arguments)
         yield from repeat([call], self._retries)
 
@@ -178,7 +179,9 @@ class Operations:
             Call(("ZREM", self._keys.grant(channel), member_of(user))),
             Call(("PUBLISH", self._keys.control, command)),
         ]
-        removed, _ = yield from repeat(calls, self._retries)
+        if self._keys.sharded:
+            calls.append(Call((self._keys.publish, self._keys.live(channel), command)))
+        removed, *_ = yield from repeat(calls, self._retries)
         return bool(removed)
 
     def _check_grantee(self, user: Grantee) -> None:

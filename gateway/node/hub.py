@@ -39,12 +39,14 @@ class Events:
     """What the hub reports, for others to act on.
 
     ``gap``: live messages of a channel are missing. ``behind``: more waits for a client than may wait.
-    ``congested``: more waits to be written than a turn of the event loop bears, or does no longer.
+    ``congested``: more waits to be written than a turn of the event loop bears, or does no longer. ``command``: something
+    for all nodes that came with the messages of a channel.
     """
 
     gap: Callable[[Channel], object]
     behind: Callable[[Connection], object]
     congested: Callable[[bool], object]
+    command: Callable[[bytes], object]
 
 
 class Hub:
@@ -87,8 +89,7 @@ class Hub:
         try:
             message = decode(payload)
         except ValueError:
-            self.stats.messages_invalid += 1
-            log.warning("message_invalid channel=%s bytes=%d", name, len(payload))
+            self._take_other(name, payload)
             return
         # The ordinary message, the next one, costs no call.
         if (
@@ -97,6 +98,14 @@ class Hub:
             and not message.extension
         ) or self._is_next(channel, message):
             self._accept(channel, message)
+
+    def _take_other(self, name: str, payload: bytes) -> None:
+        """Take what is no message."""
+        if payload.startswith(b"{"):
+            self._events.command(payload)
+            return
+        self.stats.messages_invalid += 1
+        log.warning("message_invalid channel=%s bytes=%d", name, len(payload))
 
     def _is_next(self, channel: Channel, message: Message) -> bool:
         """Whether a message that is not an ordinary one is to go out now."""

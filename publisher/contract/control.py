@@ -14,7 +14,9 @@ from publisher.contract.grants import Grantee, grantee_of, member_of
 class GrantRevoked:
     """The grant of ``user`` (or everybody) in ``channel`` was taken back, or ends sooner than before.
 
-    Nodes ask about it again, and end the subscriptions that nothing else allows.
+    Nodes ask about it again, and end the subscriptions that nothing else allows. In a cluster it also goes where the
+    channel's messages go, behind those that came before it: the server on which a node hears the control channel may
+    hang while the channel's own goes on.
     """
 
     channel: str

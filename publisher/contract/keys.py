@@ -10,7 +10,8 @@
 ``rt1:confirmed:{<channel>}``        sorted set  user -> id of the last message confirmed for them
 ``rt1:grant:{<channel>}``            sorted set  user, or everybody (``grants.py``) -> expiry (ms, Redis time)
 ``rt1:granted:{<channel>}``          pub/sub     to whom the channel was granted just now, as in ``rt1:grant``
-``rt1:live:{<channel>}``             pub/sub     the same entries, as they are published
+``rt1:live:{<channel>}``             pub/sub     the same entries, as they are published; in a cluster
+                                                 also what ends access to the channel (``control.py``)
 ``rt1:conn:{<user>}``                sorted set  ``<node>/<connection>`` -> lease expiry (ms, Redis time)
 ``rt1:nodes``                        sorted set  node -> lease expiry (ms, Redis time); ``/beat`` and
                                                  ``/grace``: see ``renew_node.lua``

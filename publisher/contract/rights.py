@@ -71,6 +71,7 @@ def to_revoke(keys: Keys) -> list[Command]:
         ("TIME",),
         ("ZREM", keys.grant(_NOWHERE), ""),
         ("PUBLISH", keys.control, _SKIPPED),
+        *([(keys.publish, keys.live(_NOWHERE), "")] if keys.sharded else []),
     ]
 
 

@@ -278,3 +278,53 @@ async def test_a_shard_that_is_down_makes_only_its_channels_silent(
         assert (status, body["redis"][address(lost)]) == (200, "down")
         assert list(body["redis"].values()).count("down") == 1
         assert "gateway_redis_primaries_down 1.0" in (await node.get("/metrics"))[1]
+
+
+async def test_a_revocation_is_heard_while_the_server_hangs_that_brings_commands_to_all_nodes(
+    cluster: RedisCluster, prefix: str
+) -> None:
+    async with (
+        running_node(cluster.url, prefix) as node,
+        AsyncPublisher.from_url(cluster.url, prefix=prefix) as publisher,
+        connected(node.url, make_token("u")) as client,
+    ):
+        on_commands = node.gateway._hearing._any.host
+        owners = {each.host: each for each in cluster.servers}
+        channel = await in_thread(channel_beside, cluster, prefix, owners[on_commands])
+        await publisher.grant(channel, "u")
+        await client.subscribe(channel)
+        await publisher.publish(channel, "heard")
+        assert await client.data(1) == ["heard"]
+        owners[on_commands].freeze()
+        await publisher.revoke(channel, "u")
+        await publisher.publish(channel, "after that")
+        assert (await client.receive())["type"] == "unsubscribed"
+
+
+def channel_beside(cluster: RedisCluster, prefix: str, server: ClusterServer) -> str:
+    """One that needs a grant, and is not of this server."""
+    names = (f"run-results/{number}" for number in range(100))
+    return next(
+        each for each in names if cluster.owner(slot_of(Keys(prefix).log(each))) is not server
+    )
+
+
+async def test_while_a_primary_hangs_the_others_are_asked_who_has_taken_over(
+    cluster: RedisCluster, prefix: str
+) -> None:
+    hanging = cluster.servers[0]
+    async with running_node(cluster.url, prefix) as node:
+        known, asked = node.gateway._redis.map, 0
+        look = known._look
+
+        async def noted() -> None:
+            nonlocal asked
+            asked += 1
+            await look()
+
+        known._look = noted
+        await in_thread((await in_thread(cluster.replica_of, hanging)).kill)
+        hanging.freeze()
+        await until(lambda: not node.gateway._hearing.servers()[address(hanging)])
+        before = asked
+        await until(lambda: asked >= before + 5, 2.0)

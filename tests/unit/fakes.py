@@ -125,12 +125,13 @@ class Node:
         self.stats = Stats()
         self.gaps: list[str] = []
         self.throttled: list[bool] = []
+        self.commands: list[bytes] = []
         self.confirmation = Confirmation(self.positions, {}, self.clock, interval)
         self.hub = Hub(
             lambda callback: asyncio.get_running_loop().call_soon(callback),
             self.confirmation,
             self.stats,
-            Events(self.gap, self.behind, self.congested),
+            Events(self.gap, self.behind, self.congested, self.commands.append),
             threshold,
         )
 

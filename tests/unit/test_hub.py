@@ -131,6 +131,14 @@ async def test_what_is_no_message_is_counted_and_hurts_nobody(
     assert "message_invalid" in caplog.text
 
 
+async def test_a_command_among_the_messages_of_a_channel_is_handed_on(node: Node) -> None:
+    client, _ = make_connection()
+    node.listen(client)
+    node.hub.receive(NEWS.name, b'{"type":"nothing"}')
+    assert node.commands == [b'{"type":"nothing"}']
+    assert node.stats.messages_invalid == 0
+
+
 async def test_a_channel_nobody_opened_is_ignored(node: Node) -> None:
     node.hub.receive("news/unknown", payload(1))
     await turn()
