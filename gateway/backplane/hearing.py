@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -127,6 +128,15 @@ class ShardProbe(Probe):
 
     def _command(self, name: str) -> Call:
         return Call(("SPUBLISH", name, b""))
+
+    async def _publish(self, name: str) -> int | None:
+        _, subscribers = await asyncio.gather(self._ask_for(name), super()._publish(name))
+        return subscribers
+
+    async def _ask_for(self, name: str) -> None:
+        """Ask for a key: a replica takes a probe as a primary does, and leads whoever asks it for a key elsewhere."""
+        with contextlib.suppress(Unavailable):
+            await self._pipeline.call(Call(("EXISTS", name)))
 
 
 class _ToOneServer:

@@ -54,6 +54,8 @@ class Shard:
 
     async def call(self, call: Call) -> int:
         name = str(call.arguments[1])
+        if call.arguments[0] == "EXISTS":
+            return 0
         if name in self._handlers:
             self._handlers[name](b"")
             return 1
