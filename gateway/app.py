@@ -339,6 +339,7 @@ class Gateway:
 
     def _names_missed(self, names: list[str]) -> None:
         channels = set(map(self._keys.heard, names))
+        self._recheck.unheard(channels)
         self._tasks.spawn(self._catchup.check_named(channels), "check channels")
         self._refusals.ask_all()
 

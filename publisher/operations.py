@@ -175,13 +175,19 @@ class Operations:
         yield from self._preflight.check_rights(rights.to_revoke)
         yield from self._preflight.check_effect(parsed, user, let_in=False)
         command = control.encode(control.GrantRevoked(channel, user))
-        calls = [
-            Call(("ZREM", self._keys.grant(channel), member_of(user))),
-            Call(("PUBLISH", self._keys.control, command)),
-        ]
-        if self._keys.sharded:
-            calls.append(Call((self._keys.publish, self._keys.live(channel), command)))
-        removed, *_ = yield from repeat(calls, self._retries)
+        keys = self._keys
+        remove = Call(("ZREM", keys.grant(channel), member_of(user)))
+        tell = [Call(("PUBLISH", keys.control, command))]
+        if not keys.sharded:
+            removed, _ = yield from repeat([remove, *tell], self._retries)
+            return bool(removed)
+        # While a slot moves, the one may be led elsewhere, and the other would come before it.
+        (removed,) = yield from repeat([remove], self._retries)
+        tell.append(Call((keys.publish, keys.live(channel), command)))
+        try:
+            yield from repeat(tell, self._retries)
+        except Unavailable as error:
+            raise error.told(maybe_sent=True) from error.__cause__
         return bool(removed)
 
     def _check_grantee(self, user: Grantee) -> None:

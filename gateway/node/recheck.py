@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Final
 
@@ -156,6 +156,11 @@ class Recheck:
         for subscription in self._granted.get(channel, ()):
             if user in (EVERYBODY, subscription.connection.user):
                 self._enqueue(subscription, EndReason.REVOKED)
+
+    def unheard(self, channels: Iterable[str]) -> None:
+        """Ask about all grants in these channels: a revocation may have gone unheard."""
+        for channel in channels:
+            self.revoked(channel, EVERYBODY)
 
     def refreshed(self, connection: Connection) -> None:
         """Ask about what only the old token allowed; what only a grant allowed may need it no more.

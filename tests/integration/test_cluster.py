@@ -328,3 +328,32 @@ async def test_while_a_primary_hangs_the_others_are_asked_who_has_taken_over(
         await until(lambda: not node.gateway._hearing.servers()[address(hanging)])
         before = asked
         await until(lambda: asked >= before + 5, 2.0)
+
+
+async def test_a_node_without_channels_leaves_a_primary_that_has_become_a_replica(
+    cluster: RedisCluster, prefix: str
+) -> None:
+    replica = await in_thread(cluster.replica_of, cluster.servers[0])
+    async with running_node(cluster.url, prefix) as node:
+        await in_thread(cluster.fail_over, replica)
+        await until(lambda: node.gateway._hearing.servers().get(address(replica)), READY_SECONDS)
+
+
+async def test_grants_of_channels_that_have_moved_are_asked_about(
+    cluster: RedisCluster, prefix: str
+) -> None:
+    channel, keys = "run-results/moves", Keys(prefix)
+    slot = slot_of(keys.log(channel))
+    async with (
+        running_node(cluster.url, prefix) as node,
+        AsyncPublisher.from_url(cluster.url, prefix=prefix) as publisher,
+        connected(node.url, make_token("u")) as client,
+    ):
+        await publisher.grant(channel, "u")
+        await client.subscribe(channel)
+        home = await in_thread(cluster.owner, slot)
+        # As if the node had not heard of it.
+        await in_thread(home.run, "ZREM", keys.grant(channel), "u")
+        other = next(each for each in cluster.servers[:3] if each is not home)
+        await in_thread(cluster.move_slot, slot, other)
+        assert (await client.receive())["type"] == "unsubscribed"

@@ -654,6 +654,26 @@ def test_a_revoke_of_which_a_part_was_done_may_have_taken_effect(operations: Ope
     assert not run.error.maybe_sent
 
 
+def test_in_a_cluster_a_grant_is_gone_before_anybody_is_told():
+    keys, retries = Keys("p", sharded=True), Retries(3, random=lambda: 1.0)
+    preflight = informed(keys, lambda: 0.0, retries, DEFAULT_NAMESPACES)
+    operations = Operations(
+        keys,
+        clock=lambda: 0.0,
+        wall_clock=lambda: 1_640_995_200_000_000,
+        retries=retries,
+        preflight=preflight,
+        options=Options(),
+    )
+    run = Run(operations.revoke("run-results/s", "u"), [1], CUT, [0, 1])
+    assert run.result is True
+    commands = [[call.arguments[0] for call in trip] for trip in run.trips]
+    assert commands == [["ZREM"], ["PUBLISH", "SPUBLISH"], ["PUBLISH", "SPUBLISH"]]
+    run = Run(operations.revoke("run-results/s", "u"), [1], *[REFUSED] * 4)
+    assert run.error is not None
+    assert run.error.maybe_sent
+
+
 def with_time(now: list[float], retries: Retries) -> Operations:
     keys = Keys("p")
     preflight = informed(keys, lambda: now[0], retries, DEFAULT_NAMESPACES)
