@@ -20,6 +20,7 @@ from tests.faults.turns import late
 
 MAX_CONNECTIONS: Final = 5
 NODE_LEASE_SECONDS: Final = 10.0
+SILENT: Final = 3008
 _HEALING_SECONDS: Final = 5.0
 _SHOWN: Final = 30
 _TOLD_WITHIN_SECONDS: Final = 120.0
@@ -61,7 +62,9 @@ def _above_the_limit(trace: Trace, allowance: Allowance) -> Iterator[str]:
             yield f"limit: {sample.user} held {sample.count} places at {sample.at:.2f}"
     for user in {device.user for device in trace.devices}:
         for begin, end in too_many(trace, user):
-            excused = sum(each.overlap(begin, end) for each in _cut_off(trace))
+            excused = sum(
+                each.overlap(begin, end) for each in (*_cut_off(trace), *_told_late(trace, user))
+            )
             if end - begin - excused > allowance.limit_seconds:
                 yield f"limit: {user} had too many connections for {end - begin:.1f} s, from {begin:.2f}"
 
@@ -73,6 +76,18 @@ def _cut_off(trace: Trace) -> list[Interval]:
         for each in trace.occurrences
         if each.name == "node_frozen" and each.ended_at - each.begun_at > NODE_LEASE_SECONDS
     ]
+
+
+def _told_late(trace: Trace, user: str) -> Iterator[Interval]:
+    """When connections of a user's had been given up as silent, and a slow line had not told their clients yet."""
+    for device in trace.devices:
+        for session in device.sessions:
+            if device.user != user or session.close_code != SILENT or session.ended_at is None:
+                continue
+            for each in trace.occurrences:
+                if each.name == "lines_are_slow" and each.begun_at < session.ended_at:
+                    end = min(session.ended_at, each.ended_at + _HEALING_SECONDS)
+                    yield Interval(each.begun_at, end)
 
 
 def too_many(trace: Trace, user: str) -> list[tuple[float, float]]:

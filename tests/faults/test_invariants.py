@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.faults.allowance import Allowance
-from tests.faults.invariants import require, violations
+from tests.faults.invariants import SILENT, require, violations
 from tests.faults.logs import EXPLAINED, OwnLog, is_bad, lines
 from tests.faults.made_up import (
     BREAK_AT,
@@ -103,6 +103,10 @@ WRONG: dict[str, tuple[str, Edit]] = {
     "six connections are open for longer than a node was away": (
         "limit",
         lambda t: (fault(t, "node_frozen", -4, 8), sixth_device(t, seconds=6.0)),
+    ),
+    "six connections are open while lines are slow": (
+        "limit",
+        lambda t: (fault(t, "lines_are_slow", 8, 12), sixth_device(t, seconds=2.0)),
     ),
     "six places are held": ("limit", lambda t: t.places.append(PlacesHeld(5.0, "ann", 6))),
     "a loss is reported that was none": ("false alarm", lambda t: report(t, 8.0)),
@@ -295,6 +299,11 @@ FINE: dict[str, Edit] = {
     "six connections while a node is away for longer than its lease": lambda t: (
         fault(t, "node_frozen", -4, 8),
         sixth_device(t, seconds=2.5),
+    ),
+    "six connections while a slow line tells a client late that it was given up": lambda t: (
+        fault(t, "lines_are_slow", 8, 12),
+        sixth_device(t, seconds=2.0),
+        setattr(t.devices[-1].sessions[0], "close_code", SILENT),
     ),
     "another node's fault": lambda t: (fault(t, "redis_hangs", 3, 8, 1), ready(t, 30, 40)),
     "a second fault before the first was noticed": lambda t: (
