@@ -180,6 +180,10 @@ WRONG: dict[str, tuple[str, Edit]] = {
     ),
     # -- what stays in Redis
     "a place": ("leftover", lambda t: left(t, "conn:{ann}", "zset", 9, "n1/3")),
+    "a place that no failover has brought back": (
+        "leftover",
+        lambda t: (lost_on_purpose(t, 1.0, 3.0), left(t, "conn:{ann}", "zset", 9, "n1/3")),
+    ),
     "a node's lease": ("leftover", lambda t: left(t, "nodes", "zset", -1, "/beat", "n1")),
     "a log without an end": ("leftover", lambda t: left(t, f"log:{{{CHANNEL}}}", "zset", -1)),
     "an unknown key": ("leftover", lambda t: left(t, "scratch:1", "string", 9)),
@@ -289,6 +293,10 @@ FINE: dict[str, Edit] = {
         left(t, "conn:{ann}", "zset", 9, "n1/3"),
         left(t, "nodes", "zset", -1, "n1"),
         t.dead_nodes.add("n1"),
+    ),
+    "a place that a failover has brought back": lambda t: (
+        lost_on_purpose(t, BREAK_AT + 2, BREAK_AT + 3),
+        left(t, "conn:{ann}", "zset", 9, "n1/3"),
     ),
     "a warning": lambda t: log(t, "WARNING", "subscriber_lost channels=3"),
     "an error of its fault": lambda t: (
