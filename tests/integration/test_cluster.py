@@ -357,3 +357,23 @@ async def test_grants_of_channels_that_have_moved_are_asked_about(
         other = next(each for each in cluster.servers[:3] if each is not home)
         await in_thread(cluster.move_slot, slot, other)
         assert (await client.receive())["type"] == "unsubscribed"
+
+
+async def test_a_grant_that_is_shortened_ends_with_the_channels_messages_too(
+    cluster: RedisCluster, prefix: str
+) -> None:
+    async with (
+        running_node(cluster.url, prefix) as node,
+        AsyncPublisher.from_url(cluster.url, prefix=prefix) as publisher,
+        connected(node.url, make_token("u")) as client,
+    ):
+        on_commands = node.gateway._hearing._any.host
+        owners = {each.host: each for each in cluster.servers}
+        channel = await in_thread(channel_beside, cluster, prefix, owners[on_commands])
+        await publisher.grant(channel, "u")
+        await client.subscribe(channel)
+        owners[on_commands].freeze()
+        await publisher.grant(channel, "u", ttl=1)
+        begun = asyncio.get_running_loop().time()
+        assert (await client.receive())["reason"] == "expired"
+        assert asyncio.get_running_loop().time() - begun < READY_SECONDS

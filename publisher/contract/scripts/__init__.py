@@ -26,9 +26,11 @@ def _sha(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _sharded(script: Script, publish: str) -> Script:
+def _sharded(script: Script, *publishes: str) -> Script:
     """The same for a cluster, where channels' messages go to the one shard that has the channel."""
-    text = script.text.replace(f"('PUBLISH', {publish}", f"('SPUBLISH', {publish}")
+    text = script.text
+    for publish in publishes:
+        text = text.replace(f"('PUBLISH', {publish}", f"('SPUBLISH', {publish}")
     return Script(script.name, text, _sha(text))
 
 
@@ -44,7 +46,7 @@ RENEW = _load("renew")
 RENEW_NODE = _load("renew_node")
 LIVE_NODES = _load("live_nodes")
 GRANT = _load("grant")
-GRANT_SHARDED = _sharded(GRANT, "ARGV[5]")
+GRANT_SHARDED = _sharded(GRANT, "ARGV[5]", "ARGV[6]")
 GRANTED = _load("granted")
 CONNECTIONS = _load("connections")
 PRUNE = _load("prune")

@@ -10,7 +10,7 @@ local before = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if before and ARGV[2] ~= '' and (before == 'inf' or tonumber(before) > now + ARGV[2]) then
   -- Nodes that know the later end would not look before it.
   redis.call('PUBLISH', ARGV[3], ARGV[4])
-  if ARGV[6] then redis.call('SPUBLISH', ARGV[6], ARGV[4]) end
+  if ARGV[6] then redis.call('PUBLISH', ARGV[6], ARGV[4]) end
 end
 redis.call('ZADD', KEYS[1], ARGV[2] == '' and 'inf' or now + ARGV[2], ARGV[1])
 local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
