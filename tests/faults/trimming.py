@@ -63,6 +63,9 @@ def _silent_losses(
         place = bisect(firsts, each.number, key=lambda arrival: arrival.number)
         before = firsts[place - 1] if place else None
         after = firsts[place] if place < len(firsts) else None
+        kept = each.id in trace.logged.get(channel, {}).get(each.number, ())
+        if after is None and _lost_by_redis(trace, each.asked_at) and not kept:
+            continue
         if after is None:
             yield f"lost: {device.name} never had {channel} #{each.number}, nor anything newer"
         elif before is None or _lost_by_redis(trace, each.asked_at):
