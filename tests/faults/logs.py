@@ -31,6 +31,8 @@ EXPLAINED: Final[dict[str, tuple[str, ...]]] = {
         r"redis_error reason=.*max number of clients",
         r"subscriber_error reason=.*max number of clients",
     ),
+    # It reads its file before it answers.
+    "redis_killed": (r"redis_error reason=LOADING ",),
     "redis_fails_over": (r"redis_error reason=(READONLY|LOADING|MASTERDOWN) ",),
     "redis_fails_over_and_loses_writes": (r"redis_error reason=(READONLY|LOADING|MASTERDOWN) ",),
 }
