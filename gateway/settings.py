@@ -77,7 +77,7 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr | None = Field(
         None,
-        description="redis://, rediss://, unix:// or redis+sentinel://, or @FILE; without it, development mode starts its own Redis",
+        description="redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://, or @FILE; without it, development mode starts its own Redis",
     )
     redis_prefix: str = Field(DEFAULT_PREFIX, description="Prefix of all keys in Redis")
     redis_timeout_seconds: PositiveFloat = Field(

@@ -89,8 +89,8 @@ class Client:
         if not is_a(client, cls._made_of, cls._cluster_made_of):
             module = cls._made_of.__module__.removesuffix(".client")
             raise InvalidData(
-                f"{cls.__name__}() takes a client, {module}.{cls._made_of.__name__}, and this is of the type "
-                f"{type(client).__name__}; for a URL there is {cls.__name__}.from_url(url)"
+                f"{cls.__name__}() takes a client, {module}.{cls._made_of.__name__}, and this is a "
+                f"{type(client).__module__}.{type(client).__name__}; for a URL there is {cls.__name__}.from_url(url)"
             )
         return topology_of(client)
 

@@ -20,7 +20,7 @@ from publisher.errors import (
     UnknownNamespace,
 )
 from publisher.retrying import Retries, log, log_failure, once, read, repeat
-from publisher.transport.failures import code
+from publisher.transport.failures import code, meaning
 from publisher.transport.flows import Flow, round_trips
 from publisher.transport.redis_py import Host
 
@@ -164,6 +164,10 @@ class Preflight:
             for command, reply in zip(commands, replies, strict=True)
             if code(reply) == "NOPERM"
         )
+        if not self._keys.sharded:
+            for reply in replies:
+                if code(reply) == "CROSSSLOT":
+                    raise meaning(reply)
         missing = rights.missing(self._keys, refused)
         if missing:
             reason = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -101,6 +101,8 @@ class Hearing:
         self.control.throttle(throttled)
 
 
+log = logging.getLogger(__name__)
+
 _TAGS_AT_ONCE: Final = 5_000
 """Hash tags that are tried before the event loop has its turn: 5 ms. A primary with a single slot may need more."""
 
@@ -114,6 +116,12 @@ class ShardProbe(Probe):
         self._host = host
         self._tags = map(str, count())
         self._tag = next(self._tags)
+        self._serves = True
+
+    @property
+    def heard(self) -> bool:
+        """Whether the node hears itself there, and the primary carries out commands."""
+        return self._serves and super().heard
 
     def _next_name(self, number: int) -> str:
         if not self._is_own(self._tag):
@@ -134,9 +142,17 @@ class ShardProbe(Probe):
         return subscribers
 
     async def _ask_for(self, name: str) -> None:
-        """Ask for a key: a replica takes a probe as a primary does, and leads whoever asks it for a key elsewhere."""
-        with contextlib.suppress(Unavailable):
+        """Ask for a key.
+
+        A replica takes a probe as a primary does, and leads whoever asks it for a key elsewhere. And a cluster that
+        counts as down (CLUSTERDOWN, by default whenever any slot has no server) goes on taking probes.
+        """
+        try:
             await self._pipeline.call(Call(("EXISTS", name)))
+        except Unavailable:
+            self._serves = False
+        else:
+            self._serves = True
 
 
 class _ToOneServer:
@@ -257,6 +273,10 @@ class ClusterHearing:
             self.control.move()
 
     def _shard_changed(self, host: Host, listening: bool) -> None:
+        if host in self._probes and listening:
+            log.info("primary_reached server=%s", shown(host))
+        elif host in self._probes:
+            log.warning("primary_lost server=%s", shown(host))
         if listening and host in self._probes:
             self._probes[host].recheck()
             self.shards.restored(host)

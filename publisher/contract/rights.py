@@ -28,7 +28,7 @@ def to_publish(keys: Keys) -> list[Command]:
     log, last, result = keys.log(_NOWHERE), keys.last(_NOWHERE), keys.result(_NOWHERE, _NOWHERE)
     return [
         ("EVAL", _SCRIPT, 0),
-        ("EVALSHA", _SCRIPT_SHA, 0),
+        ("EVALSHA", _SCRIPT_SHA, *_two_slots(keys, log)),
         ("HGETALL", keys.namespaces),
         ("TIME",),
         ("GET", last),
@@ -43,6 +43,11 @@ def to_publish(keys: Keys) -> list[Command]:
         ("SET", result, "", "XX"),
         (keys.publish, keys.live(_NOWHERE), ""),
     ]
+
+
+def _two_slots(keys: Keys, log: str) -> tuple[int | str, ...]:
+    """Keys of a script, and their number. A server of a cluster that was taken for a single one refuses two slots."""
+    return (0,) if keys.sharded else (2, keys.namespaces, log)
 
 
 def to_grant(keys: Keys) -> list[Command]:

@@ -257,6 +257,23 @@ async def test_a_primary_that_is_added_is_used_and_one_that_is_removed_is_not_mi
     await survive(cluster, prefix, writer, add_and_remove)
 
 
+@pytest.mark.thorough("cluster")
+async def test_where_a_lost_primary_stops_the_whole_cluster_no_node_is_ready(
+    cluster: RedisCluster, prefix: str
+) -> None:
+    """By default a cluster answers nobody while any slot has no server, though probes go on."""
+    for each in cluster.servers:
+        await in_thread(each.run, "CONFIG", "SET", "cluster-require-full-coverage", "yes")
+    lost = cluster.servers[0]
+    async with running_node(cluster.url, prefix) as node:
+        await in_thread((await in_thread(cluster.replica_of, lost)).kill)
+        await in_thread(lost.kill)
+        await until(lambda: not node.gateway.ready())
+        await until(lambda: not any(node.gateway._hearing.servers().values()))
+        await in_thread(lost.restart)
+        await until(node.gateway.ready)
+
+
 async def test_a_shard_that_is_down_makes_only_its_channels_silent(
     cluster: RedisCluster, prefix: str, writer: Writer
 ) -> None:

@@ -203,9 +203,15 @@ async def test_a_server_that_is_in_no_cluster_says_so(publish_once: Any, redis_u
         await publish_once(url)
 
 
-async def test_a_cluster_by_the_url_of_one_server_says_so(publish_once: Any, cluster: RedisCluster):
-    with pytest.raises(Unavailable, match=r"redis\+cluster://"):
-        await publish_once(cluster.living[0].url, retries=0)
+async def test_a_cluster_by_the_url_of_one_server_says_so(
+    publish_once: Any, cluster: RedisCluster, keys: Keys
+):
+    """Also by that of the server which has the channel: what it takes no node would hear."""
+    server = owner(cluster, keys, "notifications/u")
+    for each in (server, *cluster.living):
+        with pytest.raises(Unavailable, match=r"redis\+cluster://"):
+            await publish_once(each.url, prefix=keys.prefix, retries=0)
+    assert not server.run("EXISTS", keys.log("notifications/u"))
 
 
 def test_a_database_is_refused(cluster: RedisCluster):
