@@ -94,7 +94,7 @@ async def endpoint(max_message_bytes: int) -> AsyncIterator[str]:
         time.monotonic,
     )
     surroundings = Surroundings(
-        frozenset({"/"}), frozenset(), TrustedProxies([]), False, room, room.unauthenticated
+        frozenset({"/"}), TrustedProxies([]), False, room, room.unauthenticated
     )
     port = ClientPort(surroundings, stats, refusals, handshakes, None)
     ports = Ports(shared=False)

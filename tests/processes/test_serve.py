@@ -226,10 +226,10 @@ MISTAKES = {
         {"GATEWAY_REDIS_URL": "redis://:hidden@localhost:x"},
         "expected redis://",
     ),
-    "a Redis Cluster": (
+    "a database of a Redis Cluster": (
         ["check"],
-        {"GATEWAY_REDIS_URL": "redis+cluster://:hidden@one:6379,two:6379"},
-        "does not work with Redis Cluster",
+        {"GATEWAY_REDIS_URL": "redis+cluster://:hidden@one:6379,two:6379/1"},
+        "a cluster has one database",
     ),
     "a URL of Sentinel without a name": (
         ["check"],

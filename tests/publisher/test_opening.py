@@ -159,5 +159,7 @@ async def test_a_cluster_is_told_as_what_it_is(tmp_path: Path):
         empty.execute_command("CLUSTER", "MEET", "127.0.0.1", port, bus)
         state = lambda: empty.cluster("INFO")["cluster_state"]  # noqa: E731
         await until(lambda: state() == "ok")
-        with pytest.raises(Rejected, match=r"MOVED .* Redis Cluster: name it by redis\+cluster"):
+        with pytest.raises(
+            Rejected, match=r"CROSSSLOT .* Redis Cluster: name it by redis\+cluster"
+        ):
             publisher.publish(CHANNEL, 1)
