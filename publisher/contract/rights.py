@@ -45,9 +45,9 @@ def to_publish(keys: Keys) -> list[Command]:
     ]
 
 
-def _two_slots(keys: Keys, log: str) -> tuple[int | str, ...]:
+def _two_slots(keys: Keys, of_channel: str) -> tuple[int | str, ...]:
     """Keys of a script, and their number. A server of a cluster that was taken for a single one refuses two slots."""
-    return (0,) if keys.sharded else (2, keys.namespaces, log)
+    return (0,) if keys.sharded else (2, keys.namespaces, of_channel)
 
 
 def to_grant(keys: Keys) -> list[Command]:
@@ -55,7 +55,7 @@ def to_grant(keys: Keys) -> list[Command]:
     grant = keys.grant(_NOWHERE)
     return [
         ("EVAL", _SCRIPT, 0),
-        ("EVALSHA", _SCRIPT_SHA, 0),
+        ("EVALSHA", _SCRIPT_SHA, *_two_slots(keys, grant)),
         ("HGETALL", keys.namespaces),
         ("TIME",),
         ("ZREMRANGEBYSCORE", grant, 0, 0),

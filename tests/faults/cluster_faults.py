@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 
 from publisher.contract.keys import Keys
 from publisher.transport.cluster import slot_of
 from tests.faults.cluster_redis import ClusterRedis
-from tests.faults.failovers import UNREPLICATED_SECONDS, may_lose
+from tests.faults.failovers import hangs, killed
 from tests.faults.world import World
 
 
@@ -24,28 +25,14 @@ def _redis(w: World) -> ClusterRedis:
 async def shard_killed(w: World, dice: random.Random, seconds: float) -> None:
     redis = _redis(w)
     primary, replica = await redis.any_pair(dice)
-    async with w.fault("shard_killed", *w.nodes) as fault:
-        primary.kill()
-        await redis.promoted(replica)
-        may_lose(w, fault.begun_at - UNREPLICATED_SECONDS)
-    await asyncio.sleep(seconds)
-    await asyncio.to_thread(primary.restart)
+    await killed(w, "shard_killed", primary, partial(redis.promoted, replica), seconds)
 
 
 async def shard_hangs(w: World, dice: random.Random, seconds: float) -> None:
     """When it goes on it takes itself for a primary still, until the others tell it."""
     redis = _redis(w)
     primary, replica = await redis.any_pair(dice)
-    at_once = dice.random() < 0.5
-    async with w.fault("shard_hangs", *w.nodes) as fault:
-        primary.freeze()
-        await redis.promoted(replica)
-        may_lose(w, fault.begun_at - UNREPLICATED_SECONDS)
-        if at_once:
-            primary.thaw()
-    if not at_once:
-        await asyncio.sleep(seconds)
-        primary.thaw()
+    await hangs(w, "shard_hangs", primary, partial(redis.promoted, replica), dice, seconds)
 
 
 async def shard_fails_over_as_planned(w: World, dice: random.Random, _seconds: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from tests.faults.failovers import UNREPLICATED_SECONDS, may_lose
+from tests.faults.failovers import hangs, killed, may_lose
 from tests.faults.sentinel_redis import SentinelRedis
 from tests.faults.world import World
 
@@ -22,29 +22,14 @@ def _redis(w: World) -> SentinelRedis:
 async def primary_killed(w: World, _dice: random.Random, seconds: float) -> None:
     redis = _redis(w)
     await redis.settle()
-    former = redis.primary
-    async with w.fault("primary_killed", *w.nodes) as fault:
-        former.kill()
-        await redis.promoted()
-        may_lose(w, fault.begun_at - UNREPLICATED_SECONDS)
-    await asyncio.sleep(seconds)
-    await asyncio.to_thread(former.restart)
+    await killed(w, "primary_killed", redis.primary, redis.promoted, seconds)
 
 
 async def primary_hangs(w: World, dice: random.Random, seconds: float) -> None:
     """When it goes on it takes itself for the primary still, until Sentinel tells it after some seconds."""
     redis = _redis(w)
     await redis.settle()
-    former, at_once = redis.primary, dice.random() < 0.5
-    async with w.fault("primary_hangs", *w.nodes) as fault:
-        former.freeze()
-        await redis.promoted()
-        may_lose(w, fault.begun_at - UNREPLICATED_SECONDS)
-        if at_once:
-            former.thaw()
-    if not at_once:
-        await asyncio.sleep(seconds)
-        former.thaw()
+    await hangs(w, "primary_hangs", redis.primary, redis.promoted, dice, seconds)
 
 
 async def planned_failover(w: World, _dice: random.Random, _seconds: float) -> None:

@@ -159,8 +159,7 @@ async def survive(
 
 async def followed(cluster: RedisCluster, node: Node, replica: ClusterServer) -> None:
     """The replica is promoted, and the node is ready on it within three seconds."""
-    while not await in_thread(lambda: replica.leads):
-        await asyncio.sleep(0.02)
+    await until(lambda: in_thread(lambda: replica.leads))
     promoted = asyncio.get_running_loop().time()
 
     def is_there() -> bool:
@@ -229,7 +228,7 @@ async def test_slots_that_move_back_and_forth_take_their_subscriptions_along_and
             home = await in_thread(cluster.owner, slot)
             other = next(each for each in cluster.servers[:3] if each is not home)
             await in_thread(cluster.move_slot, slot, other)
-            await asyncio.sleep(0.2)
+            await writer.goes_on()
             await in_thread(cluster.move_slot, slot, home)
         await until(lambda: {f"notifications/{each}" for each in moved} <= set(checked))
         assert set(checked) == {f"notifications/{each}" for each in moved}
@@ -297,22 +296,31 @@ async def test_a_shard_that_is_down_makes_only_its_channels_silent(
         assert "gateway_redis_primaries_down 1.0" in (await node.get("/metrics"))[1]
 
 
-async def test_a_revocation_is_heard_while_the_server_hangs_that_brings_commands_to_all_nodes(
+@contextlib.asynccontextmanager
+async def granted_beside_commands(
     cluster: RedisCluster, prefix: str
-) -> None:
+) -> AsyncIterator[tuple[AsyncPublisher, Client, str, ClusterServer]]:
+    """A client in a channel that it was granted, and the server that brings commands to its node: another's."""
     async with (
         running_node(cluster.url, prefix) as node,
         AsyncPublisher.from_url(cluster.url, prefix=prefix) as publisher,
         connected(node.url, make_token("u")) as client,
     ):
-        on_commands = node.gateway._hearing._any.host
         owners = {each.host: each for each in cluster.servers}
-        channel = await in_thread(channel_beside, cluster, prefix, owners[on_commands])
+        server = owners[node.gateway._hearing._any.host]
+        channel = await in_thread(channel_beside, cluster, prefix, server)
         await publisher.grant(channel, "u")
         await client.subscribe(channel)
+        yield publisher, client, channel, server
+
+
+async def test_a_revocation_is_heard_while_the_server_hangs_that_brings_commands_to_all_nodes(
+    cluster: RedisCluster, prefix: str
+) -> None:
+    async with granted_beside_commands(cluster, prefix) as (publisher, client, channel, server):
         await publisher.publish(channel, "heard")
         assert await client.data(1) == ["heard"]
-        owners[on_commands].freeze()
+        server.freeze()
         await publisher.revoke(channel, "u")
         await publisher.publish(channel, "after that")
         assert (await client.receive())["type"] == "unsubscribed"
@@ -379,17 +387,8 @@ async def test_grants_of_channels_that_have_moved_are_asked_about(
 async def test_a_grant_that_is_shortened_ends_with_the_channels_messages_too(
     cluster: RedisCluster, prefix: str
 ) -> None:
-    async with (
-        running_node(cluster.url, prefix) as node,
-        AsyncPublisher.from_url(cluster.url, prefix=prefix) as publisher,
-        connected(node.url, make_token("u")) as client,
-    ):
-        on_commands = node.gateway._hearing._any.host
-        owners = {each.host: each for each in cluster.servers}
-        channel = await in_thread(channel_beside, cluster, prefix, owners[on_commands])
-        await publisher.grant(channel, "u")
-        await client.subscribe(channel)
-        owners[on_commands].freeze()
+    async with granted_beside_commands(cluster, prefix) as (publisher, client, channel, server):
+        server.freeze()
         await publisher.grant(channel, "u", ttl=1)
         begun = asyncio.get_running_loop().time()
         assert (await client.receive())["reason"] == "expired"

@@ -211,6 +211,11 @@ async def test_a_cluster_by_the_url_of_one_server_says_so(
     for each in (server, *cluster.living):
         with pytest.raises(Unavailable, match=r"redis\+cluster://"):
             await publish_once(each.url, prefix=keys.prefix, retries=0)
+        with (
+            Publisher.from_url(each.url, prefix=keys.prefix, retries=0) as publisher,
+            pytest.raises(Unavailable, match=r"redis\+cluster://"),
+        ):
+            publisher.grant(SESSIONS[0], "u")
     assert not server.run("EXISTS", keys.log("notifications/u"))
 
 
