@@ -17,6 +17,7 @@ from gateway.backplane.hearing import Events, Parts, hearing
 from gateway.backplane.place_table import PlaceTable
 from gateway.backplane.places import Places
 from gateway.backplane.pubsub import ChannelFeed, ListeningTime, ModeratedReader
+from gateway.backplane.read_turn import ReadTurn
 from gateway.backplane.redis_connections import connections
 from gateway.backplane.store import Announcing, GrantReader, LogReader, Positions
 from gateway.core import budget, closing
@@ -93,9 +94,8 @@ class Gateway:
         self._ports = Ports(shared=settings.workers > 1)
         self.node_id = f"{socket.gethostname().replace('/', '-')}-{secrets.token_hex(4)}"
         self.stats = Stats()
-        self._tasks = Tasks()
+        self._tasks, self._read_turn = Tasks(), ReadTurn()
         self._namespaces = settings.all_namespaces
-
         self.capacity = capacity(
             open_files.limit(), settings.max_connections, settings.max_unauthenticated
         )
@@ -116,7 +116,8 @@ class Gateway:
         self._redis = connections(topology, self.stats, seconds, moved, self._tasks, random.random)
         self._pipeline, self._health_connection = self._redis.calls, self._redis.health
         self._listening = ListeningTime(_CLOCK)
-        reader = partial(ModeratedReader, moment=settings.coalesce_seconds, clock=_CLOCK)
+        moment, turn = settings.coalesce_seconds, self._read_turn
+        reader = partial(ModeratedReader, moment=moment, clock=_CLOCK, turn=turn)
         shared = self._listening, self.stats, self._tasks, random.random
         self._hearing = hearing(
             self._redis,
@@ -156,7 +157,7 @@ class Gateway:
             self._positions, self._namespaces, _CLOCK, settings.confirm_interval_seconds
         )
         self.hub = Hub(
-            asyncio.get_running_loop().call_soon,
+            self._read_turn.call_soon,
             self._confirmation,
             self.stats,
             HubEvents(
@@ -405,12 +406,8 @@ class Gateway:
         for name in (self._keys.control, self._keys.answers(self.node_id)):
             self._subscriber.listen(name, self._control.receive)
         self._started = True
-        log.info(
-            "node_started node=%s address=%s internal=%s",
-            self.node_id,
-            shown(addresses.public),
-            shown(addresses.internal),
-        )
+        public, internal = shown(addresses.public), shown(addresses.internal)
+        log.info("node_started node=%s address=%s internal=%s", self.node_id, public, internal)
         return addresses
 
     async def stop(self) -> None:

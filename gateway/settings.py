@@ -152,8 +152,8 @@ class Settings(BaseSettings):
         0.002,
         ge=0,
         le=0.05,
-        description="When messages follow each other quickly, those after the first wait at most this long, so that they "
-        "are sent together; 0: never",
+        description="While at least eight messages come in this time, they wait at most this long for each other, so that "
+        "they are sent together; 0: never",
     )
     stall_seconds: PositiveFloat = Field(
         30.0, description="A slow client that takes no bytes for this long is closed with 1013"

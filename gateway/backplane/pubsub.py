@@ -12,6 +12,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, ClassVar, Final, Protocol
 
+from gateway.backplane.read_turn import ReadTurn
 from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
 from gateway.node.ports import Clock
@@ -72,15 +73,20 @@ READ_BYTES_PER_TURN: Final = 64 * 1024
 have theirs. uvloop reads up to 256 KiB at once, so a turn brings less than that and this."""
 
 
+_WORTH_WAITING: Final = 8
+"""Messages that a moment has to bring at the rate at which they come, for the next ones to be worth the wait."""
+
+
 class ModeratedReader(Reader):
-    """Pauses for a moment while messages come one hard on the heels of the other.
+    """Pauses for a moment while many messages come one hard on the heels of the other.
 
     A message that wakes an idle process costs some 50 µs, most of it for waking up; one that comes together with
-    others a few. So when reads follow each other within two moments, the next one is put off by a moment; what comes
-    after a quiet while is read at once. (Network cards do the same, as interrupt moderation.)
+    others a few. So when messages come at such a rate that a moment brings some, the next read is put off by a moment;
+    what comes at a lower rate is read at once. (Network cards do the same, as interrupt moderation.)
 
     Args:
         moment: seconds a message may wait for others; 0 for none.
+        turn: ends with each read.
     """
 
     def __init__(
@@ -89,7 +95,9 @@ class ModeratedReader(Reader):
         handle: Callable[[Any], None],
         moment: float,
         clock: Clock,
+        turn: ReadTurn,
     ) -> None:
+        self._turn = turn
         self._moment = moment
         self._clock = clock
         self._read_at = clock() - 2 * moment
@@ -101,14 +109,23 @@ class ModeratedReader(Reader):
 
     def data_received(self, data: bytes) -> None:
         """Part of the hot path."""
-        super().data_received(data)
-        if len(data) >= READ_BYTES_PER_TURN:
+        self._turn.begin()
+        try:
+            super().data_received(data)
+            # Before what came is written: the moment begins now.
+            self._moderate(len(data))
+        finally:
+            self._turn.end()
+
+    def _moderate(self, size: int) -> None:
+        """Put the next read off, for others or for more messages."""
+        if size >= READ_BYTES_PER_TURN:
             self._waits = True
             self._set()
             self._loop.call_soon(self._go_on)
         elif self._moment:
             now = self._clock()
-            if now - self._read_at < 2 * self._moment:
+            if (now - self._read_at) * _WORTH_WAITING < self._moment * self.together:
                 self._waits = True
                 self._set()
                 self._loop.call_later(self._moment, self._go_on)

@@ -199,7 +199,8 @@ class Confirmation:
         self._positions.hurry()
 
     def _ask(self, progress: _Progress, now: float) -> bytes:
-        regular = progress.answered and progress.since > 1
+        # Without messages in between it would have been forgotten.
+        regular = progress.answered
         progress.interval = self._interval * _LONGER if regular else self._interval
         progress.room = self._room(progress.channel) if regular else 0
         progress.answered = False

@@ -81,7 +81,8 @@ async def _open(server: Server, connection: Any, seconds: float) -> asyncio.Tran
 class Reader(asyncio.Protocol):
     """Reads what arrives and hands every reply on.
 
-    ``received`` counts how often something has come; ``lost`` is done when the connection is gone.
+    ``received`` counts how often something has come, and ``together`` the replies that came with the last of it;
+    ``lost`` is done when the connection is gone.
 
     Args:
         handle: takes each reply; an error that Redis answers with is a ``ResponseError``.
@@ -91,6 +92,7 @@ class Reader(asyncio.Protocol):
         self.transport = transport
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.received = 0
+        self.together = 0
         self._replies = replies()
         self._handle = handle
         transport.set_protocol(self)
@@ -103,10 +105,12 @@ class Reader(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Part of the hot path: no await, no task, no object beyond the replies."""
         self.received += 1
+        count = 0
         replies = self._replies
         try:
             replies.feed(data)
             while (reply := replies.gets()) is not False:
+                count += 1
                 try:
                     self._handle(reply)
                 except Exception:
@@ -114,6 +118,7 @@ class Reader(asyncio.Protocol):
         except ProtocolError:
             log.exception("redis_protocol_error")
             self.transport.abort()
+        self.together = count
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The transport is gone."""

@@ -30,6 +30,7 @@ from tests.support.waiting import until
 HEARTBEAT = b'{"type":"heartbeat"}'
 CROWD = 50
 CLIENTS = (ClientSocket, Session, Connection, Inbox, Parser, NewConnection)
+KINDS = (*CLIENTS, Subscription)
 
 
 Alive = Callable[..., list[str]]
@@ -39,7 +40,7 @@ Alive = Callable[..., list[str]]
 def alive() -> Alive:
     """The names of what has come to be of these kinds in this test, garbage included."""
     gc.collect()
-    earlier = _all_of(CLIENTS)  # whoever holds something of another test does not matter here
+    earlier = _all_of(KINDS)  # whoever holds something of another test does not matter here
     known = set(map(id, earlier))
 
     def names(*kinds: type) -> list[str]:
@@ -144,4 +145,4 @@ async def test_one_that_ended_amid_a_subscribe_is_freed_at_once(
             client.send(TEXT, request)
             await until(lambda: any(channel in each.subscriptions for each in connections.values()))
         await until(lambda: not connections)
-    await until(lambda: not alive(*CLIENTS, Subscription))
+    await until(lambda: not alive(*KINDS))

@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 
 from gateway.backplane.cluster_map import ClusterMap
 from gateway.backplane.pubsub import Confirmed, ListeningTime, ModeratedReader
+from gateway.backplane.read_turn import ReadTurn
 from gateway.backplane.shards import Shards, ShardSubscriber
 from gateway.node.stats import Stats
 from publisher.errors import Unavailable
@@ -174,7 +175,7 @@ class World:
         clock = asyncio.get_running_loop().time
         shard = ShardSubscriber(
             partial(self._connect, host),
-            partial(ModeratedReader, moment=0.0, clock=clock),
+            partial(ModeratedReader, moment=0.0, clock=clock, turn=ReadTurn()),
             ListeningTime(clock),
             partial(self._changed, host),
             Stats(),

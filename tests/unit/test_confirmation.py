@@ -204,6 +204,21 @@ def test_after_a_quiet_while_the_first_message_is_asked_about_at_once_again(benc
     assert bench.tick()
 
 
+def test_one_message_between_two_questions_makes_the_interval_a_longer_one(bench: Bench) -> None:
+    bench.answer(bench.sent(1))
+    bench.clock.now += INTERVAL - 0.01
+    assert bench.sent(2) == b""
+    bench.clock.now += 0.02
+    [(_, question)] = bench.tick()
+    bench.answer(question)
+    bench.clock.now += LONGER - 0.02
+    assert bench.sent(3) == b""
+    bench.clock.now += 0.03
+    [(_, question)] = bench.tick()
+    bench.answer(question)
+    assert bench.positions.advanced[-1] == (NEWS.name, "ann", 3)
+
+
 def test_a_channel_whose_messages_come_one_by_one_is_asked_about_each(bench: Bench) -> None:
     for id_ in range(1, 10):
         bench.answer(bench.sent(id_))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.backplane.pubsub import READ_BYTES_PER_TURN, ModeratedReader
+from gateway.backplane.read_turn import ReadTurn
 from tests.support.waiting import until
 from tests.unit.conftest import Run
 from tests.unit.fakes import FakeClock
@@ -26,6 +27,7 @@ class Line:
         self.clock = clock
         self.read: list[bytes] = []
         self.at: list[float] = []
+        self.turn = ReadTurn()
         self.reader: ModeratedReader
 
     def handle(self, reply: bytes) -> None:
@@ -54,7 +56,7 @@ async def line(moment: float) -> AsyncIterator[Line]:
     theirs.settimeout(5)  # who is not read must not wait for ever
     transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
     line = Line(theirs, FakeClock())
-    line.reader = ModeratedReader(transport, line.handle, moment, line.clock)
+    line.reader = ModeratedReader(transport, line.handle, moment, line.clock, line.turn)
     with theirs:
         yield line
     transport.abort()
@@ -78,7 +80,7 @@ def test_messages_in_quick_succession_are_read_together_a_moment_later(run: Run)
         async with line(MOMENT) as the:
             the.say(b"first")
             await the.hear(1)
-            the.clock.now += 1.9 * MOMENT
+            the.clock.now += MOMENT / 10
             the.say(b"second")
             await the.hear(2)
             assert not the.transport.is_reading()
@@ -91,6 +93,53 @@ def test_messages_in_quick_succession_are_read_together_a_moment_later(run: Run)
             assert the.reader.received == reads + 1
             assert the.at[2] - the.at[1] >= MOMENT / 2  # the loop's clock may lag behind its reads
             assert the.read == [b"first", b"second", b"third", b"fourth", b"fifth"]
+
+    run(work())
+
+
+def test_messages_of_which_a_moment_brings_few_are_read_at_once(run: Run) -> None:
+    async def work() -> None:
+        async with line(60.0) as the:
+            for number in range(20):
+                the.say(b"one of four in a moment")
+                await the.hear(number + 1)
+                assert the.transport.is_reading()
+                the.clock.now += 60.0 / 4
+
+    run(work())
+
+
+@pytest.mark.parametrize(("brought", "goes_on"), [(3, False), (30, True)])
+def test_what_a_moment_has_brought_decides_whether_another_is_waited_for(
+    run: Run, brought: int, goes_on: bool
+) -> None:
+    async def work() -> None:
+        async with line(MOMENT) as the:
+            the.reader.data_received(b"+first\r\n")
+            the.reader.data_received(b"+second\r\n")
+            assert not the.transport.is_reading()
+            await until(the.transport.is_reading)
+            the.clock.now += MOMENT
+            the.reader.data_received(b"+more\r\n" * brought)
+            assert the.transport.is_reading() is not goes_on
+
+    run(work())
+
+
+def test_the_moment_begins_before_what_came_is_written(run: Run) -> None:
+    """Else each moment would be longer by the writing, and by more the more there is."""
+
+    async def work() -> None:
+        async with line(MOMENT) as the:
+            paused: list[bool] = []
+
+            def note(reply: bytes) -> None:
+                the.turn.call_soon(lambda: paused.append(not the.transport.is_reading()))
+
+            the.reader = ModeratedReader(the.transport, note, MOMENT, the.clock, the.turn)
+            the.reader.data_received(b"+first\r\n")
+            the.reader.data_received(b"+second\r\n")
+            assert paused == [False, True]
 
     run(work())
 

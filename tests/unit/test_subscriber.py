@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from gateway.backplane.pubsub import ListeningTime, ModeratedReader, Subscriber
+from gateway.backplane.read_turn import ReadTurn
 from gateway.node.stats import Stats
 from tests.support.waiting import until
 from tests.unit.fakes import FakeClock
@@ -65,7 +66,7 @@ async def subscriber(other: Other) -> AsyncIterator[Subscriber]:
     clock = FakeClock()
     it = Subscriber(
         other.connect,
-        partial(ModeratedReader, moment=0.0, clock=clock),
+        partial(ModeratedReader, moment=0.0, clock=clock, turn=ReadTurn()),
         ListeningTime(clock),
         other.note_change,
         Stats(),
