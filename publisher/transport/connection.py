@@ -129,14 +129,20 @@ class Reader(asyncio.Protocol):
 class Request:
     """Bytes on their way: ``answer`` becomes what they ask for, or an ``Unavailable``.
 
-    ``deadline`` is in loop time, ``size`` how many replies will come.
+    ``deadline`` is in loop time, ``size`` how many replies will come, ``sha`` the hash of the script that it calls.
     """
 
-    __slots__ = ("answer", "deadline", "packed", "seconds", "size")
+    __slots__ = ("answer", "deadline", "packed", "seconds", "sha", "size")
 
     def __init__(
-        self, packed: bytes, size: int, answer: asyncio.Future[Any], seconds: float
+        self,
+        packed: bytes,
+        size: int,
+        answer: asyncio.Future[Any],
+        seconds: float,
+        sha: str | None = None,
     ) -> None:
+        self.sha = sha
         self.packed = packed
         self.size = size
         self.answer = answer
@@ -152,17 +158,12 @@ class Request:
 class Single(Request):
     """One call, whose reply is the answer."""
 
-    __slots__ = ("call", "whole")
+    __slots__ = ("call",)
 
     def __init__(self, call: Call, answer: asyncio.Future[Reply], seconds: float) -> None:
-        super().__init__(pack([call.cached()]), 1, answer, seconds)
+        script = call.script
+        super().__init__(pack([call.cached()]), 1, answer, seconds, script.sha if script else None)
         self.call = call
-        self.whole = call.script is None
-
-    def make_whole(self) -> None:
-        """Send the script itself: Redis does not know it yet."""
-        self.whole = True
-        self.packed = pack([self.call.whole()])
 
 
 class Batch(Request):
@@ -186,7 +187,8 @@ class Batch(Request):
 class Commands(Reader):
     """Writes requests, and answers them first in, first out.
 
-    ``under_way`` holds a request once for each reply that it waits for.
+    The first call of each script brings its text, the others its hash. ``under_way`` holds a request once for each
+    reply that it waits for; ``known`` has the hashes of the scripts whose text was sent.
 
     Args:
         refused: told the request that Redis has answered with an error, and the error.
@@ -206,6 +208,7 @@ class Commands(Reader):
         self._silent_since = self._clock()
         self._retired = False
         self.under_way: deque[Request] = deque()
+        self.known: set[str | None] = {None}
 
     def retire(self) -> None:
         """End once all that is under way has been answered. Nothing more may be sent."""
@@ -232,9 +235,15 @@ class Commands(Reader):
                     self.under_way.append(request)
                 else:
                     self.under_way.extend(repeat(request, request.size))
-                packed.append(request.packed)
+                packed.append(request.packed if request.sha in self.known else self._whole(request))
         if packed:
             self.write(b"".join(packed))
+
+    def _whole(self, request: Request) -> bytes:
+        """A script's text instead of its hash: Redis knows it from then on."""
+        assert type(request) is Single, "a batch calls no script by its hash"
+        self.known.add(request.sha)
+        return pack([request.call.whole()])
 
     def data_received(self, data: bytes) -> None:
         """Answer what has its reply."""

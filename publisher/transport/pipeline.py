@@ -186,8 +186,9 @@ class Pipeline:
         name = code(error)
         if type(request) is Batch:
             request.take(error)
-        elif type(request) is Single and name == "NOSCRIPT" and not request.whole:
-            request.make_whole()
+        elif name == "NOSCRIPT" and request.sha is not None:
+            # It has forgotten the script, or has sent the call that brought it elsewhere.
+            commands.known.discard(request.sha)
             self._waiting.appendleft(request)
         elif not (
             type(request) is Single and self._redirected and self._redirected(request, error)
