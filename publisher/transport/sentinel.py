@@ -122,26 +122,28 @@ class Known:
     def look(self) -> Search:
         """Ask one sentinel; what it does not know stays as it was."""
         number = self._first
+        # Whoever comes meanwhile goes on with what is known, unless there is a new doubt.
+        self._asked_at = self.clock()
         try:
             behind = not self.learn((yield number))
         except Unavailable:
             behind = True
         if behind:
             self._first = (number + 1) % len(self.sentinels.sentinels)
-        self._asked_at = self.clock()
         return self.host or ("", 0)
 
     def find(self) -> Search:
         """Ask one sentinel after the other until one knows the primary.
 
         Raises:
-            Unavailable: none does.
+            Unavailable: none does. Those that are behind what was known are believed if they are more than half.
             Rejected: none lets us ask.
         """
         refusals: dict[int, Unavailable] = {}
         older: list[Answer] = []
         count = len(self.sentinels.sentinels)
         for number in [(self._first + each) % count for each in range(count)]:
+            self._asked_at = self.clock()
             try:
                 answer = yield number
             except Unavailable as error:
@@ -149,12 +151,12 @@ class Known:
                 continue
             if self.learn(answer):
                 self._first = number
-                self._asked_at = self.clock()
                 return answer.host
+            refusals[number] = Unavailable("it is behind what was known", maybe_sent=False)
             older.append(answer)
-        if not older:
+        if 2 * len(older) <= count:
             raise self._none(refusals)
-        # All are behind what was known: they were set up anew, and count from the beginning.
+        # Most are behind what was known: they were set up anew, and count from the beginning.
         newest = max(older, key=lambda each: each.epoch or 0)
         self._epoch = -1
         self.learn(newest)
@@ -172,7 +174,7 @@ class Known:
         return True
 
     def _none(self, refusals: dict[int, Unavailable]) -> Unavailable:
-        """What to raise where every sentinel has refused to answer, or has not."""
+        """What to raise where no sentinel is believed."""
         told = "; ".join(
             f"sentinel {self.sentinels.sentinels[number].address}: {error.reason}"
             for number, error in sorted(refusals.items())

@@ -189,6 +189,25 @@ def test_sentinels_that_were_set_up_anew_count_from_the_beginning(known: Known, 
     assert moves == [(OLD, NEW)]
 
 
+def test_some_that_are_behind_are_not_believed_while_most_do_not_answer(
+    known: Known, moves: list[Any]
+):
+    """They were cut off during the failover, and name the old primary."""
+    play(known.find(), a=Answer(NEW, 2))
+    with pytest.raises(Unavailable, match=r"a:6379: it is behind.*b:6379: refused") as caught:
+        play(known.find(), a=Answer(OLD, 1), b=DOWN, c=Rejected("login", maybe_sent=False))
+    assert caught.value.retryable
+    assert (known.host, moves) == (NEW, [])
+
+
+def test_one_of_two_sentinels_is_not_most_of_them():
+    two = tuple(Connector(object, {"host": name}, 1) for name in "ab")
+    known = Known(Sentinels("main", two, two[0]), lambda: 100.0, lambda *_: None)
+    play(known.find(), a=Answer(NEW, 2))
+    with pytest.raises(Unavailable, match="behind"):
+        play(known.find(), a=Answer(OLD, 1), b=DOWN)
+
+
 def test_a_move_is_told_once(known: Known, moves: list[Any]):
     play(known.look(), a=Answer(OLD, 1))
     play(known.look(), a=Answer(NEW, 2))
@@ -202,6 +221,21 @@ def test_who_writes_asks_at_least_once_a_second(known: Known, now: list[float]):
     assert not known.stale
     now[0] += 1.0
     assert known.stale
+
+
+def test_while_one_asks_the_others_go_on_with_what_is_known(known: Known):
+    play(known.find(), a=Answer(OLD, 1))
+    for begin in (known.look, known.find):
+        known.doubt()
+        assert known.stale
+        search = begin()
+        next(search)
+        assert not known.stale
+        # Unless something more has happened: that is not answered by what was asked before.
+        known.doubt()
+        with pytest.raises(StopIteration):
+            search.send(Answer(OLD, 1))
+        assert known.stale
 
 
 def test_after_a_doubt_another_sentinel_is_asked_at_once(known: Known):
