@@ -13,7 +13,7 @@ from gateway.backplane.cluster_map import ClusterMap
 from gateway.node.stats import Stats
 from publisher.contract.calls import Call, Reply
 from publisher.errors import Unavailable
-from publisher.transport.cluster import ASKING, Redirect
+from publisher.transport.cluster import ASKING, Redirect, leads_nowhere
 from publisher.transport.connection import Single
 from publisher.transport.failures import code
 from publisher.transport.pipeline import Pipeline
@@ -99,7 +99,7 @@ class ClusterCalls:
     def _redirect(self, host: Host, request: Single, error: ResponseError) -> bool:
         """Send a call where ``host`` says that its slot is; nothing of it has been carried out."""
         there = self._map.known.hear(error, host)
-        if there is None and code(error) != "TRYAGAIN":
+        if there is None and code(error) != "TRYAGAIN" and not leads_nowhere(error):
             return False
         loop = asyncio.get_running_loop()
         times = self._redirects.get(request, 0)

@@ -44,8 +44,12 @@ LEAST_SECONDS: Final = 0.1
 DOUBTED_SECONDS: Final = 1.0
 """A server that has failed is the last to be chosen for so long. Another one's map says nothing of whether it answers."""
 
-_ASKED_AT_ONCE: Final = 3
-"""Servers that are asked, one after the other, where there is a map already."""
+_KNOWN_ASKED_AT_ONCE: Final = 2
+"""Where there is a map already, that many of its servers are asked one after the other, and then a seed."""
+
+_ELSEWHERE: Final = frozenset({"MOVED", "ASK"})
+_NO_NAME: Final = b"?"
+"""In the place of a server's host name where names are preferred and it has none."""
 
 _DOUBTFUL: Final = frozenset({"CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY"})
 
@@ -151,8 +155,8 @@ class Cluster:
 
     def _host(self, server: Sequence[Reply], asked: Host) -> Host | None:
         name, port, *rest = server
-        if name == b"?":
-            # It has no host name though names are preferred; its address may stand behind it.
+        if name == _NO_NAME:
+            # Its address may stand behind it.
             details: Sequence[bytes] = rest[1] if len(rest) > 1 else ()
             known = dict(zip(details[::2], details[1::2], strict=False))
             name = known.get(b"ip")
@@ -171,14 +175,21 @@ class Redirect(NamedTuple):
 
 
 def redirect(error: Reply, asked: Host) -> tuple[int, Redirect] | None:
-    """The slot, and where the error of ``asked`` leads; ``None`` if it is no such error."""
+    """The slot, and where the error of ``asked`` leads; ``None`` if it does not lead elsewhere, or does not say where."""
     name = code(error)
-    if name not in ("MOVED", "ASK"):
+    if name not in _ELSEWHERE:
         return None
     # The redis package takes the code off the text, others leave it there.
     slot, address = str(error).split()[-2:]
     host, _, port = address.rpartition(":")
+    if host == _NO_NAME.decode():
+        return None
     return int(slot), Redirect((host.strip("[]") or asked[0], int(port)), name == "ASK")
+
+
+def leads_nowhere(reply: Reply) -> bool:
+    """Whether another server has the slot, and it is not said which. The map tells: then the call is to be sent again."""
+    return code(reply) in _ELSEWHERE and redirect(reply, ("", 0)) is None
 
 
 Search: TypeAlias = Generator[Host, Slots, None]
@@ -207,7 +218,7 @@ class Map:
         self.slots: Slots | None = None
         self._why_unknown = "the cluster's map is not known"
         self._due = self._asked_at = float("-inf")
-        self._first = 0
+        self._turn = 0
         # Until when each is doubted.
         self._doubted: dict[Host, float] = {}
         self._logged: frozenset[Host] = frozenset()
@@ -259,6 +270,8 @@ class Map:
         if found is None:
             if code(reply) in _DOUBTFUL:
                 self.doubt(asked)
+            elif leads_nowhere(reply):
+                self.doubt()
             return None
         slot, there = found
         remap = self.cluster.remap
@@ -305,11 +318,17 @@ class Map:
 
     def _candidates(self) -> list[Host]:
         """Whom to ask, best first: those that have answered; each time another one begins."""
+        seeds = self.cluster.seeds
         known = (*self.slots.primaries, *self.slots.replicas) if self.slots else ()
-        self._first = (self._first + 1) % max(1, len(known))
-        turned = (*known[self._first :], *known[: self._first], *self.cluster.seeds)
-        hosts = sorted(dict.fromkeys(turned), key=self._is_doubted)
-        return hosts[:_ASKED_AT_ONCE] if self.slots else hosts
+        self._turn += 1
+        hosts = dict.fromkeys((*_turned(known, self._turn), *seeds))
+        best_first = sorted(hosts, key=self._is_doubted)
+        if self.slots is None:
+            return best_first
+        first = best_first[:_KNOWN_ASKED_AT_ONCE]
+        # Where all servers have got other addresses, nobody knows them but a seed.
+        others = [each for each in (*_turned(seeds, self._turn), *best_first) if each not in first]
+        return first + others[:1]
 
     def _learn(self, slots: Slots) -> None:
         before, self.slots = self.slots, slots
@@ -327,3 +346,9 @@ def _none(refusals: dict[Host, Unavailable]) -> Unavailable:
     told = "; ".join(f"{shown(host)}: {error.reason}" for host, error in refusals.items())
     passing = any(error.retryable for error in refusals.values())
     return (Unavailable if passing else Rejected)(told, maybe_sent=False)
+
+
+def _turned(hosts: tuple[Host, ...], turn: int) -> tuple[Host, ...]:
+    """The same hosts, of which another one is the first each ``turn``."""
+    first = turn % max(1, len(hosts))
+    return *hosts[first:], *hosts[:first]

@@ -9,8 +9,8 @@ from redis.exceptions import ResponseError
 
 from publisher.contract.calls import Call, Reply
 from publisher.errors import Unavailable
-from publisher.transport.cluster import ASKING, Map, Redirect, slot_of
-from publisher.transport.failures import code
+from publisher.transport.cluster import ASKING, Map, Redirect, leads_nowhere, slot_of
+from publisher.transport.failures import code, meaning
 from publisher.transport.flows import RoundTrip
 from publisher.transport.redis_py import Host
 
@@ -63,24 +63,27 @@ def route(known: Map, step: RoundTrip, host: Host) -> Route:
     replies = yield from _hop(known, Hop(host, step))
     if step.at is not None:
         return replies
+    counts: list[Reply] = []
+    replies = _without_count(step, replies, counts)
     asked = [host] * len(step.calls)
     for _ in range(_MOST_REDIRECTIONS):
         away = _away(known, step, replies, asked)
         if not away:
-            return replies
+            return _with_count(step, replies, counts)
         for there, numbers in away.items():
             try:
                 further = yield from _hop(known, _further(step, there, numbers))
             except Unavailable as error:
-                # Of the others some may have been carried out.
-                raise error.told(maybe_sent=True) from error.__cause__
-            _put(step, replies, further, there, numbers)
-            for number in numbers:
+                sent = error.maybe_sent or any(map(_may_be_done, replies))
+                raise error.told(maybe_sent=sent) from error.__cause__
+            further = _without_count(step, further, counts, asking=there.asking)
+            for number, reply in zip(numbers, further, strict=True):
+                replies[number] = reply
                 asked[number] = there.host
     for numbers in _away(known, step, replies, asked).values():
         for number in numbers:
             replies[number] = ResponseError(_ON_ITS_WAY)
-    return replies
+    return _with_count(step, replies, counts)
 
 
 def _hop(known: Map, hop: Hop) -> Route:
@@ -97,12 +100,14 @@ def _away(
     """The calls, by their numbers, that another server has to answer."""
     away: dict[Redirect, list[int]] = {}
     later: set[int] = set()
-    for number, reply in enumerate(replies[: len(asked)]):
+    for number, reply in enumerate(replies):
         if not isinstance(reply, ResponseError):
             continue
         there = known.hear(reply, asked[number])
         if there is None:
-            if code(reply) in _LATER:
+            if leads_nowhere(reply):
+                replies[number] = ResponseError(_ON_ITS_WAY)
+            if code(replies[number]) in _LATER:
                 later.add(_slot(step.calls[number]))
         elif _slot(step.calls[number]) in later:
             # It must not come before what is tried again later.
@@ -124,22 +129,29 @@ def _further(step: RoundTrip, there: Redirect, numbers: list[int]) -> Hop:
     return Hop(there.host, RoundTrip(calls, step.wait))
 
 
-def _put(
-    step: RoundTrip,
-    replies: list[Reply],
-    further: list[Reply],
-    there: Redirect,
-    numbers: list[int],
-) -> None:
-    """Put the replies of another server in their places."""
+def _without_count(
+    step: RoundTrip, replies: list[Reply], counts: list[Reply], *, asking: bool = False
+) -> list[Reply]:
+    """The replies of one server to the calls. How many replicas have confirmed them goes into ``counts``.
+
+    Of a server that has carried nothing out, a replica or a primary without replicas, that says nothing.
+    """
+    count = None if step.wait is None else replies.pop()
+    if asking:
+        replies = replies[1::2]
+    if step.wait is not None and any(map(_may_be_done, replies)):
+        counts.append(count)
+    return replies
+
+
+def _with_count(step: RoundTrip, replies: list[Reply], counts: list[Reply]) -> list[Reply]:
+    """The replies and, where replicas are waited for, how many have confirmed all of it: the fewest, or an error."""
     if step.wait is not None:
-        count = further.pop()
-        # What fewer replicas have is what all of it has.
-        if isinstance(count, ResponseError):
-            replies[-1] = count
-        elif not isinstance(replies[-1], ResponseError):
-            replies[-1] = min(count, replies[-1])
-    if there.asking:
-        further = further[1::2]
-    for number, reply in zip(numbers, further, strict=True):
-        replies[number] = reply
+        errors = [each for each in counts if isinstance(each, ResponseError)]
+        replies.append(errors[0] if errors else min(counts, default=0))
+    return replies
+
+
+def _may_be_done(reply: Reply) -> bool:
+    """Whether the call may have changed something."""
+    return not isinstance(reply, ResponseError) or meaning(reply).maybe_sent

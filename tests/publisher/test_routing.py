@@ -83,6 +83,52 @@ def test_replicas_are_counted_where_the_fewest_are(known: Map):
     assert replies == [1, 2, 1]
 
 
+NO_REPLICAS, A_REPLICA = 0, "ERR WAIT cannot be used with replica instances"
+
+
+@pytest.mark.parametrize("count", [NO_REPLICAS, A_REPLICA])
+@pytest.mark.parametrize("error", [MOVED, ASK])
+def test_of_a_server_that_has_carried_nothing_out_replicas_are_not_counted(
+    known: Map, error: str, count: Any
+):
+    """After a failover the former primary cannot wait for any, and what it has led away is confirmed elsewhere."""
+    further = [b"OK", 1, 2] if error is ASK else [1, 2]
+    replies, _ = play(known, RoundTrip([X], Wait(1, 1.0)), [error, count], further)
+    assert replies == [1, 2]
+
+
+def test_where_nothing_was_carried_out_no_replica_has_it(known: Map):
+    replies, _ = play(known, RoundTrip([X], Wait(1, 1.0)), ["TRYAGAIN later", 2])
+    assert replies == ["TRYAGAIN later", 0]
+
+
+def test_where_replicas_cannot_be_waited_for_that_is_told_though_others_have_confirmed(known: Map):
+    step = RoundTrip([X, Y], Wait(1, 1.0))
+    replies, _ = play(known, step, [MOVED, 2, "UNBLOCKED force unblock"], [1, 1])
+    assert replies == [1, 2, "UNBLOCKED force unblock"]
+
+
+def test_where_nothing_was_sent_to_the_second_server_nothing_was_published(known: Map):
+    refused = Unavailable("refused", maybe_sent=False)
+    for answer in ([MOVED], [MOVED, "TRYAGAIN later"]):
+        with pytest.raises(Unavailable) as caught:
+            play(known, RoundTrip([X, Y][: len(answer)]), answer, refused)
+        assert not caught.value.maybe_sent
+        known.slots = Slots([(0, SLOTS - 1, A)])
+    with pytest.raises(Unavailable) as caught:
+        play(known, RoundTrip([X]), [MOVED], Unavailable("no answer in time", maybe_sent=True))
+    assert caught.value.maybe_sent
+
+
+@pytest.mark.parametrize("error", ["MOVED {} ?:2", "ASK {} ?:2"])
+def test_what_leads_to_a_server_without_a_name_is_tried_again_later(known: Map, error: str):
+    led = error.format(slot_of("x"))
+    replies, sent = play(known, RoundTrip([X, Y, X]), [led, 2, MOVED])
+    assert [str(each)[:8] for each in replies] == ["TRYAGAIN", "2", "TRYAGAIN"]
+    assert len(sent) == 1
+    assert ("?", 2) not in known.primaries
+
+
 def test_where_the_second_server_is_away_some_may_have_been_carried_out(known: Map):
     with pytest.raises(Unavailable) as caught:
         play(known, RoundTrip([X, Y]), [MOVED, 2], Unavailable("refused", maybe_sent=False))

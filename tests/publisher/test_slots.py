@@ -13,7 +13,18 @@ from publisher.contract.calls import Call
 from publisher.contract.keys import Keys
 from publisher.contract.redis_url import check_url, holds_password, parse_cluster_url
 from publisher.contract.scripts import GRANT
-from publisher.transport.cluster import SLOTS, Cluster, Map, Redirect, Slots, redirect, slot_of
+from publisher.transport.cluster import (
+    LEAST_SECONDS,
+    MAP_SECONDS,
+    SLOTS,
+    Cluster,
+    Map,
+    Redirect,
+    Slots,
+    leads_nowhere,
+    redirect,
+    slot_of,
+)
 from publisher.transport.redis_py import Connector, Host
 from publisher.transport.topology import Topology, asyncio_topology, blocking_topology
 
@@ -187,10 +198,41 @@ def test_at_the_start_the_seeds_are_asked(known: Map):
     assert known.owner(None) == A
 
 
-def test_later_the_servers_are_asked_in_turn_and_the_seeds_last(known: Map):
+def test_later_the_servers_are_asked_in_turn_and_a_seed_last(known: Map):
     play(known, seed=halves(A, B, C))
-    assert {play(known, **{name: halves(A, B, C)}) for name in "bca"} == {"a", "b", "c"}
-    assert play(known).split()[-1] != "seed"
+    same = halves(A, B, C)
+    assert {play(known, a=same, b=same, c=same) for _ in range(3)} == {"a", "b", "c"}
+    *others, last = play(known).split()
+    assert set(others) < {"a", "b", "c"}
+    assert last == "seed"
+
+
+def test_where_all_servers_have_got_other_addresses_a_seed_tells_them(now: list[float]):
+    """None of the former ones answers, and each is waited for: by then the doubts of the first have passed."""
+    seeds = tuple((f"seed{number}", 9) for number in range(3))
+    known = Map(Cluster(seeds, Connector(object, {}, 1)), lambda: now[0])
+    former = [(f"former{number}", 1) for number in range(9)]
+    play(known, seed0=halves(former[0], former[1], *former[2:]))
+    asked: list[str] = []
+    for _ in range(3):
+        search = known.look()
+        host: Host | None = next(search)
+        while host is not None:
+            asked.append(host[0])
+            now[0] += MAP_SECONDS
+            try:
+                host = search.throw(DOWN)
+            except StopIteration:
+                host = None
+        now[0] += LEAST_SECONDS
+    assert {each[0] for each in seeds} < set(asked)
+    assert len(asked) == 9
+
+
+def test_a_cluster_of_one_server_that_is_its_seed_is_asked_once(now: list[float]):
+    known = Map(Cluster((A,), Connector(object, {}, 1)), lambda: now[0])
+    play(known, a=Slots([(0, SLOTS - 1, A)]))
+    assert play(known) == "a"
 
 
 def test_each_servers_reason_is_told_where_there_is_no_map(known: Map):
@@ -264,7 +306,27 @@ def test_an_error_that_leads_elsewhere_is_read(error: Any, host: Host, asking: b
     assert redirect(error, A) == (12_739, Redirect(host, asking))
 
 
+@pytest.mark.parametrize(
+    "error",
+    [ResponseError("MOVED 12739 ?:3"), MovedError("12739 ?:3"), AskError("12739 ?:3")],
+)
+def test_a_server_that_is_named_by_nothing_is_learnt_from_the_map(
+    known: Map, now: list[float], error: Any
+):
+    play(known, seed=halves(A, B))
+    now[0] += 1
+    assert leads_nowhere(error)
+    assert known.hear(error, B) is None
+    assert known.owner("123456789") == B
+    assert known.stale
+    # That it says so is no fault of the one that was asked.
+    known.doubt(A)
+    assert known.owner(None) == B
+
+
 def test_other_replies_lead_nowhere():
+    for reply in (ResponseError("MOVED 1 c:3"), ResponseError("TRYAGAIN x"), b"MOVED 1 ?:3"):
+        assert not leads_nowhere(reply)
     assert redirect(ResponseError("TRYAGAIN Multiple keys request"), A) is None
     assert redirect(b"MOVED 1 c:3", A) is None
 

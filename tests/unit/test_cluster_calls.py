@@ -172,6 +172,19 @@ async def test_moved_is_learnt_at_once_and_the_map_is_asked_for(
     await until(lambda: first.asked + second.asked > asked)
 
 
+@pytest.mark.parametrize("kind", ["MOVED", "ASK"])
+async def test_a_call_that_is_led_to_a_server_without_a_name_goes_where_the_map_says(
+    servers: Pair, connections: ClusterConnections, kind: str
+) -> None:
+    first, second = servers
+    first.answer = lambda _command, _asking: f"-{kind} {slot_of(LOW)} ?:7000\r\n".encode()
+    waiting = connections.calls.begin(Call(("GET", LOW)))
+    await until(lambda: first.heard)
+    share(first, second, slot_of(LOW))
+    assert await waiting == b"OK"
+    assert len(second.heard) == 1
+
+
 async def test_servers_that_lead_to_each_other_do_so_at_rest(
     servers: Pair, connections: ClusterConnections
 ) -> None:
