@@ -244,7 +244,7 @@ def test_a_peer_that_failed_after_its_first_load_is_drawn_nowhere() -> None:
     assert "gateway" in drawing
 
 
-COSTS = {"gateway": 3.0, "floor": 2.0, "Nchan": 2.5, "slow": 150.0}
+COSTS = {"gateway": 2.6, "floor": 2.0, "Nchan": 2.5, "slow": 150.0}
 RESULTS = {
     kind: {name: {"us_per_delivery": cost} for name, cost in COSTS.items()}
     for kind in ("fanout", "burst")
