@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -30,13 +31,27 @@ Use: TypeAlias = Callable[[Keys], Sequence[Command]]
 _FRESH_SECONDS: Final = 60.0
 _ASKED_AGAIN_SECONDS: Final = 10.0
 _SKEW_US: Final = 10_000
-"""By so much the clocks of a cluster's servers may differ: the one that is asked is not the one that gives the ids."""
+"""By so much the clocks of servers may differ that take over from each other, or share the keys: the one that was asked
+is not the one that gives the ids."""
 _DRIFT: Final = 0.001
 """Seconds by which two clocks may move apart in a second, more than any two do."""
 
 
+@dataclass(frozen=True, slots=True)
+class RedisClock:
+    """What the clock of Redis ``showed``, in microseconds, when it was ``read_at`` this time of ours; or a little less."""
+
+    read_at: float
+    showed: int
+
+    def at(self, moment: float) -> int:
+        """What it showed, or shows, at ``moment`` of ours, or a little less."""
+        passed = moment - self.read_at
+        return self.showed + int((passed - _DRIFT * max(0.0, passed)) * 1_000_000)
+
+
 class Preflight:
-    """Belongs to one client.
+    """Belongs to one client. ``redis_clock`` is as it was read last.
 
     Args:
         clock: a monotonic clock in seconds.
@@ -53,11 +68,11 @@ class Preflight:
         learnt_at: float = float("-inf"),
     ) -> None:
         self.namespaces = known
+        self.redis_clock = RedisClock(0.0, 0)
         self._keys = keys
         self._clock = clock
         self._retries = retries
         self._learnt_at = learnt_at
-        self._ahead_us = 0
         self._allowed: set[Use | tuple[Use, Host | None]] = set()
         self._asked_at = float("-inf")
 
@@ -100,11 +115,6 @@ class Preflight:
             return None
         return rules
 
-    def redis_time(self, moment: float) -> int:
-        """What the clock of Redis showed at ``moment`` of ours, or a little less, in microseconds."""
-        drift = _DRIFT * max(0.0, moment - self._learnt_at)
-        return int((moment - drift) * 1_000_000) + self._ahead_us
-
     def refresh(self, named: set[str], fresh_seconds: float = _FRESH_SECONDS) -> Flow[None]:
         """Ask once in ``fresh_seconds``, and when a namespace is ``named`` that is not known."""
         fresh = self._clock() - self._learnt_at < fresh_seconds
@@ -126,9 +136,9 @@ class Preflight:
         self.namespaces = _namespaces(announced) or self.namespaces
         self._learnt_at = self._clock()
         # The answer was some time on its way, so this is rather too little than too much.
-        heard = int(self._learnt_at * 1_000_000)
-        skew = _SKEW_US if self._keys.sharded else 0
-        self._ahead_us = int(seconds) * 1_000_000 + int(microseconds) - heard - skew
+        skew = _SKEW_US if self._retries.other_servers else 0
+        showed = int(seconds) * 1_000_000 + int(microseconds) - skew
+        self.redis_clock = RedisClock(self._learnt_at, showed)
 
     def _can_go_on(self, named: set[str]) -> bool:
         """Whether the shard of a cluster that has the announcement may be down for a while."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
@@ -54,13 +54,24 @@ class Options:
         check_replica_timeout(self.replica_timeout)
 
 
+class Moment(NamedTuple):
+    """``here`` by a monotonic clock in seconds, ``in_redis`` by the clock of Redis in microseconds, or a little earlier."""
+
+    here: float
+    in_redis: int
+
+
+_NEVER_ASKED_FOR: Final = Moment(0.0, 0)
+"""Of a try that was answered: whatever became of it, it is not tried again."""
+
+
 class Publication:
     """A message with its nonce, by which Redis recognises it.
 
     ``name`` is one of :func:`unique_names`. ``body`` is its JSON, ``size`` the length of that. ``run`` is how it is published
     and within which limits (``publish.lua``), ``logged`` whether there is a log; ``shares``, whether it may share a call. ``result_key``
-    is where a retry of its last try leaves a note. ``doubtful_at`` is when the try began that may have arrived (any
-    monotonic clock); ``None`` if certainly none has. ``place`` is its number in its call.
+    is where a retry of its last try leaves a note. ``doubtful_at`` is when the try began that may have arrived;
+    ``None`` if certainly none has. ``place`` is its number in its call.
 
     Raises:
         InvalidInput: a bad channel, data that is no JSON or too large, a bad idempotency key or number
@@ -112,7 +123,7 @@ class Publication:
         self.logged = self.shares = False
         self.run = ("", "")
         self.result_key = ""
-        self.doubtful_at: float | None = None
+        self.doubtful_at: Moment | None = None
         self.outcome: Published | PublisherError | None = None
         self.place = 0
 
@@ -220,8 +231,8 @@ class Publication:
                 retryable=retryable,
             )
 
-    def failed(self, error: Unavailable, began: float = 0.0) -> None:
-        """Note that a try has failed that ``began`` at this time of a monotonic clock."""
+    def failed(self, error: Unavailable, began: Moment = _NEVER_ASKED_FOR) -> None:
+        """Note that a try has failed that ``began`` then."""
         if error.maybe_sent and self.doubtful_at is None:
             self.doubtful_at = began
         # One object for each message: an error collects the traceback of where it is raised.

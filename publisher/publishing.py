@@ -16,7 +16,7 @@ from publisher.errors import InvalidInput, PublisherError, Unavailable
 from publisher.intake import Intake
 from publisher.lanes import Lanes
 from publisher.preflight import Preflight
-from publisher.publication import Options, Publication, unique_names
+from publisher.publication import Moment, Options, Publication, unique_names
 from publisher.records import Outgoing, Published
 from publisher.retrying import Failures, Retries, log_failure
 from publisher.transport.failures import meaning
@@ -28,8 +28,9 @@ BYTES_SEARCHED: Final = 8 * 1024
 """How much of others' messages a retry reads in search of its own, which come on top. What that costs Redis stands in
 ``docs/performance.md``."""
 
-_WIDER_IN_A_CLUSTER: Final = 8
-"""There it begins earlier: it is not known exactly what the clock of the server showed that has given the ids."""
+_WIDER: Final = 8
+"""So many times as much where servers take over from each other: it begins earlier there, because it is not known exactly
+what the clock of the server showed that has given the ids."""
 
 
 class Publishing:
@@ -158,11 +159,14 @@ class Publishing:
             for each in sharing
         ]
         began = self._clock()
+        # Not the one of later: after a failover that is another server's.
+        redis_clock = self._preflight.redis_clock
         try:
             replies = yield from round_trips(calls, wait)
         except Unavailable as error:
+            moment = Moment(began, redis_clock.at(began))
             for each in batch:
-                each.failed(error, began)
+                each.failed(error, moment)
             return error
         count = replies.pop() if wait else None
         for group, reply in zip(sharing, replies, strict=True):
@@ -203,12 +207,13 @@ class Publishing:
     def _question(self, group: Sequence[Publication]) -> Call:
         """Ask what became of messages of one channel, in a part of its log that does not grow with it."""
         channel = group[0].channel
-        began = min(each.doubtful_at for each in group if each.doubtful_at is not None)
+        moments = [each.doubtful_at for each in group if each.doubtful_at is not None]
+        passed = self._clock() - min(each.here for each in moments)
         results = (each.result_key for each in group)
-        wider = _WIDER_IN_A_CLUSTER if self._keys.sharded else 1
+        wider = _WIDER if self._retries.other_servers else 1
         arguments: tuple[Argument, ...] = (
-            self._preflight.redis_time(began),
-            math.ceil((self._clock() - began) * 1_000_000),
+            min(each.in_redis for each in moments),
+            math.ceil(passed * 1_000_000),
             ENTRIES_SEARCHED * wider + len(group),
             BYTES_SEARCHED * wider + sum(each.size for each in group),
             *(each.nonce for each in group),

@@ -39,6 +39,11 @@ class Retries:
     give_up_after: float | None = None
     clock: Callable[[], float] = time.monotonic
 
+    @property
+    def other_servers(self) -> bool:
+        """Whether another server may take over."""
+        return self.give_up_after is not None
+
     def pause(self, failures: int) -> Pause:
         """The pause after so many failures in a row."""
         longest = (
