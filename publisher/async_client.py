@@ -66,7 +66,7 @@ class AsyncPublisher(Client):
         self, topology: Topology, timeout: float, prefix: str, tries: Tries, options: Options
     ) -> None:
         super()._set_up(topology, timeout, prefix, tries, options)
-        self._loops = loops.Loops(partial(topology.connections_for_loop, timeout))
+        self._loops = loops.Loops(partial(topology.connections_for_loop, timeout, self._keys))
 
     @classmethod
     def from_url(

@@ -67,8 +67,9 @@ class Client:
         self, topology: Topology, timeout: float, prefix: str, tries: Tries, options: Options
     ) -> None:
         self._state = (topology, timeout, prefix, tries, options)
+        self._keys = topology.keys(prefix)
         self._operations = Operations(
-            topology.keys(prefix),
+            self._keys,
             clock=time.monotonic,
             wall_clock=_microseconds,
             retries=Retries(

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from publisher.contract.calls import Reply
+from publisher.contract.keys import Keys
 from publisher.errors import Unavailable
 from publisher.transport.cluster import MAP_SECONDS, QUESTION, Cluster, Map, Slots
 from publisher.transport.flows import Owners, Pause, RoundTrip, SideBySide, Step, driven_async
@@ -26,7 +27,8 @@ class LoopCluster:
         timeout: seconds a round trip may take.
     """
 
-    def __init__(self, cluster: Cluster, timeout: float) -> None:
+    def __init__(self, cluster: Cluster, timeout: float, keys: Keys) -> None:
+        self._keys = keys
         self._cluster = cluster
         self._timeout = timeout
         self._map = Map(cluster, asyncio.get_running_loop().time, self._leave)
@@ -35,9 +37,10 @@ class LoopCluster:
         self._looking: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def gathering_of(self, key: str) -> Gathering:
+    def gathering_of(self, channel: str) -> Gathering:
         """Those that wait for the same primary wait together: none waits for another that is down."""
-        (host,) = owners(self._map, (key,))
+        # The channel's own slot may be another one than that of its keys: an id may have braces.
+        (host,) = owners(self._map, self._keys.of_channel(channel)[:1])
         gathering = self._gatherings.get(host)
         if gathering is None:
             gathering = self._gatherings[host] = Gathering(lambda flow: run(flow, self))

@@ -63,8 +63,8 @@ class LoopConnections:
         await asyncio.sleep(step.seconds)
         return []
 
-    def gathering_of(self, _key: str) -> Gathering:
-        """With whom a call for this key shares round trips."""
+    def gathering_of(self, _channel: str) -> Gathering:
+        """With whom a publish to this channel shares round trips."""
         return self.gathering
 
     async def round_trip(self, step: RoundTrip) -> list[Reply]:
@@ -136,7 +136,7 @@ class ConnectionsOfLoop(Protocol):
     """What an event loop sends by: :class:`LoopConnections`, or those of a cluster (``loop_cluster.py``)."""
 
     def take(self, step: Step) -> Awaitable[list[Reply]]: ...
-    def gathering_of(self, key: str) -> Gathering: ...
+    def gathering_of(self, channel: str) -> Gathering: ...
     async def aclose(self) -> None: ...
 
 

@@ -65,10 +65,10 @@ class Topology:
             return BlockingCluster(self.cluster, timeout)
         return Connections(self.for_threads(), timeout)
 
-    def connections_for_loop(self, timeout: float) -> LoopConnections | LoopCluster:
+    def connections_for_loop(self, timeout: float, keys: Keys) -> LoopConnections | LoopCluster:
         """The same for the running event loop; ``timeout``: seconds a round trip may take."""
         if self.cluster is not None:
-            return LoopCluster(self.cluster, timeout)
+            return LoopCluster(self.cluster, timeout, keys)
         return LoopConnections(self.for_loop, timeout)
 
     def for_threads(self) -> OneServer | BlockingPrimary:
