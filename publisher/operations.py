@@ -156,7 +156,7 @@ class Operations:
         parsed = parse_channel(channel)
         self._check_grantee(user)
         check_ttl(ttl)
-        yield from self._preflight.check_rights(rights.to_grant)
+        yield from self._preflight.check_rights_of(rights.to_grant, self._keys.grant(channel))
         yield from self._preflight.check_effect(parsed, user, let_in=True)
         self._preflight.namespace(parsed.namespace)
         lifetime = "" if ttl is None else ttl * 1000
@@ -172,7 +172,7 @@ class Operations:
         """Take the grant back and end the subscriptions it allowed; returns whether there was one."""
         parsed = parse_channel(channel)
         self._check_grantee(user)
-        yield from self._preflight.check_rights(rights.to_revoke)
+        yield from self._preflight.check_rights_of(rights.to_revoke, self._keys.grant(channel))
         yield from self._preflight.check_effect(parsed, user, let_in=False)
         command = control.encode(control.GrantRevoked(channel, user))
         keys = self._keys

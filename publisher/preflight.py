@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -20,9 +21,9 @@ from publisher.errors import (
     Unavailable,
     UnknownNamespace,
 )
-from publisher.retrying import Retries, log, log_failure, once, read, repeat
+from publisher.retrying import Retries, again, log, log_failure, once, read, without_effect
 from publisher.transport.failures import code, meaning
-from publisher.transport.flows import Flow, round_trips
+from publisher.transport.flows import Flow, Owners, round_trips
 from publisher.transport.redis_py import Host
 
 Use: TypeAlias = Callable[[Keys], Sequence[Command]]
@@ -73,7 +74,7 @@ class Preflight:
         self._clock = clock
         self._retries = retries
         self._learnt_at = learnt_at
-        self._allowed: set[Use | tuple[Use, Host | None]] = set()
+        self._allowed: set[Use | tuple[Use, Host]] = set()
         self._asked_at = float("-inf")
 
     def namespace(self, name: str) -> Namespace:
@@ -154,19 +155,33 @@ class Preflight:
         """
         if use in self._allowed:
             return
-        commands = use(self._keys)
-        calls = list(map(Call, commands))
-        replies = yield from repeat(calls, self._retries, errors=True)
-        self._judge(commands, replies)
+        yield from again(partial(self._try_rights, use), self._retries)
         self._allowed.add(use)
 
+    def check_rights_of(self, use: Use, key: str) -> Flow[None]:
+        """The same before calls with this key: in a cluster, where each primary has an ACL of its own, at the one that has it."""
+        if self._keys.sharded:
+            yield from again(partial(self._check_at_owner, use, key), self._retries)
+        else:
+            yield from self.check_rights(use)
+
+    def _check_at_owner(self, use: Use, key: str) -> Flow[None]:
+        (host,) = yield Owners((key,))
+        yield from self.check_rights_at(use, host)
+
     def check_rights_at(self, use: Use, host: Host | None) -> Flow[None]:
-        """The same at one primary of a cluster, which is asked once. It looks at rights before it looks at slots."""
-        if (use, host) in self._allowed:
-            return
+        """The same at one primary of a cluster, which is asked once; ``None``: nobody has the slot."""
+        if host is None:
+            raise Unavailable("no server has the slot, as far as is known", maybe_sent=False)
+        if (use, host) not in self._allowed:
+            yield from self._try_rights(use, host)
+            self._allowed.add((use, host))
+
+    def _try_rights(self, use: Use, host: Host | None = None) -> Flow[None]:
+        """A server of a cluster looks at rights before it looks at slots."""
         commands = use(self._keys)
-        self._judge(commands, (yield from round_trips(list(map(Call, commands)), at=host)))
-        self._allowed.add((use, host))
+        calls = list(map(Call, commands))
+        self._judge(commands, (yield from without_effect(round_trips(calls, at=host))))
 
     def _judge(self, commands: Sequence[Command], replies: Sequence[Reply]) -> None:
         refused = (

@@ -131,7 +131,7 @@ class Publishing:
             yield from self._preflight.check_rights_at(rights.to_publish, host)
         except Unavailable as error:
             for each in batch:
-                each.failed(error.told(maybe_sent=False))
+                each.failed(error)
             return error
         return (yield from self._try(batch))
 

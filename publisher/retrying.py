@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from redis.exceptions import ResponseError
@@ -13,7 +14,7 @@ from redis.exceptions import ResponseError
 from publisher.contract.calls import Call, Reply
 from publisher.errors import Unavailable
 from publisher.transport.failures import meaning
-from publisher.transport.flows import Flow, Pause, round_trips
+from publisher.transport.flows import Flow, Pause, T, round_trips
 
 log = logging.getLogger("publisher")
 
@@ -77,19 +78,17 @@ class Failures:
         return None if over else retries.pause(self._count)
 
 
-def repeat(calls: Sequence[Call], retries: Retries, *, errors: bool = False) -> Flow[list[Reply]]:
-    """Run calls until all are answered. They must be such that twice does no more than once.
-
-    With ``errors`` an error is an answer like any other.
+def again(attempt: Callable[[], Flow[T]], retries: Retries) -> Flow[T]:
+    """Make an attempt until one succeeds; returns its result. It must be such that twice does no more than once.
 
     Raises:
-        Unavailable: they were not answered at any try, or with an error.
+        Unavailable: what the last one has raised.
     """
     failures = Failures(retries)
     maybe_sent = False
     while True:
         try:
-            replies = yield from once(calls, errors=errors)
+            result = yield from attempt()
         except Unavailable as error:
             if error.retryable:
                 log_failure(error)
@@ -98,27 +97,41 @@ def repeat(calls: Sequence[Call], retries: Retries, *, errors: bool = False) -> 
             if pause is None or not error.retryable:
                 raise error.told(maybe_sent=maybe_sent) from error.__cause__
         else:
-            return replies
+            return result
         yield pause
+
+
+def repeat(calls: Sequence[Call], retries: Retries) -> Flow[list[Reply]]:
+    """Run calls until all are answered. They must be such that twice does no more than once.
+
+    Raises:
+        Unavailable: they were not answered at any try, or with an error.
+    """
+    return (yield from again(partial(once, calls), retries))
 
 
 def read(calls: Sequence[Call], retries: Retries) -> Flow[list[Reply]]:
     """Run calls that change nothing. Raises as :func:`repeat` does."""
+    return (yield from without_effect(repeat(calls, retries)))
+
+
+def without_effect(flow: Flow[T]) -> Flow[T]:
+    """Take a flow that changes nothing: whatever fails, nothing was sent by it."""
     try:
-        return (yield from repeat(calls, retries))
+        return (yield from flow)
     except Unavailable as error:
         raise error.told(maybe_sent=False) from error.__cause__
 
 
-def once(calls: Sequence[Call], *, errors: bool = False) -> Flow[list[Reply]]:
-    """One round trip. Without ``errors`` an error in place of a reply is raised.
+def once(calls: Sequence[Call]) -> Flow[list[Reply]]:
+    """One round trip. An error in place of a reply is raised.
 
     Raises:
         Unavailable: no answer, or an error.
     """
     replies = yield from round_trips(calls)
     found = [reply for reply in replies if isinstance(reply, ResponseError)]
-    if found and not errors:
+    if found:
         error = meaning(found[0])
         raise error.told(maybe_sent=error.maybe_sent or len(found) < len(replies))
     return replies

@@ -9,6 +9,10 @@ from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace
 from publisher.contract.keys import Keys
 from publisher.preflight import Preflight
 from publisher.retrying import Retries
+from publisher.transport.redis_py import Host
+
+PRIMARY: Host = ("primary", 1)
+"""The one of a cluster that gives all rights."""
 
 
 def informed(
@@ -19,5 +23,6 @@ def informed(
 ) -> Preflight:
     """It has learnt ``known`` at 0 of ``clock``, and has all rights."""
     preflight = Preflight(keys, clock, retries, known, learnt_at=0.0)
-    preflight._allowed |= {rights.to_publish, rights.to_grant, rights.to_revoke}
+    uses = rights.to_publish, rights.to_grant, rights.to_revoke
+    preflight._allowed |= {*uses, *((use, PRIMARY) for use in uses)}
     return preflight

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from publisher.contract.keys import Keys
 from publisher.transport.cluster import SLOTS, Cluster, Slots, slot_of
 from publisher.transport.loop_cluster import LoopCluster

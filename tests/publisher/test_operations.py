@@ -30,8 +30,8 @@ from publisher.publication import Options, Publication
 from publisher.publishing import BYTES_SEARCHED, ENTRIES_SEARCHED
 from publisher.records import Outgoing, Published
 from publisher.retrying import Retries
-from publisher.transport.flows import Flow, Pause, RoundTrip
-from tests.publisher.informed import informed
+from publisher.transport.flows import Flow, Owners, Pause, RoundTrip
+from tests.publisher.informed import PRIMARY, informed
 
 REFUSED = Unavailable("refused", maybe_sent=False)
 CUT = Unavailable("cut", maybe_sent=True)
@@ -56,6 +56,9 @@ class Run:
                 if isinstance(step, Pause):
                     self.pauses.append(step.seconds)
                     step = flow.send([])
+                    continue
+                if isinstance(step, Owners):
+                    step = flow.send([PRIMARY for _ in step.keys])
                     continue
                 assert isinstance(step, RoundTrip)
                 self.trips.append(step.calls)
