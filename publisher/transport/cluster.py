@@ -243,7 +243,7 @@ class Map:
         if slots is None:
             raise Unavailable(self._why_unknown, maybe_sent=False)
         if key is None:
-            return min(slots.primaries, key=self._is_doubted)
+            return min(slots.primaries, key=self.is_doubted)
         host = slots.owner(slot_of(key))
         if host is None:
             self.doubt()
@@ -259,7 +259,8 @@ class Map:
     def _distrust(self, host: Host) -> None:
         self._doubted[host] = self._clock() + DOUBTED_SECONDS
 
-    def _is_doubted(self, host: Host) -> bool:
+    def is_doubted(self, host: Host) -> bool:
+        """Whether a server has failed a short while ago."""
         return self._doubted.get(host, float("-inf")) > self._clock()
 
     def hear(self, reply: Reply, asked: Host) -> Redirect | None:
@@ -322,7 +323,7 @@ class Map:
         known = (*self.slots.primaries, *self.slots.replicas) if self.slots else ()
         self._turn += 1
         hosts = dict.fromkeys((*_turned(known, self._turn), *seeds))
-        best_first = sorted(hosts, key=self._is_doubted)
+        best_first = sorted(hosts, key=self.is_doubted)
         if self.slots is None:
             return best_first
         first = best_first[:_KNOWN_ASKED_AT_ONCE]

@@ -33,6 +33,8 @@ class LoopCluster:
         self._timeout = timeout
         self._map = Map(cluster, asyncio.get_running_loop().time, self._leave)
         self._servers: dict[Host, LoopConnections] = {}
+        # Those to servers that own nothing any more, until they are closed.
+        self._left: set[LoopConnections] = set()
         self._gatherings: dict[Host | None, Gathering] = {}
         self._looking: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -109,10 +111,21 @@ class LoopCluster:
         return self._cluster.read(reply, host)
 
     def _leave(self) -> None:
-        """Close the connections to servers that own nothing: what is under way there is tried again elsewhere."""
+        """Close the connections to servers that own nothing.
+
+        What is under way at one that has failed is tried again elsewhere; of another one it has its answer first.
+        """
         for host in self._servers.keys() - set(self._map.primaries):
-            self._spawn(self._servers.pop(host).aclose(), "leave a server")
+            left = self._servers.pop(host)
+            self._left.add(left)
+            seconds = 0.0 if self._map.is_doubted(host) else self._timeout
+            self._spawn(self._close(left, seconds), "leave a server")
             self._gatherings.pop(host, None)
+
+    async def _close(self, left: LoopConnections, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await left.aclose()
+        self._left.discard(left)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
@@ -130,6 +143,7 @@ class LoopCluster:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for connections in list(self._servers.values()):
+        for connections in (*self._servers.values(), *self._left):
             await connections.aclose()
         self._servers.clear()
+        self._left.clear()
