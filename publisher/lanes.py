@@ -1,4 +1,4 @@
-"""Messages on their way to the primaries of a cluster, side by side: one that is down holds up only its own."""
+"""Messages on their way to the primaries of a cluster, side by side: one that is down holds up its own, and the others little."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from publisher.transport.redis_py import Host
 Attempt: TypeAlias = Callable[[Host | None, list[Publication]], Flow[Unavailable | None]]
 """Tries to publish what is of one primary; returns why there was no answer, or ``None``."""
 
+ByPrimary: TypeAlias = dict[Host | None, list[Publication]]
+
 
 class Lanes:
     """One call's way through a cluster.
 
     What has failed is held and tried again after a pause; meanwhile others go on, as long as no round trip is full
     of what is held. Behind a message that is held none of its channel goes.
+
+    A round trip ends with its slowest lane. So a primary that has failed is left out of the next ones for as long as its
+    try took, while others have something to send: one that hangs has at most half of their time.
     """
 
     def __init__(
@@ -41,6 +46,8 @@ class Lanes:
         self._due = float("-inf")
         # Until then these rest: primaries that did not answer, and slots whose calls were refused.
         self._resting: set[Host | int | None] = set()
+        # Until when each primary that has failed is left out.
+        self._left_out: dict[Host | None, float] = {}
         self._given_up: dict[Host | None, Unavailable] = {}
 
     def send(self, intake: Intake) -> Flow[None]:
@@ -87,11 +94,11 @@ class Lanes:
 
     def _lanes(
         self, batch: list[Publication], owner_of: dict[Publication, Host | None]
-    ) -> dict[Host | None, list[Publication]]:
+    ) -> ByPrimary:
         """What is sent now, by primary."""
         if self._clock() >= self._due:
             self._resting.clear()
-        lanes: dict[Host | None, list[Publication]] = {}
+        lanes: ByPrimary = {}
         for each in batch:
             owner = owner_of[each]
             resting = self._resting
@@ -99,18 +106,23 @@ class Lanes:
                 resting and (owner in resting or slot_of(self._key(each)) in resting)
             ):
                 lanes.setdefault(owner, []).append(each)
-        return lanes
+        now = self._clock()
+        others = [host for host in lanes if self._left_out.get(host, now) <= now]
+        return {host: lanes[host] for host in others or lanes}
 
     def _try(
         self,
-        lanes: dict[Host | None, list[Publication]],
+        lanes: ByPrimary,
         batch: list[Publication],
         owner_of: dict[Publication, Host | None],
         intake: Intake,
     ) -> Flow[list[Publication]]:
         """Send all lanes; returns what is held."""
+        began = self._clock()
         failed = yield from side_by_side([self._attempt(*each) for each in lanes.items()])
         down = {owner: each for owner, each in zip(lanes, failed, strict=True) if each is not None}
+        now = self._clock()
+        self._left_out.update(dict.fromkeys(down, now + (now - began)))
         tried = {each for lane in lanes.values() for each in lane}
         held = intake.sort_out(batch)
         troubled = [each for each in held if each.refusal is not None]

@@ -21,11 +21,17 @@ STEPS = 1_000
 
 
 class World:
-    """Two primaries, one of which answers from a moment on. ``log`` is what each was sent, and the pauses."""
+    """Two primaries, one of which answers from a moment on. ``log`` is what each was sent, and the pauses.
 
-    def __init__(self, give_up_after: float, down_until: float) -> None:
+    ``seconds`` is what a try takes at each.
+    """
+
+    def __init__(
+        self, give_up_after: float, down_until: float, seconds: dict[Host, float] | None = None
+    ) -> None:
         self.now = 0.0
         self._down_until = down_until
+        self._seconds = seconds or {DOWN: 0.0, UP: 0.0}
         self.log: list[tuple[str, int]] = []
         self.sent: list[Any] = []
         retries = Retries(3, lambda: 1.0, give_up_after=give_up_after, clock=lambda: self.now)
@@ -40,6 +46,7 @@ class World:
         yield from ()
         assert host is not None
         self.log.append((host[0], len(batch)))
+        self.now += self._seconds[host]
         if host == DOWN and self.now < self._down_until:
             error = Unavailable("refused", maybe_sent=False)
             for each in batch:
@@ -99,3 +106,26 @@ def test_after_its_time_one_is_given_up_and_the_others_go_on():
     outcomes = world.publish(messages(8 * BATCH))
     assert [isinstance(each, Published) for each in outcomes] == 4 * BATCH * [False, True]
     assert 1.0 <= world.now < 2.0
+
+
+def rare(count: int) -> list[tuple[str, Any]]:
+    """One in a hundred is for the primary that hangs."""
+    return [(f"run-results/{'up' if n % 100 else 'down'}-{n % 7}", n) for n in range(count)]
+
+
+def test_while_one_hangs_the_others_have_at_least_half_of_the_time():
+    world = World(give_up_after=15.0, down_until=14.0, seconds={DOWN: 5.0, UP: 0.5})
+    outcomes = world.publish(rare(30 * BATCH))
+    assert all(isinstance(each, Published) for each in outcomes)
+    names = [name for name, _ in world.log]
+    second = names.index("down", 1)
+    # That of the first round trip is one of them, and was waited for as well.
+    assert names[1:second] == 12 * ["up"]
+
+
+def test_when_the_others_have_nothing_to_send_it_is_tried_after_an_ordinary_pause():
+    world = World(give_up_after=15.0, down_until=5.1, seconds={DOWN: 5.0, UP: 0.01})
+    world.publish(rare(2 * BATCH))
+    *_, pause, last = world.log
+    assert (pause, last) == (("pause", 0), ("down", 10))
+    assert world.now < 10.2
