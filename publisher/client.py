@@ -30,8 +30,8 @@ from publisher.records import (
 from publisher.redis_address import from_environment
 from publisher.retrying import Retries
 from publisher.transport.flows import Flow, T
+from publisher.transport.redis_py import PIPELINES, ClusterClient
 from publisher.transport.redis_py import Client as RedisClient
-from publisher.transport.redis_py import ClusterClient
 from publisher.transport.topology import Topology, blocking_topology, topology_of
 from publisher.transport.valkey_py import is_a
 
@@ -87,13 +87,18 @@ class Client:
         """What ``client`` leads to; it is not repeated where it cannot be used: a URL may hold a password."""
         if isinstance(client, Topology):
             return client  # of from_url
-        if not is_a(client, cls._made_of, cls._cluster_made_of):
-            module = cls._made_of.__module__.removesuffix(".client")
-            raise InvalidData(
-                f"{cls.__name__}() takes a client, {module}.{cls._made_of.__name__}, and this is a "
-                f"{type(client).__module__}.{type(client).__name__}; for a URL there is {cls.__name__}.from_url(url)"
-            )
-        return topology_of(client)
+        # A pipeline is derived from a client, and keeps what it is given until it is told to send it.
+        pipeline = is_a(client, *PIPELINES)
+        if is_a(client, cls._made_of, cls._cluster_made_of) and not pipeline:
+            return topology_of(client)
+        module = cls._made_of.__module__.removesuffix(".client")
+        advice = f"for a URL there is {cls.__name__}.from_url(url)"
+        if pipeline:
+            advice = "pass the client that the pipeline was made from"
+        raise InvalidData(
+            f"{cls.__name__}() takes a client, {module}.{cls._made_of.__name__}, and this is a "
+            f"{type(client).__module__}.{type(client).__name__}; {advice}"
+        )
 
     def __getstate__(self) -> tuple[Any, ...]:
         if not self._of_url:

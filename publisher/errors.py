@@ -102,19 +102,14 @@ class InvalidData(InvalidInput):
 
 
 class InvalidURL(InvalidInput):
-    """The address of Redis cannot be read. It may hold a password, so the message does not repeat it."""
+    """The URL of Redis cannot be used; ``problem`` says which part of it. It may hold a password, so no part is repeated."""
 
-    forms: ClassVar[str] = (
-        "expected redis://, rediss:// or unix://, redis+sentinel:// for Sentinel, with the number of a database, or "
-        "redis+cluster:// for a cluster, and options that the redis package knows; special characters in a password must be percent-encoded"
-    )
-
-    def __init__(self, problem: str = "") -> None:
+    def __init__(self, problem: str) -> None:
         self.problem = problem
         super().__init__(problem)
 
     def __str__(self) -> str:
-        return f"invalid Redis URL: {self.problem or self.forms}"
+        return f"invalid Redis URL: {self.problem}"
 
 
 class MessageTooLarge(InvalidInput):
@@ -136,24 +131,33 @@ class Unavailable(PublisherError):
     """Redis could not be reached, or did not answer in time.
 
     ``maybe_sent`` is ``True`` when a command had left and no answer came back. Where the call had an
-    ``idempotency_key``, repeating it with the same key cannot duplicate the message.
+    ``idempotency_key``, repeating it with the same key cannot duplicate the message. ``server`` is the address of the
+    server that did not answer; empty where that is not known, or where there was an answer.
     """
 
     retryable = True
     _problem: ClassVar[str] = "Redis is unavailable"
 
-    def __init__(self, reason: str, maybe_sent: bool) -> None:
+    def __init__(self, reason: str, maybe_sent: bool, server: str = "") -> None:
         self.reason = reason
         self.maybe_sent = maybe_sent
-        super().__init__(reason, maybe_sent)
+        self.server = server
+        super().__init__(reason, maybe_sent, server)
 
     def __str__(self) -> str:
         effect = "may have taken effect" if self.maybe_sent else "had no effect"
-        return f"{self._problem} ({self.reason}); the call {effect}"
+        named = self.server in self.reason
+        reason = self.reason if named else f"{self.server}: {self.reason}"
+        return f"{self._problem} ({reason}); the call {effect}"
+
+    def name(self, server: str) -> None:
+        """Note which server has not answered."""
+        self.server = server
+        self.args = (self.reason, self.maybe_sent, server)
 
     def told(self, *, maybe_sent: bool) -> Self:
         """The same failure with what is known after all tries, as an error of its own to raise."""
-        error = type(self)(self.reason, maybe_sent=maybe_sent)
+        error = type(self)(self.reason, maybe_sent, self.server)
         error.__cause__ = self.__cause__
         return error
 

@@ -45,7 +45,6 @@ _HINTS: Final = (
         "CLUSTERDOWN",
         "this is a server of a Redis Cluster, which is named by redis+cluster://, or some of its slots have no server",
     ),
-    ("unknown command", "the server forbids it or has renamed it"),
     ("DB index", "this server has no database {database}"),
 )
 

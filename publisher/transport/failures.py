@@ -55,6 +55,9 @@ _PASSING: Final = frozenset(
 
 _OF_A_CLUSTER: Final = frozenset({"ASK", "CROSSSLOT", "MOVED"})
 _OF_AUTHENTICATION: Final = frozenset({"NOAUTH", "WRONGPASS"})
+_UNKNOWN_COMMAND: Final = (
+    "the server forbids it or has renamed it, or is a sentinel: name that by redis+sentinel://"
+)
 
 
 def code(error: Any) -> str:
@@ -62,6 +65,11 @@ def code(error: Any) -> str:
     if not isinstance(error, BaseException):
         return ""
     return _CODES.get(type(error)) or str(error).partition(" ")[0]
+
+
+def is_unknown_command(error: ResponseError) -> bool:
+    """Whether the server does not know the command that was sent."""
+    return "unknown command" in str(error)
 
 
 def meaning(reply: ResponseError) -> Unavailable:
@@ -129,4 +137,6 @@ def _reason(error: BaseException) -> str:
         return f"{said}; this is a Redis Cluster: name it by redis+cluster://"
     if name == "NOPERM":
         return f"{said}; give the Redis user this right"
+    if isinstance(error, ResponseError) and is_unknown_command(error):
+        return f"{said}; {_UNKNOWN_COMMAND}"
     return said or type(error).__name__

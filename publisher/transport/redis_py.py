@@ -9,11 +9,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from typing import Any, Final, Self, TypeAlias
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import redis
 import redis.asyncio
+import redis.asyncio.client
+import redis.asyncio.cluster
 import redis.asyncio.sentinel
+import redis.client
+import redis.cluster
 import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
@@ -32,6 +36,14 @@ UNLIMITED: Final = 2**31
 Client: TypeAlias = "redis.Redis | redis.asyncio.Redis"
 
 ClusterClient: TypeAlias = "redis.RedisCluster | redis.asyncio.RedisCluster"
+
+PIPELINES: Final[tuple[type, ...]] = (
+    redis.client.Pipeline,
+    redis.cluster.ClusterPipeline,
+    redis.asyncio.client.Pipeline,
+    redis.asyncio.cluster.ClusterPipeline,
+)
+"""What collects commands and looks like a client."""
 
 Host: TypeAlias = tuple[str, int]
 """The name or the IP address of a server, and its port."""
@@ -86,17 +98,38 @@ def asyncio_client(url: str) -> redis.asyncio.Redis:
 
 def _checked(kind: Any, url: str, **options: Any) -> Any:
     check_url(url)
+    client = _made(kind, url, options)
+    if client is None:
+        raise InvalidURL(_about_options(kind, url, options))
+    return client
+
+
+def _made(kind: Any, url: str, options: dict[str, Any]) -> Any:
+    """A client as ``url`` says; ``None`` where it cannot be used: the error may quote a part of the password."""
     try:
-        options |= _verification(url)
-        client = kind.from_url(url, max_connections=UNLIMITED, **options, **_DRIVER)
+        checked = options | _verification(url)
+        client = kind.from_url(url, max_connections=UNLIMITED, **checked, **_DRIVER)
         # Options are only read when a connection is made; one that is never opened shows now.
         Connector.of(client)()
     except (ValueError, TypeError, AttributeError, RedisError):
-        client = None
-    # Raised out here because the error above may quote a part of the password.
-    if client is None:
-        raise InvalidURL
+        return None
     return client
+
+
+def _about_options(kind: Any, url: str, options: dict[str, Any]) -> str:
+    """What is wrong with the options of a URL that is right without them."""
+    place, _, query = url.partition("?")
+    wrong = [
+        name
+        for name, value in parse_qsl(query)
+        if _made(kind, f"{place}?{urlencode({name: value})}", options) is None
+    ]
+    if not wrong:
+        return "its options cannot be used together"
+    told = f"the redis package has no option {wrong[0]!r}, or cannot use the value"
+    if wrong[0].startswith("ssl_") and urlsplit(url).scheme == "redis":
+        return f"{told}; options of TLS go with rediss://, rediss+sentinel:// and rediss+cluster://"
+    return told
 
 
 def _verification(url: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from publisher.contract.calls import Call, Reply
 from publisher.errors import Rejected, Unavailable
-from publisher.transport.failures import code, meaning
+from publisher.transport.failures import code, is_unknown_command, meaning
 from publisher.transport.redis_py import Connector, Host, shown
 
 SENTINEL_SECONDS: Final = 0.5
@@ -110,6 +110,11 @@ class Known:
     _first: int = 0
 
     @property
+    def address(self) -> str:
+        """Where the primary is, as a person reads it; its name as long as that is not known."""
+        return shown(self.host) if self.host else self.sentinels.name
+
+    @property
     def stale(self) -> bool:
         """Whether a sentinel is to be asked before anything more is written."""
         return self.clock() - self._asked_at >= ASKED_AGAIN_SECONDS
@@ -184,6 +189,11 @@ class Known:
 
 
 def _refusal(error: ResponseError) -> Unavailable:
+    if is_unknown_command(error):
+        return Rejected(
+            "it is no sentinel: give its port, which is usually 26379, or name a single server by redis://",
+            maybe_sent=False,
+        )
     if code(error) in _LOGIN_REFUSED:
         return Rejected(
             "it does not accept the user name or the password (sentinel_username and sentinel_password in the URL)",

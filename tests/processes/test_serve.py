@@ -219,12 +219,12 @@ MISTAKES = {
     "a Redis URL without a scheme": (
         ["check"],
         {"GATEWAY_REDIS_URL": "localhost:6379"},
-        "redis_url (GATEWAY_REDIS_URL): invalid Redis URL: expected redis://",
+        "redis_url (GATEWAY_REDIS_URL): invalid Redis URL: it must begin with redis://",
     ),
     "a Redis URL with a bad port": (
         ["serve"],
         {"GATEWAY_REDIS_URL": "redis://:hidden@localhost:x"},
-        "expected redis://",
+        "the port of the host must be a number from 1 to 65535",
     ),
     "a database of a Redis Cluster": (
         ["check"],
@@ -234,7 +234,7 @@ MISTAKES = {
     "a URL of Sentinel without a name": (
         ["check"],
         {"GATEWAY_REDIS_URL": "redis+sentinel://:hidden@one,two:26379"},
-        "ends in the name of the primary",
+        "the name of the primary is missing",
     ),
     "a password of sentinels among the arguments": (
         ["check", "--redis-url", "redis+sentinel://one/main?sentinel_password=hidden"],
@@ -262,7 +262,7 @@ MISTAKES = {
             "GATEWAY_REDIS_URL": "redis://:hidden@localhost/0?tiemout=1",
             "GATEWAY_JWT_SECRET": SECRET,
         },
-        "gateway: invalid Redis URL",
+        "gateway: invalid Redis URL: the redis package has no option 'tiemout'",
     ),
     "a Redis URL with a database that is no number": (
         ["serve", "--workers", "2", "--port", "0", "--internal-port", "0"],

@@ -18,6 +18,7 @@ from redis.cluster import ClusterNode
 from publisher import (
     EVERYBODY,
     AsyncPublisher,
+    InvalidData,
     InvalidURL,
     Outgoing,
     Published,
@@ -182,6 +183,8 @@ async def test_a_client_object_of_a_cluster_is_taken(cluster: RedisCluster, pref
         Publisher(client, prefix=prefix) as publisher,
     ):
         assert not failures(publisher.publish_many([(each, 1) for each in SESSIONS]))
+        with pytest.raises(InvalidData, match="ClusterPipeline; pass the client"):
+            Publisher(client.pipeline())
     distant = redis.asyncio.RedisCluster(
         startup_nodes=[AsyncClusterNode("127.0.0.1", port) for port in ports]
     )

@@ -58,6 +58,19 @@ def test_what_is_no_client_is_refused_with_what_to_call_instead(
     assert "cr3t" not in said
 
 
+@pytest.mark.parametrize(
+    ("kind", "pipeline"),
+    [
+        (Publisher, redis.Redis().pipeline()),
+        (AsyncPublisher, redis.asyncio.Redis().pipeline()),
+        (AsyncPublisher, redis.asyncio.RedisCluster("localhost").pipeline()),
+    ],
+)
+def test_a_pipeline_is_refused_with_what_to_pass_instead(kind: Any, pipeline: Any):
+    with pytest.raises(InvalidData, match=r"takes a client, .*Pipeline; pass the client that"):
+        kind(pipeline)
+
+
 def test_a_pickled_publisher_connects_anew(publisher: Publisher):
     first = publisher.publish(CHANNEL, 1)
     with pickle.loads(pickle.dumps(publisher)) as copy:

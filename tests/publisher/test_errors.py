@@ -41,7 +41,7 @@ def test_there_is_one_root():
 
 
 def test_invalid_input_is_a_value_error_that_sent_nothing():
-    error = InvalidURL()
+    error = InvalidURL("the port")
     assert isinstance(error, InvalidInput)
     assert isinstance(error, ValueError)
     assert not error.retryable
@@ -58,6 +58,14 @@ def test_invalid_input_is_a_value_error_that_sent_nothing():
         (
             Unavailable("cut", maybe_sent=True),
             "Redis is unavailable (cut); the call may have taken effect",
+        ),
+        (
+            Unavailable("no answer in time", maybe_sent=False, server="a:1"),
+            "Redis is unavailable (a:1: no answer in time); the call had no effect",
+        ),
+        (
+            Unavailable("a:1 refused", maybe_sent=False, server="a:1"),
+            "Redis is unavailable (a:1 refused); the call had no effect",
         ),
         (Rejected("no", maybe_sent=False), "Redis rejected the call (no); the call had no effect"),
     ],
@@ -89,13 +97,13 @@ TRAVELLERS = [
     InvalidChannel("a"),
     InvalidData("no"),
     InvalidNamespace("no"),
-    InvalidURL(),
+    InvalidURL("the port"),
     MessageTooLarge(3, 2),
     NoRedis(),
     UnknownNamespace("c", ["a"]),
     GrantWithoutEffect("notifications/u", "user"),
     Unavailable("cut", maybe_sent=True),
-    Unavailable("refused", maybe_sent=False),
+    Unavailable("refused", maybe_sent=False, server="a:1"),
     Rejected("no", maybe_sent=True),
     TOO_FEW,
 ]

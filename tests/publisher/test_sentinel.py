@@ -8,7 +8,7 @@ import pickle
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 import redis
@@ -156,6 +156,18 @@ async def test_a_name_that_no_sentinel_knows_is_told(publish_once, watched: Watc
     with pytest.raises(Unavailable, match="no primary named 'other'") as caught:
         await publish_once(watched.url_with(name="other"), give_up_after=0.2)
     assert caught.value.retryable
+
+
+async def test_a_url_that_names_the_wrong_kind_of_server_says_so(publish_once, watched: Watched):
+    place = f"127.0.0.1:{urlsplit(watched.url).port}"
+    with pytest.raises(
+        Rejected, match=rf"sentinel {place}: it is no sentinel: .*26379, or .*redis://"
+    ):
+        await publish_once(f"redis+sentinel://{place}/{NAME}", give_up_after=0.2)
+    place = f":{quote(PASSWORD)}@127.0.0.1:{watched.sentinels[0].port}"
+    for scheme in ("redis", "redis+cluster"):
+        with pytest.raises(Rejected, match=r"is a sentinel: name that by redis\+sentinel://"):
+            await publish_once(f"{scheme}://{place}", give_up_after=0.2)
 
 
 async def test_sentinels_that_are_away_are_passed_over(publish_once, watched: Watched):

@@ -284,6 +284,12 @@ def test_while_the_old_primary_is_down_the_promoted_one_is_believed(sentinels: S
         sentinels.read([[b"old", b"6379"], down])
 
 
+def test_a_server_that_is_no_sentinel_is_told_from_one(sentinels: Sentinels):
+    unknown = ResponseError("ERR unknown command 'SENTINEL', with args beginning with: 'MASTER'")
+    with pytest.raises(Rejected, match="it is no sentinel"):
+        sentinels.read([unknown, unknown])
+
+
 def test_a_sentinel_that_does_not_know_the_name_says_so(sentinels: Sentinels):
     with pytest.raises(Unavailable, match="no primary named 'main'"):
         sentinels.read([None, ResponseError("ERR No such master with that name")])

@@ -48,6 +48,8 @@ def test_the_other_kind_of_client_is_refused(valkey: Any):
         Publisher(valkey.asyncio.Valkey())
     with pytest.raises(InvalidData, match=r"takes a client, redis\.asyncio\.Redis"):
         AsyncPublisher(valkey.Valkey())
+    with pytest.raises(InvalidData, match=r"valkey\.client\.Pipeline; pass the client"):
+        Publisher(valkey.Valkey().pipeline())
 
 
 def test_what_says_where_a_server_is_and_who_comes_is_taken_over(packages: list[tuple[Any, Any]]):
