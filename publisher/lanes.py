@@ -9,7 +9,7 @@ from publisher.contract.keys import Keys
 from publisher.errors import Unavailable
 from publisher.intake import Intake
 from publisher.publication import Publication
-from publisher.retrying import Failures, Retries, log_failure
+from publisher.retrying import Failures, Retries
 from publisher.transport.cluster import slot_of
 from publisher.transport.flows import Flow, Owners, Pause, side_by_side
 from publisher.transport.redis_py import Host
@@ -146,8 +146,7 @@ class Lanes:
         return held
 
     def _note(self, failure: Unavailable) -> Pause | None:
-        log_failure(failure)
-        pause = self._failures.add()
+        pause = self._failures.add(failure)
         if pause is not None:
             self._due = self._clock() + pause.seconds
         return pause

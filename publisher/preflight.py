@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
@@ -21,7 +21,7 @@ from publisher.errors import (
     Unavailable,
     UnknownNamespace,
 )
-from publisher.retrying import Retries, again, log, log_failure, once, read, without_effect
+from publisher.retrying import Failures, Retries, again, log, once, without_effect
 from publisher.transport.failures import code, meaning
 from publisher.transport.flows import Flow, Owners, round_trips
 from publisher.transport.redis_py import Host
@@ -31,6 +31,8 @@ Use: TypeAlias = Callable[[Keys], Sequence[Command]]
 
 _FRESH_SECONDS: Final = 60.0
 _ASKED_AGAIN_SECONDS: Final = 10.0
+_SHARED_SECONDS: Final = 0.1
+"""So long a try that has failed counts for all calls that wait for an answer to the same question."""
 _SKEW_US: Final = 10_000
 """By so much the clocks of servers may differ that take over from each other, or share the keys: the one that was asked
 is not the one that gives the ids."""
@@ -49,6 +51,14 @@ class RedisClock:
         """What it showed, or shows, at ``moment`` of ours, or a little less."""
         passed = moment - self.read_at
         return self.showed + int((passed - _DRIFT * max(0.0, passed)) * 1_000_000)
+
+
+class _Failed(NamedTuple):
+    """A try that was not answered, and the call that made it."""
+
+    error: Unavailable
+    call: Failures
+    at: float
 
 
 class Preflight:
@@ -76,6 +86,7 @@ class Preflight:
         self._learnt_at = learnt_at
         self._allowed: set[Use | tuple[Use, Host]] = set()
         self._asked_at = float("-inf")
+        self._failed: _Failed | None = None
 
     def namespace(self, name: str) -> Namespace:
         """The rules of a namespace.
@@ -129,10 +140,15 @@ class Preflight:
             try:
                 announced, (seconds, microseconds) = yield from once(calls)
             except Unavailable as error:
-                log_failure(error)
+                self._retries.tell(error)
                 return
         else:
-            announced, (seconds, microseconds) = yield from read(calls, self._retries)
+            replies = yield from self._ask(calls)
+            if replies is None:
+                # Whatever it was told, it had asked before this call needed to know.
+                yield from self.refresh(named, fresh_seconds)
+                return
+            announced, (seconds, microseconds) = replies
         # Without an announcement what is known stays: Redis may have lost its data.
         self.namespaces = _namespaces(announced) or self.namespaces
         self._learnt_at = self._clock()
@@ -140,6 +156,46 @@ class Preflight:
         skew = _SKEW_US if self._retries.other_servers else 0
         showed = int(seconds) * 1_000_000 + int(microseconds) - skew
         self.redis_clock = RedisClock(self._learnt_at, showed)
+
+    def _ask(self, calls: Sequence[Call]) -> Flow[list[Reply] | None]:
+        """Ask until there is an answer; ``None`` if another call has had one meanwhile.
+
+        Raises:
+            Unavailable: there was none at any try.
+        """
+        failures, began = Failures(self._retries), self._clock()
+        refusal: Unavailable | None = None
+        while refusal is None or self._learnt_at <= began:
+            # The first try is the call's own.
+            if refusal is None or not self._has_another_failed(failures):
+                try:
+                    return (yield from once(calls))
+                except Unavailable as error:
+                    self._failed = _Failed(error, failures, self._clock())
+            assert self._failed is not None
+            refusal = self._failed.error
+            pause = failures.add(refusal)
+            if pause is None or not refusal.retryable:
+                raise self._without_namespaces(refusal) from refusal.__cause__
+            yield pause
+        return None
+
+    def _has_another_failed(self, call: Failures) -> bool:
+        """Whether another call was not answered just now. Of many that wait for another server not each has to ask."""
+        last = self._failed
+        if last is None or last.call is call or not self._retries.other_servers:
+            return False
+        return self._clock() - last.at < _SHARED_SECONDS
+
+    def _without_namespaces(self, error: Unavailable) -> Unavailable:
+        """In a cluster they are most often at another primary than the channel that the call is about."""
+        if not self._keys.sharded or not error.retryable:
+            return error.told(maybe_sent=False)
+        reason = (
+            f"{error.reason.rstrip('.')}; the namespaces, which this publisher has to ask for, are kept there "
+            f"({self._keys.namespaces}): start that server again, or let a replica take over"
+        )
+        return Unavailable(reason, maybe_sent=False, server=error.server)
 
     def _can_go_on(self, named: set[str]) -> bool:
         """Whether the shard of a cluster that has the announcement may be down for a while."""

@@ -18,7 +18,7 @@ from publisher.lanes import Lanes
 from publisher.preflight import Preflight
 from publisher.publication import Moment, Options, Publication, unique_names
 from publisher.records import Outgoing, Published
-from publisher.retrying import Failures, Retries, log_failure
+from publisher.retrying import Failures, Retries
 from publisher.transport.failures import meaning
 from publisher.transport.flows import Flow, round_trips
 from publisher.transport.redis_py import Host
@@ -104,8 +104,7 @@ class Publishing:
             if failure is None:
                 failures.reset()
                 continue
-            log_failure(failure)
-            pause = failures.add()
+            pause = failures.add(failure)
             if pause is None:
                 intake.give_up(waiting, failure)
                 return

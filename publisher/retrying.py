@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 
 from publisher.contract.calls import Call, Reply
 from publisher.errors import Unavailable
+from publisher.transport.contact import TOLD_AGAIN_SECONDS
 from publisher.transport.failures import meaning
 from publisher.transport.flows import Flow, Pause, T, round_trips
 
@@ -39,6 +40,7 @@ class Retries:
     backoff: float = 0.05
     give_up_after: float | None = None
     clock: Callable[[], float] = time.monotonic
+    _told_at: dict[str, float] = field(default_factory=dict, init=False, compare=False)
 
     @property
     def other_servers(self) -> bool:
@@ -54,6 +56,18 @@ class Retries:
         longest = min(longest, self.backoff * 2 ** min(failures - 1, 16))
         return Pause(longest * (0.5 + self.random() / 2))
 
+    def tell(self, error: Unavailable) -> None:
+        """Log a try that failed, also where the next one will make it good; of those with the same code one for a while.
+
+        That a primary is lost is told where it is noticed (``transport/contact.py``).
+        """
+        if error.server and error.retryable:
+            return
+        kind, now = error.reason.partition(" ")[0], self.clock()
+        if now - self._told_at.get(kind, float("-inf")) >= TOLD_AGAIN_SECONDS:
+            self._told_at[kind] = now
+            log.warning("redis_unavailable reason=%r maybe_sent=%s", error.reason, error.maybe_sent)
+
 
 class Failures:
     """The failures of one call, in a row."""
@@ -67,10 +81,12 @@ class Failures:
         self._count = 0
         self._since = self._retries.clock()
 
-    def add(self) -> Pause | None:
+    def add(self, error: Unavailable) -> Pause | None:
         """It has failed once more; returns the pause before the next try, ``None`` where there is none."""
         self._count += 1
         retries = self._retries
+        if error.retryable:  # what is not is raised
+            retries.tell(error)
         if retries.give_up_after is None or not retries.limit:
             over = self._count > retries.limit
         else:
@@ -90,10 +106,8 @@ def again(attempt: Callable[[], Flow[T]], retries: Retries) -> Flow[T]:
         try:
             result = yield from attempt()
         except Unavailable as error:
-            if error.retryable:
-                log_failure(error)
             maybe_sent = maybe_sent or error.maybe_sent
-            pause = failures.add()
+            pause = failures.add(error)
             if pause is None or not error.retryable:
                 raise error.told(maybe_sent=maybe_sent) from error.__cause__
         else:
@@ -135,8 +149,3 @@ def once(calls: Sequence[Call]) -> Flow[list[Reply]]:
         error = meaning(found[0])
         raise error.told(maybe_sent=error.maybe_sent or len(found) < len(replies))
     return replies
-
-
-def log_failure(error: Unavailable) -> None:
-    """Log a try that failed, also where the next one will make it good."""
-    log.warning("redis_unavailable reason=%r maybe_sent=%s", error.reason, error.maybe_sent)

@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 
 from publisher.contract.calls import Reply, Wait
 from publisher.errors import Unavailable
+from publisher.transport.contact import Contact
 from publisher.transport.failures import (
     FAILURES,
     carried_out,
@@ -45,6 +46,10 @@ Begun: TypeAlias = tuple[Connection, frozenset[str]]
 """A connection that a round trip was written to, and the scripts that Redis knows once it has answered."""
 
 
+class NoneFree(RedisConnectionError):
+    """All connections that there may be are in use."""
+
+
 class Primary(Protocol):
     """The server that calls go to now (``primary.py``)."""
 
@@ -69,10 +74,12 @@ class Connections:
 
     Args:
         timeout: seconds to wait for a connection where there may be no more.
+        contact: told whether the primary answers, where that is to be told.
     """
 
-    def __init__(self, primary: Primary, timeout: float) -> None:
+    def __init__(self, primary: Primary, timeout: float, contact: Contact | None = None) -> None:
         self.primary = primary
+        self.contact = contact
         self._timeout = timeout
         self.scripts = Scripts()
         self._start()
@@ -89,7 +96,8 @@ class Connections:
         """An open connection; waits for one where there may be no more.
 
         Raises:
-            RedisError, OSError, Unavailable: it could not be opened, or none has become free in time.
+            RedisError, OSError, Unavailable: it could not be opened.
+            NoneFree: there may be no more, and none has become free in time.
         """
         if self._process != os.getpid():
             self._start()  # the others are those of the process that forked
@@ -105,7 +113,7 @@ class Connections:
                 return self._opened(connection)
             if time.monotonic() >= deadline:
                 most = self.primary.most
-                raise RedisConnectionError(f"all {most} connections were in use for too long")
+                raise NoneFree(f"all {most} connections were in use for too long")
             time.sleep(_LOOK_AGAIN_SECONDS)
 
     def _new(self) -> Connection | None:
@@ -183,9 +191,11 @@ def begin(connections: Connections, step: RoundTrip) -> Begun:
     """
     try:
         connection = connections.take()
+    except NoneFree as error:
+        # It says nothing of the primary.
+        raise unavailable(error, maybe_sent=False) from error
     except FAILURES as error:
-        connections.primary.doubt()
-        raise unavailable(error, maybe_sent=False) from cause(error)
+        raise _failed(connections, error, maybe_sent=False) from cause(error)
     commands, known = connections.scripts.commands(step)
     try:
         connection.send_packed_command([pack(commands)])
@@ -220,6 +230,8 @@ def end(connections: Connections, step: RoundTrip, begun: Begun) -> list[Reply]:
         connections.drop(connection)
     else:
         connections.give_back(connection)
+    if connections.contact is not None:
+        connections.contact.answered()
     return replies
 
 
@@ -228,9 +240,17 @@ def _lost(
 ) -> Unavailable:
     """What to raise for a round trip whose connection has failed."""
     connections.drop(connection)
-    connections.primary.doubt()
     connections.scripts.forget()
-    return unavailable(error, maybe_sent=carried_out(error, len(step.calls)))
+    return _failed(connections, error, maybe_sent=carried_out(error, len(step.calls)))
+
+
+def _failed(connections: Connections, error: BaseException, *, maybe_sent: bool) -> Unavailable:
+    """What to raise where the primary has not answered."""
+    connections.primary.doubt()
+    failure = unavailable(error, maybe_sent=maybe_sent)
+    if connections.contact is not None:
+        connections.contact.failed(failure)
+    return failure
 
 
 def _read(connection: Connection, count: int) -> list[Reply]:

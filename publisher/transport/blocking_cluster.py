@@ -8,6 +8,7 @@ from publisher.contract.calls import Reply
 from publisher.errors import Unavailable
 from publisher.transport import blocking
 from publisher.transport.cluster import MAP_SECONDS, QUESTION, Cluster, Map, Slots
+from publisher.transport.contact import Contact
 from publisher.transport.flows import (
     Flow,
     Owners,
@@ -78,7 +79,8 @@ class BlockingCluster:
         """The connections to one of its servers."""
         connections = self._servers.get(host)
         if connections is None:
-            made = blocking.Connections(OneServer(self._cluster.at(host)), self._timeout)
+            server = OneServer(self._cluster.at(host))
+            made = blocking.Connections(server, self._timeout, Contact(lambda: server.address))
             connections = self._servers.setdefault(host, made)
         return connections
 

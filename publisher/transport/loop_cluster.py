@@ -73,7 +73,7 @@ class LoopCluster:
         return await driven_async(route(self._map, step, host_of(self._map, step)), self._take_hop)
 
     async def _take_hop(self, hop: Hop) -> list[Reply]:
-        return await self._at(hop.host).round_trip(hop.step)
+        return await self._at(hop.host).of_primary(hop.step)
 
     def _at(self, host: Host) -> LoopConnections:
         connections = self._servers.get(host)

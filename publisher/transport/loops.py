@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from publisher.contract.calls import Command, Reply, Wait
 from publisher.errors import Unavailable
 from publisher.transport.connection import Server
+from publisher.transport.contact import Contact
 from publisher.transport.failures import needs_other_connection
 from publisher.transport.flows import Flow, Pause, RoundTrip, Scripts, Step, T, driven_async
 from publisher.transport.gathering import Gathering
@@ -22,6 +23,8 @@ MAX_WAITING: Final = 100
 class Primary(Server, Protocol):
     """The server that calls go to now (``primary.py``)."""
 
+    @property
+    def address(self) -> str: ...
     @property
     def stale(self) -> bool: ...
     async def refresh(self) -> None: ...
@@ -45,7 +48,8 @@ class LoopConnections:
     """
 
     def __init__(self, for_loop: ForLoop, timeout: float) -> None:
-        self._primary = for_loop(self._move)
+        primary = self._primary = for_loop(self._move)
+        self._contact = Contact(lambda: primary.address)
         self._timeout = timeout
         # What is worth waiting for was gathered before.
         self._shared = Pipeline(self._primary, None, timeout, gathering=0.0)
@@ -58,7 +62,7 @@ class LoopConnections:
     async def take(self, step: Step) -> list[Reply]:
         """Take a step of a flow; returns the replies to it."""
         if isinstance(step, RoundTrip):
-            return await self.round_trip(step)
+            return await self.of_primary(step)
         assert isinstance(step, Pause), "the others are steps for a cluster"
         await asyncio.sleep(step.seconds)
         return []
@@ -66,6 +70,16 @@ class LoopConnections:
     def gathering_of(self, _channel: str) -> Gathering:
         """With whom a publish to this channel shares round trips."""
         return self.gathering
+
+    async def of_primary(self, step: RoundTrip) -> list[Reply]:
+        """As :meth:`round_trip`; the log is told when the primary is lost, and when it is reached again."""
+        try:
+            replies = await self.round_trip(step)
+        except Unavailable as error:
+            self._contact.failed(error)
+            raise
+        self._contact.answered()
+        return replies
 
     async def round_trip(self, step: RoundTrip) -> list[Reply]:
         """The replies to a step's calls, with errors among them, and the number of replicas behind them if asked for.
@@ -121,12 +135,14 @@ class LoopConnections:
 
     def _move(self) -> None:
         """The primary is another server: what is under way is tried again there."""
+        self._contact.given_up()
         self._scripts.forget()
         for pipeline in (self._shared, *self._alone):
             pipeline.drop()
 
     async def aclose(self) -> None:
         """Close all connections."""
+        self._contact.given_up()
         for pipeline in (self._shared, *self._alone):
             await pipeline.aclose()
         await self._primary.aclose()

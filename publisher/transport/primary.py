@@ -31,6 +31,11 @@ class OneServer:
         self._connector = connector
         self.most = connector.most
 
+    @property
+    def address(self) -> str:
+        """Where it is, as a person reads it."""
+        return self._connector.address
+
     def __call__(self) -> Any:
         """A new connection, not open yet."""
         return self._connector()
@@ -68,6 +73,11 @@ class BlockingPrimary:
             for each in sentinels.sentinels
         ]
         self.most = sentinels.servers.most
+
+    @property
+    def address(self) -> str:
+        """Where it is, as a person reads it; its name as long as that is not known."""
+        return self._known.address
 
     @property
     def stale(self) -> bool:
@@ -130,6 +140,11 @@ class LoopPrimary:
     def stale(self) -> bool:
         """Whether to :meth:`refresh` before anything more is written."""
         return self._known.stale
+
+    @property
+    def address(self) -> str:
+        """Where it is, as a person reads it; its name as long as that is not known."""
+        return self._known.address
 
     @property
     def host(self) -> Host | None:

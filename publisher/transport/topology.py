@@ -19,6 +19,7 @@ from publisher.errors import InvalidData
 from publisher.transport.blocking import Connections
 from publisher.transport.blocking_cluster import BlockingCluster
 from publisher.transport.cluster import Cluster
+from publisher.transport.contact import Contact
 from publisher.transport.loop_cluster import LoopCluster
 from publisher.transport.loops import LoopConnections
 from publisher.transport.primary import BlockingPrimary, LoopPrimary, OneServer
@@ -63,7 +64,8 @@ class Topology:
         """What takes the steps of flows; ``timeout``: seconds to wait for a connection where there may be no more."""
         if self.cluster is not None:
             return BlockingCluster(self.cluster, timeout)
-        return Connections(self.for_threads(), timeout)
+        primary = self.for_threads()
+        return Connections(primary, timeout, Contact(lambda: primary.address))
 
     def connections_for_loop(self, timeout: float, keys: Keys) -> LoopConnections | LoopCluster:
         """The same for the running event loop; ``timeout``: seconds a round trip may take."""

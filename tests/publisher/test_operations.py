@@ -677,6 +677,23 @@ def test_in_a_cluster_a_grant_is_gone_before_anybody_is_told():
     assert run.error.maybe_sent
 
 
+def test_in_a_cluster_who_cannot_ask_for_the_namespaces_is_told_where_they_are():
+    keys = Keys("p", sharded=True)
+    operations = Operations(
+        keys,
+        clock=lambda: 0.0,
+        wall_clock=lambda: 1_640_995_200_000_000,
+        retries=Retries(0, random=lambda: 1.0),
+        options=Options(),
+    )
+    silent = Unavailable("no answer in time.", maybe_sent=True, server="a:1")
+    run = Run(operations.publish(Outgoing("run-results/s", 1)), silent)
+    assert str(run.error) == (
+        "Redis is unavailable (a:1: no answer in time; the namespaces, which this publisher has to ask for, are kept "
+        "there (p:namespaces): start that server again, or let a replica take over); the call had no effect"
+    )
+
+
 def with_time(now: list[float], retries: Retries) -> Operations:
     keys = Keys("p")
     preflight = informed(keys, lambda: now[0], retries, DEFAULT_NAMESPACES)

@@ -268,7 +268,7 @@ async def test_a_primary_without_the_replicas_it_needs_has_published_nothing(
             assert caught.value.retryable
             assert not caught.value.maybe_sent
             assert not server.keys(f"{prefix}*")
-            assert caplog.text.count("NOREPLICAS") == 2
+            assert caplog.text.count("NOREPLICAS") == 1
         caplog.clear()
         async with AsyncPublisher.from_url(url, prefix=prefix, retries=100) as async_publisher:
             call = asyncio.create_task(async_publisher.publish(CHANNEL, 1))
