@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 0.1
 """So often it is looked whether the map is to be asked for."""
+_LONGEST_SECONDS: Final = 1.0
+"""While primaries stay silent it is asked for at least so often: a node is to be ready within three seconds of a promotion."""
 _TOLD_SECONDS: Final = 0.02
 """Changes are told no more often: servers that lead to each other make one with each call."""
 
@@ -33,7 +35,8 @@ class ClusterMap:
 
     def __init__(self, cluster: Cluster, changed: Callable[[], None]) -> None:
         self.cluster = cluster
-        self.known = Map(cluster, asyncio.get_running_loop().time, self._note_change)
+        clock = asyncio.get_running_loop().time
+        self.known = Map(cluster, clock, self._note_change, _LONGEST_SECONDS)
         self.asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._changed = changed
         self._runs = False

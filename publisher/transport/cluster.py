@@ -126,6 +126,11 @@ class Cluster:
     servers: Connector
     remap: Callable[[Host], Host] | None = None
 
+    @property
+    def address(self) -> str:
+        """The servers that are asked first, as a person reads them."""
+        return ",".join(map(shown, self.seeds))
+
     def at(self, host: Host) -> Connector:
         """Makes connections to one of its servers."""
         return self.servers.at(host)
@@ -204,6 +209,8 @@ class Map:
     Args:
         clock: a monotonic clock in seconds.
         moved: told after slots have got other owners.
+        longest: seconds. While the same servers are doubted again and again, the pauses between two questions double
+            up to this.
     """
 
     def __init__(
@@ -211,16 +218,20 @@ class Map:
         cluster: Cluster,
         clock: Callable[[], float],
         moved: Callable[[], None] = lambda: None,
+        longest: float = LEAST_SECONDS,
     ) -> None:
         self.cluster = cluster
         self._clock = clock
         self._moved = moved
+        self._longest = longest
+        self._pause = LEAST_SECONDS
         self.slots: Slots | None = None
         self._why_unknown = "the cluster's map is not known"
         self._due = self._asked_at = float("-inf")
         self._turn = 0
-        # Until when each is doubted.
+        # Until when each is doubted; and when something was last said against it, whatever it has answered since.
         self._doubted: dict[Host, float] = {}
+        self._accused: dict[Host, float] = {}
         self._logged: frozenset[Host] = frozenset()
 
     @property
@@ -251,10 +262,19 @@ class Map:
         return host
 
     def doubt(self, host: Host | None = None) -> None:
-        """Ask for the map soon: ``host`` did not answer, or not as a primary does."""
+        """Ask for the map soon: ``host`` did not answer, or not as a primary does.
+
+        What is said again of the same server is no news, and the map is asked for after the pause that has grown.
+        """
+        if host is None or self._is_news(host):
+            self._pause = LEAST_SECONDS
         if host is not None:
+            self._accused[host] = self._clock()
             self._distrust(host)
-        self._due = min(self._due, self._asked_at + LEAST_SECONDS)
+        self._due = min(self._due, self._asked_at + self._pause)
+
+    def _is_news(self, host: Host) -> bool:
+        return self._clock() - self._accused.get(host, float("-inf")) >= DOUBTED_SECONDS
 
     def _distrust(self, host: Host) -> None:
         self._doubted[host] = self._clock() + DOUBTED_SECONDS
@@ -314,8 +334,9 @@ class Map:
         # What is doubted since the question may be what was answered.
         doubted = self._due < next_due
         self._asked_at = self._clock()
-        again = LEAST_SECONDS if refusals or doubted else ASKED_AGAIN_SECONDS
+        again = self._pause if refusals or doubted else ASKED_AGAIN_SECONDS
         self._due = self._asked_at + again
+        self._pause = min(2 * self._pause, self._longest)
 
     def _candidates(self) -> list[Host]:
         """Whom to ask, best first: those that have answered; each time another one begins."""
@@ -339,6 +360,7 @@ class Map:
             log.warning("redis_cluster_changed primaries=%s", ",".join(map(shown, slots.primaries)))
         self._logged = primaries
         if before is not None and slots.moved_since(before):
+            self._pause = LEAST_SECONDS
             self._moved()
 
 

@@ -29,7 +29,6 @@ from publisher.transport.redis_py import (
     Connector,
     asyncio_client,
     blocking_client,
-    shown,
 )
 from publisher.transport.sentinel import Sentinels
 from publisher.transport.valkey_py import is_a
@@ -54,7 +53,7 @@ class Topology:
     def address(self) -> str:
         """Where it is, as a person reads it; without any password."""
         if self.cluster is not None:
-            return ",".join(map(shown, self.cluster.seeds))
+            return self.cluster.address
         if self.sentinels is None:
             return self.servers.address
         asked = ",".join(each.address for each in self.sentinels.sentinels)

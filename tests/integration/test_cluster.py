@@ -352,7 +352,7 @@ async def test_while_a_primary_hangs_the_others_are_asked_who_has_taken_over(
         hanging.freeze()
         await until(lambda: not node.gateway._hearing.servers()[address(hanging)])
         before = asked
-        await until(lambda: asked >= before + 5, 2.0)
+        await until(lambda: asked >= before + 2, READY_SECONDS)
 
 
 async def test_a_node_without_channels_leaves_a_primary_that_has_become_a_replica(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
+from redis.exceptions import ResponseError
 
 from publisher import AsyncPublisher, Unavailable
-from publisher.transport.cluster import DOUBTED_SECONDS, SLOTS, Cluster, Map, Slots
+from publisher.transport.cluster import DOUBTED_SECONDS, LEAST_SECONDS, SLOTS, Cluster, Map, Slots
 from publisher.transport.redis_py import Connector
 from tests.support.scripted_servers import two_servers
 from tests.support.waiting import until
@@ -71,6 +73,55 @@ def test_a_server_is_doubted_until_it_answers_itself_or_for_a_while(known: Map, 
     with pytest.raises(StopIteration):
         search.send(known.slots)
     assert known.owner(None) == C
+
+
+@pytest.mark.parametrize("others", [True, False], ids=["others answer", "it answers itself"])
+def test_what_is_said_of_the_same_server_again_and_again_is_asked_about_ever_more_seldom(
+    others: bool, now: list[float]
+):
+    known = Map(Cluster((A,), Connector(object, {}, 1)), lambda: now[0], longest=1.0)
+    known.slots = Slots([(0, 8_191, A), (8_192, SLOTS - 1, B if others else A)])
+
+    def asked_at(seconds: float) -> list[float]:
+        """When the map is asked for while something is said against A all the time."""
+        moments, begun = [], now[0]
+        while now[0] < begun + seconds:
+            known.doubt(A)
+            if known.stale:
+                moments.append(round(now[0] - begun, 2))
+                answer(known)
+            now[0] += 0.01
+        return moments
+
+    first = asked_at(10)
+    pauses = [after - before for before, after in pairwise(first)]
+    assert pauses[0] <= 0.21
+    assert pauses[:4] == sorted(pauses[:4])
+    assert all(0.99 < each < 1.02 for each in pauses[3:])
+    assert len(first) < 14
+    # Something new: another server, a slot that has moved, an error that leads elsewhere.
+    known.doubt(C)
+    assert asked_at(0.5)[0] <= 0.11
+    asked_at(10)
+    known.hear(ResponseError("MOVED 7 c:3"), A)
+    assert asked_at(0.5)[0] <= 0.11
+
+
+def answer(known: Map) -> None:
+    """Let the first that is asked for the map tell the one that is known."""
+    search = known.look()
+    next(search)
+    assert known.slots is not None
+    with pytest.raises(StopIteration):
+        search.send(known.slots.copy())
+
+
+def test_a_publisher_asks_for_as_long_as_it_is_told_of_trouble(known: Map, now: list[float]):
+    for _ in range(20):
+        known.doubt(A)
+        assert known.stale
+        answer(known)
+        now[0] += LEAST_SECONDS
 
 
 def test_a_primary_is_one_as_long_as_it_has_a_slot(known: Map):

@@ -98,15 +98,48 @@ def test_nothing_is_told_once_nobody_follows_and_all_at_the_next_beginning() -> 
     run_at_once(scenario())
 
 
-def test_while_a_primary_is_silent_the_map_is_asked_for_ten_times_a_second_and_not_of_it() -> None:
+def test_while_a_primary_is_silent_the_map_is_asked_for_once_a_second_and_not_of_it() -> None:
     async def scenario() -> None:
         bench = Bench()
         await asyncio.sleep(1)
         bench.asked.clear()
         bench.silent, bench.dead = [A], {A}
-        await asyncio.sleep(10)
-        assert 50 < len(bench.asked) <= 101
+        await asyncio.sleep(1)
+        assert 3 <= len(bench.asked) <= 5
+        await asyncio.sleep(30)
+        assert 25 <= len(bench.asked) <= 36
         assert bench.asked.count(A) <= 1
+        await bench.end()
+
+    run_at_once(scenario())
+
+
+def test_whoever_takes_over_from_a_silent_primary_is_known_within_a_second() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        await asyncio.sleep(1)
+        bench.silent, bench.dead = [A], {A}
+        for _ in range(5):
+            await asyncio.sleep(10.37)
+            told = len(bench.told)
+            bench.slots.move(7, C if bench.slots.owner(7) == B else B)
+            await asyncio.sleep(1.15)
+            assert len(bench.told) == told + 1
+        await bench.end()
+
+    run_at_once(scenario())
+
+
+def test_while_one_primary_is_silent_another_that_falls_silent_is_asked_about_at_once() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        await asyncio.sleep(1)
+        bench.silent, bench.dead = [A], {A}
+        await asyncio.sleep(10)
+        bench.asked.clear()
+        bench.silent, bench.dead = [A, B], {A, B}
+        await asyncio.sleep(0.25)
+        assert bench.asked
         await bench.end()
 
     run_at_once(scenario())

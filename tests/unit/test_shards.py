@@ -242,6 +242,6 @@ async def test_a_primary_that_fails_over_takes_its_names_to_its_successor() -> N
         world.primaries[A].die()
         await world.settle(1.0)
         world.move(X, C, B, C)
-        await world.settle(0.5)
+        await world.settle(1.2)
         assert (world.at(X), world.at(Y)) == ([C], [B])
         assert world.missed == [X]
