@@ -202,6 +202,8 @@ class Subscriber:
         self._unanswered: deque[Command] = deque()
         self._protocol: ModeratedReader | None = None
         self._throttled = False
+        # Whether the next connection follows one that was lost.
+        self._anew = False
         # How many answers are missing until this connection listens to all that there was at its opening.
         self._restoring = 0
         self._failing = False
@@ -264,13 +266,14 @@ class Subscriber:
                 await self._serve()
             except FAILURES as error:
                 self._complain("subscriber_failed reason=%s", str(error) or type(error).__name__)
-            self._stats.redis_reconnects += 1
             await self._sleep(self._backoff.next())
 
     async def _serve(self) -> None:
         """Open a connection, subscribe to everything, and stay until it is lost."""
         try:
             async with self._connect() as transport:
+                self._stats.redis_reconnects += self._anew
+                self._anew = True
                 self._protocol = protocol = self._make_reader(transport, self._handle)
                 protocol.throttle(self._throttled)
                 self._queued.clear()

@@ -21,9 +21,14 @@ class Other:
     def __init__(self) -> None:
         self.sockets: list[socket.socket] = []
         self.restored = 0
+        self.refuses = False
+        self.refused = 0
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[asyncio.Transport]:
+        if self.refuses:
+            self.refused += 1
+            raise ConnectionRefusedError
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
@@ -113,6 +118,20 @@ async def test_what_is_subscribed_again_waits_for_an_answer_of_its_own() -> None
         assert not second.done()
         other.answer(b"subscribe", b"name")
         await second
+
+
+async def test_a_connection_that_is_made_anew_counts_once_however_many_attempts_it_takes() -> None:
+    other = Other()
+    async with subscriber(other) as it:
+        assert it._stats.redis_reconnects == 0
+        for made_anew in range(1, 3):
+            other.refuses, other.refused = True, 0
+            it.rebuild()
+            await until(lambda: other.refused >= 3)
+            assert it._stats.redis_reconnects == made_anew - 1
+            other.refuses = False
+            await until(lambda: it._protocol)
+            assert it._stats.redis_reconnects == made_anew
 
 
 async def test_a_command_that_redis_refuses_costs_the_connection_and_is_logged_once(caplog) -> None:
