@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
@@ -22,6 +23,11 @@ from publisher.transport.redis_py import Connector
 _OLDEST: Final = (7, 0)
 """From here on ``SET`` takes ``NX`` together with ``GET``; ``ZADD GT`` came with 6.2."""
 
+_LOST: Final = (
+    "bring this primary back, or let a replica take over; until then its channels are silent, and by default, with "
+    "cluster-require-full-coverage yes, so are all others"
+)
+_NOT_TRIED: Final = "what a node does in Redis was not tried, because not all primaries answer"
 _NO_TLS: Final = "the URL asks for TLS, which this server may not speak: then use redis://"
 _INFO_FORBIDDEN: Final = (
     "the Redis user may not use INFO: version, append-only file and eviction were not looked at"
@@ -72,19 +78,30 @@ async def _look_at_redis(
     seconds = settings.redis_timeout_seconds
     try:
         async with connected(topology, seconds) as redis:
-            infos = await _infos(redis)
+            infos, silent = await _infos(redis)
+            if topology.cluster is None:
+                for why in silent.values():
+                    raise why
             warnings += _of_all({each: _doubts(info) for each, info in infos.items()})
             old = _of_all({each: too_old(info) for each, info in infos.items()})
-            errors += old
-            if not old:
+            errors += old + [_lost(*each) for each in silent.items()]
+            if silent:
+                warnings.append(_NOT_TRIED)
+            elif not old:
                 trial = Trial(seconds, redis, topology.keys(settings.redis_prefix))
                 errors += await trial.problems()
                 warnings += trial.hints
     except Unavailable as error:
         errors.append(f"Redis: {_explained_opening(error.reason, topology.servers)}")
         return {"reachable": False}
-    versions = {_version(info) for info in infos.values()}
-    return {"reachable": True, "version": ", ".join(sorted(filter(None, versions))) or None}
+    found: dict[str, Any] = {"reachable": bool(infos), "version": _versions(infos.values())}
+    if topology.cluster is not None:
+        found["servers"] = {each: "down" if each in silent else "up" for each in redis.servers}
+    return found
+
+
+def _versions(infos: Iterable[Mapping[str, str]]) -> str | None:
+    return ", ".join(sorted(filter(None, set(map(_version, infos))))) or None
 
 
 def _version(info: Mapping[str, str]) -> str | None:
@@ -103,21 +120,25 @@ def _of_all(found: Mapping[str, list[str]]) -> list[str]:
     ]
 
 
-async def _infos(redis: Redis) -> dict[str, dict[str, str]]:
-    """What each server says about itself.
+def _lost(address: str, error: Unavailable) -> str:
+    """What to say of a primary of a cluster that does not answer, or lets nobody in."""
+    told = f"Redis: {address}: {explained(error.reason, 0)}"
+    return f"{told} ({_LOST})" if error.retryable else told
 
-    Raises:
-        Unavailable: one does not answer, or lets nobody in.
-    """
-    infos = {}
-    for address, pipeline in redis.servers.items():
+
+async def _infos(redis: Redis) -> tuple[dict[str, dict[str, str]], dict[str, Unavailable]]:
+    """What each server says about itself; and of those that do not answer, or let nobody in, why."""
+    infos: dict[str, dict[str, str]] = {}
+    silent: dict[str, Unavailable] = {}
+
+    async def ask(address: str, pipeline: Pipeline) -> None:
         try:
             infos[address] = await _info(pipeline)
         except Unavailable as error:
-            if len(redis.servers) == 1:
-                raise
-            raise Unavailable(f"{address}: {error.reason}", maybe_sent=False) from None
-    return infos
+            silent[address] = error
+
+    await asyncio.gather(*(ask(*each) for each in redis.servers.items()))
+    return infos, silent
 
 
 async def _info(pipeline: Pipeline) -> dict[str, str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,7 @@ from publisher.contract import rights
 from publisher.contract.keys import Keys
 from tests.support.nodes import running_node
 from tests.support.programs import RequireProgram
-from tests.support.redis_cluster import RedisCluster, redis_cluster
+from tests.support.redis_cluster import PRIMARIES, RedisCluster, redis_cluster
 from tests.support.redis_server import RedisServer, free_port, redis_server
 from tests.support.redis_users import redis_user
 from tests.support.sentinel_servers import NAME, SentinelServer
@@ -215,11 +219,43 @@ async def test_a_cluster_is_checked_at_each_of_its_primaries(cluster: RedisClust
     assert about_eviction.startswith(f"127.0.0.1:{cluster.servers[1].port}: ")
 
 
-async def test_a_primary_that_is_away_is_named(cluster: RedisCluster) -> None:
-    away = cluster.servers[1]
+async def test_of_each_primary_it_is_told_whether_it_is_up_and_what_to_do_about_one_that_is_down(
+    cluster: RedisCluster,
+) -> None:
+    primaries = cluster.servers[:PRIMARIES]
+    up = {f"127.0.0.1:{each.port}": "up" for each in primaries}
+    assert (await checked(cluster.url))["redis"]["servers"] == up
+    away = primaries[1]
     cluster.replica_of(away).kill()
     away.kill()
-    assert str(away.port) in await problem(cluster.url)
+    found = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "gateway", "check"],
+        env={**os.environ, "GATEWAY_REDIS_URL": cluster.url, "GATEWAY_JWT_SECRET": SECRET},
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    report = json.loads(found.stdout)
+    assert found.returncode == 1
+    assert report["redis"]["reachable"]
+    assert report["redis"]["version"]
+    assert report["redis"]["servers"] == up | {f"127.0.0.1:{away.port}": "down"}
+    (error,) = report["errors"]
+    assert f"127.0.0.1:{away.port}" in error
+    assert "replica" in error
+    assert any("not tried" in warning for warning in report["warnings"])
+
+
+async def test_a_cluster_none_of_whose_primaries_answers_is_not_reachable(
+    cluster: RedisCluster,
+) -> None:
+    for each in cluster.servers[:PRIMARIES]:
+        each.freeze()
+    report = await checked(cluster.url)
+    assert not report["redis"]["reachable"]
+    assert set(report["redis"]["servers"].values()) == {"down"}
+    assert len(report["errors"]) == PRIMARIES
 
 
 async def test_a_single_server_is_no_cluster(redis_url: str) -> None:
