@@ -19,6 +19,7 @@ from gateway.backplane.places import Places
 from gateway.backplane.pubsub import ChannelFeed, ListeningTime, ModeratedReader
 from gateway.backplane.read_turn import ReadTurn
 from gateway.backplane.redis_connections import connections
+from gateway.backplane.servers import Servers
 from gateway.backplane.store import Announcing, GrantReader, LogReader, Positions
 from gateway.core import budget, closing
 from gateway.core.addresses import TrustedProxies
@@ -125,8 +126,9 @@ class Gateway:
             Events(self._listens, self._restored, self._names_missed, self._server_returned),
         )
         self._subscriber, self._probe = self._hearing.control, self._hearing.probe
+        self._servers = Servers(self._redis.server_of, self._hearing.is_down)
         self._positions = Positions(
-            self._pipeline, self._keys, self._namespaces, random.random, self._hearing.is_down
+            self._pipeline, self._keys, self._namespaces, random.random, self._servers
         )
         per_user, lease = settings.max_connections_per_user, settings.connection_lease_seconds
         table = PlaceTable(self._keys, self.node_id, per_user, lease)
@@ -138,12 +140,12 @@ class Gateway:
             self._tasks,
             self._place_lost,
             random.random,
-            self._hearing.is_down,
+            self._servers,
         )
         self._node_lease = NodeLease(
             self._health_connection,
             NodeEntry(self._keys, self.node_id, settings.node_lease_seconds),
-            topology.address,
+            partial(self._servers.of, self._keys.nodes),
             self._redis_returned,
             _CLOCK,
             random.random,
@@ -173,13 +175,8 @@ class Gateway:
             self.hub.forget,
             settings.unsubscribe_linger_seconds,
         )
-        self._heartbeats = Heartbeats(
-            self.hub,
-            _CLOCK,
-            random.random,
-            settings.ping_interval_seconds,
-            settings.pong_timeout_seconds,
-        )
+        interval, timeout = settings.ping_interval_seconds, settings.pong_timeout_seconds
+        self._heartbeats = Heartbeats(self.hub, _CLOCK, random.random, interval, timeout)
         self._life_checks = LifeChecks(
             self.hub, self._heartbeats, self._tasks, _CLOCK, self._places.give_back
         )
@@ -208,7 +205,7 @@ class Gateway:
 
     def _make_access(self, settings: Settings) -> None:
         """Who may hear a channel, from the request to the end."""
-        grants = GrantReader(self._pipeline, self._keys, self.stats, self._hearing.is_down)
+        grants = GrantReader(self._pipeline, self._keys, self.stats, self._servers)
         self._interests_in_grants = Interests(
             ChannelFeed(
                 self._hearing.channels,

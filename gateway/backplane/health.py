@@ -73,7 +73,7 @@ class NodeLease:
     absence no node is judged dead for a while (``renew_node.lua``).
 
     Args:
-        address: Redis's, for the log.
+        address: the server that has the list of nodes now, for the log.
         returned: told when Redis answers again after it had not, or may have lost what it knew.
         jitter: a number from 0 to 1.
         of_several: whether there are other servers, which may answer while the list's does not.
@@ -83,7 +83,7 @@ class NodeLease:
         self,
         pipeline: Calls,
         entry: NodeEntry,
-        address: str,
+        address: Callable[[], str],
         returned: Callable[[], None],
         clock: Clock,
         jitter: Callable[[], float],
@@ -130,11 +130,12 @@ class NodeLease:
     async def run(self) -> None:
         """Keep the lease until it is given up, or this is cancelled."""
         while not self._given_up:
-            rechecks, asked_at = self._rechecks, self._clock()
+            # The address too as it is now: what fails may be another server's by then.
+            rechecks, asked_at, asked = self._rechecks, self._clock(), self._address()
             try:
                 unbroken = bool(await self._pipeline.call(self._entry.renew()))
             except Unavailable as error:
-                self._fail(error)
+                self._fail(asked, error)
                 await self._sleep(self._backoff.next())
                 continue
             if rechecks == self._rechecks:
@@ -143,12 +144,12 @@ class NodeLease:
                     min(self._entry.seconds / _RENEWALS_PER_LEASE, LONGEST_RENEWAL_SECONDS)
                 )
 
-    def _fail(self, error: Unavailable) -> None:
+    def _fail(self, asked: str, error: Unavailable) -> None:
         now = self._clock()
         if now >= self._tell_at:
             self._tell_at = now + _TOLD_AGAIN_SECONDS
             reason = error.reason or "unavailable"
-            log.warning("waiting_for_redis address=%s reason=%s", self._address, reason)
+            log.warning("waiting_for_redis address=%s reason=%s", asked, reason)
         self._alive = False
         if self._failing_since is None:
             self._failing_since = now
@@ -160,7 +161,7 @@ class NodeLease:
             if self._alive:
                 log.warning("node_lease_broken")
             else:
-                log.info("redis_reached address=%s", self._address)
+                log.info("redis_reached address=%s", self._address())
             self._returned()
         self._alive = self._was_held = True
         self._failing_since = None

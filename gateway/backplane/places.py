@@ -16,6 +16,7 @@ from typing import Final
 from gateway.backplane.place_checks import CHECK_SECONDS, PlaceChecks
 from gateway.backplane.place_releases import CALLS_AT_ONCE, Releases, gather_calls
 from gateway.backplane.place_table import GRACE, PlaceTable
+from gateway.backplane.servers import ONE, Servers
 from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
 from gateway.node.tasks import Sleep, Tasks
@@ -51,8 +52,6 @@ class Places:
         lost: told the id of a connection whose place is gone and could not be taken again; told
             again at every renewal until it is released.
         jitter: a number from 0 to 1.
-        away: whether the server that has a key is away while others serve. The places there are renewed once it is
-            back, when all are to be restored.
     """
 
     def __init__(
@@ -64,9 +63,9 @@ class Places:
         tasks: Tasks,
         lost: Callable[[str], None],
         jitter: Callable[[], float],
-        away: Callable[[str], bool] = lambda _key: False,
+        servers: Servers = ONE,
     ) -> None:
-        self._away = away
+        self._away = servers.away
         self._pipeline = pipeline
         self._upkeep = upkeep
         self._table = table
@@ -74,7 +73,7 @@ class Places:
         self._jitter = jitter
         self._held: dict[str, str] = {}
         self._taking: set[str] = set()
-        self.releases = Releases(pipeline, table.release)
+        self.releases = Releases(pipeline, table.release, servers)
         self.checks = PlaceChecks(pipeline, table, self.reconcile, look, tasks)
         self._sleep = Sleep()
         self._restorations = 0

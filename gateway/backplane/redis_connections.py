@@ -10,6 +10,7 @@ from gateway.backplane.cluster_map import ClusterMap
 from gateway.backplane.sentinels import SentinelWatch
 from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks, take_step
+from publisher.errors import Unavailable
 from publisher.transport.cluster import Cluster
 from publisher.transport.pipeline import Pipeline
 from publisher.transport.primary import LoopPrimary
@@ -60,6 +61,10 @@ class RedisConnections:
         known = primary.host if isinstance(primary, LoopPrimary) else None
         return shown(known) if known else self._address
 
+    def server_of(self, _key: str) -> str:
+        """The server that calls with a key go to, as a person reads it."""
+        return self.address
+
     def _move(self) -> None:
         self.calls.drop()
         self.health.drop()
@@ -86,6 +91,13 @@ class ClusterConnections:
         self.calls.follow()
         self.health.follow()
         self.changed()
+
+    def server_of(self, key: str) -> str:
+        """The same; while nobody is known to have the key it is the servers of the URL, which are asked who has."""
+        try:
+            return shown(self.map.known.owner(key))
+        except Unavailable:
+            return self.map.cluster.address
 
     def loops(self) -> tuple[Callable[[], Coroutine[None, None, None]], ...]:
         """What runs as long as the node: the map is asked for by whoever hears of the primaries."""

@@ -12,6 +12,7 @@ from typing import Final
 
 import orjson
 
+from gateway.backplane.servers import ONE, Servers
 from gateway.core.access import retention_of
 from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
@@ -65,8 +66,7 @@ class Positions:
 
     Args:
         random: a number from 0 to 1.
-        away: whether the server that has a key is away while others serve. What is for that one stays, and holds up
-            nothing.
+        servers: what is for one that is away stays.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class Positions:
         keys: Keys,
         namespaces: Mapping[str, Namespace],
         random: Callable[[], float],
-        away: Callable[[str], bool] = lambda _key: False,
+        servers: Servers = ONE,
     ) -> None:
         self._random = random
-        self._away = away
+        self._away = servers.away
         self._pipeline = pipeline
         self._keys = keys
         self._namespaces = namespaces
@@ -241,7 +241,7 @@ class GrantReader:
     data were lost.
 
     Args:
-        away: whether the server that has a key is away while others serve, which must not wait for it.
+        servers: one that is away is not asked.
     """
 
     def __init__(
@@ -249,9 +249,9 @@ class GrantReader:
         pipeline: Calls,
         keys: Keys,
         stats: Stats,
-        away: Callable[[str], bool] = lambda _key: False,
+        servers: Servers = ONE,
     ) -> None:
-        self._away = away
+        self._servers = servers
         self._pipeline = pipeline
         self._keys = keys
         self._stats = stats
@@ -260,15 +260,19 @@ class GrantReader:
     async def remaining(self, channel: str, user: str) -> float:
         """Seconds for which ``user``, or everybody, still holds a grant; 0 for none, ``inf`` for ever."""
         key = self._keys.grant(channel)
-        if self._away(key):
+        if self._servers.away(key):
             raise Unavailable("the server of the channel's grants is away", maybe_sent=False)
         call = Call.run(scripts.GRANTED, [key], member_of(user))
         milliseconds = await self._pipeline.call(call)
         return math.inf if milliseconds == GRANTED_FOR_EVER else milliseconds / 1000
 
+    def server_of(self, channel: str) -> str:
+        """The server that has the channel's grants."""
+        return self._servers.of(self._keys.grant(channel))
+
     async def lost(self) -> bool:
         """Whether Redis has lost its data since this was asked last; while the mark is away nothing says so."""
-        if self._away(self._keys.marker):
+        if self._servers.away(self._keys.marker):
             return False
         new = secrets.token_hex(8)  # never one that was there before
         found = await self._pipeline.call(Call(("SET", self._keys.marker, new, "NX", "GET")))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
@@ -14,3 +16,11 @@ def chunks(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
     rest = iter(items)
     while chunk := tuple(islice(rest, size)):
         yield chunk
+
+
+def groups(items: Iterable[T], of: Callable[[T], K]) -> dict[K, list[T]]:
+    """``items`` by what ``of`` says of each, in their order."""
+    found: defaultdict[K, list[T]] = defaultdict(list)
+    for each in items:
+        found[of(each)].append(each)
+    return dict(found)

@@ -100,6 +100,9 @@ class Grants(Protocol):
             publisher.errors.Unavailable: Redis did not answer, or answered with an error.
         """
 
+    def server_of(self, channel: str) -> str:
+        """The server that has the channel's grants. Questions to one that does not answer must hold up no others."""
+
     async def lost(self) -> bool:
         """Whether Redis has lost its data, and all grants with them, since this was asked last.
 

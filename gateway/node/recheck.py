@@ -21,7 +21,7 @@ from typing import Final
 
 from gateway.core import budget, frames, protocol
 from gateway.core.access import Decision, decide
-from gateway.core.chunks import chunks
+from gateway.core.chunks import chunks, groups
 from gateway.core.protocol import EndReason
 from gateway.core.timing import Backoff, Expiries
 from gateway.node.catchup import Catchup
@@ -276,7 +276,12 @@ class Recheck:
     async def _ask_all(self) -> bool:
         """Ask about all that is due by now; ``False`` when some of it has to be asked again."""
         due, self._queue = self._queue, {}
-        rest = chunks(due.items(), _AT_ONCE)
+        by_server = groups(due.items(), lambda each: self._grants.server_of(each[0].channel.name))
+        return all(await asyncio.gather(*map(self._ask_in_turn, by_server.values())))
+
+    async def _ask_in_turn(self, due: list[tuple[Subscription, EndReason]]) -> bool:
+        """Ask about what one server has to answer; ``False`` when some of it has to be asked again."""
+        rest = chunks(due, _AT_ONCE)
         for some in rest:
             errors = await asyncio.gather(*(self._again(*each) for each in some))
             failed = [each for each, error in zip(some, errors, strict=True) if error]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.core import frames, protocol
-from gateway.core.chunks import chunks
+from gateway.core.chunks import chunks, groups
 from gateway.core.timing import Expiries
 from gateway.node.connection import Connection
 from gateway.node.hub import Hub
@@ -113,6 +113,11 @@ class Refusals:
 
     async def _ask_all(self) -> None:
         refusals = [(each, name) for each, names in self._channels.items() for name in names]
+        by_server = groups(refusals, lambda refusal: self._grants.server_of(refusal[1]))
+        # Each question is asked until it is answered: those to a server that is down hold up no others.
+        await asyncio.gather(*map(self._ask_in_turn, by_server.values()))
+
+    async def _ask_in_turn(self, refusals: list[tuple[Connection, str]]) -> None:
         for some in chunks(refusals, _AT_ONCE):
             await asyncio.gather(*(self._ask(*refusal) for refusal in some))
 

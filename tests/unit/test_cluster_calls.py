@@ -324,6 +324,18 @@ async def test_calls_that_come_before_the_map_wait_for_it(servers: Pair) -> None
         assert await early == OK[1:3]
 
 
+async def test_the_server_that_has_a_key_is_named_and_before_the_map_those_of_the_url(
+    servers: Pair,
+) -> None:
+    first, second = (f"127.0.0.1:{each.host[1]}" for each in servers)
+    connections = made(servers[0].host[1])
+    assert connections.server_of(HIGH) == first
+    async with looking(connections):
+        await connections.map.asked
+        assert connections.server_of(LOW) == first
+        assert connections.server_of(HIGH) == second
+
+
 async def test_while_nobody_tells_the_map_calls_say_why() -> None:
     connections = made(free_port())
     early = connections.calls.begin(Call(("GET", LOW)))

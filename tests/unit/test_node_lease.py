@@ -40,7 +40,7 @@ class Bench:
         self.lease = NodeLease(
             pipeline,
             NodeEntry(Keys(sharded=of_several), "node", LEASE_SECONDS),
-            "a:1",
+            lambda: "a:1",
             self._note,
             asyncio.get_running_loop().time,
             lambda: 0.5,

@@ -12,6 +12,7 @@ import pytest
 from gateway.backplane import places as places_module
 from gateway.backplane.place_table import PlaceTable
 from gateway.backplane.places import Places
+from gateway.backplane.servers import Servers
 from gateway.node.tasks import Tasks
 from publisher.contract import scripts
 from publisher.contract.calls import Call
@@ -85,7 +86,7 @@ def make_places(tasks: Tasks, redis: Redis) -> Places:
         tasks,
         lambda _id: None,
         lambda: 0.5,
-        redis.away.__contains__,
+        Servers(away=redis.away.__contains__),
     )
 
 

@@ -41,13 +41,19 @@ class Grants:
     def __init__(self) -> None:
         self.seconds: dict[tuple[str, str], float] = {}
         self.fails: Unavailable | None = None
+        self.down: set[str] = set()
         self.asked: list[tuple[str, str]] = []
         self.open = asyncio.Event()
         self.open.set()
         self.losses: deque[bool] = deque()
 
+    def server_of(self, channel: str) -> str:
+        return "there" if "there" in channel else "here"
+
     async def remaining(self, channel: str, user: str) -> float:
         self.asked.append((channel, user))
+        if self.server_of(channel) in self.down:
+            raise DOWN
         if self.fails is not None:
             raise self.fails
         seconds = self.seconds.get((channel, user), 0.0)  # as it is when Redis answers
@@ -431,6 +437,22 @@ async def test_an_outage_costs_few_questions_however_many_grants_there_are(world
     world.grants.fails = None
     world.grants.asked.clear()
     await until(lambda: len(set(world.grants.asked)) == 1_200)
+    assert not world.left
+
+
+async def test_however_many_grants_are_at_a_server_that_is_down_those_at_another_wait_for_nothing(
+    world: World,
+) -> None:
+    for number in range(600):
+        await world.enter("runs/there", f"u{number}")
+    here = [(await world.enter("runs/here", f"u{number}"))[0] for number in range(600)]
+    world.grants.asked.clear()
+    world.grants.down = {"there"}
+    world.recheck._backoff = Backoff(lambda: 1.0)
+    world.recheck._backoff._seconds = 60.0  # nobody is asked a second time
+    world.recheck.listens(True)
+    await until(lambda: all(each.paused is None for each in here))
+    assert [channel for channel, _ in world.grants.asked].count("runs/there") == 500
     assert not world.left
 
 

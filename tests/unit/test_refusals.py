@@ -26,10 +26,16 @@ class Grants:
     def __init__(self) -> None:
         self.seconds: dict[tuple[str, str], float] = {}
         self.fails: Iterator[Unavailable] = iter(())
+        self.down: set[str] = set()
         self.asked: list[tuple[str, str]] = []
+
+    def server_of(self, channel: str) -> str:
+        return "there" if "there" in channel else "here"
 
     async def remaining(self, channel: str, user: str) -> float:
         self.asked.append((channel, user))
+        if self.server_of(channel) in self.down:
+            raise Unavailable("down", maybe_sent=False)
         for error in self.fails:
             raise error
         return self.seconds.get((channel, user), 0.0)
@@ -180,6 +186,27 @@ async def test_after_a_break_all_refusals_are_asked_about(world: World) -> None:
     await world.settle()
     assert len(world.grants.asked) == 6
     assert [told(socket) for socket in sockets] == [["runs/1"], []]
+
+
+async def test_however_many_refusals_wait_for_a_server_that_is_down_the_others_are_asked_about(
+    world: World,
+) -> None:
+    for number in range(6):
+        client, _ = world.client(f"u{number}")
+        for channel in range(MOST_OF_A_CONNECTION):
+            world.refusals.remember(client, f"runs/there{channel}")
+    client, socket = world.client("v")
+    world.refusals.remember(client, CHANNEL)
+    await world.settle()
+    world.grants.down = {"there"}
+    world.grants.seconds[CHANNEL, "v"] = 60
+    world.refusals.ask_all()
+    await world.settle()
+    assert told(socket) == [CHANNEL]
+    world.grants.asked.clear()
+    world.grants.down = set()
+    await world.settle()
+    assert len({*world.grants.asked}) == 6 * MOST_OF_A_CONNECTION
 
 
 async def test_redis_tells_of_a_channel_only_while_somebody_waits_for_it(world: World) -> None:

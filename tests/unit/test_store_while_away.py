@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.backplane.servers import Servers
 from gateway.backplane.store import GrantReader, Positions
 from gateway.node.stats import Stats
 from publisher.contract.calls import Call
@@ -41,7 +42,9 @@ class Redis:
 async def test_positions_for_a_server_that_is_away_stay_and_the_others_are_written() -> None:
     redis = Redis()
     pipeline: Any = redis
-    positions = Positions(pipeline, KEYS, DEFAULT_NAMESPACES, lambda: 1.0, redis.is_away)
+    positions = Positions(
+        pipeline, KEYS, DEFAULT_NAMESPACES, lambda: 1.0, Servers(away=redis.is_away)
+    )
     redis.away = {KEYS.confirmed(THERE)}
     positions.advance(HERE, "u", 7)
     positions.advance(THERE, "u", 5)
@@ -59,7 +62,7 @@ async def test_positions_for_a_server_that_is_away_stay_and_the_others_are_writt
 async def test_grants_of_a_server_that_is_away_are_not_waited_for() -> None:
     redis = Redis()
     pipeline: Any = redis
-    grants = GrantReader(pipeline, KEYS, Stats(), redis.is_away)
+    grants = GrantReader(pipeline, KEYS, Stats(), Servers(away=redis.is_away))
     redis.away = {KEYS.grant(THERE)}
     assert await grants.remaining(HERE, "u") == 5.0
     with pytest.raises(Unavailable) as caught:
@@ -70,7 +73,7 @@ async def test_grants_of_a_server_that_is_away_are_not_waited_for() -> None:
 async def test_data_count_as_lost_only_if_their_mark_can_be_read() -> None:
     redis = Redis()
     pipeline: Any = redis
-    grants = GrantReader(pipeline, KEYS, Stats(), redis.is_away)
+    grants = GrantReader(pipeline, KEYS, Stats(), Servers(away=redis.is_away))
     assert not await grants.lost()
     redis.away = {KEYS.marker}
     assert not await grants.lost()

@@ -42,7 +42,7 @@ async def test_it_is_told_at_once_and_again_each_minute_until_redis_is_reached(
     clock = FakeClock()
     redis: Any = AwayAndBack(clock, refusals=5)
     entry = NodeEntry(Keys("rt1"), "node", 10)
-    lease = NodeLease(redis, entry, "localhost:6379", lambda: None, clock, lambda: 0.0)
+    lease = NodeLease(redis, entry, lambda: "localhost:6379", lambda: None, clock, lambda: 0.0)
     running = asyncio.create_task(lease.run())
     async with asyncio.timeout(10):
         await redis.answered.wait()
@@ -52,6 +52,42 @@ async def test_it_is_told_at_once_and_again_each_minute_until_redis_is_reached(
     waiting = "waiting_for_redis address=localhost:6379 reason=Connection refused"
     # At 0, 70 and 140 seconds, of calls at 0, 35, 70, 105 and 140.
     assert caplog.messages == [waiting] * 3 + ["redis_reached address=localhost:6379"]
+
+
+class MovesAway:
+    """A server that fails its first call, while another one takes over; that one answers."""
+
+    def __init__(self) -> None:
+        self.address = "a:1"
+        self.answered = asyncio.Event()
+
+    async def call(self, _call: Any) -> int:
+        if self.address == "a:1":
+            self.address = "b:2"
+            raise Unavailable("no answer in time", maybe_sent=True)
+        self.answered.set()
+        return 1
+
+
+async def test_the_server_is_named_that_was_asked_in_vain_and_then_the_one_that_has_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    redis: Any = MovesAway()
+    entry = NodeEntry(Keys("rt1"), "node", 10)
+    lease = NodeLease(
+        redis, entry, lambda: str(redis.address), lambda: None, FakeClock(), lambda: 0.0
+    )
+    running = asyncio.create_task(lease.run())
+    async with asyncio.timeout(10):
+        await redis.answered.wait()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert caplog.messages == [
+        "waiting_for_redis address=a:1 reason=no answer in time",
+        "redis_reached address=b:2",
+    ]
 
 
 @pytest.mark.parametrize(
