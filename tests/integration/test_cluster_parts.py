@@ -20,6 +20,7 @@ from publisher.transport.cluster import slot_of
 from tests.support.client import connected, opened
 from tests.support.nodes import Node, running_node
 from tests.support.redis_cluster import ClusterServer, RedisCluster, redis_cluster
+from tests.support.requests import answer_to, handshake
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
@@ -159,8 +160,40 @@ async def test_with_most_primaries_away_a_node_is_not_ready_and_with_most_back_i
         status, body = await node.get("/readyz")
         assert status == 503
         assert json.loads(body)["redis"][address(second)] == "down"
+        refused = await answer_to(node.url, handshake(make_token("u")))
+        assert (refused.status, refused.code) == (503, "not_ready")
         await in_thread(second.restart)
         await until(node.gateway.ready)
+
+
+async def test_whose_places_are_at_a_primary_that_is_away_is_told_so_by_a_node_that_is_ready(
+    cluster: RedisCluster, prefix: str, keys: Keys
+) -> None:
+    lost = await has(cluster, keys.connections("u"))
+    other = await user_away_from(cluster, keys, lost)
+    async with running_node(cluster.url, prefix) as node:
+        await in_thread(lost.kill)
+        await until(lambda: not hearing(node).servers()[address(lost)])
+        await until(node.gateway.ready)
+        refused = await answer_to(node.url, handshake(make_token("u")))
+        assert (refused.status, refused.code) == (503, "redis_unavailable")
+        async with connected(node.url, make_token(other)) as client:
+            await client.sync()
+
+
+async def test_the_log_names_the_primary_that_is_waited_for_and_the_one_that_is_reached(
+    cluster: RedisCluster, prefix: str, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    lost = await has(cluster, keys.nodes)
+    async with running_node(cluster.url, prefix):
+        assert f"redis_reached address={address(lost)}" in caplog.messages
+        await in_thread(lost.kill)
+        waiting = f"waiting_for_redis address={address(lost)} reason="
+        await until(lambda: any(each.startswith(waiting) for each in caplog.messages))
+        await in_thread(lost.restart)
+        reached = f"redis_reached address={address(lost)}"
+        await until(lambda: caplog.messages.count(reached) == 2)
 
 
 async def test_commands_to_all_nodes_are_heard_again_when_the_primary_that_brought_them_is_away(
