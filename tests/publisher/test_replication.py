@@ -25,6 +25,7 @@ from tests.publisher.listening import listening
 from tests.publisher.replicated import Replicated, replicated_redis
 from tests.publisher.reply_cutter import ReplyCutter
 from tests.publisher.test_publishing import CHANNEL, announce
+from tests.support import topology
 from tests.support.redis_server import redis_server
 from tests.support.waiting import until
 
@@ -267,7 +268,7 @@ async def test_a_primary_without_the_replicas_it_needs_has_published_nothing(
             assert type(caught.value) is Unavailable
             assert caught.value.retryable
             assert not caught.value.maybe_sent
-            assert not server.keys(f"{prefix}*")
+            assert not topology.names(server, f"{prefix}*")
             assert caplog.text.count("NOREPLICAS") == 1
         caplog.clear()
         async with AsyncPublisher.from_url(url, prefix=prefix, retries=100) as async_publisher:

@@ -10,6 +10,7 @@ from publisher.contract.keys import Keys
 from tests.publisher.listening import listening
 from tests.publisher.reply_cutter import ReplyCutter
 from tests.publisher.test_publishing import CHANNEL
+from tests.support import topology
 
 NEWEST_ONLY = Retention(1, 3_600)
 
@@ -64,7 +65,7 @@ def test_a_note_of_a_retry_is_kept_for_minutes(
         hindered.publish(CHANNEL, 0)
         cutter.hold(b"EVALSHA")
         hindered.publish(CHANNEL, 1)
-    (note,) = server.keys(f"{prefix}:result:*")
+    (note,) = topology.names(server, f"{prefix}:result:*")
     assert 500 < server.ttl(note) <= 600
 
 

@@ -89,7 +89,7 @@ def test_without_one_nothing_is_written_and_it_is_named(
             publisher.publish(CHANNEL, 1, idempotency_key="k")
         assert not caught.value.maybe_sent
         assert not caught.value.retryable
-    assert not server.keys(f"{prefix}*")
+    assert not topology.names(server, f"{prefix}*")
 
 
 @pytest.mark.parametrize("right", ["+zadd", rights.channels_rule])
@@ -102,7 +102,7 @@ async def test_the_asyncio_client_tries_them_too(
             with pytest.raises(Rejected, match=re.escape(rule)) as caught:
                 await publisher.publish(CHANNEL, 1, idempotency_key="k")
             assert not caught.value.maybe_sent
-    assert not server.keys(f"{prefix}*")
+    assert not topology.names(server, f"{prefix}*")
 
 
 def test_all_that_are_missing_are_named_at_once(as_user: AsUser, prefix: str):
@@ -155,7 +155,7 @@ def test_trying_them_changes_nothing_and_reaches_nobody(
                 [None],
                 [None, None],
             ) or command[0] in {"TIME", "PTTL"}
-    assert not server.keys(f"{keys.prefix}*")
+    assert not topology.names(server, f"{keys.prefix}*")
 
 
 OF_PUBLISHERS = [scripts.PUBLISH, scripts.SETTLE, scripts.GRANT, scripts.READ, scripts.CONNECTIONS]

@@ -105,6 +105,11 @@ def looking_at_async(url: str) -> redis.asyncio.Redis | redis.asyncio.RedisClust
     return redis.asyncio.RedisCluster.from_url(several.servers)
 
 
+def names(client: Looking, pattern: str) -> set[bytes]:
+    """The keys of all primaries that match ``pattern``; ``KEYS`` of a cluster's client asks one of them."""
+    return set(client.scan_iter(match=pattern))
+
+
 def to_all(client: Looking, *command: str) -> None:
     """Send a command to all servers."""
     if isinstance(client, redis.RedisCluster):
