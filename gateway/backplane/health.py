@@ -67,14 +67,18 @@ class NodeLease:
     a node that let it run out. So a node that finds its own lease broken (it was frozen, or Redis has
     lost its data) first becomes alive again and then looks after its places, in this order.
 
-    In a cluster the list of nodes is at one of several primaries. While that one is away nobody can read the list, so
+    In a cluster the list of nodes is at one of several primaries. While that one is down nobody can read the list, so
     no node is judged dead: the lease counts as held until the primary has answered again. A node that has just started,
     and is not on the list, first waits for half a lease: a primary that fails over is back by then, and after a longer
     absence no node is judged dead for a while (``renew_node.lua``).
 
+    A node cannot tell such a primary from one that only it does not reach. The others read the list then, and drop its
+    places when they need them; it finds that out when it renews them (docs/delivery.md, "How exact").
+
     Args:
         address: the server that has the list of nodes now, for the log.
-        returned: told when Redis answers again after it had not, or may have lost what it knew.
+        returned: told when Redis answers again after it had not, or may have lost what it knew. In a cluster it is told
+            of what another server has also while the list's does not answer.
         jitter: a number from 0 to 1.
         of_several: whether there are other servers, which may answer while the list's does not.
     """
@@ -102,6 +106,8 @@ class NodeLease:
         self._backoff = Backoff(jitter)
         self._sleep = Sleep()
         self._rechecks = 0
+        # Whether there was a recheck after which ``returned`` has not been told.
+        self._untold = False
         self._tell_at = float("-inf")
         self._alive = False
         self._given_up = False
@@ -125,6 +131,7 @@ class NodeLease:
         """
         self._rechecks += 1
         self._alive = False
+        self._untold = True
         self._sleep.end()
 
     async def run(self) -> None:
@@ -153,6 +160,12 @@ class NodeLease:
         self._alive = False
         if self._failing_since is None:
             self._failing_since = now
+        if self._untold and self._is_excused():
+            self._tell_return()
+
+    def _tell_return(self) -> None:
+        self._untold = False
+        self._returned()
 
     def _succeed(self, asked_at: float, *, unbroken: bool) -> None:
         self._backoff.reset()
@@ -162,7 +175,7 @@ class NodeLease:
                 log.warning("node_lease_broken")
             else:
                 log.info("redis_reached address=%s", self._address())
-            self._returned()
+            self._tell_return()
         self._alive = self._was_held = True
         self._failing_since = None
         self._ends_at = asked_at + self._entry.seconds
@@ -224,7 +237,10 @@ class Probe:
         self._listening = listening
         self._stats = stats
         self._sleep = Sleep()
+        self._publishing: asyncio.Task[int | None] | None = None
         self._heard_at = float("-inf")
+        self.since = listening.seconds
+        """When the node was heard last, or its connection was made, whichever came later."""
         self._patience = _PATIENCE_SECONDS
         self._missed: _Missed | None = None
         self._over = False
@@ -238,8 +254,12 @@ class Probe:
     def recheck(self) -> None:
         """Probe at once: what was heard so far came over another connection."""
         self._heard_at = float("-inf")
+        self.since = self._listening.seconds
         self._over = True
         self._sleep.end()
+        if self._publishing is not None:
+            # It may wait for a server that hangs, and from which the connection was led away.
+            self._publishing.cancel()
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -272,7 +292,7 @@ class Probe:
     async def _probe(self, name: str, confirmed: Confirmed) -> None:
         """Publish until that is heard, or the connection is another one."""
         while not self._over:
-            subscribers = await self._publish(name)
+            subscribers = await self._publish_until_over(name)
             # By the time of the answer, what had come on the other connection has been read too.
             if subscribers is not None and not self._over:
                 if self._missed is None:
@@ -280,6 +300,14 @@ class Probe:
                 else:
                     self._judge(self._missed, subscribers, confirmed)
             await self._sleep(INTERVAL_SECONDS)
+
+    async def _publish_until_over(self, name: str) -> int | None:
+        publishing = self._publishing = asyncio.create_task(self._publish(name), name="probe")
+        try:
+            await asyncio.wait([publishing])
+            return None if publishing.cancelled() else publishing.result()
+        finally:
+            publishing.cancel()
 
     async def _publish(self, name: str) -> int | None:
         """Send the probe; returns how many subscribers Redis knows, ``None`` if it has not taken it."""
@@ -293,7 +321,7 @@ class Probe:
         return subscribers
 
     def _hear(self, _payload: bytes) -> None:
-        self._heard_at = self._listening.seconds
+        self._heard_at = self.since = self._listening.seconds
         self._patience = _PATIENCE_SECONDS
         self._over = True
 

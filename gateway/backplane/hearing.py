@@ -13,7 +13,7 @@ from typing import Any, Final
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
-from gateway.backplane.cluster_calls import ClusterCalls
+from gateway.backplane.any_primary import AnyPrimary, ToOneServer
 from gateway.backplane.cluster_map import ClusterMap
 from gateway.backplane.health import Probe
 from gateway.backplane.pubsub import ListeningTime, MakeReader, Names, Subscriber
@@ -21,7 +21,7 @@ from gateway.backplane.redis_connections import ClusterConnections, RedisConnect
 from gateway.backplane.shards import Shards, ShardSubscriber
 from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks, keep_going
-from publisher.contract.calls import Call, Reply
+from publisher.contract.calls import Call
 from publisher.errors import Unavailable
 from publisher.transport.connection import opened
 from publisher.transport.primary import OneServer
@@ -105,10 +105,18 @@ log = logging.getLogger(__name__)
 
 _TAGS_AT_ONCE: Final = 5_000
 """Hash tags that are tried before the event loop has its turn: 5 ms. A primary with a single slot may need more."""
+_LOOK_SECONDS: Final = 0.1
+"""So often it is looked which primaries hang."""
+_BEHIND_SECONDS: Final = 1.0
+"""A primary hangs when others have been heard so much later. If it brings the commands another one has to, before the
+nodes, all at once, would not be ready for that."""
 
 
 class ShardProbe(Probe):
-    """A probe through one primary of a cluster, under names of slots that are its own."""
+    """A probe through one primary of a cluster, under names of slots that are its own.
+
+    ``serves``: whether the primary has carried out the last command that it was asked for.
+    """
 
     def __init__(self, map_: ClusterMap, host: Host, *parts: Any) -> None:
         super().__init__(*parts)
@@ -116,12 +124,12 @@ class ShardProbe(Probe):
         self._host = host
         self._tags = map(str, count())
         self._tag = next(self._tags)
-        self._serves = True
+        self.serves = True
 
     @property
     def heard(self) -> bool:
         """Whether the node hears itself there, and the primary carries out commands."""
-        return self._serves and super().heard
+        return self.serves and super().heard
 
     def _next_name(self, number: int) -> str:
         if not self._is_own(self._tag):
@@ -150,52 +158,9 @@ class ShardProbe(Probe):
         try:
             await self._pipeline.call(Call(("EXISTS", name)))
         except Unavailable:
-            self._serves = False
+            self.serves = False
         else:
-            self._serves = True
-
-
-class _ToOneServer:
-    """Calls to the server on which control commands are listened to."""
-
-    def __init__(self, calls: ClusterCalls, at: AnyPrimary) -> None:
-        self._calls = calls
-        self._at = at
-
-    async def call(self, call: Call) -> Reply:
-        if self._at.host is None:
-            raise Unavailable("no primary is known", maybe_sent=False)
-        return await self._calls.at(self._at.host).call(call)
-
-
-class AnyPrimary:
-    """Leads connections to one of the primaries; which does not matter, as they tell each other. Implements ``Server``."""
-
-    def __init__(self, map_: ClusterMap) -> None:
-        self._map = map_
-        self.host: Host | None = None
-
-    def __call__(self) -> Any:
-        """A new connection, which :meth:`open` leads somewhere."""
-        return self._map.cluster.servers()
-
-    async def open(self, connection: Any) -> None:
-        """Open a connection.
-
-        Raises:
-            RedisError, OSError: it could not be opened.
-            Unavailable: no primary is known.
-        """
-        self.host = host = self._map.any_primary()
-        try:
-            await OneServer(self._map.cluster.servers).open(self._led(connection, host))
-        except BaseException:  # one that takes too long is cancelled
-            self._map.known.doubt(host)
-            raise
-
-    def _led(self, connection: Any, host: Host) -> Any:
-        connection.host, connection.port = host
-        return connection
+            self.serves = True
 
 
 class ClusterHearing:
@@ -215,12 +180,14 @@ class ClusterHearing:
             parts.stats,
             parts.jitter,
         )
-        to_one: Any = _ToOneServer(redis.health, self._any)
+        to_one: Any = ToOneServer(redis.health, self._any)
         self.probe = Probe(self.control, to_one, parts.probe, parts.listening, parts.stats)
         self.shards = Shards(self._map, self._make, events.missed)
         self.channels: Names = self.shards
         self._probes: dict[Host, ShardProbe] = {}
         self._running: dict[Host, list[asyncio.Task[None]]] = {}
+        # Those that say nothing though the connection to them is there.
+        self._hanging: set[Host] = set()
         redis.changed = self._follow
 
     # -- the primaries ------------------------------------------------------------------------
@@ -268,24 +235,84 @@ class ClusterHearing:
             for task in self._running.pop(host):
                 task.cancel()
             del self._probes[host]
-        if self._any.host is not None and self._any.host not in self._map.primaries:
-            # One that was taken out of the cluster hears nothing of the others.
-            self.control.move()
 
     def _shard_changed(self, host: Host, listening: bool) -> None:
-        if host in self._probes and listening:
-            log.info("primary_reached server=%s", shown(host))
-        elif host in self._probes:
-            log.warning("primary_lost server=%s", shown(host))
-        if listening and host in self._probes:
+        if host not in self._probes:
+            return
+        if listening:
             self._probes[host].recheck()
             self.shards.restored(host)
-            self._events.returned()
+            self._note_return(host)
+        elif host not in self._hanging:
+            self._note_loss(host)
+        self._hanging.discard(host)
+
+    def _note_loss(self, host: Host) -> None:
+        log.warning("primary_lost server=%s", shown(host))
+
+    def _note_return(self, host: Host) -> None:
+        log.info("primary_reached server=%s", shown(host))
+        self._events.returned()
 
     def _change(self, listening: bool) -> None:
         self._events.listens(listening)
         if listening:
             self.probe.recheck()
+
+    # -- what hangs ---------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Look until cancelled."""
+        while True:
+            self._note_hanging()
+            # While none is open, the next one is led to a primary that answers anyway.
+            if self.control.received is not None and self._is_astray():
+                self._any.avoid()
+                self.control.move()
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _note_hanging(self) -> None:
+        before = self._hanging
+        self._hanging = {host for host in self._probes if self._hangs(host)}
+        for host in self._hanging - before:
+            self._note_loss(host)
+        for host in before - self._hanging:
+            if not self._is_lost(host):
+                self._note_return(host)
+
+    def _hangs(self, host: Host) -> bool:
+        """Whether a primary says nothing though its connection is there, while others do."""
+        probe = self._probes[host]
+        if self._is_lost(host):
+            return False
+        if host in self._hanging and not probe.heard:
+            return True
+        latest = max((other.since for other in self._others(host)), default=probe.since)
+        return latest - probe.since > _BEHIND_SECONDS
+
+    def _others(self, host: Host | None) -> list[ShardProbe]:
+        """The probes of the other primaries that are up."""
+        return [probe for at, probe in self._probes.items() if at != host and self._is_up(at)]
+
+    def _is_lost(self, host: Host | None) -> bool:
+        shard = self.shards.of.get(host) if host else None
+        return shard is None or not shard.connected
+
+    def _is_astray(self) -> bool:
+        """Whether the connection for commands has to lead elsewhere.
+
+        A primary that was taken out of the cluster, or that does not count itself to it (``CLUSTERDOWN``), hears
+        nothing of the others. Of one that hangs nothing is heard.
+        """
+        host = self._any.host
+        if host is None or host not in self._map.primaries:
+            return True
+        if not self._others(host):
+            return False
+        at = self._probes.get(host)
+        if host in self._hanging or (at is not None and not at.serves):
+            return True
+        return not (self._is_up(host) or self.probe.heard)
 
     # -- what works ---------------------------------------------------------------------------
 
@@ -309,12 +336,12 @@ class ClusterHearing:
         return bool(shard and probe and shard.connected and probe.heard)
 
     def is_down(self, key: str) -> bool:
-        """Whether the primary that has a key is away: from then on until ``Events.returned`` is told."""
+        """Whether the primary that has a key is away, or hangs: from then on until ``Events.returned`` is told."""
         try:
-            shard = self.shards.of.get(self._map.known.owner(key))
+            host = self._map.known.owner(key)
         except Unavailable:
             return True
-        return shard is None or not shard.connected
+        return host in self._hanging or self._is_lost(host)
 
     def _silent(self) -> list[Host]:
         # A server that hangs keeps its connections open.
@@ -329,7 +356,7 @@ class ClusterHearing:
 
     def loops(self) -> tuple[Callable[[], Coroutine[None, None, None]], ...]:
         """What runs as long as the node; each primary's run as long as it is one."""
-        return self._run_map, self._run_control, self.probe.run
+        return self._run_map, self._run_control, self._watch, self.probe.run
 
     def throttle(self, throttled: bool) -> None:
         """Read nothing until told otherwise."""

@@ -287,6 +287,9 @@ class Subscriber:
                 self._opened()
                 await protocol.lost
                 self._complain("subscriber_lost channels=%d", len(self._handlers))
+        except asyncio.CancelledError:
+            self._protocol = None  # given up for good: nothing is lost
+            raise
         finally:
             connected, self._protocol = self.connected, None
             if connected:

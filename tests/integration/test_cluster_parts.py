@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from redis.exceptions import RedisError
 
+from gateway.backplane import places
 from gateway.backplane.hearing import ClusterHearing
 from publisher import AsyncPublisher
 from publisher.contract.keys import Keys
@@ -27,6 +28,8 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.thorough("cluster")
 
 LEASE_SECONDS = 2.0
+HANGING_SECONDS = 4.0
+"""Longer than a node may go without its probe."""
 
 
 @pytest.fixture
@@ -147,6 +150,28 @@ async def test_places_of_a_primary_that_comes_back_without_them_are_taken_again_
                 await client.sync()
 
 
+async def test_places_of_a_primary_that_comes_back_without_them_are_taken_again_while_the_list_of_nodes_is_away(
+    cluster: RedisCluster, prefix: str, keys: Keys
+) -> None:
+    lists = await has(cluster, keys.nodes)
+    user = await user_away_from(cluster, keys, lists)
+    away = await has(cluster, keys.connections(user))
+    async with running_node(cluster.url, prefix) as node:
+        async with connected(node.url, make_token(user)) as client:
+            await in_thread(lists.kill)
+            await until(lambda: not hearing(node).servers()[address(lists)])
+            await in_thread(away.kill)
+            await until(lambda: not hearing(node).servers()[address(away)])
+            await in_thread(away.restart)
+
+            async def taken() -> bool:
+                return len(await members(away, keys.connections(user))) == 1
+
+            await until(taken)
+            await until(node.gateway.ready)
+            await client.sync()
+
+
 async def test_with_most_primaries_away_a_node_is_not_ready_and_with_most_back_it_is(
     cluster: RedisCluster, prefix: str
 ) -> None:
@@ -156,7 +181,8 @@ async def test_with_most_primaries_away_a_node_is_not_ready_and_with_most_back_i
         await until(lambda: list(hearing(node).servers().values()).count(False) == 1)
         await until(node.gateway.ready)
         await in_thread(second.kill)
-        await until(lambda: not node.gateway.ready())
+        # The connection for commands may be lost before that of the primary's channels.
+        await until(lambda: not hearing(node).servers()[address(second)])
         status, body = await node.get("/readyz")
         assert status == 503
         assert json.loads(body)["redis"][address(second)] == "down"
@@ -217,6 +243,94 @@ async def test_commands_to_all_nodes_are_heard_again_when_the_primary_that_broug
             await asyncio.sleep(0.05)
 
 
+async def longest_unready(node: Node, over: asyncio.Event) -> float:
+    """Of the spans of time in which a node was not ready, the longest one; looked for until that is over."""
+    now = asyncio.get_running_loop().time
+    longest, ready_at = 0.0, now()
+    while not over.is_set():
+        if node.gateway.ready():
+            ready_at = now()
+        longest = max(longest, now() - ready_at)
+        await asyncio.sleep(0.01)
+    return longest
+
+
+async def test_while_the_primary_hangs_that_brings_commands_a_node_stays_ready_and_the_other_channels_go_on(
+    cluster: RedisCluster, prefix: str, keys: Keys
+) -> None:
+    async with (
+        AsyncPublisher.from_url(cluster.url, prefix=prefix) as publisher,
+        running_node(cluster.url, prefix) as node,
+    ):
+        it, now = hearing(node), asyncio.get_running_loop().time
+        owners = {each.host: each for each in cluster.servers}
+        brings = owners[it._any.host]  # type: ignore[index]
+        user = await user_away_from(cluster, keys, brings)
+        async with connected(node.url, make_token(user)) as client:
+            await client.subscribe(f"notifications/{user}")
+            await publisher.publish(f"notifications/{user}", 0)
+            assert await client.data(1) == [0]
+            over = asyncio.Event()
+            looking = asyncio.create_task(longest_unready(node, over))
+            brings.freeze()
+            began, number = now(), 0
+            while now() - began < HANGING_SECONDS:
+                number += 1
+                await publisher.publish(f"notifications/{user}", number)
+                assert await client.data(1) == [number]
+                # New connections are let in, too: the client's and its place's primaries are others.
+                async with connected(node.url, make_token(user)):
+                    pass
+                await asyncio.sleep(0.1)
+            assert it._any.host != brings.host
+            assert not it.servers()[address(brings)]
+            brings.thaw()
+            await until(lambda: all(it.servers().values()))
+            over.set()
+            # Until the other primary brings the commands; that takes a round trip or two.
+            assert await looking < 0.5
+
+
+async def test_while_a_primary_hangs_no_place_at_another_runs_out_and_when_it_goes_on_its_own_are_renewed(
+    cluster: RedisCluster, prefix: str, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each round of renewing has users of all primaries; each that waited for the one that hangs would be late."""
+    monkeypatch.setattr(places, "CALLS_AT_ONCE", 2)
+    hangs = cluster.servers[0]
+    users = [f"u{number}" for number in range(24)]
+    at = {user: await has(cluster, keys.connections(user)) for user in users}
+    others = [user for user in users if at[user] is not hangs]
+    assert 4 <= len(others) <= 20
+
+    async def count(server: ClusterServer, user: str) -> int:
+        """How many places there are that have not run out."""
+        seconds, _ = await in_thread(server.run, "TIME")
+        living = int(seconds) * 1000, "+inf"
+        return int(await in_thread(server.run, "ZCOUNT", keys.connections(user), *living))
+
+    async with (
+        running_node(
+            cluster.url,
+            prefix,
+            connection_lease_seconds=LEASE_SECONDS * 3,
+            redis_timeout_seconds=1.0,
+        ) as node,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for user in users:
+            await stack.enter_async_context(connected(node.url, make_token(user)))
+        hangs.freeze()
+        began = asyncio.get_running_loop().time()
+        while asyncio.get_running_loop().time() - began < HANGING_SECONDS + LEASE_SECONDS * 3:
+            for user in others:
+                assert await count(at[user], user) == 1
+        assert node.gateway.readiness()["places"]
+        hangs.thaw()
+        for user in users:
+            await until(lambda user=user: count(at[user], user))
+        await until(node.gateway.ready)
+
+
 async def test_a_primary_whose_probe_has_lost_its_slot_stays_up_and_is_not_asked_without_end(
     cluster: RedisCluster, prefix: str
 ) -> None:
@@ -269,8 +383,8 @@ async def test_a_channel_that_is_left_and_joined_again_while_its_slot_moves_cost
         assert node.gateway.stats.redis_reconnects == before
 
 
-async def test_a_node_that_ends_while_the_cluster_changes_leaves_no_task(
-    cluster: RedisCluster, prefix: str
+async def test_a_node_that_ends_while_the_cluster_changes_leaves_no_task_and_names_no_primary_as_lost(
+    cluster: RedisCluster, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = asyncio.all_tasks()
     async with running_node(cluster.url, prefix) as node:
@@ -281,6 +395,8 @@ async def test_a_node_that_ends_while_the_cluster_changes_leaves_no_task(
         await asyncio.sleep(0.1)
     await asyncio.sleep(0)
     assert asyncio.all_tasks() - before == set()
+    lost = [each for each in caplog.messages if each.startswith("primary_lost")]
+    assert lost == [f"primary_lost server={address(cluster.servers[0])}"]
 
 
 async def test_while_the_mark_of_the_data_is_away_subscriptions_by_grants_of_the_others_go_on(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from gateway.backplane.hearing import AnyPrimary, ClusterHearing, Events, Parts
+from gateway.backplane.any_primary import AnyPrimary
+from gateway.backplane.hearing import ClusterHearing, Events, Parts
 from gateway.backplane.pubsub import ListeningTime, ModeratedReader
 from gateway.backplane.redis_connections import ClusterConnections
 from gateway.metrics import NodeCollector
@@ -59,10 +61,19 @@ def hearing_of(*hosts: Host) -> ClusterHearing:
     return it
 
 
-def set_state(it: ClusterHearing, host: Host, *, connected: bool, heard: bool) -> None:
+def set_state(
+    it: ClusterHearing,
+    host: Host,
+    *,
+    connected: bool = True,
+    heard: bool = True,
+    serves: bool = True,
+    since: float = 0.0,
+) -> None:
     shards: dict[Host, Any] = it.shards.of
     probes: dict[Host, Any] = it._probes
-    shards[host], probes[host] = SimpleNamespace(connected=connected), SimpleNamespace(heard=heard)
+    shards[host] = SimpleNamespace(connected=connected)
+    probes[host] = SimpleNamespace(heard=heard, serves=serves, since=since, recheck=nothing)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +144,111 @@ async def test_what_a_primary_has_is_away_until_its_return_is_told_and_no_longer
     assert not it.is_down(KEY)
     set_state(it, HOSTS[3], connected=False, heard=True)
     assert it.is_down(KEY)
+
+
+async def test_what_a_primary_has_that_hangs_is_away_until_its_return_is_told() -> None:
+    """Its connections stay open. What went on without it is to be made up for when it goes on."""
+    it = hearing_of(*HOSTS[3:5])
+    returns = 0
+
+    def note() -> None:
+        nonlocal returns
+        returns += 1
+
+    it._events = Events(nothing, nothing, nothing, note)
+    at = it._map.known.owner(KEY)
+    for host in HOSTS[3:5]:
+        set_state(it, host, since=10.0 if host == at else 11.1)
+    it._note_hanging()
+    assert it.is_down(KEY)
+    assert not it.is_down(beside(it, at))
+    # That the others hang as well is no sign of life.
+    set_state(it, at, since=10.0, heard=False)
+    set_state(it, it._map.known.owner(beside(it, at)), since=11.1, heard=False)
+    it._note_hanging()
+    assert it.is_down(KEY)
+    set_state(it, at, since=14.0)
+    assert it.is_down(KEY)
+    it._note_hanging()
+    assert (it.is_down(KEY), returns) == (False, 1)
+    it._note_hanging()
+    assert returns == 1
+
+
+async def test_the_return_of_a_primary_that_hung_and_whose_connection_is_another_one_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    it = hearing_of(*HOSTS[3:5])
+    returns: list[int] = []
+    it._events = Events(nothing, nothing, nothing, lambda: returns.append(1))
+    set_state(it, HOSTS[4], since=12.0)
+    set_state(it, HOSTS[3], since=10.0)
+    it._note_hanging()
+    set_state(it, HOSTS[3], since=10.0, connected=False)
+    it._shard_changed(HOSTS[3], listening=False)
+    it._note_hanging()
+    assert not returns
+    set_state(it, HOSTS[3], since=12.0, heard=False)
+    it._shard_changed(HOSTS[3], listening=True)
+    it._note_hanging()
+    assert returns == [1]
+    assert caplog.messages == ["primary_lost server=h3:3", "primary_reached server=h3:3"]
+
+
+def beside(it: ClusterHearing, host: Host) -> str:
+    """A key that another primary has."""
+    return next(each for each in map(str, range(1_000)) if it._map.known.owner(each) != host)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "commands", "astray"),
+    [
+        pytest.param({"since": 9.0}, {"since": 9.9}, True, False, id="both are heard"),
+        pytest.param({"since": 8.0}, {"since": 9.9}, True, True, id="only the other one is heard"),
+        pytest.param({"since": 8.0}, {"since": 8.4}, True, False, id="neither is heard any more"),
+        pytest.param(
+            {"since": 8.0},
+            {"since": 9.9, "heard": False},
+            True,
+            False,
+            id="the other one is down too",
+        ),
+        pytest.param({"serves": False}, {}, True, True, id="it carries nothing out"),
+        pytest.param({"serves": False}, {"heard": False}, True, False, id="neither does"),
+        pytest.param({"connected": False}, {}, True, False, id="it brings the commands still"),
+        pytest.param({"connected": False}, {}, False, True, id="it brings nothing"),
+        pytest.param({}, {}, False, False, id="commands are about to come"),
+    ],
+)
+async def test_commands_to_all_nodes_come_over_another_primary_when_that_one_answers_and_this_one_does_not(
+    here: dict[str, Any], there: dict[str, Any], commands: bool, astray: bool
+) -> None:
+    it = hearing_of(*HOSTS[:2])
+    it._any.host = HOSTS[0]
+    set_state(it, HOSTS[0], **here)
+    set_state(it, HOSTS[1], **there)
+    probe: Any = SimpleNamespace(heard=commands)
+    it.probe = probe
+    it._note_hanging()
+    assert it._is_astray() is astray
+
+
+async def test_a_server_that_left_while_the_connection_for_commands_was_opened_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    it = hearing_of(*HOSTS[:2])
+    moved = asyncio.Event()
+    monkeypatch.setattr(it.control, "move", moved.set)
+    it._any.host = HOSTS[5]
+    for host in HOSTS[:2]:
+        set_state(it, host)
+    watching = asyncio.create_task(it._watch())
+    await asyncio.sleep(0)
+    assert not moved.is_set(), "there is no connection yet"
+    monkeypatch.setattr(type(it.control), "received", 0)
+    await asyncio.wait_for(moved.wait(), 5)
+    watching.cancel()
 
 
 async def test_a_primary_that_hangs_while_it_is_opened_is_not_the_next_choice() -> None:

@@ -132,6 +132,29 @@ def test_until_a_recheck_is_answered_it_is_not_held(of_several: bool) -> None:
         assert bench.returns == 2
 
 
+@pytest.mark.parametrize("of_several", [False, True])
+def test_what_another_server_has_is_looked_after_while_the_lists_is_away(of_several: bool) -> None:
+    """A server that comes back may have lost places; that the list is away is no reason to leave them lost."""
+
+    @scenario(of_several=of_several)
+    async def _(bench: Bench) -> None:
+        await bench.held_at(1)
+        bench.redis.away = True
+        await bench.held_at(1.1)
+        # Before the node knows that the list is away, and when it does.
+        for seconds in (3, 20):
+            before = bench.returns
+            bench.lease.recheck()
+            await bench.held_at(seconds)
+            assert bench.returns == before + of_several
+        before = bench.returns
+        await bench.held_at(60)
+        assert bench.returns == before
+        bench.redis.away = False
+        await bench.held_at(62)
+        assert bench.returns == before + 1
+
+
 def test_a_server_that_is_away_is_asked_once_a_second() -> None:
     @scenario(of_several=True, away=True)
     async def _(bench: Bench) -> None:

@@ -163,3 +163,28 @@ def test_a_probe_whose_slot_has_moved_goes_on_in_another() -> None:
         running.cancel()
 
     run(scenario())
+
+
+def test_another_connection_is_probed_without_waiting_for_a_server_that_hangs() -> None:
+    """The one before led there, and it may be seconds until a call to it fails."""
+
+    async def scenario() -> None:
+        slots = set(range(SLOTS))
+        probe, shard, _ = probe_of(Slots([(0, SLOTS - 1, A)]), slots)
+        call, hangs = shard.call, True
+
+        async def hang(each: Call) -> int:
+            if hangs:
+                await asyncio.sleep(60)
+            return await call(each)
+
+        shard.call = hang  # type: ignore[method-assign]
+        running = asyncio.create_task(probe.run())
+        await asyncio.sleep(3)
+        hangs = False
+        probe.recheck()
+        await asyncio.sleep(0.1)
+        assert probe.heard
+        running.cancel()
+
+    run(scenario())
