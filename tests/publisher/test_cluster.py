@@ -349,6 +349,35 @@ def test_while_a_slot_is_on_its_way_the_others_go_on(
     assert datas(publisher, moved) == list(range(200))
 
 
+def test_a_slot_that_is_on_its_way_takes_grants_and_no_logged_message_until_it_has_arrived(
+    cluster: RedisCluster, prefix: str, keys: Keys
+):
+    """Each publish names a key that is not there yet, and nearly each page of a log one that never was."""
+    channel = SESSIONS[0]
+    slot = slot_of(keys.log(channel))
+    target = next(each for each in cluster.primaries if each is not cluster.owner(slot))
+    with Publisher.from_url(cluster.url, prefix=prefix, give_up_after=0.1) as publisher:
+        publisher.publish(channel, 1)
+        publisher.grant(channel, "u")
+        source = cluster.begin_move(slot, target)
+        for keys_are_moved in (False, True):
+            if keys_are_moved:
+                cluster.move_keys(slot, source, target)
+            for call in (
+                lambda: publisher.publish(channel, 2),
+                lambda: publisher.publish(channel, 2, idempotency_key="k"),
+                lambda: publisher.history(channel),
+            ):
+                with pytest.raises(Unavailable, match="TRYAGAIN") as caught:
+                    call()
+                assert not caught.value.maybe_sent
+            publisher.grant(channel, "u")
+        cluster.end_move(slot, source, target)
+        publisher.publish(channel, 3)
+        assert datas(publisher, channel) == [1, 3]
+        assert publisher.revoke(channel, "u")
+
+
 async def test_an_awaited_publish_follows_a_slot(cluster: RedisCluster, prefix: str, keys: Keys):
     async with AsyncPublisher.from_url(cluster.url, prefix=prefix) as publisher:
         await publisher.publish(SESSIONS[0], 1)
