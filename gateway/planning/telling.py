@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import textwrap
-from typing import Any
+from typing import Any, Final
 
-from gateway.planning.limits import limits
+from gateway.planning.limits import Limit, limits
 from gateway.planning.plan import Plan
+
+_NEAR: Final = 0.5
+"""A limit that is used less needs no advice."""
 
 
 def as_json(planned: Plan) -> dict[str, Any]:
@@ -31,9 +34,15 @@ def as_text(planned: Plan) -> str:
         "how much of each limit is used",
         *(f"  {each.name:<22}{_share(each.used):>10}" for each in (first, *others)),
         "",
-        f"{first.name} comes first. {first.advice}",
+        *_advice(first),
     ]
     return "\n".join(wrapped for line in lines for wrapped in _wrap(line))
+
+
+def _advice(first: Limit) -> list[str]:
+    if first.used < _NEAR:
+        return [f"No limit is near. The first would be {first.name}."]
+    return [f"{first.name} comes first. {first.advice}"]
 
 
 def _load(planned: Plan) -> str:

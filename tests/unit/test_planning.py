@@ -180,6 +180,14 @@ def test_the_limit_that_comes_first_is_named_with_what_to_do(
     assert f"{name} comes first. {first.advice}" in as_text(made).replace("\n", " ")
 
 
+def test_where_no_limit_is_near_nothing_is_advised() -> None:
+    made = planned(connections=10_000, publishes=200)
+    first = limits(made)[0]
+    assert first.used < 0.5
+    assert as_text(made).endswith(f"No limit is near. The first would be {first.name}.")
+    assert first.advice not in as_text(made).replace("\n", " ")
+
+
 def test_the_bus_of_a_cluster_counts_where_there_is_one() -> None:
     assert "cluster bus" not in used(planned(primaries=1))
     assert used(planned(primaries=50))["cluster bus"] == 0.1
