@@ -88,17 +88,25 @@ class Client:
         if isinstance(client, Topology):
             return client  # of from_url
         # A pipeline is derived from a client, and keeps what it is given until it is told to send it.
-        pipeline = is_a(client, *PIPELINES)
-        if is_a(client, cls._made_of, cls._cluster_made_of) and not pipeline:
+        if is_a(client, cls._made_of, cls._cluster_made_of) and not is_a(client, *PIPELINES):
             return topology_of(client)
         module = cls._made_of.__module__.removesuffix(".client")
-        advice = f"for a URL there is {cls.__name__}.from_url(url)"
-        if pipeline:
-            advice = "pass the client that the pipeline was made from"
         raise InvalidData(
             f"{cls.__name__}() takes a client, {module}.{cls._made_of.__name__}, and this is a "
-            f"{type(client).__module__}.{type(client).__name__}; {advice}"
+            f"{type(client).__module__}.{type(client).__name__}; {cls._advice(client)}"
         )
+
+    @classmethod
+    def _advice(cls, client: Any) -> str:
+        """What to pass, or to call, instead of something that is no client of this class's."""
+        if is_a(client, *PIPELINES):
+            return "pass the client that the pipeline was made from"
+        if hasattr(client, "master_for"):
+            return "pass its master_for(name)"
+        for other in Client.__subclasses__():
+            if is_a(client, other._made_of, other._cluster_made_of):
+                return f"pass it to {other.__name__}()"
+        return f"for a URL there is {cls.__name__}.from_url(url)"
 
     def __getstate__(self) -> tuple[Any, ...]:
         if not self._of_url:

@@ -44,7 +44,10 @@ _FORM: Final = "nothing: it is their form"
 
 PROCESS_MEMORY: Final = Cost(61, "MiB", "a process without connections", _TABLE.format(4))
 CONNECTION_MEMORY: Final = Cost(
-    8.7, "KiB", "a connection with its user and a channel of its own, which has had messages", _SCALE
+    8.7,
+    "KiB",
+    "a connection with its user and a channel of its own, which has had messages",
+    _SCALE,
 )
 CONNECTION_IDLE: Final = Cost(
     1.7, "µs a second", "a connection to which nothing happens", _TABLE.format(8)
