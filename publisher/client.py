@@ -88,13 +88,18 @@ class Client:
         if isinstance(client, Topology):
             return client  # of from_url
         # A pipeline is derived from a client, and keeps what it is given until it is told to send it.
-        if is_a(client, cls._made_of, cls._cluster_made_of) and not is_a(client, *PIPELINES):
+        if cls._takes(client) and not is_a(client, *PIPELINES):
             return topology_of(client)
         module = cls._made_of.__module__.removesuffix(".client")
         raise InvalidData(
             f"{cls.__name__}() takes a client, {module}.{cls._made_of.__name__}, and this is a "
             f"{type(client).__module__}.{type(client).__name__}; {cls._advice(client)}"
         )
+
+    @classmethod
+    def _takes(cls, client: Any) -> bool:
+        """Whether a client of Redis is of the kind, blocking or asyncio, that this class is made of."""
+        return is_a(client, cls._made_of, cls._cluster_made_of)
 
     @classmethod
     def _advice(cls, client: Any) -> str:
@@ -104,7 +109,7 @@ class Client:
         if hasattr(client, "master_for"):
             return "pass its master_for(name)"
         for other in Client.__subclasses__():
-            if is_a(client, other._made_of, other._cluster_made_of):
+            if other._takes(client):  # noqa: SLF001 - of the same family
                 return f"pass it to {other.__name__}()"
         return f"for a URL there is {cls.__name__}.from_url(url)"
 
