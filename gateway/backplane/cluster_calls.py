@@ -13,11 +13,11 @@ from gateway.backplane.cluster_map import ClusterMap
 from gateway.node.stats import Stats
 from publisher.contract.calls import Call, Reply
 from publisher.errors import Unavailable
-from publisher.transport.cluster import ASKING, Redirect, leads_nowhere
 from publisher.transport.connection import Single
 from publisher.transport.failures import code
 from publisher.transport.pipeline import Pipeline
 from publisher.transport.primary import OneServer
+from publisher.transport.redirects import ASKING, Redirect, leads_nowhere
 from publisher.transport.redis_py import Host
 
 _PAUSE_SECONDS: Final = 0.05

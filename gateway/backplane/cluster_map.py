@@ -136,8 +136,8 @@ class ClusterMap:
         if pipeline is None:
             server = OneServer(self.cluster.at(host))
             pipeline = self._pipelines[host] = Pipeline(server, None, MAP_SECONDS)
-        (reply,) = await pipeline.round_trip([QUESTION.cached()])
-        return self.cluster.read(reply, host)
+        replies = await pipeline.round_trip([each.cached() for each in QUESTION])
+        return self.cluster.read(replies, host)
 
     async def aclose(self) -> None:
         """Close the connections on which was asked."""

@@ -86,7 +86,7 @@ _OF_THE_VERSION_BEFORE: Final = ("mget",)
 """What a publisher of the version before needs besides: both work during a rolling upgrade."""
 
 
-_IN_A_CLUSTER: Final = ("cluster|slots", "asking")
+_IN_A_CLUSTER: Final = ("cluster|info", "cluster|slots", "asking")
 
 
 def of_a_publisher(keys: Keys) -> list[str]:

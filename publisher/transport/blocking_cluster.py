@@ -94,10 +94,10 @@ class BlockingCluster:
         server = OneServer(self._cluster.at(host).within(MAP_SECONDS))
         connections = blocking.Connections(server, MAP_SECONDS)
         try:
-            (reply,) = connections.run(round_trips([QUESTION]))
+            replies = connections.run(round_trips(QUESTION))
         finally:
             connections.close()
-        return self._cluster.read(reply, host)
+        return self._cluster.read(replies, host)
 
     def close(self) -> None:
         """Close those that nobody uses now."""

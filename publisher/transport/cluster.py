@@ -1,19 +1,20 @@
 """What a Redis Cluster says of itself, and what is believed of it. Without any I/O: who asks and sends is elsewhere.
 
 Each of 16,384 slots is of one primary, and a key's slot follows from its name (Redis documentation, "Redis cluster
-specification"). A server that is asked for a slot of another answers with an error that names the other; it has
-carried nothing out then, so the call may be sent again there.
+specification"). Servers tell the whole map, and what is told by one that is behind the others does not count: the
+number of elections that it knows of (``cluster_current_epoch``) is lower.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ResponseError
@@ -21,16 +22,17 @@ from redis.exceptions import ResponseError
 from publisher.contract.calls import Call, Reply
 from publisher.errors import Rejected, Unavailable
 from publisher.transport.failures import code, meaning
+from publisher.transport.redirects import NO_NAME, Redirect, leads_nowhere, redirect
 from publisher.transport.redis_py import Connector, Host, shown
 
 log = logging.getLogger(__name__)
 
 SLOTS: Final = REDIS_CLUSTER_HASH_SLOTS
-QUESTION: Final = Call(("CLUSTER", "SLOTS"))
-"""What a server is asked; :meth:`Cluster.read` reads the reply. Works on servers of every version."""
+QUESTION: Final = Call(("CLUSTER", "INFO")), Call(("CLUSTER", "SLOTS"))
+"""What a server is asked; :meth:`Cluster.read` reads the replies. Works on servers of every version.
 
-ASKING: Final = Call(("ASKING",))
-"""Goes before a call that is sent where ``ASK`` has led it."""
+In this order: were an election heard of in between, the map would seem to be older than it is, and not newer.
+"""
 
 MAP_SECONDS: Final = 0.5
 """So long one server may take to answer the question; then another one is asked."""
@@ -47,10 +49,6 @@ DOUBTED_SECONDS: Final = 1.0
 _KNOWN_ASKED_AT_ONCE: Final = 2
 """Where there is a map already, that many of its servers are asked one after the other, and then a seed."""
 
-_ELSEWHERE: Final = frozenset({"MOVED", "ASK"})
-_NO_NAME: Final = b"?"
-"""In the place of a server's host name where names are preferred and it has none."""
-
 _DOUBTFUL: Final = frozenset({"CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY"})
 
 
@@ -63,12 +61,17 @@ def slot_of(key: str) -> int:
 class Slots:
     """Which primary owns each slot. ``replicas`` may be asked for the map, too.
 
+    ``epoch`` is how many elections the server knew of that has told this; ``None`` if it has not said that.
+
     Raises:
         ValueError: ``ranges`` (first slot, last slot, owner) has a slot that there is not.
     """
 
     def __init__(
-        self, ranges: Iterable[tuple[int, int, Host]], replicas: Iterable[Host] = ()
+        self,
+        ranges: Iterable[tuple[int, int, Host]],
+        replicas: Iterable[Host] = (),
+        epoch: int | None = None,
     ) -> None:
         self._owners: list[Host | None] = [None] * SLOTS
         for first, last, host in ranges:
@@ -76,6 +79,7 @@ class Slots:
                 raise ValueError(f"no slots {first} to {last}")
             self._owners[first : last + 1] = [host] * (last + 1 - first)
         self.replicas = tuple(dict.fromkeys(replicas))
+        self.epoch = epoch
         self._owned = Counter(self._owners)
         self._list()
 
@@ -135,13 +139,14 @@ class Cluster:
         """Makes connections to one of its servers."""
         return self.servers.at(host)
 
-    def read(self, reply: Reply, asked: Host) -> Slots:
-        """The map, from the reply of ``asked`` to :data:`QUESTION`.
+    def read(self, replies: Sequence[Reply], asked: Host) -> Slots:
+        """The map, from the replies of ``asked`` to :data:`QUESTION`.
 
         Raises:
             Unavailable: it has none.
             Rejected: it does not let us ask, or is in no cluster.
         """
+        details, reply = replies
         if isinstance(reply, ResponseError):
             if "cluster support disabled" in str(reply):
                 raise Rejected(
@@ -156,11 +161,11 @@ class Cluster:
             replicas += [each for other in others if (each := self._host(other, asked)) is not None]
         if not ranges:
             raise Unavailable("it knows of no slots", maybe_sent=False)
-        return Slots(ranges, replicas)
+        return Slots(ranges, replicas, _epoch(details))
 
     def _host(self, server: Sequence[Reply], asked: Host) -> Host | None:
         name, port, *rest = server
-        if name == _NO_NAME:
+        if name == NO_NAME:
             # Its address may stand behind it.
             details: Sequence[bytes] = rest[1] if len(rest) > 1 else ()
             known = dict(zip(details[::2], details[1::2], strict=False))
@@ -172,30 +177,17 @@ class Cluster:
         return self.remap(told) if self.remap else told
 
 
-class Redirect(NamedTuple):
-    """Where a call is to be sent; ``asking``: this once, behind :data:`ASKING`."""
-
-    host: Host
-    asking: bool
-
-
-def redirect(error: Reply, asked: Host) -> tuple[int, Redirect] | None:
-    """The slot, and where the error of ``asked`` leads; ``None`` if it does not lead elsewhere, or does not say where."""
-    name = code(error)
-    if name not in _ELSEWHERE:
-        return None
-    # The redis package takes the code off the text, others leave it there.
-    slot, address = str(error).split()[-2:]
-    host, _, port = address.rpartition(":")
-    if host == _NO_NAME.decode():
-        return None
-    return int(slot), Redirect((host.strip("[]") or asked[0], int(port)), name == "ASK")
+def _epoch(details: Reply) -> int | None:
+    if isinstance(details, ResponseError):
+        if code(details) == "NOPERM":
+            return None  # it may not be asked for more
+        # Of one that is loading its data the map is what it knew before its restart.
+        raise meaning(details).told(maybe_sent=False)
+    found = re.search(rb"^cluster_current_epoch:(\d+)", details, re.MULTILINE)
+    return int(found[1]) if found else None
 
 
-def leads_nowhere(reply: Reply) -> bool:
-    """Whether another server has the slot, and it is not said which. The map tells: then the call is to be sent again."""
-    return code(reply) in _ELSEWHERE and redirect(reply, ("", 0)) is None
-
+_BEHIND: Final = Unavailable("it is behind what was known", maybe_sent=False)
 
 Search: TypeAlias = Generator[Host, Slots, None]
 """Yields the servers to ask; is sent the map of each, or thrown its ``Unavailable``."""
@@ -229,6 +221,9 @@ class Map:
         self._why_unknown = "the cluster's map is not known"
         self._due = self._asked_at = float("-inf")
         self._turn = 0
+        # The newest that a map was of. Who has been asked since it was last told, with a map that is older or none.
+        self._epoch = -1
+        self._in_vain: dict[Host, Slots | None] = {}
         # Until when each is doubted; and when something was last said against it, whatever it has answered since.
         self._doubted: dict[Host, float] = {}
         self._accused: dict[Host, float] = {}
@@ -307,6 +302,8 @@ class Map:
     def look(self) -> Search:
         """Ask one server after the other until one tells its map. What none knows stays as it was.
 
+        A map that is older than one before does not count: its server is cut off from the others, or has just started.
+
         Raises:
             Unavailable: there is no map yet, and nobody has one.
             Rejected: nobody lets us ask.
@@ -322,11 +319,17 @@ class Map:
                 slots = yield host
             except Unavailable as error:
                 refusals[host] = error
-                self._distrust(host)
+                self._in_vain[host] = None
             else:
-                self._doubted.pop(host, None)
-                self._learn(slots)
-                break
+                if slots.epoch is None or slots.epoch >= self._epoch:
+                    self._doubted.pop(host, None)
+                    self._learn(slots)
+                    break
+                refusals[host] = _BEHIND
+                self._in_vain[host] = slots
+            self._distrust(host)
+        else:
+            self._begin_anew()
         if self.slots is None:
             failure = _none(refusals)
             self._why_unknown = failure.reason
@@ -341,9 +344,8 @@ class Map:
     def _candidates(self) -> list[Host]:
         """Whom to ask, best first: those that have answered; each time another one begins."""
         seeds = self.cluster.seeds
-        known = (*self.slots.primaries, *self.slots.replicas) if self.slots else ()
         self._turn += 1
-        hosts = dict.fromkeys((*_turned(known, self._turn), *seeds))
+        hosts = dict.fromkeys((*_turned(self._known(), self._turn), *seeds))
         best_first = sorted(hosts, key=self.is_doubted)
         if self.slots is None:
             return best_first
@@ -352,7 +354,27 @@ class Map:
         others = [each for each in (*_turned(seeds, self._turn), *best_first) if each not in first]
         return first + others[:1]
 
+    def _known(self) -> tuple[Host, ...]:
+        """The servers that the map names, and the primaries that older ones name."""
+        servers = [*self.slots.primaries, *self.slots.replicas] if self.slots else []
+        for older in list(self._in_vain.values()):
+            servers += older.primaries if older else ()
+        return tuple(dict.fromkeys(servers))
+
+    def _begin_anew(self) -> None:
+        """Believe an older map where all have been asked and most of its primaries tell it: the cluster was set up anew."""
+        asked = dict(self._in_vain)
+        older = [each for each in asked.values() if each is not None]
+        if not older or not asked.keys() >= {*self._known(), *self.cluster.seeds}:
+            return
+        newest = max(older, key=lambda each: each.epoch or 0)
+        telling = [each for each in newest.primaries if asked.get(each) is not None]
+        if 2 * len(telling) > len(newest.primaries):
+            self._learn(newest)
+
     def _learn(self, slots: Slots) -> None:
+        self._epoch = self._epoch if slots.epoch is None else slots.epoch
+        self._in_vain.clear()
         before, self.slots = self.slots, slots
         primaries = frozenset(slots.primaries)
         if self._logged and self._logged != primaries:

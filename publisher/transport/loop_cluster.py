@@ -105,10 +105,10 @@ class LoopCluster:
     async def _ask(self, host: Host) -> Slots:
         try:
             async with asyncio.timeout(MAP_SECONDS):
-                (reply,) = await self._at(host).round_trip(RoundTrip([QUESTION]))
+                replies = await self._at(host).round_trip(RoundTrip(QUESTION))
         except TimeoutError:
             raise Unavailable("no answer in time", maybe_sent=False) from None
-        return self._cluster.read(reply, host)
+        return self._cluster.read(replies, host)
 
     def _leave(self) -> None:
         """Close the connections to servers that own nothing.

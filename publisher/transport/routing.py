@@ -9,9 +9,10 @@ from redis.exceptions import ResponseError
 
 from publisher.contract.calls import Call, Reply
 from publisher.errors import Unavailable
-from publisher.transport.cluster import ASKING, Map, Redirect, leads_nowhere, slot_of
+from publisher.transport.cluster import Map, slot_of
 from publisher.transport.failures import code, meaning
 from publisher.transport.flows import RoundTrip
+from publisher.transport.redirects import ASKING, Redirect, leads_nowhere
 from publisher.transport.redis_py import Host
 
 _MOST_REDIRECTIONS: Final = 5

@@ -19,12 +19,10 @@ from publisher.transport.cluster import (
     SLOTS,
     Cluster,
     Map,
-    Redirect,
     Slots,
-    leads_nowhere,
-    redirect,
     slot_of,
 )
+from publisher.transport.redirects import Redirect, leads_nowhere, redirect
 from publisher.transport.redis_py import Connector, Host
 from publisher.transport.topology import Topology, asyncio_topology, blocking_topology
 
@@ -126,6 +124,9 @@ def known(cluster: Cluster, now: list[float], moves: list[int]) -> Map:
     return Map(cluster, lambda: now[0], lambda: moves.append(1))
 
 
+INFO = b"cluster_state:ok\r\ncluster_current_epoch:7\r\ncluster_my_epoch:1\r\n"
+
+
 def halves(first: Host, second: Host, *replicas: Host) -> Slots:
     return Slots([(0, 8_191, first), (8_192, SLOTS - 1, second)], replicas)
 
@@ -157,7 +158,7 @@ def test_the_map_is_read_from_what_a_server_answers(cluster: Cluster):
         [8, 8, server(b"?", 5, [b"ip", b"10.0.0.1"])],
         [9, 9, server(b"?", 5, [])],
     ]
-    slots = cluster.read(reply, SEED)
+    slots = cluster.read([INFO, reply], SEED)
     assert [slots.owner(each) for each in (0, 5, 6, 7, 8, 9, 10)] == [
         *(A, A, ("seed", 4), ("seed", 4), ("10.0.0.1", 5), None, None)
     ]
@@ -167,16 +168,28 @@ def test_the_map_is_read_from_what_a_server_answers(cluster: Cluster):
 
 def test_addresses_are_turned_into_those_that_can_be_reached():
     cluster = Cluster((SEED,), Connector(object, {}, 1), lambda host: (host[0] + "!", host[1]))
-    assert cluster.read([[0, 5, server(b"a", 1)]], SEED).primaries == (("a!", 1),)
+    assert cluster.read([INFO, [[0, 5, server(b"a", 1)]]], SEED).primaries == (("a!", 1),)
 
 
 def test_who_is_in_no_cluster_says_so(cluster: Cluster):
     with pytest.raises(Rejected, match="single server"):
-        cluster.read(ResponseError("ERR This instance has cluster support disabled"), SEED)
+        cluster.read(2 * [ResponseError("ERR This instance has cluster support disabled")], SEED)
     with pytest.raises(Rejected, match=r"NOPERM .*right"):
-        cluster.read(ResponseError("NOPERM User u has no permissions"), SEED)
+        cluster.read([INFO, ResponseError("NOPERM User u has no permissions")], SEED)
     with pytest.raises(Unavailable, match="no slots"):
-        cluster.read([], SEED)
+        cluster.read([INFO, []], SEED)
+
+
+def test_how_many_elections_a_server_knows_of_is_read(cluster: Cluster):
+    reply = [[0, 5, server(b"a", 1)]]
+    assert cluster.read([INFO, reply], SEED).epoch == 7
+    assert cluster.read([b"cluster_state:ok\r\n", reply], SEED).epoch is None
+    # It may not be asked for more.
+    assert cluster.read([ResponseError("NOPERM no permissions"), reply], SEED).epoch is None
+    # What it knows is from before its restart.
+    with pytest.raises(Unavailable, match="LOADING") as caught:
+        cluster.read([ResponseError("LOADING Redis is loading"), reply], SEED)
+    assert caught.value.retryable
 
 
 def test_the_slots_that_have_moved_are_told():

@@ -147,6 +147,10 @@ class RedisCluster:
         """Start all, and return once they are a cluster and every replica follows."""
         for server in self.servers:
             server.start()
+        self.form()
+
+    def form(self) -> None:
+        """Make a cluster of servers that know nothing of each other."""
         first, *others = self.servers
         for each in others:
             each.run("CLUSTER", "MEET", "127.0.0.1", first.port, first.bus_port)

@@ -33,6 +33,8 @@ class ScriptedServer:
         self.owners: list[tuple[int, int, Host]] = []
         """What it says of the slots."""
         self.knows_map = True
+        self.epoch = 1
+        """How many elections it knows of."""
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -64,10 +66,17 @@ class ScriptedServer:
         if command[0] == b"CLIENT":
             return OK
         if command[0] == b"CLUSTER":
-            self.asked += 1
-            return self._map() if self.knows_map else None
+            about_itself = command[1] == b"INFO"
+            self.asked += about_itself
+            if not self.knows_map:
+                return None
+            return self._info() if about_itself else self._map()
         self.heard.append(command)
         return OK if command[0] == b"ASKING" else self.answer(command, asking)
+
+    def _info(self) -> bytes:
+        info = b"cluster_state:ok\r\ncluster_current_epoch:%d\r\n" % self.epoch
+        return b"$%d\r\n%b\r\n" % (len(info), info)
 
     def _map(self) -> bytes:
         parts = [
