@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from gateway.backplane.trial import Redis, Trial, connected, explained
+from gateway.backplane.sentinels import doubts_of
+from gateway.backplane.trial import Redis, Trial, connected, explained, of_all
 from gateway.credentials import make_topology, make_verifier
 from gateway.options import advice
 from gateway.settings import Settings
@@ -31,6 +32,14 @@ _NOT_TRIED: Final = "what a node does in Redis was not tried, because not all pr
 _NO_TLS: Final = "the URL asks for TLS, which this server may not speak: then use redis://"
 _INFO_FORBIDDEN: Final = (
     "the Redis user may not use INFO: version, append-only file and eviction were not looked at"
+)
+_COVERAGE: Final = "cluster-require-full-coverage"
+_ALL_STOP: Final = (
+    f"one primary that is lost stops all: set {_COVERAGE} to no, and the others go on"
+)
+_COVERAGE_UNKNOWN: Final = (
+    f"the Redis user may not use CONFIG GET: see to it that {_COVERAGE} is no, "
+    "or one primary that is lost stops all"
 )
 
 
@@ -82,8 +91,12 @@ async def _look_at_redis(
             if topology.cluster is None:
                 for why in silent.values():
                     raise why
-            warnings += _of_all({each: _doubts(info) for each, info in infos.items()})
-            old = _of_all({each: too_old(info) for each, info in infos.items()})
+            warnings += of_all({each: _doubts(info) for each, info in infos.items()})
+            if topology.cluster is not None:
+                warnings += of_all({each: await _coverage(redis.servers[each]) for each in infos})
+            if topology.sentinels is not None:
+                warnings += await doubts_of(topology.sentinels)
+            old = of_all({each: too_old(info) for each, info in infos.items()})
             errors += old + [_lost(*each) for each in silent.items()]
             if silent:
                 warnings.append(_NOT_TRIED)
@@ -106,18 +119,6 @@ def _versions(infos: Iterable[Mapping[str, str]]) -> str | None:
 
 def _version(info: Mapping[str, str]) -> str | None:
     return info.get("valkey_version") or info.get("redis_version")
-
-
-def _of_all(found: Mapping[str, list[str]]) -> list[str]:
-    """Each finding once, with the servers that it is true of where it is not true of all."""
-    servers: dict[str, list[str]] = {}
-    for address, findings in found.items():
-        for each in findings:
-            servers.setdefault(each, []).append(address)
-    return [
-        finding if len(of) == len(found) else f"{', '.join(of)}: {finding}"
-        for finding, of in servers.items()
-    ]
 
 
 def _lost(address: str, error: Unavailable) -> str:
@@ -167,6 +168,14 @@ def _doubts(info: Mapping[str, str]) -> list[str]:
     if info.get("aof_enabled") == "0":
         found.append("Redis keeps no append-only file: a restart loses the log (appendonly yes)")
     return found
+
+
+async def _coverage(primary: Pipeline) -> list[str]:
+    """What a primary of a cluster does when another one is lost, where that is not to answer."""
+    (answer,) = await primary.round_trip([("CONFIG", "GET", _COVERAGE)])
+    if isinstance(answer, ResponseError):
+        return [_COVERAGE_UNKNOWN]
+    return [_ALL_STOP] if b"yes" in answer else []
 
 
 def _explained_opening(reason: str, connector: Connector) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from gateway.backplane.redis_connections import ClusterConnections
 from gateway.backplane.store import GrantReader
 from gateway.node.stats import Stats
 from publisher.contract import rights
-from publisher.contract.calls import Call, Command, read_log
+from publisher.contract.calls import Call, Command, Reply, read_log
 from publisher.contract.keys import Keys
 from publisher.errors import Rejected, Unavailable
 from publisher.transport.cluster import Cluster
@@ -37,6 +37,11 @@ _AFTER_THE_RIGHTS: Final = frozenset(
 )
 """What Redis looks at only once the rights are there; in a cluster most keys are another server's."""
 
+_OTHER_USER: Final = (
+    "this Redis user may not publish or grant (it lacks {missing}): "
+    "backends need a Redis user of their own, see docs/deployment.md"
+)
+
 # What the reason of a refused call does not say by itself; ``{database}`` is the number in the URL.
 _HINTS: Final = (
     ("READONLY", "this server is a replica: name its primary"),
@@ -51,12 +56,13 @@ _HINTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Redis:
-    """What is tried: ``servers`` by their addresses, and where a call and a subscription go."""
+    """What is tried: ``servers`` by their addresses, for calls and for ``listening``, and where a call goes by itself."""
 
     servers: Mapping[str, Pipeline]
+    listening: Mapping[str, Server]
     calls: Calls
-    server: Callable[[str], Server]
-    """The one that has a key or a name."""
+    server_of: Callable[[str], str]
+    """The address of the one that has a key or a name."""
 
 
 @contextlib.asynccontextmanager
@@ -73,7 +79,8 @@ async def connected(topology: Topology, seconds: float) -> AsyncIterator[Redis]:
     primary = topology.for_loop()
     pipeline = Pipeline(primary, None, seconds)
     try:
-        yield Redis({topology.address: pipeline}, pipeline, lambda _name: primary)
+        address = topology.address
+        yield Redis({address: pipeline}, {address: primary}, pipeline, lambda _key: address)
     finally:
         await pipeline.aclose()
         await primary.aclose()
@@ -85,8 +92,12 @@ async def _connected_to_cluster(cluster: Cluster, seconds: float) -> AsyncIterat
     known, calls = connections.map, connections.calls
     try:
         await known.learn()
-        servers = {shown(host): calls.at(host) for host in known.primaries}
-        yield Redis(servers, calls, lambda name: OneServer(cluster.at(known.known.owner(name))))
+        yield Redis(
+            {shown(host): calls.at(host) for host in known.primaries},
+            {shown(host): OneServer(cluster.at(host)) for host in known.primaries},
+            calls,
+            connections.server_of,
+        )
     finally:
         await connections.aclose()
 
@@ -126,32 +137,66 @@ class Trial:
         ]
 
     async def _node_rights(self, keys: Keys) -> None:
-        missing = await self._missing(rights.to_serve(keys))
-        if missing:
-            raise Rejected(f"the user lacks the rights {' '.join(missing)}", maybe_sent=False)
+        # Whatever is missing at a server that has none of our keys yet is missed when it gets some. HSET is cleaned up.
+        calls = [*rights.to_serve(keys), ("HSET", keys.namespaces, "check", "{}")]
+        lacking = {}
+        for address in self.redis.servers:
+            missing = await self._missing(address, calls, rights.to_listen(keys))
+            lacking[address] = [f"the user lacks the rights {' '.join(missing)}"] if missing else []
+        if any(lacking.values()):
+            raise Rejected("; ".join(of_all(lacking)), maybe_sent=False)
 
     async def _publisher_rights(self, keys: Keys) -> None:
         uses = (rights.to_publish, rights.to_grant, rights.to_revoke)
-        missing = await self._missing([command for use in uses for command in use(keys)])
-        # What a node lacks too has been told.
-        missing = [rule for rule in missing if rule not in rights.of_a_gateway(self.keys)]
-        if missing:
-            self.hints.append(
-                f"this Redis user may not publish or grant (it lacks {' '.join(missing)}): "
-                "backends need a Redis user of their own, see docs/deployment.md"
-            )
+        calls = [command for use in uses for command in use(keys)]
+        hints = {}
+        for address in self.redis.servers:
+            # What a node lacks too has been told.
+            missing = [
+                rule
+                for rule in await self._missing(address, calls)
+                if rule not in rights.of_a_gateway(self.keys)
+            ]
+            hints[address] = [_OTHER_USER.format(missing=" ".join(missing))] if missing else []
+        self.hints += of_all(hints)
 
-    async def _missing(self, commands: list[Command]) -> list[str]:
-        """Which rules of an ACL ``commands`` lack. An error of another kind is raised."""
-        refused = []
-        for server in self.redis.servers.values():
-            replies = await server.round_trip(commands)
-            for command, reply in zip(commands, replies, strict=True):
+    async def _missing(
+        self, address: str, calls: Sequence[Command], listening: Sequence[Command] = ()
+    ) -> list[str]:
+        """Which rules of an ACL these commands lack at a server.
+
+        Raises:
+            Unavailable: there was no answer, or an error of another kind.
+        """
+        try:
+            replies = await self.redis.servers[address].round_trip(list(calls))
+            if listening:
+                replies = [*replies, *await self._answers(address, listening)]
+            refused = []
+            for command, reply in zip((*calls, *listening), replies, strict=True):
                 if code(reply) == "NOPERM":
                     refused.append((command, str(reply)))
                 elif code(reply) not in _AFTER_THE_RIGHTS:
                     raise meaning(reply)
+        except FAILURES as error:
+            failed = unavailable(error, maybe_sent=False)
+            raise Unavailable(self._named(address, failed.reason), maybe_sent=False) from error
         return rights.missing(self.keys, refused)
+
+    async def _answers(self, address: str, commands: Sequence[Command]) -> list[Reply]:
+        """What a server answers over a connection of pub/sub."""
+        answers: asyncio.Queue[Reply] = asyncio.Queue()
+        async with (
+            asyncio.timeout(self.seconds),
+            opened(self.redis.listening[address], self.seconds) as transport,
+        ):
+            Reader(transport, answers.put_nowait).write(pack(commands))
+            return [await answers.get() for _ in commands]
+
+    def _named(self, address: str, reason: str) -> str:
+        """A reason with the server that it is about, where there are several."""
+        several = len(self.redis.servers) > 1 and address not in reason
+        return f"{address}: {reason}" if several else reason
 
     async def _connections(self, keys: Keys, name: str) -> None:
         entry = NodeEntry(keys, name, _LEASE_SECONDS)
@@ -178,7 +223,7 @@ class Trial:
 
             async def listen() -> None:
                 transport = await stack.enter_async_context(
-                    opened(self.redis.server(name), self.seconds)
+                    opened(self.redis.listening[self.redis.server_of(name)], self.seconds)
                 )
                 reader = Reader(transport, heard.put_nowait)
                 reader.write(pack([(keys.subscribe, name)]))
@@ -193,14 +238,16 @@ class Trial:
                 except TimeoutError:
                     self._fail("hear what was published", "no message came in time")
 
-            if await self._step("listen to messages", listen):
-                await self._step("send messages", hear)
+            if await self._step("listen to messages", listen, name):
+                await self._step("send messages", hear, name)
         await self._call("read the log", read_log(keys, _CHANNEL, _USER, 0, 1))
 
     async def _subscriptions(self, keys: Keys) -> None:
         key = keys.confirmed(_CHANNEL)
         grants = GrantReader(self.redis.calls, keys, Stats())
-        await self._step("read grants", lambda: grants.remaining(_CHANNEL, _USER))
+        await self._step(
+            "read grants", lambda: grants.remaining(_CHANNEL, _USER), keys.grant(_CHANNEL)
+        )
         await self._call("write positions", Call(("ZADD", key, "GT", 1, _USER)))
 
     async def _clean_up(self, keys: Keys) -> None:
@@ -209,19 +256,22 @@ class Trial:
             await self.redis.calls.call(Call(("EXPIRE", key, 0)))
 
     async def _call(self, purpose: str, call: Call) -> None:
-        await self._step(purpose, lambda: self.redis.calls.call(call))
+        await self._step(purpose, lambda: self.redis.calls.call(call), call.key)
 
-    async def _step(self, purpose: str, work: Callable[[], Awaitable[object]]) -> bool:
-        """Do ``work``; what fails is noted, by its reason."""
+    async def _step(
+        self, purpose: str, work: Callable[[], Awaitable[object]], key: str | None = None
+    ) -> bool:
+        """Do ``work``, which is about ``key``; what fails is noted, by its reason."""
         if any(reason.endswith("in time") for reason in self._failed):
             return False  # a server that hangs is waited for once
         try:
             async with asyncio.timeout(2 * self.seconds):
                 await work()
-        except Unavailable as error:
-            self._fail(purpose, error.reason)
         except FAILURES as error:
-            self._fail(purpose, unavailable(error, maybe_sent=False).reason)
+            reason = unavailable(error, maybe_sent=False).reason
+            if key is not None:
+                reason = self._named(self.redis.server_of(key), reason)
+            self._fail(purpose, reason)
         else:
             return True
         return False
@@ -234,3 +284,15 @@ def explained(reason: str, database: int) -> str:
     """A reason, with what to do about it where that is known."""
     hints = [hint for sign, hint in _HINTS if sign in reason]
     return f"{reason} ({hints[0].format(database=database)})" if hints else reason
+
+
+def of_all(found: Mapping[str, Sequence[str]]) -> list[str]:
+    """Each finding once, with the servers that it is true of where it is not true of all."""
+    servers: dict[str, list[str]] = {}
+    for address, findings in found.items():
+        for each in findings:
+            servers.setdefault(each, []).append(address)
+    return [
+        finding if len(of) == len(found) else f"{', '.join(of)}: {finding}"
+        for finding, of in servers.items()
+    ]

@@ -99,7 +99,7 @@ def of_a_publisher(keys: Keys) -> list[str]:
 
 
 def to_serve(keys: Keys) -> list[Command]:
-    """Uses that change nothing of all that a node needs, but for :data:`_ONLY_IN_EARNEST`."""
+    """Uses that change nothing of all that a node needs for calls, but for :data:`_ONLY_IN_EARNEST`."""
     log, marker = keys.log(_NOWHERE), keys.result(_NOWHERE, _NOWHERE)
     return [
         ("EVAL", _SCRIPT, 0),
@@ -126,21 +126,37 @@ def to_serve(keys: Keys) -> list[Command]:
         ("ZREVRANGE", log, 0, 0),
         ("ZSCORE", log, ""),
         (keys.publish, keys.live(_NOWHERE), ""),
+        *(_to_serve_in_a_cluster(keys) if keys.sharded else ()),
     ]
 
 
-_ONLY_IN_EARNEST: Final = ("hset", "subscribe", "unsubscribe")
+def _to_serve_in_a_cluster(keys: Keys) -> list[Command]:
+    return [
+        # ASKING is about the command behind it.
+        ("ASKING",),
+        ("TIME",),
+        ("CLUSTER", "SLOTS"),
+        # What all nodes are to hear goes by the pub/sub that knows no slots.
+        ("PUBLISH", keys.control, _SKIPPED),
+    ]
+
+
+def to_listen(keys: Keys) -> list[Command]:
+    """What a node needs on a connection of pub/sub. Each is answered once, and nothing is left of them together."""
+    control, live = keys.control, keys.live(_NOWHERE)
+    plain: list[Command] = [("SUBSCRIBE", control), ("UNSUBSCRIBE", control)]
+    sharded: list[Command] = [("SSUBSCRIBE", live), ("SUNSUBSCRIBE", live)]
+    return [*plain, *sharded] if keys.sharded else plain
+
+
+_ONLY_IN_EARNEST: Final = ("hset",)
 """What a node needs and no use of which changes nothing."""
 
 
 def of_a_gateway(keys: Keys) -> list[str]:
     """An ACL's rules for a node."""
-    used = [str(each[0]) for each in to_serve(keys)]
-    further = [*_ONLY_IN_EARNEST, *_ON_A_CONNECTION]
-    if keys.sharded:
-        # What all nodes are to hear goes by the pub/sub that knows no slots.
-        further += [*_IN_A_CLUSTER, "publish", "ssubscribe", "sunsubscribe"]
-    return _rules(keys, [*used, *further])
+    used = [_name(each) for each in (*to_serve(keys), *to_listen(keys))]
+    return _rules(keys, [*used, *_ONLY_IN_EARNEST, *_ON_A_CONNECTION])
 
 
 def _rules(keys: Keys, commands: Iterable[str]) -> list[str]:
@@ -160,12 +176,18 @@ def channels_rule(keys: Keys) -> str:
 
 def missing(keys: Keys, refused: Iterable[tuple[Command, str]]) -> list[str]:
     """The rules that an ACL lacks, from commands and what Redis said when it had no permission for them."""
-    return sorted({_lacking(keys, str(command[0]), said) for command, said in refused})
+    return sorted({_lacking(keys, command, said) for command, said in refused})
 
 
-def _lacking(keys: Keys, command: str, said: str) -> str:
+def _lacking(keys: Keys, command: Command, said: str) -> str:
     # "User u has no permissions to run the 'zadd' command", "No permissions to access a channel", "… a key";
     # Redis 6.2 speaks of "one of the channels" and "one of the keys".
     if "' command" in said:
-        return f"+{command.lower()}"
+        return f"+{_name(command)}"
     return channels_rule(keys) if " channel" in said else keys_rule(keys)
+
+
+def _name(command: Command) -> str:
+    """What an ACL calls it: with the subcommand, where there is one."""
+    words = command[:2] if command[0] == "CLUSTER" else command[:1]
+    return "|".join(str(each).lower() for each in words)

@@ -93,6 +93,7 @@ ABOUT_OTHERS = {
     "channel_refused_by_redis": "each channel is told once, and a hundred at most",
     "node_started": "the address is the node's own",
     "redis_reached": "the address is that of Redis",
+    "sentinel_failed": "the address is that of a sentinel, once a minute",
     "sentinel_refused": "the address is that of a sentinel",
     "waiting_for_redis": "the address is that of Redis",
 }

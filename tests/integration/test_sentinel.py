@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis.asyncio
 
 from publisher import AsyncPublisher, Publisher, Unavailable
 from publisher.contract.channels import DEFAULT_NAMESPACES
 from tests.support.client import Client, connected
 from tests.support.nodes import Node, running_node
+from tests.support.redis_server import free_port
 from tests.support.sentinel_servers import SentinelServers, sentinel_servers
 from tests.support.tokens import make_token
 from tests.support.waiting import until
@@ -142,3 +144,25 @@ async def test_a_planned_failover_is_followed_while_the_old_primary_still_takes_
     servers: SentinelServers, prefix: str
 ) -> None:
     await survive(servers, prefix, servers.fail_over)
+
+
+async def test_sentinels_that_do_not_tell_what_they_should_are_named_in_the_log_once(
+    servers: SentinelServers, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    deaf, none = servers.sentinels[1], servers.servers[1]
+    away = free_port()
+    async with redis.asyncio.Redis(port=deaf.port, password="of-the-sentinels") as admin:
+        await admin.execute_command("ACL", "SETUSER", "default", "-subscribe")
+    more = f"{servers.hosts},127.0.0.1:{none.port},127.0.0.1:{away}"
+    async with running_node(servers.url.replace(servers.hosts, more), prefix) as node:
+        await until(node.gateway.ready)
+        for event, port in (
+            ("sentinel_refused", deaf.port),
+            ("sentinel_refused", none.port),
+            ("sentinel_failed", away),
+        ):
+            start = f"{event} address=127.0.0.1:{port} reason="
+            await until(
+                lambda start=start: [each for each in caplog.messages if each.startswith(start)]
+            )
+    assert sum(each.startswith("sentinel_") for each in caplog.messages) == 3
