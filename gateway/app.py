@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from gateway.backplane.channel_feed import ChannelFeed
 from gateway.backplane.health import NodeEntry, NodeLease
 from gateway.backplane.hearing import Events, Parts, hearing
 from gateway.backplane.place_table import PlaceTable
 from gateway.backplane.places import Places
-from gateway.backplane.pubsub import ChannelFeed, ListeningTime, ModeratedReader
+from gateway.backplane.pubsub import ListeningTime, ModeratedReader
 from gateway.backplane.read_turn import ReadTurn
 from gateway.backplane.redis_connections import connections
 from gateway.backplane.servers import Servers

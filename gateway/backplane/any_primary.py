@@ -9,7 +9,7 @@ from gateway.backplane.cluster_map import ClusterMap
 from publisher.contract.calls import Call, Reply
 from publisher.errors import Unavailable
 from publisher.transport.primary import OneServer
-from publisher.transport.redis_py import Host
+from publisher.transport.redis_py import Host, shown
 
 
 class AnyPrimary:
@@ -21,6 +21,11 @@ class AnyPrimary:
     def __init__(self, map_: ClusterMap) -> None:
         self._map = map_
         self.host: Host | None = None
+
+    @property
+    def address(self) -> str:
+        """The same, as a person reads it; the servers of the URL as long as none was."""
+        return shown(self.host) if self.host else self._map.cluster.address
 
     def __call__(self) -> Any:
         """A new connection, which :meth:`open` leads somewhere."""

@@ -63,7 +63,13 @@ class Hearing:
         self._events = events
         connect = partial(opened, redis.primary, redis.upkeep_seconds)
         self.control = Subscriber(
-            connect, parts.make_reader, parts.listening, self._change, parts.stats, parts.jitter
+            connect,
+            lambda: redis.address,
+            parts.make_reader,
+            parts.listening,
+            self._change,
+            parts.stats,
+            parts.jitter,
         )
         self.channels: Names = self.control
         self.probe = Probe(self.control, redis.health, parts.probe, parts.listening, parts.stats)
@@ -174,6 +180,7 @@ class ClusterHearing:
         self._any = AnyPrimary(self._map)
         self.control = Subscriber(
             partial(opened, self._any, redis.upkeep_seconds),
+            lambda: self._any.address,
             parts.make_reader,
             parts.listening,
             self._change,
@@ -206,6 +213,7 @@ class ClusterHearing:
 
         shard = ShardSubscriber(
             partial(opened, OneServer(self._map.cluster.at(host)), self._redis.upkeep_seconds),
+            lambda: shown(host),
             parts.make_reader,
             parts.listening,
             partial(self._shard_changed, host),

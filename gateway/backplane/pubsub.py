@@ -7,7 +7,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, ClassVar, Final, Protocol
@@ -151,6 +150,8 @@ class ModeratedReader(Reader):
 
 
 _CHANNELS_PER_COMMAND: Final = 500
+_TOLD_AGAIN_SECONDS: Final = 60.0
+"""So often the log tells of trouble with a connection that lasts."""
 _NOTHING: Final = (b"", b"", None)
 
 Handler = Callable[[bytes], None]
@@ -169,9 +170,11 @@ class Subscriber:
 
     Args:
         connect: opens a connection; raises one of ``FAILURES``.
+        server: where the last one leads, as a person reads it.
         make_reader: makes the reader of a connection.
         listening: told when nothing is read.
-        changed: told ``True`` when a new connection listens to everything again, ``False`` when it is lost.
+        changed: told ``True`` when a new connection listens to everything again, ``False`` when it is lost, and when
+            the first one fails.
         jitter: a number from 0 to 1.
     """
 
@@ -181,6 +184,7 @@ class Subscriber:
     def __init__(
         self,
         connect: Connect,
+        server: Callable[[], str],
         make_reader: MakeReader,
         listening: ListeningTime,
         changed: Callable[[bool], None],
@@ -188,6 +192,7 @@ class Subscriber:
         jitter: Callable[[], float],
     ) -> None:
         self._connect = connect
+        self._server = server
         self._make_reader = make_reader
         self._listening = listening
         self._changed = changed
@@ -206,7 +211,9 @@ class Subscriber:
         self._anew = False
         # How many answers are missing until this connection listens to all that there was at its opening.
         self._restoring = 0
-        self._failing = False
+        # Whether ``changed`` has been told of the loss, and when the log may tell of trouble again.
+        self._is_lost = False
+        self._tell_at = float("-inf")
         self.answered = 0
         """How many commands have been answered, over all connections."""
 
@@ -265,7 +272,9 @@ class Subscriber:
             try:
                 await self._serve()
             except FAILURES as error:
-                self._complain("subscriber_failed reason=%s", str(error) or type(error).__name__)
+                reason = str(error) or type(error).__name__
+                self._complain("subscriber_failed server=%s reason=%s", self._server(), reason)
+            self._note_loss()
             await self._sleep(self._backoff.next())
 
     async def _serve(self) -> None:
@@ -283,25 +292,34 @@ class Subscriber:
                     [(self.SUBSCRIBE, name, self._waiting.get(name)) for name in self._handlers],
                 )
                 self._restoring = len(self._unanswered)
-                log.info("subscriber_connected channels=%d", self._restoring)
                 self._opened()
                 await protocol.lost
-                self._complain("subscriber_lost channels=%d", len(self._handlers))
-        except asyncio.CancelledError:
-            self._protocol = None  # given up for good: nothing is lost
-            raise
+                count = len(self._handlers)
+                self._complain("subscriber_lost server=%s channels=%d", self._server(), count)
         finally:
-            connected, self._protocol = self.connected, None
-            if connected:
-                self._changed(False)
+            self._protocol = None
 
     def _opened(self) -> None:
         """A connection has been opened, and is subscribing to what there is."""
 
+    def _restored(self) -> None:
+        """It listens to all that there is."""
+        log.info("subscriber_connected server=%s channels=%d", self._server(), len(self._handlers))
+        self._is_lost = False
+        self._changed(True)
+
+    def _note_loss(self) -> None:
+        if not self._is_lost:
+            self._is_lost = True
+            self._changed(False)
+
     def _complain(self, event: str, *values: object) -> None:
-        """Log trouble with the connection, once until all is restored."""
-        log.log(logging.DEBUG if self._failing else logging.WARNING, event, *values)
-        self._failing = True
+        """Log trouble with the connection, at once and then once a minute until all is restored."""
+        now = asyncio.get_running_loop().time()
+        level = logging.DEBUG
+        if now >= self._tell_at:
+            level, self._tell_at = logging.WARNING, now + _TOLD_AGAIN_SECONDS
+        log.log(level, event, *values)
 
     def throttle(self, throttled: bool) -> None:
         """Read nothing until told otherwise; what Redis has to say waits in its buffers."""
@@ -326,7 +344,7 @@ class Subscriber:
         """Take what Redis says: nearly always ``[b"message", channel, payload]``."""
         if type(reply) is not list:
             # An error, such as a missing permission: no name of that command is ever confirmed.
-            self._complain("subscriber_refused reason=%s", reply)
+            self._complain("subscriber_refused server=%s reason=%s", self._server(), reply)
             self.rebuild()
             return
         if reply[0] == b"message":
@@ -342,7 +360,10 @@ class Subscriber:
             return  # given up; what it still says is about subscriptions that end with it
         verb, expected, confirmed = self._unanswered.popleft() if self._unanswered else _NOTHING
         if (verb.lower(), expected) != (kind, name):
-            self._complain("subscriber_out_of_step expected=%r answered=%r", expected, name)
+            self._complain(
+                "subscriber_out_of_step server=%s expected=%r answered=%r",
+                *(self._server(), expected, name),
+            )
             self.rebuild()
             return
         self.answered += 1
@@ -358,10 +379,10 @@ class Subscriber:
         if self._restoring:
             self._restoring -= 1
             if not self._restoring:
-                self._failing = False
+                self._tell_at = float("-inf")
                 # Not as soon as it opens: one that Redis closes again at once is to be tried less often.
                 self._backoff.reset()
-                self._changed(True)
+                self._restored()
 
 
 class Names(Protocol):
@@ -369,30 +390,3 @@ class Names(Protocol):
 
     def listen(self, name: str, handler: Handler) -> Confirmed: ...
     def drop(self, name: str) -> None: ...
-
-
-class ChannelFeed:
-    """What Redis tells of channels, of one kind. Implements ``ports.Feed``.
-
-    Args:
-        name: the name in pub/sub that a channel has for this kind, such as ``Keys.live``.
-        receive: takes the channel's name and the payload of each message.
-    """
-
-    def __init__(
-        self,
-        subscriber: Names,
-        name: Callable[[str], str],
-        receive: Callable[[str, bytes], None],
-    ) -> None:
-        self._subscriber = subscriber
-        self._name = name
-        self._receive = receive
-
-    def subscribe(self, channel: str) -> Confirmed:
-        """Listen to a channel; done once Redis has confirmed, however long that takes."""
-        return self._subscriber.listen(self._name(channel), partial(self._receive, channel))
-
-    def unsubscribe(self, channel: str) -> None:
-        """Stop listening to a channel."""
-        self._subscriber.drop(self._name(channel))

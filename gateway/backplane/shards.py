@@ -48,7 +48,7 @@ class ShardSubscriber(Subscriber):
 
     def _opened(self) -> None:
         if not self._restoring:
-            self._changed(True)
+            self._restored()
 
     def _handle(self, reply: Any) -> None:
         """Take what Redis says: nearly always ``[b"smessage", channel, payload]``."""

@@ -17,6 +17,7 @@ from gateway.backplane import places
 from gateway.backplane.hearing import ClusterHearing
 from publisher import AsyncPublisher
 from publisher.contract.keys import Keys
+from publisher.contract.rights import of_a_gateway
 from publisher.transport.cluster import slot_of
 from tests.support.client import connected, opened
 from tests.support.nodes import Node, running_node
@@ -422,3 +423,36 @@ async def test_while_the_mark_of_the_data_is_away_subscriptions_by_grants_of_the
             await until(lambda: hearing(node)._any.host != first.host and hearing(node).connected)
             await publisher.publish(channel, 1)
             assert await client.data(1) == [1]
+
+
+async def test_a_primary_that_refuses_subscriptions_is_lost_and_named_and_is_reached_once_it_takes_them(
+    cluster: RedisCluster, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "gateway")
+    refusing = cluster.servers[1]
+    rules = of_a_gateway(Keys(prefix, sharded=True))
+    for each in cluster.servers:
+        await in_thread(each.run, "ACL", "SETUSER", "node", "on", ">pw", *rules)
+    await in_thread(refusing.run, "ACL", "SETUSER", "node", "-ssubscribe")
+
+    def told(event: str) -> list[str]:
+        named = f"{event} server={address(refusing)}"
+        return [each for each in caplog.messages if each.startswith(named)]
+
+    def refusals() -> int:
+        return sum(each.levelname == "DEBUG" for each in caplog.records if "refused" in each.msg)
+
+    async with running_node(cluster.url_of(cluster.servers, "node:pw@"), prefix) as node:
+        await until(node.gateway.ready)
+        await until(lambda: told("primary_lost"))
+        caplog.set_level("DEBUG", "gateway")
+        await until(lambda: refusals() >= 3)
+        assert len(told("primary_lost")) == 1
+        assert "'ssubscribe'" in told("subscriber_refused")[0]
+        assert not told("subscriber_connected")
+        assert node.gateway.ready()
+        await in_thread(refusing.run, "ACL", "SETUSER", "node", "+ssubscribe")
+        await until(lambda: told("primary_reached"))
+        assert len(told("subscriber_connected")) == 1
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert sum(each.startswith("subscriber_refused") for each in warnings) == 1

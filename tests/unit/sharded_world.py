@@ -175,6 +175,7 @@ class World:
         clock = asyncio.get_running_loop().time
         shard = ShardSubscriber(
             partial(self._connect, host),
+            lambda: f"{host[0]}:{host[1]}",
             partial(ModeratedReader, moment=0.0, clock=clock, turn=ReadTurn()),
             ListeningTime(clock),
             partial(self._changed, host),

@@ -20,7 +20,7 @@ class Other:
 
     def __init__(self) -> None:
         self.sockets: list[socket.socket] = []
-        self.restored = 0
+        self.told: list[bool] = []
         self.refuses = False
         self.refused = 0
 
@@ -63,7 +63,7 @@ class Other:
         self.sockets[-1].send(raw)
 
     def note_change(self, listening: bool) -> None:
-        self.restored += listening
+        self.told.append(listening)
 
 
 @contextlib.asynccontextmanager
@@ -71,6 +71,7 @@ async def subscriber(other: Other) -> AsyncIterator[Subscriber]:
     clock = FakeClock()
     it = Subscriber(
         other.connect,
+        lambda: "a:1",
         partial(ModeratedReader, moment=0.0, clock=clock, turn=ReadTurn()),
         ListeningTime(clock),
         other.note_change,
@@ -145,7 +146,9 @@ async def test_a_command_that_redis_refuses_costs_the_connection_and_is_logged_o
         assert not it.connected
     warnings = [each for each in caplog.records if each.levelname == "WARNING"]
     assert len(warnings) == 1
-    assert "NOPERM" in warnings[0].getMessage()
+    assert warnings[0].getMessage().startswith("subscriber_refused server=a:1 reason=NOPERM ")
+    assert "subscriber_connected" not in caplog.text
+    assert other.told == [False]
 
 
 def test_only_time_in_which_the_connection_was_read_counts() -> None:
