@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 
 from gateway.backplane.any_primary import AnyPrimary, ToOneServer
 from gateway.backplane.cluster_map import ClusterMap
-from gateway.backplane.health import Probe
+from gateway.backplane.health import DEADLINE_SECONDS, Probe
 from gateway.backplane.pubsub import ListeningTime, MakeReader, Names, Subscriber
 from gateway.backplane.redis_connections import ClusterConnections, RedisConnections
 from gateway.backplane.shards import Shards, ShardSubscriber
@@ -113,9 +113,9 @@ _TAGS_AT_ONCE: Final = 5_000
 """Hash tags that are tried before the event loop has its turn: 5 ms. A primary with a single slot may need more."""
 _LOOK_SECONDS: Final = 0.1
 """So often it is looked which primaries hang."""
-_BEHIND_SECONDS: Final = 1.0
-"""A primary hangs when others have been heard so much later. If it brings the commands another one has to, before the
-nodes, all at once, would not be ready for that."""
+_BEHIND_SECONDS: Final = 1.25
+"""When others have been heard so much later than the primary that brings the commands, another one has to bring them:
+before the nodes, all at once, are not ready for that."""
 
 
 class ShardProbe(Probe):
@@ -290,13 +290,14 @@ class ClusterHearing:
 
     def _hangs(self, host: Host) -> bool:
         """Whether a primary says nothing though its connection is there, while others do."""
-        probe = self._probes[host]
-        if self._is_lost(host):
+        if self._is_lost(host) or self._probes[host].heard:
             return False
-        if host in self._hanging and not probe.heard:
-            return True
-        latest = max((other.since for other in self._others(host)), default=probe.since)
-        return latest - probe.since > _BEHIND_SECONDS
+        return host in self._hanging or self._behind(host) > DEADLINE_SECONDS
+
+    def _behind(self, host: Host) -> float:
+        """Seconds by which others that are up were heard later."""
+        since = self._probes[host].since
+        return max((other.since for other in self._others(host)), default=since) - since
 
     def _others(self, host: Host | None) -> list[ShardProbe]:
         """The probes of the other primaries that are up."""
@@ -318,7 +319,7 @@ class ClusterHearing:
         if not self._others(host):
             return False
         at = self._probes.get(host)
-        if host in self._hanging or (at is not None and not at.serves):
+        if at is not None and (not at.serves or self._behind(host) > _BEHIND_SECONDS):
             return True
         return not (self._is_up(host) or self.probe.heard)
 

@@ -1,8 +1,9 @@
 """The fan-out: from a message on a live channel to bytes on every socket that listens to it.
 
-All within one turn of the event loop: messages gather per channel as they arrive; at the end of the
-turn each channel's are encoded once, laid into the outboxes, and every socket is written to once. When that
-is more than a turn bears, the rest is written in the next ones, before anything more is read from Redis.
+All within one turn of the event loop: messages gather per channel as they arrive; at the end of the read that
+brought them (there is one in a turn for each connection to Redis) each channel's are encoded once, laid into the outboxes,
+and every socket is written to once. When that is more than a turn bears, the rest is written in the next ones, before
+anything more is read from Redis.
 Nothing here waits for a socket or for Redis.
 """
 
@@ -53,7 +54,7 @@ class Hub:
     """The connections and live channels of a node.
 
     Args:
-        call_soon: runs a callback at the end of this turn (``loop.call_soon``).
+        call_soon: runs a callback at the end of what is being read, or of this turn (``ReadTurn.call_soon``).
         compression_threshold: messages of more bytes are compressed for sockets that can.
     """
 

@@ -158,12 +158,20 @@ class Request:
 class Single(Request):
     """One call, whose reply is the answer."""
 
-    __slots__ = ("call",)
+    __slots__ = ("_unknown", "call")
 
     def __init__(self, call: Call, answer: asyncio.Future[Reply], seconds: float) -> None:
         script = call.script
         super().__init__(pack([call.cached()]), 1, answer, seconds, script.sha if script else None)
         self.call = call
+        self._unknown = False
+
+    def unknown(self) -> None:
+        """Redis did not know the script. The second time the call brings its text for good, wherever it is led."""
+        if self._unknown:
+            self.sha = None
+            self.packed = pack([self.call.whole()])
+        self._unknown = True
 
 
 class Batch(Request):
@@ -243,7 +251,7 @@ class Commands(Reader):
         """A script's text instead of its hash: Redis knows it from then on."""
         assert type(request) is Single, "a batch calls no script by its hash"
         self.known.add(request.sha)
-        return pack([request.call.whole()])
+        return pack([request.call.whole()])  # by its hash it goes on to where it may be led
 
     def data_received(self, data: bytes) -> None:
         """Answer what has its reply."""

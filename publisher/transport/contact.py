@@ -48,8 +48,8 @@ class Contact:
     def answered(self) -> None:
         """A round trip has been answered."""
         # A backend's log often begins at WARNING; what it says of a loss has its end there too.
+        failed, self._failed_tries = self._failed_tries, 0
         if self._lost and self._lost.pop("", None) is not None:
-            failed, self._failed_tries = self._failed_tries, 0
             log.warning("primary_reached server=%s failed_tries=%d", self._address(), failed)
 
     def given_up(self) -> None:

@@ -20,6 +20,10 @@ MAX_WAITING: Final = 100
 """Round trips of one event loop that wait for replicas at the same time, each on a connection of its own."""
 
 
+class NoneFree(Unavailable):
+    """All connections for calls that wait for replicas are in use. It says nothing of the primary."""
+
+
 class Primary(Server, Protocol):
     """The server that calls go to now (``primary.py``)."""
 
@@ -75,6 +79,8 @@ class LoopConnections:
         """As :meth:`round_trip`; the log is told when the primary is lost, and when it is reached again."""
         try:
             replies = await self.round_trip(step)
+        except NoneFree:
+            raise
         except Unavailable as error:
             self._contact.failed(error)
             raise
@@ -95,6 +101,8 @@ class LoopConnections:
                 replies = await self._shared.round_trip(commands)
             else:
                 replies = await self._wait(commands, step.wait)
+        except NoneFree:
+            raise
         except Unavailable:
             self._primary.doubt()
             self._scripts.forget()
@@ -119,7 +127,7 @@ class LoopConnections:
                 await self._waiting.acquire()
         except TimeoutError:
             reason = f"{MAX_WAITING} other calls are waiting for replicas"
-            raise Unavailable(reason, maybe_sent=False) from None
+            raise NoneFree(reason, maybe_sent=False) from None
         if not self._unused:
             self._unused.append(Pipeline(self._primary, None, self._timeout))
             self._alone += self._unused

@@ -186,9 +186,10 @@ class Pipeline:
         name = code(error)
         if type(request) is Batch:
             request.take(error)
-        elif name == "NOSCRIPT" and request.sha is not None:
-            # It has forgotten the script, or has sent the call that brought it elsewhere.
+        elif type(request) is Single and name == "NOSCRIPT" and request.sha is not None:
+            # It has forgotten the script, or has carried out no call that brought it.
             commands.known.discard(request.sha)
+            request.unknown()
             self._waiting.appendleft(request)
         elif not (
             type(request) is Single and self._redirected and self._redirected(request, error)

@@ -187,6 +187,22 @@ async def test_waiting_for_one_of_the_connections_that_wait_for_replicas_counts_
     assert second <= first - 0.15
 
 
+async def test_that_no_connection_is_free_says_nothing_of_the_primary(
+    redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(loops, "MAX_WAITING", 1)
+    async with AsyncPublisher.from_url(
+        redis_url, prefix=prefix, timeout=0.3, replica_timeout=2, retries=0, give_up_after=0.1
+    ) as publisher:
+        await publisher.publish("notifications/u", 0)
+        waits = [publisher.publish("notifications/u", n, min_replicas=9) for n in (1, 2)]
+        outcomes = await asyncio.gather(*waits, return_exceptions=True)
+    assert "1 other calls are waiting for replicas" in str(outcomes[1])
+    assert isinstance(outcomes[1], Unavailable)
+    assert not outcomes[1].server
+    assert "primary_lost" not in caplog.text
+
+
 def run_in_threads(target: object, count: int) -> None:
     threads = [threading.Thread(target=target, args=(n,)) for n in range(count)]  # type: ignore[arg-type]
     for thread in threads:

@@ -104,7 +104,7 @@ async def test_a_script_that_is_not_known_where_ask_leads_is_asked_for_there_as_
 
     def answer(command: list[bytes], asking: bool) -> bytes:
         nonlocal known
-        known = known or command[0] == b"EVAL"
+        known = known or (asking and command[0] == b"EVAL")
         if not asking:
             return led("MOVED", first)
         return b":7\r\n" if known else b"-NOSCRIPT No matching script\r\n"

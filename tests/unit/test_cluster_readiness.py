@@ -158,13 +158,16 @@ async def test_what_a_primary_has_that_hangs_is_away_until_its_return_is_told() 
     it._events = Events(nothing, nothing, nothing, note)
     at = it._map.known.owner(KEY)
     for host in HOSTS[3:5]:
-        set_state(it, host, since=10.0 if host == at else 11.1)
+        set_state(it, host, since=10.0 if host == at else 11.9, heard=host != at)
+    it._note_hanging()
+    assert not it.is_down(KEY), "that happens to everybody"
+    set_state(it, it._map.known.owner(beside(it, at)), since=12.1)
     it._note_hanging()
     assert it.is_down(KEY)
     assert not it.is_down(beside(it, at))
     # That the others hang as well is no sign of life.
     set_state(it, at, since=10.0, heard=False)
-    set_state(it, it._map.known.owner(beside(it, at)), since=11.1, heard=False)
+    set_state(it, it._map.known.owner(beside(it, at)), since=12.1, heard=False)
     it._note_hanging()
     assert it.is_down(KEY)
     set_state(it, at, since=14.0)
@@ -182,14 +185,14 @@ async def test_the_return_of_a_primary_that_hung_and_whose_connection_is_another
     it = hearing_of(*HOSTS[3:5])
     returns: list[int] = []
     it._events = Events(nothing, nothing, nothing, lambda: returns.append(1))
-    set_state(it, HOSTS[4], since=12.0)
-    set_state(it, HOSTS[3], since=10.0)
+    set_state(it, HOSTS[4], since=12.1)
+    set_state(it, HOSTS[3], since=10.0, heard=False)
     it._note_hanging()
     set_state(it, HOSTS[3], since=10.0, connected=False)
     it._shard_changed(HOSTS[3], listening=False)
     it._note_hanging()
     assert not returns
-    set_state(it, HOSTS[3], since=12.0, heard=False)
+    set_state(it, HOSTS[3], since=12.1, heard=False)
     it._shard_changed(HOSTS[3], listening=True)
     it._note_hanging()
     assert returns == [1]
