@@ -13,9 +13,10 @@ import orjson
 
 from tests.bench.peers.installing import debian_program, debian_version
 from tests.bench.peers.peer import Peer
-from tests.bench.peers.processes import running
+from tests.bench.peers.processes import START_SECONDS, listens, running
 from tests.bench.servers import Message
 from tests.support.redis_server import free_port
+from tests.support.waiting import until
 
 _PACKAGE: Final = "nats-server"
 _CONFIGURATION: Final = """
@@ -44,6 +45,8 @@ async def nats() -> AsyncIterator[Peer]:
 
 @contextlib.asynccontextmanager
 async def _publisher(port: int) -> AsyncIterator[object]:
+    # It listens for browsers first.
+    await until(lambda: listens(port), START_SECONDS)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b'CONNECT {"verbose":false,"pedantic":false}\r\n')
 

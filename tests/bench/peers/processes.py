@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from tests.bench.peers.installing import Missing
 from tests.support.waiting import until
 
-_START_SECONDS = 30.0
+START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 
 
@@ -35,11 +35,11 @@ async def running(
     try:
         if port is None:
             assert process.stdout is not None
-            async with asyncio.timeout(_START_SECONDS):
+            async with asyncio.timeout(START_SECONDS):
                 if await process.stdout.readline() != b"ready\n":
                     raise Missing(f"{command[0]} did not start")
         else:
-            await until(lambda: process.returncode is not None or _listens(port), _START_SECONDS)
+            await until(lambda: process.returncode is not None or listens(port), START_SECONDS)
             if process.returncode is not None:
                 raise Missing(f"{command[0]} ended with {process.returncode}")
         yield process
@@ -54,7 +54,8 @@ async def running(
                 await process.wait()
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether something on this machine takes connections at ``port``."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) == 0
