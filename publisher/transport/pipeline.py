@@ -196,17 +196,20 @@ class Pipeline:
         ):
             failure = meaning(error)
             self._stats.redis_errors += 1
-            self._tell(failure.reason)
+            self._tell(failure.reason, logging.WARNING if name == "LOADING" else logging.ERROR)
             request.fail(failure, maybe_sent=failure.maybe_sent)
         if name in OTHER_CONNECTION:
             commands.retire()
             self._leave(commands)
 
-    def _tell(self, error: str) -> None:
-        """Log an error of Redis's the first time it is seen: it may come thousands of times."""
+    def _tell(self, error: str, level: int) -> None:
+        """Log an error of Redis's the first time it is seen: it may come thousands of times.
+
+        That it reads its file is one in passing, after each start.
+        """
         if error not in self._told and len(self._told) < _ERRORS_TOLD:
             self._told.add(error)
-            log.error("redis_error reason=%s", error)
+            log.log(level, "redis_error reason=%s", error)
 
     # -- deadlines ----------------------------------------------------------------------------
 

@@ -126,6 +126,18 @@ async def test_a_call_whose_keys_are_on_their_way_is_repeated_until_they_have_ar
     await until(lambda: not connections.calls._redirects)
 
 
+async def test_that_a_server_reads_its_file_after_a_start_is_no_error_in_the_log(
+    servers: Pair, connections: ClusterConnections, caplog: pytest.LogCaptureFixture
+) -> None:
+    for answer, level in ((b"-LOADING reads\r\n", "WARNING"), (b"-OOM full\r\n", "ERROR")):
+        servers[0].answer = lambda _command, _asking, answer=answer: answer
+        caplog.clear()
+        with pytest.raises(Unavailable):
+            await get(connections)
+        [told] = [each for each in caplog.records if "redis_error" in each.getMessage()]
+        assert told.levelname == level
+
+
 async def test_its_repetitions_end_with_its_time(
     servers: Pair, connections: ClusterConnections
 ) -> None:
