@@ -13,9 +13,9 @@ from redis.exceptions import ResponseError
 
 from gateway.core.timing import Backoff
 from gateway.node.tasks import Tasks
-from publisher.contract.calls import Command, Reply
+from publisher.contract.calls import Command
 from publisher.errors import Rejected, Unavailable
-from publisher.transport.connection import Reader, Server, opened
+from publisher.transport.connection import Reader, Server, answers, opened
 from publisher.transport.failures import FAILURES, meaning, unavailable
 from publisher.transport.primary import LoopPrimary, OneServer
 from publisher.transport.resp import pack
@@ -112,14 +112,8 @@ async def doubts_of(sentinels: Sentinels) -> list[str]:
 async def _doubt(sentinels: Sentinels, server: Server) -> str:
     commands: list[Command] = [call.cached() for call in sentinels.question]
     commands.append(("SUBSCRIBE", SWITCHED))
-    heard: asyncio.Queue[Reply] = asyncio.Queue()
     try:
-        async with (
-            asyncio.timeout(SENTINEL_SECONDS),
-            opened(server, SENTINEL_SECONDS) as transport,
-        ):
-            Reader(transport, heard.put_nowait).write(pack(commands))
-            *known, listening = [await heard.get() for _ in commands]
+        *known, listening = await answers(server, commands, SENTINEL_SECONDS)
         sentinels.read(known)
         if isinstance(listening, ResponseError):
             raise meaning(listening)

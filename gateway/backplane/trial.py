@@ -17,11 +17,11 @@ from gateway.backplane.redis_connections import ClusterConnections
 from gateway.backplane.store import GrantReader
 from gateway.node.stats import Stats
 from publisher.contract import rights
-from publisher.contract.calls import Call, Command, Reply, read_log
+from publisher.contract.calls import Call, Command, read_log
 from publisher.contract.keys import Keys
 from publisher.errors import Rejected, Unavailable
 from publisher.transport.cluster import Cluster
-from publisher.transport.connection import Reader, Server, opened
+from publisher.transport.connection import Reader, Server, answers, opened
 from publisher.transport.failures import FAILURES, code, meaning, unavailable
 from publisher.transport.pipeline import Calls, Pipeline
 from publisher.transport.primary import OneServer
@@ -171,7 +171,8 @@ class Trial:
         try:
             replies = await self.redis.servers[address].round_trip(list(calls))
             if listening:
-                replies = [*replies, *await self._answers(address, listening)]
+                server = self.redis.listening[address]
+                replies = [*replies, *await answers(server, listening, self.seconds)]
             refused = []
             for command, reply in zip((*calls, *listening), replies, strict=True):
                 if code(reply) == "NOPERM":
@@ -182,16 +183,6 @@ class Trial:
             failed = unavailable(error, maybe_sent=False)
             raise Unavailable(self._named(address, failed.reason), maybe_sent=False) from error
         return rights.missing(self.keys, refused)
-
-    async def _answers(self, address: str, commands: Sequence[Command]) -> list[Reply]:
-        """What a server answers over a connection of pub/sub."""
-        answers: asyncio.Queue[Reply] = asyncio.Queue()
-        async with (
-            asyncio.timeout(self.seconds),
-            opened(self.redis.listening[address], self.seconds) as transport,
-        ):
-            Reader(transport, answers.put_nowait).write(pack(commands))
-            return [await answers.get() for _ in commands]
 
     def _named(self, address: str, reason: str) -> str:
         """A reason with the server that it is about, where there are several."""

@@ -126,6 +126,18 @@ class Reader(asyncio.Protocol):
             self.lost.set_result(None)
 
 
+async def answers(server: Server, commands: Sequence[Command], seconds: float) -> list[Reply]:
+    """What a server answers over a connection of its own, pub/sub included; errors are among the replies.
+
+    Raises:
+        RedisError, OSError, TimeoutError, Unavailable: it could not be opened, or not all was answered in ``seconds``.
+    """
+    heard: asyncio.Queue[Reply] = asyncio.Queue()
+    async with asyncio.timeout(seconds), opened(server, seconds) as transport:
+        Reader(transport, heard.put_nowait).write(pack(commands))
+        return [await heard.get() for _ in commands]
+
+
 class Request:
     """Bytes on their way: ``answer`` becomes what they ask for, or an ``Unavailable``.
 
@@ -216,6 +228,7 @@ class Commands(Reader):
         self._silent_since = self._clock()
         self._retired = False
         self.under_way: deque[Request] = deque()
+        # Of what calls no script nothing has to be known.
         self.known: set[str | None] = {None}
 
     def retire(self) -> None:
@@ -251,7 +264,8 @@ class Commands(Reader):
         """A script's text instead of its hash: Redis knows it from then on."""
         assert type(request) is Single, "a batch calls no script by its hash"
         self.known.add(request.sha)
-        return pack([request.call.whole()])  # by its hash it goes on to where it may be led
+        # Only this once: a server that it may be led to may know the hash.
+        return pack([request.call.whole()])
 
     def data_received(self, data: bytes) -> None:
         """Answer what has its reply."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -43,6 +43,10 @@ async def test_after_a_failover_the_new_primarys_replicas_are_counted(
             assert [each.data for each in publisher.history(CHANNEL)] == [1, 2, 3, 4]
 
 
+def prefer_names() -> Sequence[str]:
+    return "--cluster-preferred-endpoint-type", "hostname"
+
+
 def test_servers_without_names_are_found_where_names_are_preferred(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
@@ -57,10 +61,9 @@ def test_servers_without_names_are_found_where_names_are_preferred(
         return look_up(host, *more, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", note)
-    named = lambda: ("--cluster-preferred-endpoint-type", "hostname")  # noqa: E731
     folder = tmp_path_factory.mktemp("nameless")
     with (
-        redis_cluster(folder, options=named, replicated=False) as cluster,
+        redis_cluster(folder, options=prefer_names, replicated=False) as cluster,
         Publisher.from_url(cluster.url, prefix=prefix) as publisher,
     ):
         publisher.publish(CHANNEL, 1)

@@ -35,6 +35,16 @@ class AwayAndBack:
         return 1
 
 
+async def until_answered(lease: NodeLease, redis: AwayAndBack | MovesAway) -> None:
+    """Let the lease be renewed until Redis has answered once."""
+    running = asyncio.create_task(lease.run())
+    async with asyncio.timeout(10):
+        await redis.answered.wait()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
 async def test_it_is_told_at_once_and_again_each_minute_until_redis_is_reached(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -43,12 +53,7 @@ async def test_it_is_told_at_once_and_again_each_minute_until_redis_is_reached(
     redis: Any = AwayAndBack(clock, refusals=5)
     entry = NodeEntry(Keys("rt1"), "node", 10)
     lease = NodeLease(redis, entry, lambda: "localhost:6379", lambda: None, clock, lambda: 0.0)
-    running = asyncio.create_task(lease.run())
-    async with asyncio.timeout(10):
-        await redis.answered.wait()
-    running.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
+    await until_answered(lease, redis)
     waiting = "waiting_for_redis address=localhost:6379 reason=Connection refused"
     # At 0, 70 and 140 seconds, of calls at 0, 35, 70, 105 and 140.
     assert caplog.messages == [waiting] * 3 + ["redis_reached address=localhost:6379"]
@@ -78,12 +83,7 @@ async def test_the_server_is_named_that_was_asked_in_vain_and_then_the_one_that_
     lease = NodeLease(
         redis, entry, lambda: str(redis.address), lambda: None, FakeClock(), lambda: 0.0
     )
-    running = asyncio.create_task(lease.run())
-    async with asyncio.timeout(10):
-        await redis.answered.wait()
-    running.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
+    await until_answered(lease, redis)
     assert caplog.messages == [
         "waiting_for_redis address=a:1 reason=no answer in time",
         "redis_reached address=b:2",
