@@ -5,13 +5,10 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
-import orjson
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -21,9 +18,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from gateway.core.addresses import TrustedProxies
-from gateway.core.origins import AllowedOrigins
-from gateway.core.protocol import RESERVED
+from gateway import setting_checks
 from gateway.unknown_variables import is_service_link
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace
 from publisher.contract.keys import (
@@ -31,21 +26,13 @@ from publisher.contract.keys import (
     MAX_NODE_LEASE_SECONDS,
     MAX_PLACE_LEASE_SECONDS,
 )
-from publisher.contract.redis_url import check_url
-from publisher.contract.secret_values import read_secret
-from publisher.errors import InvalidNamespace
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Seconds = Annotated[float, Field(ge=0)]
-_LAST_PORT: Final = 65_535
-Port = Annotated[int, Field(ge=0, le=_LAST_PORT)]
-Names = Annotated[list[str], NoDecode]
-
-_PATH: Final = re.compile(r"/|(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
-_OTHER_SEPARATOR: Final = re.compile(r"[\s;]")
-"""What separates the parts of a list elsewhere; no part of ours holds it."""
-_HEALTH_PATHS: Final = frozenset({"/healthz", "/readyz"})
+Port = Annotated[int, Field(ge=0, le=setting_checks.LAST_PORT)]
+Names = Annotated[list[str], NoDecode, BeforeValidator(setting_checks.parts)]
+ReadsFile = BeforeValidator(setting_checks.read_file)
 
 
 class UsageError(Exception):
@@ -62,7 +49,7 @@ class Settings(BaseSettings):
         description="Address that clients connect to; in development mode 127.0.0.1 unless it is set",
     )
     port: Port = Field(3001, description="Port that clients connect to; 0 takes a free one")
-    path: str = Field(
+    path: Annotated[str, AfterValidator(setting_checks.path)] = Field(
         "/",
         description="Path that clients connect to; a /ws behind it leads to the same place",
     )
@@ -71,23 +58,25 @@ class Settings(BaseSettings):
         9300,
         description="Port of /healthz, /readyz and /metrics; further workers take the ports after it",
     )
-    workers: PositiveInt = Field(
+    workers: Annotated[PositiveInt, AfterValidator(setting_checks.workers)] = Field(
         1, description="Worker processes that share the port; each uses one core"
     )
 
-    redis_url: SecretStr | None = Field(
-        None,
-        description="redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://, or @FILE; without it, development mode starts its own Redis",
+    redis_url: Annotated[SecretStr | None, ReadsFile, AfterValidator(setting_checks.redis_url)] = (
+        Field(
+            None,
+            description="redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://, or @FILE; without it, development mode starts its own Redis",
+        )
     )
     redis_prefix: str = Field(DEFAULT_PREFIX, description="Prefix of all keys in Redis")
     redis_timeout_seconds: PositiveFloat = Field(
         3.0, description="Longest wait for an answer from Redis"
     )
 
-    jwt_secret: SecretStr | None = Field(
+    jwt_secret: Annotated[SecretStr | None, ReadsFile] = Field(
         None, description="HMAC secret that signs the tokens, 32 bytes or more, or @FILE"
     )
-    jwt_public_key: str | None = Field(
+    jwt_public_key: Annotated[str | None, ReadsFile] = Field(
         None,
         description="Public key (PEM, or @FILE) that verifies tokens signed with RS, PS, ES or EdDSA",
     )
@@ -106,11 +95,11 @@ class Settings(BaseSettings):
         5.0, description="How far the clocks of login and gateway may differ"
     )
 
-    allowed_origins: Names = Field(
+    allowed_origins: Annotated[Names, AfterValidator(setting_checks.origins)] = Field(
         [],
         description="Origins of pages that may connect, comma-separated, such as https://*.example.org; empty allows every origin",
     )
-    trusted_proxies: Names = Field(
+    trusted_proxies: Annotated[Names, AfterValidator(setting_checks.proxies)] = Field(
         [],
         description="Networks whose X-Forwarded-For and Forwarded are believed, comma-separated, such as 10.0.0.0/8",
     )
@@ -118,7 +107,12 @@ class Settings(BaseSettings):
         False,
         description="Trusted proxies begin each connection with the PROXY protocol (version 1 or 2)",
     )
-    namespaces: Annotated[dict[str, Any], NoDecode] = Field(
+    namespaces: Annotated[
+        dict[str, Any],
+        NoDecode,
+        BeforeValidator(setting_checks.json),
+        AfterValidator(setting_checks.namespaces),
+    ] = Field(
         {},
         description="More namespaces, or other rules for the default ones, as JSON: "
         '{"lessons": {"owner": "grant", "retention": {"max_messages": 100, "max_age_seconds": 3600}}}',
@@ -213,99 +207,6 @@ class Settings(BaseSettings):
     log_format: Literal["logfmt", "json"] = Field(
         "logfmt", description="What a line of the log is: logfmt (key=value) or json"
     )
-
-    @field_validator("jwt_algorithms", "allowed_origins", "trusted_proxies", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        parts = [part.strip() for part in value.split(",") if part.strip()]
-        # Nothing at all means no limit. A template that had nothing to put between its commas does not.
-        if "," in value and not parts:
-            raise ValueError(
-                "there is nothing between its commas; name something, or leave it empty"
-            )
-        if any(map(_OTHER_SEPARATOR.search, parts)):
-            raise ValueError(f"write commas between its parts, not spaces or semicolons: {value!r}")
-        return parts
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _check_proxies(cls, value: list[str]) -> list[str]:
-        TrustedProxies(value)
-        return value
-
-    @field_validator("workers")
-    @classmethod
-    def _check_workers(cls, value: int, info: ValidationInfo) -> int:
-        first, public = info.data.get("internal_port"), info.data.get("port")
-        if first:
-            internal = range(first, first + value)
-            if internal[-1] > _LAST_PORT:
-                raise ValueError(
-                    f"{value} workers need as many internal ports, and GATEWAY_INTERNAL_PORT "
-                    f"{first} leaves too few"
-                )
-            if public in internal:
-                raise ValueError(
-                    f"GATEWAY_PORT {public} is among the workers' internal ports, "
-                    f"{first} to {internal[-1]}"
-                )
-        return value
-
-    @field_validator("redis_url", "jwt_secret", "jwt_public_key", mode="before")
-    @classmethod
-    def _read_file(cls, value: object) -> object:
-        return read_secret(value) if isinstance(value, str) else value
-
-    @field_validator("path")
-    @classmethod
-    def _check_path(cls, value: str) -> str:
-        path = f"/{value.strip('/')}"
-        if not _PATH.fullmatch(path):
-            raise ValueError("must be a path such as /realtime, of letters, digits and . _ ~ -")
-        if path in _HEALTH_PATHS:
-            raise ValueError(f"{path} is a page for balancers")
-        return path
-
-    @field_validator("allowed_origins")
-    @classmethod
-    def _check_origins(cls, value: list[str]) -> list[str]:
-        AllowedOrigins(value)
-        return value
-
-    @field_validator("redis_url")
-    @classmethod
-    def _check_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            check_url(value.get_secret_value())
-        return value
-
-    @field_validator("namespaces", mode="before")
-    @classmethod
-    def _read_namespaces(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        try:
-            return orjson.loads(value)
-        except orjson.JSONDecodeError as error:
-            raise ValueError(f"not JSON: {error}") from None
-
-    @field_validator("namespaces")
-    @classmethod
-    def _check_namespaces(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for name, rules in value.items():
-            if name in RESERVED:
-                raise ValueError(
-                    f"namespace {name!r}: messages of the protocol have this name; choose another one"
-                )
-            if not isinstance(rules, Mapping):
-                raise ValueError(f"namespace {name!r}: expected an object")  # noqa: TRY004 - pydantic's
-            try:
-                Namespace.from_dict(name, rules)
-            except InvalidNamespace as error:
-                raise ValueError(str(error)) from None
-        return value
 
     @property
     def base_path(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import redis.asyncio
 
-from publisher.client import (
+from publisher.client_base import (
     DEFAULT_GIVE_UP_AFTER_SECONDS,
     DEFAULT_TIMEOUT_SECONDS,
     Client,

@@ -13,18 +13,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import orjson
 
-from publisher import redis_address
+from publisher import cli_access, redis_address
 from publisher import run_command as execution
+from publisher.cli_access import Command, Everybody, grantee
+from publisher.cli_output import complain, print_result
 from publisher.client import Publisher
 from publisher.contract.channels import parse_channel
-from publisher.contract.grants import ASTERISK, EVERYBODY, Grantee
 from publisher.contract.keys import DEFAULT_PREFIX
 from publisher.errors import (
     InvalidData,
@@ -34,7 +35,6 @@ from publisher.errors import (
     Rejected,
     Unavailable,
 )
-from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES
 from publisher.records import channel_of_session, check_grantee
 
@@ -44,8 +44,6 @@ _SIGNAL_BASE: Final = 128
 
 # What a run result's JSON takes besides its two texts, and a little more.
 _RESULT_FRAME_BYTES: Final = 256
-
-Command = Callable[[Publisher, argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,12 +106,12 @@ def _publish(publisher: Publisher, options: argparse.Namespace) -> int:
         data = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise InvalidData(f"this is not JSON: {error}") from None
-    _print(publisher.publish(options.channel, data, idempotency_key=options.idempotency_key))
+    print_result(publisher.publish(options.channel, data, idempotency_key=options.idempotency_key))
     return 0
 
 
 def _notify(publisher: Publisher, options: argparse.Namespace) -> int:
-    _print(
+    print_result(
         publisher.notify(
             options.user,
             title=options.title,
@@ -130,7 +128,7 @@ def _run(publisher: Publisher, options: argparse.Namespace) -> int:
     # A mistake in a name must not cost a run.
     channel = channel_of_session(options.session)
     parse_channel(channel)
-    user = _grantee(options) if options.everybody or options.user is not None else None
+    user = grantee(options) if options.everybody or options.user is not None else None
     if user is not None:
         check_grantee(user)
         # Who subscribes while the program runs must be let in; granted again with the result.
@@ -139,7 +137,7 @@ def _run(publisher: Publisher, options: argparse.Namespace) -> int:
     ended = execution.run(options.program, DEFAULT_MAX_MESSAGE_BYTES)
     stdout, stderr = ended.texts(DEFAULT_MAX_MESSAGE_BYTES - _RESULT_FRAME_BYTES)
     options.exit_code = ended.exit_code
-    _print(
+    print_result(
         publisher.run_result(
             options.session,
             stdout=stdout,
@@ -152,86 +150,33 @@ def _run(publisher: Publisher, options: argparse.Namespace) -> int:
     return ended.exit_code
 
 
-def _grant(publisher: Publisher, options: argparse.Namespace) -> int:
-    if options.ttl < 0:
-        raise InvalidData("--ttl must be a number of seconds, or 0 for ever")
-    ttl = options.ttl or None
-    publisher.grant(options.channel, _grantee(options), ttl)
-    _print({"channel": options.channel, **_named(options), "ttl": ttl})
-    return 0
-
-
-def _revoke(publisher: Publisher, options: argparse.Namespace) -> int:
-    revoked = publisher.revoke(options.channel, _grantee(options))
-    other_grant = "a grant of their own" if options.everybody else "a grant to everybody"
-    note = f"{other_grant}, or a token whose claim channels names the channel, still lets a user in"
-    _print({"channel": options.channel, **_named(options), "revoked": revoked, "note": note})
-    return 0
-
-
-def _grantee(options: argparse.Namespace) -> Grantee:
-    if options.everybody:
-        if options.user is not None:
-            raise InvalidData("give a user or --everybody, not both")
-        return EVERYBODY
-    if options.user == ASTERISK:
-        _complain("* is the user with this id; all users are --everybody")
-    user: str = options.user
-    return user
-
-
-def _named(options: argparse.Namespace) -> dict[str, Any]:
-    return {"everybody": True} if options.everybody else {"user": options.user}
-
-
 def _history(publisher: Publisher, options: argparse.Namespace) -> int:
     for entry in publisher.history(options.channel, options.since, options.limit):
-        _print(entry)
+        print_result(entry)
     return 0
 
 
 def _connections(publisher: Publisher, options: argparse.Namespace) -> int:
     for connection in publisher.connections(options.user):
-        _print(connection)
+        print_result(connection)
     return 0
 
 
 def _ping(publisher: Publisher, _options: argparse.Namespace) -> int:
     began = time.monotonic()
     publisher.ping()
-    _print({"ok": True, "milliseconds": round((time.monotonic() - began) * 1000, 1)})
+    print_result({"ok": True, "milliseconds": round((time.monotonic() - began) * 1000, 1)})
     return 0
 
 
-def _print(result: Any) -> None:
-    sys.stdout.write(orjson.dumps(result).decode() + "\n")
-
-
 def _fail(error: PublisherError) -> int:
-    _complain("; ".join([str(error).rstrip("."), *getattr(error, "__notes__", [])]))
+    complain("; ".join([str(error).rstrip("."), *getattr(error, "__notes__", [])]))
     return BAD_INPUT if isinstance(error, InvalidInput) else UNAVAILABLE
-
-
-def _complain(message: str) -> None:
-    # One line, whatever the message quotes.
-    sys.stderr.write(f"publisher: {' '.join(message.split())}\n")
-
-
-class _Everybody(argparse.Action):
-    """``--everybody``, in the place of the argument ``instead_of``."""
-
-    def __init__(self, instead_of: argparse.Action, **details: Any) -> None:
-        super().__init__(nargs=0, default=False, **details)
-        self._instead_of = instead_of
-
-    def __call__(self, _parser: Any, namespace: argparse.Namespace, *_: Any) -> None:
-        namespace.everybody = True
-        self._instead_of.required = False
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        _complain(f"{message} (see {self.prog} --help)")
+        complain(f"{message} (see {self.prog} --help)")
         raise SystemExit(BAD_INPUT)
 
 
@@ -261,10 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_publish(add("publish", _publish, "Publish JSON to a channel"))
     _add_notify(add("notify", _notify, "Send a notification to a user"))
     _add_run(add("run", _run, "Run a command and publish its result"))
-    _add_grants(
-        add("grant", _grant, "Let a user subscribe to a channel"),
-        add("revoke", _revoke, "Take a grant back and end what it allowed"),
-    )
+    cli_access.add_commands(add)
     _add_reading(
         add("history", _history, "Print a channel's retained messages, oldest first"),
         add("connections", _connections, "Print a user's live connections"),
@@ -299,34 +241,10 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--session", metavar="ID", required=True, help="publish to run-results/ID")
     user = parser.add_argument("--user", metavar="ID", help="grant the session to this user")
     parser.add_argument(
-        "--everybody", action=_Everybody, instead_of=user, help="grant the session to all users"
+        "--everybody", action=Everybody, instead_of=user, help="grant the session to all users"
     )
     parser.add_argument("program", metavar="COMMAND", nargs="+", help="what to run, after --")
     _add_replicas(parser)
-
-
-def _add_grants(grant: argparse.ArgumentParser, revoke: argparse.ArgumentParser) -> None:
-    for parser in (grant, revoke):
-        parser.usage = f"{parser.prog} [options] CHANNEL (USER | --everybody)"
-        parser.add_argument("channel", metavar="CHANNEL")
-        user = parser.add_argument(
-            "user",
-            metavar="USER or --everybody",  # argparse says what is missing by this name
-            help="a user's id, whatever it is: * is the user with this id",
-        )
-        parser.add_argument(
-            "--everybody",
-            action=_Everybody,
-            instead_of=user,
-            help="all users, in the place of USER",
-        )
-    grant.add_argument(
-        "--ttl",
-        metavar="SECONDS",
-        type=int,
-        default=DEFAULT_GRANT_TTL_SECONDS,
-        help="seconds for which the grant holds; 0 for ever (default: 30 days)",
-    )
 
 
 def _add_reading(history: argparse.ArgumentParser, connections: argparse.ArgumentParser) -> None:

@@ -29,13 +29,17 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.web": "publisher.errors publisher.contract gateway.core gateway.node",
         "gateway.logs": "gateway.core",
         "gateway.unknown_variables": "",
-        "gateway.settings": "publisher.errors publisher.contract gateway.core gateway.unknown_variables",
+        "gateway.setting_checks": "publisher.errors publisher.contract gateway.core",
+        "gateway.settings": "publisher.errors publisher.contract gateway.core gateway.unknown_variables "
+        "gateway.setting_checks",
         "gateway.options": "publisher.contract gateway.unknown_variables gateway.settings",
         "gateway.metrics": "publisher.errors publisher.contract gateway.core gateway.node",
         "gateway.development": "gateway.settings gateway.web",
         "gateway.credentials": "publisher.errors publisher.transport gateway.web gateway.settings",
-        "gateway.app": "publisher.errors publisher.contract publisher.transport gateway.core gateway.node "
+        "gateway.assembly": "publisher.errors publisher.contract publisher.transport gateway.core gateway.node "
         "gateway.backplane gateway.web gateway.metrics gateway.settings gateway.credentials",
+        "gateway.app": "gateway.core gateway.node gateway.backplane gateway.web gateway.settings "
+        "gateway.assembly",
         "gateway.check": "publisher.errors publisher.contract publisher.transport gateway.node "
         "gateway.backplane gateway.web gateway.settings gateway.options gateway.credentials",
         # Arithmetic about a gateway, which knows no part of one.
@@ -62,6 +66,7 @@ _FORBIDDEN: Final = {
     "gateway.backplane": "aiohttp",
     "gateway.web": "hiredis redis",
     "gateway.unknown_variables": "aiohttp asyncio hiredis redis",
+    "gateway.setting_checks": "aiohttp asyncio hiredis redis",
     "gateway.settings": "aiohttp asyncio hiredis redis",
     "gateway.options": "aiohttp asyncio hiredis redis",
     "gateway.logs": "aiohttp asyncio hiredis redis",

@@ -137,7 +137,7 @@ async def test_a_grants_end_is_noticed_within_a_second_and_not_before_it(
         await client.expect(type="unsubscribed", reason="expired")
         assert time.monotonic() - granted >= SHORT
     # What a node that is not held up adds, at most, besides one round trip.
-    assert EXPIRY_STEP + node.gateway._sweep._pause <= 0.5
+    assert EXPIRY_STEP + node.gateway.entrance.sweep._pause <= 0.5
 
 
 async def test_a_grant_that_is_renewed_in_time_goes_on_without_interruption(

@@ -51,7 +51,7 @@ def unanswered(proxy: Proxy, node: Node) -> Iterator[None]:
 
 def questions(proxy: Proxy, node: Node) -> Link:
     """The connection on which the node asks about grants and reads logs."""
-    commands = node.gateway._pipeline._commands
+    commands = node.gateway.redis.pipeline._commands
     assert commands is not None
     return proxy.from_port(commands.transport.get_extra_info("sockname")[1])
 
@@ -61,7 +61,7 @@ async def deaf(proxy: Proxy, node: Node) -> AsyncIterator[None]:
     """The node hears nothing live: its pub/sub connection is gone, and no other can be opened."""
     proxy.greeting = Greeting.SILENCE
     proxy.cut(lambda link: link.subscribed)
-    await until(lambda: not node.gateway._subscriber.connected)
+    await until(lambda: not node.gateway.redis.subscriber.connected)
     try:
         yield
     finally:
@@ -133,7 +133,7 @@ async def test_a_grant_that_has_run_out_is_not_heard_while_redis_does_not_answer
         await granted.subscribe(CHANNEL)
         link = questions(proxy, node)
         with unanswered(proxy, node):
-            await until(lambda: not node.gateway._recheck._expiries._step_of)
+            await until(lambda: not node.gateway.access.recheck._expiries._step_of)
             await publisher.publish(CHANNEL, "too late for u")
             assert await named.data(1) == ["too late for u"]
             await granted.sync()
@@ -185,7 +185,7 @@ async def test_what_comes_live_before_a_grant_has_been_checked_again_waits_for_t
             await publisher.revoke(CHANNEL, "u")
             link = questions(proxy, node)
             link.down.freeze()
-        await until(lambda: node.gateway._subscriber.connected)
+        await until(lambda: node.gateway.redis.subscriber.connected)
         await publisher.publish(CHANNEL, 1)
         assert await named.data(1) == [1]
         await revoked.sync()

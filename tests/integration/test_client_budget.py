@@ -134,7 +134,7 @@ async def test_what_comes_while_a_connection_is_being_closed_is_charged_too(
         connection = connection_of(node, "u")
         node.gateway.hub.close(connection, closing.DRAINING)
         client.writer.write(frame * 100_000)
-        await until(lambda: not connection.budget.take(2.0, node.gateway._sweep._clock()))
+        await until(lambda: not connection.budget.take(2.0, node.gateway.entrance.sweep._clock()))
         reading = cast(Any, connection.socket)._reading
         await until(lambda: reading.paused_for(Reason.FLOOD))
         assert (await closed_as(client))[0] == 1001

@@ -163,7 +163,10 @@ async def followed(cluster: RedisCluster, node: Node, replica: ClusterServer) ->
     promoted = asyncio.get_running_loop().time()
 
     def is_there() -> bool:
-        return node.gateway._hearing.servers().get(address(replica), False) and node.gateway.ready()
+        return (
+            node.gateway.redis.hearing.servers().get(address(replica), False)
+            and node.gateway.ready()
+        )
 
     await until(is_there)
     assert asyncio.get_running_loop().time() - promoted < READY_SECONDS
@@ -204,7 +207,7 @@ async def test_a_planned_failover_is_followed(
     async def fail_over(node: Node) -> None:
         replica = await in_thread(cluster.replica_of, cluster.servers[0])
         await in_thread(cluster.fail_over, replica)
-        await until(lambda: node.gateway._hearing.servers().get(address(replica)))
+        await until(lambda: node.gateway.redis.hearing.servers().get(address(replica)))
 
     await survive(cluster, prefix, writer, fail_over)
 
@@ -215,13 +218,13 @@ async def test_slots_that_move_back_and_forth_take_their_subscriptions_along_and
     async def move(node: Node) -> None:
         keys = Keys(prefix)
         checked: list[str] = []
-        check = node.gateway._catchup.check_named
+        check = node.gateway.delivery.catchup.check_named
 
         async def noted(names: Any) -> None:
             checked.extend(names)
             await check(names)
 
-        node.gateway._catchup.check_named = noted
+        node.gateway.delivery.catchup.check_named = noted
         moved = USERS[:4]
         for user in moved:
             slot = slot_of(keys.log(f"notifications/{user}"))
@@ -246,11 +249,11 @@ async def test_a_primary_that_is_added_is_used_and_one_that_is_removed_is_not_mi
         slot = slot_of(Keys(prefix).log(f"notifications/{USERS[0]}"))
         home = await in_thread(cluster.owner, slot)
         await in_thread(cluster.move_slot, slot, added)
-        await until(lambda: node.gateway._hearing.servers().get(address(added)))
+        await until(lambda: node.gateway.redis.hearing.servers().get(address(added)))
         await in_thread(cluster.move_slot, slot, home)
         await in_thread(cluster.settle)
         await in_thread(cluster.remove, added)
-        await until(lambda: address(added) not in node.gateway._hearing.servers())
+        await until(lambda: address(added) not in node.gateway.redis.hearing.servers())
         await until(node.gateway.ready)
 
     await survive(cluster, prefix, writer, add_and_remove)
@@ -268,7 +271,7 @@ async def test_where_a_lost_primary_stops_the_whole_cluster_no_node_is_ready(
         await in_thread((await in_thread(cluster.replica_of, lost)).kill)
         await in_thread(lost.kill)
         await until(lambda: not node.gateway.ready())
-        await until(lambda: not any(node.gateway._hearing.servers().values()))
+        await until(lambda: not any(node.gateway.redis.hearing.servers().values()))
         await in_thread(lost.restart)
         await until(node.gateway.ready)
 
@@ -285,7 +288,7 @@ async def test_a_shard_that_is_down_makes_only_its_channels_silent(
             await writer.publish(user, 0)
         await in_thread((await in_thread(cluster.replica_of, lost)).kill)
         await in_thread(lost.kill)
-        await until(lambda: not node.gateway._hearing.servers()[address(lost)])
+        await until(lambda: not node.gateway.redis.hearing.servers()[address(lost)])
         for user in others:
             await writer.publish(user, 1)
         await hears_all(clients, writer)
@@ -307,7 +310,7 @@ async def granted_beside_commands(
         connected(node.url, make_token("u")) as client,
     ):
         owners = {each.host: each for each in cluster.servers}
-        server = owners[node.gateway._hearing._any.host]
+        server = owners[node.gateway.redis.hearing._any.host]
         channel = await in_thread(channel_beside, cluster, prefix, server)
         await publisher.grant(channel, "u")
         await client.subscribe(channel)
@@ -339,7 +342,7 @@ async def test_while_a_primary_hangs_the_others_are_asked_who_has_taken_over(
 ) -> None:
     hanging = cluster.servers[0]
     async with running_node(cluster.url, prefix) as node:
-        known, asked = node.gateway._redis.map, 0
+        known, asked = node.gateway.redis.connections.map, 0
         look = known._look
 
         async def noted() -> None:
@@ -350,7 +353,7 @@ async def test_while_a_primary_hangs_the_others_are_asked_who_has_taken_over(
         known._look = noted
         await in_thread((await in_thread(cluster.replica_of, hanging)).kill)
         hanging.freeze()
-        await until(lambda: not node.gateway._hearing.servers()[address(hanging)])
+        await until(lambda: not node.gateway.redis.hearing.servers()[address(hanging)])
         before = asked
         await until(lambda: asked >= before + 2, READY_SECONDS)
 
@@ -361,7 +364,9 @@ async def test_a_node_without_channels_leaves_a_primary_that_has_become_a_replic
     replica = await in_thread(cluster.replica_of, cluster.servers[0])
     async with running_node(cluster.url, prefix) as node:
         await in_thread(cluster.fail_over, replica)
-        await until(lambda: node.gateway._hearing.servers().get(address(replica)), READY_SECONDS)
+        await until(
+            lambda: node.gateway.redis.hearing.servers().get(address(replica)), READY_SECONDS
+        )
 
 
 async def test_grants_of_channels_that_have_moved_are_asked_about(

@@ -72,7 +72,7 @@ def address(server: ClusterServer) -> str:
 
 
 def hearing(node: Node) -> ClusterHearing:
-    it = node.gateway._hearing
+    it = node.gateway.redis.hearing
     assert isinstance(it, ClusterHearing)
     return it
 

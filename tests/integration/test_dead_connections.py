@@ -211,7 +211,7 @@ async def test_a_node_that_does_not_answer_delays_a_refusal_by_no_more_than_five
     async def say_nothing(_command: CheckPlaces) -> None:
         pass
 
-    monkeypatch.setattr(other.gateway._places.checks, "_answer", say_nothing)
+    monkeypatch.setattr(other.gateway.redis.places.checks, "_answer", say_nothing)
     async with connected(other.url, TOKEN) as client:
         began = time.monotonic()
         await refused(node)

@@ -44,13 +44,15 @@ async def test_a_burst_that_takes_long_to_write_costs_neither_the_connection_nor
     async with connected(node.url, make_token("u")) as client:
         await client.subscribe("ticks/1")
         reconnects = node.gateway.stats.redis_reconnects
-        node.gateway._subscriber.throttle(True)  # as the hub does while much waits to be written
+        node.gateway.redis.subscriber.throttle(
+            True
+        )  # as the hub does while much waits to be written
         await publisher.publish("ticks/1", "not logged")
         async with asyncio.timeout(BUSY_SECONDS + 5):
             for _ in range(35):
                 await asyncio.sleep(BUSY_SECONDS / 35)
                 assert node.gateway.ready()
-        node.gateway._subscriber.throttle(False)
+        node.gateway.redis.subscriber.throttle(False)
         assert await client.data(1) == ["not logged"]
         assert node.gateway.stats.redis_reconnects == reconnects
         assert node.gateway.stats.probes_unheard == 0
@@ -95,7 +97,7 @@ async def test_what_still_comes_does_not_hide_that_redis_hears_nothing(
     async with connected(behind.url, make_token("u")) as client, ticking(publisher, behind):
         pubsub_link(proxy).up.freeze()
         await client.send({"type": "subscribe", "channel": CHANNEL})
-        await until(lambda: not behind.gateway._probe.heard, within=UNREADY_SECONDS)
+        await until(lambda: not behind.gateway.redis.probe.heard, within=UNREADY_SECONDS)
         await until(behind.gateway.ready, within=1.0)
         await client.expect(type="subscribed", channel=CHANNEL)
 
@@ -111,7 +113,7 @@ async def test_a_former_connection_that_redis_still_knows_does_not_hide_that_it_
         await until(behind.gateway.ready, within=UNREADY_SECONDS)
         [present] = [each for each in proxy.links if each.subscribed and each is not former]
         present.up.freeze()
-        await until(lambda: not behind.gateway._probe.heard, within=UNREADY_SECONDS)
+        await until(lambda: not behind.gateway.redis.probe.heard, within=UNREADY_SECONDS)
         await until(behind.gateway.ready, within=1.0)
 
 
@@ -131,24 +133,24 @@ async def test_a_probe_that_waits_behind_what_still_comes_costs_no_connection(
 ) -> None:
     """Such as a long burst over a slow way: the node reads all the time, and is not ready."""
     async with ticking(publisher, behind):
-        protocol = behind.gateway._subscriber._protocol
+        protocol = behind.gateway.redis.subscriber._protocol
         link = pubsub_link(proxy)
         link.down.bytes_per_second = 4_000
-        received = behind.gateway._subscriber.received
+        received = behind.gateway.redis.subscriber.received
         # What the proxy has begun to read goes through as one piece.
-        await until(lambda: behind.gateway._subscriber.received >= received + 3)
+        await until(lambda: behind.gateway.redis.subscriber.received >= received + 3)
         await publisher.publish("ticks/1", "x" * 30_000)
         await until(lambda: not behind.gateway.ready())
         await asyncio.sleep(BUSY_SECONDS)
-        assert not behind.gateway._probe.heard
+        assert not behind.gateway.redis.probe.heard
         link.down.bytes_per_second = None
         await until(behind.gateway.ready)
-        assert behind.gateway._subscriber._protocol is protocol
+        assert behind.gateway.redis.subscriber._protocol is protocol
 
 
 async def test_a_node_under_steady_churn_counts_as_restored(proxy: Proxy, behind: Node) -> None:
     """As soon as all is confirmed that was subscribed to when the connection opened."""
-    subscriber = behind.gateway._subscriber
+    subscriber = behind.gateway.redis.subscriber
     proxy.up.delay = 0.05
 
     async def churn() -> None:

@@ -41,7 +41,7 @@ async def be_there_once(node: Node) -> None:
     async with connected(node.url, make_token("u")) as client:
         await client.subscribe(CHANNEL)
     await until(lambda: not node.gateway.hub.channels)
-    await node.gateway._positions.flush()
+    await node.gateway.redis.positions.flush()
 
 
 async def test_what_was_published_while_offline_comes_on_subscribing(
@@ -123,7 +123,7 @@ async def test_an_ack_moves_nothing_in_channels_that_are_not_the_clients(
         await client.send({"type": "ack", "channel": "notifications/v", "id": 5})
         await client.send({"type": "ack", "channel": "nowhere/v", "id": 5})
         await client.sync()
-    await node.gateway._positions.flush()
+    await node.gateway.redis.positions.flush()
     assert not await names_like(publisher._client, f"{prefix}:confirmed:*")
 
 
@@ -134,7 +134,7 @@ async def test_an_ack_of_what_is_yet_to_come_costs_nothing(
         await client.subscribe(CHANNEL)
         await client.send({"type": "ack", "channel": CHANNEL, "id": 2**53 - 1})
         await client.sync()
-    await node.gateway._positions.flush()
+    await node.gateway.redis.positions.flush()
     await publisher.publish(CHANNEL, "later")
     async with connected(node.url, make_token("u")) as client:
         assert "recovered" not in await client.subscribe(CHANNEL)
@@ -197,7 +197,7 @@ async def test_who_was_not_let_in_confirms_nothing_however_quick(
             hostile.send(TEXT, b'{"type":"subscribe","channel":"%b"}' % channel)
             hostile.send(TEXT, b'{"type":"ack","channel":"%b","id":5}' % channel)
         await until_confirmed(publisher, prefix, published.id)
-    await node.gateway._positions.flush()
+    await node.gateway.redis.positions.flush()
     keys = await names_like(publisher._client, f"{prefix}:confirmed:*")
     assert keys == [f"{prefix}:confirmed:{{{CHANNEL}}}".encode()]
 
@@ -251,7 +251,7 @@ async def test_a_message_logged_where_no_log_is_kept_holds_up_no_confirmation(
         await client.subscribe("calls/x")
         await publisher.publish("calls/x", 1)
         await client.data(1)
-        positions = node.gateway._positions
+        positions = node.gateway.redis.positions
         await until(lambda: positions.confirmed("calls/x", "u"))
         await until(lambda: not positions.confirmed("calls/x", "u"))
 
@@ -266,7 +266,7 @@ async def test_what_the_node_knows_beyond_a_page_is_no_loss(
         for number in range(12):
             await publisher.publish(CHANNEL, [number, "x" * 60_000])
         await client.data(12)
-        node.gateway._positions.advance = lambda *_: None  # type: ignore[method-assign]
+        node.gateway.redis.positions.advance = lambda *_: None  # type: ignore[method-assign]
         await client.send({"type": "unsubscribe", "channel": CHANNEL})
         await client.expect(type="unsubscribed")
         await publisher.publish(CHANNEL, [12, ""])

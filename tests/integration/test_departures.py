@@ -43,7 +43,7 @@ async def crowded(server: RedisServer, prefix: str) -> AsyncIterator[Node]:
 
 
 def held(node: Node) -> Places:
-    return node.gateway._places
+    return node.gateway.redis.places
 
 
 def leave(node: Node) -> None:
@@ -60,7 +60,7 @@ async def places(server: RedisServer, prefix: str) -> list[bytes]:
 async def test_a_crowd_that_leaves_at_once_gives_its_places_back_in_few_writes(
     crowded: Node, server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commands = crowded.gateway._pipeline._commands
+    commands = crowded.gateway.redis.pipeline._commands
     assert commands is not None
     sent: list[int] = []
     send = Commands.send
@@ -140,12 +140,12 @@ async def test_a_departure_that_fails_gives_the_place_back_all_the_same(
 ) -> None:
     async with connected(node.url, make_token("u")) as client:
         await client.subscribe("notifications/u")
-        monkeypatch.setattr(node.gateway._heartbeats, "forget", None)
+        monkeypatch.setattr(node.gateway.delivery.heartbeats, "forget", None)
 
     async def free() -> bool:
         return await publisher.connections("u") == []
 
     await until(free)
     monkeypatch.undo()
-    assert node.gateway._handshakes._admission._present == 0
+    assert node.gateway.entrance.handshakes._admission._present == 0
     assert not node.gateway.hub.connections

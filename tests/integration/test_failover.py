@@ -200,7 +200,7 @@ async def test_a_pong_for_what_was_lost_confirms_nothing_of_what_came_instead(
     node: Node, publisher: AsyncPublisher, cluster: Cluster
 ) -> None:
     published = [await publisher.publish(CHANNEL, number) for number in range(3)]
-    positions = node.gateway._positions
+    positions = node.gateway.redis.positions
     for lost in (published[1].id + 1, published[2].id + AHEAD_US):
         positions.advance(CHANNEL, "u", lost)
         await positions.flush()
@@ -215,7 +215,7 @@ async def test_without_a_failover_positions_of_messages_that_have_left_the_log_a
 ) -> None:
     published = [await publisher.publish(CHANNEL, number) for number in range(3)]
     cluster.pair.primary.zremrangebyrank(cluster.key("log"), 0, 1)
-    positions = node.gateway._positions
+    positions = node.gateway.redis.positions
     for id_ in (published[0].id, published[1].id, published[2].id):
         positions.advance(CHANNEL, "u", id_)
         await positions.flush()

@@ -372,7 +372,7 @@ async def test_a_client_that_leaves_while_its_place_is_asked_for_is_no_error(
     start_node: StartNode, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = await start_node(max_connections_per_user=1)
-    acquire = node.gateway._places.acquire
+    acquire = node.gateway.redis.places.acquire
     asked, go = asyncio.Event(), asyncio.Event()
 
     async def held(*how: Any) -> bool:
@@ -381,14 +381,14 @@ async def test_a_client_that_leaves_while_its_place_is_asked_for_is_no_error(
         return await acquire(*how)
 
     async with connected(node.url, make_token("u")):
-        monkeypatch.setattr(node.gateway._places, "acquire", held)
+        monkeypatch.setattr(node.gateway.redis.places, "acquire", held)
         parts = urlsplit(node.url)
         _reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         writer.write(request_of(node.url, make_token("u")))
         await asked.wait()
         reset(writer)
         go.set()
-        await until(lambda: node.gateway._handshakes._admission._present == 1)
+        await until(lambda: node.gateway.entrance.handshakes._admission._present == 1)
         await asyncio.sleep(0)
         assert not node.gateway.stats.connections_refused  # nobody is there to be told
     assert errors(caplog) == []

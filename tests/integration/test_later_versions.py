@@ -97,7 +97,7 @@ async def test_after_the_upgrade_all_of_it_comes(node: Node, later: LaterPublish
         await later.write("2", "z9")
         await later.write("3")
         await client.sync()
-    await node.gateway._positions.flush()
+    await node.gateway.redis.positions.flush()
     assert await later.confirmed() < later.last - 10
     await later.read_by_an_upgraded_node()
     async with connected(node.url, make_token("u")) as client:
@@ -129,7 +129,7 @@ async def test_what_was_taken_out_is_not_sent_and_is_no_loss(
 
 
 async def _confirmed_or_noted(node: Node, later: LaterPublisher, id_: int) -> bool:
-    await node.gateway._positions.flush()
+    await node.gateway.redis.positions.flush()
     return await later.confirmed() == id_
 
 
@@ -148,7 +148,7 @@ async def test_what_keeps_no_log_any_more_is_never_repaired_from_the_old_one(
         assert await client.data(1) == [500]
         await publisher.publish("calls/x", 501)
         assert await client.data(1) == [501]
-        await node.gateway._catchup.check_all()
+        await node.gateway.delivery.catchup.check_all()
         await client.sync()
     assert node.gateway.stats.messages_repaired == 0
     assert node.gateway.stats.gaps == 0

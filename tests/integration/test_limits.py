@@ -125,7 +125,7 @@ async def test_renewing_passes_by_a_handshake_that_is_refused_meanwhile(
     start_node: StartNode,
 ) -> None:
     node = await start_node(max_connections_per_user=1)
-    places = node.gateway._places
+    places = node.gateway.redis.places
     async with connected(node.url, make_token("u")) as client:
         attempts = [asyncio.create_task(places.acquire("u", f"x{n}")) for n in range(20)]
         for _ in range(20):
@@ -164,7 +164,7 @@ async def test_a_connection_whose_place_was_lost_takes_it_again_or_ends(
         await client.sync()
         # Somebody alive has taken the place meanwhile.
         other = await start_node()
-        other.gateway._places._held["1"] = "u"
+        other.gateway.redis.places._held["1"] = "u"
         await taken_by(publisher, conn, f"{other.gateway.node_id}/1")
         error = await client.expect(type="error", code="connection_limit")
         assert "close one" in error["detail"]
@@ -180,7 +180,7 @@ async def test_after_a_loss_the_oldest_connections_keep_their_places(
         clients = [await stack.enter_async_context(connected(node.url, token)) for _ in range(5)]
         other = await stack.enter_async_context(alive_elsewhere(publisher, prefix))
         await taken_by(publisher, conn, f"{other}/1", f"{other}/2")
-        node.gateway._places.restore()
+        node.gateway.redis.places.restore()
         for client in clients[3:]:
             await client.expect(type="error", code="connection_limit")
             assert await client.expect_close() == (1008, "connection_limit")
@@ -204,7 +204,7 @@ async def alive_elsewhere(publisher: AsyncPublisher, prefix: str) -> AsyncIterat
 async def test_a_release_that_crosses_a_renewal_leaves_no_place_taken(
     node: Node, publisher: AsyncPublisher, prefix: str
 ) -> None:
-    places, conn = node.gateway._places, f"{prefix}:conn:{{u}}"
+    places, conn = node.gateway.redis.places, f"{prefix}:conn:{{u}}"
     for round_ in range(50):
         ids = [f"{round_}-{number}" for number in range(3)]
         assert all([await places.acquire("u", each) for each in ids])
@@ -228,7 +228,7 @@ async def test_a_renewal_answered_after_a_release_leaves_no_place_taken(
     node: Node, publisher: AsyncPublisher, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two round trips go over two connections: the later one may be carried out first."""
-    places = node.gateway._places
+    places = node.gateway.redis.places
     assert await places.acquire("u", "x")
     call, sent, overtaken = places._upkeep.call, asyncio.Event(), asyncio.Event()
 
@@ -276,7 +276,7 @@ async def test_a_place_taken_by_a_redis_that_woke_up_too_late_is_given_back(
                 return await publisher.connections("u") == []
 
             await until(free)
-            await until(lambda: not node.gateway._places.releases)
+            await until(lambda: not node.gateway.redis.places.releases)
             assert await free()
     finally:
         await asyncio.to_thread(server.stop)
@@ -306,10 +306,10 @@ async def test_a_living_node_that_redis_has_forgotten_gets_its_places_back(
         async with opened(first.url, make_token("u")) as refused:
             await refused.expect(type="error", code="connection_limit")
         await client.sync()
-        second.gateway._node_lease.recheck()
+        second.gateway.redis.node_lease.recheck()
         await until(second.gateway.ready)
         async with connected(second.url, make_token("u")) as newcomer:
-            first.gateway._node_lease.recheck()
+            first.gateway.redis.node_lease.recheck()
             await client.expect(type="error", code="connection_limit")
             assert await client.expect_close() == (1008, "connection_limit")
             await newcomer.sync()
@@ -389,13 +389,13 @@ async def test_other_nodes_are_not_asked_again_and_again(
         one.pubsub() as control,
         contextlib.AsyncExitStack() as stack,
     ):
-        await control.subscribe(holder.gateway._keys.control)
+        await control.subscribe(holder.gateway.redis.keys.control)
         for _ in range(5):
             await stack.enter_async_context(connected(holder.url, token))
         for _ in range(10):
             async with opened(asking.url, token) as sixth:
                 await sixth.expect(type="error", code="connection_limit")
-        await one.publish(holder.gateway._keys.control, "the last")
+        await one.publish(holder.gateway.redis.keys.control, "the last")
         heard = []
         async for message in control.listen():
             if message["type"] == "message":
@@ -411,8 +411,8 @@ async def test_a_renewal_removes_what_its_node_does_not_hold_and_nothing_else(
     conn = f"{prefix}:conn:{{u}}"
     async with connected(node.url, make_token("u")) as client:
         await publisher._client.zadd(conn, forgotten(node, 3) | {"elsewhere/1": soon()})
-        await node.gateway._places.renew()
-        await until(lambda: not node.gateway._places.releases)
+        await node.gateway.redis.places.renew()
+        await until(lambda: not node.gateway.redis.places.releases)
         members = await publisher._client.zrange(conn, 0, -1)
         nodes = sorted(member.decode().rpartition("/")[0] for member in members)
         assert nodes == sorted(["elsewhere", node.gateway.node_id])
@@ -423,7 +423,7 @@ async def test_a_place_taken_while_a_renewal_is_under_way_is_kept(
     node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two round trips go over two connections: the renewal, which was made up first, may come second."""
-    places = node.gateway._places
+    places = node.gateway.redis.places
     assert await places.acquire("u", "x")
     call, sent, overtaken = places._upkeep.call, asyncio.Event(), asyncio.Event()
 
@@ -448,7 +448,7 @@ async def test_a_place_taken_while_a_renewal_is_under_way_is_kept(
 async def test_one_users_broken_key_keeps_no_node_unready(
     node: Node, publisher: AsyncPublisher, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    places, client = node.gateway._places, publisher._client
+    places, client = node.gateway.redis.places, publisher._client
     async with connected(node.url, make_token("u")) as broken, connected(node.url, make_token("v")):
         await client.delete(f"{prefix}:conn:{{u}}")
         await client.set(f"{prefix}:conn:{{u}}", "no sorted set")
@@ -488,7 +488,7 @@ async def test_places_and_leases_from_a_clock_that_was_ahead_do_not_last(
     await until(lambda: let_in("u"))
     # Of a user below the limit they are cut to an ordinary lease when the places are next renewed.
     async with connected(node.url, make_token("v")):
-        await node.gateway._places.renew()
+        await node.gateway.redis.places.renew()
         places = await client.zrange(f"{prefix}:conn:{{v}}", 0, -1, withscores=True)
         assert len(places) == 3
         assert all(expiry < soon() + 180_000 for _, expiry in places)
@@ -534,10 +534,10 @@ async def test_a_node_that_was_cut_off_beyond_its_lease_gives_up_what_others_too
         olds = [await stack.enter_async_context(connected(cut_off.url, token)) for _ in range(5)]
         proxy.refuse()
         name = cut_off.gateway.node_id.encode()
-        living = node.gateway._places._table.living()
+        living = node.gateway.redis.places._table.living()
 
         async def given_up() -> bool:
-            return name not in await node.gateway._pipeline.call(living)
+            return name not in await node.gateway.redis.pipeline.call(living)
 
         await until(given_up)
         news = [await stack.enter_async_context(connected(node.url, token)) for _ in range(5)]

@@ -28,7 +28,7 @@ def hold_pages(node: Node, monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Eve
 
     Returns one event that tells that a page was read, and one that lets the pages go.
     """
-    history = node.gateway._catchup._pages._log
+    history = node.gateway.delivery.catchup._pages._log
     read, asked, answered = history.read, asyncio.Event(), asyncio.Event()
 
     async def read_slowly(*where: Any) -> LogPage:
@@ -77,7 +77,7 @@ async def test_no_more_is_delivered_than_the_retention_says(
 async def test_what_another_tab_confirms_while_the_page_is_on_its_way_is_no_loss(
     node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    positions = node.gateway._positions
+    positions = node.gateway.redis.positions
 
     async def write_nothing() -> None:
         """What is confirmed stays noted on the node."""
@@ -196,7 +196,7 @@ async def test_who_was_there_once_is_told_of_what_was_trimmed_since_whatever_the
         await client.data(min(before, 2))
         await client.sync()
     await until(lambda: not node.gateway.hub.channels)
-    await until(lambda: not node.gateway._positions._gathered)
+    await until(lambda: not node.gateway.redis.positions._gathered)
     for number in range(5):
         await publisher.publish(CHANNEL, number)
     async with connected(node.url, make_token("u")) as client:

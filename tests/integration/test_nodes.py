@@ -138,7 +138,7 @@ async def test_a_node_whose_lease_has_run_out_does_not_count_itself_as_alive(
     """As after SIGCONT: the others may have given its places away before it has asked anybody."""
     node = await start_node(node_lease_seconds=1.0)
     later = time.monotonic() + 20.0
-    monkeypatch.setattr(node.gateway._node_lease, "_clock", lambda: later)
+    monkeypatch.setattr(node.gateway.redis.node_lease, "_clock", lambda: later)
     assert not node.gateway.ready()
     await until(node.gateway.ready)  # with the next renewal
 
@@ -146,13 +146,13 @@ async def test_a_node_whose_lease_has_run_out_does_not_count_itself_as_alive(
 async def test_a_node_that_has_given_up_its_lease_does_not_take_it_again(
     node: Node, publisher: AsyncPublisher, prefix: str
 ) -> None:
-    lease = node.gateway._node_lease
+    lease = node.gateway.redis.node_lease
     await lease.give_up()
     lease.recheck()
     # Another call of the same connection would come behind a renewal.
     for _ in range(5):
         await asyncio.sleep(0)
-    await node.gateway._health_connection.call(Call(("PING",)))
+    await node.gateway.redis.health_connection.call(Call(("PING",)))
     assert await publisher._client.zscore(f"{prefix}:nodes", node.gateway.node_id) is None
 
 
@@ -178,6 +178,6 @@ async def test_a_lost_pubsub_connection_comes_back(
         await until(node.gateway.ready)
         if when != "later":
             await client.subscribe(CHANNEL)
-        await until(lambda: listeners(publisher, node.gateway._keys, CHANNEL))
+        await until(lambda: listeners(publisher, node.gateway.redis.keys, CHANNEL))
         await publisher.publish(CHANNEL, 1)
         assert await client.data(1) == [1]

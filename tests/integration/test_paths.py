@@ -62,7 +62,7 @@ async def test_at_the_clients_port_a_node_that_leaves_is_alive_and_not_ready(
 ) -> None:
     node = await start_node()
     async with connected(node.url, make_token("u")):
-        node.gateway._drain.leaving = True
+        node.gateway.delivery.drain.leaving = True
         assert await get(node, "/readyz") == (503, '{"ready": false}')
         assert (await get(node, "/healthz"))[0] == 200
 

@@ -22,7 +22,7 @@ FIRST, SECOND = 1_795_365_451_321_934, 1_795_365_451_321_935
 async def test_what_is_confirmed_moves_forward_only(
     node: Node, publisher: AsyncPublisher, prefix: str
 ) -> None:
-    positions, client = node.gateway._positions, publisher._client
+    positions, client = node.gateway.redis.positions, publisher._client
     seen = Keys(prefix).confirmed(CHANNEL)
     # Another node knows more of one, less of the other.
     await client.zadd(seen, {"u": SECOND, "v": FIRST})
@@ -37,7 +37,7 @@ async def test_what_is_confirmed_moves_forward_only(
 async def test_what_is_confirmed_is_kept_for_thirty_days_after_the_last_of_it(
     node: Node, publisher: AsyncPublisher, prefix: str
 ) -> None:
-    positions, client = node.gateway._positions, publisher._client
+    positions, client = node.gateway.redis.positions, publisher._client
     seen = Keys(prefix).confirmed(CHANNEL)
     for id_ in (FIRST, SECOND):
         positions.advance(CHANNEL, "u", id_)
@@ -49,7 +49,7 @@ async def test_what_is_confirmed_is_kept_for_thirty_days_after_the_last_of_it(
 async def test_of_a_crowd_in_one_channel_nobody_is_left_out(
     node: Node, publisher: AsyncPublisher, prefix: str
 ) -> None:
-    positions = node.gateway._positions
+    positions = node.gateway.redis.positions
     for number in range(1_201):
         positions.advance(CHANNEL, f"u{number}", FIRST + number)
     await positions.flush()
@@ -61,8 +61,10 @@ async def test_of_a_crowd_in_one_channel_nobody_is_left_out(
 async def test_what_was_being_written_when_the_writer_was_stopped_stays_noted(
     node: Node, publisher: AsyncPublisher, prefix: str
 ) -> None:
-    pipeline = node.gateway._pipeline
-    positions = Positions(pipeline, Keys(prefix), node.gateway._namespaces, lambda: 0.0)
+    pipeline = node.gateway.redis.pipeline
+    positions = Positions(
+        pipeline, Keys(prefix), node.gateway._settings.all_namespaces, lambda: 0.0
+    )
     await until(lambda: pipeline._commands and not pipeline.under_way)
     commands = pipeline._commands
     assert commands is not None
@@ -88,7 +90,7 @@ async def test_a_channel_in_use_keeps_no_position_longer_than_promised(
 ) -> None:
     """As long as the longest log twice over, and 30 days at least; then a position proves nothing any more."""
     positions, client, seen = (
-        node.gateway._positions,
+        node.gateway.redis.positions,
         publisher._client,
         Keys(prefix).confirmed(CHANNEL),
     )
@@ -111,7 +113,7 @@ async def test_who_was_there_before_anything_was_published_is_remembered(
 ) -> None:
     """Else they would be taken for somebody new, who is told of no loss."""
     positions, client, seen = (
-        node.gateway._positions,
+        node.gateway.redis.positions,
         publisher._client,
         Keys(prefix).confirmed(CHANNEL),
     )
@@ -129,7 +131,7 @@ async def test_many_writes_prune_more_than_they_add(
 ) -> None:
     """With the odds that a node has: whoever never comes back does not stay."""
     positions, client, seen = (
-        node.gateway._positions,
+        node.gateway.redis.positions,
         publisher._client,
         Keys(prefix).confirmed(CHANNEL),
     )
@@ -144,7 +146,7 @@ async def test_many_writes_prune_more_than_they_add(
 async def test_a_channel_that_redis_refuses_slows_nobody_down_and_is_logged_once(
     node: Node, publisher: AsyncPublisher, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    positions, client, keys = node.gateway._positions, publisher._client, Keys(prefix)
+    positions, client, keys = node.gateway.redis.positions, publisher._client, Keys(prefix)
     bad, good = "run-results/bad", "run-results/good"
     await client.set(keys.confirmed(bad), "no sorted set")
     for id_ in (FIRST, SECOND):
@@ -183,7 +185,7 @@ async def test_a_user_who_subscribes_to_ever_other_channels_leaves_few_keys_in_r
                 await client.subscribe(channel)
             # Once more: what is not kept is not counted as new again and again.
             await client.subscribe(some[0])
-    await node.gateway._positions.flush()
+    await node.gateway.redis.positions.flush()
     redis = publisher._client
     begun = [each for each in channels if await redis.zscore(keys.confirmed(each), "u") == 0]
     assert begun == channels[:few_awaited]

@@ -123,8 +123,8 @@ async def test_a_redis_that_refuses_writes(
     async with node_at(server.port) as node, connected(node.url, make_token("u")) as client:
         await client.subscribe(CHANNEL)
         # The longest time in which the node has no reason to write.
-        ends_at = node.gateway._node_lease._ends_at
-        await until(lambda: node.gateway._node_lease._ends_at > ends_at)
+        ends_at = node.gateway.redis.node_lease._ends_at
+        await until(lambda: node.gateway.redis.node_lease._ends_at > ends_at)
         await admin.config_set(limit, 1)
         await unready(node)
         await asyncio.sleep(LONG_SECONDS)
@@ -142,7 +142,7 @@ async def test_a_way_to_redis_that_is_dead_for_a_while(server: RedisServer) -> N
         connected(node.url, make_token("u")) as client,
     ):
         await client.subscribe(CHANNEL)
-        pipeline = node.gateway._pipeline
+        pipeline = node.gateway.redis.pipeline
         idle = await until(lambda: not pipeline.under_way and pipeline._commands)
         for link in proxy.links:
             link.up.freeze()  # for ever, as after a failover that nobody was told of
@@ -165,7 +165,7 @@ async def test_a_pubsub_connection_that_dies_while_it_subscribes_again(
     proxy = Proxy(server.port)
     await proxy.start()
     async with contextlib.aclosing(proxy), node_at(proxy.port) as node:
-        subscriber = node.gateway._subscriber
+        subscriber = node.gateway.redis.subscriber
         first = subscriber._protocol
         write = subscriber._write
 
@@ -197,7 +197,7 @@ async def test_connections_that_are_reset(server: RedisServer) -> None:
             await unready(node)
             await ready(node)
             # The next loss is made good as soon as the first.
-            assert node.gateway._subscriber._backoff.next() <= 0.1
+            assert node.gateway.redis.subscriber._backoff.next() <= 0.1
         await held_out(client, server.port)
 
 
@@ -210,7 +210,7 @@ async def test_a_pubsub_connection_that_redis_closes_over_its_buffer(
     ):
         await client.subscribe(CHANNEL)
         await admin.config_set("client-output-buffer-limit", "pubsub 1mb 0 0")
-        protocol = node.gateway._subscriber._protocol
+        protocol = node.gateway.redis.subscriber._protocol
         assert protocol is not None
         protocol.transport.pause_reading()
         # More than the kernel's buffers hold. Larger payloads the server would not copy, nor count.
@@ -247,8 +247,10 @@ async def test_a_redis_that_is_loading_its_data_is_not_taken_for_ready(
             "1024",
         )
         restarting = asyncio.create_task(asyncio.to_thread(server.restart))
-        await until(lambda: not node.gateway._subscriber.connected)
-        await until(lambda: node.gateway._subscriber.connected and node.gateway._probe.heard)
+        await until(lambda: not node.gateway.redis.subscriber.connected)
+        await until(
+            lambda: node.gateway.redis.subscriber.connected and node.gateway.redis.probe.heard
+        )
         await admin.connection_pool.disconnect()
         looks = 0
         try:
@@ -424,15 +426,15 @@ async def test_a_node_that_stands_still_does_not_blame_the_connection(
     start_node: StartNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = await start_node(coalesce_seconds=0)  # nobody but this test pauses the reading
-    probe, subscriber = node.gateway._probe, node.gateway._subscriber
+    probe, subscriber = node.gateway.redis.probe, node.gateway.redis.subscriber
     protocol = subscriber._protocol
     assert protocol is not None
     protocol.transport.pause_reading()
     await until(lambda: probe._missed)
     # As after SIGCONT: the clock has gone on, and what has come meanwhile is still unread.
-    looked_at = node.gateway._listening.seconds
-    monkeypatch.setattr(node.gateway._listening, "_clock", lambda: time.monotonic() + 20.0)
-    await until(lambda: node.gateway._listening.seconds > looked_at + 0.6)
+    looked_at = node.gateway.redis.listening.seconds
+    monkeypatch.setattr(node.gateway.redis.listening, "_clock", lambda: time.monotonic() + 20.0)
+    await until(lambda: node.gateway.redis.listening.seconds > looked_at + 0.6)
     protocol.transport.resume_reading()
     await until(lambda: not probe._missed)
     assert node.gateway.ready()
@@ -443,15 +445,15 @@ async def test_a_node_that_stands_still_does_not_blame_the_connection(
 @pytest.mark.one_server("its one connection is looked at")
 async def test_a_crowd_that_waits_does_not_keep_the_node_from_being_ready(node: Node) -> None:
     async with connected(node.url, make_token("u")):
-        commands = node.gateway._pipeline._commands
+        commands = node.gateway.redis.pipeline._commands
         assert commands is not None
         commands.transport.pause_reading()  # nothing of the clients' is answered any more
-        history = node.gateway._catchup._pages._log
+        history = node.gateway.delivery.catchup._pages._log
         crowd = [
             asyncio.create_task(history.read(f"notifications/{number}", "u", 0, 100))
             for number in range(2_000)
         ]
-        node.gateway._subscriber.rebuild()
+        node.gateway.redis.subscriber.rebuild()
         await until(lambda: not node.gateway.ready())
         await ready(node)
         assert not any(task.done() for task in crowd)
@@ -475,13 +477,13 @@ async def test_an_outage_longer_than_the_nodes_leases_costs_nobody_their_place(
         await unready(late)
         await asyncio.sleep(lease * 2)  # the outage itself: Redis keeps the time of leases
         # The late node's renewal does not get through before the first one admits people.
-        late_lease = late.gateway._node_lease
+        late_lease = late.gateway.redis.node_lease
         entry = late_lease._entry
         late_lease._entry = dataclasses.replace(entry, keys=Keys("elsewhere"))
         await asyncio.to_thread(server.restart)
         await ready(first)
         # It hears, and says that the five are alive; the time of grace does not last for a whole handshake.
-        await until(lambda: late.gateway._subscriber.connected)
+        await until(lambda: late.gateway.redis.subscriber.connected)
         async with opened(first.url, token) as sixth:
             await sixth.expect(type="error", code="connection_limit")
         late_lease._entry = entry

@@ -114,7 +114,7 @@ async def test_a_grant_that_the_node_could_not_hear_is_told_when_it_hears_again(
     async with connected(node.url, make_token("u")) as client:
         await refused(client)
         await until(lambda: not still_asking(CHANNEL))
-        subscriber = node.gateway._subscriber
+        subscriber = node.gateway.redis.subscriber
         protocol = subscriber._protocol
         assert protocol is not None
         protocol.throttle(True)  # what Redis says is not heard any more
@@ -140,7 +140,7 @@ async def test_redis_tells_a_node_of_grants_only_while_it_holds_a_refusal(
         await refused(client)
         await until(lambda: told_of_grants(publisher, prefix))
     await until(lambda: nobody_waits(publisher, prefix))
-    assert not node.gateway._refusals._channels
+    assert not node.gateway.access.refusals._channels
 
 
 async def nobody_waits(publisher: AsyncPublisher, prefix: str) -> bool:

@@ -27,10 +27,10 @@ CHANNEL = "notifications/u"
 
 def listening_to(node: Node, channel: str) -> Subscriber:
     """What hears the channel."""
-    hearing = node.gateway._hearing
+    hearing = node.gateway.redis.hearing
     if isinstance(hearing, Hearing):
         return hearing.control
-    return hearing.shards.of[hearing._map.known.owner(node.gateway._keys.live(channel))]
+    return hearing.shards.of[hearing._map.known.owner(node.gateway.redis.keys.live(channel))]
 
 
 async def cut_off(node: Node, publisher: AsyncPublisher) -> None:
@@ -45,7 +45,7 @@ async def cut_off(node: Node, publisher: AsyncPublisher) -> None:
 async def miss(node: Node, publisher: AsyncPublisher, *data: int) -> None:
     """Publish what Redis seems to send and the node does not hear; the log has it."""
     handlers = listening_to(node, CHANNEL)._handlers
-    name = node.gateway._keys.live(CHANNEL).encode()
+    name = node.gateway.redis.keys.live(CHANNEL).encode()
     lost: list[bytes] = []
     handler, handlers[name] = handlers[name], lost.append
     await publisher.publish_many([(CHANNEL, each) for each in data])
@@ -143,7 +143,7 @@ async def test_a_repair_that_fails_does_not_make_the_channel_mute(
         assert await client.data(1) == [0]
         await miss(node, publisher, 1)
         with monkeypatch.context() as patch:
-            patch.setattr(node.gateway._catchup._pages, "_log", None)
+            patch.setattr(node.gateway.delivery.catchup._pages, "_log", None)
             await publisher.publish(CHANNEL, 2)
             await until(lambda: node.gateway.stats.gaps == 1)
             await client.sync()
@@ -164,9 +164,9 @@ async def test_a_defect_in_bringing_a_client_back_ends_that_connection_with_1011
         assert await client.data(1) == [0]
         [connection] = node.gateway.hub.connections.values()
         subscription = connection.subscriptions[CHANNEL]
-        monkeypatch.setattr(node.gateway._catchup._pages, "_log", None)
-        node.gateway._catchup.pause(subscription)
-        node.gateway._catchup.resume(subscription)
+        monkeypatch.setattr(node.gateway.delivery.catchup._pages, "_log", None)
+        node.gateway.delivery.catchup.pause(subscription)
+        node.gateway.delivery.catchup.resume(subscription)
         assert await client.expect_close() == (1011, "internal_error")
     assert node.gateway.stats.connections_closed == {"1011": 1}
     [record] = [each for each in caplog.records if each.levelno >= logging.ERROR]
@@ -200,7 +200,7 @@ async def test_a_connection_that_is_silent_is_made_anew_and_the_node_is_not_read
         await client.subscribe(CHANNEL)
         await publisher.publish(CHANNEL, 1)
         assert await client.data(1) == [1]
-        protocol = node.gateway._subscriber._protocol
+        protocol = node.gateway.redis.subscriber._protocol
         assert protocol is not None
         # Open, healthy to look at, and nothing comes any more.
         protocol.transport.pause_reading()
@@ -221,7 +221,7 @@ async def forget(publisher: AsyncPublisher, prefix: str, channel: str = CHANNEL)
 async def cut_off_and_checked(node: Node, publisher: AsyncPublisher) -> None:
     await cut_off(node, publisher)
     await until(node.gateway.ready)
-    await until(lambda: not node.gateway._catchup._repairs)
+    await until(lambda: not node.gateway.delivery.catchup._repairs)
 
 
 async def test_a_loss_is_told_once_however_often_the_connection_is_lost_afterwards(
@@ -291,7 +291,7 @@ async def test_a_repair_under_way_when_the_connection_is_lost_reads_once_more(
         await publisher.publish(CHANNEL, 0)
         assert await client.data(1) == [0]
         await miss(node, publisher, 1)
-        history, answered = node.gateway._catchup._pages._log, asyncio.Event()
+        history, answered = node.gateway.delivery.catchup._pages._log, asyncio.Event()
         read = history.read
 
         async def read_slowly(*where: Any) -> LogPage:
@@ -303,7 +303,7 @@ async def test_a_repair_under_way_when_the_connection_is_lost_reads_once_more(
         await publisher.publish(CHANNEL, 2)
         channel = node.gateway.hub.channels[CHANNEL]
         await until(lambda: channel.buffer is not None)
-        await until(lambda: not node.gateway._pipeline.under_way)
+        await until(lambda: not node.gateway.redis.pipeline.under_way)
         await miss_all(node, publisher, 3)
         await until(node.gateway.ready)
         await publisher.publish(CHANNEL, 4)
@@ -317,7 +317,7 @@ async def test_a_repair_under_way_when_the_connection_is_lost_reads_once_more(
 
 async def miss_all(node: Node, publisher: AsyncPublisher, data: int) -> None:
     """Publish while the node has no pub/sub connection at all."""
-    subscriber = node.gateway._subscriber
+    subscriber = node.gateway.redis.subscriber
     published = asyncio.Event()
     connect = subscriber._connect
 

@@ -128,7 +128,7 @@ async def survive(
 
 def led_to(node: Node) -> int:
     """The port of what the node takes for the primary."""
-    host = node.gateway._redis.primary._known.host
+    host = node.gateway.redis.connections.primary._known.host
     assert host is not None
     return host[1]
 

@@ -66,11 +66,11 @@ async def test_a_line_that_breaks_off_in_the_middle_of_a_message_is_noticed_in_t
         await publisher.publish(CHANNEL, "x" * 400_000)
         [connection] = node.gateway.hub.connections.values()
         # The pong of a ping that was sent meanwhile has been waited for once.
-        await until(lambda: node.gateway._heartbeats._liveness._prolonged)
+        await until(lambda: node.gateway.delivery.heartbeats._liveness._prolonged)
         line.links[0].vanish()
-        at = node.gateway._heartbeats._clock()
+        at = node.gateway.delivery.heartbeats._clock()
         await until(lambda: node.gateway.stats.connections_closed["3008"] == 1)
-        assert node.gateway._heartbeats._clock() - at < 3 * 30 / FASTER
+        assert node.gateway.delivery.heartbeats._clock() - at < 3 * 30 / FASTER
         assert connection.closed
 
 
@@ -87,7 +87,7 @@ async def test_a_client_that_takes_everything_and_never_answers_is_closed(
         while await client.told() != "subscribed":
             pass
         await publisher.publish(CHANNEL, "x" * 200_000)
-        await until(lambda: node.gateway._heartbeats._ahead)
+        await until(lambda: node.gateway.delivery.heartbeats._ahead)
         assert await client.told() == "notifications"
         closed = await client.next(CLOSE)
         assert closed.payload == (3008).to_bytes(2) + b"pong_timeout"

@@ -89,7 +89,7 @@ class Held:
     """Handshakes that wait for their place until they are let go."""
 
     def __init__(self, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._acquire = node.gateway._places.acquire
+        self._acquire = node.gateway.redis.places.acquire
         self.asked, self.go = asyncio.Event(), asyncio.Event()
         self.connections: list[NewConnection] = []
         known = NewConnection.known
@@ -99,7 +99,7 @@ class Held:
             known(connection)
 
         monkeypatch.setattr(NewConnection, "known", note)
-        monkeypatch.setattr(node.gateway._places, "acquire", self.acquire)
+        monkeypatch.setattr(node.gateway.redis.places, "acquire", self.acquire)
 
     async def acquire(self, *how: Any) -> bool:
         self.asked.set()
@@ -140,7 +140,7 @@ async def test_who_leaves_before_the_answer_leaves_nothing(
     await held.asked.wait()
     writer.transport.abort()
     held.go.set()
-    await until(lambda: not node.gateway._handshakes._admission._present)
+    await until(lambda: not node.gateway.entrance.handshakes._admission._present)
     await until(lambda: not node.gateway.hub.connections)
     await until_free(publisher)
     stats = node.gateway.stats
@@ -163,7 +163,7 @@ async def test_who_leaves_with_the_answer_leaves_nothing(
     with contextlib.suppress(ConnectionError):
         await reader.read()
     writer.close()
-    await until(lambda: not node.gateway._handshakes._admission._present)
+    await until(lambda: not node.gateway.entrance.handshakes._admission._present)
     assert not node.gateway.hub.connections
     stats = node.gateway.stats
     assert stats.connections_opened == sum(stats.connections_closed.values())

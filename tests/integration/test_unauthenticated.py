@@ -74,7 +74,7 @@ async def test_where_files_are_scarce_one_goes_for_each_that_comes(
     node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    surroundings = node.gateway._client_port._surroundings
+    surroundings = node.gateway.entrance.client_port._surroundings
     scarce = surroundings.capacity._replace(crowded_file=3)
     object.__setattr__(surroundings, "capacity", scarce)
     async with line(node.url, handshake(make_token("u"))) as each:
@@ -166,7 +166,7 @@ async def test_a_refused_connection_holds_no_place_of_the_node_during_its_farewe
         assert await asyncio.gather(*map(told, lines)) == ["error"] * 5
         # None of them has answered the close frame yet.
         assert len(node.new_connections) == 5
-        assert node.gateway._handshakes._admission._present == 1
+        assert node.gateway.entrance.handshakes._admission._present == 1
         async with connected(node.url, make_token("v")):
             pass
     assert refused(node) == {"connection_limit": 5}
@@ -176,7 +176,7 @@ async def test_one_user_who_asks_again_and_again_fills_no_node(
     start_node: StartNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = await start_node(max_connections=6, max_connections_per_user=5)
-    acquire = node.gateway._places.acquire
+    acquire = node.gateway.redis.places.acquire
     go = asyncio.Event()
 
     async def slow(user: str, *how: Any) -> bool:
@@ -184,7 +184,7 @@ async def test_one_user_who_asks_again_and_again_fills_no_node(
             await go.wait()
         return await acquire(user, *how)
 
-    monkeypatch.setattr(node.gateway._places, "acquire", slow)
+    monkeypatch.setattr(node.gateway.redis.places, "acquire", slow)
     async with contextlib.AsyncExitStack() as stack:
         lines = [
             await stack.enter_async_context(line(node.url, handshake(make_token("u"))))
@@ -196,7 +196,7 @@ async def test_one_user_who_asks_again_and_again_fills_no_node(
             assert sorted(await asyncio.gather(*map(told, lines))) == (
                 ["connected"] * 5 + ["error"] * 15
             )
-    assert not node.gateway._handshakes._admission._asking
+    assert not node.gateway.entrance.handshakes._admission._asking
 
 
 @pytest.mark.usefixtures("long_farewells")
@@ -233,7 +233,7 @@ async def test_a_node_that_stops_leaves_no_handshake_behind(
 
     async with contextlib.AsyncExitStack() as stack:
         async with running_node(gateway_url, prefix) as node:
-            monkeypatch.setattr(node.gateway._places, "acquire", hang)
+            monkeypatch.setattr(node.gateway.redis.places, "acquire", hang)
             each = await stack.enter_async_context(line(node.url, handshake(make_token("u"))))
             await asked.wait()
         assert await each.ended()
@@ -363,7 +363,7 @@ async def test_behind_a_trusted_proxy_each_client_counts_for_itself_and_the_prox
         assert await first.ended()
         assert refused(node) == {"token_invalid": 3, "address_limit": 1}
     await until(lambda: not node.new_connections)
-    assert not node.gateway._client_port._unauthenticated._of_address
+    assert not node.gateway.entrance.client_port._unauthenticated._of_address
 
 
 @pytest.mark.usefixtures("ipv6")
@@ -377,7 +377,7 @@ async def test_over_a_port_for_both_families_an_ipv4_client_has_its_ipv4_address
     node = await start_node(host="::", trusted_proxies=trusted)
     async with idle(node, 1):
         await until(lambda: len(node.new_connections) == 1)
-        [counted] = node.gateway._client_port._unauthenticated._connections.values()
+        [counted] = node.gateway.entrance.client_port._unauthenticated._connections.values()
         assert counted == (None if trusted == HERE else "127.0.0.1")
     await answer_to(node.url, handshake("x", "X-Forwarded-For: 203.0.113.7"))
     assert f"reason=token_invalid address={address} " in caplog.text

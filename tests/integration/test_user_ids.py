@@ -73,8 +73,8 @@ async def test_a_users_notifications_arrive_live_and_stored(
 async def confirmed(
     node: Node, publisher: AsyncPublisher, channel: str, user: str, id_: int
 ) -> bool:
-    await node.gateway._positions.flush()
-    key = node.gateway._keys.confirmed(channel)
+    await node.gateway.redis.positions.flush()
+    key = node.gateway.redis.keys.confirmed(channel)
     return int(await publisher._client.zscore(key, user) or 0) == id_
 
 

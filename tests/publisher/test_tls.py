@@ -131,9 +131,9 @@ async def test_a_cluster_is_reached_by_tls_at_each_of_its_servers(
             await publisher.publish(CHANNEL, 2)
         async with running_node(url, prefix) as node:
             await until(node.gateway.ready)
-            assert len(node.gateway._hearing.servers()) == 3
+            assert len(node.gateway.redis.hearing.servers()) == 3
             # It is ready with two of them.
-            await until(lambda: all(node.gateway._hearing.servers().values()))
+            await until(lambda: all(node.gateway.redis.hearing.servers().values()))
 
 
 async def test_an_authority_that_is_not_named_is_not_believed(

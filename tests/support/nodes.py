@@ -28,7 +28,7 @@ class Node:
     @property
     def new_connections(self) -> list[NewConnection]:
         """Connections that have shown no valid token."""
-        return self.gateway._client_port._unauthenticated.all()
+        return self.gateway.entrance.client_port._unauthenticated.all()
 
     async def get(self, path: str) -> tuple[int, str]:
         """Ask the internal port."""

@@ -1,0 +1,55 @@
+"""The third group: who may hear a channel, from the request to the end."""
+
+from __future__ import annotations
+
+import random
+
+from gateway.assembly.delivery import Delivery
+from gateway.assembly.redis_side import RedisSide
+from gateway.assembly.shared import CLOCK, Shared
+from gateway.backplane.channel_feed import ChannelFeed
+from gateway.backplane.store import GrantReader
+from gateway.node.control import Control
+from gateway.node.interest import Interests
+from gateway.node.recheck import Recheck
+from gateway.node.refusals import Refusals
+from gateway.node.subscriptions import Subscriptions
+
+
+class Access:
+    """The subscriptions, what allows them, and the commands that end them."""
+
+    def __init__(self, shared: Shared, redis: RedisSide, delivery: Delivery) -> None:
+        settings, hub, catchup = shared.settings, delivery.hub, delivery.catchup
+        grants = GrantReader(redis.pipeline, redis.keys, shared.stats, redis.servers)
+        self.interests_in_grants = Interests(
+            ChannelFeed(
+                redis.hearing.channels,
+                redis.keys.granted,
+                lambda *told: self.refusals.hear(*told),  # noqa: PLW0108 - made below
+            ),
+            lambda _channel: None,
+            settings.unsubscribe_linger_seconds,
+        )
+        self.refusals = Refusals(
+            hub, self.interests_in_grants, grants, shared.tasks, CLOCK, random.random
+        )
+        self.recheck = Recheck(
+            hub,
+            catchup,
+            grants,
+            self.refusals,
+            settings.all_namespaces,
+            CLOCK,
+            random.random,
+        )
+        self.subscriptions = Subscriptions(
+            hub,
+            catchup,
+            self.recheck,
+            self.refusals,
+            delivery.pacing,
+            settings.max_subscriptions,
+        )
+        checks = redis.places.checks
+        self.control = Control(self.recheck, checks.hear, checks.checked)

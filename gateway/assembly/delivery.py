@@ -1,0 +1,93 @@
+"""The second group, from Redis to the sockets: what is live, what is in the log, and what has arrived."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.assembly.redis_side import RedisSide
+from gateway.assembly.shared import CLOCK, Shared
+from gateway.backplane.channel_feed import ChannelFeed
+from gateway.backplane.store import LogReader
+from gateway.node.catchup import Catchup
+from gateway.node.confirmation import Confirmation
+from gateway.node.connection import Subscription
+from gateway.node.drain import Drain
+from gateway.node.heartbeats import Heartbeats
+from gateway.node.hub import Events as HubEvents
+from gateway.node.hub import Hub
+from gateway.node.interest import Interests
+from gateway.node.life_checks import LifeChecks
+from gateway.node.pacing import Pacing
+from gateway.node.recovery import Pages
+from gateway.node.stalls import Patience
+from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
+
+_FAREWELL_SECONDS: Final = CLOSE_TIMEOUT_SECONDS + 1.0
+"""By then the last client has answered its close frame, or has been cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryEvents:
+    """What the other groups are told.
+
+    Args:
+        command: what has come on a channel that is for nodes, and not for clients.
+        failed: a subscription cannot be served.
+    """
+
+    command: Callable[[bytes], None]
+    failed: Callable[[Subscription, Exception], None]
+
+
+class Delivery:
+    """The hub, and all that brings messages to it and to the clients that have missed some."""
+
+    def __init__(self, shared: Shared, redis: RedisSide, events: DeliveryEvents) -> None:
+        settings, stats, tasks = shared.settings, shared.stats, shared.tasks
+        namespaces = settings.all_namespaces
+        self.confirmation = Confirmation(
+            redis.positions, namespaces, CLOCK, settings.confirm_interval_seconds
+        )
+        self.hub = Hub(
+            redis.read_turn.call_soon,
+            self.confirmation,
+            stats,
+            HubEvents(
+                gap=lambda channel: self.catchup.miss(channel),  # noqa: PLW0108 - made below
+                behind=lambda connection: self.catchup.leave_out(connection),  # noqa: PLW0108 - made below
+                congested=redis.hearing.throttle,
+                command=events.command,
+            ),
+            settings.compression_threshold_bytes,
+        )
+        self.interests = Interests(
+            ChannelFeed(redis.hearing.channels, redis.keys.live, self.hub.receive),
+            self.hub.forget,
+            settings.unsubscribe_linger_seconds,
+        )
+        interval, timeout = settings.ping_interval_seconds, settings.pong_timeout_seconds
+        self.heartbeats = Heartbeats(self.hub, CLOCK, random.random, interval, timeout)
+        self.life_checks = LifeChecks(
+            self.hub, self.heartbeats, tasks, CLOCK, redis.places.give_back
+        )
+        self.drain = Drain(
+            self.hub, CLOCK, settings.drain_delay_seconds, settings.drain_seconds, _FAREWELL_SECONDS
+        )
+        self.patience = Patience(self.hub, settings.stall_seconds, CLOCK)
+        self.pacing = Pacing(CLOCK, stats)
+        history = LogReader(redis.pipeline, redis.keys, redis.positions, stats)
+        self.catchup = Catchup(
+            self.hub,
+            self.interests,
+            Pages(history, self.confirmation, random.random),
+            self.confirmation,
+            self.patience,
+            self.pacing,
+            tasks,
+            namespaces,
+            events.failed,
+            settings.max_subscriptions,
+        )

@@ -1,0 +1,125 @@
+"""The fourth group, from clients to the node: handshakes, requests, and what becomes due with time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from gateway.assembly.access import Access
+from gateway.assembly.delivery import Delivery
+from gateway.assembly.redis_side import RedisSide
+from gateway.assembly.shared import CLOCK, Shared
+from gateway.core import budget
+from gateway.core.addresses import TrustedProxies
+from gateway.core.capacity import capacity
+from gateway.core.origins import AllowedOrigins
+from gateway.core.timing import EXPIRY_STEP
+from gateway.credentials import make_verifier
+from gateway.metrics import NodeCollector, exposition
+from gateway.node.lifetimes import Lifetimes
+from gateway.node.requests import Requests
+from gateway.node.sweep import Sweep
+from gateway.node.tokens import Tokens
+from gateway.settings import Settings
+from gateway.web import open_files
+from gateway.web.admission import Admission
+from gateway.web.client_port import ClientPort, Surroundings
+from gateway.web.handshake import Handshakes, Limits
+from gateway.web.pages import HttpPages
+from gateway.web.refused_connections import RefusedConnections
+from gateway.web.server import internal_app, public_app
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How the node is, for those who ask.
+
+    Args:
+        checks: those behind ``/readyz``.
+        ready: whether all of them hold.
+        welcoming: whether a connection is let in.
+    """
+
+    checks: Callable[[], dict[str, bool]]
+    ready: Callable[[], bool]
+    welcoming: Callable[[], bool]
+
+
+class Entrance:
+    """Both ports, and the sweep over all that waits for a moment."""
+
+    def __init__(
+        self, shared: Shared, redis: RedisSide, delivery: Delivery, access: Access, state: State
+    ) -> None:
+        settings, stats, hub = shared.settings, shared.stats, delivery.hub
+        self.capacity = capacity(
+            open_files.limit(), settings.max_connections, settings.max_unauthenticated
+        )
+        limit = self.capacity.connections
+        verifier = make_verifier(settings)
+        tokens = Tokens(hub, verifier, access.recheck, CLOCK, time.time)
+        self.sweep = _make_sweep(shared, redis, delivery, access, tokens)
+        servers = redis.hearing.servers
+        collector = NodeCollector(hub, stats, state.ready, limit, servers)
+        self.internal_pages = HttpPages(internal_app(state.checks, servers, exposition(collector)))
+        parts = hub, access.subscriptions, tokens, delivery.heartbeats, delivery.confirmation
+        refused = RefusedConnections(stats, CLOCK)
+        self.handshakes = Handshakes(
+            Admission(redis.places, state.welcoming, limit, settings.max_connections_per_user),
+            verifier,
+            Lifetimes(*parts, delivery.patience),
+            Requests(*parts, CLOCK, time.time, settings.max_message_bytes),
+            refused,
+            _limits(settings, delivery.heartbeats.longest_silence),
+            CLOCK,
+        )
+        base = settings.base_path
+        self.public_pages = HttpPages(public_app(base, state.ready, test_page=settings.development))
+        self.client_port = ClientPort(
+            Surroundings(
+                frozenset({base or "/", f"{base}/", f"{base}/ws"}),
+                TrustedProxies(settings.trusted_proxies),
+                settings.proxy_protocol,
+                self.capacity,
+                settings.unauthenticated_per_address,
+            ),
+            stats,
+            refused,
+            self.handshakes,
+            self.public_pages,
+        )
+
+
+def _make_sweep(
+    shared: Shared, redis: RedisSide, delivery: Delivery, access: Access, tokens: Tokens
+) -> Sweep:
+    confirm_interval = shared.settings.confirm_interval_seconds
+    return Sweep(
+        shared.stats,
+        CLOCK,
+        min(delivery.heartbeats.pause, confirm_interval / 4, EXPIRY_STEP),
+        (
+            redis.listening.tick,
+            delivery.heartbeats.tick,
+            delivery.patience.tick,
+            partial(delivery.confirmation.tick, delivery.hub.send_all),
+            tokens.tick,
+            access.recheck.tick,
+            access.refusals.tick,
+        ),
+    )
+
+
+def _limits(settings: Settings, longest_silence: float) -> Limits:
+    pongs = budget.pongs(settings.max_subscriptions, settings.confirm_interval_seconds)
+    return Limits(
+        settings.max_message_bytes,
+        settings.high_water_bytes,
+        settings.client_messages_per_second + pongs,
+        max(settings.client_message_burst, pongs * longest_silence),
+        settings.max_subscriptions,
+        AllowedOrigins(settings.allowed_origins),
+        settings.compression,
+    )

@@ -1,0 +1,115 @@
+"""The first group: this node's side of Redis."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from gateway.assembly.shared import CLOCK, Shared
+from gateway.backplane.health import NodeEntry, NodeLease
+from gateway.backplane.hearing import Events, Parts, hearing
+from gateway.backplane.place_table import PlaceTable
+from gateway.backplane.places import Places
+from gateway.backplane.pubsub import ListeningTime, ModeratedReader
+from gateway.backplane.read_turn import ReadTurn
+from gateway.backplane.redis_connections import connections
+from gateway.backplane.servers import Servers
+from gateway.backplane.store import Announcing, Positions
+from gateway.credentials import make_topology
+
+
+@dataclass(frozen=True, slots=True)
+class RedisEvents:
+    """What the other groups are told.
+
+    Args:
+        heard: what happens to the connections that listen.
+        returned: Redis has come back, or another server has taken over.
+        look: the connections of these ids may be dead; returns once that is known.
+        place_lost: the connection of this id has no place any more.
+    """
+
+    heard: Events
+    returned: Callable[[], None]
+    look: Callable[[Iterable[str]], Coroutine[Any, Any, None]]
+    place_lost: Callable[[str], None]
+
+
+class RedisSide:
+    """The connections to Redis, and what a node keeps there."""
+
+    def __init__(self, shared: Shared, events: RedisEvents) -> None:
+        settings, stats, tasks = shared.settings, shared.stats, shared.tasks
+        namespaces = settings.all_namespaces
+        topology = make_topology(settings)
+        self._events = events
+        self.keys = topology.keys(settings.redis_prefix)
+        seconds, moved = settings.redis_timeout_seconds, self._primary_moved
+        self.connections = connections(topology, stats, seconds, moved, tasks, random.random)
+        self.pipeline, self.health_connection = self.connections.calls, self.connections.health
+        self.listening, self.read_turn = ListeningTime(CLOCK), ReadTurn()
+        reader = partial(
+            ModeratedReader, moment=settings.coalesce_seconds, clock=CLOCK, turn=self.read_turn
+        )
+        probe = self.keys.probe(shared.node_id)
+        parts = Parts(reader, self.listening, stats, tasks, random.random, probe)
+        self.hearing = hearing(self.connections, parts, events.heard)
+        self.subscriber, self.probe = self.hearing.control, self.hearing.probe
+        self.servers = Servers(self.connections.server_of, self.hearing.is_down)
+        self.positions = Positions(
+            self.pipeline, self.keys, namespaces, random.random, self.servers
+        )
+        self.places = self._make_places(shared, events)
+        self.node_lease = NodeLease(
+            self.health_connection,
+            NodeEntry(self.keys, shared.node_id, settings.node_lease_seconds),
+            partial(self.servers.of, self.keys.nodes),
+            self._returned,
+            CLOCK,
+            random.random,
+            of_several=topology.cluster is not None,
+        )
+        self.announcing = Announcing(self.pipeline, self.keys, namespaces, random.random)
+
+    def _make_places(self, shared: Shared, events: RedisEvents) -> Places:
+        settings = shared.settings
+        table = PlaceTable(
+            self.keys,
+            shared.node_id,
+            settings.max_connections_per_user,
+            settings.connection_lease_seconds,
+        )
+        return Places(
+            self.pipeline,
+            self.health_connection,
+            table,
+            events.look,
+            shared.tasks,
+            events.place_lost,
+            random.random,
+            self.servers,
+        )
+
+    def loops(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """What runs as long as the node does."""
+        return [
+            *self.connections.loops(),
+            *self.hearing.loops(),
+            self.node_lease.run,
+            self.places.run_renewal,
+            self.places.releases.run,
+            self.positions.run,
+            self.announcing.run,
+        ]
+
+    def _primary_moved(self) -> None:
+        self.subscriber.move()
+        self.node_lease.recheck()
+
+    def _returned(self) -> None:
+        self.places.restore()
+        self.announcing.at_once()
+        self._events.returned()

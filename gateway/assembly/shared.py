@@ -1,0 +1,23 @@
+"""What the parts of all groups share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.node.stats import Stats
+from gateway.node.tasks import Tasks
+from gateway.settings import Settings
+
+CLOCK: Final = time.monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A node's id and settings, what it counts, and who owns its tasks."""
+
+    settings: Settings
+    node_id: str
+    stats: Stats = field(default_factory=Stats)
+    tasks: Tasks = field(default_factory=Tasks)

@@ -1,0 +1,119 @@
+"""What a setting's value is read from, and which values it may have. Each function takes a value and returns it.
+
+Raises:
+    ValueError: what to correct; pydantic adds the setting's name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+from pydantic import SecretStr, ValidationInfo
+
+from gateway.core.addresses import TrustedProxies
+from gateway.core.origins import AllowedOrigins
+from gateway.core.protocol import RESERVED
+from publisher.contract.channels import Namespace
+from publisher.contract.redis_url import check_url
+from publisher.contract.secret_values import read_secret
+from publisher.errors import InvalidNamespace
+
+LAST_PORT: Final = 65_535
+_PATH: Final = re.compile(r"/|(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+_OTHER_SEPARATOR: Final = re.compile(r"[\s;]")
+"""What separates the parts of a list elsewhere; no part of ours holds it."""
+_HEALTH_PATHS: Final = frozenset({"/healthz", "/readyz"})
+
+
+def parts(value: object) -> object:
+    """The parts of a list that is written with commas."""
+    if not isinstance(value, str):
+        return value
+    found = [part.strip() for part in value.split(",") if part.strip()]
+    # Nothing at all means no limit. A template that had nothing to put between its commas does not.
+    if "," in value and not found:
+        raise ValueError("there is nothing between its commas; name something, or leave it empty")
+    if any(map(_OTHER_SEPARATOR.search, found)):
+        raise ValueError(f"write commas between its parts, not spaces or semicolons: {value!r}")
+    return found
+
+
+def read_file(value: object) -> object:
+    """What stands in the file where the value is ``@FILE``."""
+    return read_secret(value) if isinstance(value, str) else value
+
+
+def json(value: object) -> object:
+    """What a JSON text says."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from None
+
+
+def path(value: str) -> str:
+    """A path that clients may connect to, with one slash before it and none behind it."""
+    found = f"/{value.strip('/')}"
+    if not _PATH.fullmatch(found):
+        raise ValueError("must be a path such as /realtime, of letters, digits and . _ ~ -")
+    if found in _HEALTH_PATHS:
+        raise ValueError(f"{found} is a page for balancers")
+    return found
+
+
+def workers(value: int, info: ValidationInfo) -> int:
+    """A number of workers for whose internal ports there is room; those were read before it."""
+    first, public = info.data.get("internal_port"), info.data.get("port")
+    if first:
+        internal = range(first, first + value)
+        if internal[-1] > LAST_PORT:
+            raise ValueError(
+                f"{value} workers need as many internal ports, and GATEWAY_INTERNAL_PORT "
+                f"{first} leaves too few"
+            )
+        if public in internal:
+            raise ValueError(
+                f"GATEWAY_PORT {public} is among the workers' internal ports, "
+                f"{first} to {internal[-1]}"
+            )
+    return value
+
+
+def redis_url(value: SecretStr | None) -> SecretStr | None:
+    """A URL that leads to Redis."""
+    if value is not None:
+        check_url(value.get_secret_value())
+    return value
+
+
+def origins(value: list[str]) -> list[str]:
+    """Origins and patterns of them."""
+    AllowedOrigins(value)
+    return value
+
+
+def proxies(value: list[str]) -> list[str]:
+    """Networks and addresses."""
+    TrustedProxies(value)
+    return value
+
+
+def namespaces(value: dict[str, Any]) -> dict[str, Any]:
+    """Namespaces and their rules."""
+    for name, rules in value.items():
+        if name in RESERVED:
+            raise ValueError(
+                f"namespace {name!r}: messages of the protocol have this name; choose another one"
+            )
+        if not isinstance(rules, Mapping):
+            raise ValueError(f"namespace {name!r}: expected an object")  # noqa: TRY004 - pydantic's
+        try:
+            Namespace.from_dict(name, rules)
+        except InvalidNamespace as error:
+            raise ValueError(str(error)) from None
+    return value

@@ -1,0 +1,98 @@
+"""The commands of ``publisher`` that give and take access."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from publisher.cli_output import complain, print_result
+from publisher.client import Publisher
+from publisher.contract.grants import ASTERISK, EVERYBODY, Grantee
+from publisher.errors import InvalidData
+from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
+
+Command: TypeAlias = Callable[[Publisher, argparse.Namespace], int]
+Add: TypeAlias = Callable[[str, Command, str], argparse.ArgumentParser]
+"""Adds a command of this name, what it does, and what its help says."""
+
+
+def add_commands(add: Add) -> None:
+    """Add the commands to the parser."""
+    _add_grants(
+        add("grant", _grant, "Let a user subscribe to a channel"),
+        add("revoke", _revoke, "Take a grant back and end what it allowed"),
+    )
+
+
+def _grant(publisher: Publisher, options: argparse.Namespace) -> int:
+    if options.ttl < 0:
+        raise InvalidData("--ttl must be a number of seconds, or 0 for ever")
+    ttl = options.ttl or None
+    publisher.grant(options.channel, grantee(options), ttl)
+    print_result({"channel": options.channel, **_named(options), "ttl": ttl})
+    return 0
+
+
+def _revoke(publisher: Publisher, options: argparse.Namespace) -> int:
+    revoked = publisher.revoke(options.channel, grantee(options))
+    other_grant = "a grant of their own" if options.everybody else "a grant to everybody"
+    note = f"{other_grant}, or a token whose claim channels names the channel, still lets a user in"
+    print_result({"channel": options.channel, **_named(options), "revoked": revoked, "note": note})
+    return 0
+
+
+def grantee(options: argparse.Namespace) -> Grantee:
+    """Whom a command names: a user, or everybody.
+
+    Raises:
+        InvalidData: both.
+    """
+    if options.everybody:
+        if options.user is not None:
+            raise InvalidData("give a user or --everybody, not both")
+        return EVERYBODY
+    if options.user == ASTERISK:
+        complain("* is the user with this id; all users are --everybody")
+    user: str = options.user
+    return user
+
+
+def _named(options: argparse.Namespace) -> dict[str, Any]:
+    return {"everybody": True} if options.everybody else {"user": options.user}
+
+
+class Everybody(argparse.Action):
+    """``--everybody``, in the place of the argument ``instead_of``."""
+
+    def __init__(self, instead_of: argparse.Action, **details: Any) -> None:
+        super().__init__(nargs=0, default=False, **details)
+        self._instead_of = instead_of
+
+    def __call__(self, _parser: Any, namespace: argparse.Namespace, *_: Any) -> None:
+        namespace.everybody = True
+        self._instead_of.required = False
+
+
+def _add_grants(grant: argparse.ArgumentParser, revoke: argparse.ArgumentParser) -> None:
+    for parser in (grant, revoke):
+        parser.usage = f"{parser.prog} [options] CHANNEL (USER | --everybody)"
+        parser.add_argument("channel", metavar="CHANNEL")
+        user = parser.add_argument(
+            "user",
+            metavar="USER or --everybody",  # argparse says what is missing by this name
+            help="a user's id, whatever it is: * is the user with this id",
+        )
+        parser.add_argument(
+            "--everybody",
+            action=Everybody,
+            instead_of=user,
+            help="all users, in the place of USER",
+        )
+    grant.add_argument(
+        "--ttl",
+        metavar="SECONDS",
+        type=int,
+        default=DEFAULT_GRANT_TTL_SECONDS,
+        help="seconds for which the grant holds; 0 for ever (default: 30 days)",
+    )

@@ -1,0 +1,19 @@
+"""What the command ``publisher`` writes: results to standard output, errors to standard error."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import orjson
+
+
+def print_result(result: Any) -> None:
+    """Write a result as JSON, on a line of its own."""
+    sys.stdout.write(orjson.dumps(result).decode() + "\n")
+
+
+def complain(message: str) -> None:
+    """Write what is wrong."""
+    # One line, whatever the message quotes.
+    sys.stderr.write(f"publisher: {' '.join(message.split())}\n")
