@@ -266,7 +266,7 @@ async def messages_unread(target: Target) -> None:
             line = await stack.enter_async_context(
                 target.client(_user(number), [channel], reads=False)
             )
-            await line.send(said(type="subscribe", channel=channel))
+            await line.send(said(type="subscribe", channel=channel, since=0))
         for _ in range(target.size.messages // 10):
             await target.publisher.publish(channel, "m" * 10_000)
         await _until_given_up(target, target.size.clients)
