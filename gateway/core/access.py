@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final
@@ -10,7 +10,14 @@ from typing import Any, Final
 from gateway.core.protocol import ErrorCode
 from publisher.contract.channels import Channel, Namespace, Retention, namespace_of
 
-_LATEST_EXPIRY: Final = 2**53
+_LATEST_TIME: Final = 2**53
+
+
+class Use(Enum):
+    """What a token is shown for."""
+
+    CONNECTION = "connection"
+    CHANNEL = "channel"
 
 
 class TokenRejected(Exception):
@@ -21,44 +28,81 @@ class TokenRejected(Exception):
         self.code = code
 
 
+class KeyUnknown(TokenRejected):
+    """A token that names a key which its issuer may have published since its keys were looked at.
+
+    Args:
+        learn: looks at them again, or waits for those who do; returns after some seconds at most. Then the token may be
+            judged once more.
+    """
+
+    def __init__(self, learn: Callable[[], Awaitable[None]]) -> None:
+        super().__init__("its kid is in no set of keys yet", ErrorCode.TOKEN_KEY_UNKNOWN)
+        self.learn = learn
+
+
 _NONE: Final[frozenset[str]] = frozenset()
 """Shared: an empty set of its own has 216 bytes, and most tokens name no channel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A client: its user, the channels its token names (exact, or ``namespace/*``), and when the token
-    ends (seconds since 1970, ``None`` for never).
+    """A client: its user, the channels its token names (exact, or ``namespace/*``), when the token ends (``None`` for
+    never), its ``jti``, and when it was made; times are seconds since 1970.
     """
 
     user: str
     channels: frozenset[str] = frozenset()
     expires_at: float | None = None
+    token_id: str | None = None
+    issued_at: float | None = None
 
 
 def identify(claims: Mapping[str, Any], user_claim: str, leeway: float = 0) -> Identity:
     """Read the claims of a verified token; it ends ``leeway`` seconds after its ``exp``.
 
     Raises:
-        TokenRejected: no user, or ``channels`` is not a list of strings.
+        TokenRejected: no user, ``channels`` is not a list of strings, ``jti`` no name, or ``iat`` no time.
     """
-    user = claims.get(user_claim)
-    if not isinstance(user, str) or not user or not _is_text(user):
-        raise TokenRejected(f"claim {user_claim!r} must be a string that is not empty")
+    user = _user(claims, user_claim)
     channels = claims.get("channels", [])
     if not isinstance(channels, list) or not all(isinstance(name, str) for name in channels):
         raise TokenRejected("claim 'channels' must be a list of strings")
-    expires_at = _expiry(claims.get("exp"))
+    expires_at = _time(claims, "exp")
     return Identity(
-        user, frozenset(channels) or _NONE, None if expires_at is None else expires_at + leeway
+        user,
+        frozenset(channels) or _NONE,
+        None if expires_at is None else expires_at + leeway,
+        _token_id(claims),
+        _time(claims, "iat"),
     )
 
 
-def _expiry(value: Any) -> float | None:
+def _user(claims: Mapping[str, Any], user_claim: str) -> str:
+    user = claims.get(user_claim)
+    if not isinstance(user, str) or not user or not _is_text(user):
+        raise TokenRejected(f"claim {user_claim!r} must be a string that is not empty")
+    return user
+
+
+def _token_id(claims: Mapping[str, Any]) -> str | None:
+    """The ``jti``. Logins that count their tokens write a number; it is revoked by the same digits."""
+    value = claims.get("jti")
     if value is None:
         return None
-    if type(value) not in {int, float} or not 0 <= value <= _LATEST_EXPIRY:
-        raise TokenRejected(not_a_time("exp"))
+    if type(value) is int:
+        return str(value)
+    if not isinstance(value, str) or not _is_text(value):
+        raise TokenRejected("claim 'jti' must be a string")
+    return value
+
+
+def _time(claims: Mapping[str, Any], claim: str) -> float | None:
+    value = claims.get(claim)
+    if value is None:
+        return None
+    if type(value) not in {int, float} or not 0 <= value <= _LATEST_TIME:
+        raise TokenRejected(not_a_time(claim))
     return float(value)
 
 

@@ -62,6 +62,11 @@ TOKEN_NOT_YET_VALID: Final = _violation(
     "Token not valid yet",
     detail="connect again later; the clock of who made the token is ahead, or its nbf is",
 )
+TOKEN_KEY_UNKNOWN: Final = _violation(
+    ErrorCode.TOKEN_KEY_UNKNOWN,
+    "The token's key is not known",
+    detail="connect again later; its issuer has published the key a moment ago, or not at all",
+)
 CONNECTION_LIMIT: Final = _violation(
     ErrorCode.CONNECTION_LIMIT,
     "Too many connections",
@@ -74,7 +79,8 @@ DRAINING: Final = Closing(CloseCode.GOING_AWAY, "draining")
 PONG_TIMEOUT: Final = Closing(CloseCode.TIMEOUT, "pong_timeout")
 
 REJECTED_TOKEN: Final = {
-    ErrorCode(each.reason): each for each in (TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_NOT_YET_VALID)
+    ErrorCode(each.reason): each
+    for each in (TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_NOT_YET_VALID, TOKEN_KEY_UNKNOWN)
 }
 """What is told of a token that was shown and is not accepted, by its code."""
 

@@ -93,7 +93,8 @@ class TokenVerifier:
                 "require": ["exp"] if require_expiry else [],
                 "verify_aud": audience is not None,
                 "verify_iat": False,  # it tells the token's age, not when it may be used (RFC 7519 §4.1.6)
-                "verify_sub": False,  # identify() looks at the claim that names the user
+                "verify_sub": False,  # identify() looks at the claim that names the user,
+                "verify_jti": False,  # and at this one
                 "enforce_minimum_key_length": False,  # load_key() has looked
             },
             audience,

@@ -29,7 +29,10 @@ DECIDED: dict[str, dict[str, Any]] = {"sub": {"let_in": False, "code": "token_in
 
 NEIGHBOURS: list[dict[str, Any]] = [
     {"claims": {"iat": "+86400"}, "let_in": True},
-    {"claims": {"iat": "yesterday?"}, "let_in": True},
+    {"claims": {"iat": "yesterday?"}, "let_in": False, "code": "token_invalid"},
+    {"claims": {"jti": "one of many"}, "let_in": True},
+    {"claims": {"jti": 17}, "let_in": True},
+    {"claims": {"jti": ["17"]}, "let_in": False, "code": "token_invalid"},
     {"claims": {"iat": "+10", "nbf": "+60"}, "let_in": False, "code": "token_not_yet_valid", "retry": True},
     {"claims": {"nbf": "+60", "exp": "+3600"}, "let_in": False, "code": "token_not_yet_valid", "retry": True},
     {"claims": {"nbf": "-60"}, "let_in": True},

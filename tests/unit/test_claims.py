@@ -53,6 +53,29 @@ def test_a_rejection_says_what_the_client_is_told() -> None:
     assert TokenRejected("late", ErrorCode.TOKEN_EXPIRED).code is ErrorCode.TOKEN_EXPIRED
 
 
+def test_a_tokens_id_and_age_are_known_of_its_user() -> None:
+    identity = identify({"sub": "u", "jti": "t-1", "iat": 1_700_000_000.5}, "sub")
+    assert (identity.token_id, identity.issued_at) == ("t-1", 1_700_000_000.5)
+    plain = identify({"sub": "u", "jti": None, "iat": None}, "sub")
+    assert (plain.token_id, plain.issued_at) == (None, None)
+
+
+def test_an_id_that_is_a_number_is_its_digits() -> None:
+    assert identify({"sub": "u", "jti": 17}, "sub").token_id == "17"
+
+
+@pytest.mark.parametrize("jti", [True, 1.5, ["t"], {}, "\ud800"])
+def test_an_id_that_nobody_could_name_is_rejected(jti: Any) -> None:
+    with pytest.raises(TokenRejected, match="'jti'"):
+        identify({"sub": "u", "jti": jti}, "sub")
+
+
+@pytest.mark.parametrize("iat", ["1700000000", True, -1, float("nan"), 2**60, []])
+def test_an_age_that_is_no_time_is_rejected(iat: Any) -> None:
+    with pytest.raises(TokenRejected, match="'iat'"):
+        identify({"sub": "u", "iat": iat}, "sub")
+
+
 @pytest.mark.parametrize("claims", [{"sub": "\ud800"}, {"sub": "u", "exp": 10**400}])
 def test_what_cannot_be_written_or_counted_is_rejected_and_no_other_error(claims: Any) -> None:
     with pytest.raises(TokenRejected):
