@@ -24,7 +24,7 @@ from gateway.node.sweep import Sweep
 from gateway.node.tokens import Tokens
 from gateway.settings import Settings
 from gateway.web import open_files
-from gateway.web.admission import Admission
+from gateway.web.admission import Admission, Room
 from gateway.web.client_port import ClientPort, Surroundings
 from gateway.web.handshake import Handshakes, Limits
 from gateway.web.pages import HttpPages
@@ -67,7 +67,9 @@ class Entrance:
         parts = hub, access.subscriptions, tokens, delivery.heartbeats, delivery.confirmation
         refused = RefusedConnections(stats, CLOCK)
         self.handshakes = Handshakes(
-            Admission(redis.places, state.welcoming, limit, settings.max_connections_per_user),
+            Admission(
+                redis.places, state.welcoming, Room(limit, settings.max_connections_per_user)
+            ),
             verifier,
             Lifetimes(*parts, delivery.patience),
             Requests(*parts, CLOCK, time.time, settings.max_message_bytes),

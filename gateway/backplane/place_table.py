@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.node.ports import Claim, Denied, Entry
 from publisher.contract import control, scripts
-from publisher.contract.calls import Call
+from publisher.contract.calls import Call, Reply
 from publisher.contract.control import CheckPlaces, PlacesChecked
 from publisher.contract.keys import MAX_PLACE_LEASE_SECONDS, Keys
 
@@ -15,6 +16,9 @@ GRACE: Final = b"/grace"
 """Among the nodes that live in a time of grace (``renew_node.lua``)."""
 
 _MAX_LEASE: Final = str(MAX_PLACE_LEASE_SECONDS * 1000)
+_NOT_LOOKED_AT: Final = "-"
+_TAKEN, _REVOKED = 1, 2
+"""What ``acquire.lua`` replies first; anything else is followed by who holds all places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,28 +35,45 @@ class PlaceTable:
     _limit: str = field(init=False)
     _lease: str = field(init=False)
 
-    def take(self, user: str, connection: str, gone: Iterable[bytes] = ()) -> Call:
-        """Take a place, after the places ``gone`` (member, expiry, member, ...) were dropped."""
+    def take(self, claim: Claim, gone: Iterable[bytes] = (), *, again: bool = False) -> Call:
+        """Take a place, after the places ``gone`` (member, expiry, member, ...) were dropped.
+
+        ``again``: the connection is here already, and its token is not looked at.
+        """
+        issued = "" if claim.issued_at is None else repr(claim.issued_at)
         return Call.run(
             scripts.ACQUIRE,
-            [self.keys.connections(user)],
-            self._member(connection),
+            [self.keys.connections(claim.user), self.keys.before(claim.user)],
+            self._member(claim.connection),
             self._limit,
             self._lease,
             _MAX_LEASE,
+            _NOT_LOOKED_AT if again else issued,
             *gone,
         )
 
-    def renew(self, user: str, connections: Iterable[str]) -> Call:
-        """Renew places; the reply is which have none, and which of this node's were not among them."""
+    def entry(self, reply: Reply) -> Entry:
+        """The reply to :meth:`take`; where it is ``FULL``, the rest of the reply says who holds the places."""
+        if reply[0] == _TAKEN:
+            at: int = reply[1]
+            return at
+        return Denied.REVOKED if reply[0] == _REVOKED else Denied.FULL
+
+    def renew(self, user: str, entered: Mapping[str, int]) -> Call:
+        """Renew the places of connections that have ``entered`` then; without any nothing is told of what has ended.
+
+        The reply is which have none, which of this node's were not among them, and what has ended (``renew.lua``).
+        """
+        keys = self.keys
         return Call.run(
             scripts.RENEW,
-            [self.keys.connections(user)],
+            [keys.connections(user), keys.before(user), keys.disconnected(user)],
             self._lease,
             self._limit,
             _MAX_LEASE,
             self._member(""),
-            *map(self._member, connections),
+            str(min(entered.values(), default="")),
+            *map(self._member, entered),
         )
 
     def release(self, user: str, connection: str) -> Call:

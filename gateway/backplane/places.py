@@ -9,9 +9,8 @@ that the living nodes give back when they look through theirs (``place_checks.py
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, NamedTuple
 
 from gateway.backplane.place_checks import CHECK_SECONDS, PlaceChecks
 from gateway.backplane.place_releases import CALLS_AT_ONCE, Releases, gather_calls
@@ -19,6 +18,7 @@ from gateway.backplane.place_table import GRACE, PlaceTable
 from gateway.backplane.servers import ONE, Servers
 from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
+from gateway.node.ports import Claim, Denied, Entry
 from gateway.node.tasks import Sleep, Tasks
 from publisher.errors import Rejected, Unavailable
 from publisher.transport.pipeline import Calls
@@ -35,6 +35,13 @@ _AGAIN_SECONDS: Final = 0.5
 
 def _nobody(_node: bytes) -> bool:
     return False
+
+
+class Held(NamedTuple):
+    """A connection that needs a place. ``entered``: when it was given one first, in microseconds of Redis' clock."""
+
+    user: str
+    entered: int
 
 
 class Places:
@@ -71,7 +78,7 @@ class Places:
         self._table = table
         self._lost = lost
         self._jitter = jitter
-        self._held: dict[str, str] = {}
+        self._held: dict[str, Held] = {}
         self._taking: set[str] = set()
         self.releases = Releases(pipeline, table.release, servers)
         self.checks = PlaceChecks(pipeline, table, self.reconcile, look, tasks)
@@ -83,58 +90,58 @@ class Places:
 
     # -- taking -------------------------------------------------------------------------------
 
-    async def acquire(
-        self, user: str, connection: str, waits: Callable[[], bool] = lambda: True
-    ) -> bool:
-        """Take a place for a connection; ``False`` when the user holds all they may, after five seconds at most.
+    async def acquire(self, claim: Claim, waits: Callable[[], bool] = lambda: True) -> Entry:
+        """Take a place for a connection; ``FULL`` when the user holds all they may, after five seconds at most.
 
         While one has to be waited for, ``waits`` is asked whether the client still does.
 
         Raises:
             Unavailable: Redis did not answer, or not with an answer.
         """
+        user, connection = claim.user, claim.connection
         self._taking.add(connection)
         try:
-            taken = await self._take(user, connection, CHECK_SECONDS, waits)
+            entry = await self._take(claim, CHECK_SECONDS, waits)
         except BaseException:
             # Redis may take the place all the same, now or when it wakes up.
             self.releases.release(user, connection)
             raise
         finally:
             self._taking.discard(connection)
-        if taken:
-            self._held[connection] = user
-        return taken
+        if not isinstance(entry, Denied):
+            self._held[connection] = Held(user, entry)
+        return entry
 
     async def _take(
-        self, user: str, connection: str, patience: float, waits: Callable[[], bool]
-    ) -> bool:
+        self, claim: Claim, patience: float, waits: Callable[[], bool], *, again: bool = False
+    ) -> Entry:
         """Take a place, if need be one that is given back within ``patience`` seconds."""
-        holders = await self._try(user, connection)
-        if not holders:
-            return True
-        check = self.checks.of(user, holders[::2])
+        entry, holders = await self._try(claim, again)
+        if entry is not Denied.FULL:
+            return entry
+        check = self.checks.of(claim.user, holders[::2])
         over = False
-        while holders and not over:
+        while entry is Denied.FULL and not over:
             await check.wait(min(_AGAIN_SECONDS, patience))
             if not waits():
-                return False
+                break
             patience -= _AGAIN_SECONDS
             over = check.over or patience <= 0
-            holders = await self._try(user, connection)
-        return not holders
+            entry, _ = await self._try(claim, again)
+        return entry
 
-    async def _try(self, user: str, connection: str) -> list[bytes]:
-        """Take a place, if need be one that nobody holds any more; returns who holds them all, if they are held.
+    async def _try(self, claim: Claim, again: bool) -> tuple[Entry, list[bytes]]:
+        """Take a place, if need be one that nobody holds any more; with who holds them all, if they are held.
 
         A node may count as dead a moment later only. It answers no check, so each try looks again.
         """
-        take = partial(self._table.take, user, connection)
-        holders: list[bytes] = await self._pipeline.call(take())
-        if holders and (gone := await self._gone(holders)):
-            log.info("places_dropped user=%r count=%d", user, len(gone) // 2)
-            holders = await self._pipeline.call(take(gone))
-        return holders
+        reply = await self._pipeline.call(self._table.take(claim, again=again))
+        entry = self._table.entry(reply)
+        if entry is Denied.FULL and (gone := await self._gone(reply[1:])):
+            log.info("places_dropped user=%r count=%d", claim.user, len(gone) // 2)
+            reply = await self._pipeline.call(self._table.take(claim, gone, again=again))
+            entry = self._table.entry(reply)
+        return entry, reply[1:]
 
     async def _gone(self, holders: list[bytes]) -> list[bytes]:
         """Those of ``holders`` (member, expiry, member, ...) that nobody holds, as far as can be told here."""
@@ -219,8 +226,8 @@ class Places:
         """
         failed = 0
         by_user: dict[str, list[str]] = {}
-        for connection, user in self._held.items():
-            by_user.setdefault(user, []).append(connection)
+        for connection, held in self._held.items():
+            by_user.setdefault(held.user, []).append(connection)
         self._refused &= by_user.keys()
         for some in chunks(by_user.items(), CALLS_AT_ONCE):
             failed += await gather_calls(
@@ -240,7 +247,8 @@ class Places:
 
     async def _renew(self, user: str, connections: list[str]) -> None:
         try:
-            await self._renew_known(user, [each for each in connections if each in self._held])
+            held = {each: self._held[each].entered for each in connections if each in self._held}
+            await self._renew_known(user, held)
         except Rejected as error:
             # A permanent error of one key concerns nobody else, and to try again at once would not help.
             if user not in self._refused:
@@ -249,11 +257,11 @@ class Places:
         else:
             self._refused.discard(user)
 
-    async def _renew_known(self, user: str, connections: list[str]) -> None:
+    async def _renew_known(self, user: str, entered: dict[str, int]) -> None:
         try:
-            left, ours = await self._upkeep.call(self._table.renew(user, connections))
+            left, ours, _ = await self._upkeep.call(self._table.renew(user, entered))
         finally:
-            self._release_left(user, connections)
+            self._release_left(user, entered)
         for member in ours:
             connection = self._table.own(member)
             if connection is not None and self._unknown(member) and connection not in self.releases:
@@ -265,16 +273,17 @@ class Places:
     async def _take_again(self, user: str, connection: str | None) -> None:
         if connection is None or connection not in self._held:
             return
+        claim = Claim(user, connection)
         try:
-            taken = await self._take(
-                user, connection, _RETAKING_SECONDS, lambda: connection in self._held
+            entry = await self._take(
+                claim, _RETAKING_SECONDS, lambda: connection in self._held, again=True
             )
         finally:
             self._release_left(user, [connection])
-        if not taken and connection in self._held:
+        if isinstance(entry, Denied) and connection in self._held:
             self._lost(connection)
 
-    def _release_left(self, user: str, connections: list[str]) -> None:
+    def _release_left(self, user: str, connections: Iterable[str]) -> None:
         """See to it that a call which came after a release leaves no place taken."""
         for connection in connections:
             if connection not in self._held:

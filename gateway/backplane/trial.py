@@ -15,6 +15,7 @@ from gateway.backplane.health import NodeEntry
 from gateway.backplane.place_table import PlaceTable
 from gateway.backplane.redis_connections import ClusterConnections
 from gateway.backplane.store import GrantReader
+from gateway.node.ports import Claim
 from gateway.node.stats import Stats
 from publisher.contract import rights
 from publisher.contract.calls import Call, Command, read_log
@@ -195,8 +196,8 @@ class Trial:
         for purpose, call in (
             ("keep the list of nodes", entry.renew()),
             ("ask which nodes live", table.living()),
-            ("take a place for a connection", table.take(_USER, "1")),
-            ("renew a place", table.renew(_USER, ["1"])),
+            ("take a place for a connection", table.take(Claim(_USER, "1"))),
+            ("renew a place", table.renew(_USER, {"1": 1})),
             ("release a place", table.release(_USER, "1")),
             ("announce namespaces", Call(("HSET", keys.namespaces, "check", "{}"))),
             ("mark the data", Call(("SET", keys.marker, name, "NX", "GET"))),

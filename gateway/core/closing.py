@@ -67,6 +67,9 @@ TOKEN_KEY_UNKNOWN: Final = _violation(
     "The token's key is not known",
     detail="connect again later; its issuer has published the key a moment ago, or not at all",
 )
+TOKEN_REVOKED: Final = _violation(
+    ErrorCode.TOKEN_REVOKED, "Token revoked", detail="connect again with a new token"
+)
 CONNECTION_LIMIT: Final = _violation(
     ErrorCode.CONNECTION_LIMIT,
     "Too many connections",
@@ -80,7 +83,13 @@ PONG_TIMEOUT: Final = Closing(CloseCode.TIMEOUT, "pong_timeout")
 
 REJECTED_TOKEN: Final = {
     ErrorCode(each.reason): each
-    for each in (TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_NOT_YET_VALID, TOKEN_KEY_UNKNOWN)
+    for each in (
+        TOKEN_INVALID,
+        TOKEN_EXPIRED,
+        TOKEN_NOT_YET_VALID,
+        TOKEN_KEY_UNKNOWN,
+        TOKEN_REVOKED,
+    )
 }
 """What is told of a token that was shown and is not accepted, by its code."""
 

@@ -56,6 +56,7 @@ class ErrorCode(StrEnum):
     TOKEN_EXPIRED = "token_expired"  # noqa: S105
     TOKEN_NOT_YET_VALID = "token_not_yet_valid"  # noqa: S105
     TOKEN_KEY_UNKNOWN = "token_key_unknown"  # noqa: S105
+    TOKEN_REVOKED = "token_revoked"  # noqa: S105
     CONNECTION_LIMIT = "connection_limit"
     MESSAGES_LOST = "messages_lost"
     INTERNAL_ERROR = "internal_error"

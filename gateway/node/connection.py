@@ -22,7 +22,8 @@ _REPLAYS_AT_ONCE: Final = 8
 class Connection:
     """A client's socket, who they are, and what they listen to.
 
-    ``address`` is the client's; ``None`` when it is not known. ``outbox`` holds what is due to the socket in this turn
+    ``address`` is the client's; ``None`` when it is not known. ``entered_at`` is when it was given its place, in
+    microseconds of the clock of Redis. ``outbox`` holds what is due to the socket in this turn
     of the event loop; the hub writes it.
     ``positions`` holds the last id sent in channels that the client has left: coming back on the same connection
     repeats nothing. Only so many are kept; ``forgetful`` says that there were more. ``behind``: too much waits for the
@@ -36,6 +37,7 @@ class Connection:
         "behind",
         "budget",
         "closed",
+        "entered_at",
         "forgetful",
         "id",
         "identity",
@@ -54,6 +56,7 @@ class Connection:
         socket: Socket,
         budget: Budget,
         address: str | None = None,
+        entered_at: int = 0,
     ) -> None:
         self.id = id
         self.identity = identity
@@ -61,6 +64,7 @@ class Connection:
         self.write = socket.write  # looked up once: it is what a fan-out does most
         self.budget = budget
         self.address = address
+        self.entered_at = entered_at
         self.outbox = b""
         self.closed = False
         self.behind = False

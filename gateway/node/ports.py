@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol, TypeAlias
 
 from gateway.core.access import Identity
 from gateway.core.closing import Closing
@@ -121,11 +123,35 @@ class Positions(Protocol):
         """Write what is noted now rather than soon."""
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A connection that asks for a place, and what is known of its token: ``issued_at`` in seconds since 1970."""
+
+    user: str
+    connection: str
+    issued_at: float | None = None
+    token_id: str | None = None
+
+
+class Denied(Enum):
+    """Why a connection was given no place."""
+
+    FULL = auto()
+    """The user holds all they may."""
+
+    REVOKED = auto()
+    """The token is revoked."""
+
+
+Entry: TypeAlias = int | Denied
+"""When a connection was given its place, in microseconds of the clock of Redis; or why it was given none."""
+
+
 class Places(Protocol):
     """The places that users' connections hold, counted over all nodes."""
 
-    async def acquire(self, user: str, connection: str, waits: Callable[[], bool]) -> bool:
-        """Take a place; ``False`` when the user holds all they may, or its client ``waits`` no more.
+    async def acquire(self, claim: Claim, waits: Callable[[], bool]) -> Entry:
+        """Take a place; ``FULL`` also when the client ``waits`` no more.
 
         Raises:
             publisher.errors.Unavailable: Redis did not answer, or answered with an error.

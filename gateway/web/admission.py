@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import hdrs
 
 from gateway.core.handshake import Refusal
-from gateway.node.ports import Places
+from gateway.node.ports import Claim, Denied, Entry, Places
 
 _RETRY_AFTER: Final[Mapping[str, str]] = {hdrs.RETRY_AFTER: "2"}
 """Seconds after which whoever was refused for lack of room may try again."""
@@ -22,22 +23,25 @@ def unavailable(reason: str) -> Refusal:
     return Refusal(503, reason, "try again, on this node or another", _RETRY_AFTER)
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many ``connections`` a node may hold, and how many of one user (``per_user``)."""
+
+    connections: int
+    per_user: int
+
+
 class Admission:
     """Counts who is here, and takes and gives back the users' places.
 
     Args:
         ready: whether new connections are welcome: Redis is there, and the node is not leaving.
-        max_connections: how many the node may hold.
-        per_user: how many a user may hold.
     """
 
-    def __init__(
-        self, places: Places, ready: Callable[[], bool], max_connections: int, per_user: int
-    ) -> None:
+    def __init__(self, places: Places, ready: Callable[[], bool], room: Room) -> None:
         self._places = places
         self._ready = ready
-        self._max_connections = max_connections
-        self._per_user = per_user
+        self._room = room
         self._present = 0
         self._asking: dict[str, list[Callable[[], bool]]] = {}
 
@@ -50,14 +54,13 @@ class Admission:
         """Why nobody is let in at the moment; ``None`` when somebody may be."""
         if not self._ready():
             return "not_ready"
-        return "node_full" if self._present >= self._max_connections else None
+        return "node_full" if self._present >= self._room.connections else None
 
-    async def enter(self, user: str, connection: str, waits: Callable[[], bool]) -> bool:
-        """Take a place; ``leave`` follows. ``False`` when the user holds all they may: then nothing is held.
+    async def enter(self, claim: Claim, waits: Callable[[], bool]) -> Entry:
+        """Take a place; ``leave`` follows, unless it is denied: then nothing is held.
 
         Args:
-            user: who wants in.
-            connection: its id.
+            claim: who wants in, and with which token.
             waits: whether its client still does. An attempt that was given up stands in no other's way.
 
         Raises:
@@ -65,23 +68,23 @@ class Admission:
         """
         # No more of them could succeed, and each holds room on the node until Redis has answered. At the limit it
         # holds it until the nodes with the user's places have answered: seconds, where a client there is dead.
+        user, most = claim.user, self._room.per_user
         asking = self._asking.setdefault(user, [])
-        most = self._per_user
         if len(asking) >= most + _GIVEN_UP or sum(each() for each in asking) >= most:
-            return False
+            return Denied.FULL
         # Handshakes under way count, so that no crowd slips past.
         self._present += 1
         asking.append(waits)
-        entered = False
+        entry: Entry = Denied.FULL
         try:
-            entered = await self._places.acquire(user, connection, waits)
+            entry = await self._places.acquire(claim, waits)
         finally:
             asking.remove(waits)
             if not asking:
                 del self._asking[user]
-            if not entered:
-                self.leave(user, connection)
-        return entered
+            if isinstance(entry, Denied):
+                self.leave(user, claim.connection)
+        return entry
 
     def leave(self, user: str, connection: str) -> None:
         """Give back what ``enter`` has taken."""

@@ -18,7 +18,7 @@ from gateway.core.http import Head
 from gateway.core.origins import AllowedOrigins
 from gateway.node.connection import Connection
 from gateway.node.lifetimes import Lifetimes
-from gateway.node.ports import Clock, Verifier
+from gateway.node.ports import Claim, Clock, Denied, Entry, Verifier
 from gateway.node.requests import Requests
 from gateway.node.tasks import Tasks
 from gateway.web.admission import Admission, unavailable
@@ -36,6 +36,11 @@ log = logging.getLogger(__name__)
 _READ_LIMIT_FACTOR: Final = 16
 
 _FOREIGN_ORIGIN: Final = Refusal(403, "origin_not_allowed", "this origin may not connect")
+
+_DENIED: Final = {
+    Denied.FULL: closing.CONNECTION_LIMIT,
+    Denied.REVOKED: closing.TOKEN_REVOKED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,22 +127,24 @@ class Handshakes:
         self, new: NewConnection, agreement: Agreement, encoding: Encoding, identity: Identity
     ) -> None:
         """Begin the connection if its user and the node have room for it."""
-        connection_id = f"{next(self._ids):x}"
-        entered = begun = False
+        user = identity.user
+        claim = Claim(user, f"{next(self._ids):x}", identity.issued_at, identity.token_id)
+        entry: Entry = Denied.FULL
+        begun = False
         try:
             # Again: what is read in one turn of the event loop has passed the first look together.
             if (reason := self._admission.refusal()) is not None:
                 self._refusals.refuse(new, unavailable(reason))
                 return
-            entered = await self._admission.enter(identity.user, connection_id, lambda: new.waits)
+            entry = await self._admission.enter(claim, lambda: new.waits)
             if not new.waits:
                 new.drop()
-            elif not entered:
-                self._reject(new, agreement, closing.CONNECTION_LIMIT, user=identity.user)
+            elif isinstance(entry, Denied):
+                self._reject(new, agreement, _DENIED[entry], user=user)
             elif not self._admission.open:  # the drain has begun meanwhile
                 self._refusals.refuse(new, unavailable("not_ready"))
             else:
-                self._begin(new, agreement, encoding, identity, connection_id)
+                self._begin(new, agreement, encoding, identity, claim.connection, entry)
                 begun = True
         except Unavailable:
             self._refusals.refuse(new, unavailable("redis_unavailable"))
@@ -148,8 +155,8 @@ class Handshakes:
             log.exception("handshake_failed")
             new.drop()
         finally:
-            if entered and not begun:
-                self._admission.leave(identity.user, connection_id)
+            if not (begun or isinstance(entry, Denied)):
+                self._admission.leave(user, claim.connection)
 
     def _reject(
         self,
@@ -171,6 +178,7 @@ class Handshakes:
         encoding: Encoding,
         identity: Identity,
         connection_id: str,
+        entered_at: int,
     ) -> None:
         """Upgrade the connection, and let a session serve it."""
         limits = self._limits
@@ -181,7 +189,7 @@ class Handshakes:
             limits.max_subscriptions,
             self._clock(),
         )
-        connection = Connection(connection_id, identity, socket, budget, new.address)
+        connection = Connection(connection_id, identity, socket, budget, new.address, entered_at)
         early = new.hand_over(socket)
         log.debug(
             "connection_opened connection=%s user=%r address=%s",

@@ -13,6 +13,10 @@
 ``rt1:live:{<channel>}``             pub/sub     the same entries, as they are published; in a cluster
                                                  also what ends access to the channel (``control.py``)
 ``rt1:conn:{<user>}``                sorted set  ``<node>/<connection>`` -> lease expiry (ms, Redis time)
+``rt1:before:{<user>}``              string      tokens of the user that were issued before this are revoked: seconds
+                                                 since 1970, as text
+``rt1:disconnected:{<user>}``        sorted set  ``<nonce>:<command as JSON>`` -> when the user's connections were ended
+                                                 (us, Redis time): the last hundred, of ten minutes
 ``rt1:nodes``                        sorted set  node -> lease expiry (ms, Redis time); ``/beat`` and
                                                  ``/grace``: see ``renew_node.lua``
 ``rt1:namespaces``                   hash        namespace -> its rules as JSON, written by the gateways, and
@@ -24,9 +28,10 @@
 ``rt1:probe:<node>:<n>``             pub/sub     a node hearing itself
 ===================================  ==========  ========================================================
 
-The prefix is the version of this contract. All keys of a channel share a hash tag, so that each script touches one
-slot of a Redis Cluster. The tag begins at a key's first ``{`` and ends at the first ``}`` behind it, whatever the
-channel's id holds. ``<name>`` holds letters, digits and dots only, so no two channels share a key.
+The prefix is the version of this contract. All keys of a channel, and all of a user, share a hash tag, so that each
+script touches one slot of a Redis Cluster. The tag begins at a key's first ``{`` and ends at the first ``}`` behind it, whatever the
+channel's id holds. ``<name>`` holds letters, digits and dots only, so no two channels share a key. A tag that would be empty is none:
+the keys of a user whose id begins with ``}`` are ``rt1:conn_:{u}:<user>`` and so on.
 
 Redis's pub/sub knows no databases, so the names of pub/sub channels carry the database's number:
 ``rt1@3:live:{<channel>}`` belongs to database 3. Database 0 has the names above, as always.
@@ -122,7 +127,18 @@ class Keys:
         return names
 
     def connections(self, user: str) -> str:
-        return f"{self.prefix}:conn:{{{user}}}"
+        return self._of_user("conn", user)
+
+    def before(self, user: str) -> str:
+        return self._of_user("before", user)
+
+    def disconnected(self, user: str) -> str:
+        return self._of_user("disconnected", user)
+
+    def _of_user(self, word: str, user: str) -> str:
+        if user.startswith("}"):
+            return f"{self.prefix}:{word}_:{{u}}:{user}"
+        return f"{self.prefix}:{word}:{{{user}}}"
 
     @property
     def nodes(self) -> str:

@@ -13,8 +13,9 @@ from gateway.core.addresses import TrustedProxies
 from gateway.core.capacity import capacity
 from gateway.core.origins import AllowedOrigins
 from gateway.node.connection import Connection
+from gateway.node.ports import Claim
 from gateway.node.stats import Stats
-from gateway.web.admission import Admission
+from gateway.web.admission import Admission, Room
 from gateway.web.client_port import ClientPort, Surroundings
 from gateway.web.handshake import Handshakes, Limits
 from gateway.web.refused_connections import RefusedConnections
@@ -32,8 +33,8 @@ class Anybody:
     def verify(self, token: str) -> Identity:
         return Identity(token)
 
-    async def acquire(self, user: str, connection: str, waits: Callable[[], bool]) -> bool:
-        return True
+    async def acquire(self, claim: Claim, waits: Callable[[], bool]) -> int:
+        return 1
 
     def give_back(self, user: str, connection: str) -> None:
         pass
@@ -85,7 +86,7 @@ async def endpoint(max_message_bytes: int) -> AsyncIterator[str]:
     refusals = RefusedConnections(stats, time.monotonic)
     room = capacity(_FILES, _CONNECTIONS, None)
     handshakes = Handshakes(
-        Admission(anybody, lambda: True, _CONNECTIONS, _CONNECTIONS),
+        Admission(anybody, lambda: True, Room(_CONNECTIONS, _CONNECTIONS)),
         anybody,
         echo,
         echo,

@@ -203,7 +203,11 @@ def _acquire(server: _Server, channels: Sequence[str]) -> None:
     _send(
         server,
         [
-            Call.run(scripts.ACQUIRE, [_KEYS.connections(each)], "node/1", "5", _LEASE_MS, longest)
+            Call.run(
+                scripts.ACQUIRE,
+                [_KEYS.connections(each), _KEYS.before(each)],
+                *("node/1", "5", _LEASE_MS, longest, ""),
+            )
             for each in channels
         ],
     )

@@ -12,6 +12,7 @@ import pytest
 import redis.asyncio
 
 from gateway.backplane.places import Places
+from gateway.node.ports import Claim, Denied
 from publisher import AsyncPublisher
 from publisher.transport.connection import Commands
 from tests.support.client import connected
@@ -37,7 +38,9 @@ async def crowded(server: RedisServer, prefix: str) -> AsyncIterator[Node]:
     """A node at which a crowd holds places."""
     async with running_node(server.url, prefix, redis_timeout_seconds=0.5) as node:
         for start in range(0, len(CROWD), 200):
-            await asyncio.gather(*(held(node).acquire(*each) for each in CROWD[start:][:200]))
+            await asyncio.gather(
+                *(held(node).acquire(Claim(*each)) for each in CROWD[start:][:200])
+            )
         assert len(await places(server, prefix)) == len(CROWD)
         yield node
 
@@ -129,10 +132,10 @@ async def test_a_node_stops_also_when_redis_takes_nothing_back(
 async def test_who_comes_back_in_the_turn_of_leaving_finds_the_place_free(node: Node) -> None:
     taken = held(node)
     for number in range(5):
-        assert await taken.acquire("u", f"c{number}")
+        assert await taken.acquire(Claim("u", f"c{number}")) is not Denied.FULL
     for number in range(5):
         taken.give_back("u", f"c{number}")
-        assert await taken.acquire("u", f"d{number}")
+        assert await taken.acquire(Claim("u", f"d{number}")) is not Denied.FULL
 
 
 async def test_a_departure_that_fails_gives_the_place_back_all_the_same(

@@ -375,7 +375,7 @@ async def test_a_client_that_leaves_while_its_place_is_asked_for_is_no_error(
     acquire = node.gateway.redis.places.acquire
     asked, go = asyncio.Event(), asyncio.Event()
 
-    async def held(*how: Any) -> bool:
+    async def held(*how: Any) -> Any:
         asked.set()
         await go.wait()
         return await acquire(*how)

@@ -14,7 +14,8 @@ import pytest
 import redis.asyncio
 
 from gateway.backplane import health
-from gateway.backplane.places import Places
+from gateway.backplane.places import Held, Places
+from gateway.node.ports import Claim, Denied
 from publisher import AsyncPublisher
 from publisher.contract import scripts
 from publisher.contract.calls import Call
@@ -127,10 +128,10 @@ async def test_renewing_passes_by_a_handshake_that_is_refused_meanwhile(
     node = await start_node(max_connections_per_user=1)
     places = node.gateway.redis.places
     async with connected(node.url, make_token("u")) as client:
-        attempts = [asyncio.create_task(places.acquire("u", f"x{n}")) for n in range(20)]
+        attempts = [asyncio.create_task(places.acquire(Claim("u", f"x{n}"))) for n in range(20)]
         for _ in range(20):
             await places.renew()
-        assert await asyncio.gather(*attempts) == [False] * 20
+        assert await asyncio.gather(*attempts) == [Denied.FULL] * 20
         await client.sync()
 
 
@@ -164,7 +165,7 @@ async def test_a_connection_whose_place_was_lost_takes_it_again_or_ends(
         await client.sync()
         # Somebody alive has taken the place meanwhile.
         other = await start_node()
-        other.gateway.redis.places._held["1"] = "u"
+        other.gateway.redis.places._held["1"] = Held("u", 1)
         await taken_by(publisher, conn, f"{other.gateway.node_id}/1")
         error = await client.expect(type="error", code="connection_limit")
         assert "close one" in error["detail"]
@@ -207,7 +208,7 @@ async def test_a_release_that_crosses_a_renewal_leaves_no_place_taken(
     places, conn = node.gateway.redis.places, f"{prefix}:conn:{{u}}"
     for round_ in range(50):
         ids = [f"{round_}-{number}" for number in range(3)]
-        assert all([await places.acquire("u", each) for each in ids])
+        assert Denied.FULL not in [await places.acquire(Claim("u", each)) for each in ids]
         await publisher._client.delete(conn)  # so that the renewal takes them again
         await asyncio.gather(
             places.renew(),
@@ -229,7 +230,7 @@ async def test_a_renewal_answered_after_a_release_leaves_no_place_taken(
 ) -> None:
     """Two round trips go over two connections: the later one may be carried out first."""
     places = node.gateway.redis.places
-    assert await places.acquire("u", "x")
+    await places.acquire(Claim("u", "x"))
     call, sent, overtaken = places._upkeep.call, asyncio.Event(), asyncio.Event()
 
     async def late(given: Call) -> Any:
@@ -424,7 +425,7 @@ async def test_a_place_taken_while_a_renewal_is_under_way_is_kept(
 ) -> None:
     """Two round trips go over two connections: the renewal, which was made up first, may come second."""
     places = node.gateway.redis.places
-    assert await places.acquire("u", "x")
+    await places.acquire(Claim("u", "x"))
     call, sent, overtaken = places._upkeep.call, asyncio.Event(), asyncio.Event()
 
     async def late(given: Call) -> Any:
@@ -436,11 +437,11 @@ async def test_a_place_taken_while_a_renewal_is_under_way_is_kept(
     monkeypatch.setattr(places._upkeep, "call", late)
     renewal = asyncio.create_task(places.renew())
     await sent.wait()
-    assert await places.acquire("u", "y")
-    taking = asyncio.create_task(places.acquire("u", "z"))
+    await places.acquire(Claim("u", "y"))
+    taking = asyncio.create_task(places.acquire(Claim("u", "z")))
     overtaken.set()
     await renewal
-    assert await taking
+    await taking
     await until(lambda: not places.releases)
     assert sorted(held.id for held in await publisher.connections("u")) == ["x", "y", "z"]
 

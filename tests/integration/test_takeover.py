@@ -101,7 +101,7 @@ class Held:
         monkeypatch.setattr(NewConnection, "known", note)
         monkeypatch.setattr(node.gateway.redis.places, "acquire", self.acquire)
 
-    async def acquire(self, *how: Any) -> bool:
+    async def acquire(self, *how: Any) -> Any:
         self.asked.set()
         await self.go.wait()
         return await self._acquire(*how)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from gateway.node.ports import Claim, Denied, Entry
 from gateway.settings import Settings
 from gateway.web import new_connection, pages
 from tests.integration.conftest import StartNode
@@ -179,10 +180,10 @@ async def test_one_user_who_asks_again_and_again_fills_no_node(
     acquire = node.gateway.redis.places.acquire
     go = asyncio.Event()
 
-    async def slow(user: str, *how: Any) -> bool:
-        if user == "u":
+    async def slow(claim: Claim, *how: Any) -> Entry:
+        if claim.user == "u":
             await go.wait()
-        return await acquire(user, *how)
+        return await acquire(claim, *how)
 
     monkeypatch.setattr(node.gateway.redis.places, "acquire", slow)
     async with contextlib.AsyncExitStack() as stack:
@@ -226,10 +227,10 @@ async def test_a_node_that_stops_leaves_no_handshake_behind(
 ) -> None:
     asked = asyncio.Event()
 
-    async def hang(*_how: object) -> bool:
+    async def hang(*_how: object) -> Entry:
         asked.set()
         await asyncio.Event().wait()
-        return False
+        return Denied.FULL
 
     async with contextlib.AsyncExitStack() as stack:
         async with running_node(gateway_url, prefix) as node:

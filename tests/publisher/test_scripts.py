@@ -20,9 +20,14 @@ MAX_MS = 900_000
 
 
 @pytest.fixture
-def call(server: redis.Redis):
+def call(server: redis.Redis, keys: Keys):
+    further = {
+        ACQUIRE: [keys.before("u")],
+        RENEW: [keys.before("u"), keys.disconnected("u")],
+    }
+
     def run(script: Script, key: str, *arguments: Argument) -> Any:
-        (reply,) = ask(server, [Call.run(script, [key], *arguments)])
+        (reply,) = ask(server, [Call.run(script, [key, *further.get(script, ())], *arguments)])
         if isinstance(reply, Exception):
             raise reply
         return reply
@@ -41,29 +46,30 @@ def now_ms() -> int:
 
 def test_a_place_is_taken_for_the_time_of_the_lease(call, server: redis.Redis, places: str):
     before = now_ms()
-    assert call(ACQUIRE, places, "n/1", 5, LEASE_MS, MAX_MS) == []
+    assert call(ACQUIRE, places, "n/1", 5, LEASE_MS, MAX_MS, "-")[0] == 1
     assert before <= server.zscore(places, "n/1") - LEASE_MS <= now_ms()
     assert 0 < server.pttl(places) <= LEASE_MS
 
 
 @pytest.mark.one_server("its counts of commands are looked at")
-def test_a_users_first_place_takes_four_commands(call, server: redis.Redis, places: str):
+def test_a_users_first_place_takes_five_commands(call, server: redis.Redis, places: str):
     server.config_resetstat()
-    assert call(ACQUIRE, places, "n/1", 5, LEASE_MS, MAX_MS) == []
+    assert call(ACQUIRE, places, "n/1", 5, LEASE_MS, MAX_MS, "1640995200")[0] == 1
     counted = {
         name.removeprefix("cmdstat_"): each["calls"]
         for name, each in server.info("commandstats").items()
     }
-    of_the_script = {name: n for name, n in counted.items() if name[0] in "ptz" and name != "ping"}
-    assert of_the_script == {"time": 1, "zcard": 1, "zadd": 1, "pexpire": 1}
+    of_the_script = {name: n for name, n in counted.items() if name[0] in "gptz" and name != "ping"}
+    assert of_the_script == {"get": 1, "time": 1, "zcard": 1, "zadd": 1, "pexpire": 1}
 
 
 def test_at_the_limit_the_holders_are_named_and_nothing_is_taken(
     call, server: redis.Redis, places: str
 ):
     for n in range(5):
-        assert call(ACQUIRE, places, f"n/{n}", 5, LEASE_MS, MAX_MS) == []
-    holders = call(ACQUIRE, places, "n/5", 5, LEASE_MS, MAX_MS)
+        assert call(ACQUIRE, places, f"n/{n}", 5, LEASE_MS, MAX_MS, "-")[0] == 1
+    full, *holders = call(ACQUIRE, places, "n/5", 5, LEASE_MS, MAX_MS, "-")
+    assert full == 0
     assert dict(zip(holders[::2], map(float, holders[1::2]), strict=True)) == dict(
         server.zrange(places, 0, -1, withscores=True)
     )
@@ -72,16 +78,16 @@ def test_at_the_limit_the_holders_are_named_and_nothing_is_taken(
 
 def test_the_dead_are_dropped_unless_they_have_come_back(call, server: redis.Redis, places: str):
     server.zadd(places, {"dead/1": now_ms() + 5_000, "back/1": now_ms() + 5_000})
-    seen = call(ACQUIRE, places, "n/1", 2, LEASE_MS, MAX_MS)
-    call(RENEW, places, LEASE_MS, 2, MAX_MS, "back/", "back/1")
-    assert call(ACQUIRE, places, "n/1", 2, LEASE_MS, MAX_MS, *seen) == []
+    _, *seen = call(ACQUIRE, places, "n/1", 2, LEASE_MS, MAX_MS, "-")
+    call(RENEW, places, LEASE_MS, 2, MAX_MS, "back/", "", "back/1")
+    assert call(ACQUIRE, places, "n/1", 2, LEASE_MS, MAX_MS, "-", *seen)[0] == 1
     assert sorted(server.zrange(places, 0, -1)) == [b"back/1", b"n/1"]
 
 
 def test_a_holder_may_take_its_own_place_again_at_the_limit(call, places: str):
-    assert call(ACQUIRE, places, "n/0", 1, LEASE_MS, MAX_MS) == []
-    assert call(ACQUIRE, places, "n/0", 1, LEASE_MS, MAX_MS) == []
-    assert call(ACQUIRE, places, "n/1", 1, LEASE_MS, MAX_MS)[::2] == [b"n/0"]
+    assert call(ACQUIRE, places, "n/0", 1, LEASE_MS, MAX_MS, "-")[0] == 1
+    assert call(ACQUIRE, places, "n/0", 1, LEASE_MS, MAX_MS, "-")[0] == 1
+    assert call(ACQUIRE, places, "n/1", 1, LEASE_MS, MAX_MS, "-")[1::2] == [b"n/0"]
 
 
 def test_the_limit_is_exact_when_many_ask_at_once(call, server: redis.Redis, places: str):
@@ -92,7 +98,7 @@ def test_the_limit_is_exact_when_many_ask_at_once(call, server: redis.Redis, pla
         start.wait()
         names = (f"{node}/{n}" for n in range(10))
         taken.extend(
-            name for name in names if call(ACQUIRE, places, name, 5, LEASE_MS, MAX_MS) == []
+            name for name in names if call(ACQUIRE, places, name, 5, LEASE_MS, MAX_MS, "-")[0] == 1
         )
 
     threads = [threading.Thread(target=ask, args=(node,)) for node in range(8)]
@@ -106,16 +112,16 @@ def test_the_limit_is_exact_when_many_ask_at_once(call, server: redis.Redis, pla
 
 def test_a_lease_that_has_run_out_frees_its_place(call, server: redis.Redis, places: str):
     server.zadd(places, {"dead/1": now_ms() - 1, "live/1": now_ms() + LEASE_MS})
-    assert call(ACQUIRE, places, "n/1", 2, LEASE_MS, MAX_MS) == []
+    assert call(ACQUIRE, places, "n/1", 2, LEASE_MS, MAX_MS, "-")[0] == 1
     assert sorted(server.zrange(places, 0, -1)) == [b"live/1", b"n/1"]
 
 
 def test_a_short_lease_does_not_shorten_the_life_of_the_others(
     call, server: redis.Redis, places: str
 ):
-    call(ACQUIRE, places, "n/1", 5, LEASE_MS, MAX_MS)
-    call(ACQUIRE, places, "n/2", 5, 1_000, MAX_MS)
-    call(RENEW, places, 1_000, 5, MAX_MS, "n/", "n/2")
+    call(ACQUIRE, places, "n/1", 5, LEASE_MS, MAX_MS, "-")
+    call(ACQUIRE, places, "n/2", 5, 1_000, MAX_MS, "-")
+    call(RENEW, places, 1_000, 5, MAX_MS, "n/", "", "n/2")
     assert server.pttl(places) > LEASE_MS - 10_000
 
 
@@ -123,7 +129,7 @@ def test_a_renewal_moves_the_leases(call, server: redis.Redis, places: str):
     expiry = now_ms() + 5_000
     server.zadd(places, {"n/1": expiry, "n/2": expiry})
     server.pexpire(places, 5_000)
-    assert call(RENEW, places, LEASE_MS, 2, MAX_MS, "n/", "n/1") == [[], [b"n/2"]]
+    assert call(RENEW, places, LEASE_MS, 2, MAX_MS, "n/", "", "n/1") == [[], [b"n/2"], []]
     assert server.zscore(places, "n/1") > expiry
     assert server.zscore(places, "n/2") == expiry
     assert server.pttl(places) > 5_000
@@ -136,14 +142,55 @@ def test_what_was_lost_is_taken_again_up_to_the_limit_the_first_first(
         places, {"n/out": now_ms() - 1, "n/held": now_ms() + 5_000, "other/1": now_ms() + 5_000}
     )
     given = ("n/out", "n/gone", "n/late", "n/held")
-    assert call(RENEW, places, LEASE_MS, 4, MAX_MS, "n/", *given) == [[b"n/late"], []]
+    assert call(RENEW, places, LEASE_MS, 4, MAX_MS, "n/", "", *given) == [[b"n/late"], [], []]
     assert sorted(server.zrange(places, 0, -1)) == [b"n/gone", b"n/held", b"n/out", b"other/1"]
     assert server.zscore(places, "n/out") > now_ms()
 
 
 def test_a_renewal_without_room_for_any_creates_nothing(call, server: redis.Redis, places: str):
-    assert call(RENEW, places, LEASE_MS, 0, MAX_MS, "n/", "n/1") == [[b"n/1"], []]
+    assert call(RENEW, places, LEASE_MS, 0, MAX_MS, "n/", "", "n/1") == [[b"n/1"], [], []]
     assert not server.exists(places)
+
+
+@pytest.mark.parametrize(
+    ("issued", "before", "revoked"),
+    [
+        ("1640995200", "1640995200", False),
+        ("1640995199.5", "1640995200", True),
+        ("1640995200.25", "1640995200.5", True),
+        ("", "1", True),
+        ("-", "1640995200", False),
+        ("1", None, False),
+        ("", None, False),
+    ],
+)
+def test_no_place_is_taken_with_a_token_that_was_issued_before_the_revocation(
+    call, server: redis.Redis, keys: Keys, places: str, issued: str, before: str, revoked: bool
+):
+    if before is not None:
+        server.set(keys.before("u"), before)
+    reply = call(ACQUIRE, places, "n/1", 5, LEASE_MS, MAX_MS, issued)
+    assert reply[0] == (2 if revoked else 1)
+    assert server.zcard(places) == (0 if revoked else 1)
+
+
+def test_a_place_says_when_it_was_taken(call, places: str):
+    earliest = time.time_ns() // 1_000
+    taken, at = call(ACQUIRE, places, "n/1", 5, LEASE_MS, MAX_MS, "")
+    assert (taken, earliest <= at <= time.time_ns() // 1_000) == (1, True)
+
+
+def test_a_renewal_brings_what_has_ended_since_the_oldest_connection_came(
+    call, server: redis.Redis, keys: Keys, places: str
+):
+    renew = (RENEW, places, LEASE_MS, 5, MAX_MS, "n/")
+    assert call(*renew, 2_000, "n/1") == [[], [], [b""]]
+    server.set(keys.before("u"), "1640995200.5")
+    at = 1_640_995_200_000_000
+    server.zadd(keys.disconnected("u"), {"a:{}": at - 1, "b:{}": at, "c:{}": at + 1})
+    found = [b"1640995200.5", b"b:{}", b"%d" % at, b"c:{}", b"%d" % (at + 1)]
+    assert call(*renew, at, "n/1") == [[], [], found]
+    assert call(*renew, "") == [[], [b"n/1"], []]
 
 
 def test_a_nodes_renewal_tells_whether_its_lease_was_held_until_now(

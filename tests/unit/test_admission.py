@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.web.admission import Admission
+from gateway.node.ports import Claim, Denied, Entry
+from gateway.web.admission import Admission, Room
 
 PER_USER = 3
 
@@ -18,9 +19,9 @@ class Places:
     def __init__(self) -> None:
         self.go = asyncio.Event()
 
-    async def acquire(self, user: str, connection: str, waits: Callable[[], bool]) -> bool:
+    async def acquire(self, claim: Claim, waits: Callable[[], bool]) -> Entry:
         await self.go.wait()
-        return False
+        return Denied.FULL
 
     def give_back(self, user: str, connection: str) -> None:
         pass
@@ -30,11 +31,13 @@ class Places:
 async def test_no_user_holds_the_room_of_a_node_with_attempts(waits: bool, most: int) -> None:
     """Neither with attempts that are waited for, nor with those that are given up at once."""
     places = Places()
-    admission = Admission(places, lambda: True, 1_000, PER_USER)
-    attempts = [asyncio.create_task(admission.enter("u", str(n), lambda: waits)) for n in range(50)]
+    admission = Admission(places, lambda: True, Room(1_000, PER_USER))
+    attempts = [
+        asyncio.create_task(admission.enter(Claim("u", str(n)), lambda: waits)) for n in range(50)
+    ]
     await asyncio.sleep(0)
     assert admission._present == most
     places.go.set()
-    assert await asyncio.gather(*attempts) == [False] * 50
+    assert await asyncio.gather(*attempts) == [Denied.FULL] * 50
     assert admission._present == 0
     assert not admission._asking

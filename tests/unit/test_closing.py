@@ -26,6 +26,7 @@ def test_codes_are_those_of_the_protocol() -> None:
         "TOKEN_EXPIRED": 1008,
         "TOKEN_NOT_YET_VALID": 1008,
         "TOKEN_KEY_UNKNOWN": 1008,
+        "TOKEN_REVOKED": 1008,
         "CONNECTION_LIMIT": 1008,
         "FLOOD": 1008,
         "INTERNAL_ERROR": 1011,

@@ -11,6 +11,7 @@ import pytest
 from gateway.backplane.health import NodeEntry
 from gateway.backplane.place_table import PlaceTable
 from gateway.backplane.store import Announcing, LogReader, Positions
+from gateway.node.ports import Claim
 from gateway.node.stats import Stats
 from publisher import EVERYBODY
 from publisher.contract import scripts
@@ -73,10 +74,10 @@ async def calls_of_a_node(keys: Keys) -> list[Call]:
         *(Call.run(scripts.GRANTED, [keys.grant(channel)], "u") for channel in CHANNELS),
         Call(("SET", keys.marker, "m", "NX", "GET")),
     ]
-    for user in ("u", "a}b"):
+    for user in ("u", "a}b", "}x"):
         noted.calls += [
-            table.take(user, "1", [b"gone/2", b"5"]),
-            table.renew(user, ["1", "2"]),
+            table.take(Claim(user, "1"), [b"gone/2", b"5"]),
+            table.renew(user, {"1": 1, "2": 2}),
             table.release(user, "1"),
         ]
     return noted.calls

@@ -11,8 +11,9 @@ import pytest
 
 from gateway.backplane import places as places_module
 from gateway.backplane.place_table import PlaceTable
-from gateway.backplane.places import Places
+from gateway.backplane.places import Held, Places
 from gateway.backplane.servers import Servers
+from gateway.node.ports import Claim, Denied
 from gateway.node.tasks import Tasks
 from publisher.contract import scripts
 from publisher.contract.calls import Call
@@ -47,11 +48,11 @@ class Redis:
             self.listed += 1
             return self.nodes
         if call.script is scripts.ACQUIRE:
-            self.gone += call.arguments[6:]
-            return [] if self.gone else [b"dead/1", b"123"]
+            self.gone += call.arguments[8:]
+            return [1, 5] if self.gone else [0, b"dead/1", b"123"]
         if call.script is scripts.RENEW:
             self.renewed.append(key)
-            return [], []
+            return [], [], []
         return 0
 
     def begin(self, call: Call) -> asyncio.Future[Any]:
@@ -104,7 +105,7 @@ async def test_a_node_is_dead_if_the_list_is_one_that_the_living_are_on(
 ) -> None:
     redis = Redis(nodes)
     places = places_of(redis)
-    assert await places.acquire("u", "c") is dropped
+    assert await places.acquire(Claim("u", "c")) == (5 if dropped else Denied.FULL)
     assert bool(redis.gone) is dropped
 
 
@@ -114,7 +115,7 @@ async def test_while_the_list_is_away_a_user_at_the_limit_is_refused_and_nobody_
     redis = Redis([])
     redis.away.add(KEYS.nodes)
     places = places_of(redis)
-    assert await places.acquire("u", "c") is False
+    assert await places.acquire(Claim("u", "c")) is Denied.FULL
     assert not redis.gone
     assert not redis.listed
 
@@ -127,7 +128,7 @@ async def test_on_one_server_a_list_that_cannot_be_read_is_told(
     places._away = lambda _key: False
     redis.away.add(KEYS.nodes)
     with pytest.raises(Unavailable):
-        await places.acquire("u", "c")
+        await places.acquire(Claim("u", "c"))
 
 
 async def test_the_places_of_a_server_that_hangs_cost_one_round_of_renewing_its_time_out(
@@ -137,7 +138,7 @@ async def test_the_places_of_a_server_that_hangs_cost_one_round_of_renewing_its_
     redis = Redis([HERE])
     places = places_of(redis)
     users = [f"u{number}" for number in range(20)]
-    places._held.update({f"c-{user}": user for user in users})
+    places._held.update({f"c-{user}": Held(user, 1) for user in users})
     # Every second user's places are at the server that hangs; after the first time-out it counts as away.
     redis.hanging = {KEYS.connections(user) for user in users[::2]}
     assert await places.renew() == 2

@@ -257,6 +257,7 @@ def test_error_codes_are_pinned_for_programs_that_read_them() -> None:
         "token_expired",
         "token_not_yet_valid",
         "token_key_unknown",
+        "token_revoked",
         "connection_limit",
         "messages_lost",
         "internal_error",

@@ -1,14 +1,17 @@
--- Renews a user's leases. One that was lost is taken again while there is room, in the order given.
--- KEYS[1]  connections of a user
+-- Renews a user's leases, and says what has ended connections and tokens of theirs. A lease that was lost is taken
+-- again while there is room, in the order given.
+-- KEYS[1]  connections of a user   KEYS[2] before which time their tokens are revoked   KEYS[3] what was disconnected
 -- ARGV[1]  lease, ms   ARGV[2] limit   ARGV[3] no lease is longer, ms   ARGV[4] "<node>/"
--- ARGV[5], ...  members, all of this node
--- Returns  {the members that have no place}, {this node's members that were not given}
+-- ARGV[5]  when the oldest of these connections came, us; "" for no connection
+-- ARGV[6], ...  members, all of this node
+-- Returns  {the members that have no place}, {this node's members that were not given},
+--          {before or "", entry, when in us, entry, ...} of all disconnects since the oldest came
 local key, node = KEYS[1], ARGV[4]
 local given, left, others = {}, {}, {}
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
-for i = 5, #ARGV do
+for i = 6, #ARGV do
   given[ARGV[i]] = true
   if redis.call('ZSCORE', key, ARGV[i]) or redis.call('ZCARD', key) < tonumber(ARGV[2]) then
     redis.call('ZADD', key, now + ARGV[1], ARGV[i])
@@ -26,4 +29,9 @@ for i = 1, #held, 2 do
 end
 -- another node's lease may be longer
 if redis.call('PTTL', key) < tonumber(ARGV[1]) then redis.call('PEXPIRE', key, ARGV[1]) end
-return {left, others}
+local ended = {}
+if ARGV[5] ~= '' then
+  ended = redis.call('ZRANGEBYSCORE', KEYS[3], ARGV[5], '+inf', 'WITHSCORES')
+  table.insert(ended, 1, redis.call('GET', KEYS[2]) or '')
+end
+return {left, others, ended}
