@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from pydantic import SecretStr
 
-from gateway import logs, serve
+from gateway import logs, redis_acl, serve
 from gateway.options import add_options, advice, load_settings
 from gateway.planning import command as planning
 from gateway.planning.load import InvalidLoad
 from gateway.settings import Settings, UsageError
+from publisher.contract.secret_values import read_secret
+from publisher.errors import InvalidData, InvalidURL
 
 if TYPE_CHECKING:
     from gateway.app import Addresses
@@ -51,6 +53,9 @@ _SETTINGS_OF_TOKENS: Final = (
     "data_folder",
 )
 """What ``gateway token`` looks at. It takes the others too, because all commands read the same file and environment."""
+
+
+_PUBLISHERS_URL: Final = "PUBLISHER_REDIS_URL"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -93,6 +98,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.set_defaults(run=_check)
     add_options(check)
+
+    acl = commands.add_parser(
+        "acl",
+        help="the least rights in Redis, as lines of an ACL file",
+        description="Print the lines of an ACL file of Redis: one user for the gateways, one for the publishers, each with "
+        "the least rights. Names and passwords are those of GATEWAY_REDIS_URL and PUBLISHER_REDIS_URL, where "
+        "they are set; passwords are printed as their SHA-256.",
+    )
+    acl.set_defaults(run=_acl)
+    add_options(acl, ("redis_url", "redis_prefix"))
 
     plan = commands.add_parser(
         "plan", help="how many machines a load needs", description=planning.DESCRIPTION
@@ -193,7 +208,7 @@ def _missing(settings: Settings) -> list[str]:
     return missing
 
 
-# -- gateway token, gateway check, gateway plan -----------------------------------------------
+# -- gateway token, gateway check, gateway acl, gateway plan ----------------------------------
 
 
 def _token(options: argparse.Namespace) -> int:
@@ -231,6 +246,29 @@ def _check(options: argparse.Namespace) -> int:
     report = asyncio.run(checked())
     print(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode(), flush=True)  # noqa: T201
     return 0 if report["ok"] else 1
+
+
+def _acl(options: argparse.Namespace) -> int:
+    settings = load_settings(options)
+    url, other = settings.redis_url, os.environ.get(_PUBLISHERS_URL)
+    try:
+        lines = redis_acl.lines(
+            url.get_secret_value() if url else None,
+            read_secret(other) if other else None,
+            settings.redis_prefix,
+        )
+    except InvalidURL as error:
+        raise UsageError(str(error)) from None
+    except InvalidData as error:
+        raise UsageError(f"{_PUBLISHERS_URL}: {error}" if other else str(error)) from None
+    print("\n".join(lines), flush=True)  # noqa: T201
+    if any(redis_acl.PLACEHOLDER in line for line in lines):
+        print(  # noqa: T201
+            f"gateway: put the password's SHA-256 in the place of {redis_acl.PLACEHOLDER}, or >PASSWORD; until then "
+            "Redis does not load the line",
+            file=sys.stderr,
+        )
+    return 0
 
 
 def _plan(options: argparse.Namespace) -> int:

@@ -252,7 +252,7 @@ class Preflight:
         missing = rights.missing(self._keys, refused)
         if missing:
             reason = (
-                f"the Redis user lacks {' '.join(missing)}; docs/deployment.md has the whole line"
+                f"the Redis user lacks {' '.join(missing)}; `gateway acl` prints the whole line"
             )
             raise Rejected(reason, maybe_sent=False)
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from publisher.contract import rights
+from gateway import redis_acl
 from tests.support import programs, topology
-from tests.support.redis_users import redis_user
+from tests.support.redis_users import as_user, user_of_line
 
 # What an example takes says more about the machine than about the code.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -63,19 +63,17 @@ def prefix() -> str:
 
 @pytest.fixture
 def publisher_url(redis_url: str, prefix: str) -> Iterator[str]:
-    """The same Redis with the least rights that a publisher needs."""
-    with redis_user(
-        redis_url, f"publisher-{prefix}", rights.of_a_publisher(topology.keys(prefix))
-    ) as url:
+    """The same Redis as the publishers' user that ``gateway acl`` prints."""
+    url = as_user(redis_url, f"publisher-{prefix}")
+    with user_of_line(redis_url, redis_acl.lines(None, url, prefix)[1]):
         yield url
 
 
 @pytest.fixture
 def gateway_url(redis_url: str, prefix: str) -> Iterator[str]:
-    """The same Redis with the least rights that a node needs."""
-    with redis_user(
-        redis_url, f"gateway-{prefix}", rights.of_a_gateway(topology.keys(prefix))
-    ) as url:
+    """The same Redis as the gateways' user that ``gateway acl`` prints."""
+    url = as_user(redis_url, f"gateway-{prefix}")
+    with user_of_line(redis_url, redis_acl.lines(url, None, prefix)[0]):
         yield url
 
 

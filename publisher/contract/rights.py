@@ -81,7 +81,6 @@ def to_revoke(keys: Keys) -> list[Command]:
 
 
 _TO_READ: Final = ("evalsha", "eval", "get", "time", "zrangebyscore", "zrevrange", "zscore")
-_ON_A_CONNECTION: Final = ("ping", "select")
 _OF_THE_VERSION_BEFORE: Final = ("mget",)
 """What a publisher of the version before needs besides: both work during a rolling upgrade."""
 
@@ -92,7 +91,7 @@ _IN_A_CLUSTER: Final = ("cluster|info", "cluster|slots", "asking")
 def of_a_publisher(keys: Keys) -> list[str]:
     """An ACL's rules for a backend that uses every method of the library, ``min_replicas`` too."""
     used = [*to_publish(keys), *to_grant(keys), *to_revoke(keys)]
-    further = [*_TO_READ, *_ON_A_CONNECTION, *_OF_THE_VERSION_BEFORE, "wait"]
+    further = [*_TO_READ, *_OF_THE_VERSION_BEFORE, "wait"]
     if keys.sharded:
         further += _IN_A_CLUSTER
     return _rules(keys, [*(str(each[0]) for each in used), *further])
@@ -135,6 +134,7 @@ def _to_serve_in_a_cluster(keys: Keys) -> list[Command]:
         # ASKING is about the command behind it.
         ("ASKING",),
         ("TIME",),
+        ("CLUSTER", "INFO"),
         ("CLUSTER", "SLOTS"),
         # What all nodes are to hear goes by the pub/sub that knows no slots.
         ("PUBLISH", keys.control, _SKIPPED),
@@ -150,17 +150,21 @@ def to_listen(keys: Keys) -> list[Command]:
 
 
 _ONLY_IN_EARNEST: Final = ("hset",)
-"""What a node needs and no use of which changes nothing."""
+"""What a node needs and every use of which changes something."""
+
+_TO_CHECK: Final = ("info",)
+"""What ``gateway check`` reads besides. ``CONFIG GET`` is not among it: it shows passwords of the server's own."""
 
 
 def of_a_gateway(keys: Keys) -> list[str]:
-    """An ACL's rules for a node."""
+    """An ACL's rules for a node, and for ``gateway check``."""
     used = [_name(each) for each in (*to_serve(keys), *to_listen(keys))]
-    return _rules(keys, [*used, *_ONLY_IN_EARNEST, *_ON_A_CONNECTION])
+    return _rules(keys, [*used, *_ONLY_IN_EARNEST, *_TO_CHECK])
 
 
 def _rules(keys: Keys, commands: Iterable[str]) -> list[str]:
-    allowed = sorted({f"+{command.lower()}" for command in commands})
+    to_begin = ("select",) if keys.database else ()
+    allowed = sorted({f"+{command.lower()}" for command in (*commands, *to_begin)})
     return ["resetkeys", keys_rule(keys), "resetchannels", channels_rule(keys), "-@all", *allowed]
 
 

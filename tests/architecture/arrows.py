@@ -42,11 +42,12 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.assembly",
         "gateway.check": "publisher.errors publisher.contract publisher.transport gateway.node "
         "gateway.backplane gateway.web gateway.settings gateway.options gateway.credentials",
+        "gateway.redis_acl": "publisher.errors publisher.contract publisher.transport",
         # Arithmetic about a gateway, which knows no part of one.
         "gateway.planning": "",
         "gateway.serve": "publisher.errors gateway.web gateway.logs gateway.settings gateway.app",
         "gateway.supervisor": "gateway.core gateway.web gateway.settings gateway.serve",
-        "gateway.cli": "gateway.logs gateway.settings gateway.options gateway.planning "
+        "gateway.cli": "publisher.errors publisher.contract gateway.redis_acl gateway.logs gateway.settings gateway.options gateway.planning "
         "gateway.development gateway.app gateway.check gateway.serve gateway.supervisor",
         "gateway.__main__": "gateway.cli",
     }.items()
@@ -73,6 +74,7 @@ _FORBIDDEN: Final = {
     "gateway.metrics": "aiohttp asyncio hiredis redis",
     "gateway.development": "aiohttp hiredis",
     "gateway.check": "aiohttp",
+    "gateway.redis_acl": "aiohttp hiredis redis",
     "gateway.planning": "aiohttp asyncio hiredis random redis socket time",
     "gateway.serve": "aiohttp hiredis redis",
     "gateway.supervisor": "aiohttp hiredis redis",

@@ -5,18 +5,26 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import redis
 
-from publisher import EVERYBODY, AsyncPublisher, Outgoing, Publisher, Rejected
+from publisher import (
+    EVERYBODY,
+    AsyncPublisher,
+    NotReplicated,
+    Outgoing,
+    Publisher,
+    Rejected,
+    Retention,
+    Unavailable,
+)
 from publisher.contract import rights, scripts
 from publisher.contract.keys import Keys
 from publisher.contract.scripts import Script
 from tests.support import topology
 from tests.support.programs import leave_out
-from tests.support.redis_users import redis_user
+from tests.support.redis_users import denied, redis_user
 
 CHANNEL = "run-results/s"
 
@@ -64,6 +72,52 @@ def test_the_least_rights_are_enough_for_every_call(as_user: AsUser, database: i
     assert len(publisher.history(CHANNEL)) == 3
     assert publisher.connections("u") == []
     publisher.ping()
+
+
+def use_everything(publisher: Publisher) -> Iterator[Callable[[], object]]:
+    """Each thing that a publisher can do."""
+    yield lambda: publisher.publish(CHANNEL, 1)
+    yield lambda: publisher.publish(CHANNEL, 1, idempotency_key="k")
+    yield lambda: publisher.publish(CHANNEL, 1, retention=Retention(1, 60), min_replicas=1)
+    yield lambda: publisher.grant(CHANNEL, "u", None)
+    yield lambda: publisher.grant(CHANNEL, "u")
+    yield lambda: publisher.revoke(CHANNEL, "u")
+    yield lambda: publisher.history(CHANNEL)
+    yield lambda: publisher.connections("u")
+    yield publisher.ping
+
+
+RIGHTS = rights.of_a_publisher(topology.keys("x"))
+NOT_ALWAYS_USED = {
+    "+asking": "it is used while a slot moves",
+    "+mget": "only publishers of version 0.1.0 need it",
+}
+
+
+@pytest.mark.parametrize(
+    "right", [*(each for each in RIGHTS if each[0] == "+"), rights.keys_rule, rights.channels_rule]
+)
+def test_none_of_them_is_one_too_many(
+    as_user: AsUser, server: topology.Looking, prefix: str, right: str | Callable[[Keys], str]
+):
+    if why := NOT_ALWAYS_USED.get(str(right)):
+        leave_out(why)
+    rule = right if isinstance(right, str) else right(topology.keys(prefix))
+    publisher = as_user(without=rule)
+    for use in use_everything(publisher):
+        with contextlib.suppress(Unavailable):
+            use()
+    assert denied(server, f"u{prefix}")
+
+
+def test_with_all_of_them_nothing_is_refused(
+    as_user: AsUser, server: topology.Looking, prefix: str
+):
+    publisher = as_user()
+    for use in use_everything(publisher):
+        with contextlib.suppress(NotReplicated):  # there may be no replica
+            use()
+    assert not denied(server, f"u{prefix}")
 
 
 def missing_for_a_publish(keys: Keys) -> list[str]:
@@ -180,12 +234,6 @@ def test_the_list_of_a_gateway_has_what_its_scripts_use(script: Script):
     if script.name in ("publish", "settle", "grant"):
         return
     assert used_by(script) <= set(rights.of_a_gateway(Keys("x")))
-
-
-@pytest.mark.parametrize("of", [rights.of_a_publisher, rights.of_a_gateway])
-def test_the_documentation_has_the_whole_line(of: Callable[[Keys], list[str]]):
-    page = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text("utf-8")
-    assert " ".join(["on", ">PASSWORD", *of(Keys())]) in page
 
 
 def used_by(script: Script) -> set[str]:

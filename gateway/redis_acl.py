@@ -1,0 +1,54 @@
+"""The lines of an ACL file of Redis: a user for the gateways and one for the publishers, each with the least rights."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Final
+
+from publisher.contract import rights
+from publisher.contract.keys import Keys
+from publisher.errors import InvalidData
+from publisher.transport.topology import asyncio_topology
+
+PLACEHOLDER: Final = "#SHA256-OF-THE-PASSWORD"
+"""In the place of a password that no URL holds. Redis loads no file that still has it."""
+
+_SOME_REDIS: Final = "redis://localhost"
+_NO_NAME: Final = re.compile(r"[\s\"'\\\x00-\x1f\x7f]")
+_PATTERN: Final = re.compile(r"[\s\"'\\*?\[\]]")
+"""What a file splits a line at, and what an ACL takes for a pattern."""
+
+
+def lines(gateway_url: str | None, publisher_url: str | None, prefix: str) -> list[str]:
+    """The line of the gateways' user and that of the publishers'; passwords are told by their SHA-256.
+
+    Name, password and database are those of the URLs. Without one it is the same Redis as that of the other, and the
+    user is called ``gateway`` or ``backend``.
+
+    Raises:
+        InvalidURL: a URL cannot be used.
+        InvalidData: an ACL file cannot hold a name or the prefix, or both are the same user.
+    """
+    if _PATTERN.search(prefix):
+        raise InvalidData(f"an ACL would take the prefix {prefix!r} for a pattern")
+    some = gateway_url or publisher_url or _SOME_REDIS
+    gateway = _line("gateway", gateway_url, some, prefix, rights.of_a_gateway)
+    backend = _line("backend", publisher_url, some, prefix, rights.of_a_publisher)
+    if gateway.split()[1] == backend.split()[1]:
+        raise InvalidData(
+            "gateways and publishers need a Redis user each, and the URLs name the same one"
+        )
+    return [gateway, backend]
+
+
+def _line(
+    name: str, url: str | None, some: str, prefix: str, rules: Callable[[Keys], list[str]]
+) -> str:
+    topology = asyncio_topology(url or some)
+    user, password = topology.servers.login if url else ("", "")
+    if _NO_NAME.search(user):
+        raise InvalidData(f"an ACL file cannot hold the user name {user!r}")
+    secret = f"#{hashlib.sha256(password.encode()).hexdigest()}" if password else PLACEHOLDER
+    return " ".join(("user", user or name, "on", secret, *rules(topology.keys(prefix))))
