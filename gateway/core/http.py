@@ -129,7 +129,8 @@ def _judge_beginning(data: bytes, start: int, seen: int) -> None:
     elif first_end >= seen:
         line = data[start:first_end]
         _request_line(line.removesuffix(b"\r") if line.endswith(b"\r") else b"")
-    if len(data) >= MAX_HEAD_BYTES or len(data) - data.rfind(b"\n") > _MAX_LINE_BYTES:
+    unfinished = len(data) - data.rfind(b"\n") - 1 - data.endswith(b"\r")
+    if len(data) >= MAX_HEAD_BYTES or unfinished > _MAX_LINE_BYTES:
         raise Malformed("head_too_large")
     if first_end >= 0:
         # A CR is judged with the byte behind it.

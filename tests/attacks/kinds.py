@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.attacks import askers, floods, strangers
+from tests.attacks import askers, floods, nearly_right, strangers
 from tests.attacks.target import Target
 
 GENEROUS = {
@@ -139,4 +139,8 @@ KINDS = (
     Kind(askers.pings_unread, memory_mib=32, settings=GENEROUS),
     Kind(askers.messages_unread, settings=GENEROUS),
     Kind(askers.the_user_whose_id_is_a_star),
+    # -- both (nearly_right.py) --
+    # Ten lines of each kind of refusal, and these are most of the kinds.
+    Kind(nearly_right.heads_that_are_nearly_right, log_kb=30),
+    Kind(nearly_right.frames_that_are_nearly_right),
 )

@@ -158,6 +158,18 @@ def test_a_request_that_comes_byte_by_byte_is_judged_like_one_that_comes_at_once
             break
 
 
+@pytest.mark.parametrize("size", [8_188, 8_189, 8_190, 8_191])
+@pytest.mark.parametrize("first", [True, False], ids=["the request line", "a field"])
+def test_a_line_has_the_same_limit_wherever_it_is_cut(size: int, *, first: bool) -> None:
+    start, end = (b"GET /", b" HTTP/1.1") if first else (b"A: ", b"")
+    line = start + b"a" * (size - len(start) - len(end)) + end + b"\r\n"
+    data = line + b"Host: x\r\n\r\n" if first else GET + line + b"\r\n"
+    expected = "head_too_large" if size > 8_190 else None
+    assert isinstance(outcome(data, 0), str) == bool(expected)
+    for cut in range(data.index(line) + size - 3, data.index(line) + size + 2):
+        assert outcome(data[:cut], 0) in {None, expected}
+
+
 def test_a_head_that_comes_byte_by_byte_is_looked_through_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,0 +1,163 @@
+"""What comes from Redis: a payload that nobody of ours wrote is left out, and harms nothing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+import orjson
+from hypothesis import strategies as st
+
+from gateway.core.access import Identity
+from gateway.core.budget import Budget
+from gateway.node.confirmation import Confirmation
+from gateway.node.connection import Connection, Subscription
+from gateway.node.control import Control
+from gateway.node.hub import Events, Hub
+from gateway.node.stats import Stats
+from publisher.contract import control
+from publisher.contract.calls import parse_log
+from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, parse_channel
+from publisher.contract.control import CheckPlaces, GrantRevoked, PlacesChecked
+from publisher.contract.grants import EVERYBODY
+from publisher.contract.message import Message, decode
+from publisher.errors import InvalidNamespace
+from publisher.preflight import _namespaces as announced
+from tests.unit.fakes import FakeClock, RecordingPositions, RecordingSocket
+from tests.unit.wire import frames_in
+
+_CHANNEL: Final = parse_channel("run-results/a")
+_ID: Final = 1_640_995_200_000_000
+_MOST_ENTRIES: Final = 50
+
+_COMMANDS: Final = (
+    GrantRevoked(_CHANNEL.name, "user-123"),
+    GrantRevoked(_CHANNEL.name, EVERYBODY),
+    CheckPlaces("user-123", ("node-1", "node-2")),
+    CheckPlaces("user-123", ("node-1",), ("node-1/c1",), "node-2"),
+    PlacesChecked("user-123", "node-1"),
+)
+
+
+class Payloads:
+    """Messages of a channel and pages of its log, commands to all nodes, and rules of namespaces."""
+
+    name = "payloads"
+    corpus = (
+        b'%d:0:n1:{"a":1}' % _ID,
+        b'%d:%d:n2:"text"' % (_ID + 1, _ID),
+        b"%d:%d:n3:" % (_ID + 2, _ID + 1),
+        b"%d:%d:n4+z9.x:body" % (_ID + 3, _ID + 2),
+        b"%d::n5:[1,2]" % _ID,
+        b"%d:0:n1:1\n%d:%d:n2:2\n%d:%d:n3+x:3" % (_ID, _ID + 1, _ID, _ID + 2, _ID + 1),
+        *map(control.encode, _COMMANDS),
+        *(orjson.dumps(each.to_dict()) for each in DEFAULT_NAMESPACES.values()),
+        b'{"owner":"anyone","retention":null,"later":{}}',
+    )
+    words = (
+        *(
+            b":",
+            b"+",
+            b"\n",
+            b"%d" % _ID,
+            b"9007199254740992",
+            b"-1",
+            b"0",
+            b"1_0",
+            b" 1 ",
+            b"\xff",
+        ),
+        *(b'"type":', b'"grant_revoked"', b'"reconcile_places"', b'"nodes":[', b'"user":"*"'),
+        *(b'"owner":', b'"user"', b'"retention":', b'"max_messages":', b"1000000001", b"true"),
+    )
+    structured = st.builds(
+        "{}:{}:{}:{}".format,
+        st.integers(0, 2**54) | st.just(""),
+        st.integers(-2, 2**54) | st.just(""),
+        st.text("abc+:1.", max_size=8),
+        st.text(max_size=20),
+    ).map(str.encode)
+
+    def __init__(self) -> None:
+        self._clock = FakeClock()
+        self._turn: list[Callable[[], None]] = []
+        self._commands: list[bytes] = []
+        self._confirmation = Confirmation(
+            RecordingPositions(), DEFAULT_NAMESPACES, self._clock, 1.0
+        )
+        nothing = lambda _: None  # noqa: E731
+        events = Events(nothing, nothing, nothing, self._commands.append)
+        self._hub = Hub(self._turn.append, self._confirmation, Stats(), events, 1_024)
+        self._control = Control(_Recheck(), nothing, nothing)  # type: ignore[arg-type]
+
+    def take(self, data: bytes, dice: random.Random) -> None:
+        """Let it read an input."""
+        self._control.receive(data)
+        _read_command(data)
+        entries = data.split(b"\n", _MOST_ENTRIES)
+        page = parse_log([b"%d" % dice.choice((-1, 0, _ID)), b"%d" % (_ID + 9), *entries])
+        assert len(page.messages) + page.unreadable == len(entries)
+        _read_rules(data)
+        announced([b"run-results", data])
+        self._receive(entries, dice)
+
+    def _receive(self, entries: list[bytes], dice: random.Random) -> None:
+        """As live messages, for one client that listens."""
+        socket = RecordingSocket()
+        connection = Connection("c1", Identity("u"), socket, Budget(1e9, 1e9, 100, 0.0))
+        channel = self._hub.open(_CHANNEL, keeps_log=dice.random() < 0.8)
+        channel.position = dice.choice((0, _ID, _ID + 1))
+        connection.subscriptions[_CHANNEL.name] = subscription = Subscription(connection, _CHANNEL)
+        self._hub.go_live(channel, subscription)
+        for entry in entries:
+            self._hub.receive(_CHANNEL.name, entry)
+        for each in self._turn:
+            each()
+        self._turn.clear()
+        frames_in(socket.received)
+        bodies = [message.body for message in map(_message, entries) if message is not None]
+        sent = socket.received
+        assert not sent or any(body in sent for body in bodies), "something else was sent"
+        self._hub.forget(_CHANNEL.name)
+        for command in self._commands:
+            self._control.receive(command)
+        self._commands.clear()
+
+
+def _message(entry: bytes) -> Message | None:
+    try:
+        message = decode(entry)
+    except ValueError:
+        return None
+    assert isinstance(message.id, int)
+    assert isinstance(message.prev, int)
+    return message
+
+
+def _read_command(data: bytes) -> None:
+    try:
+        command = control.decode(data)
+    except ValueError:
+        return
+    if command is not None:
+        assert control.decode(control.encode(command)) == command
+
+
+def _read_rules(data: bytes) -> None:
+    try:
+        rules = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return
+    if isinstance(rules, dict):
+        try:
+            read = Namespace.from_dict("run-results", rules)
+        except InvalidNamespace:
+            return
+        assert Namespace.from_dict("run-results", read.to_dict()) == read
+
+
+class _Recheck:
+    def revoked(self, channel: str, user: object) -> None:
+        assert isinstance(channel, str)
+        assert user is EVERYBODY or isinstance(user, str)

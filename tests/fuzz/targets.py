@@ -1,0 +1,17 @@
+"""Everything that reads what comes from outside, and is given inputs that are nearly right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from tests.fuzz.frames import Frames
+from tests.fuzz.fuzzing import Target
+from tests.fuzz.heads import Heads
+from tests.fuzz.messages import Messages
+from tests.fuzz.payloads import Payloads
+from tests.fuzz.tokens import Tokens
+
+TARGETS: Final[dict[str, Callable[[], Target]]] = {
+    kind.name: kind for kind in (Frames, Heads, Messages, Tokens, Payloads)
+}
