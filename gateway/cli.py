@@ -121,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    serve.leave_no_core()
     settings = load_settings(options)
     logs.configure(settings.log_level, settings.log_format)
     for warning in advice(os.environ):

@@ -50,6 +50,18 @@ def run(node: Coroutine[Any, Any, int]) -> int:
         return runner.run(node)
 
 
+def leave_no_core() -> None:
+    """Let no crash of this process, or of one that it starts, write its memory to disk, and with it every secret.
+
+    Only the soft limit is changed: whoever wants a core dump can raise it again (prlimit(1)).
+    """
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource  # noqa: PLC0415 - not on Windows
+
+        _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+
 def on_signals(told: asyncio.Event, again: Callable[[signal.Signals], None] | None = None) -> None:
     """Set ``told`` at the first SIGTERM, SIGINT or SIGHUP (a closed terminal).
 

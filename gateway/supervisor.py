@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import pickle
 import signal
 import socket
@@ -23,6 +24,7 @@ from gateway.core.timing import Backoff
 from gateway.serve import LISTENING, READY
 from gateway.settings import Settings, UsageError
 from gateway.web.server import CannotListen, reserve
+from publisher.contract.secret_values import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +193,7 @@ class Supervisor:
             *(sys.executable, *_search_path(), "-m", "gateway.serve", str(number)),
             stdin=PIPE,
             stdout=PIPE,
+            env=without_secrets(os.environ),
             # Ctrl-C at the terminal is for the supervisor, which then lets the workers drain.
             start_new_session=True,
         )

@@ -15,6 +15,8 @@ from typing import Final, cast
 
 import orjson
 
+from publisher.contract.secret_values import without_secrets
+
 NOT_EXECUTABLE: Final = 126
 NOT_FOUND: Final = 127
 _SIGNAL_BASE: Final = 128
@@ -78,7 +80,8 @@ def run(command: Sequence[str], limit: int) -> Execution:
 
     Of a command that cannot be started the reason is its stderr, and is told on this process's too.
 
-    SIGINT and SIGTERM are passed on to it. What processes that it leaves behind write is not waited for.
+    It has the environment of this process without the secrets. SIGINT and SIGTERM are passed on to it. What processes that
+    it leaves behind write is not waited for.
     """
     stdout, stderr = Output.empty(limit), Output.empty(limit)
     start = time.monotonic()
@@ -172,7 +175,8 @@ async def _execute(command: Sequence[str], child: Child) -> int:
         # What the caller has this process ignore (nohup, a shell's &), the child inherits as ignored.
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, child.relay, number)
-    await loop.subprocess_exec(lambda: child, *command, stdin=None)
+    environment = without_secrets(os.environ)
+    await loop.subprocess_exec(lambda: child, *command, stdin=None, env=environment)
     status = await child.status()
     return status if status >= 0 else _SIGNAL_BASE - status
 

@@ -25,6 +25,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from publisher.contract.secret_values import without_secrets
+
 _USER_NAME: Final = "development-gateway"
 """The connection that says that a gateway uses the server (``CLIENT SETNAME``)."""
 
@@ -173,6 +175,7 @@ class EmbeddedRedis:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=without_secrets(os.environ),
                 start_new_session=True,
                 pass_fds=(self._lock,),
             )

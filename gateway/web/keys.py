@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256, sha384, sha512
 from typing import Any, Final
 
@@ -46,7 +46,7 @@ class BadKey(Exception):
 class Key:
     """A verification key and the algorithms that go with its kind, and with no other."""
 
-    material: Any
+    material: Any = field(repr=False)
     algorithms: tuple[str, ...]
 
     def narrowed(self, algorithms: Sequence[str]) -> Key:

@@ -5,12 +5,25 @@ Among a command's arguments only ``@FILE`` is taken: every user of a machine can
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from publisher.errors import InvalidData
 
 _FILE: Final = "@"
+
+NAMES: Final = frozenset(
+    {
+        "GATEWAY_ENCRYPTION_KEYS",
+        "GATEWAY_JWT_KEYS",
+        "GATEWAY_JWT_SECRET",
+        "GATEWAY_REDIS_URL",
+        "PUBLISHER_ENCRYPTION_KEYS",
+        "PUBLISHER_REDIS_URL",
+    }
+)
+"""The variables that hold secrets, of gateways and of publishers."""
 
 
 def names_file(value: str) -> bool:
@@ -38,3 +51,11 @@ def read_secret(value: str) -> str:
     if not secret:
         raise InvalidData("it names a file (@FILE) that is empty")
     return secret
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a child process is given of an environment, which whatever it starts would inherit in turn.
+
+    Upper and lower case make no difference, as they make none to a gateway.
+    """
+    return {name: value for name, value in environment.items() if name.upper() not in NAMES}

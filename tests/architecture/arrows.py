@@ -34,7 +34,7 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.setting_checks",
         "gateway.options": "publisher.contract gateway.unknown_variables gateway.settings",
         "gateway.metrics": "publisher.errors publisher.contract gateway.core gateway.node",
-        "gateway.development": "gateway.settings gateway.web",
+        "gateway.development": "publisher.contract gateway.settings gateway.web",
         "gateway.credentials": "publisher.errors publisher.transport gateway.web gateway.settings",
         "gateway.assembly": "publisher.errors publisher.contract publisher.transport gateway.core gateway.node "
         "gateway.backplane gateway.web gateway.metrics gateway.settings gateway.credentials",
@@ -46,7 +46,7 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         # Arithmetic about a gateway, which knows no part of one.
         "gateway.planning": "",
         "gateway.serve": "publisher.errors gateway.web gateway.logs gateway.settings gateway.app",
-        "gateway.supervisor": "gateway.core gateway.web gateway.settings gateway.serve",
+        "gateway.supervisor": "publisher.contract gateway.core gateway.web gateway.settings gateway.serve",
         "gateway.cli": "publisher.errors publisher.contract gateway.redis_acl gateway.logs gateway.settings gateway.options gateway.planning "
         "gateway.development gateway.app gateway.check gateway.serve gateway.supervisor",
         "gateway.__main__": "gateway.cli",

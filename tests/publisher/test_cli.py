@@ -126,6 +126,16 @@ def test_run_can_grant_the_session_to_everybody(cli: Cli, server: redis.Redis, k
     assert server.zrange(keys.grant("run-results/s"), 0, -1) == [b"*"]
 
 
+def test_run_gives_the_command_everything_but_the_secrets(cli: Cli, publisher: Publisher):
+    code = "import os; print(*sorted(os.environ))"
+    secrets = ("GATEWAY_REDIS_URL", "GATEWAY_JWT_SECRET")
+    given = dict.fromkeys((*secrets, "REDIS_URL"), "redis://:secret@localhost")
+    assert cli("run", "--session", "s", *python(code), **given).returncode == 0
+    names = only_result(publisher)["stdout"].split()
+    assert {"PATH", "PUBLISHER_REDIS_PREFIX", "REDIS_URL"} <= set(names)
+    assert not {"PUBLISHER_REDIS_URL", *secrets} & set(names)
+
+
 def test_run_tells_the_duration_in_milliseconds(cli: Cli, publisher: Publisher):
     start = time.monotonic()
     cli("run", "--session", "s", *python("import time; time.sleep(0.2)"))

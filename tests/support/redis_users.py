@@ -14,11 +14,11 @@ from tests.support.topology import Looking, looking_at, to_all
 _PASSWORD = "secret"
 
 
-def as_user(url: str, name: str) -> str:
+def as_user(url: str, name: str, password: str = _PASSWORD) -> str:
     """``url`` with the name and the password of a user."""
     parts = urlsplit(url)
     address = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{name}:{_PASSWORD}@{address}"))
+    return urlunsplit(parts._replace(netloc=f"{name}:{password}@{address}"))
 
 
 @contextlib.contextmanager
@@ -32,10 +32,12 @@ def user_of_line(url: str, line: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def redis_user(url: str, name: str, rules: Sequence[str]) -> Iterator[str]:
+def redis_user(
+    url: str, name: str, rules: Sequence[str], password: str = _PASSWORD
+) -> Iterator[str]:
     """``url`` with the name and password of a user that has ``rules`` until the block ends."""
-    with user_of_line(url, " ".join(("user", name, "on", f">{_PASSWORD}", *rules))):
-        yield as_user(url, name)
+    with user_of_line(url, " ".join(("user", name, "on", f">{password}", *rules))):
+        yield as_user(url, name, password)
 
 
 def denied(client: Looking, name: str) -> set[str]:

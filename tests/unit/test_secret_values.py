@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.settings import SECRETS, Settings
-from publisher.contract.secret_values import read_secret
+from publisher.contract.secret_values import NAMES, read_secret, without_secrets
 from publisher.errors import InvalidData
 
 SECRET = "redis://:a-secret-that-is-good-for-all-of-them@localhost:6379/0"
@@ -28,6 +28,18 @@ def test_every_secret_setting_takes_a_file_without_the_line_ends_behind_it(
 
 def test_the_secret_settings_are_these() -> None:
     assert set(SECRETS) == {"redis_url", "jwt_secret"}
+
+
+def test_no_secret_setting_is_passed_on_however_its_name_is_written() -> None:
+    assert {f"GATEWAY_{name.upper()}" for name in SECRETS} <= NAMES
+    given = {f"{name}": SECRET for name in NAMES} | {f"{name.lower()}": SECRET for name in NAMES}
+    others = {
+        "PATH": "/bin",
+        "GATEWAY_PORT": "1",
+        "PUBLISHER_REDIS_PREFIX": "rt1",
+        "REDIS_URL": "x",
+    }
+    assert without_secrets(given | others) == others
 
 
 def test_what_stands_before_and_within_a_secret_is_part_of_it(tmp_path: Path) -> None:
