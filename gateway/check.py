@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from gateway.backplane.sentinels import doubts_of
 from gateway.backplane.trial import Redis, Trial, connected, explained, of_all
 from gateway.credentials import make_topology, make_verifier
-from gateway.options import advice
+from gateway.options import advice, doubts
 from gateway.settings import Settings
 from gateway.web.keys import BadKey
 from publisher.errors import InvalidURL, Unavailable
@@ -46,7 +46,7 @@ _COVERAGE_UNKNOWN: Final = (
 async def check(settings: Settings) -> dict[str, Any]:
     """``{"ok": bool, "errors": [...], "warnings": [...], "namespaces": {...}, "redis": {...}}``."""
     errors: list[str] = []
-    warnings = advice(os.environ)
+    warnings = [*advice(os.environ), *doubts(settings)]
     try:
         make_verifier(settings)
     except BadKey as error:

@@ -18,7 +18,7 @@ import orjson
 from pydantic import SecretStr
 
 from gateway import logs, redis_acl, serve
-from gateway.options import add_options, advice, load_settings
+from gateway.options import add_options, advice, doubts, load_settings
 from gateway.planning import command as planning
 from gateway.planning.load import InvalidLoad
 from gateway.settings import Settings, UsageError
@@ -124,7 +124,7 @@ def _serve(options: argparse.Namespace) -> int:
     serve.leave_no_core()
     settings = load_settings(options)
     logs.configure(settings.log_level, settings.log_format)
-    for warning in advice(os.environ):
+    for warning in [*advice(os.environ), *doubts(settings)]:
         log.warning("setting_doubtful advice=%r", warning)
     if settings.workers > 1:
         return asyncio.run(_serve_with_workers(settings))

@@ -14,7 +14,8 @@ import orjson
 from pydantic import SecretStr, ValidationInfo
 
 from gateway.core.addresses import TrustedProxies
-from gateway.core.origins import AllowedOrigins
+from gateway.core.header_lists import is_cookie_name
+from gateway.core.origins import AllowedOrigins, of_strangers
 from gateway.core.protocol import RESERVED
 from publisher.contract.channels import Namespace
 from publisher.contract.redis_url import check_url
@@ -91,9 +92,28 @@ def redis_url(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
-def origins(value: list[str]) -> list[str]:
-    """Origins and patterns of them."""
+def cookie(value: str | None) -> str | None:
+    """A name that a cookie may have."""
+    if value is not None and not is_cookie_name(value):
+        raise ValueError(
+            "must be the name of a cookie, such as __Host-token, of letters, digits and - _ ."
+        )
+    return value
+
+
+def origins(value: list[str], info: ValidationInfo) -> list[str]:
+    """Origins and patterns of them; where a cookie may hold the token, those of known pages only."""
     AllowedOrigins(value)
+    if info.data.get("jwt_cookie") is not None:
+        if not value:
+            raise ValueError(
+                "GATEWAY_JWT_COOKIE needs a list: a browser sends its cookies along whatever page asks"
+            )
+        if strangers := of_strangers(value):
+            raise ValueError(
+                f"{strangers[0]!r} names no host: with GATEWAY_JWT_COOKIE, a page of anybody's could "
+                "speak for the users who open it"
+            )
     return value
 
 

@@ -94,9 +94,14 @@ class Settings(BaseSettings):
     jwt_leeway_seconds: Seconds = Field(
         5.0, description="How far the clocks of login and gateway may differ"
     )
+    jwt_cookie: Annotated[str | None, AfterValidator(setting_checks.cookie)] = Field(
+        None,
+        description="Cookie that may hold the token; it counts only for pages of the allowed origins",
+    )
 
     allowed_origins: Annotated[Names, AfterValidator(setting_checks.origins)] = Field(
         [],
+        validate_default=True,
         description="Origins of pages that may connect, comma-separated, such as https://*.example.org; empty allows every origin",
     )
     trusted_proxies: Annotated[Names, AfterValidator(setting_checks.proxies)] = Field(

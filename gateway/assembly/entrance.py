@@ -124,4 +124,5 @@ def _limits(settings: Settings, longest_silence: float) -> Limits:
         settings.max_subscriptions,
         AllowedOrigins(settings.allowed_origins),
         settings.compression,
+        settings.jwt_cookie,
     )

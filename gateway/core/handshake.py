@@ -50,7 +50,7 @@ class Refusal:
             "Content-Length": str(len(body)),
             "Connection": "close",
         }
-        return http.response(self.status, {**fields, **self.fields}, body)
+        return http.response(self.status, {**fields, **http.PRECAUTIONS, **self.fields}, body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
-"""Header fields that are lists of parameters: ``a; b=1, c; d="x, y"`` (RFC 6455 §9.1, RFC 7239 §4)."""
+"""Header fields that are lists of parameters: ``a; b=1, c; d="x, y"`` (RFC 6455 §9.1, RFC 7239 §4), and cookies."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from gateway.core.http import OPTIONAL_SPACE
@@ -41,6 +42,22 @@ def parameters(member: str) -> list[Parameter] | None:
             return None
         found.append((name, value if equals else None))
     return found
+
+
+def is_cookie_name(text: str) -> bool:
+    """Whether a cookie may have this name (RFC 6265 §4.1.1)."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+def cookies(lines: Iterable[str], name: str) -> list[str]:
+    """The values of all cookies of this name, as they stand there (RFC 6265 §5.4).
+
+    Args:
+        lines: the values of the lines ``Cookie``.
+        name: as it was set; cookies differ by small and large letters.
+    """
+    wanted = re.compile(rf"(?:^|;)[ \t]*+{re.escape(name)}=([^;]*+)")
+    return [value.rstrip(OPTIONAL_SPACE) for line in lines for value in wanted.findall(line)]
 
 
 def _split(value: str, separator: str) -> list[str]:

@@ -44,6 +44,15 @@ _RECOGNISED: Final = (
 """How a connection begins that speaks something else: TLS, HTTP/2, the PROXY protocol."""
 _LONGEST_BEGINNING: Final = max(len(beginning) for beginning, _ in _RECOGNISED)
 
+PRECAUTIONS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""What a browser is told with every answer that is no upgrade: to keep it, load, run and frame nothing, and to tell nobody of it."""
+
 _REASONS: Final = {
     101: "Switching Protocols",
     400: "Bad Request",

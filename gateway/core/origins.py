@@ -33,6 +33,18 @@ class BadOrigin(ValueError):
         super().__init__(f"{pattern!r} can never match the origin of a page: {reason}")
 
 
+def of_strangers(patterns: Iterable[str]) -> list[str]:
+    """Those patterns that pages of anybody match: they name no host."""
+    return [each for each in patterns if _is_of_strangers(_as_browsers_write(each))]
+
+
+def _is_of_strangers(text: str) -> bool:
+    if text in {_EVERY_PAGE, _OPAQUE}:
+        return True
+    parts = _PARTS.fullmatch(text)
+    return parts is not None and parts[2] in {"", "*"}
+
+
 class AllowedOrigins:
     """The pages that may connect.
 

@@ -12,6 +12,7 @@ import jwt
 
 from gateway.core.access import Identity, TokenRejected, identify, not_a_time
 from gateway.core.handshake import subprotocols
+from gateway.core.header_lists import cookies
 from gateway.core.http import Head
 from gateway.core.protocol import ErrorCode
 from gateway.core.rate_limit import TokenBucket
@@ -39,9 +40,17 @@ def query_parameters(head: Head) -> Mapping[str, str]:
     return dict(reversed(parse_qsl(head.query)))
 
 
-def find_token(head: Head, parameters: Mapping[str, str]) -> str | None:
-    """The token of a handshake: ``?token=``, ``Authorization: Bearer``, or a subprotocol
-    ``bearer.<token>`` beside ``realtime``. ``None`` when there is none.
+def find_token(head: Head, parameters: Mapping[str, str], cookie: str | None = None) -> str | None:
+    """The token of a handshake: ``?token=``, ``Authorization: Bearer``, a subprotocol ``bearer.<token>`` beside
+    ``realtime``, or a cookie. ``None`` when there is none.
+
+    Args:
+        head: the handshake. Its origin, if it has one, may connect.
+        parameters: of its query.
+        cookie: the name of the cookie that may hold a token, if one may.
+
+    Raises:
+        TokenRejected: the cookie comes twice.
     """
     if token := parameters.get("token"):
         return token
@@ -51,7 +60,18 @@ def find_token(head: Head, parameters: Mapping[str, str]) -> str | None:
     for offered in subprotocols(head):
         if offered.startswith(_SUBPROTOCOL_TOKEN):
             return offered.removeprefix(_SUBPROTOCOL_TOKEN)
+    # A browser sends its cookies along whatever page connects, so only the origin tells who it is that asks.
+    if cookie is not None and "origin" in head.fields:
+        return _from_cookie(head, cookie)
     return None
+
+
+def _from_cookie(head: Head, name: str) -> str | None:
+    found = cookies(head.fields.get("cookie", ()), name)
+    if len(found) > 1:
+        # A page of a neighbouring domain can set a second one, and nobody can tell which is which.
+        raise TokenRejected("the cookie comes twice")
+    return (found or [""])[0] or None
 
 
 def wants_batches(parameters: Mapping[str, str]) -> bool:

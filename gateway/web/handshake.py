@@ -45,7 +45,7 @@ _DENIED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What clients are held to."""
+    """What clients are held to. ``cookie``: the name of the one that may hold a token."""
 
     max_message_bytes: int
     high_water_bytes: int
@@ -54,6 +54,7 @@ class Limits:
     max_subscriptions: int
     allowed_origins: AllowedOrigins
     compression: bool
+    cookie: str | None = None
 
 
 class Handshakes:
@@ -109,11 +110,11 @@ class Handshakes:
 
     def _authenticate(self, new: NewConnection, head: Head, agreement: Agreement) -> None:
         parameters = query_parameters(head)
-        token = find_token(head, parameters)
-        if token is None:
-            self._reject(new, agreement, closing.TOKEN_MISSING)
-            return
         try:
+            token = find_token(head, parameters, self._limits.cookie)
+            if token is None:
+                self._reject(new, agreement, closing.TOKEN_MISSING)
+                return
             identity = self._verifier.verify(token)
         except TokenRejected as rejected:
             why = closing.REJECTED_TOKEN[rejected.code]

@@ -10,6 +10,7 @@ from typing import Final, cast
 from aiohttp import hdrs, web
 
 from gateway.core.handshake import Refusal
+from gateway.core.http import PRECAUTIONS
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,8 @@ class _Exchange(web.RequestHandler):
             resp = _answer(_refusal(resp))
         # Else aiohttp would tell everybody its version, and Python's.
         resp.headers.setdefault(hdrs.SERVER, "gateway")
+        for name, value in PRECAUTIONS.items():
+            resp.headers.setdefault(name, value)
         return await super().finish_response(request, resp, start_time)
 
 

@@ -34,8 +34,13 @@ ROOT = Path(__file__).parents[2]
 
 async def checked(url: str, prefix: str = "rt1", **settings: Any) -> dict[str, Any]:
     """The report, as JSON tells it."""
-    given: dict[str, Any] = {"redis_url": url, "redis_prefix": prefix, "jwt_secret": SECRET}
-    report = await check(Settings(**given, redis_timeout_seconds=2, **settings))
+    given: dict[str, Any] = {
+        "redis_url": url,
+        "redis_prefix": prefix,
+        "jwt_secret": SECRET,
+        "allowed_origins": ["https://app.example.org"],
+    }
+    report = await check(Settings(**given | settings, redis_timeout_seconds=2))
     return dict(json.loads(json.dumps(report)))
 
 
@@ -55,6 +60,16 @@ async def test_it_is_ok_where_serving_works_and_nothing_is_left(
     assert report["redis"]["reachable"]
     with redis.Redis.from_url(redis_url) as server:
         assert list(server.scan_iter(f"{prefix}*")) == []
+
+
+async def test_it_warns_where_nobody_has_said_which_pages_may_connect(
+    redis_url: str, prefix: str
+) -> None:
+    before = (await checked(redis_url, prefix))["warnings"]
+    report = await checked(redis_url, prefix, allowed_origins=[])
+    assert report["ok"]
+    [told] = set(report["warnings"]) - set(before)
+    assert "GATEWAY_ALLOWED_ORIGINS" in told
 
 
 async def test_it_disturbs_nobody(redis_url: str, prefix: str) -> None:

@@ -115,3 +115,5 @@ async def test_the_log_is_logfmt_unless_told_otherwise(redis_url: str, prefix: s
         assert await node.terminate() == 0
         events = [read_logfmt(line)["event"] for line in node.output.splitlines()]
     assert events[-1] == "node_stopped"
+    # Nobody has said which pages may connect.
+    assert events.count("setting_doubtful") == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.options import add_options, load_settings
+from gateway.options import add_options, doubts, load_settings
 from gateway.settings import Settings, UsageError
 
 LISTS = ["allowed_origins", "jwt_algorithms", "trusted_proxies"]
@@ -74,3 +74,47 @@ def test_a_list_that_is_not_separated_by_commas_is_told_so(
 def test_a_comma_behind_the_last_name_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_TRUSTED_PROXIES", "10.0.0.0/8, fd00::/8,")
     assert loaded().trusted_proxies == ["10.0.0.0/8", "fd00::/8"]
+
+
+# -- a token in a cookie --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b", "a=b", "a;b", "tökän", '"a"'])
+def test_a_cookie_has_a_name_that_cookies_may_have(name: str) -> None:
+    with pytest.raises(UsageError, match=r"GATEWAY_JWT_COOKIE.*must be the name of a cookie"):
+        loaded(f"--jwt-cookie={name}", "--allowed-origins=https://app.example.org")
+
+
+def test_a_cookie_needs_a_list_of_origins() -> None:
+    with pytest.raises(
+        UsageError, match=r"GATEWAY_ALLOWED_ORIGINS.*GATEWAY_JWT_COOKIE needs a list"
+    ):
+        loaded("--jwt-cookie=__Host-token")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["*", "null", "NULL", "https://*", "http://*", "https://*:8443", "https://*:*", "file://"],
+)
+def test_a_cookie_lets_in_no_pages_of_anybodys(pattern: str) -> None:
+    origins = f"https://app.example.org,{pattern}"
+    loaded(f"--allowed-origins={origins}")
+    with pytest.raises(UsageError, match=r"GATEWAY_ALLOWED_ORIGINS.*names no host"):
+        loaded("--jwt-cookie=t", f"--allowed-origins={origins}")
+
+
+def test_a_cookie_goes_with_origins_that_name_hosts() -> None:
+    origins = "https://app.example.org,https://*.example.org,http://localhost:*,http://[::1]:3000"
+    settings = loaded("--jwt-cookie=t", f"--allowed-origins={origins}")
+    assert (settings.jwt_cookie, len(settings.allowed_origins)) == ("t", 4)
+
+
+# -- what may be meant ----------------------------------------------------------------------------
+
+
+def test_an_empty_list_of_origins_is_advised_against_except_in_development_mode() -> None:
+    [told] = doubts(loaded())
+    assert "GATEWAY_ALLOWED_ORIGINS is empty" in told
+    assert "or write *" in told
+    for meant in ("--allowed-origins=*", "--allowed-origins=https://a.org", "--development"):
+        assert doubts(loaded(meant)) == []
