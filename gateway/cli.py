@@ -107,6 +107,12 @@ def _parser() -> argparse.ArgumentParser:
         "they are set; passwords are printed as their SHA-256.",
     )
     acl.set_defaults(run=_acl)
+    acl.add_argument(
+        "--redis-version",
+        metavar="VERSION",
+        help="such as 7.2, or valkey: from 7.2 on with the right to say which library connects (default: lines that every "
+        "version loads)",
+    )
     add_options(acl, ("redis_url", "redis_prefix"))
 
     plan = commands.add_parser(
@@ -257,11 +263,12 @@ def _acl(options: argparse.Namespace) -> int:
             url.get_secret_value() if url else None,
             read_secret(other) if other else None,
             settings.redis_prefix,
+            options.redis_version,
         )
     except InvalidURL as error:
         raise UsageError(str(error)) from None
     except InvalidData as error:
-        raise UsageError(f"{_PUBLISHERS_URL}: {error}" if other else str(error)) from None
+        raise UsageError(str(error)) from None
     print("\n".join(lines), flush=True)  # noqa: T201
     if any(redis_acl.PLACEHOLDER in line for line in lines):
         print(  # noqa: T201

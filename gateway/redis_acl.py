@@ -16,31 +16,50 @@ PLACEHOLDER: Final = "#SHA256-OF-THE-PASSWORD"
 """In the place of a password that no URL holds. Redis loads no file that still has it."""
 
 _SOME_REDIS: Final = "redis://localhost"
+_NAMES_LIBRARY: Final = "+client|setinfo"
+"""What the redis package tries when it connects; its refusal does no harm, and is noted by ``ACL LOG``."""
+
+_KNOWS_IT: Final = (7, 2)
+_VALKEY: Final = "valkey"
+
 _NO_NAME: Final = re.compile(r"[\s\"'\\\x00-\x1f\x7f]")
 _PATTERN: Final = re.compile(r"[\s\"'\\*?\[\]]")
 """What a file splits a line at, and what an ACL takes for a pattern."""
 
 
-def lines(gateway_url: str | None, publisher_url: str | None, prefix: str) -> list[str]:
+def lines(
+    gateway_url: str | None, publisher_url: str | None, prefix: str, version: str | None = None
+) -> list[str]:
     """The line of the gateways' user and that of the publishers'; passwords are told by their SHA-256.
 
     Name, password and database are those of the URLs. Without one it is the same Redis as that of the other, and the
-    user is called ``gateway`` or ``backend``.
+    user is called ``gateway`` or ``backend``. ``version`` is that of Redis, or ``valkey``: one before 7.2 loads no file with
+    a right that it does not know. Without it the lines are for every version.
 
     Raises:
         InvalidURL: a URL cannot be used.
-        InvalidData: an ACL file cannot hold a name or the prefix, or both are the same user.
+        InvalidData: the version is none; an ACL file cannot hold a name or the prefix, or both are the same user.
     """
     if _PATTERN.search(prefix):
         raise InvalidData(f"an ACL would take the prefix {prefix!r} for a pattern")
     some = gateway_url or publisher_url or _SOME_REDIS
     gateway = _line("gateway", gateway_url, some, prefix, rights.of_a_gateway)
     backend = _line("backend", publisher_url, some, prefix, rights.of_a_publisher)
+    further = f" {_NAMES_LIBRARY}" if version is not None and _knows_it(version) else ""
     if gateway.split()[1] == backend.split()[1]:
         raise InvalidData(
             "gateways and publishers need a Redis user each, and the URLs name the same one"
         )
-    return [gateway, backend]
+    return [gateway + further, backend + further]
+
+
+def _knows_it(version: str) -> bool:
+    if version == _VALKEY:
+        return True
+    found = re.fullmatch(r"(\d+)\.(\d+)(\.\d+)?", version)
+    if found is None:
+        raise InvalidData(f"the version of Redis must be such as 7.0, or {_VALKEY}: {version!r}")
+    return (int(found[1]), int(found[2])) >= _KNOWS_IT
 
 
 def _line(

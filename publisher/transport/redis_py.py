@@ -6,7 +6,7 @@ what a failure means for a call is decided here.
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
 from collections.abc import Callable
 from typing import Any, Final, Self, TypeAlias
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
@@ -65,13 +65,12 @@ _PLAIN: Final[tuple[tuple[Any, Any], ...]] = (
     (redis.asyncio.sentinel.SentinelManagedConnection, redis.asyncio.Connection),
 )
 
-# Left to itself, the package tells each server its name and version (CLIENT SETINFO): for every connection it would look
-# them up on disk, and an ACL without that right would note a refusal.
-_UNNAMED: Final[dict[str, None]] = (
-    {"driver_info": None}
-    if importlib.util.find_spec("redis.driver_info")
-    else dict.fromkeys(("lib_name", "lib_version"))
-)
+_DRIVER: Final[dict[str, Any]] = {}
+with contextlib.suppress(ImportError):
+    from redis.driver_info import DriverInfo
+
+    # Made once: left to itself, the package looks its version up on disk for every connection.
+    _DRIVER["driver_info"] = DriverInfo()
 
 
 def blocking_client(url: str, timeout: float) -> redis.Redis:
@@ -109,7 +108,7 @@ def _made(kind: Any, url: str, options: dict[str, Any]) -> Any:
     """A client as ``url`` says; ``None`` where it cannot be used: the error may quote a part of the password."""
     try:
         checked = options | _verification(url)
-        client = kind.from_url(url, max_connections=UNLIMITED, **checked, **_UNNAMED)
+        client = kind.from_url(url, max_connections=UNLIMITED, **checked, **_DRIVER)
         # Options are only read when a connection is made; one that is never opened shows now.
         Connector.of(client)()
     except (ValueError, TypeError, AttributeError, RedisError):

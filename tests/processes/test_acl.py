@@ -51,9 +51,10 @@ def with_login(url: str, login: str) -> str:
     return url.replace("://", f"://{login}@", 1)
 
 
-def printed(url: str) -> list[str]:
+def printed(url: str, version: str) -> list[str]:
     """What the command prints for a gateway and a publisher of this Redis."""
     done = command(
+        *("--redis-version", version),
         GATEWAY_REDIS_URL=with_login(url, "node:pw-n%21"),
         PUBLISHER_REDIS_URL=with_login(url, "app:pw-a"),
     )
@@ -87,20 +88,28 @@ async def served(url: str, admin: Looking) -> None:
         assert [each.data for each in await publisher.history("notifications/u")] == [1, 2]
         assert len(await publisher.connections("u")) == 1
         await publisher.ping()
-        await node.gateway._positions.flush()
+        await node.gateway.redis.positions.flush()
     for name in ("node", "app"):
         assert await asyncio.to_thread(denied, admin, name) == set()
 
 
-@pytest.fixture(params=["valkey of the package", "redis-server"])
+INSTALLED = "7.0"
+
+
+@pytest.fixture(params=["valkey", INSTALLED])
+def version(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
 def server(
-    request: pytest.FixtureRequest,
+    version: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     require_program: RequireProgram,
 ) -> Iterator[RedisServer]:
     """A server with an ACL file, of the kind that development mode brings, and of the installed kind."""
-    if request.param == "redis-server":
+    if version == INSTALLED:
         installed = Path(require_program("redis-server"))
         monkeypatch.setattr("tests.support.redis_server.server_binary", lambda: installed)
     file = tmp_path / "users.acl"
@@ -111,8 +120,10 @@ def server(
     server.stop()
 
 
-async def test_a_server_loads_them_and_they_are_enough(server: RedisServer, tmp_path: Path) -> None:
-    lines = await asyncio.to_thread(printed, server.url)
+async def test_a_server_loads_them_and_they_are_enough(
+    server: RedisServer, tmp_path: Path, version: str
+) -> None:
+    lines = await asyncio.to_thread(printed, server.url, version)
     (tmp_path / "users.acl").write_text("\n".join([ADMIN, *lines]))
     with redis.Redis.from_url(server.url) as admin:
         assert admin.execute_command("ACL", "LOAD")
@@ -123,7 +134,7 @@ async def test_they_are_enough_in_a_cluster(tmp_path: Path) -> None:
     file = tmp_path / "users.acl"
     file.write_text(ADMIN)
     with redis_cluster(tmp_path, options=lambda: ("--aclfile", str(file))) as cluster:
-        lines = await asyncio.to_thread(printed, cluster.url)
+        lines = await asyncio.to_thread(printed, cluster.url, "valkey")
         file.write_text("\n".join([ADMIN, *lines]))
         for each in cluster.servers:
             each.run("ACL", "LOAD")
@@ -180,6 +191,19 @@ def test_a_password_is_told_by_its_hash_and_a_publisher_without_a_url_is_of_the_
     for line in redis_acl.lines(None, "redis+cluster://h", "p"):
         assert {"+spublish", "+asking", "+cluster|slots", "+cluster|info"} <= set(line.split())
         assert "+select" not in line.split()
+
+
+@pytest.mark.parametrize("version", [None, "7.0", "7.0.15", "7.2", "8.2.1", "10.0", "valkey"])
+def test_only_a_version_that_knows_a_right_is_given_it(version: str | None) -> None:
+    """Redis 7.0 loads no line of a file with one that it does not know."""
+    for line in redis_acl.lines(None, None, "rt1", version):
+        assert ("+client|setinfo" in line) == (version not in (None, "7.0", "7.0.15"))
+
+
+@pytest.mark.parametrize("version", ["seven", "7", "", "7.x", "Valkey"])
+def test_a_version_that_is_none_is_refused(version: str) -> None:
+    done = command("--redis-version", version)
+    assert (done.returncode, done.stdout) == (2, "")
 
 
 BEFORE = [
