@@ -137,6 +137,10 @@ class Settings(BaseSettings):
         5_000,
         description="The same from one address: an IPv4 address, or an IPv6 network of 64 bits",
     )
+    failed_authentications_per_minute: PositiveInt = Field(
+        3_000,
+        description="Handshakes from one address that may show no valid token in a minute; further ones get 429 until it is over",
+    )
     max_subscriptions: PositiveInt = Field(
         100, description="Subscriptions that a connection may hold"
     )

@@ -26,6 +26,7 @@ from gateway.settings import Settings
 from gateway.web import open_files
 from gateway.web.admission import Admission, Room
 from gateway.web.client_port import ClientPort, Surroundings
+from gateway.web.failed_authentications import FailedAuthentications
 from gateway.web.handshake import Handshakes, Limits
 from gateway.web.pages import HttpPages
 from gateway.web.refused_connections import RefusedConnections
@@ -65,7 +66,9 @@ class Entrance:
         collector = NodeCollector(hub, stats, state.ready, limit, servers)
         self.internal_pages = HttpPages(internal_app(state.checks, servers, exposition(collector)))
         parts = hub, access.subscriptions, tokens, delivery.heartbeats, delivery.confirmation
-        refused = RefusedConnections(stats, CLOCK)
+        most_failures = settings.failed_authentications_per_minute
+        failures = FailedAuthentications(most_failures, stats, CLOCK)
+        refused = RefusedConnections(stats, failures, CLOCK)
         self.handshakes = Handshakes(
             Admission(
                 redis.places, state.welcoming, Room(limit, settings.max_connections_per_user)

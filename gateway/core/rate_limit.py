@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 
@@ -33,20 +34,29 @@ class Quota:
         most: so often.
         seconds: of a period.
         now: seconds of a monotonic clock.
+        who: so many are counted. With one more a new period begins: nobody is held to what cannot be counted.
     """
 
-    def __init__(self, most: int, seconds: float, now: float) -> None:
+    def __init__(self, most: int, seconds: float, now: float, who: float = math.inf) -> None:
         self._most = most
         self._seconds = seconds
+        self._who = who
         self._began = now
         self._taken: Counter[str] = Counter()
 
     def take(self, who: str, now: float) -> bool:
         """Count once more for ``who``; ``False`` when that was all for this period."""
-        if now - self._began >= self._seconds:
+        full = who not in self._taken and len(self._taken) >= self._who
+        if full or now - self._began >= self._seconds:
             self._began = now
             self._taken.clear()
         if self._taken[who] >= self._most:
             return False
         self._taken[who] += 1
         return True
+
+    def wait(self, who: str, now: float) -> float:
+        """In how many seconds ``who`` may do it again; 0 when they may now."""
+        if self._taken[who] < self._most:
+            return 0.0
+        return max(0.0, self._began + self._seconds - now)

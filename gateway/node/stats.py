@@ -24,6 +24,7 @@ class Stats:
     client_messages: int = 0
     connections_opened: int = 0
     connections_unauthenticated: int = 0
+    addresses_blocked: int = 0
     connections_refused: Counter[str] = field(default_factory=Counter)
     connections_closed: Counter[str] = field(default_factory=Counter)
     client_errors: Counter[str] = field(default_factory=Counter)

@@ -22,6 +22,12 @@ _PEERS_REMEMBERED: Final = 1_024
 """Addresses at the other ends of connections: where proxies stand in front, there are few, and they come again."""
 _peer_address: Final = lru_cache(_PEERS_REMEMBERED)(address_of)
 
+_TOO_MANY: Final = Refusal(
+    429,
+    "too_many_connections",
+    "too many connections from this address have shown no valid token",
+    {"Retry-After": "2"},
+)
 _WITH_BODY: Final = Refusal(400, "bad_request", "no page here takes a body")
 
 
@@ -112,7 +118,8 @@ class ClientPort:
         connection.block = block_of(client.address) if client.address and client.counts else None
         self._count(connection)
         if head.path in self._surroundings.paths:
-            self._handshakes.begin(connection, head)
+            if not self._refusals.is_blocked(connection):
+                self._handshakes.begin(connection, head)
         elif head.announces_body:
             self._refusals.refuse(connection, _WITH_BODY, "body")
         elif self._pages is None or head.path not in self._pages.paths:
@@ -148,13 +155,17 @@ class ClientPort:
         self._unauthenticated.enter(connection, connection.block)
         oldest = self._unauthenticated.one_too_many(connection.block)
         if oldest is not None:
-            self._drop(oldest, "address_limit")
+            self._drop(oldest, "address_limit", _TOO_MANY)
 
     def _make_room(self) -> None:
         if self._unauthenticated.too_many:
             self._drop(self._unauthenticated.oldest, "unauthenticated_limit")
 
-    def _drop(self, connection: NewConnection, reason: str) -> None:
+    def _drop(self, connection: NewConnection, reason: str, refusal: Refusal | None = None) -> None:
+        """End one, with an answer if it has asked and there is one to give."""
         self._refusals.note(reason, connection.address)
         self._unauthenticated.leave(connection)
-        connection.drop()
+        if refusal is not None and connection.asked:
+            connection.dismiss(refusal.answer)
+        else:
+            connection.drop()

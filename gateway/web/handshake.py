@@ -168,7 +168,7 @@ class Handshakes:
         **details: str,
     ) -> None:
         """Upgrade all the same: only then can a browser see the ``error`` and the close code."""
-        self._refusals.note(why.reason, new.address, cause, **details)
+        self._refusals.rejected(new, why.reason, cause, **details)
         error = b"" if why.error is None else frames.text(why.error)
         new.reject(agreement.answer + error + frames.close(why))
 

@@ -194,6 +194,11 @@ class NewConnection(asyncio.Protocol):
         """Whether the client still waits to be let in: one that has closed its side does not."""
         return not (self.gone or tcp.ended(self._transport))
 
+    @property
+    def asked(self) -> bool:
+        """Whether its request is here and has no answer yet."""
+        return self._stage is _Stage.DECIDING
+
     def known(self) -> None:
         """It has shown a valid token."""
         self._entrance.leave(self)
@@ -201,6 +206,12 @@ class NewConnection(asyncio.Protocol):
     def drop(self) -> None:
         """End it at once."""
         self._transport.abort()
+
+    def dismiss(self, answer: bytes) -> None:
+        """Send an answer in HTTP and end it at once: it may hold nothing meanwhile."""
+        self._stage = _Stage.LEAVING
+        self._transport.write(answer)
+        self._transport.close()
 
     def refuse(self, answer: bytes) -> None:
         """Send an answer in HTTP and leave; the client has a moment to read it."""

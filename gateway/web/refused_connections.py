@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
+from dataclasses import replace
 from typing import Final
 
+from gateway.core import closing
 from gateway.core.handshake import Refusal
 from gateway.core.log_limit import LogLimit
 from gateway.node.ports import Clock
 from gateway.node.stats import Stats
+from gateway.web.failed_authentications import FailedAuthentications
 from gateway.web.new_connection import NewConnection
 
 log = logging.getLogger(__name__)
@@ -25,6 +29,13 @@ _HINTS: Final = {
     "other_path": "a client asks for a WebSocket at another path than GATEWAY_PATH",
 }
 """What an operator should mend, by the cause."""
+_FAILURES: Final = frozenset(
+    each.reason for each in (closing.TOKEN_MISSING, *closing.REJECTED_TOKEN.values())
+)
+"""Why somebody is refused who has shown no valid token."""
+_TOO_MANY_FAILURES: Final = Refusal(
+    429, "too_many_failures", "too often no valid token was shown from this address"
+)
 _NOT_TRUSTED: Final = (
     "X-Forwarded-For or Forwarded came from an address that is not among GATEWAY_TRUSTED_PROXIES, and is not believed; "
     "if it is a proxy of yours, name its network there"
@@ -34,8 +45,9 @@ _NOT_TRUSTED: Final = (
 class RefusedConnections:
     """Counts every refusal. Anybody can cause one, so only a few of each kind are logged."""
 
-    def __init__(self, stats: Stats, clock: Clock) -> None:
+    def __init__(self, stats: Stats, failures: FailedAuthentications, clock: Clock) -> None:
         self._stats = stats
+        self._failures = failures
         self._clock = clock
         self._limit = LogLimit(clock())
         self._hint_limit = LogLimit(clock(), burst=1.0)
@@ -74,6 +86,22 @@ class RefusedConnections:
                 left_out or None,
                 _NOT_TRUSTED,
             )
+
+    def rejected(
+        self, connection: NewConnection, reason: str, cause: str = "", **details: str
+    ) -> None:
+        """One was told after the upgrade why it is not let in, as ``note`` has it."""
+        if reason in _FAILURES:
+            self._failures.note(connection.block)
+        self.note(reason, connection.address, cause, **details)
+
+    def is_blocked(self, connection: NewConnection) -> bool:
+        """Whether too often no valid token was shown from its address; then it is answered so, whatever it shows."""
+        seconds = self._failures.wait(connection.block)
+        if seconds:
+            again = {"Retry-After": str(math.ceil(seconds))}
+            self.refuse(connection, replace(_TOO_MANY_FAILURES, fields=again))
+        return bool(seconds)
 
     def refuse(self, connection: NewConnection, refusal: Refusal, cause: str = "") -> None:
         """Answer one in HTTP, and end its connection."""

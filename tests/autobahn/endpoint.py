@@ -17,6 +17,7 @@ from gateway.node.ports import Claim
 from gateway.node.stats import Stats
 from gateway.web.admission import Admission, Room
 from gateway.web.client_port import ClientPort, Surroundings
+from gateway.web.failed_authentications import FailedAuthentications
 from gateway.web.handshake import Handshakes, Limits
 from gateway.web.refused_connections import RefusedConnections
 from gateway.web.server import Ports
@@ -83,7 +84,8 @@ async def endpoint(max_message_bytes: int) -> AsyncIterator[str]:
         max_message_bytes: as ``GATEWAY_MAX_MESSAGE_BYTES``: what is sixteen times as long is still read.
     """
     stats, anybody, echo = Stats(), Anybody(), Echo()
-    refusals = RefusedConnections(stats, time.monotonic)
+    failures = FailedAuthentications(int(_NEVER), stats, time.monotonic)
+    refusals = RefusedConnections(stats, failures, time.monotonic)
     room = capacity(_FILES, _CONNECTIONS, None)
     handshakes = Handshakes(
         Admission(anybody, lambda: True, Room(_CONNECTIONS, _CONNECTIONS)),

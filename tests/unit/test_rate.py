@@ -67,3 +67,29 @@ def test_of_a_quota_each_has_their_own_and_all_begin_anew_with_the_next_period()
         assert [quota.take("a", now + each) for each in range(4)] == [True, True, True, False]
         assert quota.take("b", now + 4)
     assert quota._taken == {"a": 3, "b": 1}
+
+
+def test_who_has_used_up_a_quota_waits_for_the_next_period() -> None:
+    quota = Quota(most=2, seconds=60, now=0)
+    assert quota.wait("a", 0) == 0
+    for now in (10, 20):
+        assert quota.wait("a", now) == 0
+        assert quota.take("a", now)
+    assert quota.wait("a", 20) == 40
+    assert quota.wait("b", 20) == 0
+    assert not quota.take("a", 59)
+    assert quota.wait("a", 60) == 0
+    assert quota.take("a", 61)
+    assert quota.wait("a", 61) == 0
+
+
+def test_who_cannot_be_counted_any_more_lets_all_begin_anew() -> None:
+    quota = Quota(most=1, seconds=60, now=0, who=3)
+    for who in "abc":
+        assert quota.take(who, 0)
+        assert not quota.take(who, 0)
+    assert quota.wait("a", 10) == 50
+    assert quota.take("d", 10)
+    assert quota.wait("a", 10) == 0
+    assert quota.wait("d", 10) == 60
+    assert quota._taken == {"d": 1}

@@ -1,0 +1,134 @@
+"""How often somebody may do something at the door: who is held to it, and who is not."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from tests.integration.conftest import StartNode
+from tests.support.client import connected
+from tests.support.nodes import Node
+from tests.support.requests import UPGRADE, Answer, answer_to, handshake, line, request
+from tests.support.tokens import make_token
+from tests.support.waiting import until
+
+HERE = ["127.0.0.0/8"]
+
+
+def retry_after(answer: Answer) -> int:
+    found = re.search(r"\r\nRetry-After: (\d+)(\r\n|$)", answer.head)
+    assert found is not None
+    return int(found[1])
+
+
+# -- failed authentications -----------------------------------------------------------------------
+
+FAILING = {
+    "none": request("GET / HTTP/1.1", *UPGRADE),
+    "malformed": handshake("x"),
+    "expired": handshake(make_token("u", exp=1)),
+    "not valid yet": handshake(make_token("u", nbf=int(time.time()) + 86_400)),
+    "of another key": handshake(make_token("u")[:-4] + "AAAA"),
+}
+
+
+@pytest.mark.parametrize("data", FAILING.values(), ids=FAILING)
+async def test_who_shows_no_valid_token_too_often_is_not_heard_for_a_while(
+    start_node: StartNode, data: bytes
+) -> None:
+    node = await start_node(failed_authentications_per_minute=5)
+    assert [(await answer_to(node.url, data)).status for _ in range(5)] == [101] * 5
+    # Also with a good token: nothing is verified any more.
+    for more in (data, handshake(make_token("u"))):
+        answer = await answer_to(node.url, more)
+        assert (answer.status, answer.code) == (429, "too_many_failures")
+        assert 0 < retry_after(answer) <= 60
+    assert node.gateway.stats.connections_refused["too_many_failures"] == 2
+    assert "gateway_addresses_blocked_total 1.0" in (await node.get("/metrics"))[1]
+    for path in ("/healthz", "/readyz"):
+        page = await answer_to(node.url, request(f"GET {path} HTTP/1.1", "Host: x"))
+        assert page.status == 200
+
+
+async def test_after_the_minute_it_is_heard_again(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await start_node(failed_authentications_per_minute=1)
+    await answer_to(node.url, handshake("x"))
+    assert (await answer_to(node.url, handshake(make_token("u")))).status == 429
+    failures = node.gateway.entrance.client_port._refusals._failures
+    monkeypatch.setattr(failures, "_clock", lambda: time.monotonic() + 60)
+    async with connected(node.url, make_token("u")):
+        pass
+
+
+async def test_who_shows_a_valid_token_never_counts(start_node: StartNode) -> None:
+    node = await start_node(failed_authentications_per_minute=1, max_connections_per_user=1)
+    for _ in range(5):
+        async with connected(node.url, make_token("u")):
+            answer = await answer_to(node.url, handshake(make_token("u")))  # the limit of the user
+            assert answer.status == 101
+        await until(lambda: not node.gateway.hub.connections)
+    assert node.gateway.stats.connections_refused == {"connection_limit": 5}
+
+
+async def test_behind_a_trusted_proxy_each_client_is_held_to_its_own_failures(
+    start_node: StartNode,
+) -> None:
+    node = await start_node(failed_authentications_per_minute=3, trusted_proxies=HERE)
+
+    def of(client: str, token: str) -> bytes:
+        return handshake(token, f"X-Forwarded-For: {client}")
+
+    for _ in range(4):
+        last = await answer_to(node.url, of("203.0.113.7", "x"))
+    assert last.status == 429
+    assert (await answer_to(node.url, of("203.0.113.8", make_token("u")))).status == 101
+    # An IPv6 client has as many addresses as it likes, of one network.
+    for number in range(4):
+        last = await answer_to(node.url, of(f"2001:db8::{number}", "x"))
+    assert last.status == 429
+    assert (await answer_to(node.url, of("2001:db8:0:1::1", make_token("u")))).status == 101
+    # The proxy itself stands for many.
+    for _ in range(9):
+        last = await answer_to(node.url, handshake("x"))
+    assert last.status == 101
+
+
+# -- connections that have shown no token ---------------------------------------------------------
+
+
+def nobody_decides(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let requests wait for their answers."""
+    monkeypatch.setattr(node.gateway.entrance.handshakes, "begin", lambda *_: None)
+
+
+async def test_who_has_asked_and_must_make_room_is_told_so(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await start_node(unauthenticated_per_address=2)
+    nobody_decides(node, monkeypatch)
+    stats = node.gateway.stats
+    async with line(node.url, handshake("x")) as first, line(node.url, handshake("x")) as second:
+        await until(lambda: len(node.new_connections) == 2)
+        await until(lambda: all(each.asked for each in node.new_connections))
+        async with line(node.url):
+            answer = await first.answer()
+            assert (answer.status, answer.code) == (429, "too_many_connections")
+            assert retry_after(answer) > 0
+            assert await first.ended()
+            # One goes for one that comes.
+            assert stats.connections_refused == {"address_limit": 1}
+            assert len(node.new_connections) == 2
+            async with line(node.url):
+                assert (await second.answer()).status == 429
+
+
+async def test_who_has_sent_no_request_goes_without_an_answer(start_node: StartNode) -> None:
+    node = await start_node(unauthenticated_per_address=1)
+    async with line(node.url) as silent:
+        await until(lambda: len(node.new_connections) == 1)
+        async with line(node.url):
+            assert (await silent.answer()).status == 0
