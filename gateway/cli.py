@@ -190,7 +190,7 @@ async def _complete(settings: Settings, stack: contextlib.AsyncExitStack) -> Set
         raise UsageError(
             f"set {' and '.join(missing)} (or use --development, which brings its own)"
         )
-    if settings.jwt_secret is None and settings.jwt_public_key is None:
+    if not settings.has_keys:
         from gateway.development.login import development_secret  # noqa: PLC0415 - development only
 
         found["jwt_secret"] = SecretStr(development_secret(settings.data_folder, create=True) or "")
@@ -210,8 +210,8 @@ def _missing(settings: Settings) -> list[str]:
     missing = []
     if settings.redis_url is None:
         missing.append("GATEWAY_REDIS_URL")
-    if settings.jwt_secret is None and settings.jwt_public_key is None:
-        missing.append("GATEWAY_JWT_SECRET (or GATEWAY_JWT_PUBLIC_KEY)")
+    if not settings.has_keys:
+        missing.append("GATEWAY_JWT_SECRET (or GATEWAY_JWT_PUBLIC_KEY, or GATEWAY_JWT_KEYS)")
     return missing
 
 

@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
+from pydantic import SecretStr
+
+from gateway.node.ports import Clock
 from gateway.settings import Settings
-from gateway.web.auth import TokenVerifier
-from gateway.web.keys import load_key
+from gateway.web.auth import TokenRules, TokenVerifier
+from gateway.web.decoding import Demands
+from gateway.web.key_entries import by_settings, entries, in_list
+from gateway.web.key_set import KeySet
 from publisher.transport.topology import Topology, asyncio_topology
 
 
-def make_verifier(settings: Settings) -> TokenVerifier:
+def make_verifier(
+    settings: Settings, clock: Clock = time.monotonic, wall_clock: Clock = time.time
+) -> TokenVerifier:
     """The verifier that the settings describe.
 
+    Args:
+        settings: with a key at least.
+        clock: monotonic, in seconds.
+        wall_clock: seconds since 1970.
+
     Raises:
-        gateway.web.keys.BadKey: the key or the algorithms cannot be used.
+        gateway.web.keys.BadKey: a key or its algorithms cannot be used.
     """
-    secret = settings.jwt_secret
-    return TokenVerifier(
-        load_key(
-            secret.get_secret_value() if secret else None,
-            settings.jwt_public_key,
-            weak=settings.development,
-        ),
-        algorithms=settings.jwt_algorithms,
-        user_claim=settings.jwt_user_claim,
-        require_expiry=settings.jwt_require_expiry,
-        audience=settings.jwt_audience,
-        issuer=settings.jwt_issuer,
-        leeway=settings.jwt_leeway_seconds,
-        clock=time.monotonic,
+    leeway, listed = settings.jwt_leeway_seconds, _plain(settings.jwt_keys)
+    demands = Demands(require_expiry=settings.jwt_require_expiry, leeway=leeway)
+    own = by_settings(
+        {"secret": _plain(settings.jwt_secret), "public_key": settings.jwt_public_key},
+        replace(demands, issuer=settings.jwt_issuer, audience=settings.jwt_audience),
     )
+    keys = entries(
+        own,
+        settings.jwt_algorithms,
+        in_list(listed, demands) if listed is not None else [],
+        weak=settings.development,
+    )
+    rules = TokenRules(settings.jwt_user_claim, leeway, settings.jwt_max_lifetime_seconds)
+    return TokenVerifier(KeySet(keys, wall_clock), rules, clock, wall_clock)
+
+
+def _plain(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret is not None else None
 
 
 def make_topology(settings: Settings) -> Topology:

@@ -47,6 +47,11 @@ def read_file(value: object) -> object:
     return read_secret(value) if isinstance(value, str) else value
 
 
+def json_text(value: object) -> object:
+    """The JSON text of a list, which is how a file has it."""
+    return orjson.dumps(value).decode() if isinstance(value, list) else value
+
+
 def json(value: object) -> object:
     """What a JSON text says."""
     if not isinstance(value, str):

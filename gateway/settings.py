@@ -80,8 +80,15 @@ class Settings(BaseSettings):
         None,
         description="Public key (PEM, or @FILE) that verifies tokens signed with RS, PS, ES or EdDSA",
     )
+    jwt_keys: Annotated[SecretStr | None, BeforeValidator(setting_checks.json_text), ReadsFile] = (
+        Field(
+            None,
+            description="Several keys, each with rules of its own, as a JSON list, or @FILE",
+        )
+    )
     jwt_algorithms: Names = Field(
-        [], description="Algorithms to accept, if not all that fit the key; comma-separated"
+        [],
+        description="Algorithms to accept, if not all that fit the keys; comma-separated",
     )
     jwt_user_claim: str = Field("sub", description="Claim that holds the user's id")
     jwt_require_expiry: bool = Field(True, description="Refuse tokens without exp")
@@ -91,8 +98,11 @@ class Settings(BaseSettings):
     jwt_issuer: str | None = Field(
         None, description="Issuer that iss must equal; without it, iss is not checked"
     )
-    jwt_leeway_seconds: Seconds = Field(
-        5.0, description="How far the clocks of login and gateway may differ"
+    jwt_leeway_seconds: float = Field(
+        5.0, ge=0, le=300, description="How far the clocks of login and gateway may differ"
+    )
+    jwt_max_lifetime_seconds: PositiveFloat | None = Field(
+        None, description="Refuse tokens that are valid for longer than this, and those without exp"
     )
     jwt_cookie: Annotated[str | None, AfterValidator(setting_checks.cookie)] = Field(
         None,
@@ -229,6 +239,11 @@ class Settings(BaseSettings):
             name: Namespace.from_dict(name, rules) for name, rules in self.namespaces.items()
         }
         return {**DEFAULT_NAMESPACES, **configured}
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether there is anything to verify tokens with."""
+        return any((self.jwt_secret, self.jwt_public_key, self.jwt_keys))
 
     @property
     def may_choose_internal_port(self) -> bool:

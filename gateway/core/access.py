@@ -88,11 +88,9 @@ def _user(claims: Mapping[str, Any], user_claim: str) -> str:
 def _token_id(claims: Mapping[str, Any]) -> str | None:
     """The ``jti``. Logins that count their tokens write a number; it is revoked by the same digits."""
     value = claims.get("jti")
-    if value is None:
-        return None
     if type(value) is int:
         return str(value)
-    if not isinstance(value, str) or not _is_text(value):
+    if value is not None and not (isinstance(value, str) and _is_text(value)):
         raise TokenRejected("claim 'jti' must be a string")
     return value
 

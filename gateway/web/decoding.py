@@ -3,16 +3,65 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import jwt
 import orjson
 from jwt.algorithms import Algorithm
 
+from gateway.core.access import TokenRejected, not_a_time
+from gateway.core.protocol import ErrorCode
 from gateway.web.keys import Key, prepared_secrets
 
 _HEADERS_REMEMBERED: Final = 64
 """Different headers whose algorithm is known; a login has one."""
+
+_UNREADABLE: Final = (jwt.PyJWTError, ValueError, OverflowError, RecursionError)
+"""What PyJWT raises: bytes that are no text and numbers that are no time get past its own errors."""
+
+
+ALGORITHM_NOT_ACCEPTED: Final = "its alg is not accepted"
+"""A cause that is told in two places."""
+
+
+_CODES: Final[Mapping[type[Exception], ErrorCode]] = {
+    jwt.ExpiredSignatureError: ErrorCode.TOKEN_EXPIRED,
+    jwt.ImmatureSignatureError: ErrorCode.TOKEN_NOT_YET_VALID,
+}
+_CAUSES: Final[Mapping[type[Exception], str]] = {
+    jwt.ExpiredSignatureError: "expired",
+    jwt.ImmatureSignatureError: "its nbf is ahead",
+    jwt.InvalidAlgorithmError: ALGORITHM_NOT_ACCEPTED,
+    jwt.InvalidAudienceError: "claim 'aud' does not contain {0.audience_setting}",
+    jwt.InvalidIssuerError: "claim 'iss' does not equal {0.issuer_setting}",
+}
+"""What is wrong with a token, by PyJWT's error."""
+
+
+class WrongSignature(TokenRejected):
+    """A token that was not signed with this key."""
+
+    def __init__(self) -> None:
+        super().__init__("its signature was not made with this key")
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What a token has to say, besides being signed with a key.
+
+    ``audience``: what ``aud`` must hold; ``None`` refuses tokens that have one. ``issuer``: what ``iss`` must equal;
+    ``None`` leaves it unchecked. ``leeway``: seconds by which clocks may differ. ``audience_setting`` and
+    ``issuer_setting``: where the two are configured.
+    """
+
+    audience: str | None = None
+    issuer: str | None = None
+    require_expiry: bool = True
+    leeway: float = 0
+    audience_setting: str = "GATEWAY_JWT_AUDIENCE"
+    issuer_setting: str = "GATEWAY_JWT_ISSUER"
 
 
 class Decoder(jwt.PyJWT):
@@ -22,28 +71,29 @@ class Decoder(jwt.PyJWT):
     the key. So of a token whose header was a genuine token's, PyJWT is asked for the rest only: whether the signature was
     made with the key, and what is wrong with the claims. A token that is not written in the usual way goes the whole
     way through PyJWT.
-
-    Args:
-        key: what tokens are signed with.
-        options: as for ``jwt.PyJWT``.
-        audience: what ``aud`` must hold, if it is verified.
-        issuer: what ``iss`` must say; ``None`` leaves it unchecked.
-        leeway: seconds by which clocks may differ.
     """
 
-    def __init__(
-        self,
-        key: Key,
-        options: Any,
-        audience: str | None,
-        issuer: str | None,
-        leeway: float,
-    ) -> None:
-        super().__init__(options)
+    def __init__(self, key: Key, demands: Demands) -> None:
+        super().__init__(
+            {
+                "require": ["exp"] if demands.require_expiry else [],
+                "verify_aud": demands.audience is not None,
+                "verify_iat": False,  # it tells the token's age, not when it may be used (RFC 7519 §4.1.6)
+                "verify_sub": False,  # identify() looks at the claim that names the user,
+                "verify_jti": False,  # and at this one
+                "enforce_minimum_key_length": False,  # secret_key() has looked
+            }
+        )
+        self.algorithms = key.algorithms
+        self.demands = demands
         self._key = key
         self._allowed = list(key.algorithms)
         self._secrets = prepared_secrets(key)
-        self._expected: dict[str, Any] = {"audience": audience, "issuer": issuer, "leeway": leeway}
+        self._expected: dict[str, Any] = {
+            "audience": demands.audience,
+            "issuer": demands.issuer,
+            "leeway": demands.leeway,
+        }
         # Only of tokens that were genuine: anybody can send headers.
         self._known: dict[str, tuple[Algorithm, Any]] = {}
 
@@ -51,8 +101,17 @@ class Decoder(jwt.PyJWT):
         """The claims of a genuine token that is valid now.
 
         Raises:
-            jwt.PyJWTError, ValueError, OverflowError, RecursionError: it is not.
+            WrongSignature: another key has signed it, or none.
+            TokenRejected: it is malformed, for another audience, of another issuer, expired or not valid yet.
         """
+        try:
+            return self._claims(token)
+        except jwt.InvalidSignatureError:
+            raise WrongSignature from None
+        except _UNREADABLE as error:
+            raise _rejection(error, self.demands) from None
+
+    def _claims(self, token: str) -> dict[str, Any]:
         signed, _, mac = token.rpartition(".")
         header, _, body = signed.partition(".")
         known = self._known.get(header)
@@ -87,6 +146,50 @@ class Decoder(jwt.PyJWT):
             return secret.Algorithm, secret.key
         algorithm = jwt.get_algorithm_by_name(name)
         return algorithm, algorithm.prepare_key(self._key.material)
+
+
+def header_of(token: str) -> Mapping[str, Any]:
+    """What a token's header says, believed by nobody.
+
+    Raises:
+        TokenRejected: it cannot be read, or marks as critical what PyJWT does not know.
+    """
+    try:
+        return jwt.get_unverified_header(token)
+    except _UNREADABLE as error:
+        raise _rejection(error, Demands()) from None
+
+
+def issuer_of(token: str) -> str | None:
+    """What a token's ``iss`` says, believed by nobody; ``None`` where it says nothing, or cannot be read."""
+    body = token.partition(".")[2].rpartition(".")[0]
+    payload = _octets(body)
+    claims = None if payload is None else _object(payload)
+    if claims is None:
+        try:
+            claims = jwt.decode(token, options={"verify_signature": False})
+        except _UNREADABLE:
+            return None
+    issuer = claims.get("iss")
+    return issuer if isinstance(issuer, str) else None
+
+
+def _rejection(error: Exception, demands: Demands) -> TokenRejected:
+    code = _CODES.get(type(error), ErrorCode.TOKEN_INVALID)
+    return TokenRejected(_cause(error, demands), code)
+
+
+def _cause(error: Exception, demands: Demands) -> str:
+    """What is wrong with a token, in words for the log: the claim's name, and nothing that the token holds."""
+    if isinstance(error, jwt.MissingRequiredClaimError):
+        return f"claim {error.claim!r} is missing"
+    if cause := _CAUSES.get(type(error)):
+        return cause.format(demands)
+    for claim in ("exp", "nbf"):
+        # PyJWT has no class of its own for these.
+        if isinstance(error, jwt.DecodeError) and f"({claim})" in str(error):
+            return not_a_time(claim)
+    return f"it cannot be read ({type(error).__name__})"
 
 
 def _octets(text: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""The key that tokens are verified with, and what it is good for."""
+"""Keys that tokens are verified with, and what each is good for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hashlib import sha256, sha384, sha512
 from typing import Any, Final
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -36,113 +37,136 @@ _EC_CURVES: Final = {
     "secp521r1": "ES512",
     "secp256k1": "ES256K",
 }
+_RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+PUBLIC_ALGORITHMS: Final = (*_RSA, *_EC_CURVES.values(), "EdDSA")
+"""All that public keys go with."""
 
 
 class BadKey(Exception):
-    """The configured key cannot verify tokens, or anybody could guess it."""
+    """A configured key cannot verify tokens, or anybody could guess it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A verification key and the algorithms that go with its kind, and with no other."""
+    """A verification key and the algorithms that go with its kind, and with no other.
+
+    The algorithms follow from the kind of the key: a public key can never be taken for an HMAC secret
+    (RFC 8725 §3.1), and ``none`` is not among them.
+    """
 
     material: Any = field(repr=False)
     algorithms: tuple[str, ...]
 
-    def narrowed(self, algorithms: Sequence[str]) -> Key:
-        """The same key for these algorithms only; all of its own where none are named.
 
-        Raises:
-            BadKey: it does not go with one of them.
-        """
-        foreign = sorted(set(algorithms) - set(self.algorithms))
-        if foreign:
-            told = (
-                f"GATEWAY_JWT_ALGORITHMS names {', '.join(foreign)}, "
-                f"but this key goes with {', '.join(self.algorithms)}"
-            )
-            if isinstance(self.material, str) and (needed := _SECRET_BYTES.get(foreign[-1])):
-                told += f"; {foreign[-1]} needs a secret of {needed} bytes (RFC 7518 §3.2)"
-            raise BadKey(told)
-        return Key(self.material, tuple(algorithms)) if algorithms else self
-
-
-def load_key(secret: str | None, public_key: str | None, *, weak: bool = False) -> Key:
-    """Make a key of an HMAC secret or of a public key in PEM; exactly one of them.
-
-    The algorithms follow from the kind of the key: a public key can never be taken for an HMAC secret
-    (RFC 8725 §3.1), and ``none`` is not among them. A secret goes with those that it is long enough for.
+def secret_key(secret: str, setting: str = "GATEWAY_JWT_SECRET", *, weak: bool = False) -> Key:
+    """A key for HMAC. It goes with the algorithms that it is long enough for.
 
     Args:
-        secret: for HMAC.
-        public_key: in PEM.
+        secret: what tokens are signed with.
+        setting: where it was given.
         weak: take any secret for any algorithm, as development mode does.
 
     Raises:
-        BadKey: neither or both, a secret that is too short, can be guessed or is a placeholder, or no PEM of a kind
-            that signs tokens.
+        BadKey: it is too short, can be guessed, is a placeholder, or is a key of another kind.
     """
-    if secret and public_key:
-        raise BadKey("set GATEWAY_JWT_SECRET or GATEWAY_JWT_PUBLIC_KEY, not both")
-    if secret:
-        return Key(secret, tuple(_HMAC) if weak else _algorithms_of(secret))
-    if not public_key:
-        raise BadKey("set GATEWAY_JWT_SECRET, or GATEWAY_JWT_PUBLIC_KEY to a public key in PEM")
-    return _public(public_key)
+    algorithms = tuple(_HMAC) if weak else _algorithms_of(secret, setting)
+    try:
+        HMACAlgorithm(sha256).prepare_key(secret)
+    except jwt.InvalidKeyError:
+        raise BadKey(
+            f"{setting} holds a key of another kind (PEM, DER, SSH or JWK); "
+            "a public key in PEM goes into "
+            + setting.replace("SECRET", "PUBLIC_KEY").replace("secret", "public_key")
+        ) from None
+    return Key(secret, algorithms)
 
 
-def _algorithms_of(secret: str) -> tuple[str, ...]:
+def public_key(pem: str, setting: str = "GATEWAY_JWT_PUBLIC_KEY") -> Key:
+    """A key for the algorithms of its kind.
+
+    Args:
+        pem: in PEM.
+        setting: where it was given.
+
+    Raises:
+        BadKey: no PEM of a kind that signs tokens.
+    """
+    try:
+        material = load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise BadKey(f"{setting} is not a public key in PEM") from None
+    key = key_of(material)
+    if key is None:
+        raise BadKey(f"{setting} is of a kind that signs no tokens")
+    return key
+
+
+def key_of(material: object) -> Key | None:
+    """A public key of ``cryptography`` with the algorithms of its kind; ``None`` where it is of a kind that signs no tokens."""
+    match material:
+        case RSAPublicKey():
+            return Key(material, _RSA)
+        case EllipticCurvePublicKey() if material.curve.name in _EC_CURVES:
+            return Key(material, (_EC_CURVES[material.curve.name],))
+        case Ed25519PublicKey() | Ed448PublicKey():
+            return Key(material, ("EdDSA",))
+    return None
+
+
+def narrowed(keys: Sequence[Key], algorithms: Sequence[str], setting: str) -> list[Key]:
+    """The same keys for these algorithms only, each for those of its kind; all of their own where none are named.
+
+    Raises:
+        BadKey: an algorithm goes with none of them, or a key with none of the algorithms.
+    """
+    if not algorithms:
+        return list(keys)
+    own = sorted({name for key in keys for name in key.algorithms})
+    foreign = sorted(set(algorithms) - set(own))
+    if foreign:
+        goes = "this key goes" if len(keys) == 1 else "these keys go"
+        told = f"{setting} names {', '.join(foreign)}, but {goes} with {', '.join(own)}"
+        is_secret = any(isinstance(key.material, str) for key in keys)
+        if is_secret and (needed := _SECRET_BYTES.get(foreign[-1])):
+            told += f"; {foreign[-1]} needs a secret of {needed} bytes (RFC 7518 §3.2)"
+        raise BadKey(told)
+    fewer = [
+        Key(key.material, tuple(name for name in key.algorithms if name in algorithms))
+        for key in keys
+    ]
+    for key, kept in zip(keys, fewer, strict=True):
+        if not kept.algorithms:
+            raise BadKey(
+                f"{setting} leaves no algorithm for the key that goes with {', '.join(key.algorithms)}: "
+                "name one of them, or take the key away"
+            )
+    return fewer
+
+
+def _algorithms_of(secret: str, setting: str) -> tuple[str, ...]:
     if secret.strip().lower() in _PLACEHOLDERS:
-        raise BadKey(f"GATEWAY_JWT_SECRET is a placeholder from documentation; {_MAKE_ONE}")
+        raise BadKey(f"{setting} is a placeholder from documentation; {_MAKE_ONE}")
     size = len(secret.encode())
     algorithms = tuple(name for name, needed in _SECRET_BYTES.items() if size >= needed)
     if not algorithms:
         raise BadKey(
-            f"GATEWAY_JWT_SECRET is too short: HS256 needs {_SECRET_BYTES['HS256']} bytes or more "
+            f"{setting} is too short: HS256 needs {_SECRET_BYTES['HS256']} bytes or more "
             f"(RFC 7518 §3.2), and it has {size}; {_MAKE_ONE}"
         )
     different = len(set(secret.lower()))
     if different < _FEWEST_CHARACTERS:
         raise BadKey(
-            f"GATEWAY_JWT_SECRET can be guessed: it has {different} different characters, and needs "
+            f"{setting} can be guessed: it has {different} different characters, and needs "
             f"{_FEWEST_CHARACTERS} or more; {_MAKE_ONE}"
         )
     return algorithms
 
 
-def _public(pem: str) -> Key:
-    try:
-        key = load_pem_public_key(pem.encode())
-    except ValueError:
-        raise BadKey("GATEWAY_JWT_PUBLIC_KEY is not a public key in PEM") from None
-    match key:
-        case RSAPublicKey():
-            return Key(key, ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"))
-        case EllipticCurvePublicKey() if key.curve.name in _EC_CURVES:
-            return Key(key, (_EC_CURVES[key.curve.name],))
-        case Ed25519PublicKey() | Ed448PublicKey():
-            return Key(key, ("EdDSA",))
-    raise BadKey("GATEWAY_JWT_PUBLIC_KEY is of a kind that signs no tokens")
-
-
 def prepared_secrets(key: Key) -> dict[str, jwt.PyJWK]:
-    """An HMAC secret made ready for each of its algorithms (RFC 7518 §6.4); nothing for a public key.
-
-    Raises:
-        BadKey: it is a key of another kind.
-    """
+    """An HMAC secret made ready for each of its algorithms (RFC 7518 §6.4); nothing for a public key."""
     if not isinstance(key.material, str):
         return {}
-    secret = key.material.encode()
-    try:
-        for name in key.algorithms:
-            jwt.get_algorithm_by_name(name).prepare_key(secret)
-    except jwt.InvalidKeyError:
-        raise BadKey(
-            "GATEWAY_JWT_SECRET holds a key of another kind (PEM, DER, SSH or JWK); "
-            "a public key in PEM goes into GATEWAY_JWT_PUBLIC_KEY"
-        ) from None
-    encoded = urlsafe_b64encode(secret).rstrip(b"=").decode()
+    encoded = urlsafe_b64encode(key.material.encode()).rstrip(b"=").decode()
     keys = {
         name: jwt.PyJWK.from_dict({"kty": "oct", "k": encoded, "alg": name})
         for name in key.algorithms

@@ -13,13 +13,12 @@ from gateway.core.protocol import RESERVED, EndReason, ErrorCode
 from gateway.metrics import NodeCollector
 from gateway.node.stats import Stats
 from gateway.settings import Settings
-from gateway.web.auth import TokenVerifier
-from gateway.web.keys import BadKey, load_key
+from gateway.web.keys import BadKey, secret_key
 from publisher import Publisher
 from publisher.contract.channels import DEFAULT_NAMESPACES
 from tests.attacks.harness import MOST_NEWCOMER_SECONDS, MOST_SECONDS
 from tests.attacks.kinds import Kind
-from tests.support.tokens import SECRET
+from tests.support.tokens import SECRET, verifier
 from tests.unit.fakes import Node
 
 ROOT = Path(__file__).parents[2]
@@ -118,7 +117,7 @@ def test_the_token_example_makes_a_token_that_is_accepted(monkeypatch: pytest.Mo
     (example,) = re.findall(r"<!-- tested: token -->\n```python\n(.*?)```", README, re.DOTALL)
     scope: dict[str, str] = {}
     exec(compile(example, "README.md", "exec"), scope)
-    assert TokenVerifier(load_key(SECRET, None)).verify(scope["token"]).user == "user-123"
+    assert verifier(SECRET).verify(scope["token"]).user == "user-123"
 
 
 SHOWN_TO_OPERATORS = [
@@ -144,7 +143,7 @@ def test_no_secret_that_is_shown_to_operators_is_served_when_pasted() -> None:
     assert explained
     for value in [*literal, *explained, "..."]:
         with pytest.raises(BadKey):
-            load_key(value, None)
+            secret_key(value)
 
 
 def test_every_alert_is_in_the_operators_table() -> None:

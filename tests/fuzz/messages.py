@@ -20,11 +20,9 @@ from gateway.node.hub import Events, Hub
 from gateway.node.requests import Requests
 from gateway.node.stats import Stats
 from gateway.node.tokens import Tokens
-from gateway.web.auth import TokenVerifier
-from gateway.web.keys import load_key
 from publisher.contract.channels import DEFAULT_NAMESPACES, Channel, parse_channel
 from publisher.contract.message import MAX_ID
-from tests.support.tokens import SECRET, make_token
+from tests.support.tokens import make_token, verifier
 from tests.unit.fakes import FakeClock, RecordingPositions, RecordingSocket
 from tests.unit.wire import frames_in, messages_in
 
@@ -89,7 +87,7 @@ class Messages:
         self._requests = Requests(
             self._hub,
             _Subscriptions(self._hub),  # type: ignore[arg-type]
-            Tokens(self._hub, TokenVerifier(load_key(SECRET, None)), _Recheck(), clock, clock),  # type: ignore[arg-type]
+            Tokens(self._hub, verifier(), _Recheck(), clock, clock),  # type: ignore[arg-type]
             Heartbeats(self._hub, clock, random.Random(1).random, 30.0, 30.0),
             confirmation,
             clock,

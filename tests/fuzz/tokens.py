@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from gateway.core.access import Decision, Identity, TokenRejected, decide
 from gateway.core.protocol import ErrorCode
 from gateway.web.auth import TokenVerifier
-from gateway.web.keys import load_key
 from publisher.contract.channels import DEFAULT_NAMESPACES, parse_channel
 from tests.support.tokens import SECRET
+from tests.support.tokens import verifier as verifier_of
 
 _SOON: Final = int(time.time()) + 1_000_000
 _HEADER: Final = b'{"alg":"HS256","typ":"JWT"}'
@@ -108,9 +108,9 @@ class Tokens:
             .decode()
             for name, key in (("RS256", rsa_key), ("ES256", ec_key), ("EdDSA", ed_key))
         }
-        self._verifiers = {"HS256": TokenVerifier(load_key(SECRET, None))}
+        self._verifiers = {"HS256": verifier_of(jwt_leeway_seconds=0)}
         self._verifiers |= {
-            name: TokenVerifier(load_key(None, pem), leeway=5) for name, pem in pems.items()
+            name: verifier_of(None, jwt_public_key=pem) for name, pem in pems.items()
         }
         keys: dict[str, Any] = {
             "HS256": SECRET,

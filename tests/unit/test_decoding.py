@@ -8,8 +8,7 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hypothesis import given
 from hypothesis import strategies as st
 from jwt.utils import base64url_encode
@@ -17,13 +16,12 @@ from jwt.utils import base64url_encode
 from gateway.core.access import Identity, TokenRejected
 from gateway.core.protocol import ErrorCode
 from gateway.web.auth import TokenVerifier
-from gateway.web.keys import load_key
+from tests.support.tokens import RSA_KEY, public_pem, verifier
 
 SECRET = "a secret of more characters than the longest of the digests has bytes"
-RSA = rsa.generate_private_key(65537, 2048)
 SIGNERS: dict[str, Any] = {
     **dict.fromkeys(["HS256", "HS384", "HS512"], SECRET),
-    **dict.fromkeys(["RS256", "PS384"], RSA),
+    **dict.fromkeys(["RS256", "PS384"], RSA_KEY),
     "ES256": ec.generate_private_key(ec.SECP256R1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate(),
 }
@@ -33,11 +31,8 @@ CLAIMS = {"sub": "ann", "exp": 2**31, "channels": ["run-results/1"], "jti": "a"}
 def fresh(algorithm: str = "HS256", **options: Any) -> TokenVerifier:
     key = SIGNERS[algorithm]
     if key is SECRET:
-        return TokenVerifier(load_key(SECRET, None), **options)
-    pem = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return TokenVerifier(load_key(None, pem.decode()), **options)
+        return verifier(SECRET, **options)
+    return verifier(None, jwt_public_key=public_pem(key), **options)
 
 
 def signed(payload: bytes, algorithm: str = "HS256", headers: dict[str, Any] | None = None) -> str:
@@ -46,18 +41,18 @@ def signed(payload: bytes, algorithm: str = "HS256", headers: dict[str, Any] | N
 
 def experienced(algorithm: str = "HS256", **options: Any) -> TokenVerifier:
     """One that knows the header of the tokens."""
-    verifier = fresh(algorithm, **options)
+    judge = fresh(algorithm, **options)
     claims = {"aud": "us", "iss": "login"} if options else {}
-    verifier.verify(signed(json.dumps({**CLAIMS, **claims}).encode(), algorithm))
-    return verifier
+    judge.verify(signed(json.dumps({**CLAIMS, **claims}).encode(), algorithm))
+    return judge
 
 
 Judgement = Identity | tuple[str, ErrorCode]
 
 
-def judged(verifier: TokenVerifier, token: str) -> Judgement:
+def judged(judge: TokenVerifier, token: str) -> Judgement:
     try:
-        return verifier.verify(token)
+        return judge.verify(token)
     except TokenRejected as rejected:
         return str(rejected), rejected.code
 
@@ -135,16 +130,18 @@ ODD: dict[str, str] = {
 }
 
 
-@pytest.mark.parametrize("options", [{}, {"audience": "us", "issuer": "login"}], ids=["", "us"])
+@pytest.mark.parametrize(
+    "options", [{}, {"jwt_audience": "us", "jwt_issuer": "login"}], ids=["", "us"]
+)
 @pytest.mark.parametrize("token", ODD.values(), ids=[name[:60] for name in ODD])
 def test_a_token_is_judged_alike_whether_its_header_is_known_or_not(
     token: str, options: dict[str, str]
 ) -> None:
-    verifier = experienced(**options)
+    judge = experienced(**options)
     expected = judged(fresh(**options), token)
-    assert judged(verifier, token) == expected
+    assert judged(judge, token) == expected
     # The first one may have made its header known.
-    assert judged(verifier, token) == expected
+    assert judged(judge, token) == expected
 
 
 @given(st.integers(0, len(GOOD) - 1), st.characters())
@@ -159,7 +156,7 @@ def test_whatever_stands_in_the_place_of_a_character_a_token_is_judged_alike(
 def test_pyjwt_reads_the_header_of_a_login_once(
     monkeypatch: pytest.MonkeyPatch, algorithm: str
 ) -> None:
-    verifier = experienced(algorithm)
+    judge = experienced(algorithm)
 
     def read_again(*_: object, **__: object) -> None:
         raise AssertionError("PyJWT has read the header again")
@@ -168,25 +165,27 @@ def test_pyjwt_reads_the_header_of_a_login_once(
     monkeypatch.setattr(jwt, "get_unverified_header", read_again)
     later = {**CLAIMS, "sub": "bob", "exp": int(time.time()) + 60}
     token = signed(json.dumps(later).encode(), algorithm)
-    assert verifier.verify(token).user == "bob"
+    assert judge.verify(token).user == "bob"
     head, body, mac = token.split(".")
     swapped = mac[:20] + ("A" if mac[20] != "A" else "B") + mac[21:]
     with pytest.raises(TokenRejected, match="its signature was not made with this key"):
-        verifier.verify(f"{head}.{body}.{swapped}")
+        judge.verify(f"{head}.{body}.{swapped}")
     with pytest.raises(TokenRejected, match="expired"):
-        verifier.verify(signed(b'{"sub":"bob","exp":1}', algorithm))
+        judge.verify(signed(b'{"sub":"bob","exp":1}', algorithm))
 
 
 def test_only_headers_of_genuine_tokens_are_remembered_and_only_so_many() -> None:
-    verifier = fresh()
-    known = verifier._decoder._known
+    judge = fresh()
+    (entry,) = judge._keys._entries
+    known, chosen = entry.decoder._known, judge._keys._known
     for number in range(100):
         token = signed(json.dumps(CLAIMS).encode(), headers={"kid": f"k{number}"})
         head, body, _ = token.split(".")
         with pytest.raises(TokenRejected):
-            verifier.verify(f"{head}.{body}.{MAC}")
+            judge.verify(f"{head}.{body}.{MAC}")
     assert not known
+    assert not chosen
     for number in range(100):
         token = signed(json.dumps(CLAIMS).encode(), headers={"kid": f"k{number}"})
-        assert verifier.verify(token).user == "ann"
-    assert len(known) == 64
+        assert judge.verify(token).user == "ann"
+    assert len(known) == len(chosen) == 64

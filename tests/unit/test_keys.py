@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 
 import jwt
 import pytest
+from jwt.algorithms import HMACAlgorithm
 
 from gateway.core.access import TokenRejected
 from gateway.credentials import make_verifier
 from gateway.settings import Settings
-from gateway.web.auth import TokenVerifier
-from gateway.web.keys import BadKey, load_key
+from gateway.web.keys import BadKey, Key, secret_key
+from tests.support.tokens import RSA_KEY, SECRET, public_pem, verifier
 
 # Tokens here are signed with short secrets on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
@@ -27,7 +29,7 @@ def token(secret: str, algorithm: str) -> str:
 @pytest.mark.parametrize("secret", ["a", "short", "x" * 31, "é" * 15])
 def test_a_secret_that_is_too_short_is_refused(secret: str) -> None:
     with pytest.raises(BadKey, match="GATEWAY_JWT_SECRET is too short: HS256 needs 32") as told:
-        load_key(secret, None)
+        secret_key(secret)
     assert f"it has {len(secret.encode())};" in str(told.value)
 
 
@@ -40,7 +42,7 @@ def test_a_secret_that_is_too_short_is_refused(secret: str) -> None:
 )
 def test_a_placeholder_of_documentation_is_refused(placeholder: str) -> None:
     with pytest.raises(BadKey, match="placeholder"):
-        load_key(placeholder, None)
+        secret_key(placeholder)
 
 
 @pytest.mark.parametrize(
@@ -57,50 +59,49 @@ def test_a_placeholder_of_documentation_is_refused(placeholder: str) -> None:
 )
 def test_a_secret_of_few_different_characters_is_refused_however_long(secret: str) -> None:
     with pytest.raises(BadKey, match=r"can be guessed: it has . different.*openssl rand") as told:
-        load_key(secret, None)
+        secret_key(secret)
     assert secret not in str(told.value)
 
 
 def test_what_openssl_makes_is_taken() -> None:
     for _ in range(20):
         for size in (16, 32, 64):
-            load_key(secrets.token_hex(size), None)
-            load_key(secrets.token_urlsafe(2 * size), None)
+            secret_key(secrets.token_hex(size))
+            secret_key(secrets.token_urlsafe(2 * size))
 
 
 @pytest.mark.parametrize("size", [32, 47, 48, 63, 64, 500])
 def test_only_algorithms_that_the_secret_is_long_enough_for_are_accepted(size: int) -> None:
     secret = "é" * 4 + ("abcdefgh" * size)[: size - 8]
-    verifier = TokenVerifier(load_key(secret, None))
+    judge = verifier(secret)
     for algorithm, needed in zip(HMAC, (32, 48, 64), strict=True):
         if size >= needed:
-            assert verifier.verify(token(secret, algorithm)).user == "ann"
+            assert judge.verify(token(secret, algorithm)).user == "ann"
         else:
             with pytest.raises(TokenRejected, match="its alg is not accepted"):
-                verifier.verify(token(secret, algorithm))
+                judge.verify(token(secret, algorithm))
 
 
 @pytest.mark.parametrize(("algorithm", "size"), [("HS384", 47), ("HS512", 63), ("HS512", 32)])
 def test_an_algorithm_that_the_secret_is_too_short_for_is_refused_with_the_reason(
     algorithm: str, size: int
 ) -> None:
-    key = load_key(("0123456789abcdef" * 4)[:size], None)
+    secret = ("0123456789abcdef" * 4)[:size]
     with pytest.raises(
         BadKey, match=f"{algorithm} needs a secret of {int(algorithm[2:]) // 8} bytes"
     ):
-        TokenVerifier(key, algorithms=["HS256", algorithm])
+        verifier(secret, jwt_algorithms=["HS256", algorithm])
 
 
 def test_a_foreign_algorithm_is_refused_without_a_word_about_length() -> None:
     with pytest.raises(BadKey, match=r"names RS256, but this key goes with HS256$"):
-        TokenVerifier(load_key("0123456789abcdef" * 2, None), algorithms=["RS256"])
+        verifier("0123456789abcdef" * 2, jwt_algorithms=["RS256"])
 
 
 @pytest.mark.parametrize("algorithm", HMAC)
 @pytest.mark.parametrize("secret", ["a", "...", "a" * 46])
 def test_development_mode_takes_any_secret(secret: str, algorithm: str) -> None:
-    verifier = TokenVerifier(load_key(secret, None, weak=True))
-    assert verifier.verify(token(secret, algorithm)).user == "ann"
+    assert verifier(secret, development=True).verify(token(secret, algorithm)).user == "ann"
 
 
 def test_only_development_mode_takes_any_secret_that_is_configured() -> None:
@@ -108,3 +109,53 @@ def test_only_development_mode_takes_any_secret_that_is_configured() -> None:
     assert make_verifier(Settings(**weak, development=True))
     with pytest.raises(BadKey, match="too short"):
         make_verifier(Settings(**weak))
+
+
+def test_what_a_key_is_made_of_is_not_shown_with_it() -> None:
+    secret = "0123456789abcdef" * 2
+    key = secret_key(secret)
+    assert secret not in f"{key!r} {key!s} {[key]}"
+    assert isinstance(key, Key)
+
+
+def test_a_public_key_given_as_a_secret_is_refused_with_where_it_goes() -> None:
+    pem = public_pem(RSA_KEY)
+    with pytest.raises(
+        BadKey, match=r"SECRET holds a key of another kind.*into GATEWAY_JWT_PUBLIC_KEY"
+    ):
+        secret_key(pem)
+    with pytest.raises(BadKey, match=r"into GATEWAY_JWT_KEYS\[3\].public_key"):
+        secret_key(pem, "GATEWAY_JWT_KEYS[3].secret")
+
+
+def test_secret_and_public_key_stand_side_by_side_and_verify_only_their_own_kind() -> None:
+    pem = public_pem(RSA_KEY)
+    judge = verifier(jwt_public_key=pem)
+    claims = {"sub": "ann", "exp": int(time.time()) + 60}
+    assert judge.verify(jwt.encode(claims, SECRET, "HS256")).user == "ann"
+    assert judge.verify(jwt.encode(claims, RSA_KEY, "RS256")).user == "ann"
+    # Whoever knows the public key, which is everybody, signs nothing with it (RFC 8725 §2.1).
+    forged = jwt.PyJWS(algorithms=["HS256"])
+    forged._algorithms["HS256"] = AnySecret(AnySecret.SHA256)
+    with pytest.raises(TokenRejected, match="signature"):
+        judge.verify(forged.encode(json.dumps(claims).encode(), pem, "HS256"))
+
+
+class AnySecret(HMACAlgorithm):
+    """PyJWT itself would not sign with a PEM."""
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        return key.encode() if isinstance(key, str) else key
+
+
+def test_algorithms_are_shared_out_among_secret_and_public_key() -> None:
+    pem = public_pem(RSA_KEY)
+    judge = verifier(jwt_public_key=pem, jwt_algorithms=["HS256", "PS256"])
+    claims = {"sub": "ann", "exp": int(time.time()) + 60}
+    assert judge.verify(jwt.encode(claims, RSA_KEY, "PS256")).user == "ann"
+    with pytest.raises(TokenRejected, match="its alg is not accepted"):
+        judge.verify(jwt.encode(claims, RSA_KEY, "RS256"))
+    with pytest.raises(BadKey, match=r"names ES256, but these keys go with HS256, PS256.*RS512$"):
+        verifier(jwt_public_key=pem, jwt_algorithms=["HS256", "PS256", "ES256"])
+    with pytest.raises(BadKey, match=r"leaves no algorithm for the key that goes with HS256"):
+        verifier(jwt_public_key=pem, jwt_algorithms=["PS256"])

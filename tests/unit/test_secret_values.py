@@ -27,7 +27,7 @@ def test_every_secret_setting_takes_a_file_without_the_line_ends_behind_it(
 
 
 def test_the_secret_settings_are_these() -> None:
-    assert set(SECRETS) == {"redis_url", "jwt_secret"}
+    assert set(SECRETS) == {"redis_url", "jwt_secret", "jwt_keys"}
 
 
 def test_no_secret_setting_is_passed_on_however_its_name_is_written() -> None:

@@ -11,9 +11,10 @@ import pytest
 from jwt.algorithms import HMACAlgorithm
 
 from gateway.core.access import TokenRejected
+from gateway.credentials import make_verifier
 from gateway.logs import LineFormatter, as_logfmt
-from gateway.web.auth import TokenVerifier
-from gateway.web.keys import load_key
+from gateway.settings import Settings
+from tests.support.tokens import verifier
 
 SECRET = "a secret of more characters than the longest of the digests has bytes"
 
@@ -25,28 +26,28 @@ def test_a_secret_is_not_checked_again_for_each_token(
     claims = {"sub": "ann", "exp": int(time.time()) + 60}
     good = jwt.encode(claims, SECRET, algorithm)
     forged = jwt.encode(claims, SECRET[::-1], algorithm)
-    verifier = TokenVerifier(load_key(SECRET, None))
+    judge = verifier(SECRET)
 
     def checked_again(*_: object) -> bytes:
         raise AssertionError("the secret was checked again")
 
     monkeypatch.setattr(HMACAlgorithm, "prepare_key", checked_again)
-    assert verifier.verify(good).user == "ann"
+    assert judge.verify(good).user == "ann"
     with pytest.raises(TokenRejected, match="its signature was not made with this key"):
-        verifier.verify(forged)
+        judge.verify(forged)
 
 
 def test_a_missing_audience_is_logged_once_a_minute_and_with_the_setting(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     times = [0.0, 0.0, 1.0, 59.0, 61.0]
-    verifier = TokenVerifier(load_key(SECRET, None), clock=lambda: times.pop(0))
+    judge = make_verifier(Settings(jwt_secret=SECRET), clock=lambda: times.pop(0))
     claims = {"sub": "ann", "exp": int(time.time()) + 60, "aud": ["other-api", "x" * 1_000]}
     while times:
         with pytest.raises(TokenRejected, match="GATEWAY_JWT_AUDIENCE is not set"):
-            verifier.verify(jwt.encode(claims, SECRET, "HS512"))
+            judge.verify(jwt.encode(claims, SECRET, "HS512"))
     with pytest.raises(TokenRejected, match="signature"):
-        verifier.verify(jwt.encode(claims, SECRET[::-1], "HS512"))
+        judge.verify(jwt.encode(claims, SECRET[::-1], "HS512"))
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2
     assert all("setting=GATEWAY_JWT_AUDIENCE aud=['other-api'" in line for line in lines)
@@ -59,15 +60,14 @@ def test_whatever_stands_in_aud_is_refused_where_no_audience_is_configured(
 ) -> None:
     claims = {"sub": "ann", "exp": int(time.time()) + 60, "aud": audience}
     with pytest.raises(TokenRejected, match="aud"):
-        TokenVerifier(load_key(SECRET, None)).verify(jwt.encode(claims, SECRET, "HS512"))
+        verifier(SECRET).verify(jwt.encode(claims, SECRET, "HS512"))
 
 
 def test_an_audience_is_quoted_once_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     for audience in ("x", "an audience", ["x", "y"]):
-        verifier = TokenVerifier(load_key(SECRET, None))
         claims = {"sub": "ann", "exp": int(time.time()) + 60, "aud": audience}
         with pytest.raises(TokenRejected):
-            verifier.verify(jwt.encode(claims, SECRET, "HS512"))
+            verifier(SECRET).verify(jwt.encode(claims, SECRET, "HS512"))
     written = [LineFormatter(as_logfmt).format(record) for record in caplog.records]
     assert [line.partition(" aud=")[2] for line in written] == [
         "x",
@@ -97,9 +97,9 @@ def test_the_cause_of_a_rejection_names_the_claim_that_is_missing_or_wrong(
 ) -> None:
     given = {"sub": "ann", "exp": int(time.time()) + 60, "aud": "us", "iss": "login", **changes}
     claims = {name: value for name, value in given.items() if value is not None}
-    verifier = TokenVerifier(load_key(SECRET, None), audience="us", issuer="login")
+    judge = verifier(SECRET, jwt_audience="us", jwt_issuer="login")
     with pytest.raises(TokenRejected) as told:
-        verifier.verify(signed(claims))
+        judge.verify(signed(claims))
     assert str(told.value) == cause
 
 
@@ -120,6 +120,36 @@ def signed(claims: dict[str, Any]) -> str:
 )
 def test_the_cause_of_a_rejection_repeats_nothing_of_the_token(token: str) -> None:
     with pytest.raises(TokenRejected) as told:
-        TokenVerifier(load_key(SECRET, None)).verify(token)
+        verifier(SECRET).verify(token)
     assert "hidden" not in str(told.value)
     assert " " in str(told.value)
+
+
+DAY = 86_400.0
+LONG: dict[str, tuple[dict[str, float | None], bool]] = {
+    "a day": ({"iat": 0, "exp": DAY}, True),
+    "a day and the leeway": ({"iat": 0, "exp": DAY + 5}, True),
+    "more than a day": ({"iat": 0, "exp": DAY + 6}, False),
+    "a day that began long ago": ({"iat": -DAY + 60, "exp": 60}, True),
+    "two days that are nearly over": ({"iat": -2 * DAY + 60, "exp": 60}, False),
+    "a day, of unknown age": ({"exp": DAY}, True),
+    "two days, of unknown age": ({"exp": 2 * DAY}, False),
+    "for ever": ({"iat": 0}, False),
+}
+"""Times are those from now on."""
+
+
+@pytest.mark.parametrize(("times", "let_in"), LONG.values(), ids=LONG)
+def test_a_token_that_lives_longer_than_tokens_may_is_refused(
+    times: dict[str, float | None], let_in: bool
+) -> None:
+    now = float(int(time.time()))
+    settings = Settings(jwt_secret=SECRET, jwt_max_lifetime_seconds=DAY, jwt_require_expiry=False)
+    judge = make_verifier(settings, wall_clock=lambda: now)
+    claims = {name: now + seconds for name, seconds in times.items() if seconds is not None}
+    token = signed({"sub": "ann", **claims})
+    if let_in:
+        assert judge.verify(token).user == "ann"
+    else:
+        with pytest.raises(TokenRejected, match="lives longer than GATEWAY_JWT_MAX_LIFETIME"):
+            judge.verify(token)

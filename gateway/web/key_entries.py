@@ -1,0 +1,193 @@
+"""Keys as the settings describe them: those that have settings of their own, and the list ``GATEWAY_JWT_KEYS``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+
+from gateway.core.access import Use
+from gateway.web.decoding import Decoder, Demands
+from gateway.web.key_set import Entry
+from gateway.web.keys import BadKey, Key, narrowed, public_key, secret_key
+from publisher.contract.secret_values import read_secret
+from publisher.errors import InvalidData
+
+_MOST: Final = 32
+_SOURCES: Final = ("secret", "public_key")
+_FIELDS: Final = (*_SOURCES, "kid", "issuer", "audience", "algorithms", "until", "for")
+_FIRST_MILLISECOND: Final = 1e11
+"""Larger numbers are milliseconds: as seconds they are in the year 5138."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A key as the settings describe it.
+
+    ``source``: what of the key is given, ``secret`` or ``public_key``, and ``value``: that. ``setting``: the name of a
+    setting or a field by what it is for. ``demands``: what its tokens have to say. The rest is as in the list.
+    """
+
+    source: str
+    value: str
+    setting: Callable[[str], str]
+    demands: Demands
+    kid: str | None = None
+    algorithms: Sequence[str] = ()
+    until: float = math.inf
+    use: Use | None = None
+
+    def key(self, *, weak: bool) -> Key:
+        """The key itself, for all algorithms of its kind.
+
+        Raises:
+            BadKey: it cannot be used.
+        """
+        setting = self.setting(self.source)
+        if self.source == "secret":
+            return secret_key(self.value, setting, weak=weak)
+        return public_key(self.value, setting)
+
+
+def by_settings(given: Mapping[str, str | None], demands: Demands) -> list[Described]:
+    """The keys that have settings of their own, by source; what is not given is left out."""
+    return [
+        Described(source, value, _own_setting, demands) for source, value in given.items() if value
+    ]
+
+
+def _own_setting(name: str) -> str:
+    return f"GATEWAY_JWT_{name.upper()}"
+
+
+def in_list(text: str, demands: Demands) -> list[Described]:
+    """The keys of ``GATEWAY_JWT_KEYS``.
+
+    Args:
+        text: the list, in JSON.
+        demands: what their tokens have to say, beside what the list asks of them.
+
+    Raises:
+        BadKey: the list or one of its entries cannot be used. The message repeats no value of it.
+    """
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise BadKey(f"GATEWAY_JWT_KEYS is not JSON ({place})") from None
+    if not isinstance(found, list) or not 1 <= len(found) <= _MOST:
+        raise BadKey(f"GATEWAY_JWT_KEYS must be a list of 1 to {_MOST} keys")
+    return [_entry(each, number, demands) for number, each in enumerate(found)]
+
+
+def _entry(given: Any, number: int, demands: Demands) -> Described:
+    def setting(name: str) -> str:
+        return f"GATEWAY_JWT_KEYS[{number}].{name}"
+
+    where = f"GATEWAY_JWT_KEYS[{number}]"
+    if not isinstance(given, dict):
+        raise BadKey(f"{where} must be an object")
+    if given.keys() - set(_FIELDS):
+        raise BadKey(f"{where} has a field that is none of {', '.join(_FIELDS)}")
+    sources = [name for name in _SOURCES if given.get(name) is not None]
+    if len(sources) != 1:
+        raise BadKey(f"{where} must have exactly one of {', '.join(_SOURCES)}")
+    source = sources[0]
+    return Described(
+        source,
+        _from_file(_text(given, source, setting) or "", setting(source)),
+        setting,
+        replace(
+            demands,
+            issuer=_text(given, "issuer", setting),
+            audience=_text(given, "audience", setting),
+            issuer_setting=setting("issuer"),
+            audience_setting=setting("audience"),
+        ),
+        kid=_text(given, "kid", setting),
+        algorithms=_algorithms(given, setting),
+        until=_until(given.get("until"), setting("until")),
+        use=_use(given.get("for"), setting("for")),
+    )
+
+
+def _text(given: Mapping[str, Any], name: str, setting: Callable[[str], str]) -> str | None:
+    value = given.get(name)
+    if value is not None and not (isinstance(value, str) and value):
+        raise BadKey(f"{setting(name)} must be text that is not empty")
+    return value
+
+
+def _from_file(value: str, setting: str) -> str:
+    try:
+        return read_secret(value)
+    except InvalidData as error:
+        raise BadKey(f"{setting}: {error}") from None
+
+
+def _algorithms(given: Mapping[str, Any], setting: Callable[[str], str]) -> list[str]:
+    value = given.get("algorithms", [])
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise BadKey(f"{setting('algorithms')} must be a list of names")
+    return value
+
+
+def _until(value: Any, setting: str) -> float:
+    """A moment in seconds since 1970, also where it is written as a date."""
+    told = f"{setting} must be a date and time with an offset (2026-12-01T00:00:00Z), or seconds since 1970"
+    if value is None:
+        return math.inf
+    if type(value) in {int, float} and 0 <= value < _FIRST_MILLISECOND:
+        return float(value)
+    if not isinstance(value, str):
+        raise BadKey(told)
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise BadKey(told) from None
+    if moment.tzinfo is None:
+        raise BadKey(told)
+    return moment.timestamp()
+
+
+def _use(value: Any, setting: str) -> Use | None:
+    names = [each.value for each in Use]
+    if value is not None and value not in names:
+        raise BadKey(f"{setting} must be one of {', '.join(names)}")
+    return None if value is None else Use(value)
+
+
+def entries(
+    own: Sequence[Described],
+    algorithms: Sequence[str],
+    listed: Sequence[Described],
+    *,
+    weak: bool,
+) -> list[Entry]:
+    """What a set of keys is made of.
+
+    Args:
+        own: keys that have settings of their own, and share ``algorithms``.
+        algorithms: those to accept of ``own``; empty for all that fit.
+        listed: keys of the list.
+        weak: take any secret for any algorithm.
+
+    Raises:
+        BadKey: a key or its algorithms cannot be used, or there is none.
+    """
+    if not own and not listed:
+        raise BadKey(
+            "set GATEWAY_JWT_SECRET, or GATEWAY_JWT_PUBLIC_KEY to a public key in PEM, or GATEWAY_JWT_KEYS"
+        )
+    keys = [each.key(weak=weak) for each in own]
+    keys = narrowed(keys, algorithms, _own_setting("algorithms"))
+    for each in listed:
+        keys += narrowed([each.key(weak=weak)], each.algorithms, each.setting("algorithms"))
+    return [
+        Entry(Decoder(key, each.demands), each.kid, each.until, each.use)
+        for each, key in zip([*own, *listed], keys, strict=True)
+    ]

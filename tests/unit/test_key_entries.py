@@ -1,0 +1,97 @@
+"""What may stand in the list of keys, and what is said of the rest."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.credentials import make_verifier
+from gateway.options import add_options, load_settings
+from gateway.settings import SECRETS, Settings, UsageError
+from gateway.web.keys import BadKey
+from tests.support.tokens import RSA_KEY, SECRET, make_token, public_pem
+
+GOOD = {"secret": SECRET}
+WRONG: dict[str, tuple[Any, str]] = {
+    "no list": (GOOD, "must be a list of 1 to 32 keys"),
+    "nothing": ([], "must be a list of 1 to 32 keys"),
+    "too many": ([GOOD] * 33, "must be a list of 1 to 32 keys"),
+    "no object": ([GOOD, SECRET], "[1] must be an object"),
+    "an unknown field": ([{**GOOD, SECRET: 1}], "has a field that is none of secret"),
+    "no key": ([{"kid": "a"}], "must have exactly one of secret"),
+    "two keys": ([{**GOOD, "public_key": public_pem(RSA_KEY)}], "must have exactly one of secret"),
+    "an empty secret": ([{"secret": ""}], "[0].secret must be text that is not empty"),
+    "a secret that is a number": ([{"secret": 5}], "[0].secret must be text"),
+    "a short secret": ([{"secret": SECRET[:20]}], "[0].secret is too short"),
+    "a secret that is in no file": ([{"secret": "@/nowhere"}], "[0].secret: it begins with @"),
+    "a public key that is none": ([{"public_key": SECRET}], "[0].public_key is not a public key"),
+    "a kid that is a number": ([{**GOOD, "kid": 5}], "[0].kid must be text"),
+    "an empty issuer": ([{**GOOD, "issuer": ""}], "[0].issuer must be text"),
+    "audiences": ([{**GOOD, "audience": ["a"]}], "[0].audience must be text"),
+    "algorithms as text": ([{**GOOD, "algorithms": "HS256"}], "[0].algorithms must be a list"),
+    "a foreign algorithm": ([{**GOOD, "algorithms": ["RS256"]}], "[0].algorithms names RS256"),
+    "a time without an offset": ([{**GOOD, "until": "2027-01-01T00:00:00"}], "[0].until must be"),
+    "a word for a time": ([{**GOOD, "until": "tomorrow"}], "[0].until must be"),
+    "milliseconds": ([{**GOOD, "until": 1_800_000_000_000}], "[0].until must be"),
+    "true for a time": ([{**GOOD, "until": True}], "[0].until must be"),
+    "for everything": (
+        [{**GOOD, "for": "everything"}],
+        "[0].for must be one of connection, channel",
+    ),
+    "for a list": ([{**GOOD, "for": ["channel"]}], "[0].for must be one of connection, channel"),
+}
+
+
+@pytest.mark.parametrize(("keys", "told"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_in_the_list_is_told_with_its_place_and_without_its_value(
+    keys: Any, told: str
+) -> None:
+    with pytest.raises(BadKey) as raised:
+        make_verifier(Settings(jwt_keys=json.dumps(keys)))
+    assert told in str(raised.value)
+    assert SECRET not in str(raised.value)
+
+
+def test_what_is_no_json_is_told_by_its_place() -> None:
+    with pytest.raises(BadKey) as raised:
+        make_verifier(Settings(jwt_keys=f'[{{"secret": "{SECRET}"'))
+    assert str(raised.value).startswith("GATEWAY_JWT_KEYS is not JSON (line 1, column ")
+    assert SECRET not in str(raised.value)
+
+
+def test_without_any_key_there_is_nothing_to_verify_with() -> None:
+    with pytest.raises(BadKey, match="set GATEWAY_JWT_SECRET, or GATEWAY_JWT_PUBLIC_KEY"):
+        make_verifier(Settings())
+
+
+def test_keys_and_what_they_are_made_of_may_be_in_files(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(f"{SECRET}\n")
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps([{"secret": f"@{tmp_path}/secret", "until": 4_000_000_000}]))
+    assert make_verifier(Settings(jwt_keys=f"@{keys}")).verify(make_token("ann")).user == "ann"
+
+
+def test_a_file_of_settings_has_them_as_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'[[jwt_keys]]\nsecret = "{SECRET}"\nuntil = 2099-01-01T00:00:00Z\n')
+    monkeypatch.setenv("GATEWAY_CONFIG", str(file))
+    assert make_verifier(loaded()).verify(make_token("ann")).user == "ann"
+
+
+def loaded(*arguments: str) -> Settings:
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return load_settings(parser.parse_args(arguments))
+
+
+def test_the_list_is_a_secret() -> None:
+    assert "jwt_keys" in SECRETS
+    with pytest.raises(UsageError, match="every user of this machine could read this secret"):
+        loaded("--jwt-keys", json.dumps([GOOD]))
+    assert SECRET not in repr(Settings(jwt_keys=json.dumps([GOOD])))

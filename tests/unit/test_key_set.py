@@ -1,0 +1,244 @@
+"""Which of several keys a token is verified with."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.access import TokenRejected, Use
+from gateway.credentials import make_verifier
+from gateway.settings import Settings
+from gateway.web.auth import TokenVerifier
+from gateway.web.decoding import Decoder
+from tests.support.tokens import RSA_KEY, public_pem
+from tests.unit.fakes import FakeClock
+
+OLD = "the secret of before, which is long enough"
+NEW = "another secret, which is long enough as well"
+FIELD = json.loads((Path(__file__).parents[1] / "cases" / "claims.json").read_text("utf-8"))
+
+
+def judge(*keys: dict[str, Any], clock: FakeClock | None = None, **settings: Any) -> TokenVerifier:
+    given = Settings(jwt_keys=json.dumps(keys), **settings)
+    return make_verifier(given, wall_clock=clock or time.time)
+
+
+def signed(secret: Any, algorithm: str = "HS256", header: Any = None, **claims: Any) -> str:
+    body = {"sub": "ann", "exp": int(time.time()) + 60, **claims}
+    return jwt.encode(body, secret, algorithm, header)
+
+
+def refused(verifier: TokenVerifier, token: str) -> str:
+    with pytest.raises(TokenRejected) as told:
+        verifier.verify(token)
+    return str(told.value)
+
+
+# -- rotation of a secret -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kids", [True, False], ids=["with kids", "without"])
+def test_an_old_secret_is_accepted_until_its_moment(kids: bool) -> None:
+    clock = FakeClock(1_800_000_000.0 - 60)
+    names = ({"kid": "new"}, {"kid": "old"}) if kids else ({}, {})
+    verifier = judge(
+        {"secret": NEW, **names[0]},
+        {"secret": OLD, **names[1], "until": "2027-01-15T09:00:00+01:00"},
+        clock=clock,
+    )
+    old = signed(OLD, header=names[1], exp=2**31)
+    new = signed(NEW, header=names[0], exp=2**31)
+    for _ in range(2):
+        assert verifier.verify(old).user == "ann"
+        assert verifier.verify(new).user == "ann"
+        clock.now = 1_800_000_000.0 - 0.1
+    clock.now = 1_800_000_000.0 + 0.1
+    assert "key" in refused(verifier, old)
+    assert verifier.verify(new).user == "ann"
+
+
+def test_the_key_that_has_signed_a_token_says_what_is_wrong_with_it() -> None:
+    verifier = judge({"secret": NEW}, {"secret": OLD})
+    assert refused(verifier, signed(OLD, exp=1)) == "expired"
+    assert refused(verifier, signed(NEW, exp=1)) == "expired"
+    assert "signature" in refused(verifier, signed(NEW[::-1]))
+
+
+# -- by kid, by issuer, by what it is for ---------------------------------------------------------
+
+
+def test_a_token_with_a_kid_goes_to_the_keys_of_this_name_and_to_no_other() -> None:
+    verifier = judge({"secret": OLD, "kid": "a"}, {"secret": NEW, "kid": "b"})
+    assert verifier.verify(signed(OLD, header={"kid": "a"})).user == "ann"
+    assert "signature" in refused(verifier, signed(OLD, header={"kid": "b"}))
+    assert "kid" in refused(verifier, signed(OLD, header={"kid": "c"}))
+    # A login that names no key is tried with all of them.
+    assert verifier.verify(signed(NEW)).user == "ann"
+
+
+def test_a_key_without_a_name_takes_tokens_with_any() -> None:
+    verifier = judge({"secret": OLD, "kid": "a"}, {"secret": NEW})
+    assert verifier.verify(signed(NEW, header={"kid": "whatever"})).user == "ann"
+    assert "signature" in refused(verifier, signed(NEW, header={"kid": "a"}))
+
+
+def test_a_key_speaks_for_its_own_issuer_only() -> None:
+    verifier = judge({"secret": OLD, "issuer": "https://a"}, {"secret": NEW, "issuer": "https://b"})
+    for _ in range(2):
+        assert verifier.verify(signed(OLD, iss="https://a")).user == "ann"
+        assert verifier.verify(signed(NEW, iss="https://b")).user == "ann"
+        assert "signature" in refused(verifier, signed(OLD, iss="https://b"))
+        for wrong in ("https://c", None, 5, ["https://a"]):
+            assert "iss" in refused(verifier, _written({"sub": "ann", "exp": 2**31, "iss": wrong}))
+
+
+def test_issuers_whose_keys_have_the_same_name_are_told_apart() -> None:
+    verifier = judge(
+        {"secret": OLD, "issuer": "https://a", "kid": "1"},
+        {"secret": NEW, "issuer": "https://b", "kid": "1"},
+    )
+    header = {"kid": "1"}
+    for _ in range(2):
+        assert verifier.verify(signed(OLD, header=header, iss="https://a")).user == "ann"
+        assert verifier.verify(signed(NEW, header=header, iss="https://b")).user == "ann"
+
+
+def _written(claims: dict[str, Any]) -> str:
+    """As any login may write it: PyJWT refuses to write some of these."""
+    return jwt.PyJWS().encode(json.dumps(claims).encode(), OLD, "HS256")
+
+
+def test_the_issuer_of_one_key_is_checked_too() -> None:
+    verifier = judge({"secret": OLD, "issuer": "https://a"})
+    assert verifier.verify(signed(OLD, iss="https://a")).user == "ann"
+    assert refused(verifier, signed(OLD, iss="https://b")).endswith("GATEWAY_JWT_KEYS[0].issuer")
+
+
+def test_an_audience_is_that_of_the_key(caplog: pytest.LogCaptureFixture) -> None:
+    verifier = judge({"secret": OLD, "audience": "us"}, {"secret": NEW, "kid": "b"})
+    assert verifier.verify(signed(OLD, aud=["us", "them"])).user == "ann"
+    assert refused(verifier, signed(OLD, aud="them")).endswith("GATEWAY_JWT_KEYS[0].audience")
+    assert verifier.verify(signed(NEW, header={"kid": "b"})).user == "ann"
+    refused(verifier, signed(NEW, header={"kid": "b"}, aud="us"))
+    assert caplog.messages == [
+        "audience_not_configured setting=GATEWAY_JWT_KEYS[1].audience aud=us"
+    ]
+
+
+def test_a_key_for_channels_lets_nobody_in() -> None:
+    verifier = judge({"secret": OLD, "for": "channel"}, {"secret": NEW, "for": "connection"})
+    assert verifier.verify(signed(NEW)).user == "ann"
+    assert "signature" in refused(verifier, signed(OLD))
+    assert refused(judge({"secret": OLD, "for": "channel"}), signed(OLD)).endswith("a connection")
+
+
+def test_each_key_verifies_its_own_kind_only() -> None:
+    pem = public_pem(RSA_KEY)
+    verifier = judge({"secret": OLD}, {"public_key": pem, "algorithms": ["RS256", "PS512"]})
+    assert verifier.verify(signed(OLD)).user == "ann"
+    assert verifier.verify(signed(RSA_KEY, "RS256")).user == "ann"
+    assert "alg" in refused(verifier, signed(RSA_KEY, "RS384"))
+
+
+def test_keys_stand_beside_those_that_have_settings_of_their_own() -> None:
+    verifier = judge({"secret": OLD}, jwt_secret=NEW, jwt_audience="us")
+    assert verifier.verify(signed(NEW, aud="us")).user == "ann"
+    assert verifier.verify(signed(OLD)).user == "ann"
+    assert refused(verifier, signed(OLD, aud="us")).endswith(
+        "GATEWAY_JWT_KEYS[0].audience is not set"
+    )
+
+
+@pytest.mark.parametrize("case", FIELD, ids=lambda case: json.dumps(case["claims"]))
+def test_claims_from_the_field_are_judged_alike_by_a_key_of_the_list(case: dict[str, Any]) -> None:
+    audience = {"audience": case["configured_audience"]} if "configured_audience" in case else {}
+    verifier = judge({"secret": NEW, "kid": "n"}, {"secret": OLD, **audience})
+    now = int(time.time())
+    claims = {
+        name: now + int(value) if isinstance(value, str) and value[0] in "+-" else value
+        for name, value in case["claims"].items()
+    }
+    token = _written({"sub": "ann", "exp": now + 3600, **claims})
+    if case["let_in"] is True:
+        assert verifier.verify(token).user == "ann"
+    else:
+        with pytest.raises(TokenRejected) as told:
+            verifier.verify(token)
+        assert told.value.code == case.get("code", "token_invalid")
+
+
+# -- types ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "typ", ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt", "", None, "JOSE"]
+)
+def test_a_token_of_a_type_for_services_is_let_in(typ: str | None) -> None:
+    header = {"typ": typ} if typ is not None else {"typ": None}
+    assert judge({"secret": OLD}).verify(signed(OLD, header=header)).user == "ann"
+
+
+@pytest.mark.parametrize(
+    "typ",
+    ["channel+jwt", "Application/Channel+JWT", "logout+jwt", "dpop+jwt", "secevent+jwt", "x+jwt"],
+)
+def test_a_token_of_a_type_for_something_else_is_refused(typ: str) -> None:
+    verifier = judge({"secret": OLD})
+    assert "typ" in refused(verifier, signed(OLD, header={"typ": typ}))
+    # Also when the key has just signed a token of another type.
+    assert verifier.verify(signed(OLD)).user == "ann"
+    assert "typ" in refused(verifier, signed(OLD, header={"typ": typ}))
+
+
+@pytest.mark.parametrize("typ", ["JWT", "at+jwt", None, "channel", "channel+jwt2"])
+def test_what_is_no_channel_token_is_not_taken_for_one(typ: str | None) -> None:
+    token = signed(OLD, header={"typ": typ})
+    keys = judge({"secret": OLD})._keys
+    keys.read(token, Use.CONNECTION)
+    with pytest.raises(TokenRejected, match=r"typ is not channel\+jwt"):
+        keys.read(token, Use.CHANNEL)
+
+
+# -- whatever is sent -----------------------------------------------------------------------------
+
+
+@given(st.text() | st.from_regex(r"[\w-]{0,40}\.[\w-]{0,40}\.[\w-]{0,40}"))
+def test_whatever_is_sent_is_judged(token: str) -> None:
+    keys = [{"secret": OLD, "issuer": "a"}, {"secret": NEW, "issuer": "b", "kid": "k"}]
+    with pytest.raises(TokenRejected):
+        judge(*keys).verify(token)
+
+
+def test_only_as_many_choices_are_remembered() -> None:
+    verifier = judge({"secret": OLD, "issuer": "a"}, {"secret": NEW})
+    for number in range(100):
+        verifier.verify(signed(NEW, header={"kid": f"k{number}"}, iss=f"i{number}"))
+        with pytest.raises(TokenRejected):
+            verifier.verify(signed(NEW, header={"kid": f"bad{number}"}, exp=1))
+    assert len(verifier._keys._known) == 64
+
+
+def test_a_single_key_is_chosen_without_a_look_at_the_claims(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    verifier = judge({"secret": OLD, "issuer": "a"})
+    verifier.verify(signed(OLD, iss="a"))
+    read: list[str] = []
+    monkeypatch.setattr(
+        Decoder, "claims", lambda _self, token: read.append(token) or {"sub": "ann"}
+    )
+    monkeypatch.setattr("gateway.web.key_set.header_of", _never)
+    monkeypatch.setattr("gateway.web.key_set.issuer_of", _never)
+    verifier.verify(signed(OLD, iss="a"))
+    assert len(read) == 1
+
+
+def _never(_token: str) -> None:
+    raise AssertionError("it was looked into")
