@@ -41,7 +41,12 @@ def make_verifier(
         in_list(listed, demands) if listed is not None else [],
         weak=settings.development,
     )
-    rules = TokenRules(settings.jwt_user_claim, leeway, settings.jwt_max_lifetime_seconds)
+    rules = TokenRules(
+        settings.jwt_user_claim,
+        leeway,
+        settings.jwt_max_lifetime_seconds,
+        settings.jwt_channel_patterns,
+    )
     return TokenVerifier(KeySet(keys, wall_clock), rules, clock, wall_clock)
 
 

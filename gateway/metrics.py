@@ -28,6 +28,7 @@ _COUNTERS = {
     "client_messages": "Messages from clients",
     "requests_delayed": "Subscribes, and pages of what a client was sent before, that waited for its budget",
     "connections_opened": "Connections that were let in",
+    "tokens_expiring": "Times that a client was told that its token ends soon",
     "addresses_blocked": "Times that an address was not heard for the rest of a minute after too many failed authentications",
     "redis_reconnects": "Pub/sub connections that were made anew after they had been lost",
     "probes_unheard": "Times the pub/sub connection was silent and was made anew",

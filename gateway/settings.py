@@ -104,9 +104,15 @@ class Settings(BaseSettings):
     jwt_max_lifetime_seconds: PositiveFloat | None = Field(
         None, description="Refuse tokens that are valid for longer than this, and those without exp"
     )
+    jwt_channel_patterns: bool = Field(
+        True, description="Let namespace/* in the claim channels open all channels of a namespace"
+    )
     jwt_cookie: Annotated[str | None, AfterValidator(setting_checks.cookie)] = Field(
         None,
         description="Cookie that may hold the token; it counts only for pages of the allowed origins",
+    )
+    token_expiring_seconds: Seconds = Field(
+        60.0, description="A client is told this long before its token ends; 0: never"
     )
 
     allowed_origins: Annotated[Names, AfterValidator(setting_checks.origins)] = Field(

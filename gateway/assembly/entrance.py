@@ -21,7 +21,7 @@ from gateway.metrics import NodeCollector, exposition
 from gateway.node.lifetimes import Lifetimes
 from gateway.node.requests import Requests
 from gateway.node.sweep import Sweep
-from gateway.node.tokens import Tokens
+from gateway.node.tokens import Tokens, TokenTimes
 from gateway.settings import Settings
 from gateway.web import open_files
 from gateway.web.admission import Admission, Room
@@ -60,7 +60,8 @@ class Entrance:
         )
         limit = self.capacity.connections
         verifier = make_verifier(settings)
-        tokens = Tokens(hub, verifier, access.recheck, CLOCK, time.time)
+        times = TokenTimes(settings.jwt_leeway_seconds, settings.token_expiring_seconds)
+        tokens = Tokens(hub, verifier, access.recheck, times, CLOCK, time.time)
         self.sweep = _make_sweep(shared, redis, delivery, access, tokens)
         servers = redis.hearing.servers
         collector = NodeCollector(hub, stats, state.ready, limit, servers)

@@ -261,6 +261,11 @@ def granted(channel: str) -> bytes:
     return orjson.dumps({"type": "granted", "channel": channel})
 
 
+def token_expiring(expires_at_ms: int) -> bytes:
+    """The connection's token ends soon, in milliseconds since 1970; the connection ends with it."""
+    return orjson.dumps({"type": "token_expiring", "expiresAt": expires_at_ms})
+
+
 def heartbeat(timestamp_ms: int) -> bytes:
     """The answer to a heartbeat: the server's time in milliseconds since 1970."""
     return orjson.dumps({"type": "heartbeat", "timestamp": timestamp_ms})

@@ -23,6 +23,7 @@ class Stats:
     socket_writes: int = 0
     client_messages: int = 0
     connections_opened: int = 0
+    tokens_expiring: int = 0
     connections_unauthenticated: int = 0
     addresses_blocked: int = 0
     connections_refused: Counter[str] = field(default_factory=Counter)

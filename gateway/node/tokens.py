@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
-from gateway.core import closing
+from gateway.core import closing, frames, protocol
 from gateway.core.access import TokenRejected
 from gateway.core.log_limit import LogLimit
 from gateway.core.protocol import BadRequest, ErrorCode
@@ -17,6 +18,14 @@ from gateway.node.recheck import Recheck
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class TokenTimes:
+    """Seconds: by which clocks may differ, and before a token's end at which its client is told; 0: it is not."""
+
+    leeway: float
+    warning: float
+
+
 class Tokens:
     """Watches over the tokens of a node's connections.
 
@@ -25,32 +34,60 @@ class Tokens:
     """
 
     def __init__(
-        self, hub: Hub, verifier: Verifier, recheck: Recheck, clock: Clock, wall_clock: Clock
+        self,
+        hub: Hub,
+        verifier: Verifier,
+        recheck: Recheck,
+        times: TokenTimes,
+        clock: Clock,
+        wall_clock: Clock,
     ) -> None:
         self._hub = hub
         self._verifier = verifier
         self._recheck = recheck
+        self._times = times
         self._clock = clock
         self._wall_clock = wall_clock
         self._expiries: Expiries[Connection] = Expiries(wall_clock())
         self._log_limit = LogLimit(clock())
 
     def watch(self, connection: Connection) -> None:
-        """End a connection when its token does."""
-        if (expires_at := connection.identity.expires_at) is not None:
-            self._expiries.expect(connection, expires_at)
-        else:
+        """End a connection when its token does, and tell its client a while before, once for each token."""
+        if (expires_at := connection.identity.expires_at) is None:
             self._expiries.forget(connection)
+        elif self._times.warning:
+            self._expiries.expect(connection, self._told_end(expires_at) - self._times.warning)
+        else:
+            self._expiries.expect(connection, expires_at)
+
+    def _told_end(self, expires_at: float) -> float:
+        """The token's own end. The connection lasts for the leeway longer, but nobody is to rely on that."""
+        return expires_at - self._times.leeway
 
     def forget(self, connection: Connection) -> None:
         """Keep no watch over a connection any more."""
         self._expiries.forget(connection)
 
     def tick(self) -> None:
-        """Close the connections whose tokens have run out; to be called several times a second."""
-        for connection in self._expiries.due(self._wall_clock()):
-            log.info("token_expired connection=%s user=%r", connection.id, connection.user)
-            self._hub.close(connection, closing.TOKEN_EXPIRED)
+        """Close the connections whose tokens have run out, and tell those whose tokens soon will; to be called several
+        times a second.
+        """
+        now = self._wall_clock()
+        for connection in self._expiries.due(now):
+            expires_at = connection.identity.expires_at
+            assert expires_at is not None
+            if now < expires_at:
+                self._warn(connection, expires_at)
+            else:
+                log.info("token_expired connection=%s user=%r", connection.id, connection.user)
+                self._hub.close(connection, closing.TOKEN_EXPIRED)
+
+    def _warn(self, connection: Connection, expires_at: float) -> None:
+        self._expiries.expect(connection, expires_at)
+        if not connection.closed:
+            self._hub.stats.tokens_expiring += 1
+            told = protocol.token_expiring(int(self._told_end(expires_at) * 1000))
+            self._hub.send(connection, frames.text(told))
 
     def refresh(self, connection: Connection, token: str) -> None:
         """Put a new token in the place of a connection's old one.

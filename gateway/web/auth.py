@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -73,12 +73,13 @@ class TokenRules:
     """What goes for all tokens, whichever key has signed them.
 
     ``user_claim``: which one names the user. ``leeway``: seconds by which clocks may differ. ``longest``: seconds for which
-    a token may be valid; ``None`` for as long as it says.
+    a token may be valid; ``None`` for as long as it says. ``channel_patterns``: whether ``namespace/*`` in ``channels`` counts.
     """
 
     user_claim: str = "sub"
     leeway: float = 0
     longest: float | None = None
+    channel_patterns: bool = True
 
 
 class TokenVerifier:
@@ -94,6 +95,7 @@ class TokenVerifier:
         self._rules = rules
         self._clock = clock
         self._wall_clock = wall_clock
+        self._patterns_told = False
         self._audience_lines = TokenBucket(_AUDIENCE_LINES_PER_SECOND, 1, clock())
 
     def verify(self, token: str) -> Identity:
@@ -108,7 +110,7 @@ class TokenVerifier:
             self._refuse_audience(claims, demands.audience_setting)
         identity = identify(claims, self._rules.user_claim, self._rules.leeway)
         self._refuse_long_life(identity)
-        return identity
+        return identity if self._rules.channel_patterns else self._without_patterns(identity)
 
     def _refuse_audience(self, claims: Mapping[str, Any], setting: str) -> None:
         """A token for somebody in particular is not for everybody who can verify it (RFC 7519 §4.1.3)."""
@@ -121,6 +123,13 @@ class TokenVerifier:
                 str(claims["aud"])[:_LONGEST_AUDIENCE],
             )
         raise TokenRejected(f"it has an aud, and {setting} is not set")
+
+    def _without_patterns(self, identity: Identity) -> Identity:
+        exact = frozenset(name for name in identity.channels if not name.endswith("/*"))
+        if len(exact) < len(identity.channels) and not self._patterns_told:
+            self._patterns_told = True
+            log.warning("channel_pattern_ignored setting=GATEWAY_JWT_CHANNEL_PATTERNS")
+        return replace(identity, channels=exact)
 
     def _refuse_long_life(self, identity: Identity) -> None:
         """A token without ``iat`` is as old as this moment, for all that anybody knows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -139,6 +140,17 @@ async def test_a_token_that_has_run_out_is_replaced_by_a_fresh_one(
     client = await start_at(gateway.url, make_token(user, exp=1), make_token(user))
     assert (await client.event("error"))["code"] == "token_expired"
     assert (await client.message("connected"))["userId"] == user
+
+
+async def test_it_renews_a_token_that_ends_soon(
+    gateway: GatewayProcess, start_at: Start, user: str
+) -> None:
+    expiring = make_token(user, exp=int(time.time()) + 30)
+    client = await start_at(gateway.url, expiring, "what getToken returns next")
+    await client.message("token_expiring")
+    # It is shown on the same connection, where it is refused and the old one stays in force.
+    assert (await client.event("error"))["code"] == "token_invalid"
+    assert "closed" not in {said["event"] for said in client.said}
 
 
 async def test_it_notices_a_dead_line_no_later_than_a_gateway_does() -> None:

@@ -19,7 +19,7 @@ from gateway.node.heartbeats import Heartbeats
 from gateway.node.hub import Events, Hub
 from gateway.node.requests import Requests
 from gateway.node.stats import Stats
-from gateway.node.tokens import Tokens
+from gateway.node.tokens import Tokens, TokenTimes
 from publisher.contract.channels import DEFAULT_NAMESPACES, Channel, parse_channel
 from publisher.contract.message import MAX_ID
 from tests.support.tokens import make_token, verifier
@@ -87,7 +87,7 @@ class Messages:
         self._requests = Requests(
             self._hub,
             _Subscriptions(self._hub),  # type: ignore[arg-type]
-            Tokens(self._hub, verifier(), _Recheck(), clock, clock),  # type: ignore[arg-type]
+            Tokens(self._hub, verifier(), _Recheck(), TokenTimes(5, 60), clock, clock),  # type: ignore[arg-type]
             Heartbeats(self._hub, clock, random.Random(1).random, 30.0, 30.0),
             confirmation,
             clock,

@@ -191,12 +191,13 @@ async def test_leeway_lets_clocks_differ(start_node: StartNode) -> None:
 async def test_a_connection_ends_when_its_token_does(start_node: StartNode) -> None:
     node = await start_node(jwt_leeway_seconds=0)
     async with connected(node.url, make_token("u", exp=int(time.time()) + 2)) as client:
+        await client.expect(type="token_expiring")
         await client.expect(type="error", code="token_expired")
         assert await client.expect_close() == (1008, "token_expired")
 
 
 async def test_a_refreshed_token_keeps_the_connection(start_node: StartNode) -> None:
-    node = await start_node(jwt_leeway_seconds=0)
+    node = await start_node(jwt_leeway_seconds=0, token_expiring_seconds=0)
     async with connected(node.url, make_token("u", exp=int(time.time()) + 2)) as client:
         await client.send({"type": "refresh", "token": make_token("v")})
         await client.expect(type="error", code="token_invalid")

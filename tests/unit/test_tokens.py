@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gateway.core.access import Identity, TokenRejected
+from gateway.core.closing import TOKEN_EXPIRED
 from gateway.core.protocol import BadRequest
 from gateway.node.recheck import Recheck
-from gateway.node.tokens import Tokens
+from gateway.node.tokens import Tokens, TokenTimes
 from tests.unit.bench import Bench
 from tests.unit.fakes import FakeClock, RecordingFeed, make_connection
 from tests.unit.test_recheck import NAMESPACES, Grants
+from tests.unit.wire import messages_in
 
 
 class Rejecting:
@@ -20,16 +24,104 @@ class Rejecting:
         raise TokenRejected(f"{token!r} is made up")
 
 
+class World:
+    """Tokens that end at a time on a wall clock of their own."""
+
+    def __init__(self, leeway: float = 5.0, warning: float = 60.0) -> None:
+        self.bench = Bench()
+        self.node, grants = self.bench.node, Grants()
+        self.wall_clock = FakeClock(1_700_000_000.0)
+        refusals = self.bench.refusals(grants, RecordingFeed())
+        recheck = Recheck(
+            self.node.hub,
+            self.bench.catchup,
+            grants,
+            refusals,
+            NAMESPACES,
+            self.node.clock,
+            lambda: 0.0,
+        )
+        self.tokens = Tokens(
+            self.node.hub,
+            Rejecting(),
+            recheck,
+            TokenTimes(leeway, warning),
+            self.node.clock,
+            self.wall_clock,
+        )
+        self.leeway = leeway
+        self.client, self.socket = make_connection()
+
+    def show(self, seconds: float) -> float:
+        """A token that ends in so many seconds; returns its ``exp``."""
+        exp = self.wall_clock.now + seconds
+        self.client.identity = Identity(self.client.user, expires_at=exp + self.leeway)
+        self.tokens.watch(self.client)
+        return exp
+
+    def told(self, seconds: float) -> list[dict[str, Any]]:
+        """What the client is told while so many seconds pass."""
+        self.socket.writes.clear()
+        for _ in range(int(seconds * 4)):
+            self.wall_clock.now += 0.25
+            self.tokens.tick()
+        self.node.hub.flush()
+        return messages_in(self.socket.received)
+
+
+async def test_a_client_is_told_once_before_its_token_ends_and_closed_when_it_does() -> None:
+    world = World()
+    exp = world.show(100)
+    assert world.told(39.75) == []
+    assert world.told(0.5) == [{"type": "token_expiring", "expiresAt": int(exp * 1000)}]
+    assert world.told(64.5) == []
+    assert world.socket.closing is None
+    assert [each["code"] for each in world.told(0.5)] == ["token_expired"]
+    assert world.socket.closing is TOKEN_EXPIRED
+    assert world.node.stats.tokens_expiring == 1
+
+
+async def test_a_client_that_shows_another_token_is_told_of_that_ones_end() -> None:
+    world = World()
+    world.show(100)
+    assert len(world.told(41)) == 1
+    exp = world.show(100)
+    assert world.told(39.5) == []
+    assert [each["expiresAt"] for each in world.told(1)] == [int(exp * 1000)]
+
+
+async def test_a_token_with_little_left_is_told_at_once_and_one_without_an_end_never() -> None:
+    world = World()
+    world.show(10)
+    assert [each["type"] for each in world.told(0.5)] == ["token_expiring"]
+    world.client.identity = Identity(world.client.user)
+    world.tokens.watch(world.client)
+    assert world.told(100) == []
+
+
+async def test_nobody_is_told_where_that_is_switched_off() -> None:
+    world = World(warning=0)
+    world.show(10)
+    assert world.told(14) == []
+    assert [each["type"] for each in world.told(1.5)] == ["error"]
+
+
+async def test_a_wall_clock_that_is_set_back_ends_no_token_early() -> None:
+    world = World()
+    world.show(10)
+    assert len(world.told(0.5)) == 1
+    world.wall_clock.now -= 3_600
+    assert world.told(3_600) == []
+    assert world.socket.closing is None
+    world.told(16)
+    assert world.socket.closing is TOKEN_EXPIRED
+
+
 async def test_a_wall_clock_that_is_set_changes_nothing_of_how_many_rejections_are_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    bench = Bench()
-    node, grants, wall_clock = bench.node, Grants(), FakeClock()
-    refusals = bench.refusals(grants, RecordingFeed())
-    recheck = Recheck(
-        node.hub, bench.catchup, grants, refusals, NAMESPACES, node.clock, lambda: 0.0
-    )
-    tokens = Tokens(node.hub, Rejecting(), recheck, node.clock, wall_clock)
+    world = World()
+    node, wall_clock, tokens = world.node, world.wall_clock, world.tokens
     client, _ = make_connection()
 
     def logged_of(count: int) -> int:

@@ -153,3 +153,13 @@ def test_a_token_that_lives_longer_than_tokens_may_is_refused(
     else:
         with pytest.raises(TokenRejected, match="lives longer than GATEWAY_JWT_MAX_LIFETIME"):
             judge.verify(token)
+
+
+def test_patterns_of_channels_can_be_switched_off(caplog: pytest.LogCaptureFixture) -> None:
+    claims = {"sub": "ann", "exp": 2**31, "channels": ["a/b", "a/*", "c/*"]}
+    assert verifier(SECRET).verify(signed(claims)).channels == {"a/b", "a/*", "c/*"}
+    judge = verifier(SECRET, jwt_channel_patterns=False)
+    for _ in range(3):
+        assert judge.verify(signed(claims)).channels == {"a/b"}
+    assert judge.verify(signed({"sub": "ann", "exp": 2**31})).channels == frozenset()
+    assert caplog.messages == ["channel_pattern_ignored setting=GATEWAY_JWT_CHANNEL_PATTERNS"]
