@@ -80,6 +80,11 @@ class NodeCollector(Collector):
             "Connections to the clients' port that have shown no valid token",
             self.stats.connections_unauthenticated,
         )
+        yield _gauge(
+            "handshakes_waiting",
+            "Handshakes with a valid token that wait for their turn",
+            self.stats.handshakes_waiting,
+        )
         yield _gauge("connections_limit", "Connections this node may hold", self.max_connections)
         yield _gauge("subscriptions", "Subscriptions of all connections", subscriptions)
         yield _gauge("channels", "Live channels listened to", len(self.hub.channels))

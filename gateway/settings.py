@@ -157,6 +157,10 @@ class Settings(BaseSettings):
         3_000,
         description="Handshakes from one address that may show no valid token in a minute; further ones get 429 until it is over",
     )
+    handshakes_per_second: PositiveFloat = Field(
+        2_000.0,
+        description="Handshakes with a valid token that a node takes up in a second; further ones wait up to 15 s for their turn",
+    )
     max_subscriptions: PositiveInt = Field(
         100, description="Subscriptions that a connection may hold"
     )

@@ -28,6 +28,7 @@ from gateway.web.admission import Admission, Room
 from gateway.web.client_port import ClientPort, Surroundings
 from gateway.web.failed_authentications import FailedAuthentications
 from gateway.web.handshake import Handshakes, Limits
+from gateway.web.handshake_queue import HandshakeQueue
 from gateway.web.pages import HttpPages
 from gateway.web.refused_connections import RefusedConnections
 from gateway.web.server import internal_app, public_app
@@ -70,10 +71,11 @@ class Entrance:
         most_failures = settings.failed_authentications_per_minute
         failures = FailedAuthentications(most_failures, stats, CLOCK)
         refused = RefusedConnections(stats, failures, CLOCK)
+        room = Room(limit, settings.max_connections_per_user)
+        rate = settings.handshakes_per_second
+        queue = HandshakeQueue(rate, state.welcoming, stats, CLOCK)
         self.handshakes = Handshakes(
-            Admission(
-                redis.places, state.welcoming, Room(limit, settings.max_connections_per_user)
-            ),
+            Admission(redis.places, state.welcoming, room, queue),
             verifier,
             Lifetimes(*parts, delivery.patience),
             Requests(*parts, CLOCK, time.time, settings.max_message_bytes),

@@ -142,6 +142,9 @@ class Denied(Enum):
     REVOKED = auto()
     """The token is revoked."""
 
+    NO_TURN = auto()
+    """More came at once than are let in."""
+
 
 Entry: TypeAlias = int | Denied
 """When a connection was given its place, in microseconds of the clock of Redis; or why it was given none."""

@@ -26,6 +26,7 @@ class Stats:
     tokens_expiring: int = 0
     connections_unauthenticated: int = 0
     addresses_blocked: int = 0
+    handshakes_waiting: int = 0
     connections_refused: Counter[str] = field(default_factory=Counter)
     connections_closed: Counter[str] = field(default_factory=Counter)
     client_errors: Counter[str] = field(default_factory=Counter)

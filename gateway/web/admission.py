@@ -10,6 +10,7 @@ from aiohttp import hdrs
 
 from gateway.core.handshake import Refusal
 from gateway.node.ports import Claim, Denied, Entry, Places
+from gateway.web.handshake_queue import HandshakeQueue
 
 _RETRY_AFTER: Final[Mapping[str, str]] = {hdrs.RETRY_AFTER: "2"}
 """Seconds after which whoever was refused for lack of room may try again."""
@@ -38,8 +39,11 @@ class Admission:
         ready: whether new connections are welcome: Redis is there, and the node is not leaving.
     """
 
-    def __init__(self, places: Places, ready: Callable[[], bool], room: Room) -> None:
+    def __init__(
+        self, places: Places, ready: Callable[[], bool], room: Room, queue: HandshakeQueue
+    ) -> None:
         self._places = places
+        self._queue = queue
         self._ready = ready
         self._room = room
         self._present = 0
@@ -77,7 +81,10 @@ class Admission:
         asking.append(waits)
         entry: Entry = Denied.FULL
         try:
-            entry = await self._places.acquire(claim, waits)
+            if await self._queue.turn(waits):
+                entry = await self._places.acquire(claim, waits)
+            else:
+                entry = Denied.NO_TURN
         finally:
             asking.remove(waits)
             if not asking:

@@ -140,6 +140,9 @@ class Handshakes:
             entry = await self._admission.enter(claim, lambda: new.waits)
             if not new.waits:
                 new.drop()
+            elif entry is Denied.NO_TURN:
+                reason = self._admission.refusal() or "too_many_handshakes"
+                self._refusals.refuse(new, unavailable(reason))
             elif isinstance(entry, Denied):
                 self._reject(new, agreement, _DENIED[entry], user=user)
             elif not self._admission.open:  # the drain has begun meanwhile

@@ -19,6 +19,7 @@ from gateway.web.admission import Admission, Room
 from gateway.web.client_port import ClientPort, Surroundings
 from gateway.web.failed_authentications import FailedAuthentications
 from gateway.web.handshake import Handshakes, Limits
+from gateway.web.handshake_queue import HandshakeQueue
 from gateway.web.refused_connections import RefusedConnections
 from gateway.web.server import Ports
 
@@ -87,8 +88,9 @@ async def endpoint(max_message_bytes: int) -> AsyncIterator[str]:
     failures = FailedAuthentications(int(_NEVER), stats, time.monotonic)
     refusals = RefusedConnections(stats, failures, time.monotonic)
     room = capacity(_FILES, _CONNECTIONS, None)
+    queue = HandshakeQueue(_NEVER, lambda: True, stats, time.monotonic)
     handshakes = Handshakes(
-        Admission(anybody, lambda: True, Room(_CONNECTIONS, _CONNECTIONS)),
+        Admission(anybody, lambda: True, Room(_CONNECTIONS, _CONNECTIONS), queue),
         anybody,
         echo,
         echo,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
+from collections.abc import Callable
 
 import pytest
 
+from gateway.node.ports import Claim, Entry
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
-from tests.support.nodes import Node
+from tests.support.nodes import Node, running_node
 from tests.support.requests import UPGRADE, Answer, answer_to, handshake, line, request
 from tests.support.tokens import make_token
 from tests.support.waiting import until
@@ -132,3 +135,91 @@ async def test_who_has_sent_no_request_goes_without_an_answer(start_node: StartN
         await until(lambda: len(node.new_connections) == 1)
         async with line(node.url):
             assert (await silent.answer()).status == 0
+
+
+# -- handshakes -----------------------------------------------------------------------------------
+
+
+async def waiting(node: Node) -> int:
+    """The metric."""
+    found = re.search(
+        r"^gateway_handshakes_waiting (\S+)$", (await node.get("/metrics"))[1], re.MULTILINE
+    )
+    assert found is not None
+    return int(float(found[1]))
+
+
+def asking(node: Node, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The users who have asked Redis for a place, in this order."""
+    asked: list[str] = []
+    acquire = node.gateway.redis.places.acquire
+
+    async def noted(claim: Claim, waits: Callable[[], bool]) -> Entry:
+        asked.append(claim.user)
+        return await acquire(claim, waits)
+
+    monkeypatch.setattr(node.gateway.redis.places, "acquire", noted)
+    return asked
+
+
+async def test_a_rush_waits_for_its_turns_and_all_come_in_in_the_order_they_came(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await start_node(handshakes_per_second=40)
+    asked = asking(node, monkeypatch)
+    users = [f"u{number}" for number in range(24)]
+    async with contextlib.AsyncExitStack() as stack:
+        for user in users:
+            came = len(asked) + node.gateway.stats.handshakes_waiting
+            await stack.enter_async_context(line(node.url, handshake(make_token(user))))
+            await until(lambda: len(asked) + node.gateway.stats.handshakes_waiting > came)  # noqa: B023
+        assert len(node.new_connections) == 0  # they have shown a valid token
+        await until(lambda: len(node.gateway.hub.connections) == len(users))
+    assert asked == users
+    assert not node.gateway.stats.connections_refused
+
+
+async def test_who_finds_the_queue_full_is_sent_to_another_node(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await start_node(handshakes_per_second=0.2)
+    now = time.monotonic()
+    # Nobody gets a turn, however slow the machine is.
+    monkeypatch.setattr(node.gateway.entrance.handshakes._admission._queue, "_clock", lambda: now)
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(connected(node.url, make_token("first")))
+        for number in range(3):
+            await stack.enter_async_context(line(node.url, handshake(make_token(f"u{number}"))))
+        await until(lambda: node.gateway.stats.handshakes_waiting == 3)
+        assert await waiting(node) == 3
+        answer = await answer_to(node.url, handshake(make_token("late")))
+        assert (answer.status, answer.code) == (503, "too_many_handshakes")
+        assert retry_after(answer) > 0
+        # A stranger is told so at once, and takes no turn.
+        assert (await answer_to(node.url, handshake("x"))).status == 101
+
+
+async def test_who_leaves_takes_no_turn_and_no_place(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await start_node(handshakes_per_second=4)
+    asked = asking(node, monkeypatch)
+    async with connected(node.url, make_token("first")):
+        for number in range(20):
+            async with line(node.url, handshake(make_token(f"gone{number}"))):
+                await until(lambda: node.gateway.stats.handshakes_waiting > number)  # noqa: B023
+        async with connected(node.url, make_token("last")):
+            assert asked == ["first", "last"]
+            assert node.gateway.entrance.handshakes._admission._present == 2
+    assert not node.gateway.stats.connections_refused
+
+
+async def test_a_node_that_leaves_lets_those_go_who_wait(gateway_url: str, prefix: str) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        async with running_node(gateway_url, prefix, handshakes_per_second=0.2) as node:
+            await stack.enter_async_context(connected(node.url, make_token("first")))
+            late = await stack.enter_async_context(line(node.url, handshake(make_token("late"))))
+            await until(lambda: node.gateway.stats.handshakes_waiting == 1)
+            node.gateway.delivery.drain.closed = True
+            answer = await late.answer()
+            assert (answer.status, answer.code) == (503, "not_ready")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
 
 from gateway.node.ports import Claim, Denied, Entry
+from gateway.node.stats import Stats
 from gateway.web.admission import Admission, Room
+from gateway.web.handshake_queue import HandshakeQueue
 
 PER_USER = 3
 
@@ -31,7 +34,8 @@ class Places:
 async def test_no_user_holds_the_room_of_a_node_with_attempts(waits: bool, most: int) -> None:
     """Neither with attempts that are waited for, nor with those that are given up at once."""
     places = Places()
-    admission = Admission(places, lambda: True, Room(1_000, PER_USER))
+    queue = HandshakeQueue(1e9, lambda: True, Stats(), time.monotonic)
+    admission = Admission(places, lambda: True, Room(1_000, PER_USER), queue)
     attempts = [
         asyncio.create_task(admission.enter(Claim("u", str(n)), lambda: waits)) for n in range(50)
     ]
