@@ -41,6 +41,7 @@ class Gateway:
 
     Raises:
         gateway.web.keys.BadKey: the key or the algorithms cannot be used.
+        gateway.web.tls.BadCertificate: the settings of TLS do not go together.
         publisher.errors.InvalidURL: the URL cannot be used.
     """
 
@@ -132,25 +133,31 @@ class Gateway:
         """Listen. Redis may come later: until it does, the node is not ready.
 
         Raises:
+            BadCertificate: a certificate or its key cannot be used.
             CannotListen: a port is in use, or not ours to take.
         """
-        settings = self._settings
-        await self.entrance.public_pages.start()
-        await self.entrance.internal_pages.start()
+        settings, entrance = self._settings, self.entrance
+        encrypting = [each for each in (entrance.tls, entrance.internal_tls) if each is not None]
+        for tls in encrypting:
+            await tls.start()
+        await entrance.public_pages.start()
+        await entrance.internal_pages.start()
         addresses = Addresses(
             await self._ports.listen(
-                self.entrance.client_port.accept,
+                entrance.client_port,
                 settings.host,
                 settings.port,
                 "port",
                 last_file=self.capacity.last_file,
+                tls=entrance.tls,
             ),
             await self._ports.listen(
-                lambda _accepted: self.entrance.internal_pages.protocol(),
+                entrance.internal_port,
                 settings.internal_host,
                 settings.internal_port,
                 "internal_port",
                 last_file=self.capacity.files,
+                tls=entrance.internal_tls,
                 may_choose=settings.may_choose_internal_port,
             ),
         )
@@ -158,6 +165,7 @@ class Gateway:
             *self.redis.loops(),
             self.access.recheck.run,
             self.entrance.sweep.run,
+            *(tls.run for tls in encrypting),
         ):
             self._tasks.spawn(keep_going(work), work.__qualname__)
         for name in (self.redis.keys.control, self.redis.keys.answers(self.node_id)):

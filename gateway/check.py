@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
 from gateway.backplane.sentinels import doubts_of
 from gateway.backplane.trial import Redis, Trial, connected, explained, of_all
-from gateway.credentials import make_topology, make_verifier
+from gateway.credentials import internal_tls_files, make_topology, make_verifier, tls_files
 from gateway.options import advice, doubts
 from gateway.settings import Settings
 from gateway.web.keys import BadKey
+from gateway.web.tls import BadCertificate, Files, load
 from publisher.errors import InvalidURL, Unavailable
 from publisher.transport.failures import code, meaning
 from publisher.transport.pipeline import Pipeline
@@ -51,6 +52,11 @@ async def check(settings: Settings) -> dict[str, Any]:
         make_verifier(settings)
     except BadKey as error:
         errors.append(str(error))
+    errors += [
+        problem
+        for each in (tls_files, internal_tls_files)
+        for problem in _bad_files(each, settings)
+    ]
     redis_found: dict[str, Any] = {}
     if settings.redis_url is None:
         errors.append("GATEWAY_REDIS_URL is not set (--development checks the Redis of `make run`)")
@@ -63,6 +69,17 @@ async def check(settings: Settings) -> dict[str, Any]:
         "namespaces": {name: each.to_dict() for name, each in settings.all_namespaces.items()},
         "redis": redis_found,
     }
+
+
+def _bad_files(find: Callable[[Settings], Files | None], settings: Settings) -> list[str]:
+    """What is wrong with the certificate of a port, if it has one."""
+    try:
+        files = find(settings)
+        if files is not None:
+            load(files)
+    except BadCertificate as error:
+        return [str(error)]
+    return []
 
 
 def too_old(info: Mapping[str, str]) -> list[str]:

@@ -1,9 +1,10 @@
-"""What the settings say of keys and of Redis: the verifier of tokens, and how to connect."""
+"""What the settings say of keys, of certificates and of Redis: the verifier of tokens, TLS, and how to connect."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -13,6 +14,7 @@ from gateway.web.auth import TokenRules, TokenVerifier
 from gateway.web.decoding import Demands
 from gateway.web.key_entries import by_settings, entries, in_list
 from gateway.web.key_set import KeySet
+from gateway.web.tls import BadCertificate, Files
 from publisher.transport.topology import Topology, asyncio_topology
 
 
@@ -52,6 +54,47 @@ def make_verifier(
 
 def _plain(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret is not None else None
+
+
+def tls_files(settings: Settings) -> Files | None:
+    """The files for TLS on the clients' port; ``None`` without TLS.
+
+    Raises:
+        gateway.web.tls.BadCertificate: the settings do not go together.
+    """
+    files = _files("", settings.tls_certificate, settings.tls_key, None)
+    if files is not None and settings.proxy_protocol:
+        raise BadCertificate(
+            "GATEWAY_TLS_CERTIFICATE and GATEWAY_PROXY_PROTOCOL do not go together: "
+            "the header of the PROXY protocol comes before TLS; end TLS at the proxy"
+        )
+    return files
+
+
+def internal_tls_files(settings: Settings) -> Files | None:
+    """The same for the internal port."""
+    return _files(
+        "INTERNAL_",
+        settings.internal_tls_certificate,
+        settings.internal_tls_key,
+        settings.internal_tls_client_ca,
+    )
+
+
+def _files(
+    which: str, certificate: Path | None, key: Path | None, client_ca: Path | None
+) -> Files | None:
+    if certificate is not None and key is not None:
+        return Files(certificate, key, client_ca)
+    if certificate is not None or key is not None:
+        raise BadCertificate(
+            f"GATEWAY_{which}TLS_CERTIFICATE and GATEWAY_{which}TLS_KEY go together: set both"
+        )
+    if client_ca is not None:
+        raise BadCertificate(
+            f"GATEWAY_{which}TLS_CLIENT_CA goes with GATEWAY_{which}TLS_CERTIFICATE"
+        )
+    return None
 
 
 def make_topology(settings: Settings) -> Topology:

@@ -91,6 +91,20 @@ class NodeCollector(Collector):
         yield _gauge(
             "event_loop_lag_seconds", "How late the last sweep came", self.stats.event_loop_lag
         )
+        ends = GaugeMetricFamily(
+            "gateway_tls_certificate_expires_seconds",
+            "When the certificate of a port ends, in Unix seconds",
+            labels=["port"],
+        )
+        for port, moment in self.stats.tls_certificates_end.items():
+            ends.add_metric([port], moment)
+        yield ends
+        yield _labelled(
+            "tls_reloads",
+            "Times that the files of a certificate had changed",
+            "outcome",
+            self.stats.tls_reloads,
+        )
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

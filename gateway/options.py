@@ -24,7 +24,7 @@ _PLACEHOLDERS: Final = {
     "int": "N",
     "list[str]": "LIST",
     "str": "TEXT",
-    "Path": "FOLDER",
+    "Path": "FILE",
 }
 
 
@@ -60,7 +60,7 @@ def _described(option: str, details: dict[str, Any], shown: Collection[str]) -> 
         unit = option.rpartition("-")[2]
         details["metavar"] = (
             unit.upper()
-            if unit in {"seconds", "bytes", "url"}
+            if unit in {"seconds", "bytes", "url", "folder"}
             else _PLACEHOLDERS.get(details["metavar"], details["metavar"])
         )
     for nothing in ("null", "[]", "{}"):

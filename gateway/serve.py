@@ -100,15 +100,16 @@ async def run_node(
         ready: called once, when it first takes connections, unless it shall leave before.
 
     Raises:
-        UsageError: the key or Redis's URL cannot be used, or a port is not to be had.
+        UsageError: the key, a certificate or Redis's URL cannot be used, or a port is not to be had.
     """
     from gateway.app import Gateway  # noqa: PLC0415 - `gateway --help` stays quick
     from gateway.web.keys import BadKey  # noqa: PLC0415
     from gateway.web.server import CannotListen  # noqa: PLC0415
+    from gateway.web.tls import BadCertificate  # noqa: PLC0415
 
     try:
         gateway = Gateway(settings)
-    except (BadKey, InvalidURL) as error:
+    except (BadKey, BadCertificate, InvalidURL) as error:
         raise UsageError(str(error)) from None
     # A developer opens fewer than any limit has room for, and should not read of it first.
     if gateway.capacity.connections < settings.max_connections and not settings.development:
@@ -125,7 +126,7 @@ async def run_node(
         if not told.is_set():
             ready(addresses)
         await told.wait()
-    except CannotListen as error:
+    except (BadCertificate, CannotListen) as error:
         raise UsageError(str(error)) from None
     finally:
         await gateway.stop()

@@ -49,6 +49,13 @@ class Settings(BaseSettings):
         description="Address that clients connect to; in development mode 127.0.0.1 unless it is set",
     )
     port: Port = Field(3001, description="Port that clients connect to; 0 takes a free one")
+    tls_certificate: Path | None = Field(
+        None,
+        description="Certificate (PEM, with those that lead from it to the authority) for TLS on this port; read again when it changes",
+    )
+    tls_key: Path | None = Field(
+        None, description="Its key (PEM, without a password); read again when it changes"
+    )
     path: Annotated[str, AfterValidator(setting_checks.path)] = Field(
         "/",
         description="Path that clients connect to; a /ws behind it leads to the same place",
@@ -57,6 +64,14 @@ class Settings(BaseSettings):
     internal_port: Port = Field(
         9300,
         description="Port of /healthz, /readyz and /metrics; further workers take the ports after it",
+    )
+    internal_tls_certificate: Path | None = Field(
+        None, description="The same as GATEWAY_TLS_CERTIFICATE, for the internal port"
+    )
+    internal_tls_key: Path | None = Field(None, description="Its key")
+    internal_tls_client_ca: Path | None = Field(
+        None,
+        description="Authority (PEM) that must have signed the certificate of whoever connects to the internal port",
     )
     workers: Annotated[PositiveInt, AfterValidator(setting_checks.workers)] = Field(
         1, description="Worker processes that share the port; each uses one core"

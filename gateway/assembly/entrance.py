@@ -16,10 +16,11 @@ from gateway.core.addresses import TrustedProxies
 from gateway.core.capacity import capacity
 from gateway.core.origins import AllowedOrigins
 from gateway.core.timing import EXPIRY_STEP
-from gateway.credentials import make_verifier
+from gateway.credentials import internal_tls_files, make_verifier, tls_files
 from gateway.metrics import NodeCollector, exposition
 from gateway.node.lifetimes import Lifetimes
 from gateway.node.requests import Requests
+from gateway.node.stats import Stats
 from gateway.node.sweep import Sweep
 from gateway.node.tokens import Tokens, TokenTimes
 from gateway.settings import Settings
@@ -31,7 +32,8 @@ from gateway.web.handshake import Handshakes, Limits
 from gateway.web.handshake_queue import HandshakeQueue
 from gateway.web.pages import HttpPages
 from gateway.web.refused_connections import RefusedConnections
-from gateway.web.server import internal_app, public_app
+from gateway.web.server import InternalPort, internal_app, public_app
+from gateway.web.tls import Files, ServerTls
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,13 @@ class Entrance:
             self.handshakes,
             self.public_pages,
         )
+        self.tls = _make_tls("clients", tls_files(settings), stats)
+        self.internal_tls = _make_tls("internal", internal_tls_files(settings), stats)
+        self.internal_port = InternalPort(self.internal_pages, refused)
+
+
+def _make_tls(port: str, files: Files | None, stats: Stats) -> ServerTls | None:
+    return None if files is None else ServerTls(port, files, stats, time.time)
 
 
 def _make_sweep(

@@ -22,13 +22,15 @@ def banner(settings: Settings, port: int, internal_ports: Sequence[int], secret:
     base = settings.base_path
     redis, given = _redis(settings)
     publisher = given + publisher_command()
+    secure = "" if settings.tls_certificate is None else "s"
+    internal_secure = "" if settings.internal_tls_certificate is None else "s"
     metrics = "\n              ".join(
-        f"http://localhost:{internal}/metrics" for internal in internal_ports
+        f"http{internal_secure}://localhost:{internal}/metrics" for internal in internal_ports
     )
     return (
         "\nThe gateway is running (development mode; Ctrl-C ends it).\n\n"
-        f"  WebSocket   ws://localhost:{port}{base}?token={token}\n\n"
-        f"  Test page   http://localhost:{port}{base}{TEST_PAGE}#token={token}\n\n"
+        f"  WebSocket   ws{secure}://localhost:{port}{base}?token={token}\n\n"
+        f"  Test page   http{secure}://localhost:{port}{base}{TEST_PAGE}#token={token}\n\n"
         f"  Metrics     {metrics}\n"
         f"  Redis       {redis}\n\n"
         f'  Publish     {publisher} notify {USER} --title "Hello" --message "It works"\n'

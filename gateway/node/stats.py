@@ -37,3 +37,5 @@ class Stats:
     redis_data_losses: int = 0
     probes_unheard: int = 0
     event_loop_lag: float = 0.0
+    tls_reloads: Counter[str] = field(default_factory=Counter)
+    tls_certificates_end: dict[str, float] = field(default_factory=dict)

@@ -7,11 +7,11 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 from gateway.core.log_limit import LogLimit
+from gateway.web.tls import ServerTls
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +20,25 @@ _AT_ONCE: Final = 32
 _PAUSE_SECONDS: Final = 0.1
 _NO_ROOM: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
+_TLS_SECONDS: Final = 10.0
+"""How long a client may take to agree on TLS."""
+_FAREWELL_SECONDS: Final = 5.0
+"""How long it may take what is written before TLS ends: as long as the answer to a close frame."""
 
-class Acceptor:
+P = TypeVar("P", bound=asyncio.Protocol)
+
+
+class Service(Protocol[P]):
+    """Serves the connections of a port."""
+
+    def accept(self, accepted: socket.socket, address: object) -> P:
+        """What serves a connection, which comes from this address."""
+
+    def failed(self, protocol: P, address: object, error: OSError) -> None:
+        """The client and we have not agreed on TLS; the connection is over."""
+
+
+class Acceptor(Generic[P]):
     """Accepts the connections of a listener.
 
     The event loops would do that too. But uvloop closes its listener, or the connections, without a word when the
@@ -29,20 +46,23 @@ class Acceptor:
 
     Args:
         listener: a socket that listens.
-        protocol: makes what serves a connection, of its socket.
+        service: whoever serves them.
         last_file: a connection with this file number or a higher one is closed. The system gives the lowest number that
             is free, so that a high one tells of many open files, whatever they are.
+        tls: what encrypts them, if anything does.
     """
 
     def __init__(
         self,
         listener: socket.socket,
-        protocol: Callable[[socket.socket], asyncio.Protocol],
+        service: Service[P],
         last_file: int,
+        tls: ServerTls | None = None,
     ) -> None:
         self._listener = listener
-        self._protocol = protocol
+        self._service = service
         self._last_file = last_file
+        self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._limit = LogLimit(self._loop.time(), burst=1)
         self._pause: asyncio.TimerHandle | None = None
@@ -57,6 +77,9 @@ class Acceptor:
         else:
             self._pause.cancel()
         self._listener.close()
+        if self._tls is not None:
+            for task in self._beginning:
+                task.cancel()
         await asyncio.gather(*self._beginning, return_exceptions=True)
 
     def _resume(self) -> None:
@@ -66,7 +89,7 @@ class Acceptor:
     def _accept(self) -> None:
         for _ in range(_AT_ONCE):
             try:
-                accepted, _address = self._listener.accept()
+                accepted, address = self._listener.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -78,19 +101,35 @@ class Acceptor:
                 accepted.close()
                 self._wait(errno.EMFILE)
                 return
-            self._begin(accepted)
+            self._begin(accepted, address)
 
-    def _begin(self, accepted: socket.socket) -> None:
+    def _begin(self, accepted: socket.socket, address: object) -> None:
         accepted.setblocking(False)
+        protocol = self._service.accept(accepted, address)
+        connect = partial(self._loop.connect_accepted_socket, lambda: protocol, accepted)
         task: asyncio.Task[object] = self._loop.create_task(
-            self._loop.connect_accepted_socket(partial(self._protocol, accepted), accepted)
+            connect()
+            if self._tls is None
+            else connect(
+                ssl=self._tls.context,
+                ssl_handshake_timeout=_TLS_SECONDS,
+                ssl_shutdown_timeout=_FAREWELL_SECONDS,
+            )
         )
         self._beginning.add(task)
-        task.add_done_callback(self._begun)
+        task.add_done_callback(partial(self._begun, protocol, accepted, address))
 
-    def _begun(self, task: asyncio.Task[object]) -> None:
+    def _begun(
+        self, protocol: P, accepted: socket.socket, address: object, task: asyncio.Task[object]
+    ) -> None:
         self._beginning.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            accepted.close()  # a task that has not begun has given it to nobody
+            return
+        error = task.exception()
+        if isinstance(error, OSError) and self._tls is not None:
+            self._service.failed(protocol, address, error)
+        elif error is not None:
             log.error("connection_failed", exc_info=error)
 
     def _wait(self, number: int) -> None:

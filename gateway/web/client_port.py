@@ -12,6 +12,7 @@ from gateway.core.capacity import Capacity
 from gateway.core.handshake import Refusal
 from gateway.core.http import Head
 from gateway.node.stats import Stats
+from gateway.web import tls
 from gateway.web.handshake import Handshakes
 from gateway.web.new_connection import NewConnection
 from gateway.web.pages import MALFORMED, NOT_FOUND, HttpPages
@@ -51,7 +52,7 @@ class Surroundings:
 
 
 class ClientPort:
-    """Implements ``new_connection.Entrance``.
+    """Implements ``accepting.Service`` and ``new_connection.Entrance``.
 
     Args:
         handshakes: what serves WebSockets.
@@ -74,23 +75,19 @@ class ClientPort:
         self._handshakes = handshakes
         self._pages = pages
 
-    def accept(self, accepted: socket.socket) -> NewConnection:
-        """What reads from a connection that is accepted."""
-        return NewConnection(self, accepted)
-
     async def aclose(self) -> None:
         """End what has not become a client's connection."""
         for connection in self._unauthenticated.all():
             connection.drop()
         await self._handshakes.aclose()
 
-    # -- from the connections -----------------------------------------------------------------
+    # -- from the listener --------------------------------------------------------------------
 
-    def accepted(self, connection: NewConnection) -> None:
-        """One was accepted; where there are too many, one of them goes."""
-        peername = connection.peername
+    def accept(self, accepted: socket.socket, address: object) -> NewConnection:
+        """One was accepted. It counts from now on, also while it agrees on TLS; where there are too many, one of them goes."""
+        connection = NewConnection(self, accepted)
         # A Unix socket has no address.
-        peer = _peer_address(str(peername[0])) if isinstance(peername, tuple) else None
+        peer = _peer_address(str(address[0])) if isinstance(address, tuple) else None
         trusted = peer in self._surroundings.trusted
         connection.peer = connection.address = peer
         connection.block = None if peer is None or trusted else block_of(peer)
@@ -100,6 +97,15 @@ class ClientPort:
             self._drop(self._unauthenticated.oldest, "files_exhausted")
         else:
             self._make_room()
+        return connection
+
+    def failed(self, connection: NewConnection, _address: object, error: OSError) -> None:
+        """One is over, since the client and the node have not agreed on TLS."""
+        if connection.begins:
+            self._refusals.note("tls_failed", connection.address, tls.cause_of(error))
+        self.leave(connection)
+
+    # -- from the connections -----------------------------------------------------------------
 
     def proxied(self, connection: NewConnection, source: str | None) -> None:
         """The proxy at the other end has told for whom a connection is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from gateway.core import frames
 from gateway.core.frames import Boundaries
 from gateway.core.http import Head, Malformed, read_head
 from gateway.core.proxy_protocol import read_proxy_header
-from gateway.web import tcp
+from gateway.web import tcp, tls
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +31,6 @@ _WHOLE_CLOSE: Final = bytes([frames.WHOLE_CLOSE])
 
 class Entrance(Protocol):
     """Decides what becomes of new connections."""
-
-    def accepted(self, connection: NewConnection) -> None:
-        """It was accepted just now."""
 
     def proxied(self, connection: NewConnection, source: str | None) -> None:
         """The proxy at its other end has told for whom it is; ``None``: for itself."""
@@ -54,6 +52,7 @@ class Entrance(Protocol):
 
 
 class _Stage(Enum):
+    BEGINNING = auto()
     READING = auto()
     DECIDING = auto()
     LEAVING = auto()
@@ -89,7 +88,7 @@ class NewConnection(asyncio.Protocol):
     def __init__(self, entrance: Entrance, accepted: socket.socket) -> None:
         self._entrance = entrance
         self._socket = accepted
-        self._stage = _Stage.READING
+        self._stage = _Stage.BEGINNING
         self._received = b""
         self._seen = 0
         self._head_end = 0
@@ -105,10 +104,15 @@ class NewConnection(asyncio.Protocol):
     # -- from the transport (asyncio.Protocol) ------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It was accepted."""
+        """The transport is there; under TLS both sides have agreed."""
         self._transport = cast(asyncio.Transport, transport)
+        if self._stage is _Stage.OVER:
+            self._transport.abort()
+            return
+        self._stage = _Stage.READING
+        if self.plain_socket is None:
+            tls.bound(self._transport)
         self._set_deadline(_REQUEST_SECONDS, self._overdue)
-        self._entrance.accepted(self)
 
     def data_received(self, data: bytes) -> None:
         """Take a part of the request, or of what follows a refused one."""
@@ -169,11 +173,6 @@ class NewConnection(asyncio.Protocol):
     # -- what becomes of it -------------------------------------------------------------------
 
     @property
-    def peername(self) -> object:
-        """What the system knows of its other end: address and port, first of all."""
-        return self._transport.get_extra_info("peername")
-
-    @property
     def file(self) -> int:
         """The number of its file: the lowest that was free."""
         return self._socket.fileno()
@@ -183,6 +182,11 @@ class NewConnection(asyncio.Protocol):
         """What bytes may be sent through past the transport; ``None`` under TLS, where it has to encrypt them."""
         encrypts = self._transport.get_extra_info("sslcontext") is not None
         return None if encrypts else self._socket
+
+    @property
+    def begins(self) -> bool:
+        """Whether its transport is not there yet, and nobody has dropped it."""
+        return self._stage is _Stage.BEGINNING
 
     @property
     def gone(self) -> bool:
@@ -205,11 +209,18 @@ class NewConnection(asyncio.Protocol):
 
     def drop(self) -> None:
         """End it at once."""
-        self._transport.abort()
+        if not self.begins:
+            self._transport.abort()
+            return
+        self._stage = _Stage.OVER
+        # Who is in a TLS handshake then sees the end of the line, which ends the handshake.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def dismiss(self, answer: bytes) -> None:
         """Send an answer in HTTP and end it at once: it may hold nothing meanwhile."""
         self._stage = _Stage.LEAVING
+        self._set_deadline(_LINGER_SECONDS, self.drop)  # the end of TLS takes an answer
         self._transport.write(answer)
         self._transport.close()
 
@@ -218,7 +229,10 @@ class NewConnection(asyncio.Protocol):
         if not self.gone:
             head, end, _body = answer.partition(b"\r\n\r\n")
             self._begin_leaving(head + end if self._head_only else answer)
-            self._transport.write_eof()
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:
+                self._transport.close()  # TLS ends for both sides at once
 
     def reject(self, answer: bytes) -> None:
         """Send an answer that ends with a close frame, and leave when the client has answered that."""

@@ -78,8 +78,12 @@ class _Exchange(web.RequestHandler):
             self._deadline = asyncio.get_running_loop().call_later(_PAGE_SECONDS, abort)
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio's
-        """The client sends nothing more. On the clients' port its request is here, and it waits for the answer."""
-        return self._gone is not None
+        """The client sends nothing more. On the clients' port its request is here, and it waits for the answer.
+
+        Not under TLS, which ends for both sides at once.
+        """
+        encrypted = self.transport is None or self.transport.get_extra_info("sslcontext")
+        return self._gone is not None and not encrypted
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection has ended."""

@@ -20,7 +20,14 @@ log = logging.getLogger(__name__)
 _LONGEST_DETAIL: Final = 200
 
 _HINTS: Final = {
-    "tls": "a client speaks TLS to this port, which speaks plain HTTP; the load balancer should end TLS",
+    "tls": "a client speaks TLS to this port, which speaks plain HTTP; the load balancer should end TLS, "
+    "or the gateway with GATEWAY_TLS_CERTIFICATE",
+    "plain_http": "a client speaks plain HTTP to this port, which speaks TLS; its URL must begin with https or wss",
+    "version": "a client speaks no TLS 1.2 or later",
+    "certificate_not_trusted": "a client does not trust this port's certificate; "
+    "its file must also hold the certificates that lead to the authority",
+    "no_client_certificate": "whoever connects to this port must show a certificate",
+    "client_certificate": "a certificate that was shown to this port is not signed by its authority, or has ended",
     "http2": "a client speaks HTTP/2 to this port, which speaks HTTP/1.1 only",
     "proxy_protocol_missing": "GATEWAY_PROXY_PROTOCOL is set, and a proxy among GATEWAY_TRUSTED_PROXIES does not send its header",
     "proxy_protocol": "a proxy begins connections with the PROXY protocol; GATEWAY_PROXY_PROTOCOL is not set, "

@@ -9,15 +9,18 @@ import shlex
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from gateway.web.accepting import Acceptor
-from gateway.web.pages import close_after
+from gateway.web.accepting import Acceptor, P, Service
+from gateway.web.pages import HttpPages, close_after
+from gateway.web.refused_connections import RefusedConnections
+from gateway.web.tls import ServerTls, cause_of
 
 BACKLOG: Final = 4096
 _UNSENT_BYTES: Final = 128 * 1024
@@ -156,26 +159,28 @@ class Ports:
 
     def __init__(self, *, shared: bool) -> None:
         self._shared = shared
-        self._acceptors: list[Acceptor] = []
+        self._acceptors: list[Acceptor[Any]] = []
 
     async def listen(
         self,
-        protocol: Callable[[socket.socket], asyncio.Protocol],
+        service: Service[P],
         host: str,
         port: int,
         setting: str,
         *,
         last_file: int,
+        tls: ServerTls | None = None,
         may_choose: bool = False,
     ) -> tuple[str, int]:
         """Accept connections; returns the address with the port chosen.
 
         Args:
-            protocol: makes what serves a connection, of its socket.
+            service: whoever serves them.
             host: address or name of the interface.
             port: 0 for a free one.
             setting: the setting that names the port, for the error.
             last_file: no connection is kept that has this file number or a higher one.
+            tls: what encrypts them, if anything does.
             may_choose: whether a free port will do where this one is in use.
 
         Raises:
@@ -187,7 +192,7 @@ class Ports:
             if not (error.in_use and may_choose):
                 raise
             listener = await open_listener(host, 0, setting, shared=False)
-        self._acceptors.append(Acceptor(listener, protocol, last_file))
+        self._acceptors.append(Acceptor(listener, service, last_file, tls))
         address = listener.getsockname()
         return address[0], address[1]
 
@@ -199,6 +204,23 @@ class Ports:
 
 
 # -- internal pages -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class InternalPort:
+    """Implements ``accepting.Service`` for the internal pages."""
+
+    pages: HttpPages
+    refusals: RefusedConnections
+
+    def accept(self, _accepted: socket.socket, _address: object) -> asyncio.Protocol:
+        """One was accepted."""
+        return self.pages.protocol()
+
+    def failed(self, _protocol: asyncio.Protocol, address: object, error: OSError) -> None:
+        """One is over, since the client and the node have not agreed on TLS."""
+        peer = str(address[0]) if isinstance(address, tuple) else None
+        self.refusals.note("internal_tls_failed", peer, cause_of(error))
 
 
 def internal_app(

@@ -74,5 +74,9 @@ def _info(transport: asyncio.BaseTransport) -> _Info | None:
 
 
 def _socket(transport: asyncio.BaseTransport) -> socket.socket | None:
-    # The number of a closed file may be another connection's by now.
-    return None if transport.is_closing() else transport.get_extra_info("socket")
+    # The number of a closed file may be another connection's by now. Under TLS closing takes a while, and there is no
+    # socket any more when it is over.
+    if transport.is_closing() and transport.get_extra_info("sslcontext") is None:
+        return None
+    found: socket.socket | None = transport.get_extra_info("socket")
+    return found

@@ -104,9 +104,7 @@ async def endpoint(max_message_bytes: int) -> AsyncIterator[str]:
     port = ClientPort(surroundings, stats, refusals, handshakes, None)
     ports = Ports(shared=False)
     try:
-        host, number = await ports.listen(
-            port.accept, "127.0.0.1", 0, "port", last_file=room.last_file
-        )
+        host, number = await ports.listen(port, "127.0.0.1", 0, "port", last_file=room.last_file)
         yield f"ws://{host}:{number}/?token=anybody"
     finally:
         await ports.aclose()

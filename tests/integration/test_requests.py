@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway.web import new_connection
 from gateway.web.pages import HttpPages
-from gateway.web.server import Ports
+from gateway.web.server import InternalPort, Ports
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
 from tests.support.nodes import Node
@@ -363,7 +363,7 @@ async def test_a_defect_in_a_page_is_logged_and_not_sent_back(
     pages, ports = HttpPages(app), Ports(shared=False)
     await pages.start()
     host, port = await ports.listen(
-        lambda _accepted: pages.protocol(), "127.0.0.1", 0, "port", last_file=2**20
+        InternalPort(pages, None), "127.0.0.1", 0, "port", last_file=2**20
     )
     answer = await answer_to(f"http://{host}:{port}", request("GET / HTTP/1.1", "Host: x"))
     await ports.aclose()

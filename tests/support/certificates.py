@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +35,10 @@ class Authority:
         self.certificate = folder / "ca.crt"
         self.certificate.write_bytes(self._own.public_bytes(serialization.Encoding.PEM))
 
-    def sign(self, name: str, *, addresses: tuple[str, ...] = ()) -> Certificate:
-        """A certificate for the host ``name`` and these IP addresses."""
+    def sign(
+        self, name: str, *, addresses: tuple[str, ...] = (), lasts: dt.timedelta = _DAY
+    ) -> Certificate:
+        """A certificate for the host ``name`` and these IP addresses. Another one for this name replaces its files."""
         key = ec.generate_private_key(ec.SECP256R1())
         hosts = x509.SubjectAlternativeName(
             [
@@ -44,7 +47,7 @@ class Authority:
             ]
         )
         files = Certificate(self._folder / f"{name}.crt", self._folder / f"{name}.key")
-        signed = self._sign(_named(name), key, hosts)
+        signed = self._sign(_named(name), key, hosts, lasts)
         files.certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
         files.key.write_bytes(
             key.private_bytes(
@@ -56,7 +59,11 @@ class Authority:
         return files
 
     def _sign(
-        self, name: x509.Name, key: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType
+        self,
+        name: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        extension: x509.ExtensionType,
+        lasts: dt.timedelta = _DAY,
     ) -> x509.Certificate:
         now = dt.datetime.now(dt.UTC)
         return (
@@ -66,10 +73,18 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - _DAY)
-            .not_valid_after(now + _DAY)
+            .not_valid_after(now + lasts)
             .add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
             .sign(self._key, hashes.SHA256())
         )
+
+
+def trusting(authority: Authority, own: Certificate | None = None) -> ssl.SSLContext:
+    """What a client needs that trusts this authority, and shows a certificate of its ``own``."""
+    context = ssl.create_default_context(cafile=authority.certificate)
+    if own is not None:
+        context.load_cert_chain(own.certificate, own.key)
+    return context
 
 
 def _named(name: str) -> x509.Name:

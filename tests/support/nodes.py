@@ -61,8 +61,8 @@ async def running_node(redis_url: str, prefix: str, **settings: Any) -> AsyncIte
         await until(gateway.ready)
         yield Node(
             gateway,
-            f"ws://127.0.0.1:{addresses.public[1]}",
-            f"http://127.0.0.1:{addresses.internal[1]}",
+            f"{'wss' if 'tls_certificate' in given else 'ws'}://127.0.0.1:{addresses.public[1]}",
+            f"{'https' if 'internal_tls_certificate' in given else 'http'}://127.0.0.1:{addresses.internal[1]}",
         )
     finally:
         await gateway.stop()

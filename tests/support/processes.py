@@ -32,10 +32,11 @@ class GatewayProcess:
     internal_port: int
     log: Path
     workers: int = 1
+    tls: bool = False
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"{'wss' if self.tls else 'ws'}://127.0.0.1:{self.port}"
 
     @property
     def internal_url(self) -> str:
@@ -160,7 +161,8 @@ async def gateway_process(
                 # Ctrl-C at the terminal is for pytest, which then ends the node in order.
                 start_new_session=True,
             )
-        node = GatewayProcess(process, port, internal_port, log, workers)
+        tls = "tls_certificate" in settings
+        node = GatewayProcess(process, port, internal_port, log, workers, tls)
         try:
             await until(node.is_ready, START_SECONDS)
             yield node

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +88,7 @@ async def raw_client(
     extensions: str = "",
     receive_buffer: int | None = None,
     early: bytes = b"",
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[RawClient]:
     """Shake hands by hand, with ``early`` frames in the same write as the request.
 
@@ -100,7 +102,8 @@ async def raw_client(
         # Before connecting: the window is agreed upon then.
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     await asyncio.get_running_loop().sock_connect(raw, (parts.hostname, parts.port))
-    reader, writer = await asyncio.open_connection(sock=raw)
+    named = {} if tls is None else {"ssl": tls, "server_hostname": parts.hostname}
+    reader, writer = await asyncio.open_connection(sock=raw, **named)
     writer.write(handshake_request(url, token, extensions) + early)
     try:
         headers = (await reader.readuntil(b"\r\n\r\n")).decode()

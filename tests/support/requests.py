@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,10 +93,12 @@ class Line:
 
 
 @contextlib.asynccontextmanager
-async def line(url: str, data: bytes = b"") -> AsyncIterator[Line]:
+async def line(
+    url: str, data: bytes = b"", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Line]:
     """Open a connection to a port, and send ``data``."""
     parts = urlsplit(url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=tls)
     writer.write(data)
     try:
         yield Line(reader, writer)
@@ -105,7 +108,7 @@ async def line(url: str, data: bytes = b"") -> AsyncIterator[Line]:
             await writer.wait_closed()
 
 
-async def answer_to(url: str, data: bytes) -> Answer:
+async def answer_to(url: str, data: bytes, tls: ssl.SSLContext | None = None) -> Answer:
     """Send ``data`` over a connection of its own, and hear the answer."""
-    async with line(url, data) as each:
+    async with line(url, data, tls) as each:
         return await each.answer()

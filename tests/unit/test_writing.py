@@ -343,12 +343,14 @@ def test_a_socket_whose_bytes_are_encrypted_is_given_to_nobody(encrypted: bool) 
         def get_extra_info(self, name: str, default: Any = None) -> Any:
             return object() if encrypted and name == "sslcontext" else default
 
-    class Entrance:
-        def accepted(self, connection: NewConnection) -> None:
-            pass
+        def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+            assert encrypted
+
+        def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+            assert encrypted
 
     async def work() -> None:
-        connection = NewConnection(Entrance(), accepted)  # type: ignore[arg-type]
+        connection = NewConnection(None, accepted)  # type: ignore[arg-type]
         connection.connection_made(Transport())
         assert connection.plain_socket is (None if encrypted else accepted)
         connection._cancel_deadline()

@@ -1,0 +1,364 @@
+"""TLS of both ports, on asyncio's own loop (tests/processes/test_tls.py: on uvloop): what clients see, whom it keeps out, and what strangers in a TLS handshake may cost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+import ssl
+import warnings
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+
+from gateway.web import accepting
+from publisher import AsyncPublisher
+from tests.integration.conftest import StartNode
+from tests.support.certificates import Authority, trusting
+from tests.support.client import connected, opened
+from tests.support.nodes import Node
+from tests.support.raw import CLOSE, TEXT, RawClient, raw_client
+from tests.support.requests import Line, answer_to, handshake, line, request
+from tests.support.tokens import make_token
+from tests.support.waiting import until
+
+HERE = ("127.0.0.1",)
+HEALTH = request("GET /healthz HTTP/1.1", "Host: x")
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def trust(authority: Authority) -> ssl.SSLContext:
+    """A client's side."""
+    return trusting(authority)
+
+
+@pytest.fixture
+def own(authority: Authority) -> dict[str, Any]:
+    """The settings of TLS on the clients' port."""
+    signed = authority.sign("localhost", addresses=HERE)
+    return {"tls_certificate": signed.certificate, "tls_key": signed.key}
+
+
+@pytest.fixture
+async def node(start_node: StartNode, own: dict[str, Any]) -> Node:
+    return await start_node(**own)
+
+
+def refused(node: Node) -> dict[str, int]:
+    return dict(node.gateway.stats.connections_refused)
+
+
+@contextlib.asynccontextmanager
+async def silent(node: Node, count: int) -> AsyncIterator[list[Line]]:
+    """So many connections that never begin with TLS."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(line(node.url)) for _ in range(count)]
+
+
+def serial(each: Line | RawClient) -> int:
+    """The number of the certificate that was shown."""
+    certificate: dict[str, str] = each.writer.get_extra_info("peercert")
+    return int(certificate["serialNumber"], 16)
+
+
+# -- clients --------------------------------------------------------------------------------------
+
+
+async def test_a_client_connects_and_gets_what_is_published(
+    node: Node, publisher: AsyncPublisher, trust: ssl.SSLContext
+) -> None:
+    async with connected(node.url, make_token("u"), ssl=trust) as client:
+        await client.subscribe("notifications/u")
+        large = "x" * 500_000
+        await publisher.publish("notifications/u", large)
+        assert await client.data(1) == [large]
+        await client.sync()
+        assert not node.new_connections
+
+
+async def test_a_refusal_and_a_page_are_read_whole(node: Node, trust: ssl.SSLContext) -> None:
+    async with opened(node.url, "nonsense", ssl=trust) as client:
+        await client.expect(type="error", code="token_invalid")
+        assert (await client.expect_close())[0] == 1008
+    for asked, status in ((request("GET /none HTTP/1.1", "Host: x"), 404), (HEALTH, 200)):
+        async with line(node.url, asked, trust) as each:
+            assert (await each.answer()).status == status
+            assert await each.ended()
+    await until(lambda: not node.new_connections)
+
+
+async def test_a_client_that_ends_tls_after_its_request_causes_no_line_in_the_log(
+    node: Node, trust: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with line(node.url, HEALTH, trust) as each:
+        each.writer.close()
+        await until(lambda: not node.new_connections)
+    assert not [each for each in caplog.records if each.name == "asyncio"]
+
+
+async def test_only_tls_1_2_and_later_are_spoken(
+    node: Node, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for version, spoken in ((ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True)):
+        context = trusting(authority)
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.minimum_version = context.maximum_version = version
+        with contextlib.ExitStack() as stack:
+            if not spoken:
+                stack.enter_context(pytest.raises((ssl.SSLError, ConnectionError)))
+            assert (await answer_to(node.url, HEALTH, context)).status == 200
+    await until(lambda: refused(node) == {"tls_failed": 1})
+    assert "reason=tls_failed address=127.0.0.1" in caplog.text
+    assert "cause='version'" in caplog.text
+
+
+async def test_plain_http_on_a_port_with_tls_is_one_line_with_a_hint(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(30):
+        async with line(node.url, handshake(make_token("u"))) as each:
+            assert await each.ended()
+    await until(lambda: refused(node) == {"tls_failed": 30})
+    lines = [each.getMessage() for each in caplog.records if "tls_failed" in each.getMessage()]
+    assert 0 < len(lines) <= 11
+    assert "cause='plain_http' hint='a client speaks plain HTTP" in lines[0]
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
+
+
+async def test_a_client_that_does_not_trust_the_certificate_is_told_of(
+    node: Node, trust: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def connect() -> None:
+        # asyncio does not say why it leaves.
+        with socket.create_connection(("127.0.0.1", urlsplit(node.url).port or 0)) as plain:
+            trust.wrap_socket(plain, server_hostname="elsewhere.example")
+
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await asyncio.to_thread(connect)
+    await until(lambda: "cause='certificate_not_trusted'" in caplog.text)
+
+
+# -- the certificate is renewed -------------------------------------------------------------------
+
+
+async def test_who_connects_after_a_renewal_sees_the_new_certificate_and_open_connections_stay(
+    node: Node, authority: Authority, trust: ssl.SSLContext, publisher: AsyncPublisher
+) -> None:
+    token = make_token("u")
+    async with (
+        raw_client(node.url, token, tls=trust) as before,
+        connected(node.url, token, ssl=trust) as client,
+    ):
+        await client.subscribe("notifications/u")
+        authority.sign("localhost", addresses=HERE)
+        await node.gateway.entrance.tls.look()  # type: ignore[union-attr]
+        async with raw_client(node.url, token, tls=trust) as after:
+            assert serial(after) != serial(before)
+        await publisher.publish("notifications/u", 1)
+        assert await client.data(1) == [1]
+    _, metrics = await node.get("/metrics")
+    assert 'gateway_tls_reloads_total{outcome="renewed"} 1.0' in metrics
+    assert 'gateway_tls_certificate_expires_seconds{port="clients"} ' in metrics
+
+
+# -- before TLS is agreed on ----------------------------------------------------------------------
+
+
+async def test_who_never_begins_with_tls_counts_and_keeps_nobody_out(
+    start_node: StartNode, own: dict[str, Any], trust: ssl.SSLContext
+) -> None:
+    node = await start_node(max_unauthenticated=20, **own)
+    async with silent(node, 50) as lines:
+        await until(lambda: refused(node) == {"unauthenticated_limit": 30})
+        assert len(node.new_connections) == 20
+        # Those that have been there longest made room, and are no failures of TLS besides.
+        assert await lines[0].ended()
+        async with connected(node.url, make_token("u"), ssl=trust):
+            assert len(node.new_connections) <= 20
+    await until(lambda: not node.new_connections)
+    assert "tls_failed" not in refused(node) or refused(node)["tls_failed"] <= 20
+
+
+async def test_who_never_begins_with_tls_counts_for_its_address(
+    start_node: StartNode, own: dict[str, Any], trust: ssl.SSLContext
+) -> None:
+    node = await start_node(unauthenticated_per_address=3, **own)
+    async with silent(node, 20):
+        await until(lambda: refused(node) == {"address_limit": 17})
+        assert len(node.new_connections) == 3
+        async with connected(node.url, make_token("u"), ssl=trust):
+            assert len(node.new_connections) == 2
+
+
+async def test_a_tls_handshake_may_not_last_for_long(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert accepting._TLS_SECONDS == 10
+    monkeypatch.setattr(accepting, "_TLS_SECONDS", 0.05)
+    half_a_hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(99)
+    async with line(node.url, half_a_hello) as each:
+        assert await each.ended()
+    await until(lambda: refused(node) == {"tls_failed": 1})
+    assert "cause='overdue'" in caplog.text
+    assert not node.new_connections
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\x16\x03\x01\x00\x05hello", b"\0" * 500, b"\x15\x03\x01\0\x02\x02\x28"]
+)
+async def test_garbage_in_place_of_tls_is_no_error_of_ours(
+    node: Node, garbage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with line(node.url, garbage) as each:
+        assert await each.ended()
+    await until(lambda: refused(node) == {"tls_failed": 1})
+    assert not caplog.records
+    assert not node.new_connections
+
+
+async def test_a_node_that_stops_waits_for_no_tls_handshake(
+    start_node: StartNode, own: dict[str, Any]
+) -> None:
+    node = await start_node(**own)
+    async with silent(node, 5) as lines:
+        await until(lambda: len(node.new_connections) == 5)
+        # Less than a TLS handshake may take.
+        async with asyncio.timeout(accepting._TLS_SECONDS / 2):
+            await node.gateway.stop()
+        for each in lines:
+            assert await each.ended()
+
+
+# -- slow consumers -------------------------------------------------------------------------------
+
+CHANNEL = "notifications/u"
+BODY = "x" * 60_000
+COUNT = 200
+
+
+@contextlib.asynccontextmanager
+async def slow_client(node: Node, trust: ssl.SSLContext) -> AsyncIterator[RawClient]:
+    """A client for which nothing is taken that it does not read, but a little."""
+    async with raw_client(node.url, make_token("u"), receive_buffer=16_384, tls=trust) as client:
+        client.send(TEXT, json.dumps({"type": "subscribe", "channel": CHANNEL}).encode())
+        while await client.told() != "subscribed":
+            pass
+        yield client
+
+
+async def publish(publisher: AsyncPublisher) -> None:
+    for first in range(0, COUNT, 20):
+        await publisher.publish_many([(CHANNEL, [n, BODY]) for n in range(first, first + 20)])
+
+
+async def test_a_slow_client_costs_bounded_memory_and_has_everything_in_the_end(
+    start_node: StartNode, own: dict[str, Any], trust: ssl.SSLContext, publisher: AsyncPublisher
+) -> None:
+    high_water = 256 * 1024
+    node = await start_node(high_water_bytes=high_water, **own)
+    async with slow_client(node, trust) as slow:
+        await publish(publisher)
+        await until(lambda: node.gateway.stats.slow_consumers)
+        connections = node.gateway.hub.connections.values()
+        # One turn's messages may come on top of the mark: what one read from Redis brings.
+        assert max(each.socket.waiting for each in connections) < high_water + 512 * 1024
+        numbers = []
+        while len(numbers) < COUNT:
+            message = json.loads((await slow.next(TEXT)).payload)
+            numbers.append(message["data"][0])
+        assert numbers == list(range(COUNT))
+        await until(lambda: not any(each.behind for each in connections))
+    assert node.gateway.stats.messages_dropped == 0
+
+
+async def test_a_client_that_takes_nothing_is_closed_with_1013(
+    start_node: StartNode, own: dict[str, Any], trust: ssl.SSLContext, publisher: AsyncPublisher
+) -> None:
+    node = await start_node(high_water_bytes=65_536, stall_seconds=0.3, **own)
+    async with slow_client(node, trust):
+        await publish(publisher)
+        await until(lambda: node.gateway.stats.connections_closed.get("1013"))
+
+
+async def test_a_client_that_reads_slowly_gets_its_close_frame_behind_all_that_was_written(
+    node: Node, trust: ssl.SSLContext, publisher: AsyncPublisher
+) -> None:
+    async with slow_client(node, trust) as slow:
+        for number in range(10):
+            await publisher.publish(CHANNEL, [number, BODY])
+        await until(lambda: node.gateway.stats.messages_delivered >= 10)
+        slow.send(CLOSE, b"\x03\xe8")
+        # The node has answered, and waits no more than a moment for who does not read.
+        await until(lambda: not node.gateway.hub.connections)
+        for number in range(10):
+            assert json.loads((await slow.next(TEXT)).payload)["data"][0] == number
+        assert (await slow.frame()).opcode == CLOSE
+
+
+# -- the internal port ----------------------------------------------------------------------------
+
+
+async def test_the_internal_port_serves_whoever_shows_a_certificate_of_its_authority(
+    start_node: StartNode,
+    authority: Authority,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    signed = authority.sign("localhost", addresses=HERE)
+    (tmp_path / "other").mkdir()
+    stranger = Authority(tmp_path / "other").sign("prometheus")
+    node = await start_node(
+        internal_tls_certificate=signed.certificate,
+        internal_tls_key=signed.key,
+        internal_tls_client_ca=authority.certificate,
+    )
+
+    async def status(shown: Any) -> int:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{node.internal_url}/metrics", ssl=trusting(authority, shown)) as answer,
+        ):
+            return answer.status
+
+    assert await status(authority.sign("prometheus")) == 200
+    for shown, cause in ((None, "no_client_certificate"), (stranger, "client_certificate")):
+        with pytest.raises((aiohttp.ClientError, ssl.SSLError, ConnectionError)):
+            await status(shown)
+        await until(lambda cause=cause: f"cause='{cause}'" in caplog.text)
+    assert "reason=internal_tls_failed address=127.0.0.1" in caplog.text
+    # The clients' port has none.
+    async with connected(node.url, make_token("u")):
+        pass
+
+
+async def test_the_internal_port_with_a_certificate_alone_serves_everybody(
+    start_node: StartNode, authority: Authority, trust: ssl.SSLContext
+) -> None:
+    signed = authority.sign("localhost", addresses=HERE)
+    node = await start_node(
+        internal_tls_certificate=signed.certificate, internal_tls_key=signed.key
+    )
+    answer = await answer_to(node.internal_url, HEALTH, trust)
+    assert answer.status == 200
+    with socket.create_connection(("127.0.0.1", urlsplit(node.internal_url).port or 0)) as plain:
+        plain.sendall(HEALTH)
+        assert b"200 OK" not in await asyncio.to_thread(plain.recv, 100)
