@@ -12,9 +12,15 @@ from redis.exceptions import ResponseError
 
 from gateway.backplane.sentinels import doubts_of
 from gateway.backplane.trial import Redis, Trial, connected, explained, of_all
-from gateway.credentials import internal_tls_files, make_topology, make_verifier, tls_files
+from gateway.credentials import (
+    internal_tls_files,
+    make_ring,
+    make_topology,
+    make_verifier,
+    tls_files,
+)
 from gateway.options import advice, doubts
-from gateway.settings import Settings
+from gateway.settings import Settings, UsageError
 from gateway.web.keys import BadKey
 from gateway.web.tls import BadCertificate, Files, load
 from publisher.errors import InvalidURL, Unavailable
@@ -57,6 +63,10 @@ async def check(settings: Settings) -> dict[str, Any]:
         for each in (tls_files, internal_tls_files)
         for problem in _bad_files(each, settings)
     ]
+    try:
+        make_ring(settings)
+    except UsageError as error:
+        errors.append(str(error))
     redis_found: dict[str, Any] = {}
     if settings.redis_url is None:
         errors.append("GATEWAY_REDIS_URL is not set (--development checks the Redis of `make run`)")

@@ -1,4 +1,4 @@
-"""What the settings say of keys, of certificates and of Redis: the verifier of tokens, TLS, and how to connect."""
+"""What the settings say of keys, of certificates and of Redis: the verifier of tokens, TLS, what decrypts, and how to connect."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from gateway.node.ports import Clock
-from gateway.settings import Settings
+from gateway.settings import Settings, UsageError
 from gateway.web.auth import TokenRules, TokenVerifier
 from gateway.web.decoding import Demands
 from gateway.web.key_entries import by_settings, entries, in_list
 from gateway.web.key_set import KeySet
 from gateway.web.tls import BadCertificate, Files
+from publisher.contract.sealing import KeyRing
 from publisher.transport.topology import Topology, asyncio_topology
 
 
@@ -94,6 +95,21 @@ def _files(
         raise BadCertificate(
             f"GATEWAY_{which}TLS_CLIENT_CA goes with GATEWAY_{which}TLS_CERTIFICATE"
         )
+    return None
+
+
+def make_ring(settings: Settings) -> KeyRing | None:
+    """The keys for encrypted namespaces, if there are any.
+
+    Raises:
+        UsageError: a namespace is encrypted, and there are none.
+    """
+    keys = settings.encryption_keys
+    if keys is not None:
+        return KeyRing.parse(keys.get_secret_value())
+    for name, each in settings.all_namespaces.items():
+        if each.encrypted:
+            raise UsageError(f"namespace {name!r} is encrypted: set GATEWAY_ENCRYPTION_KEYS")
     return None
 
 

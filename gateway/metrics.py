@@ -23,6 +23,7 @@ _COUNTERS = {
     "slow_consumers": "Times a client left live delivery because too much waited for it",
     "messages_invalid": "Payloads on live channels that were no messages",
     "messages_unknown": "Messages with an extension that this version cannot read; their channels stop here",
+    "decryption_failures": "Encrypted messages that this node could not open; their channels stop here",
     "losses_reported": "Times that clients were told of lost messages that their users had not confirmed",
     "socket_writes": "Writes to sockets",
     "client_messages": "Messages from clients",

@@ -19,6 +19,7 @@ from gateway.core.origins import AllowedOrigins, of_strangers
 from gateway.core.protocol import RESERVED
 from publisher.contract.channels import Namespace
 from publisher.contract.redis_url import check_url
+from publisher.contract.sealing import KeyRing
 from publisher.contract.secret_values import read_secret
 from publisher.errors import InvalidNamespace
 
@@ -141,4 +142,11 @@ def namespaces(value: dict[str, Any]) -> dict[str, Any]:
             Namespace.from_dict(name, rules)
         except InvalidNamespace as error:
             raise ValueError(str(error)) from None
+    return value
+
+
+def ring(value: SecretStr | None) -> SecretStr | None:
+    """Keys for encrypted namespaces."""
+    if value is not None:
+        KeyRing.parse(value.get_secret_value())
     return value

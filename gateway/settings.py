@@ -42,7 +42,9 @@ class UsageError(Exception):
 class Settings(BaseSettings):
     """The gateway's settings. A field's description is its documentation everywhere."""
 
-    model_config = SettingsConfigDict(env_prefix="GATEWAY_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="GATEWAY_", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
 
     host: str = Field(
         "0.0.0.0",  # noqa: S104 - a server's
@@ -152,6 +154,12 @@ class Settings(BaseSettings):
         {},
         description="More namespaces, or other rules for the default ones, as JSON: "
         '{"lessons": {"owner": "grant", "retention": {"max_messages": 100, "max_age_seconds": 3600}}}',
+    )
+    encryption_keys: Annotated[SecretStr | None, ReadsFile, AfterValidator(setting_checks.ring)] = (
+        Field(
+            None,
+            description="Keys that decrypt messages of encrypted namespaces, <id>:<base64 of 32 bytes>, comma-separated, or @FILE",
+        )
     )
 
     max_connections_per_user: PositiveInt = Field(

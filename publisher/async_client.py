@@ -18,6 +18,7 @@ from publisher.client_base import (
 from publisher.contract.channels import Retention
 from publisher.contract.grants import Grantee
 from publisher.contract.keys import DEFAULT_PREFIX
+from publisher.contract.sealing import KeyRing
 from publisher.errors import PublisherError
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES, Options, Publication
@@ -56,9 +57,11 @@ class AsyncPublisher(Client):
         min_replicas: int = 0,
         replica_timeout: float = 1.0,
         default: Callable[[Any], Any] | None = None,
+        encryption_keys: str | None = None,
     ) -> None:
         check_timeout(timeout)
-        options = Options(max_message_bytes, min_replicas, replica_timeout, default)
+        ring = KeyRing.of(encryption_keys)
+        options = Options(max_message_bytes, min_replicas, replica_timeout, default, ring)
         tries = Tries(retries, give_up_after)
         self._set_up(self._topology(client), timeout, prefix, tries, options)
 
@@ -81,6 +84,7 @@ class AsyncPublisher(Client):
         min_replicas: int = 0,
         replica_timeout: float = 1.0,
         default: Callable[[Any], Any] | None = None,
+        encryption_keys: str | None = None,
     ) -> Self:
         """As :meth:`Publisher.from_url`."""
         made: Any = asyncio_topology(url)
@@ -94,6 +98,7 @@ class AsyncPublisher(Client):
             min_replicas=min_replicas,
             replica_timeout=replica_timeout,
             default=default,
+            encryption_keys=encryption_keys,
         )
         publisher._of_url = True
         return publisher
@@ -101,8 +106,8 @@ class AsyncPublisher(Client):
     @classmethod
     def from_env(cls, **options: Any) -> Self:
         """As :meth:`Publisher.from_env`."""
-        url, prefix = from_environment()
-        return cls.from_url(url, **{"prefix": prefix, **options})
+        url, found = from_environment()
+        return cls.from_url(url, **{**found, **options})
 
     async def publish(
         self,

@@ -87,6 +87,7 @@ def _execute(options: argparse.Namespace) -> int:
         prefix=prefix,
         min_replicas=options.min_replicas,
         replica_timeout=options.replica_timeout,
+        encryption_keys=redis_address.encryption_keys(os.environ),
     ) as publisher:
         try:
             code = command(publisher, options)

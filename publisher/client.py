@@ -17,6 +17,7 @@ from publisher.client_base import (
 from publisher.contract.channels import Retention
 from publisher.contract.grants import Grantee
 from publisher.contract.keys import DEFAULT_PREFIX
+from publisher.contract.sealing import KeyRing
 from publisher.errors import PublisherError
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES, Options
@@ -45,6 +46,7 @@ class Publisher(Client):
         replica_timeout: how many seconds they may take, at most an hour. Not part of the other timeouts.
         default: turns what JSON cannot hold into what it can, or raises ``TypeError``; as orjson's. Without it a
             Decimal becomes a string, a set a list, and a Pydantic model its fields.
+        encryption_keys: ``<id>:<base64 of 32 bytes>,…`` for namespaces that are encrypted: the first encrypts, all decrypt.
 
     Raises:
         InvalidData: an argument has an impossible value.
@@ -64,8 +66,10 @@ class Publisher(Client):
         min_replicas: int = 0,
         replica_timeout: float = 1.0,
         default: Callable[[Any], Any] | None = None,
+        encryption_keys: str | None = None,
     ) -> None:
-        options = Options(max_message_bytes, min_replicas, replica_timeout, default)
+        ring = KeyRing.of(encryption_keys)
+        options = Options(max_message_bytes, min_replicas, replica_timeout, default, ring)
         topology = self._topology(client)
         timeout = topology.servers.timeout or DEFAULT_TIMEOUT_SECONDS
         self._set_up(topology, timeout, prefix, Tries(retries, give_up_after), options)
@@ -89,6 +93,7 @@ class Publisher(Client):
         min_replicas: int = 0,
         replica_timeout: float = 1.0,
         default: Callable[[Any], Any] | None = None,
+        encryption_keys: str | None = None,
     ) -> Self:
         """Connect to ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``, when the first call needs it.
 
@@ -110,6 +115,7 @@ class Publisher(Client):
             min_replicas=min_replicas,
             replica_timeout=replica_timeout,
             default=default,
+            encryption_keys=encryption_keys,
         )
         publisher._of_url = True
         return publisher
@@ -119,13 +125,13 @@ class Publisher(Client):
         """Connect to the Redis that ``PUBLISHER_REDIS_URL`` names, or to that of ``make run``.
 
         The latter is found from any folder of a checkout whose development gateway is running.
-        ``PUBLISHER_REDIS_PREFIX`` is read as well. ``options`` are those of :meth:`from_url`.
+        ``PUBLISHER_REDIS_PREFIX`` and ``PUBLISHER_ENCRYPTION_KEYS`` are read as well. ``options`` are those of :meth:`from_url`.
 
         Raises:
             InvalidInput: neither is there, or the URL cannot be used.
         """
-        url, prefix = from_environment()
-        return cls.from_url(url, **{"prefix": prefix, **options})
+        url, found = from_environment()
+        return cls.from_url(url, **{**found, **options})
 
     def publish(
         self,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any, Final
 
@@ -11,9 +12,16 @@ import orjson
 
 from publisher.contract import control, rights, scripts
 from publisher.contract.calls import Call, parse_log, read_log
-from publisher.contract.channels import parse_channel
+from publisher.contract.channels import (
+    DEFAULT_NAMESPACES,
+    Namespace,
+    namespace_of,
+    parse_channel,
+)
 from publisher.contract.grants import ASTERISK, Grantee, member_of
 from publisher.contract.keys import Keys
+from publisher.contract.message import Message
+from publisher.contract.sealing import KeyRing, is_sealed, without_keys
 from publisher.errors import InvalidInput, PublisherError, Unavailable
 from publisher.intake import BATCH
 from publisher.preflight import Preflight
@@ -60,7 +68,8 @@ class Operations:
     ) -> None:
         self._keys = keys
         self._retries = retries
-        self._preflight = preflight or Preflight(keys, clock, retries)
+        self._ring = options.ring
+        self._preflight = preflight or Preflight(keys, clock, retries, _known(options.ring))
         self._publishing = Publishing(keys, self._preflight, clock, wall_clock, retries, options)
         self._told_of_asterisk = False
         self._names = unique_names()
@@ -205,13 +214,16 @@ class Operations:
     def history(self, channel: str, since: int = 0, limit: int | None = None) -> Flow[list[Entry]]:
         """The retained messages after id ``since``, oldest first, at most ``limit``.
 
-        They end before one that only a later version can read.
+        They end before one that only a later version can read. One that is encrypted and cannot be opened is an
+        ``InvalidData``.
         """
         namespace = parse_channel(channel).namespace
         check_integer("since", since, lowest=0)
         if limit is not None:
             check_integer("limit", limit, lowest=1)
         yield from self._preflight.refresh({namespace})
+        if self._preflight.encrypts(namespace) and self._ring is None:
+            raise without_keys(namespace)
         kept = self._preflight.retention(namespace)
         entries: list[Entry] = []
         while limit is None or len(entries) < limit:
@@ -219,7 +231,10 @@ class Operations:
             call = read_log(self._keys, channel, "", since, size, kept)
             (page,) = yield from read([call], self._retries)
             found = parse_log(page)
-            known = list(takewhile(lambda each: not each.extension, found.messages))
+            known = list(
+                takewhile(lambda each: not each.extension or is_sealed(each), found.messages)
+            )
+            self._open(channel, filter(is_sealed, known))
             entries.extend(
                 Entry(each.id, channel, orjson.loads(each.body), each.timestamp)
                 for each in known
@@ -234,6 +249,12 @@ class Operations:
                 break
             since = found.messages[-1].id
         return entries
+
+    def _open(self, channel: str, messages: Iterable[Message]) -> None:
+        for each in messages:
+            if self._ring is None:
+                raise without_keys(namespace_of(channel))
+            self._ring.open(channel, each)
 
     def connections(self, user: str) -> Flow[list[Connection]]:
         """The user's live connections on all living nodes, as :class:`Connection`."""
@@ -259,3 +280,10 @@ class Operations:
     def ping(self) -> Flow[None]:
         """Ask Redis for something once, a thing that every publisher has the right to."""
         yield from once([Call(("TIME",))])
+
+
+def _known(ring: KeyRing | None) -> Mapping[str, Namespace]:
+    """The namespaces until the gateways' rules are known: who has keys writes nothing there that is not encrypted."""
+    if ring is None:
+        return DEFAULT_NAMESPACES
+    return {name: replace(each, encrypted=True) for name, each in DEFAULT_NAMESPACES.items()}

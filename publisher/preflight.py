@@ -105,6 +105,11 @@ class Preflight:
         namespace = self.namespaces.get(name)
         return namespace.retention if namespace else None
 
+    def encrypts(self, name: str) -> bool:
+        """Whether a namespace is known to be encrypted."""
+        namespace = self.namespaces.get(name)
+        return namespace is not None and namespace.encrypted
+
     def check_effect(self, channel: Channel, user: Grantee, *, let_in: bool) -> Flow[None]:
         """Whether the channel's namespace lets a grant (``let_in``), or its end, decide about ``user``.
 
@@ -265,7 +270,7 @@ def _namespaces(reply: Reply) -> dict[str, Namespace]:
     for key, rules in pairs:
         name = key.decode()
         try:
-            known = _only(orjson.loads(rules), "owner", "retention")
+            known = _only(orjson.loads(rules), "owner", "retention", "encrypted")
             if isinstance(limits := known.get("retention"), dict):
                 known["retention"] = _only(limits, "max_messages", "max_age_seconds")
             found[name] = Namespace.from_dict(name, known)

@@ -16,6 +16,7 @@ from publisher.contract.calls import Call, Reply
 from publisher.contract.channels import Namespace, Retention, parse_channel
 from publisher.contract.keys import Keys
 from publisher.contract.message import encode_unlogged
+from publisher.contract.sealing import KeyRing, without_keys
 from publisher.errors import InvalidData, NotReplicated, PublisherError, Rejected, Unavailable
 from publisher.records import (
     Outgoing,
@@ -38,7 +39,7 @@ class Options:
 
     A message's JSON has at most ``max_message_bytes``; ``default`` turns what JSON cannot hold into what it can
     (:func:`publisher.records.plain` if there is none). So many as ``min_replicas`` have to confirm, within
-    ``replica_timeout`` seconds.
+    ``replica_timeout`` seconds. ``ring`` is for namespaces that are encrypted.
 
     Raises:
         InvalidData: a number that cannot be.
@@ -48,6 +49,7 @@ class Options:
     min_replicas: int = 0
     replica_timeout: float = 1.0
     default: Callable[[Any], Any] | None = None
+    ring: KeyRing | None = None
 
     def __post_init__(self) -> None:
         check_min_replicas(self.min_replicas)
@@ -68,7 +70,8 @@ _NEVER_ASKED_FOR: Final = Moment(0.0, 0)
 class Publication:
     """A message with its nonce, by which Redis recognises it.
 
-    ``name`` is one of :func:`unique_names`. ``body`` is its JSON, ``size`` the length of that. ``run`` is how it is published
+    ``name`` is one of :func:`unique_names`. ``body`` is its JSON, in an encrypted namespace sealed with ``extension``;
+    ``size`` is the length of that. ``run`` is how it is published
     and within which limits (``publish.lua``), ``logged`` whether there is a log; ``shares``, whether it may share a call. ``result_key``
     is where a retry of its last try leaves a note. ``doubtful_at`` is when the try began that may have arrived;
     ``None`` if certainly none has. ``place`` is its number in its call.
@@ -84,6 +87,7 @@ class Publication:
         "body",
         "channel",
         "doubtful_at",
+        "extension",
         "keyed",
         "logged",
         "min_replicas",
@@ -114,6 +118,7 @@ class Publication:
         self.size = len(self.body)
         self.keyed = key is not None
         self.nonce = name if key is None else _with_key(key, name)
+        self.extension = ""
         self.min_replicas = options.min_replicas
         self._retention = retention
         self._needs_log = _needs_log(key, retention, min_replicas)
@@ -127,12 +132,14 @@ class Publication:
         self.outcome: Published | PublisherError | None = None
         self.place = 0
 
-    def follow(self, namespace: Namespace) -> None:
-        """Take the namespace's rules over.
+    def follow(self, namespace: Namespace, ring: KeyRing | None = None) -> None:
+        """Take the namespace's rules over; where it is encrypted, seal the body, once for all tries.
 
         Raises:
-            InvalidData: the message needs a log and the namespace keeps none.
+            InvalidData: the message needs a log and the namespace keeps none, or it is encrypted and there is no ring.
         """
+        if namespace.encrypted:
+            self._seal(ring)
         kept = namespace.retention
         if kept is None:
             if self._needs_log:
@@ -149,6 +156,14 @@ class Publication:
         if self.keyed:
             how, limits = self.run
             self.run = f"{how}k", limits
+
+    def _seal(self, ring: KeyRing | None) -> None:
+        if ring is None:
+            raise without_keys(self.namespace)
+        if not self.extension:
+            self.extension = f"+{ring.extension}"
+            self.body = ring.seal(self.channel, self.body)
+            self.size = len(self.body)
 
     @property
     def maybe_sent(self) -> bool:
@@ -176,7 +191,7 @@ class Publication:
 
     def unlogged_call(self, keys: Keys, clock: Callable[[], int]) -> Call:
         """What to send now where no log is kept; ``clock`` in microseconds since 1970."""
-        payload = encode_unlogged(clock(), self.nonce.encode(), self.body)
+        payload = encode_unlogged(clock(), (self.nonce + self.extension).encode(), self.body)
         return Call((keys.publish, keys.live(self.channel), payload))
 
     def further_keys(self, keys: Keys) -> list[str]:

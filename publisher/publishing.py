@@ -120,7 +120,7 @@ class Publishing:
         yield from self._preflight.refresh({each.namespace for each in deliveries})
         for each in deliveries:
             try:
-                each.follow(self._preflight.namespace(each.namespace))
+                each.follow(self._preflight.namespace(each.namespace), self._options.ring)
             except InvalidInput as error:
                 each.outcome = error
 

@@ -15,6 +15,7 @@ from publisher.errors import InvalidData, InvalidInput
 
 URL_VARIABLE: Final = "PUBLISHER_REDIS_URL"
 PREFIX_VARIABLE: Final = "PUBLISHER_REDIS_PREFIX"
+KEYS_VARIABLE: Final = "PUBLISHER_ENCRYPTION_KEYS"
 
 # One line, written by a development gateway about the server it has started.
 _URL_FILE: Final = Path(".gateway") / "redis.url"
@@ -39,14 +40,31 @@ class Address:
     file: Path | None = None
 
 
-def from_environment() -> tuple[str, str]:
-    """Redis's URL and the key prefix, as the environment or a development gateway gives them.
+def from_environment() -> tuple[str, dict[str, str | None]]:
+    """Redis's URL, and further arguments of ``from_url``, as the environment or a development gateway gives them.
 
     Raises:
         NoRedis: there is no URL.
+        InvalidData: a file that the environment names cannot be read.
     """
     address = find_redis(None, os.environ, Path.cwd())
-    return address.url, os.environ.get(PREFIX_VARIABLE) or DEFAULT_PREFIX
+    prefix = os.environ.get(PREFIX_VARIABLE) or DEFAULT_PREFIX
+    return address.url, {"prefix": prefix, "encryption_keys": encryption_keys(os.environ)}
+
+
+def encryption_keys(environment: Mapping[str, str]) -> str | None:
+    """The keys for encrypted namespaces, if the environment has any, or names a file with them.
+
+    Raises:
+        InvalidData: the file cannot be read.
+    """
+    given = environment.get(KEYS_VARIABLE)
+    if not given:
+        return None
+    try:
+        return read_secret(given)
+    except InvalidData as error:
+        raise InvalidData(f"{KEYS_VARIABLE}: {error}") from None
 
 
 def find_redis(option: str | None, environment: Mapping[str, str], folder: Path) -> Address:

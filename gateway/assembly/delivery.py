@@ -11,6 +11,7 @@ from gateway.assembly.redis_side import RedisSide
 from gateway.assembly.shared import CLOCK, Shared
 from gateway.backplane.channel_feed import ChannelFeed
 from gateway.backplane.store import LogReader
+from gateway.credentials import make_ring
 from gateway.node.catchup import Catchup
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Subscription
@@ -20,6 +21,7 @@ from gateway.node.hub import Events as HubEvents
 from gateway.node.hub import Hub
 from gateway.node.interest import Interests
 from gateway.node.life_checks import LifeChecks
+from gateway.node.opener import Opener
 from gateway.node.pacing import Pacing
 from gateway.node.recovery import Pages
 from gateway.node.stalls import Patience
@@ -48,6 +50,7 @@ class Delivery:
     def __init__(self, shared: Shared, redis: RedisSide, events: DeliveryEvents) -> None:
         settings, stats, tasks = shared.settings, shared.stats, shared.tasks
         namespaces = settings.all_namespaces
+        opener = Opener(make_ring(settings), stats, namespaces)
         self.confirmation = Confirmation(
             redis.positions, namespaces, CLOCK, settings.confirm_interval_seconds
         )
@@ -62,6 +65,7 @@ class Delivery:
                 command=events.command,
             ),
             settings.compression_threshold_bytes,
+            opener,
         )
         self.interests = Interests(
             ChannelFeed(redis.hearing.channels, redis.keys.live, self.hub.receive),
@@ -78,7 +82,7 @@ class Delivery:
         )
         self.patience = Patience(self.hub, settings.stall_seconds, CLOCK)
         self.pacing = Pacing(CLOCK, stats)
-        history = LogReader(redis.pipeline, redis.keys, redis.positions, stats)
+        history = LogReader(redis.pipeline, redis.keys, redis.positions, opener, stats)
         self.catchup = Catchup(
             self.hub,
             self.interests,

@@ -16,6 +16,7 @@ from gateway.backplane.servers import ONE, Servers
 from gateway.core.access import retention_of
 from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
+from gateway.node.opener import Opener
 from gateway.node.stats import Stats
 from gateway.node.tasks import Sleep
 from publisher.contract import calls, scripts
@@ -208,10 +209,13 @@ class Positions:
 class LogReader:
     """Implements ``ports.Log``."""
 
-    def __init__(self, pipeline: Calls, keys: Keys, positions: Positions, stats: Stats) -> None:
+    def __init__(
+        self, pipeline: Calls, keys: Keys, positions: Positions, opener: Opener, stats: Stats
+    ) -> None:
         self._pipeline = pipeline
         self._keys = keys
         self._positions = positions
+        self._opener = opener
         self._stats = stats
 
     async def read(self, channel: str, user: str, since: int | None, limit: int) -> LogPage:
@@ -221,6 +225,7 @@ class LogReader:
         kept = self._positions.retention(channel)
         call = calls.read_log(self._keys, channel, user, since, limit, kept)
         page = calls.parse_log(await self._pipeline.call(call))
+        self._opener.open_page(channel, page.messages)
         if unwritten and unwritten > page.position:
             page = replace(page, position=unwritten)
         if page.unreadable:

@@ -19,9 +19,11 @@ from gateway.core.closing import Closing
 from gateway.core.reader import Verdict
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Connection, Subscription
+from gateway.node.opener import Opener
 from gateway.node.stats import Stats
 from publisher.contract import channels
 from publisher.contract.message import NOT_LOGGED, Message, decode
+from publisher.contract.sealing import is_sealed
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class Hub:
     Args:
         call_soon: runs a callback at the end of what is being read, or of this turn (``ReadTurn.call_soon``).
         compression_threshold: messages of more bytes are compressed for sockets that can.
+        opener: opens encrypted messages; without one there are no keys.
     """
 
     def __init__(
@@ -65,12 +68,14 @@ class Hub:
         stats: Stats,
         events: Events,
         compression_threshold: int,
+        opener: Opener | None = None,
     ) -> None:
         self._call_soon = call_soon
         self._confirmation = confirmation
         self.stats = stats
         self._events = events
         self._threshold = compression_threshold
+        self._opener = opener or Opener(None, stats, {})
         self.connections: dict[str, Connection] = {}
         self.channels: dict[str, Channel] = {}
         self._changed: list[Channel] = []
@@ -111,8 +116,11 @@ class Hub:
     def _is_next(self, channel: Channel, message: Message) -> bool:
         """Whether a message that is not an ordinary one is to go out now."""
         if message.extension:
-            self._stop(channel, message)
-            return False
+            if not self._opener.open(channel.name, message):
+                self._stop(channel, message)
+                return False
+            if message.body and message.prev in (channel.position, NOT_LOGGED):
+                return True
         if not channel.keeps_log:
             # A publisher that has not learnt of this yet. There is no log to compare it with.
             return not message.removed
@@ -156,7 +164,7 @@ class Hub:
                 channel.buffer.put(message)
             self.send_all(channel.name, self._confirmation.sent(channel.name, message.id))
 
-    # -- messages that only a later version can read ------------------------------------------
+    # -- messages that this node cannot read --------------------------------------------------
 
     def _stop(self, channel: Channel, message: Message) -> None:
         """Let nobody hear what comes behind a live message that this version cannot read."""
@@ -177,6 +185,8 @@ class Hub:
 
     def note_unknown(self, channel: Channel, message: Message) -> None:
         """Count a message that this version cannot read; log each extension once."""
+        if is_sealed(message):
+            return  # who could not open it has told
         self.stats.messages_unknown += 1
         seen = self._unknown_extensions
         if message.extension not in seen and len(seen) < _EXTENSIONS_TOLD:

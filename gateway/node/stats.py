@@ -20,6 +20,7 @@ class Stats:
     losses_reported: int = 0
     messages_invalid: int = 0
     messages_unknown: int = 0
+    decryption_failures: int = 0
     socket_writes: int = 0
     client_messages: int = 0
     connections_opened: int = 0

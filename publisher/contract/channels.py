@@ -104,12 +104,13 @@ class Namespace:
     """The rules shared by all channels ``<name>/…``.
 
     ``retention`` of ``None`` means that messages are not logged: they reach whoever is subscribed
-    at that moment, carry no id, and are gone.
+    at that moment, carry no id, and are gone. ``encrypted``: publishers seal the bodies (``sealing.py``).
     """
 
     name: str
     owner: Owner = Owner.GRANT
     retention: Retention | None = Retention(1_000, 7 * 86_400)
+    encrypted: bool = False
 
     def __post_init__(self) -> None:
         if not _NAMESPACE.fullmatch(self.name):
@@ -124,18 +125,20 @@ class Namespace:
             "owner": self.owner.value,
             "retention": kept
             and {"max_messages": kept.max_messages, "max_age_seconds": kept.max_age_seconds},
+            # Left out where it is as in versions that do not know it.
+            **({"encrypted": True} if self.encrypted else {}),
         }
 
     @classmethod
     def from_dict(cls, name: str, value: Mapping[str, Any]) -> Namespace:
-        """Read ``{"owner": "user", "retention": {"max_messages": 1000, "max_age_seconds": 604800}}``.
+        """Read ``{"owner": "user", "retention": {"max_messages": 1000, "max_age_seconds": 604800}, "encrypted": true}``.
 
-        Both keys are optional; ``"retention": null`` switches the log off.
+        All keys are optional; ``"retention": null`` switches the log off.
 
         Raises:
             InvalidNamespace: an unknown key, owner rule or a retention that is not two positive integers.
         """
-        unknown = set(value) - {"owner", "retention"}
+        unknown = set(value) - {"owner", "retention", "encrypted"}
         if unknown:
             raise InvalidNamespace(f"namespace {name!r}: unknown key {min(unknown)!r}")
         try:
@@ -143,11 +146,14 @@ class Namespace:
         except ValueError:
             rules = ", ".join(repr(rule.value) for rule in Owner)
             raise InvalidNamespace(f"namespace {name!r}: owner must be one of {rules}") from None
+        encrypted = value.get("encrypted", False)
+        if type(encrypted) is not bool:
+            raise InvalidNamespace(f"namespace {name!r}: encrypted must be true or false")
         if "retention" not in value:
-            return cls(name, owner)
+            return cls(name, owner, encrypted=encrypted)
         kept = value["retention"]
         if kept is None:
-            return cls(name, owner, None)
+            return cls(name, owner, None, encrypted)
         if (
             not isinstance(kept, Mapping)
             or set(kept) != {"max_messages", "max_age_seconds"}
@@ -157,7 +163,7 @@ class Namespace:
                 f"namespace {name!r}: retention must be null or "
                 '{"max_messages": integer, "max_age_seconds": integer}'
             )
-        return cls(name, owner, Retention(**kept))
+        return cls(name, owner, Retention(**kept), encrypted)
 
 
 NOTIFICATIONS: Final = "notifications"

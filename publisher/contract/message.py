@@ -9,9 +9,9 @@
 (0 for none), ``nonce`` names the publish. A message that is not logged has an empty ``prev``, and its
 ``id`` is only a time. An entry without a body is a tombstone: its message was taken out on purpose.
 
-No version writes an ``extension`` yet. It is there so that a later version can say that an entry must be read
-in another way: a reader that does not know the extension stops before that entry, and neither delivers nor
-confirms anything behind it.
+An ``extension`` says that an entry must be read in another way: ``e1.<key id>`` that its body is sealed (``sealing.py``).
+A reader that does not know the extension, or lacks the key, stops before that entry, and neither delivers nor confirms
+anything behind it.
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.options": "publisher.contract gateway.unknown_variables gateway.settings",
         "gateway.metrics": "publisher.errors publisher.contract gateway.core gateway.node",
         "gateway.development": "publisher.contract gateway.settings gateway.web",
-        "gateway.credentials": "publisher.errors publisher.transport gateway.node gateway.web gateway.settings",
+        "gateway.credentials": "publisher.errors publisher.contract publisher.transport gateway.node gateway.web "
+        "gateway.settings",
         "gateway.assembly": "publisher.errors publisher.contract publisher.transport gateway.core gateway.node "
         "gateway.backplane gateway.web gateway.metrics gateway.settings gateway.credentials",
         "gateway.app": "gateway.core gateway.node gateway.backplane gateway.web gateway.settings "

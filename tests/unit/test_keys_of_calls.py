@@ -11,6 +11,7 @@ import pytest
 from gateway.backplane.health import NodeEntry
 from gateway.backplane.place_table import PlaceTable
 from gateway.backplane.store import Announcing, LogReader, Positions
+from gateway.node.opener import Opener
 from gateway.node.ports import Claim
 from gateway.node.stats import Stats
 from publisher import EVERYBODY
@@ -52,7 +53,7 @@ async def calls_of_a_node(keys: Keys) -> list[Call]:
     noted = Noted()
     pipeline: Any = noted
     positions = Positions(pipeline, keys, DEFAULT_NAMESPACES, lambda: 0.0)
-    log = LogReader(pipeline, keys, positions, Stats())
+    log = LogReader(pipeline, keys, positions, Opener(None, Stats(), {}), Stats())
     for channel in CHANNELS:
         for user in ("u", "v"):
             positions.advance(channel, user, 5)

@@ -11,7 +11,8 @@ from gateway.settings import SECRETS, Settings
 from publisher.contract.secret_values import NAMES, read_secret, without_secrets
 from publisher.errors import InvalidData
 
-SECRET = "redis://:a-secret-that-is-good-for-all-of-them@localhost:6379/0"
+SECRET = "redis://:a-secret-that-is-good-for-most-of-them@localhost:6379/0"
+RING = f"k1:{'AQEB' * 10}AQE="
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
@@ -19,15 +20,15 @@ SECRET = "redis://:a-secret-that-is-good-for-all-of-them@localhost:6379/0"
 def test_every_secret_setting_takes_a_file_without_the_line_ends_behind_it(
     tmp_path: Path, name: str, end: str
 ) -> None:
-    file = tmp_path / "secret"
-    file.write_bytes(f"{SECRET}{end}".encode())
+    file, secret = tmp_path / "secret", RING if name == "encryption_keys" else SECRET
+    file.write_bytes(f"{secret}{end}".encode())
     given = Settings(**{name: f"@{file}"})
-    assert getattr(given, name).get_secret_value() == SECRET
-    assert SECRET not in repr(given)
+    assert getattr(given, name).get_secret_value() == secret
+    assert secret not in repr(given)
 
 
 def test_the_secret_settings_are_these() -> None:
-    assert set(SECRETS) == {"redis_url", "jwt_secret", "jwt_keys"}
+    assert set(SECRETS) == {"redis_url", "jwt_secret", "jwt_keys", "encryption_keys"}
 
 
 def test_no_secret_setting_is_passed_on_however_its_name_is_written() -> None:

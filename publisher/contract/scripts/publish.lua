@@ -7,7 +7,8 @@
 -- ARGV[1], ARGV[2], ...  runs of messages that are alike. First how many, how and limits. How is made of letters: k they
 --          have idempotency keys, o they have limits of their own, s their logs are short, w a WAIT follows. Limits are
 --          "<max messages> <max age> <for how long the log may have to be kept> <how long the last id is kept> <how
---          long a result is kept>", in seconds. Then of each message: live channel, nonce, JSON of data
+--          long a result is kept>", in seconds. Then of each message: live channel, nonce (behind it "+" and the
+--          extension, if the body is sealed), body
 -- Returns  a line for each: "<id>"; "<id>:1" if another call had published under this key; "-<error>".
 --          (A string: a table costs Redis a tenth more.) An error that all have is the reply itself.
 -- Everybody waits for this script: what it does for each message is written out, as calls of functions cost as well.
@@ -48,7 +49,7 @@ while argument <= #ARGV do
       -- WAIT is about this connection's own writes, so there has to be one; it covers all before it.
       if string.find(how, 'w', 1, true) then redis.pcall('SET', result, published, 'KEEPTTL') end
       local first, by = string.match(published, '^(%d+):(.*)')
-      name = by == nonce and first or first .. ':1'
+      name = by == string.match(nonce, '^[^+]*') and first or first .. ':1'
     elseif published or type(before) == 'table' then
       problem = (published or before).err
     else
@@ -83,7 +84,9 @@ while argument <= #ARGV do
             redis.pcall('EXPIRE', log, kept + 60)
             redis.pcall('EXPIRE', last, positions + 60)
           end
-          if result then redis.pcall('SET', result, name .. ':' .. nonce, 'EX', results) end
+          if result then
+            redis.pcall('SET', result, name .. ':' .. string.match(nonce, '^[^+]*'), 'EX', results)
+          end
           if own then
             redis.pcall('SET', retention, name .. ' ' .. messages .. ' ' .. age, 'EX', positions)
           end

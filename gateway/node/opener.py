@@ -1,0 +1,90 @@
+"""Opens encrypted messages with the keys that this node has, before anything else looks at their bodies."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from gateway.node.stats import Stats
+from publisher.contract.channels import Namespace, namespace_of
+from publisher.contract.message import Message
+from publisher.contract.sealing import CannotOpen, KeyRing, is_sealed, key_of
+
+log = logging.getLogger(__name__)
+
+_TOLD: Final = 100
+"""So many keys, and channels, are told of."""
+
+
+class Opener:
+    """Opens messages for delivery. One that it cannot open keeps its extension, so that its channel stops before it.
+
+    Args:
+        ring: none where no namespace is encrypted.
+        namespaces: those that are encrypted should hold no message that is not.
+    """
+
+    def __init__(
+        self, ring: KeyRing | None, stats: Stats, namespaces: Mapping[str, Namespace]
+    ) -> None:
+        self._ring = ring
+        self._stats = stats
+        self._encrypted = {name for name, each in namespaces.items() if each.encrypted}
+        self._told_keys: set[str] = set()
+        self._told_channels: set[str] = set()
+
+    def open(self, channel: str, message: Message) -> bool:
+        """Whether a message with an extension is as any other now; one of a later version never is."""
+        if not is_sealed(message):
+            return False
+        failure = self._failure(channel, message)
+        if failure is None:
+            return True
+        self._stats.decryption_failures += 1
+        self._tell(failure, message)
+        return False
+
+    def _failure(self, channel: str, message: Message) -> CannotOpen | None:
+        """Open a sealed message; returns why it stays closed."""
+        if self._ring is None:
+            return CannotOpen(channel, key_of(message), "this node has no encryption keys")
+        try:
+            self._ring.open(channel, message)
+        except CannotOpen as error:
+            return error
+        return None
+
+    def open_page(self, channel: str, messages: Sequence[Message]) -> None:
+        """The same of a page of a log, up to the first message that stops the channel."""
+        encrypted = bool(self._encrypted) and namespace_of(channel) in self._encrypted
+        for message in messages:
+            if message.extension:
+                if not self.open(channel, message):
+                    return
+            elif encrypted and message.body:
+                self._tell_of_plaintext(channel, message)
+
+    def _tell(self, error: CannotOpen, message: Message) -> None:
+        told = self._told_keys
+        if error.key not in told and len(told) < _TOLD:
+            told.add(error.key)
+            log.error(
+                "decryption_failed channel=%s id=%d key=%s reason=%r advice=%r",
+                error.channel,
+                message.id,
+                error.key,
+                error.reason,
+                "the channel stops before this message on this node until the node has the key (GATEWAY_ENCRYPTION_KEYS)",
+            )
+
+    def _tell_of_plaintext(self, channel: str, message: Message) -> None:
+        told = self._told_channels
+        if channel not in told and len(told) < _TOLD:
+            told.add(channel)
+            log.warning(
+                "plaintext_in_encrypted_namespace channel=%s id=%d advice=%r",
+                channel,
+                message.id,
+                "it was published before the namespace was encrypted, or by a publisher of a version that encrypts nothing",
+            )
