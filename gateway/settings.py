@@ -210,6 +210,13 @@ class Settings(BaseSettings):
     client_message_burst: PositiveFloat = Field(
         1_000.0, description="Messages that a client may send at once"
     )
+    user_messages_per_second: PositiveFloat = Field(
+        250.0,
+        description="The same of all connections that a user has on a node, together; no less than for one",
+    )
+    user_message_burst: PositiveFloat = Field(
+        2_500.0, description="Messages that these may send at once"
+    )
     compression: bool = Field(True, description="Offer permessage-deflate to clients")
     compression_threshold_bytes: PositiveInt = Field(
         1024, description="Messages larger than this are compressed"

@@ -13,6 +13,7 @@ from gateway.assembly.redis_side import RedisSide
 from gateway.assembly.shared import CLOCK, Shared
 from gateway.core import budget
 from gateway.core.addresses import TrustedProxies
+from gateway.core.budget import Allowance
 from gateway.core.capacity import capacity
 from gateway.core.origins import AllowedOrigins
 from gateway.core.timing import EXPIRY_STEP
@@ -131,11 +132,16 @@ def _make_sweep(
 
 def _limits(settings: Settings, longest_silence: float) -> Limits:
     pongs = budget.pongs(settings.max_subscriptions, settings.confirm_interval_seconds)
+    rate, burst = settings.client_messages_per_second, settings.client_message_burst
+    of_user = pongs * settings.max_connections_per_user
     return Limits(
         settings.max_message_bytes,
         settings.high_water_bytes,
-        settings.client_messages_per_second + pongs,
-        max(settings.client_message_burst, pongs * longest_silence),
+        Allowance(rate + pongs, max(burst, pongs * longest_silence)),
+        Allowance(
+            max(settings.user_messages_per_second, rate) + of_user,
+            max(settings.user_message_burst, burst, of_user * longest_silence),
+        ),
         settings.max_subscriptions,
         AllowedOrigins(settings.allowed_origins),
         settings.compression,

@@ -7,7 +7,7 @@ for the prices are in ``docs/protocol.md``.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.core.rate_limit import TokenBucket
 
@@ -71,6 +71,13 @@ def pongs(subscriptions: int, interval: float) -> float:
     return asked * (PONG + arrived(_PONG_OCTETS, ends_frame=True))
 
 
+class Allowance(NamedTuple):
+    """A budget's size: points that come back in a second, and points at once."""
+
+    rate: float
+    burst: float
+
+
 class Budget(TokenBucket):
     """What a connection may still cost.
 
@@ -82,21 +89,31 @@ class Budget(TokenBucket):
         burst: tokens of a full bucket.
         subscribes: how many are free.
         now: seconds of a monotonic clock.
+
+    ``shared``: that of all connections of the user on this node, which is charged as well, where they have several
+    (``node/user_budgets.py``).
     """
 
-    __slots__ = ("_free_subscribes", "_owed")
+    __slots__ = ("_free_subscribes", "_owed", "shared")
 
     def __init__(self, rate: float, burst: float, subscribes: int, now: float) -> None:
         super().__init__(rate, burst, now)
         self._free_subscribes = subscribes
         self._owed = 0.0
+        self.shared: Budget | None = None
 
     def owe(self, cost: float) -> None:
         """Note the cost of something that is done for the client now."""
         self._owed += cost
+        if self.shared is not None:
+            self.shared.owe(cost)
 
     def settle(self, now: float) -> float:
         """Pay what is owed, as far as can be; returns in how many seconds the rest can be paid if nothing else is."""
+        own = self._settle(now)
+        return own if self.shared is None else max(own, self.shared.settle(now))
+
+    def _settle(self, now: float) -> float:
         if not self._owed:
             return 0.0
         # All that has come back since then pays, also what the bucket has no room for.
@@ -113,5 +130,11 @@ class Budget(TokenBucket):
         if not self._free_subscribes:
             return False
         self._free_subscribes -= 1
-        self._tokens = min(self._burst, self._tokens + MESSAGE)
+        self.give_back(MESSAGE)
+        if self.shared is not None:
+            self.shared.give_back(MESSAGE)
         return True
+
+    def give_back(self, cost: float) -> None:
+        """Take back a price that was paid for nothing."""
+        self._tokens = min(self._burst, self._tokens + cost)

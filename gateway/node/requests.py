@@ -118,8 +118,12 @@ class Requests:
 
     def _afford(self, connection: Connection, cost: float, what: str) -> bool:
         """Charge for ``what`` a client sends, also while its connection is being closed."""
-        if connection.budget.take(cost, self._clock()):
-            return True
+        now = self._clock()
+        if connection.budget.take(cost, now):
+            shared = connection.budget.shared
+            if shared is None or shared.take(cost, now):
+                return True
+            what = f"user: {what}"
         if not connection.closed:
             self._hub.stats.floods[what] += 1
             self._log_flood(connection, what)

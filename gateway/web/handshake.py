@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.core import closing, frames
 from gateway.core.access import Identity, TokenRejected
-from gateway.core.budget import Budget
+from gateway.core.budget import Allowance, Budget
 from gateway.core.closing import Closing
 from gateway.core.frames import Encoding
 from gateway.core.handshake import Agreement, Refusal, agree
@@ -21,6 +21,7 @@ from gateway.node.lifetimes import Lifetimes
 from gateway.node.ports import Claim, Clock, Denied, Entry, Verifier
 from gateway.node.requests import Requests
 from gateway.node.tasks import Tasks
+from gateway.node.user_budgets import UserBudgets
 from gateway.web.admission import Admission, unavailable
 from gateway.web.auth import find_token, query_parameters, wants_batches
 from gateway.web.new_connection import NewConnection
@@ -45,12 +46,14 @@ _DENIED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What clients are held to. ``cookie``: the name of the one that may hold a token."""
+    """What clients are held to. ``user_budget``: that of all connections of a user on this node.
+    ``cookie``: the name of the one that may hold a token.
+    """
 
     max_message_bytes: int
     high_water_bytes: int
-    budget_rate: float
-    budget_burst: float
+    budget: Allowance
+    user_budget: Allowance
     max_subscriptions: int
     allowed_origins: AllowedOrigins
     compression: bool
@@ -81,6 +84,7 @@ class Handshakes:
         self._ids = itertools.count(1)
         self._under_way = Tasks()
         self._turns = Turns(clock)
+        self._user_budgets = UserBudgets(limits.user_budget, clock)
 
     async def aclose(self) -> None:
         """End the handshakes that are under way."""
@@ -187,13 +191,9 @@ class Handshakes:
         """Upgrade the connection, and let a session serve it."""
         limits = self._limits
         socket = ClientSocket(encoding, limits.high_water_bytes, self._turns, new.plain_socket)
-        budget = Budget(
-            limits.budget_rate,
-            limits.budget_burst,
-            limits.max_subscriptions,
-            self._clock(),
-        )
+        budget = Budget(*limits.budget, limits.max_subscriptions, self._clock())
         connection = Connection(connection_id, identity, socket, budget, new.address, entered_at)
+        self._user_budgets.enter(identity.user, budget)
         early = new.hand_over(socket)
         log.debug(
             "connection_opened connection=%s user=%r address=%s",
@@ -209,6 +209,7 @@ class Handshakes:
         try:
             self._lifetimes.end(connection, code)
         finally:
+            self._user_budgets.leave(connection.user, connection.budget)
             self._admission.leave(connection.user, connection.id)
         log.debug(
             "connection_closed connection=%s user=%r code=%s", connection.id, connection.user, code

@@ -10,6 +10,7 @@ from typing import Final
 from gateway.core import closing, frames
 from gateway.core.access import Identity
 from gateway.core.addresses import TrustedProxies
+from gateway.core.budget import Allowance
 from gateway.core.capacity import capacity
 from gateway.core.origins import AllowedOrigins
 from gateway.node.connection import Connection
@@ -87,6 +88,7 @@ async def endpoint(max_message_bytes: int) -> AsyncIterator[str]:
     stats, anybody, echo = Stats(), Anybody(), Echo()
     failures = FailedAuthentications(int(_NEVER), stats, time.monotonic)
     refusals = RefusedConnections(stats, failures, time.monotonic)
+    endless = Allowance(_NEVER, _NEVER)
     room = capacity(_FILES, _CONNECTIONS, None)
     queue = HandshakeQueue(_NEVER, lambda: True, stats, time.monotonic)
     handshakes = Handshakes(
@@ -95,7 +97,7 @@ async def endpoint(max_message_bytes: int) -> AsyncIterator[str]:
         echo,
         echo,
         refusals,
-        Limits(max_message_bytes, int(_NEVER), _NEVER, _NEVER, 0, AllowedOrigins([]), True),
+        Limits(max_message_bytes, int(_NEVER), endless, endless, 0, AllowedOrigins([]), True),
         time.monotonic,
     )
     surroundings = Surroundings(

@@ -119,6 +119,70 @@ async def test_whatever_is_sent_without_end_ends_the_connection_and_delays_nobod
     assert f'gateway_floods_total{{exhausted_by="{by}"}} 1.0' in metrics
 
 
+OF_USER = {
+    "user_messages_per_second": 20,
+    "user_message_burst": 150,
+    "confirm_interval_seconds": 1e6,
+}
+
+
+async def test_two_connections_of_a_user_share_what_the_user_may_send(
+    start_node: StartNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = await start_node(**OF_USER, client_messages_per_second=1, client_message_burst=100)
+    async with (
+        neighbour(node),
+        raw_client(node.url, make_token("u")) as first,
+        raw_client(node.url, make_token("u")) as second,
+    ):
+        # Each alone keeps to its own budget.
+        first.writer.write(HEARTBEAT * 90)
+        await until(lambda: node.gateway.stats.client_messages >= 90)
+        second.writer.write(HEARTBEAT * 90)
+        assert await closed_as(second) == (1008, "flood")
+        second.writer.close()
+        await until(lambda: len(node.gateway.hub.connections) == 2)  # the neighbour's is one
+        first.writer.write(client_frame(PING, b"still here"))
+        assert (await first.next(PONG)).payload == b"still here"
+    ((by, count),) = node.gateway.stats.floods.items()
+    assert (by, count) in [("user: messages", 1), ("user: bytes and frames", 1)]
+    assert f"user='u' address=127.0.0.1 exhausted_by={by!r}" in caplog.text
+    await until(lambda: not node.gateway.entrance.handshakes._user_budgets._of_user)
+
+
+async def test_a_user_with_one_connection_is_held_to_the_budget_of_that_alone(
+    start_node: StartNode,
+) -> None:
+    node = await start_node(
+        **OF_USER, client_messages_per_second=1, client_message_burst=1_000, max_connections=2
+    )
+    async with raw_client(node.url, make_token("u")) as client:
+        client.writer.write(HEARTBEAT * 900)
+        for _ in range(900):
+            await client.next(TEXT)
+    assert not node.gateway.stats.floods
+
+
+async def test_what_is_asked_of_redis_over_one_connection_of_a_user_delays_the_other(
+    start_node: StartNode,
+) -> None:
+    node = await start_node(
+        **OF_USER, client_messages_per_second=50, client_message_burst=100, max_subscriptions=1
+    )
+    async with (
+        connected(node.url, make_token("u")),
+        connected(node.url, make_token("u")) as second,
+    ):
+        [one, _] = [each.budget for each in node.gateway.hub.connections.values()]
+        await second.subscribe(CHANNEL)
+        assert node.gateway.stats.requests_delayed == 0
+        one.owe(100)
+        # The first subscribe was free; this one waits until the user owes nothing.
+        await second.subscribe(CHANNEL, since=0)
+        assert node.gateway.stats.requests_delayed == 1
+    assert not node.gateway.stats.floods
+
+
 @pytest.mark.parametrize("frame", [client_frame(PONG), HEARTBEAT, client_frame(PING)])
 async def test_what_comes_while_a_connection_is_being_closed_is_charged_too(
     start_node: StartNode, monkeypatch: pytest.MonkeyPatch, frame: bytes
