@@ -12,7 +12,7 @@ SECONDS  ?= 60
 SEED     ?=
 TOPOLOGY ?=
 
-.PHONY: help run test test-all matrix soak attacks fuzz autobahn bench check format clean
+.PHONY: help run test test-all matrix soak attacks fuzz model autobahn bench check format clean
 
 help:
 	@echo "make run     start a development gateway on port 3001 (or GATEWAY_PORT), with a Redis of its own"
@@ -22,6 +22,7 @@ help:
 	@echo "make soak    all faults at random for SECONDS=60; SEED=... for the same dice again, TOPOLOGY=sentinel or cluster for another Redis"
 	@echo "make attacks each kind of attack beside a client, for some seconds; ONLY=ping for those of that name"
 	@echo "make fuzz    inputs that are nearly right for SECONDS=60, for everything that reads what comes from outside; SEED=..., ONLY=heads"
+	@echo "make model   tenants, tokens, grants and faults at random for SECONDS=60, judged by who may hear what; SEED=..., TOPOLOGY=..."
 	@echo "make autobahn  the Autobahn suite against the code that serves clients"
 	@echo "make bench   measure what the gateway costs; PEERS=1 also measures other servers"
 	@echo "make check   ruff and mypy --strict"
@@ -65,6 +66,9 @@ attacks: $(DEV)
 fuzz: $(DEV)
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)")
 	@$(BIN)/python -m tests.attacks --only "nearly right"
+
+model: $(DEV)
+	@TOPOLOGY=$(TOPOLOGY) $(BIN)/python -m tests.model --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 # DOCUMENT=1 also writes the table into docs/conformance.md.
 autobahn: $(DEV)

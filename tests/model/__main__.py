@@ -1,0 +1,61 @@
+"""``python -m tests.model``: tenants, tokens, grants and faults at random, for as long as it is told.
+
+``make model SECONDS=600 SEED=1`` runs it and prints one table; ``TOPOLOGY=sentinel`` or ``TOPOLOGY=cluster`` gives it
+another Redis. It exits with 1 when somebody heard what was not theirs, or missed what was (``rules.py``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.model.record import Record
+from tests.model.rules import violations
+from tests.model.run import run
+from tests.support import topology
+
+_SHOWN: Final = 30
+
+
+def table(record: Record, found: list[str]) -> str:
+    """A run as Markdown."""
+    arrivals = sum(len(each.arrivals) for visit in record.visits for each in visit.sessions)
+    rows = {
+        "Redis": topology.chosen(),
+        "connections": len(record.visits),
+        "messages that came": arrivals,
+        "refusals and ends": sum(len(visit.refusals) for visit in record.visits),
+        "the event loop was late by, s": f"{record.lateness:.2f}",
+        **{f"step: {name}": count for name, count in sorted(record.steps.items())},
+        "violations": len(found),
+    }
+    width = max(map(len, rows))
+    return "\n".join(f"| {name:<{width}} | {value:>8} |" for name, value in rows.items())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="model", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long (60)")
+    parser.add_argument("--seed", type=int, help="what the dice begin with; another each time")
+    options = parser.parse_args(arguments)
+    seed = random.randrange(2**32) if options.seed is None else options.seed
+    sys.stdout.write(f"seed {seed}, {options.seconds:g} s\n")
+    sys.stdout.flush()
+    with tempfile.TemporaryDirectory(prefix="model-") as folder:
+        record = asyncio.run(run(Path(folder), seed, options.seconds))
+    found = violations(record)
+    sys.stdout.write(table(record, found) + "\n")
+    for each in found[:_SHOWN]:
+        sys.stdout.write(f"VIOLATION {each}\n")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

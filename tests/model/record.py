@@ -1,0 +1,122 @@
+"""What happened in a run, as those who took part saw it. Times are seconds of the event loop's clock."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from publisher.contract.grants import EVERYBODY
+from tests.model.access import Ways
+
+NODE_REPLACED: Final = "node replaced"
+
+OPEN: Final = "open"
+"""What a connection's holder has a way to as long as the connection may be there."""
+
+
+class Publication(NamedTuple):
+    """A message that was published: from the first try to the return of the one that succeeded, if one has."""
+
+    number: int
+    channel: str
+    asked: float
+    done: float = math.inf
+    id: int | None = None
+
+
+class Arrival(NamedTuple):
+    """A message that came to a client."""
+
+    number: int
+    at: float
+    id: int | None
+
+
+@dataclass
+class Session:
+    """A subscription, from ``subscribed`` to what ended it."""
+
+    channel: str
+    answered: float
+    ended: float = math.inf
+    arrivals: list[Arrival] = field(default_factory=list)
+
+
+class Refusal(NamedTuple):
+    """A subscribe that was refused, or a subscription that the node ended: ``since`` it was asked for, or answered."""
+
+    channel: str
+    since: float
+    at: float
+    told: str
+
+
+@dataclass(eq=False)
+class Visit:
+    """A connection of a client, which is also the holder of what its token says.
+
+    ``node`` is the number of the node. ``ended`` is infinite while it is open, and ``left`` says that the client has ended it.
+    """
+
+    number: int
+    user: str
+    node: int
+    opened: float
+    ended: float = math.inf
+    left: bool = False
+    why: str = ""
+    sessions: list[Session] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    odd: list[str] = field(default_factory=list)
+    """What should not have come."""
+
+    @property
+    def holders(self) -> tuple[object, ...]:
+        """Whose ways let it hear."""
+        return self, self.user, EVERYBODY
+
+    @property
+    def name(self) -> str:
+        return f"{self.user!r} (connection {self.number} at node {self.node})"
+
+    def session(self, channel: str) -> Session | None:
+        """The subscription that is open now."""
+        return next(
+            (each for each in self.sessions if each.channel == channel and each.ended == math.inf),
+            None,
+        )
+
+
+class Fault(NamedTuple):
+    """Something that was broken on purpose; ``node`` is ``None`` for what concerns all."""
+
+    name: str
+    node: int | None
+    begin: float
+    end: float
+
+
+@dataclass
+class Record:
+    """All of it. ``lateness`` is by how much the event loop was late at most: whatever is to happen within a second is too."""
+
+    ways: Ways = field(default_factory=Ways)
+    publications: dict[int, Publication] = field(default_factory=dict)
+    visits: list[Visit] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    steps: dict[str, int] = field(default_factory=dict)
+    logged: frozenset[str] = frozenset()
+    """The namespaces that keep a log."""
+    lateness: float = 0.0
+    errors: list[str] = field(default_factory=list)
+    """Lines of the nodes' log at ERROR."""
+    over: float = math.inf
+
+    def keeps_log(self, channel: str) -> bool:
+        """Whether what is published there has to arrive."""
+        return channel.partition("/")[0] in self.logged
+
+    def count(self, step: str) -> None:
+        """Note that a step was taken."""
+        self.steps[step] = self.steps.get(step, 0) + 1
