@@ -15,6 +15,7 @@ from gateway.assembly.entrance import Entrance, State
 from gateway.assembly.redis_side import RedisEvents, RedisSide
 from gateway.assembly.shared import Shared
 from gateway.backplane.hearing import Events
+from gateway.backplane.places import PlaceEvents
 from gateway.core import closing
 from gateway.node.tasks import keep_going, take_step
 from gateway.settings import Settings
@@ -58,8 +59,11 @@ class Gateway:
             RedisEvents(
                 Events(self._listens, self._restored, self._names_missed, self._server_returned),
                 lambda: self.access.recheck.data_may_be_lost(),  # noqa: PLW0108 - made below
-                lambda ids: self.delivery.life_checks.look(ids),  # noqa: PLW0108 - made below
-                self._place_lost,
+                PlaceEvents(
+                    lambda ids: self.delivery.life_checks.look(ids),  # noqa: PLW0108 - made below
+                    self._place_lost,
+                    lambda command: self.access.revocations.carry_out(command),  # noqa: PLW0108 - made below
+                ),
             ),
         )
         self.delivery = Delivery(

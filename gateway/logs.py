@@ -36,6 +36,7 @@ _BARE: Final = re.compile(r"[^\s\"'=\\]+")
 
 ABOUT_CLIENTS: Final = frozenset(
     {
+        "connection_revoked",
         "connection_silent",
         "left_live",
         "log_unreadable",

@@ -62,6 +62,12 @@ class NodeCollector(Collector):
         yield _labelled(
             "floods", "Connections closed for a flood", "exhausted_by", self.stats.floods
         )
+        yield _labelled(
+            "revocations",
+            "Connections ended because a backend has disconnected their user or revoked their token",
+            "kind",
+            self.stats.revocations,
+        )
         connections = self.hub.connections.values()
         subscriptions = sum(len(connection.subscriptions) for connection in connections)
         yield _gauge("ready", "Whether the node takes connections", int(self.ready()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -58,10 +59,11 @@ class AsyncPublisher(Client):
         replica_timeout: float = 1.0,
         default: Callable[[Any], Any] | None = None,
         encryption_keys: str | None = None,
+        actor: str | None = None,
     ) -> None:
         check_timeout(timeout)
         ring = KeyRing.of(encryption_keys)
-        options = Options(max_message_bytes, min_replicas, replica_timeout, default, ring)
+        options = Options(max_message_bytes, min_replicas, replica_timeout, default, ring, actor)
         tries = Tries(retries, give_up_after)
         self._set_up(self._topology(client), timeout, prefix, tries, options)
 
@@ -85,6 +87,7 @@ class AsyncPublisher(Client):
         replica_timeout: float = 1.0,
         default: Callable[[Any], Any] | None = None,
         encryption_keys: str | None = None,
+        actor: str | None = None,
     ) -> Self:
         """As :meth:`Publisher.from_url`."""
         made: Any = asyncio_topology(url)
@@ -99,6 +102,7 @@ class AsyncPublisher(Client):
             replica_timeout=replica_timeout,
             default=default,
             encryption_keys=encryption_keys,
+            actor=actor,
         )
         publisher._of_url = True
         return publisher
@@ -199,6 +203,20 @@ class AsyncPublisher(Client):
     async def revoke(self, channel: str, user: Grantee) -> bool:
         """As :meth:`Publisher.revoke`."""
         return await self._run(self._operations.revoke(channel, user))
+
+    async def disconnect(
+        self, user: str, *, reason: str = "", connection: str | None = None
+    ) -> None:
+        """As :meth:`Publisher.disconnect`."""
+        await self._run(self._operations.revoking.disconnect(user, reason, connection))
+
+    async def revoke_token(self, jti: str, until: datetime | float) -> None:
+        """As :meth:`Publisher.revoke_token`."""
+        await self._run(self._operations.revoking.revoke_token(jti, until))
+
+    async def revoke_tokens_before(self, user: str, time: datetime | float) -> None:
+        """As :meth:`Publisher.revoke_tokens_before`."""
+        await self._run(self._operations.revoking.revoke_tokens_before(user, time))
 
     async def history(self, channel: str, since: int = 0, limit: int | None = None) -> list[Entry]:
         """As :meth:`Publisher.history`."""

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     # Defaults are given here because the options' own would overwrite those before the command.
     defaults = argparse.Namespace(
-        redis_url=None, prefix=None, exit_code=0, min_replicas=0, replica_timeout=1.0
+        redis_url=None, prefix=None, actor=None, exit_code=0, min_replicas=0, replica_timeout=1.0
     )
     options = _parsed(arguments, defaults)
     try:
@@ -88,6 +88,7 @@ def _execute(options: argparse.Namespace) -> int:
         min_replicas=options.min_replicas,
         replica_timeout=options.replica_timeout,
         encryption_keys=redis_address.encryption_keys(os.environ),
+        actor=options.actor or os.environ.get(redis_address.ACTOR_VARIABLE) or None,
     ) as publisher:
         try:
             code = command(publisher, options)
@@ -192,6 +193,10 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--prefix",
         help=f"key prefix of the gateways (default: ${redis_address.PREFIX_VARIABLE}, {DEFAULT_PREFIX})",
+    )
+    common.add_argument(
+        "--actor",
+        help=f"on whose behalf access is given and taken (default: ${redis_address.ACTOR_VARIABLE})",
     )
     parser = _Parser(
         "publisher", description="Publish to users' browsers and apps.", parents=[common]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from publisher.cli_output import complain, print_result
@@ -11,6 +13,7 @@ from publisher.client import Publisher
 from publisher.contract.grants import ASTERISK, EVERYBODY, Grantee
 from publisher.errors import InvalidData
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
+from publisher.records import seconds_since_1970
 
 Command: TypeAlias = Callable[[Publisher, argparse.Namespace], int]
 Add: TypeAlias = Callable[[str, Command, str], argparse.ArgumentParser]
@@ -22,6 +25,15 @@ def add_commands(add: Add) -> None:
     _add_grants(
         add("grant", _grant, "Let a user subscribe to a channel"),
         add("revoke", _revoke, "Take a grant back and end what it allowed"),
+    )
+    _add_ends(
+        add("disconnect", _disconnect, "End a user's connections"),
+        add("revoke-token", _revoke_token, "Let nobody in with a token, and end its connections"),
+        add(
+            "revoke-tokens-before",
+            _revoke_tokens_before,
+            "Let a user in only with tokens that were issued later, and end the connections with older ones",
+        ),
     )
 
 
@@ -40,6 +52,42 @@ def _revoke(publisher: Publisher, options: argparse.Namespace) -> int:
     note = f"{other_grant}, or a token whose claim channels names the channel, still lets a user in"
     print_result({"channel": options.channel, **_named(options), "revoked": revoked, "note": note})
     return 0
+
+
+def _disconnect(publisher: Publisher, options: argparse.Namespace) -> int:
+    publisher.disconnect(options.user, reason=options.reason, connection=options.connection)
+    print_result({"user": options.user, "connection": options.connection, "reason": options.reason})
+    return 0
+
+
+def _revoke_token(publisher: Publisher, options: argparse.Namespace) -> int:
+    until = _moment("--until", options.until)
+    publisher.revoke_token(options.jti, until)
+    print_result({"jti": options.jti, "until": until})
+    return 0
+
+
+def _revoke_tokens_before(publisher: Publisher, options: argparse.Namespace) -> int:
+    time = _moment("TIME", options.time)
+    publisher.revoke_tokens_before(options.user, time)
+    print_result({"user": options.user, "before": time})
+    return 0
+
+
+def _moment(name: str, given: str) -> float:
+    """A moment as it is typed, in seconds since 1970.
+
+    Raises:
+        InvalidData: it is neither ISO 8601 nor a number of seconds.
+    """
+    with contextlib.suppress(ValueError):
+        return seconds_since_1970(name, float(given))
+    try:
+        return seconds_since_1970(name, datetime.fromisoformat(given))
+    except ValueError:
+        raise InvalidData(
+            f"{name} must be like 2026-01-31T12:00:00Z, or a number of seconds since 1970"
+        ) from None
 
 
 def grantee(options: argparse.Namespace) -> Grantee:
@@ -96,3 +144,30 @@ def _add_grants(grant: argparse.ArgumentParser, revoke: argparse.ArgumentParser)
         default=DEFAULT_GRANT_TTL_SECONDS,
         help="seconds for which the grant holds; 0 for ever (default: 30 days)",
     )
+
+
+def _add_ends(
+    disconnect: argparse.ArgumentParser,
+    revoke_token: argparse.ArgumentParser,
+    revoke_tokens_before: argparse.ArgumentParser,
+) -> None:
+    disconnect.add_argument("user", metavar="USER")
+    disconnect.add_argument(
+        "--reason", metavar="TEXT", default="", help="what its clients are told"
+    )
+    disconnect.add_argument(
+        "--connection",
+        metavar="NODE/ID",
+        help="only this one, as `publisher connections` lists it (default: all)",
+    )
+    revoke_token.add_argument("jti", metavar="JTI", help="the token's jti claim")
+    revoke_token.add_argument(
+        "--until", metavar="TIME", required=True, help=f"when the token ends by itself: {_TIME}"
+    )
+    revoke_tokens_before.add_argument("user", metavar="USER")
+    revoke_tokens_before.add_argument(
+        "time", metavar="TIME", help=f"tokens issued before are revoked: {_TIME}"
+    )
+
+
+_TIME = "2026-01-31T12:00:00Z, or seconds since 1970"

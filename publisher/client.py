@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -47,6 +48,7 @@ class Publisher(Client):
         default: turns what JSON cannot hold into what it can, or raises ``TypeError``; as orjson's. Without it a
             Decimal becomes a string, a set a list, and a Pydantic model its fields.
         encryption_keys: ``<id>:<base64 of 32 bytes>,…`` for namespaces that are encrypted: the first encrypts, all decrypt.
+        actor: on whose behalf access is given and taken, for the gateways' audit log.
 
     Raises:
         InvalidData: an argument has an impossible value.
@@ -67,9 +69,10 @@ class Publisher(Client):
         replica_timeout: float = 1.0,
         default: Callable[[Any], Any] | None = None,
         encryption_keys: str | None = None,
+        actor: str | None = None,
     ) -> None:
         ring = KeyRing.of(encryption_keys)
-        options = Options(max_message_bytes, min_replicas, replica_timeout, default, ring)
+        options = Options(max_message_bytes, min_replicas, replica_timeout, default, ring, actor)
         topology = self._topology(client)
         timeout = topology.servers.timeout or DEFAULT_TIMEOUT_SECONDS
         self._set_up(topology, timeout, prefix, Tries(retries, give_up_after), options)
@@ -94,6 +97,7 @@ class Publisher(Client):
         replica_timeout: float = 1.0,
         default: Callable[[Any], Any] | None = None,
         encryption_keys: str | None = None,
+        actor: str | None = None,
     ) -> Self:
         """Connect to ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``, when the first call needs it.
 
@@ -116,6 +120,7 @@ class Publisher(Client):
             replica_timeout=replica_timeout,
             default=default,
             encryption_keys=encryption_keys,
+            actor=actor,
         )
         publisher._of_url = True
         return publisher
@@ -125,7 +130,8 @@ class Publisher(Client):
         """Connect to the Redis that ``PUBLISHER_REDIS_URL`` names, or to that of ``make run``.
 
         The latter is found from any folder of a checkout whose development gateway is running.
-        ``PUBLISHER_REDIS_PREFIX`` and ``PUBLISHER_ENCRYPTION_KEYS`` are read as well. ``options`` are those of :meth:`from_url`.
+        ``PUBLISHER_REDIS_PREFIX``, ``PUBLISHER_ENCRYPTION_KEYS`` and ``PUBLISHER_ACTOR`` are read as well. ``options`` are
+        those of :meth:`from_url`.
 
         Raises:
             InvalidInput: neither is there, or the URL cannot be used.
@@ -248,6 +254,38 @@ class Publisher(Client):
         ``GrantWithoutEffect`` where the namespace's rule lets the user in.
         """
         return self._run(self._operations.revoke(channel, user))
+
+    def disconnect(self, user: str, *, reason: str = "", connection: str | None = None) -> None:
+        """End the user's connections on all nodes, or only ``connection`` (``<node>/<id>``, as :meth:`connections` lists
+        it).
+
+        Their clients are told ``disconnected``, with the ``reason`` as its message (at most 500 bytes), and may come
+        back at once. A node that is cut off from Redis does it when it is back, to connections that are older than
+        this call, up to ten minutes later.
+
+        Raises:
+            InvalidInput: a bad user, reason or connection.
+            Unavailable: Redis did not answer. Calling again is always safe; it ends those who have come back meanwhile.
+        """
+        self._run(self._operations.revoking.disconnect(user, reason, connection))
+
+    def revoke_token(self, jti: str, until: datetime | float) -> None:
+        """Let nobody in with the token that has this ``jti`` claim, and end the connections that have shown it.
+
+        ``until``: when the token ends by itself, its ``exp``, with a time zone or in seconds since 1970. A ``jti``
+        counts whoever has issued the token. Raises as :meth:`disconnect` does; nobody is ended who has another token.
+        """
+        self._run(self._operations.revoking.revoke_token(jti, until))
+
+    def revoke_tokens_before(self, user: str, time: datetime | float) -> None:
+        """Let nobody in with a token of the user that was issued (``iat``) before ``time``, or does not say when, and end the
+        connections that have shown one.
+
+        It only moves forward: an earlier time than that of a call before changes nothing. A time to come also
+        revokes tokens that are made until then. It is kept as long as a token may live (``jwt_max_lifetime_seconds`` of
+        the gateways), for ever where there is no limit. Raises as :meth:`revoke_token` does.
+        """
+        self._run(self._operations.revoking.revoke_tokens_before(user, time))
 
     def history(self, channel: str, since: int = 0, limit: int | None = None) -> list[Entry]:
         """The retained messages after id ``since``, oldest first, at most ``limit``.

@@ -41,6 +41,7 @@ from publisher.records import (
     check_user,
 )
 from publisher.retrying import Retries, log, once, read, repeat
+from publisher.revoking import Revoking
 from publisher.transport.flows import Flow
 
 DEFAULT_GRANT_TTL_SECONDS: Final = 30 * 86_400
@@ -71,6 +72,8 @@ class Operations:
         self._ring = options.ring
         self._preflight = preflight or Preflight(keys, clock, retries, _known(options.ring))
         self._publishing = Publishing(keys, self._preflight, clock, wall_clock, retries, options)
+        self._actor = options.actor
+        self.revoking = Revoking(keys, self._preflight, retries, options, wall_clock)
         self._told_of_asterisk = False
         self._names = unique_names()
         self._process = os.getpid()
@@ -169,7 +172,7 @@ class Operations:
         yield from self._preflight.check_effect(parsed, user, let_in=True)
         self._preflight.namespace(parsed.namespace)
         lifetime = "" if ttl is None else ttl * 1000
-        ask_again = control.encode(control.GrantRevoked(channel, user))
+        ask_again = control.encode(control.GrantRevoked(channel, user, self._actor))
         keys = self._keys
         script = scripts.GRANT_SHARDED if keys.sharded else scripts.GRANT
         live = (keys.live(channel),) if keys.sharded else ()
@@ -183,7 +186,7 @@ class Operations:
         self._check_grantee(user)
         yield from self._preflight.check_rights_of(rights.to_revoke, self._keys.grant(channel))
         yield from self._preflight.check_effect(parsed, user, let_in=False)
-        command = control.encode(control.GrantRevoked(channel, user))
+        command = control.encode(control.GrantRevoked(channel, user, self._actor))
         keys = self._keys
         remove = Call(("ZREM", keys.grant(channel), member_of(user)))
         tell = [Call(("PUBLISH", keys.control, command))]

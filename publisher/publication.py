@@ -21,6 +21,7 @@ from publisher.errors import InvalidData, NotReplicated, PublisherError, Rejecte
 from publisher.records import (
     Outgoing,
     Published,
+    check_actor,
     check_min_replicas,
     check_replica_timeout,
     check_text,
@@ -35,11 +36,12 @@ _parsed: Final = lru_cache(4_096)(parse_channel)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a client asks of each publish.
+    """What a client asks of each call.
 
     A message's JSON has at most ``max_message_bytes``; ``default`` turns what JSON cannot hold into what it can
     (:func:`publisher.records.plain` if there is none). So many as ``min_replicas`` have to confirm, within
-    ``replica_timeout`` seconds. ``ring`` is for namespaces that are encrypted.
+    ``replica_timeout`` seconds. ``ring`` is for namespaces that are encrypted, ``actor`` on whose behalf access is given
+    and taken.
 
     Raises:
         InvalidData: a number that cannot be.
@@ -50,10 +52,12 @@ class Options:
     replica_timeout: float = 1.0
     default: Callable[[Any], Any] | None = None
     ring: KeyRing | None = None
+    actor: str | None = None
 
     def __post_init__(self) -> None:
         check_min_replicas(self.min_replicas)
         check_replica_timeout(self.replica_timeout)
+        check_actor(self.actor)
 
 
 class Moment(NamedTuple):

@@ -5,9 +5,10 @@ The checks are made before anything is sent, and raise ``InvalidInput``.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass
-from datetime import date, time
+from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
 from math import isfinite
@@ -236,6 +237,59 @@ def check_give_up_after(value: object) -> None:
     """How long a call is tried again while another server may take over, in seconds."""
     if type(value) not in {int, float} or not 0 <= value <= MAX_TIMEOUT_SECONDS:  # type: ignore[operator]
         raise InvalidData(f"give_up_after must be a number of seconds, 0 to {MAX_TIMEOUT_SECONDS}")
+
+
+_LATEST_SECONDS: Final = 100_000_000_000
+"""In the year 5138. What is later is a number of milliseconds."""
+
+
+def seconds_since_1970(name: str, value: object) -> float:
+    """A moment: a ``datetime`` with its time zone, or a number of seconds since 1970.
+
+    Raises:
+        InvalidData: anything else.
+    """
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise InvalidData(f"{name} must have a time zone: datetime.now(UTC), for example")
+        value = value.timestamp()
+    if type(value) not in {int, float} or not 0 <= value < _LATEST_SECONDS:  # type: ignore[operator]
+        raise InvalidData(
+            f"{name} must be a datetime with a time zone, or a number of seconds since 1970"
+        )
+    return float(value)  # type: ignore[arg-type]
+
+
+MAX_REASON_BYTES: Final = 500
+MAX_ACTOR_BYTES: Final = 255
+
+
+def check_reason(value: object) -> None:
+    """Why a user's connections are ended; their clients are told."""
+    _check_line("reason", value, MAX_REASON_BYTES)
+
+
+def check_actor(value: object) -> None:
+    """On whose behalf a publisher acts, if it says so."""
+    if value is not None:
+        _check_line("actor", value, MAX_ACTOR_BYTES)
+
+
+def _check_line(name: str, value: object, most: int) -> None:
+    check_text(name, value, empty=True)
+    assert isinstance(value, str)
+    if len(value.encode()) > most or any(unicodedata.category(each) == "Cc" for each in value):
+        raise InvalidData(f"{name} must have at most {most} bytes and no control characters")
+
+
+def check_connection(value: object) -> None:
+    """One connection of a user: its node and its id, as ``connections`` lists them."""
+    check_name("connection", value)
+    node, slash, id_ = str(value).partition("/")
+    if not (node and slash and id_) or "/" in id_:
+        raise InvalidData(
+            "connection must be <node>/<id>, as connections() lists them: an id alone is unique only within a node"
+        )
 
 
 def check_ttl(ttl: object) -> None:

@@ -16,6 +16,7 @@ from publisher.errors import InvalidData, InvalidInput
 URL_VARIABLE: Final = "PUBLISHER_REDIS_URL"
 PREFIX_VARIABLE: Final = "PUBLISHER_REDIS_PREFIX"
 KEYS_VARIABLE: Final = "PUBLISHER_ENCRYPTION_KEYS"
+ACTOR_VARIABLE: Final = "PUBLISHER_ACTOR"
 
 # One line, written by a development gateway about the server it has started.
 _URL_FILE: Final = Path(".gateway") / "redis.url"
@@ -49,7 +50,9 @@ def from_environment() -> tuple[str, dict[str, str | None]]:
     """
     address = find_redis(None, os.environ, Path.cwd())
     prefix = os.environ.get(PREFIX_VARIABLE) or DEFAULT_PREFIX
-    return address.url, {"prefix": prefix, "encryption_keys": encryption_keys(os.environ)}
+    actor = os.environ.get(ACTOR_VARIABLE) or None
+    keys = encryption_keys(os.environ)
+    return address.url, {"prefix": prefix, "encryption_keys": keys, "actor": actor}
 
 
 def encryption_keys(environment: Mapping[str, str]) -> str | None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from redis.exceptions import ResponseError
 
-from publisher.contract.calls import Call, Reply
+from publisher.contract.calls import Call, Reply, Wait
 from publisher.errors import Unavailable
 from publisher.transport.contact import TOLD_AGAIN_SECONDS
 from publisher.transport.failures import meaning
@@ -137,13 +137,13 @@ def without_effect(flow: Flow[T]) -> Flow[T]:
         raise error.told(maybe_sent=False) from error.__cause__
 
 
-def once(calls: Sequence[Call]) -> Flow[list[Reply]]:
-    """One round trip. An error in place of a reply is raised.
+def once(calls: Sequence[Call], wait: Wait | None = None) -> Flow[list[Reply]]:
+    """One round trip. An error in place of a reply is raised. With ``wait`` the last reply is how many replicas have it.
 
     Raises:
         Unavailable: no answer, or an error.
     """
-    replies = yield from round_trips(calls)
+    replies = yield from round_trips(calls, wait)
     found = [reply for reply in replies if isinstance(reply, ResponseError)]
     if found:
         error = meaning(found[0])

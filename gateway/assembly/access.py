@@ -8,11 +8,13 @@ from gateway.assembly.delivery import Delivery
 from gateway.assembly.redis_side import RedisSide
 from gateway.assembly.shared import CLOCK, Shared
 from gateway.backplane.channel_feed import ChannelFeed
+from gateway.backplane.revocation_reader import RevocationReader
 from gateway.backplane.store import GrantReader
 from gateway.node.control import Control
 from gateway.node.interest import Interests
 from gateway.node.recheck import Recheck
 from gateway.node.refusals import Refusals
+from gateway.node.revocations import Revocations
 from gateway.node.subscriptions import Subscriptions
 
 
@@ -51,5 +53,12 @@ class Access:
             delivery.pacing,
             settings.max_subscriptions,
         )
+        self.revocations = Revocations(
+            hub,
+            RevocationReader(redis.pipeline, redis.keys, redis.servers),
+            shared.node_id,
+            CLOCK,
+            random.random,
+        )
         checks = redis.places.checks
-        self.control = Control(self.recheck, checks.hear, checks.checked)
+        self.control = Control(self.recheck, checks.hear, checks.checked, self.revocations)

@@ -65,7 +65,8 @@ class Entrance:
         limit = self.capacity.connections
         verifier = make_verifier(settings)
         times = TokenTimes(settings.jwt_leeway_seconds, settings.token_expiring_seconds)
-        tokens = Tokens(hub, verifier, access.recheck, times, CLOCK, time.time)
+        shown = access.recheck, access.revocations, shared.tasks
+        tokens = Tokens(hub, verifier, *shown, times, CLOCK, time.time)
         self.sweep = _make_sweep(shared, redis, delivery, access, tokens)
         servers = redis.hearing.servers
         collector = NodeCollector(hub, stats, state.ready, limit, servers)
@@ -78,7 +79,7 @@ class Entrance:
         rate = settings.handshakes_per_second
         queue = HandshakeQueue(rate, state.welcoming, stats, CLOCK)
         self.handshakes = Handshakes(
-            Admission(redis.places, state.welcoming, room, queue),
+            Admission(redis.places, access.revocations, state.welcoming, room, queue),
             verifier,
             Lifetimes(*parts, delivery.patience),
             Requests(*parts, CLOCK, time.time, settings.max_message_bytes),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from gateway.assembly.shared import CLOCK, Shared
 from gateway.backplane.health import NodeEntry, NodeLease
 from gateway.backplane.hearing import Events, Parts, hearing
 from gateway.backplane.place_table import PlaceTable
-from gateway.backplane.places import Places
+from gateway.backplane.places import PlaceEvents, Places
 from gateway.backplane.pubsub import ListeningTime, ModeratedReader
 from gateway.backplane.read_turn import ReadTurn
 from gateway.backplane.redis_connections import connections
@@ -28,14 +28,12 @@ class RedisEvents:
     Args:
         heard: what happens to the connections that listen.
         returned: Redis has come back, or another server has taken over.
-        look: the connections of these ids may be dead; returns once that is known.
-        place_lost: the connection of this id has no place any more.
+        places: what happens to the places of connections.
     """
 
     heard: Events
     returned: Callable[[], None]
-    look: Callable[[Iterable[str]], Coroutine[Any, Any, None]]
-    place_lost: Callable[[str], None]
+    places: PlaceEvents
 
 
 class RedisSide:
@@ -72,7 +70,8 @@ class RedisSide:
             random.random,
             of_several=topology.cluster is not None,
         )
-        self.announcing = Announcing(self.pipeline, self.keys, namespaces, random.random)
+        longest = settings.jwt_max_lifetime_seconds
+        self.announcing = Announcing(self.pipeline, self.keys, namespaces, longest, random.random)
 
     def _make_places(self, shared: Shared, events: RedisEvents) -> Places:
         settings = shared.settings
@@ -86,9 +85,8 @@ class RedisSide:
             self.pipeline,
             self.health_connection,
             table,
-            events.look,
+            events.places,
             shared.tasks,
-            events.place_lost,
             random.random,
             self.servers,
         )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.node.ports import Claim, Denied, Entry
 from publisher.contract import control, scripts
 from publisher.contract.calls import Call, Reply
-from publisher.contract.control import CheckPlaces, PlacesChecked
+from publisher.contract.control import CheckPlaces, Disconnect, PlacesChecked, TokensRevoked
 from publisher.contract.keys import MAX_PLACE_LEASE_SECONDS, Keys
 
 GRACE: Final = b"/grace"
@@ -72,9 +73,23 @@ class PlaceTable:
             self._limit,
             _MAX_LEASE,
             self._member(""),
-            str(min(entered.values(), default="")),
+            str(min(entered.values())) if entered else "",
             *map(self._member, entered),
         )
+
+    def endings(self, user: str, found: list[bytes]) -> Iterator[Disconnect | TokensRevoked]:
+        """What a renewal has found that ends connections of ``user``."""
+        if not found:
+            return
+        before, *disconnects = found
+        if before:
+            yield TokensRevoked(user, float(before))
+        for entry, at in zip(disconnects[::2], disconnects[1::2], strict=True):
+            head = entry.partition(b":")[2]
+            with contextlib.suppress(ValueError):
+                command = control.decode(control.whole(head, int(float(at))))
+                if isinstance(command, Disconnect):
+                    yield command
 
     def release(self, user: str, connection: str) -> Call:
         """Release a place."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from gateway.backplane.place_checks import CHECK_SECONDS, PlaceChecks
@@ -20,6 +21,7 @@ from gateway.core.chunks import chunks
 from gateway.core.timing import Backoff
 from gateway.node.ports import Claim, Denied, Entry
 from gateway.node.tasks import Sleep, Tasks
+from publisher.contract.control import Disconnect, TokensRevoked
 from publisher.errors import Rejected, Unavailable
 from publisher.transport.pipeline import Calls
 
@@ -35,6 +37,20 @@ _AGAIN_SECONDS: Final = 0.5
 
 def _nobody(_node: bytes) -> bool:
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceEvents:
+    """What places tell of, and ask for.
+
+    ``look``: pings connections of this node (by id), and returns when each has shown life or was closed and its place
+    given back. ``lost``: told the id of a connection whose place is gone and could not be taken again; told again at every
+    renewal until it is released. ``ended``: told what a renewal has found that ends connections.
+    """
+
+    look: Callable[[list[str]], Awaitable[None]]
+    lost: Callable[[str], None]
+    ended: Callable[[Disconnect | TokensRevoked], None]
 
 
 class Held(NamedTuple):
@@ -54,10 +70,6 @@ class Places:
     Args:
         pipeline: for what clients wait for.
         upkeep: for what the node does by itself, and waits for before it is ready.
-        look: pings connections of this node (by id), and returns when each has shown life or was closed and its
-            place given back.
-        lost: told the id of a connection whose place is gone and could not be taken again; told
-            again at every renewal until it is released.
         jitter: a number from 0 to 1.
     """
 
@@ -66,9 +78,8 @@ class Places:
         pipeline: Calls,
         upkeep: Calls,
         table: PlaceTable,
-        look: Callable[[list[str]], Awaitable[None]],
+        events: PlaceEvents,
         tasks: Tasks,
-        lost: Callable[[str], None],
         jitter: Callable[[], float],
         servers: Servers = ONE,
     ) -> None:
@@ -76,12 +87,12 @@ class Places:
         self._pipeline = pipeline
         self._upkeep = upkeep
         self._table = table
-        self._lost = lost
+        self._events = events
         self._jitter = jitter
         self._held: dict[str, Held] = {}
         self._taking: set[str] = set()
         self.releases = Releases(pipeline, table.release, servers)
-        self.checks = PlaceChecks(pipeline, table, self.reconcile, look, tasks)
+        self.checks = PlaceChecks(pipeline, table, self.reconcile, events.look, tasks)
         self._sleep = Sleep()
         self._restorations = 0
         self._restored = 0
@@ -259,9 +270,11 @@ class Places:
 
     async def _renew_known(self, user: str, entered: dict[str, int]) -> None:
         try:
-            left, ours, _ = await self._upkeep.call(self._table.renew(user, entered))
+            left, ours, ended = await self._upkeep.call(self._table.renew(user, entered))
         finally:
             self._release_left(user, entered)
+        for command in self._table.endings(user, ended):
+            self._events.ended(command)
         for member in ours:
             connection = self._table.own(member)
             if connection is not None and self._unknown(member) and connection not in self.releases:
@@ -281,7 +294,7 @@ class Places:
         finally:
             self._release_left(user, [connection])
         if isinstance(entry, Denied) and connection in self._held:
-            self._lost(connection)
+            self._events.lost(connection)
 
     def _release_left(self, user: str, connections: Iterable[str]) -> None:
         """See to it that a call which came after a release leaves no place taken."""

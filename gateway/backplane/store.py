@@ -295,9 +295,10 @@ _FORGOTTEN_SECONDS: Final = 300
 
 
 class Announcing:
-    """Tells the publishers which namespaces there are, again and again: Redis may lose its data.
+    """Tells the publishers which namespaces there are, and how long a token may live, again and again: Redis may lose its data.
 
     Args:
+        longest: seconds that a token may live; ``None`` for any number.
         jitter: a number from 0 to 1.
     """
 
@@ -306,6 +307,7 @@ class Announcing:
         pipeline: Calls,
         keys: Keys,
         namespaces: Mapping[str, Namespace],
+        longest: float | None,
         jitter: Callable[[], float],
     ) -> None:
         self._pipeline = pipeline
@@ -314,7 +316,11 @@ class Announcing:
             for name, namespace in namespaces.items()
             for part in (name, orjson.dumps(namespace.to_dict()))
         )
-        self._call = Call.run(scripts.ANNOUNCE, [keys.namespaces], _FORGOTTEN_SECONDS, *rules)
+        lifetime = "" if longest is None else repr(longest)
+        self._calls = (
+            Call.run(scripts.ANNOUNCE, [keys.namespaces], _FORGOTTEN_SECONDS, *rules),
+            Call.run(scripts.ANNOUNCE, [keys.lifetimes], _FORGOTTEN_SECONDS, lifetime, "{}"),
+        )
         self._backoff = Backoff(jitter)
         self._sleep = Sleep()
 
@@ -326,7 +332,7 @@ class Announcing:
         """Write until cancelled."""
         while True:
             try:
-                await self._pipeline.call(self._call)
+                await asyncio.gather(*map(self._pipeline.begin, self._calls))
             except Rejected:
                 await self._sleep(_ANNOUNCED_SECONDS)  # the pipeline has logged it
             except Unavailable:

@@ -39,6 +39,15 @@ class Closing:
     error: bytes | None = None
 
 
+def disconnected(reason: str) -> Closing:
+    """The backend has ended the user's connections, for a ``reason`` that it gives, or without one."""
+    return _violation(
+        ErrorCode.DISCONNECTED,
+        reason or "Disconnected",
+        detail="ended by the backend; you may connect again",
+    )
+
+
 def _violation(code: ErrorCode, message: str, *, detail: str) -> Closing:
     """The client has done what it may not; the reason of the close frame is the code of the error."""
     error = protocol.error(code, message, detail=detail)

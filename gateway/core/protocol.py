@@ -58,6 +58,7 @@ class ErrorCode(StrEnum):
     TOKEN_KEY_UNKNOWN = "token_key_unknown"  # noqa: S105
     TOKEN_REVOKED = "token_revoked"  # noqa: S105
     CONNECTION_LIMIT = "connection_limit"
+    DISCONNECTED = "disconnected"
     MESSAGES_LOST = "messages_lost"
     INTERNAL_ERROR = "internal_error"
 

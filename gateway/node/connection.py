@@ -28,7 +28,7 @@ class Connection:
     ``positions`` holds the last id sent in channels that the client has left: coming back on the same connection
     repeats nothing. Only so many are kept; ``forgetful`` says that there were more. ``behind``: too much waits for the
     client to take it, so it is left out of live delivery (``catchup.py``). ``replays`` is held while the client takes
-    what waits for it and the next page of the log is read.
+    what waits for it and the next page of the log is read. ``refreshing`` puts another token in force.
     """
 
     __slots__ = (
@@ -43,6 +43,7 @@ class Connection:
         "identity",
         "outbox",
         "positions",
+        "refreshing",
         "replays",
         "socket",
         "subscriptions",
@@ -70,6 +71,7 @@ class Connection:
         self.behind = False
         self.replays = asyncio.Semaphore(_REPLAYS_AT_ONCE)
         self._paying: asyncio.Lock | None = None
+        self.refreshing: asyncio.Task[None] | None = None
         self.subscriptions: dict[str, Subscription] = {}
         self.positions: dict[str, int] = {}
         self.forgetful = False
@@ -80,6 +82,11 @@ class Connection:
         if self._paying is None:
             self._paying = asyncio.Lock()
         return self._paying
+
+    async def refreshed(self) -> None:
+        """Return once the token that it has shown last is in force, or refused."""
+        while self.refreshing is not None:
+            await asyncio.wait([self.refreshing])
 
     @property
     def user(self) -> str:

@@ -6,7 +6,16 @@ import logging
 from collections.abc import Callable
 
 from gateway.node.recheck import Recheck
-from publisher.contract.control import CheckPlaces, GrantRevoked, PlacesChecked, decode
+from gateway.node.revocations import Revocations
+from publisher.contract.control import (
+    CheckPlaces,
+    Disconnect,
+    GrantRevoked,
+    PlacesChecked,
+    TokenRevoked,
+    TokensRevoked,
+    decode,
+)
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +33,10 @@ class Control:
         recheck: Recheck,
         check: Callable[[CheckPlaces], None],
         checked: Callable[[PlacesChecked], None],
+        revocations: Revocations,
     ) -> None:
         self._recheck = recheck
+        self._revocations = revocations
         self._check = check
         self._checked = checked
 
@@ -39,6 +50,8 @@ class Control:
         match command:
             case GrantRevoked(channel, user):
                 self._recheck.revoked(channel, user)
+            case Disconnect() | TokenRevoked() | TokensRevoked():
+                self._revocations.hear(command)
             case CheckPlaces():
                 self._check(command)
             case PlacesChecked():

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from gateway.core.access import Identity
 from gateway.core.closing import Closing
@@ -142,9 +142,6 @@ class Denied(Enum):
     REVOKED = auto()
     """The token is revoked."""
 
-    NO_TURN = auto()
-    """More came at once than are let in."""
-
 
 Entry: TypeAlias = int | Denied
 """When a connection was given its place, in microseconds of the clock of Redis; or why it was given none."""
@@ -162,6 +159,23 @@ class Places(Protocol):
 
     def give_back(self, user: str, connection: str) -> None:
         """Give it back, soon; one that was not taken is no error."""
+
+
+class RevokedTokens(Protocol):
+    """What Redis knows of revoked tokens."""
+
+    def ask(self, digest: str) -> asyncio.Future[Any]:
+        """Whether the token with this digest is revoked: true or false, or the error that came in place of an answer.
+
+        The question leaves with what else is sent in this turn.
+        """
+
+    async def look_up(self, user: str, digest: str | None) -> tuple[float | None, bool]:
+        """Before which time (seconds since 1970) the tokens of ``user`` are revoked, and whether that one is.
+
+        Raises:
+            publisher.errors.Unavailable: Redis did not answer, or answered with an error.
+        """
 
 
 class Verifier(Protocol):

@@ -32,6 +32,7 @@ class Stats:
     connections_closed: Counter[str] = field(default_factory=Counter)
     client_errors: Counter[str] = field(default_factory=Counter)
     floods: Counter[str] = field(default_factory=Counter)
+    revocations: Counter[str] = field(default_factory=Counter)
     requests_delayed: int = 0
     redis_reconnects: int = 0
     redis_errors: int = 0

@@ -108,6 +108,8 @@ class Subscriptions:
 
     async def _join(self, subscription: Subscription, since: int | None) -> None:
         await self._bear(subscription.connection)
+        # A client that shows a token does not wait for it: what it asks for next is meant to go by it.
+        await subscription.connection.refreshed()
         if await self._recheck.admit(subscription):
             await self._catchup.join(subscription, since)
         else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 
 from gateway.core import closing, frames, protocol
-from gateway.core.access import TokenRejected
+from gateway.core.access import Identity, TokenRejected
 from gateway.core.log_limit import LogLimit
 from gateway.core.protocol import BadRequest, ErrorCode
 from gateway.core.timing import Expiries
@@ -14,6 +15,9 @@ from gateway.node.connection import Connection
 from gateway.node.hub import Hub
 from gateway.node.ports import Clock, Verifier
 from gateway.node.recheck import Recheck
+from gateway.node.revocations import Revocations
+from gateway.node.tasks import Tasks
+from publisher.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +42,8 @@ class Tokens:
         hub: Hub,
         verifier: Verifier,
         recheck: Recheck,
+        revocations: Revocations,
+        tasks: Tasks,
         times: TokenTimes,
         clock: Clock,
         wall_clock: Clock,
@@ -45,6 +51,8 @@ class Tokens:
         self._hub = hub
         self._verifier = verifier
         self._recheck = recheck
+        self._revocations = revocations
+        self._tasks = tasks
         self._times = times
         self._clock = clock
         self._wall_clock = wall_clock
@@ -53,6 +61,7 @@ class Tokens:
 
     def watch(self, connection: Connection) -> None:
         """End a connection when its token does, and tell its client a while before, once for each token."""
+        self._revocations.watch(connection)
         if (expires_at := connection.identity.expires_at) is None:
             self._expiries.forget(connection)
         elif self._times.warning:
@@ -66,7 +75,10 @@ class Tokens:
 
     def forget(self, connection: Connection) -> None:
         """Keep no watch over a connection any more."""
+        self._revocations.forget(connection)
         self._expiries.forget(connection)
+        if connection.refreshing is not None:
+            connection.refreshing.cancel()
 
     def tick(self) -> None:
         """Close the connections whose tokens have run out, and tell those whose tokens soon will; to be called several
@@ -90,7 +102,9 @@ class Tokens:
             self._hub.send(connection, frames.text(told))
 
     def refresh(self, connection: Connection, token: str) -> None:
-        """Put a new token in the place of a connection's old one.
+        """Put a new token in the place of a connection's old one, once Redis has said that it is not revoked.
+
+        Of several that are shown in the meantime the last one counts.
 
         Raises:
             BadRequest: it is not valid, or another user's; the old one stays in force.
@@ -99,9 +113,7 @@ class Tokens:
             identity = self._verifier.verify(token)
         except TokenRejected as rejected:
             self._log_rejection(connection, str(rejected))
-            raise BadRequest(
-                rejected.code, "Token rejected", detail="the old token stays in force"
-            ) from None
+            raise _refused(rejected.code, "Token rejected") from None
         if identity.user != connection.user:
             self._log_rejection(connection, "it is another user's")
             raise BadRequest(
@@ -109,6 +121,39 @@ class Tokens:
                 "Token rejected",
                 detail="a connection keeps its user; open another one",
             )
+        if connection.refreshing is not None:
+            connection.refreshing.cancel()
+        connection.refreshing = self._tasks.spawn(
+            self._exchange(connection, identity), f"refresh of {connection.id}"
+        )
+
+    async def _exchange(self, connection: Connection, identity: Identity) -> None:
+        try:
+            error = await self._refusal(identity)
+            if connection.closed:
+                return
+            if error is None:
+                self._put_in_force(connection, identity)
+            else:
+                self._hub.stats.client_errors[error.code] += 1
+                self._hub.send(connection, frames.text(error.render()))
+        finally:
+            if connection.refreshing is asyncio.current_task():
+                connection.refreshing = None
+
+    async def _refusal(self, identity: Identity) -> BadRequest | None:
+        """Why a genuine token is not accepted."""
+        try:
+            admitted = await self._revocations.admits(
+                identity.user, identity.issued_at, identity.token_id
+            )
+        except Unavailable as error:
+            log.warning("refresh_failed reason=%s", error.reason)
+            return _refused(ErrorCode.INTERNAL_ERROR, "Internal error")
+        return None if admitted else _refused(ErrorCode.TOKEN_REVOKED, "Token rejected")
+
+    def _put_in_force(self, connection: Connection, identity: Identity) -> None:
+        self._revocations.forget(connection)
         connection.identity = identity
         self.watch(connection)
         self._recheck.refreshed(connection)
@@ -123,3 +168,7 @@ class Tokens:
                 reason,
                 left_out or None,
             )
+
+
+def _refused(code: ErrorCode, message: str) -> BadRequest:
+    return BadRequest(code, message, detail="the old token stays in force")

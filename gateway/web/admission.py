@@ -8,8 +8,11 @@ from typing import Final
 
 from aiohttp import hdrs
 
+from gateway.core import closing
+from gateway.core.closing import Closing
 from gateway.core.handshake import Refusal
-from gateway.node.ports import Claim, Denied, Entry, Places
+from gateway.node.ports import Claim, Denied, Places
+from gateway.node.revocations import Revocations
 from gateway.web.handshake_queue import HandshakeQueue
 
 _RETRY_AFTER: Final[Mapping[str, str]] = {hdrs.RETRY_AFTER: "2"}
@@ -40,9 +43,15 @@ class Admission:
     """
 
     def __init__(
-        self, places: Places, ready: Callable[[], bool], room: Room, queue: HandshakeQueue
+        self,
+        places: Places,
+        revocations: Revocations,
+        ready: Callable[[], bool],
+        room: Room,
+        queue: HandshakeQueue,
     ) -> None:
         self._places = places
+        self._revocations = revocations
         self._queue = queue
         self._ready = ready
         self._room = room
@@ -60,8 +69,11 @@ class Admission:
             return "not_ready"
         return "node_full" if self._present >= self._room.connections else None
 
-    async def enter(self, claim: Claim, waits: Callable[[], bool]) -> Entry:
-        """Take a place; ``leave`` follows, unless it is denied: then nothing is held.
+    async def enter(self, claim: Claim, waits: Callable[[], bool]) -> int | Closing | Refusal:
+        """Take a place; ``leave`` follows. Where it is denied, nothing is held, and the client is told why.
+
+        Returns when it was taken (microseconds of the clock of Redis). The connection is to begin in this turn of the event
+        loop: a command that comes later must find it.
 
         Args:
             claim: who wants in, and with which token.
@@ -75,23 +87,34 @@ class Admission:
         user, most = claim.user, self._room.per_user
         asking = self._asking.setdefault(user, [])
         if len(asking) >= most + _GIVEN_UP or sum(each() for each in asking) >= most:
-            return Denied.FULL
+            return closing.CONNECTION_LIMIT
         # Handshakes under way count, so that no crowd slips past.
         self._present += 1
         asking.append(waits)
-        entry: Entry = Denied.FULL
+        entry: int | Closing | Refusal = closing.CONNECTION_LIMIT
         try:
             if await self._queue.turn(waits):
-                entry = await self._places.acquire(claim, waits)
+                entry = await self._ask(claim, waits)
             else:
-                entry = Denied.NO_TURN
+                entry = unavailable("too_many_handshakes" if self._ready() else "not_ready")
         finally:
             asking.remove(waits)
             if not asking:
                 del self._asking[user]
-            if isinstance(entry, Denied):
+            if not isinstance(entry, int):
                 self.leave(user, claim.connection)
         return entry
+
+    async def _ask(self, claim: Claim, waits: Callable[[], bool]) -> int | Closing:
+        mark = self._revocations.mark
+        # In one write with the question for the place.
+        revoked = self._revocations.ask(claim.token_id)
+        entry = await self._places.acquire(claim, waits)
+        if entry is Denied.REVOKED or (revoked is not None and await revoked):
+            return closing.TOKEN_REVOKED
+        if isinstance(entry, Denied):
+            return closing.CONNECTION_LIMIT
+        return self._revocations.ends(claim, entry, mark) or entry
 
     def leave(self, user: str, connection: str) -> None:
         """Give back what ``enter`` has taken."""

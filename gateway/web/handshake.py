@@ -18,7 +18,7 @@ from gateway.core.http import Head
 from gateway.core.origins import AllowedOrigins
 from gateway.node.connection import Connection
 from gateway.node.lifetimes import Lifetimes
-from gateway.node.ports import Claim, Clock, Denied, Entry, Verifier
+from gateway.node.ports import Claim, Clock, Verifier
 from gateway.node.requests import Requests
 from gateway.node.tasks import Tasks
 from gateway.node.user_budgets import UserBudgets
@@ -37,11 +37,6 @@ log = logging.getLogger(__name__)
 _READ_LIMIT_FACTOR: Final = 16
 
 _FOREIGN_ORIGIN: Final = Refusal(403, "origin_not_allowed", "this origin may not connect")
-
-_DENIED: Final = {
-    Denied.FULL: closing.CONNECTION_LIMIT,
-    Denied.REVOKED: closing.TOKEN_REVOKED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +129,7 @@ class Handshakes:
         """Begin the connection if its user and the node have room for it."""
         user = identity.user
         claim = Claim(user, f"{next(self._ids):x}", identity.issued_at, identity.token_id)
-        entry: Entry = Denied.FULL
+        entry: int | Closing | Refusal = closing.CONNECTION_LIMIT
         begun = False
         try:
             # Again: what is read in one turn of the event loop has passed the first look together.
@@ -144,11 +139,10 @@ class Handshakes:
             entry = await self._admission.enter(claim, lambda: new.waits)
             if not new.waits:
                 new.drop()
-            elif entry is Denied.NO_TURN:
-                reason = self._admission.refusal() or "too_many_handshakes"
-                self._refusals.refuse(new, unavailable(reason))
-            elif isinstance(entry, Denied):
-                self._reject(new, agreement, _DENIED[entry], user=user)
+            elif isinstance(entry, Refusal):
+                self._refusals.refuse(new, entry)
+            elif isinstance(entry, Closing):
+                self._reject(new, agreement, entry, user=user)
             elif not self._admission.open:  # the drain has begun meanwhile
                 self._refusals.refuse(new, unavailable("not_ready"))
             else:
@@ -163,7 +157,7 @@ class Handshakes:
             log.exception("handshake_failed")
             new.drop()
         finally:
-            if not (begun or isinstance(entry, Denied)):
+            if isinstance(entry, int) and not begun:
                 self._admission.leave(user, claim.connection)
 
     def _reject(

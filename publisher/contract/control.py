@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -21,6 +21,38 @@ class GrantRevoked:
 
     channel: str
     user: Grantee
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Connections of ``user`` end that were given their places up to ``at`` (microseconds of the clock of Redis).
+
+    All of them, or that ``connection`` (``<node>/<id>``) alone. Their clients are told the ``reason``.
+    """
+
+    user: str
+    at: int
+    reason: str = ""
+    connection: str | None = None
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRevoked:
+    """The token with this ``digest`` (``revocations.py``) is revoked: connections with it end."""
+
+    digest: str
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokensRevoked:
+    """The tokens of ``user`` that were issued ``before`` (seconds since 1970) are revoked, and those that do not say when."""
+
+    user: str
+    before: float
+    actor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +78,24 @@ class PlacesChecked:
     node: str
 
 
-Command: TypeAlias = GrantRevoked | CheckPlaces | PlacesChecked
+Command: TypeAlias = (
+    GrantRevoked | Disconnect | TokenRevoked | TokensRevoked | CheckPlaces | PlacesChecked
+)
 
 
 def encode(command: Command) -> bytes:
     """The command as it travels."""
     match command:
-        case GrantRevoked(channel, user):
+        case GrantRevoked(channel, user, actor):
+            told = {"type": "grant_revoked", "channel": channel, "user": member_of(user)}
+            return orjson.dumps(told if actor is None else told | {"actor": actor})
+        case Disconnect():
+            return whole(head_of(command), command.at)
+        case TokenRevoked(digest, actor):
+            return orjson.dumps({"type": "token_revoked", "token": digest, "actor": actor})
+        case TokensRevoked(user, before, actor):
             return orjson.dumps(
-                {"type": "grant_revoked", "channel": channel, "user": member_of(user)}
+                {"type": "tokens_revoked", "user": user, "before": before, "actor": actor}
             )
         case CheckPlaces(user, nodes, members, asker):
             return orjson.dumps(
@@ -70,15 +111,60 @@ def encode(command: Command) -> bytes:
             return orjson.dumps({"type": "places_checked", "user": user, "node": node})
 
 
+def head_of(command: Disconnect) -> bytes:
+    """The command without its end, which :func:`whole` adds: Redis says when it is given."""
+    return orjson.dumps(
+        {
+            "type": "disconnect",
+            "user": command.user,
+            "connection": command.connection,
+            "reason": command.reason,
+            "actor": command.actor,
+        }
+    )[:-1]
+
+
+def whole(head: bytes, at: int) -> bytes:
+    """A command that ends connections up to ``at``."""
+    return b'%b,"at":%d}' % (head, at)
+
+
 def decode(payload: bytes) -> Command | None:
     """Read a command; ``None`` for one this version does not know, so that versions can be mixed.
 
     Raises:
         ValueError: the payload is not a command at all.
     """
-    match orjson.loads(payload):
+    message = orjson.loads(payload)
+    match message:
+        case {"type": str()}:
+            return _about_access(message) or _about_places(message)
+        case _:
+            raise ValueError("not a control command")
+
+
+def _about_access(message: dict[str, Any]) -> Command | None:
+    match message:
         case {"type": "grant_revoked", "channel": str(channel), "user": str(member)}:
-            return GrantRevoked(channel, grantee_of(member))
+            return GrantRevoked(channel, grantee_of(member), _actor(message))
+        case {
+            "type": "disconnect",
+            "user": str(user),
+            "at": int(at),
+            "reason": str(reason),
+            "connection": (str() | None) as connection,
+        }:
+            return Disconnect(user, at, reason, connection, _actor(message))
+        case {"type": "token_revoked", "token": str(digest)}:
+            return TokenRevoked(digest, _actor(message))
+        case {"type": "tokens_revoked", "user": str(user), "before": int(before) | float(before)}:
+            return TokensRevoked(user, before, _actor(message))
+        case _:
+            return None
+
+
+def _about_places(message: dict[str, Any]) -> Command | None:
+    match message:
         case {
             "type": "reconcile_places",
             "user": str(user),
@@ -91,7 +177,11 @@ def decode(payload: bytes) -> Command | None:
             return CheckPlaces(user, tuple(nodes))
         case {"type": "places_checked", "user": str(user), "node": str(node)}:
             return PlacesChecked(user, node)
-        case {"type": str()}:
-            return None
         case _:
-            raise ValueError("not a control command")
+            return None
+
+
+def _actor(message: dict[str, Any]) -> str | None:
+    """Who has given a command, where it says so."""
+    actor = message.get("actor")
+    return actor if isinstance(actor, str) else None

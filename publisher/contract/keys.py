@@ -15,8 +15,12 @@
 ``rt1:conn:{<user>}``                sorted set  ``<node>/<connection>`` -> lease expiry (ms, Redis time)
 ``rt1:before:{<user>}``              string      tokens of the user that were issued before this are revoked: seconds
                                                  since 1970, as text
-``rt1:disconnected:{<user>}``        sorted set  ``<nonce>:<command as JSON>`` -> when the user's connections were ended
+``rt1:disconnected:{<user>}``        sorted set  ``<nonce>:<command without its end>`` -> when it ended the user's connections
                                                  (us, Redis time): the last hundred, of ten minutes
+``rt1:revoked:{<digest>}``           string      there while the token is revoked whose ``jti`` has this digest
+                                                 (``revocations.py``)
+``rt1:lifetimes``                    hash        seconds that a token may live at most, or empty for no limit -> when a
+                                                 gateway has announced it last, as in ``rt1:namespaces``
 ``rt1:nodes``                        sorted set  node -> lease expiry (ms, Redis time); ``/beat`` and
                                                  ``/grace``: see ``renew_node.lua``
 ``rt1:namespaces``                   hash        namespace -> its rules as JSON, written by the gateways, and
@@ -139,6 +143,13 @@ class Keys:
         if user.startswith("}"):
             return f"{self.prefix}:{word}_:{{u}}:{user}"
         return f"{self.prefix}:{word}:{{{user}}}"
+
+    def revoked(self, digest: str) -> str:
+        return f"{self.prefix}:revoked:{{{digest}}}"
+
+    @property
+    def lifetimes(self) -> str:
+        return f"{self.prefix}:lifetimes"
 
     @property
     def nodes(self) -> str:

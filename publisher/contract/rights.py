@@ -80,6 +80,27 @@ def to_revoke(keys: Keys) -> list[Command]:
     ]
 
 
+def to_end(keys: Keys) -> list[Command]:
+    """Uses that change nothing of all that ending connections and tokens needs."""
+    ended, before = keys.disconnected(_NOWHERE), keys.before(_NOWHERE)
+    return [
+        ("EVAL", _SCRIPT, 0),
+        ("EVALSHA", _SCRIPT_SHA, *_two_slots(keys, ended)),
+        ("HGETALL", keys.lifetimes),
+        ("TIME",),
+        ("ZSCORE", ended, ""),
+        ("ZADD", ended, "XX", 1, ""),
+        ("ZREMRANGEBYSCORE", ended, 0, 0),
+        ("ZREMRANGEBYRANK", ended, 0, 0),
+        ("EXPIRE", ended, 1),
+        ("GET", before),
+        ("SET", keys.revoked(_NOWHERE), "", "XX"),
+        ("PERSIST", keys.revoked(_NOWHERE)),
+        ("PEXPIREAT", keys.revoked(_NOWHERE), 1),
+        ("PUBLISH", keys.control, _SKIPPED),
+    ]
+
+
 _TO_READ: Final = ("evalsha", "eval", "get", "time", "zrangebyscore", "zrevrange", "zscore")
 _OF_THE_VERSION_BEFORE: Final = ("mget",)
 """What a publisher of the version before needs besides: both work during a rolling upgrade."""
@@ -90,7 +111,7 @@ _IN_A_CLUSTER: Final = ("cluster|info", "cluster|slots", "asking")
 
 def of_a_publisher(keys: Keys) -> list[str]:
     """An ACL's rules for a backend that uses every method of the library, ``min_replicas`` too."""
-    used = [*to_publish(keys), *to_grant(keys), *to_revoke(keys)]
+    used = [*to_publish(keys), *to_grant(keys), *to_revoke(keys), *to_end(keys)]
     further = [*_TO_READ, *_OF_THE_VERSION_BEFORE, "wait"]
     if keys.sharded:
         further += _IN_A_CLUSTER

@@ -31,13 +31,22 @@ _TEXT_OR_BINARY: Final = 0x1 ^ 0x2  # the opcodes in which these frames differ
 
 
 class Anybody:
-    """Lets everybody in, whatever their token. Implements ``ports.Verifier`` and ``ports.Places``."""
+    """Lets everybody in, whatever their token. Implements ``ports.Verifier`` and ``ports.Places``, and
+    stands in for ``Revocations``."""
 
     def verify(self, token: str) -> Identity:
         return Identity(token)
 
     async def acquire(self, claim: Claim, waits: Callable[[], bool]) -> int:
         return 1
+
+    mark = 0
+
+    def ask(self, token_id: str | None) -> None:
+        return None
+
+    def ends(self, claim: Claim, entered_at: int, mark: int) -> None:
+        return None
 
     def give_back(self, user: str, connection: str) -> None:
         pass
@@ -92,7 +101,7 @@ async def endpoint(max_message_bytes: int) -> AsyncIterator[str]:
     room = capacity(_FILES, _CONNECTIONS, None)
     queue = HandshakeQueue(_NEVER, lambda: True, stats, time.monotonic)
     handshakes = Handshakes(
-        Admission(anybody, lambda: True, Room(_CONNECTIONS, _CONNECTIONS), queue),
+        Admission(anybody, anybody, lambda: True, Room(_CONNECTIONS, _CONNECTIONS), queue),
         anybody,
         echo,
         echo,

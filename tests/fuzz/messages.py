@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from hypothesis import strategies as st
@@ -18,12 +18,13 @@ from gateway.node.connection import Connection
 from gateway.node.heartbeats import Heartbeats
 from gateway.node.hub import Events, Hub
 from gateway.node.requests import Requests
+from gateway.node.revocations import Revocations
 from gateway.node.stats import Stats
 from gateway.node.tokens import Tokens, TokenTimes
 from publisher.contract.channels import DEFAULT_NAMESPACES, Channel, parse_channel
 from publisher.contract.message import MAX_ID
 from tests.support.tokens import make_token, verifier
-from tests.unit.fakes import FakeClock, RecordingPositions, RecordingSocket
+from tests.unit.fakes import FakeClock, FakeRevokedTokens, RecordingPositions, RecordingSocket
 from tests.unit.wire import frames_in, messages_in
 
 _MAX_BYTES: Final = 16_384
@@ -87,7 +88,16 @@ class Messages:
         self._requests = Requests(
             self._hub,
             _Subscriptions(self._hub),  # type: ignore[arg-type]
-            Tokens(self._hub, verifier(), _Recheck(), TokenTimes(5, 60), clock, clock),  # type: ignore[arg-type]
+            Tokens(
+                self._hub,
+                verifier(),
+                _Recheck(),  # type: ignore[arg-type]
+                Revocations(self._hub, FakeRevokedTokens(), "here", clock, lambda: 0.0),
+                _Tasks(),  # type: ignore[arg-type]
+                TokenTimes(5, 60),
+                clock,
+                clock,
+            ),
             Heartbeats(self._hub, clock, random.Random(1).random, 30.0, 30.0),
             confirmation,
             clock,
@@ -148,6 +158,11 @@ class _Subscriptions:
 
     def _answer(self, connection: Connection, message: bytes) -> None:
         self._hub.send(connection, frames.text(message))
+
+
+class _Tasks:
+    def spawn(self, work: Coroutine[Any, Any, None], _name: str) -> None:
+        work.close()  # there is no event loop; what Redis says of a token is not what is tried here
 
 
 class _Recheck:

@@ -15,6 +15,7 @@ from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection, Subscription
 from gateway.node.control import Control
 from gateway.node.hub import Events, Hub
+from gateway.node.revocations import Revocations
 from gateway.node.stats import Stats
 from publisher.contract import control
 from publisher.contract.calls import parse_log
@@ -24,7 +25,7 @@ from publisher.contract.grants import EVERYBODY
 from publisher.contract.message import Message, decode
 from publisher.errors import InvalidNamespace
 from publisher.preflight import _namespaces as announced
-from tests.unit.fakes import FakeClock, RecordingPositions, RecordingSocket
+from tests.unit.fakes import FakeClock, FakeRevokedTokens, RecordingPositions, RecordingSocket
 from tests.unit.wire import frames_in
 
 _CHANNEL: Final = parse_channel("run-results/a")
@@ -89,7 +90,12 @@ class Payloads:
         nothing = lambda _: None  # noqa: E731
         events = Events(nothing, nothing, nothing, self._commands.append)
         self._hub = Hub(self._turn.append, self._confirmation, Stats(), events, 1_024)
-        self._control = Control(_Recheck(), nothing, nothing)  # type: ignore[arg-type]
+        self._control = Control(
+            _Recheck(),  # type: ignore[arg-type]
+            nothing,
+            nothing,
+            Revocations(self._hub, FakeRevokedTokens(), "here", self._clock, lambda: 0.0),
+        )
 
     def take(self, data: bytes, dice: random.Random) -> None:
         """Let it read an input."""

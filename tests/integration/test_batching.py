@@ -13,7 +13,7 @@ import redis.asyncio
 from pydantic import SecretStr
 
 from gateway.backplane.place_table import PlaceTable
-from gateway.backplane.places import Places
+from gateway.backplane.places import PlaceEvents, Places
 from gateway.backplane.store import GrantReader, LogReader, Positions
 from gateway.credentials import make_topology
 from gateway.node.opener import Opener
@@ -130,7 +130,8 @@ async def test_what_handshakes_and_subscribes_of_one_turn_ask_is_one_write(
     async def look(_of_whom: object) -> None:
         raise AssertionError("nobody is at the limit")
 
-    places = Places(pipeline, pipeline, table, look, Tasks(), print, lambda: 0.0)
+    events = PlaceEvents(look, print, print)
+    places = Places(pipeline, pipeline, table, events, Tasks(), lambda: 0.0)
     positions = Positions(pipeline, keys, {}, lambda: 0.0)
     history = LogReader(pipeline, keys, positions, Opener(None, Stats(), {}), Stats())
     grants = GrantReader(pipeline, keys, Stats())

@@ -407,7 +407,8 @@ async def test_what_the_nodes_redis_user_may_not_read_is_answered_and_stops_nobo
     server: RedisServer, admin: redis.asyncio.Redis
 ) -> None:
     rights = (
-        "on >p +@all &* ~t:grant:* ~t:conn:* ~t:nodes ~t:namespaces ~t:marker ~t:*:{notifications/*"
+        "on >p +@all &* ~t:grant:* ~t:conn:* ~t:before:* ~t:disconnected:* ~t:nodes ~t:namespaces ~t:lifetimes ~t:marker "
+        "~t:*:{notifications/*"
     )
     await admin.execute_command("ACL", "SETUSER", "node", *rights.split())
     async with (

@@ -17,6 +17,7 @@ import redis
 
 from publisher import EVERYBODY, Publisher
 from publisher.contract.keys import Keys
+from publisher.contract.revocations import digest_of
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES
 from tests.support.topology import on_database
 
@@ -343,6 +344,24 @@ def test_the_user_may_stand_behind_an_option(cli: Cli, server: redis.Redis, keys
     assert server.zrange(keys.grant("run-results/s"), 0, -1) == [b"u"]
 
 
+def test_what_ends_connections_and_tokens_says_what_it_has_ended(
+    cli: Cli, server: redis.Redis, keys: Keys
+):
+    def say(*arguments: str) -> dict[str, Any]:
+        said: dict[str, Any] = json.loads(cli(*arguments).stdout)
+        return said
+
+    ended = {"user": "u", "connection": "n1/2", "reason": "locked"}
+    assert say("disconnect", "u", "--reason", "locked", "--connection", "n1/2") == ended
+    assert server.zcard(keys.disconnected("u")) == 1
+    until = {"jti": "t1", "until": 4_102_444_800.0}
+    assert say("revoke-token", "t1", "--until", "2100-01-01T00:00:00Z") == until
+    assert server.exists(keys.revoked(digest_of("t1")))
+    before = {"user": "u", "before": 1_640_995_200.5}
+    assert say("revoke-tokens-before", "u", "1640995200.5") == before
+    assert server.get(keys.before("u")) == b"1640995200.5"
+
+
 def test_history_prints_a_line_for_each_entry(cli: Cli, publisher: Publisher):
     ids = [publisher.publish("run-results/s", n).id for n in range(4)]
     lines = cli(
@@ -388,6 +407,11 @@ def test_a_reader_that_has_had_enough_causes_no_complaint(
         (("notify", "", "--title", "t", "--message", "m"), "user must be a string"),
         (("grant", "run-results/s", "u", "--everybody"), "not both"),
         (("history", "run-results/s", "--limit", "0"), "limit"),
+        (("disconnect", "u", "--connection", "2"), "connection must be <node>/<id>"),
+        (("revoke-token", "t"), "--until"),
+        (("revoke-token", "t", "--until", "1640995200"), "until is over"),
+        (("revoke-tokens-before", "u", "yesterday"), "2026-01-31T12:00:00Z"),
+        (("revoke-tokens-before", "u", "2026-01-31T12:00:00"), "2026-01-31T12:00:00Z"),
         (("notify", "u"), "--title, --message"),
         (("grant", "notifications/u", "v"), "only the user whose id is the channel's id"),
         (("revoke", "notifications/u", "u"), "no effect on 'notifications/u'"),

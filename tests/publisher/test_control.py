@@ -8,8 +8,11 @@ import pytest
 from publisher.contract.control import (
     CheckPlaces,
     Command,
+    Disconnect,
     GrantRevoked,
     PlacesChecked,
+    TokenRevoked,
+    TokensRevoked,
     decode,
     encode,
 )
@@ -23,6 +26,11 @@ CHECK = CheckPlaces("u", ("n1", "n2"), ("n1/1", "n2/a"), "n3")
     [
         GrantRevoked("run-results/1", "u"),
         GrantRevoked("x/1", EVERYBODY),
+        GrantRevoked("run-results/1", "u", "ops@example.org"),
+        Disconnect("u", 1_640_995_200_000_000),
+        Disconnect('u}"', 1_640_995_200_000_000, "bye", "n1/a", "ops"),
+        TokenRevoked("0123"),
+        TokensRevoked("u", 1_640_995_200.5, "ops"),
         CHECK,
         PlacesChecked("u", "n1"),
     ],

@@ -16,7 +16,7 @@ import publisher
 from publisher import AsyncPublisher, Publisher
 
 SIGNATURES = {
-    "from_url": "(url: 'str', *, prefix: 'str' = 'rt1', max_message_bytes: 'int' = 1048576, retries: 'int' = 3, give_up_after: 'float' = 15.0, timeout: 'float' = 5.0, min_replicas: 'int' = 0, replica_timeout: 'float' = 1.0, default: 'Callable[[Any], Any] | None' = None, encryption_keys: 'str | None' = None) -> 'Self'",
+    "from_url": "(url: 'str', *, prefix: 'str' = 'rt1', max_message_bytes: 'int' = 1048576, retries: 'int' = 3, give_up_after: 'float' = 15.0, timeout: 'float' = 5.0, min_replicas: 'int' = 0, replica_timeout: 'float' = 1.0, default: 'Callable[[Any], Any] | None' = None, encryption_keys: 'str | None' = None, actor: 'str | None' = None) -> 'Self'",
     "from_env": "(**options: 'Any') -> 'Self'",
     "publish": "(self, channel: 'str', data: 'Any', *, idempotency_key: 'str | None' = None, retention: 'Retention | None' = None, min_replicas: 'int | None' = None) -> 'Published'",
     "publish_many": "(self, messages: 'Iterable[Outgoing | tuple[str, Any]]') -> 'list[Published | PublisherError]'",
@@ -24,6 +24,9 @@ SIGNATURES = {
     "run_result": "(self, session: 'str', *, stdout: 'str', stderr: 'str', exit_code: 'int', duration: 'int', user: 'Grantee | None' = None, idempotency_key: 'str | None' = None) -> 'Published'",
     "grant": "(self, channel: 'str', user: 'Grantee', ttl: 'int | None' = 2592000) -> 'None'",
     "revoke": "(self, channel: 'str', user: 'Grantee') -> 'bool'",
+    "disconnect": "(self, user: 'str', *, reason: 'str' = '', connection: 'str | None' = None) -> 'None'",
+    "revoke_token": "(self, jti: 'str', until: 'datetime | float') -> 'None'",
+    "revoke_tokens_before": "(self, user: 'str', time: 'datetime | float') -> 'None'",
     "history": "(self, channel: 'str', since: 'int' = 0, limit: 'int | None' = None) -> 'list[Entry]'",
     "connections": "(self, user: 'str') -> 'list[Connection]'",
     "ping": "(self) -> 'None'",

@@ -69,6 +69,9 @@ def test_the_least_rights_are_enough_for_every_call(as_user: AsUser, database: i
     publisher.grant(CHANNEL, "u", None)
     publisher.grant(CHANNEL, EVERYBODY)
     assert publisher.revoke(CHANNEL, "u")
+    publisher.disconnect("u", reason="bye")
+    publisher.revoke_token("a", 4_000_000_000)
+    publisher.revoke_tokens_before("u", 1_640_995_200)
     assert len(publisher.history(CHANNEL)) == 3
     assert publisher.connections("u") == []
     publisher.ping()
@@ -200,7 +203,13 @@ def test_rights_are_tried_once_by_a_client(publisher: Publisher, server: redis.R
 def test_trying_them_changes_nothing_and_reaches_nobody(
     publisher: Publisher, server: redis.Redis, keys: Keys
 ):
-    for use in (rights.to_publish, rights.to_grant, rights.to_revoke, rights.to_serve):
+    for use in (
+        rights.to_publish,
+        rights.to_grant,
+        rights.to_revoke,
+        rights.to_end,
+        rights.to_serve,
+    ):
         for command in use(keys):
             assert server.execute_command(*command) in (
                 None,
@@ -217,6 +226,7 @@ def test_trying_them_changes_nothing_and_reaches_nobody(
 
 OF_PUBLISHERS = [scripts.PUBLISH, scripts.SETTLE, scripts.GRANT, scripts.READ, scripts.CONNECTIONS]
 OF_PUBLISHERS += [scripts.LIVE_NODES]
+OF_PUBLISHERS += [scripts.DISCONNECT, scripts.REVOKE_TOKEN, scripts.REVOKE_TOKENS]
 
 
 @pytest.mark.parametrize("script", OF_PUBLISHERS, ids=lambda script: script.name)
@@ -229,12 +239,13 @@ def test_what_a_publish_uses_is_tried_before_it(script: Script):
     assert used_by(script) <= set(missing_for_a_publish(Keys("x")))
 
 
+FOR_PUBLISHERS_ALONE = {"publish", "settle", "grant", "disconnect", "revoke_token", "revoke_tokens"}
 ALL = [each for each in vars(scripts).values() if isinstance(each, Script)]
 
 
 @pytest.mark.parametrize("script", ALL, ids=lambda script: script.name)
 def test_the_list_of_a_gateway_has_what_its_scripts_use(script: Script):
-    if script.name in ("publish", "settle", "grant"):
+    if script.name in FOR_PUBLISHERS_ALONE:
         return
     assert used_by(script) <= set(rights.of_a_gateway(Keys("x")))
 

@@ -14,6 +14,7 @@ from gateway.core.reader import Reader, Verdict
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Connection, Subscription
 from gateway.node.hub import Events, Hub
+from gateway.node.revocations import Revocations
 from gateway.node.stats import Stats
 from publisher.contract.channels import parse_channel
 from publisher.contract.message import NOT_LOGGED, LogPage, Message
@@ -95,6 +96,34 @@ class RecordingPositions:
         pass
 
 
+class FakeRevokedTokens:
+    """What Redis knows of revoked tokens: ``digests``, and before which time those of ``users``.
+
+    While ``answers`` is not set it does not answer.
+    """
+
+    def __init__(self) -> None:
+        self.digests: set[str] = set()
+        self.users: dict[str, float] = {}
+        self.asked: list[str] = []
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    def ask(self, digest: str) -> asyncio.Future[bool]:
+        self.asked.append(digest)
+        return asyncio.ensure_future(self._is_revoked(digest))
+
+    async def _is_revoked(self, digest: str) -> bool:
+        found = digest in self.digests
+        await self.answers.wait()
+        return found
+
+    async def look_up(self, user: str, digest: str | None) -> tuple[float | None, bool]:
+        found = self.users.get(user), digest in self.digests
+        await self.answers.wait()
+        return found
+
+
 class RecordingFeed:
     """Redis confirms a subscription when ``confirm`` is set."""
 
@@ -134,6 +163,11 @@ class Node:
             Events(self.gap, self.behind, self.congested, self.commands.append),
             threshold,
         )
+
+    def revocations(self, tokens: FakeRevokedTokens | None = None) -> Revocations:
+        """Of a node that is called ``here``."""
+        known = tokens or FakeRevokedTokens()
+        return Revocations(self.hub, known, "here", self.clock, lambda: 0.0)
 
     # -- what the hub reports ---------------------------------------------------------------------
 

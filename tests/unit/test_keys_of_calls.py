@@ -30,6 +30,7 @@ from publisher.retrying import Retries
 from publisher.transport.cluster import slot_of
 from publisher.transport.flows import Flow, Owners, Pause, RoundTrip, SideBySide, Step, driven
 
+USERS = ["u", "a}b", "}x", "}"]
 CHANNELS = ["run-results/a", "run-results/b}{c", "notifications/d:{e}", "notifications/ü"]
 KEYS = [Keys(sharded=True), Keys("other", sharded=True), Keys(sharded=True).below("check")]
 NOT_IN_A_CLUSTER = {scripts.PUBLISH, scripts.GRANT}
@@ -42,11 +43,13 @@ class Noted:
         self.calls: list[Call] = []
 
     async def call(self, call: Call) -> Any:
-        self.calls.append(call)
-        return [b"-1", b"0"] if call.script is scripts.READ else None
+        return await self.begin(call)
 
     def begin(self, call: Call) -> asyncio.Future[Any]:
-        return asyncio.ensure_future(self.call(call))
+        self.calls.append(call)
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        answer.set_result([b"-1", b"0"] if call.script is scripts.READ else None)
+        return answer
 
 
 async def calls_of_a_node(keys: Keys) -> list[Call]:
@@ -60,7 +63,7 @@ async def calls_of_a_node(keys: Keys) -> list[Call]:
         await log.read(channel, "u", None, 10)
         await log.raise_last(channel, 7)
     await positions.flush()
-    announcing = Announcing(pipeline, keys, DEFAULT_NAMESPACES, lambda: 0.5)
+    announcing = Announcing(pipeline, keys, DEFAULT_NAMESPACES, None, lambda: 0.5)
     running = asyncio.create_task(announcing.run())
     await asyncio.sleep(0)
     running.cancel()
@@ -75,7 +78,7 @@ async def calls_of_a_node(keys: Keys) -> list[Call]:
         *(Call.run(scripts.GRANTED, [keys.grant(channel)], "u") for channel in CHANNELS),
         Call(("SET", keys.marker, "m", "NX", "GET")),
     ]
-    for user in ("u", "a}b", "}x"):
+    for user in USERS:
         noted.calls += [
             table.take(Claim(user, "1"), [b"gone/2", b"5"]),
             table.renew(user, {"1": 1, "2": 2}),
@@ -144,7 +147,8 @@ class Publisher:
             return b"\n".join([b"7"] * _messages(call))
         if script is scripts.READ:
             return [b"-1", b"0"]
-        return [] if script in (scripts.CONNECTIONS, scripts.LIVE_NODES) else 1
+        reads = script in (scripts.CONNECTIONS, scripts.LIVE_NODES)
+        return [] if reads or call.arguments[0] == "HGETALL" else 1
 
 
 def _messages(call: Call) -> int:
@@ -170,7 +174,11 @@ def calls_of_a_publisher(keys: Keys) -> list[Call]:
     publisher.run(operations.grant(CHANNELS[0], "u"))
     publisher.run(operations.grant(CHANNELS[1], EVERYBODY))
     publisher.run(operations.revoke(CHANNELS[0], "u"))
-    publisher.run(operations.connections("u"))
+    for user in USERS:
+        publisher.run(operations.revoking.disconnect(user, "bye", None))
+        publisher.run(operations.revoking.revoke_tokens_before(user, 1_640_995_200))
+        publisher.run(operations.connections(user))
+    publisher.run(operations.revoking.revoke_token("a}b", 4_000_000_000))
     publisher.run(operations.ping())
     return publisher.calls
 

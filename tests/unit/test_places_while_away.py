@@ -11,7 +11,7 @@ import pytest
 
 from gateway.backplane import places as places_module
 from gateway.backplane.place_table import PlaceTable
-from gateway.backplane.places import Held, Places
+from gateway.backplane.places import Held, PlaceEvents, Places
 from gateway.backplane.servers import Servers
 from gateway.node.ports import Claim, Denied
 from gateway.node.tasks import Tasks
@@ -83,9 +83,8 @@ def make_places(tasks: Tasks, redis: Redis) -> Places:
         pipeline,
         pipeline,
         PlaceTable(KEYS, HERE.decode(), 1, 60),
-        nothing,
+        PlaceEvents(nothing, lambda _id: None, lambda _command: None),
         tasks,
-        lambda _id: None,
         lambda: 0.5,
         Servers(away=redis.away.__contains__),
     )

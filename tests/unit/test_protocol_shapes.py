@@ -259,6 +259,7 @@ def test_error_codes_are_pinned_for_programs_that_read_them() -> None:
         "token_key_unknown",
         "token_revoked",
         "connection_limit",
+        "disconnected",
         "messages_lost",
         "internal_error",
     }

@@ -12,6 +12,7 @@ from gateway.core.closing import PONG_TIMEOUT
 from gateway.node.heartbeats import Heartbeats
 from gateway.node.recheck import Recheck
 from gateway.node.sweep import Sweep
+from gateway.node.tasks import Tasks
 from gateway.node.tokens import Tokens, TokenTimes
 from tests.support.waiting import until
 from tests.unit.bench import Bench
@@ -113,7 +114,8 @@ async def test_nothing_is_kept_of_a_connection_that_is_gone() -> None:
         def verify(self, token: str) -> Identity:
             raise AssertionError(token)
 
-    tokens = Tokens(node.hub, Verifier(), recheck, TokenTimes(5, 60), node.clock, node.clock)
+    shown = recheck, node.revocations(), Tasks()
+    tokens = Tokens(node.hub, Verifier(), *shown, TokenTimes(5, 60), node.clock, node.clock)
     client, socket = make_connection()
     client.identity = Identity("u", expires_at=node.clock.now + 70)
     node.hub.connections[client.id] = client

@@ -10,6 +10,7 @@ from gateway.core.access import Identity, TokenRejected
 from gateway.core.closing import TOKEN_EXPIRED
 from gateway.core.protocol import BadRequest
 from gateway.node.recheck import Recheck
+from gateway.node.tasks import Tasks
 from gateway.node.tokens import Tokens, TokenTimes
 from tests.unit.bench import Bench
 from tests.unit.fakes import FakeClock, RecordingFeed, make_connection
@@ -45,6 +46,8 @@ class World:
             self.node.hub,
             Rejecting(),
             recheck,
+            self.node.revocations(),
+            Tasks(),
             TokenTimes(leeway, warning),
             self.node.clock,
             self.wall_clock,

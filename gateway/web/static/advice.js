@@ -21,6 +21,7 @@ const ADVICE = {
   token_not_yet_valid: 'This token is not valid yet: the clock of whoever made it is ahead.',
   token_key_unknown: 'The gateway does not know the key of this token yet. Try again in a moment.',
   token_revoked: 'This token was revoked. Paste another one.',
+  disconnected: 'The backend has ended this connection. The page connects again by itself.',
   connection_limit: 'This user holds all the connections they may. Close another tab.',
   flood: 'Too many messages, or too many mistakes, in a short time.',
   draining: 'This gateway is being stopped; another one takes over.',

@@ -1,5 +1,6 @@
--- Tells the publishers which namespaces a gateway has, and removes those that none has had for a while.
--- KEYS[1]  namespaces
+-- Tells the publishers which namespaces a gateway has, and removes those that none has had for a while. In the same way
+-- it tells how long a token may live.
+-- KEYS[1]  namespaces, or lifetimes
 -- ARGV[1]  seconds after which a namespace is removed that no gateway announces
 -- ARGV[2], ARGV[3], ...  name, its rules as a JSON object, name, rules, ...
 -- Gateways before version 0.2 announce without a time. This gives one to whatever has none; a gateway that still

@@ -1,0 +1,244 @@
+"""What ends connections and tokens: commands of backends, heard live or found in Redis.
+
+A connection ends when its user is disconnected, or its token revoked. A handshake, and a token that is shown on an open
+connection, ask Redis; a command that is heard while Redis answers may have come too late for the answer, so what was heard
+since the question counts too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeAlias
+
+from gateway.core import closing
+from gateway.core.closing import Closing
+from gateway.node.connection import Connection
+from gateway.node.hub import Hub
+from gateway.node.ports import Claim, Clock, RevokedTokens
+from gateway.node.tasks import Retry
+from publisher.contract.control import Disconnect, TokenRevoked, TokensRevoked
+from publisher.contract.revocations import digest_of
+from publisher.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+Ending: TypeAlias = Disconnect | TokenRevoked | TokensRevoked
+
+_REMEMBERED_SECONDS: Final = 30.0
+_MOST_REMEMBERED: Final = 10_000
+
+
+class Revocations:
+    """Ends connections, and says whether one may begin.
+
+    Args:
+        node: this node's name, which a command gives with the id of a connection.
+        jitter: a number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        tokens: RevokedTokens,
+        node: str,
+        clock: Clock,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._hub = hub
+        self._tokens = tokens
+        self._node = node
+        self._lately = _Lately(clock)
+        self._retry = Retry(jitter)
+        self._of_user = _Index()
+        self._of_token = _Index()
+
+    # -- connections --------------------------------------------------------------------------
+
+    def watch(self, connection: Connection) -> None:
+        """End a connection when its user is disconnected or its token revoked."""
+        self._of_user.add(connection.user, connection)
+        if (token_id := connection.identity.token_id) is not None:
+            self._of_token.add(digest_of(token_id), connection)
+
+    def forget(self, connection: Connection) -> None:
+        """Keep no watch over a connection any more, nor over the token that it has now; an unknown one is no error."""
+        self._of_user.remove(connection.user, connection)
+        if (token_id := connection.identity.token_id) is not None:
+            self._of_token.remove(digest_of(token_id), connection)
+
+    # -- commands -----------------------------------------------------------------------------
+
+    def hear(self, command: Ending) -> None:
+        """Carry out a command that has just been given."""
+        self._lately.add(command)
+        self.carry_out(command)
+
+    def carry_out(self, command: Ending) -> None:
+        """End the connections that a command is about, whenever it was given."""
+        match command:
+            case Disconnect(user):
+                for connection in self._of_user.of(user):
+                    if self._means(command, connection.id, connection.entered_at):
+                        why = closing.disconnected(command.reason)
+                        self._end(connection, why, "disconnect", command.actor)
+            case TokenRevoked(digest, actor):
+                for connection in self._of_token.of(digest):
+                    self._end(connection, closing.TOKEN_REVOKED, "token", actor)
+            case TokensRevoked(user, before, actor):
+                for connection in self._of_user.of(user):
+                    if _is_older(connection.identity.issued_at, before):
+                        self._end(connection, closing.TOKEN_REVOKED, "tokens_before", actor)
+
+    def _means(self, command: Disconnect, connection: str, entered_at: int) -> bool:
+        # Both moments are of the server that has the user's keys. Before another one takes over more time passes than
+        # their clocks differ by.
+        meant = command.connection is None or command.connection == f"{self._node}/{connection}"
+        return meant and entered_at <= command.at
+
+    def _end(self, connection: Connection, why: Closing, kind: str, actor: str | None) -> None:
+        if connection.closed:
+            return
+        self._hub.stats.revocations[kind] += 1
+        log.info(
+            "connection_revoked connection=%s user=%r kind=%s actor=%r",
+            connection.id,
+            connection.user,
+            kind,
+            actor,
+        )
+        self._hub.close(connection, why)
+
+    # -- who comes ----------------------------------------------------------------------------
+
+    @property
+    def mark(self) -> int:
+        """This moment among the commands: how many have been heard."""
+        return self._lately.heard
+
+    def ask(self, token_id: str | None) -> asyncio.Future[Any] | None:
+        """Ask whether a token is revoked, with what else is sent to Redis in this turn; ``None`` for one without an id."""
+        return None if token_id is None else self._tokens.ask(digest_of(token_id))
+
+    def ends(self, claim: Claim, entered_at: int, mark: int) -> Closing | None:
+        """Why a connection that was given its place then must not begin, by what was heard since ``mark``.
+
+        Raises:
+            Unavailable: nobody knows any more.
+        """
+        for command in self._lately.since(mark, claim.user, claim.token_id):
+            if not isinstance(command, Disconnect):
+                if _revokes(command, claim.issued_at):
+                    return closing.TOKEN_REVOKED
+            elif self._means(command, claim.connection, entered_at):
+                return closing.disconnected(command.reason)
+        return None
+
+    async def admits(self, user: str, issued_at: float | None, token_id: str | None) -> bool:
+        """Whether a token is not revoked that is shown on an open connection; waits while Redis does not answer.
+
+        Raises:
+            Unavailable: Redis has answered with an error that does not pass.
+        """
+        return await self._retry(lambda: self._admits(user, issued_at, token_id))
+
+    async def _admits(self, user: str, issued_at: float | None, token_id: str | None) -> bool:
+        mark = self.mark
+        digest = None if token_id is None else digest_of(token_id)
+        before, revoked = await self._tokens.look_up(user, digest)
+        if revoked or (before is not None and _is_older(issued_at, before)):
+            return False
+        heard = self._lately.since(mark, user, token_id)
+        return not any(
+            _revokes(command, issued_at) for command in heard if not isinstance(command, Disconnect)
+        )
+
+
+def _is_older(issued_at: float | None, before: float) -> bool:
+    """Whether a token was issued ``before``; one that does not say when counts as old."""
+    return issued_at is None or issued_at < before
+
+
+def _revokes(command: TokenRevoked | TokensRevoked, issued_at: float | None) -> bool:
+    return isinstance(command, TokenRevoked) or _is_older(issued_at, command.before)
+
+
+class _Lately:
+    """The commands that were heard lately, by whom they are about."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._commands: dict[str, list[tuple[int, Ending]]] = {}
+        self._order: deque[tuple[float, str]] = deque()
+        self.heard = 0
+        self._forgotten = 0
+
+    def add(self, command: Ending) -> None:
+        """Remember a command, and forget what is older or too much."""
+        now = self._clock()
+        name = _of_token(command.digest) if isinstance(command, TokenRevoked) else command.user
+        self._order.append((now + _REMEMBERED_SECONDS, name))
+        self._commands.setdefault(name, []).append((self.heard, command))
+        self.heard += 1
+        while self._order[0][0] <= now or len(self._order) > _MOST_REMEMBERED:
+            _, oldest = self._order.popleft()
+            self._forgotten += 1
+            of_the_same = self._commands[oldest]
+            del of_the_same[0]
+            if not of_the_same:
+                del self._commands[oldest]
+
+    def since(self, mark: int, user: str, token_id: str | None) -> Iterator[Ending]:
+        """What was heard since ``mark`` about a user, or about a token.
+
+        Raises:
+            Unavailable: some of it is forgotten.
+        """
+        if mark == self.heard:
+            return
+        if mark < self._forgotten:
+            reason = "more commands have come than are remembered"
+            raise Unavailable(reason, maybe_sent=False)
+        names = [user] if token_id is None else [user, _of_token(digest_of(token_id))]
+        for name in names:
+            for number, command in self._commands.get(name, ()):
+                if number >= mark:
+                    yield command
+
+
+def _of_token(digest: str) -> str:
+    """The name of a token among those of users, which hold no control characters."""
+    return f"\0{digest}"
+
+
+class _Index:
+    """Connections by a name that most have for themselves: those need no set of their own, which has 216 bytes."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, Connection | set[Connection]] = {}
+
+    def add(self, name: str, connection: Connection) -> None:
+        found = self._of.get(name)
+        if found is None or found is connection:
+            self._of[name] = connection
+        elif isinstance(found, set):
+            found.add(connection)
+        else:
+            self._of[name] = {found, connection}
+
+    def remove(self, name: str, connection: Connection) -> None:
+        found = self._of.get(name)
+        if found is connection:
+            del self._of[name]
+        elif isinstance(found, set):
+            found.discard(connection)
+            if len(found) == 1:
+                (self._of[name],) = found
+
+    def of(self, name: str) -> list[Connection]:
+        found = self._of.get(name)
+        if found is None:
+            return []
+        return list(found) if isinstance(found, set) else [found]

@@ -1,0 +1,116 @@
+"""What ends connections and tokens, apart from the waiting (``retrying.py``)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+
+from publisher.contract import control, rights, scripts
+from publisher.contract.calls import Argument, Call, Wait
+from publisher.contract.control import Disconnect, TokenRevoked, TokensRevoked
+from publisher.contract.keys import Keys
+from publisher.contract.revocations import (
+    DISCONNECTED_SECONDS,
+    DISCONNECTS_KEPT,
+    TOKEN_GRACE_SECONDS,
+    digest_of,
+)
+from publisher.contract.scripts import Script
+from publisher.errors import InvalidData, Unavailable
+from publisher.preflight import Preflight
+from publisher.publication import Options
+from publisher.records import (
+    check_connection,
+    check_reason,
+    check_text,
+    check_user,
+    seconds_since_1970,
+)
+from publisher.retrying import Retries, again, once, read
+from publisher.transport.flows import Flow
+
+
+class Revoking:
+    """Builds the flows. Twice does no more than once.
+
+    Args:
+        wall_clock: microseconds since 1970.
+        options: which replicas must have what is written, and who acts.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        preflight: Preflight,
+        retries: Retries,
+        options: Options,
+        wall_clock: Callable[[], int],
+    ) -> None:
+        self._keys = keys
+        self._preflight = preflight
+        self._retries = retries
+        self._options = options
+        self._wall_clock = wall_clock
+
+    def disconnect(self, user: str, reason: str, connection: str | None) -> Flow[None]:
+        """End the user's connections, or only ``connection``."""
+        check_user(user)
+        check_reason(reason)
+        if connection is not None:
+            check_connection(connection)
+        command = Disconnect(user, 0, reason, connection, self._options.actor)
+        # Made once: by it a second try finds the first.
+        entry = b"%b:%b" % (secrets.token_hex(8).encode(), control.head_of(command))
+        key, kept = self._keys.disconnected(user), DISCONNECTED_SECONDS * 1000
+        yield from self._end(
+            scripts.DISCONNECT, key, entry, self._keys.control, kept, DISCONNECTS_KEPT
+        )
+
+    def revoke_token(self, jti: str, until: datetime | float) -> Flow[None]:
+        """Revoke one token, which ends by itself at ``until``."""
+        check_text("jti", jti)
+        ends_at = seconds_since_1970("until", until)
+        if ends_at * 1_000_000 <= self._wall_clock():
+            raise InvalidData("until is over: the token has ended by itself")
+        digest = digest_of(jti)
+        command = control.encode(TokenRevoked(digest, self._options.actor))
+        arguments = _kept_until(ends_at), self._keys.control, command
+        yield from self._end(scripts.REVOKE_TOKEN, self._keys.revoked(digest), *arguments)
+
+    def revoke_tokens_before(self, user: str, time: datetime | float) -> Flow[None]:
+        """Revoke the user's tokens that were issued before ``time``."""
+        check_user(user)
+        before = seconds_since_1970("time", time)
+        lifetime = yield from self._longest_life()
+        kept_until = "" if lifetime is None else _kept_until(before + lifetime)
+        command = control.encode(TokensRevoked(user, before, self._options.actor))
+        arguments = repr(before), kept_until, self._keys.control, command
+        yield from self._end(scripts.REVOKE_TOKENS, self._keys.before(user), *arguments)
+
+    def _longest_life(self) -> Flow[float | None]:
+        """How many seconds after it was issued a token may still be accepted; ``None`` for any number."""
+        (reply,) = yield from read([Call(("HGETALL", self._keys.lifetimes))], self._retries)
+        announced = list(reply) if isinstance(reply, dict) else reply[::2]
+        if not announced or b"" in announced:
+            return None
+        return max(map(float, announced))
+
+    def _end(self, script: Script, key: str, *arguments: Argument) -> Flow[None]:
+        yield from self._preflight.check_rights_of(rights.to_end, key)
+        call = Call.run(script, [key], *arguments)
+        yield from again(partial(self._try, call), self._retries)
+
+    def _try(self, call: Call) -> Flow[None]:
+        asked = self._options.min_replicas
+        wait = Wait(asked, self._options.replica_timeout) if asked else None
+        replies = yield from once([call], wait)
+        if asked and replies[-1] < asked:
+            reason = f"only {replies[-1]} of {asked} replicas have it: a failover may lose it"
+            raise Unavailable(reason, maybe_sent=True)
+
+
+def _kept_until(seconds: float) -> int:
+    """Until when a revocation is kept of tokens that end then, in milliseconds since 1970."""
+    return int((seconds + TOKEN_GRACE_SECONDS) * 1000)

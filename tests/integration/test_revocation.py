@@ -1,0 +1,263 @@
+"""A backend ends connections and tokens: at once on every node, and for good."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import pytest
+
+from publisher import AsyncPublisher
+from publisher.contract.control import TokenRevoked, encode
+from publisher.contract.keys import Keys
+from publisher.contract.revocations import digest_of
+from publisher.transport.connection import Commands
+from tests.integration.conftest import StartNode
+from tests.support import topology
+from tests.support.client import Client, connected, opened
+from tests.support.nodes import Node
+from tests.support.tokens import make_token
+from tests.support.waiting import until
+
+Revoke: TypeAlias = Callable[[AsyncPublisher], Awaitable[None]]
+NOW = int(time.time())
+TOKEN = make_token("u", ["run-results/s"], jti="t1", iat=NOW - 60)
+OTHER = make_token("u", ["run-results/s"], jti="t2", iat=NOW + 60)
+
+
+def disconnect(publisher: AsyncPublisher) -> Awaitable[None]:
+    return publisher.disconnect("u", reason="locked")
+
+
+def revoke_token(publisher: AsyncPublisher) -> Awaitable[None]:
+    return publisher.revoke_token("t1", NOW + 3600)
+
+
+def revoke_tokens_before(publisher: AsyncPublisher) -> Awaitable[None]:
+    return publisher.revoke_tokens_before("u", NOW)
+
+
+ALL = pytest.mark.parametrize(
+    ("revoke", "reason"),
+    [
+        (disconnect, "disconnected"),
+        (revoke_token, "token_revoked"),
+        (revoke_tokens_before, "token_revoked"),
+    ],
+    ids=["disconnect", "revoke_token", "revoke_tokens_before"],
+)
+LASTING = pytest.mark.parametrize("revoke", [revoke_token, revoke_tokens_before])
+
+
+async def ended(client: Client, reason: str) -> None:
+    await client.expect(
+        type="error",
+        code=reason,
+        message="locked" if reason == "disconnected" else "Token revoked",
+    )
+    assert await client.expect_close() == (1008, reason)
+
+
+@ALL
+async def test_connections_end_on_every_node_and_nobody_elses(
+    start_node: StartNode, publisher: AsyncPublisher, revoke: Revoke, reason: str
+) -> None:
+    one, other = await start_node(), await start_node()
+    async with (
+        connected(one.url, TOKEN) as here,
+        connected(other.url, TOKEN) as there,
+        connected(one.url, make_token("v", iat=NOW - 60, jti="v1")) as somebody,
+    ):
+        await revoke(publisher)
+        await ended(here, reason)
+        await ended(there, reason)
+        await somebody.sync()
+    status, metrics = await one.get("/metrics")
+    assert status == 200
+    assert sum(one.gateway.stats.revocations.values()) == 1
+    assert "gateway_revocations_total{kind=" in metrics
+
+
+async def test_one_connection_of_several_can_be_ended(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    async with connected(node.url, TOKEN) as first, connected(node.url, TOKEN) as second:
+        listed = await publisher.connections("u")
+        oldest = min(listed, key=lambda each: int(each.id, 16))
+        await publisher.disconnect("u", reason="locked", connection=f"{oldest.node}/{oldest.id}")
+        await ended(first, "disconnected")
+        await second.sync()
+
+
+async def test_who_was_disconnected_may_come_back_at_once_and_stays(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    async with connected(node.url, TOKEN) as client:
+        await publisher.disconnect("u", reason="locked")
+        await ended(client, "disconnected")
+    async with connected(node.url, TOKEN) as client:
+        # A renewal finds the command, and that it is older than the connection.
+        await node.gateway.redis.places.renew()
+        await client.sync()
+
+
+@LASTING
+async def test_a_revoked_token_is_refused_from_then_on_and_another_one_is_not(
+    start_node: StartNode, publisher: AsyncPublisher, revoke: Revoke
+) -> None:
+    await revoke(publisher)
+    node = await start_node()
+    for _ in range(2):
+        async with opened(node.url, TOKEN) as client:
+            await ended(client, "token_revoked")
+    async with connected(node.url, OTHER) as client:
+        await client.sync()
+    assert node.gateway.stats.connections_refused == {"token_revoked": 2}
+    await until(lambda: not node.gateway.redis.places.releases)
+    assert await publisher.connections("u") == []
+
+
+async def test_a_token_that_does_not_say_when_it_was_issued_counts_as_old(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    await publisher.revoke_tokens_before("u", 1)
+    async with opened(node.url, make_token("u")) as client:
+        await ended(client, "token_revoked")
+
+
+@pytest.mark.parametrize(("limit", "announced"), [(None, b""), (3600.0, b"3600.0")])
+async def test_publishers_learn_how_long_a_token_may_live(
+    start_node: StartNode,
+    publisher: AsyncPublisher,
+    prefix: str,
+    limit: float | None,
+    announced: bytes,
+) -> None:
+    await start_node(jwt_max_lifetime_seconds=limit)
+    keys: Keys = topology.keys(prefix)
+
+    async def told() -> bool:
+        return list(await publisher._client.hgetall(keys.lifetimes)) == [announced]
+
+    await until(told)
+    await publisher.revoke_tokens_before("u", NOW)
+    ends = await publisher._client.expiretime(keys.before("u"))
+    assert ends == (-1 if limit is None else NOW + 3600 + 300)
+
+
+@LASTING
+async def test_a_refresh_with_a_revoked_token_leaves_the_old_one_in_force(
+    node: Node, publisher: AsyncPublisher, revoke: Revoke
+) -> None:
+    await revoke(publisher)
+    async with connected(node.url, make_token("u", jti="t3", iat=NOW + 5)) as client:
+        await client.send({"type": "refresh", "token": TOKEN})
+        # What is asked for behind it waits for it.
+        await client.send({"type": "subscribe", "channel": "run-results/s"})
+        answers = [await client.receive() for _ in range(2)]
+        assert [each["code"] for each in answers] == ["token_revoked", "forbidden"]
+        await client.send({"type": "refresh", "token": OTHER})
+        await client.subscribe("run-results/s")
+
+
+async def test_a_refreshed_connection_goes_by_its_new_token(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    async with connected(node.url, TOKEN) as client:
+        await client.send({"type": "refresh", "token": OTHER})
+        await client.subscribe("run-results/s")
+        await publisher.revoke_token("t1", NOW + 3600)
+        await publisher.revoke_token("t3", NOW + 3600)
+        await publisher.publish("run-results/s", 1)
+        assert await client.data(1) == [1]
+        await publisher.revoke_token("t2", NOW + 3600)
+        await ended(client, "token_revoked")
+
+
+class Late:
+    """Lets what Redis says of a place come after everything else."""
+
+    def __init__(self, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._acquire = node.gateway.redis.places.acquire
+        self.taken, self.go = asyncio.Event(), asyncio.Event()
+        monkeypatch.setattr(node.gateway.redis.places, "acquire", self)
+
+    async def __call__(self, *how: Any) -> Any:
+        entry = await self._acquire(*how)
+        self.taken.set()
+        await self.go.wait()
+        return entry
+
+
+@ALL
+async def test_a_command_that_crosses_a_handshake_is_not_missed(
+    node: Node,
+    publisher: AsyncPublisher,
+    monkeypatch: pytest.MonkeyPatch,
+    revoke: Revoke,
+    reason: str,
+) -> None:
+    late = Late(node, monkeypatch)
+
+    async def come() -> None:
+        async with opened(node.url, TOKEN) as client:
+            await ended(client, reason)
+
+    coming = asyncio.create_task(come())
+    await late.taken.wait()
+    mark = node.gateway.access.revocations.mark
+    await revoke(publisher)
+    await until(lambda: node.gateway.access.revocations.mark > mark)
+    late.go.set()
+    await coming
+    await until(lambda: not node.gateway.redis.places.releases)
+    assert await publisher.connections("u") == []
+
+
+@pytest.mark.one_server("a cluster's servers are asked side by side")
+async def test_a_handshake_asks_redis_once(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected(node.url, TOKEN):  # the scripts are known by now
+        commands = node.gateway.redis.pipeline._commands
+        assert commands is not None
+        sent: list[int] = []
+        send = Commands.send
+
+        def counting(self: Commands, waiting: Any) -> None:
+            before = len(waiting)
+            send(self, waiting)
+            if self is commands and len(waiting) < before:
+                sent.append(before - len(waiting))
+
+        monkeypatch.setattr(Commands, "send", counting)
+        async with connected(node.url, OTHER):
+            assert sent == [2]  # the place, and whether its token is revoked: in one write
+
+
+async def test_while_one_server_of_a_cluster_is_away_only_its_tokens_are_refused(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    away = topology.keys(prefix).revoked(digest_of("t1"))
+    monkeypatch.setattr(node.gateway.access.revocations._tokens, "_away", away.__eq__)
+    with pytest.raises(Exception, match="503"):
+        async with opened(node.url, TOKEN):
+            pass
+    async with connected(node.url, OTHER) as client:
+        await client.sync()
+    assert node.gateway.stats.connections_refused == {"redis_unavailable": 1}
+
+
+async def test_a_token_that_is_named_again_and_again_is_one_line_in_the_log(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    """Commands about nobody here cost a look, and nothing else."""
+    command = encode(TokenRevoked(digest_of("nobody's")))
+    keys: Keys = topology.keys(prefix)
+    mark = node.gateway.access.revocations.mark
+    for _ in range(100):
+        await publisher._client.execute_command("PUBLISH", keys.control, command)
+    await until(lambda: node.gateway.access.revocations.mark == mark + 100)
+    assert not node.gateway.stats.revocations

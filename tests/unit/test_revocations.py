@@ -1,0 +1,188 @@
+"""Which connections a command ends, and which handshakes it may have come too late for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.core import closing
+from gateway.core.access import Identity
+from gateway.node import revocations as module
+from gateway.node.connection import Connection
+from gateway.node.ports import Claim
+from gateway.node.revocations import Ending, Revocations
+from publisher.contract.control import Disconnect, TokenRevoked, TokensRevoked
+from publisher.contract.revocations import digest_of
+from publisher.errors import Unavailable
+from tests.unit.fakes import FakeRevokedTokens, Node, RecordingSocket, make_connection
+
+AT = 1_640_995_200_000_000
+T1 = TokenRevoked(digest_of("t1"))
+
+
+class World:
+    def __init__(self) -> None:
+        self.node = Node()
+        self.redis = FakeRevokedTokens()
+        self.revocations = self.node.revocations(self.redis)
+        self.sockets: dict[str, RecordingSocket] = {}
+
+    def let_in(
+        self,
+        id: str,
+        user: str = "u",
+        *,
+        at: int = AT,
+        token: str | None = None,
+        issued: float | None = None,
+    ) -> Connection:
+        client, socket = make_connection(user=user, id=id)
+        client.identity = Identity(user, token_id=token, issued_at=issued)
+        client.entered_at = at
+        self.node.hub.connections[id] = client
+        self.revocations.watch(client)
+        self.sockets[id] = socket
+        return client
+
+    def ended(self) -> dict[str, str]:
+        """The connections that were closed, and the reason of each."""
+        found = {id: socket.closing for id, socket in self.sockets.items()}
+        return {id: each.reason for id, each in found.items() if each is not None}
+
+
+@pytest.fixture
+async def world() -> World:
+    return World()
+
+
+async def test_a_disconnect_ends_what_the_user_had_then_and_says_why(world: World) -> None:
+    world.let_in("1", at=AT - 5)
+    world.let_in("2", at=AT)
+    world.let_in("back", at=AT + 1)
+    world.let_in("other", "v")
+    world.revocations.hear(Disconnect("u", AT, "locked"))
+    assert world.ended() == {"1": "disconnected", "2": "disconnected"}
+    assert b'"message":"locked","code":"disconnected"' in world.sockets["1"].received
+    assert world.node.stats.revocations == {"disconnect": 2}
+
+
+async def test_of_several_connections_the_one_is_ended_that_is_meant(world: World) -> None:
+    world.let_in("1")
+    world.let_in("2")
+    world.revocations.hear(Disconnect("u", AT, connection="there/1"))
+    assert world.ended() == {}
+    world.revocations.hear(Disconnect("u", AT, connection="here/1"))
+    assert world.ended() == {"1": "disconnected"}
+
+
+async def test_a_revoked_token_ends_its_connections_whoever_they_are(world: World) -> None:
+    world.let_in("1", token="t1")
+    world.let_in("2", "v", token="t1")
+    world.let_in("3", token="t2")
+    world.let_in("4")
+    world.revocations.hear(T1)
+    assert world.ended() == {"1": "token_revoked", "2": "token_revoked"}
+
+
+async def test_tokens_issued_before_a_time_end_and_those_that_do_not_say_when(world: World) -> None:
+    world.let_in("old", issued=99.5)
+    world.let_in("silent")
+    world.let_in("new", issued=100.0)
+    world.let_in("other", "v", issued=1.0)
+    world.revocations.hear(TokensRevoked("u", 100))
+    assert world.ended() == {"old": "token_revoked", "silent": "token_revoked"}
+
+
+async def test_nothing_is_kept_of_connections_that_are_gone(world: World) -> None:
+    clients = [world.let_in(str(n), token=f"t{n % 2}") for n in range(4)]
+    for client in clients:
+        world.revocations.forget(client)
+        world.revocations.forget(client)
+    world.revocations.hear(Disconnect("u", AT))
+    world.revocations.hear(T1)
+    assert world.ended() == {}
+    assert not world.revocations._of_user._of
+    assert not world.revocations._of_token._of
+
+
+# -- who comes meanwhile --------------------------------------------------------------------------
+
+CLAIM = Claim("u", "c", 100.0, "t1")
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (Disconnect("u", AT, "bye"), closing.disconnected("bye")),
+        (Disconnect("u", AT, connection="here/c"), closing.disconnected("")),
+        (Disconnect("u", AT, connection="here/other"), None),
+        (Disconnect("u", AT - 1), None),
+        (Disconnect("v", AT), None),
+        (T1, closing.TOKEN_REVOKED),
+        (TokenRevoked(digest_of("t2")), None),
+        (TokensRevoked("u", 100.5), closing.TOKEN_REVOKED),
+        (TokensRevoked("u", 100.0), None),
+        (TokensRevoked("v", 100.5), None),
+    ],
+)
+async def test_a_command_that_comes_while_redis_answers_counts_for_a_handshake(
+    world: World, command: Ending, told: closing.Closing | None
+) -> None:
+    mark = world.revocations.mark
+    world.revocations.hear(command)
+    assert world.revocations.ends(CLAIM, AT, mark) == told
+    assert world.revocations.ends(CLAIM, AT, world.revocations.mark) is None
+
+
+async def test_when_more_has_come_than_is_remembered_nobody_is_let_in_on_the_old_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_REMEMBERED", 3)
+    mark = world.revocations.mark
+    for n in range(4):
+        world.revocations.hear(Disconnect(f"v{n}", AT))
+    with pytest.raises(Unavailable):
+        world.revocations.ends(CLAIM, AT, mark)
+    assert world.revocations.ends(CLAIM, AT, mark + 1) is None
+    assert len(world.revocations._lately._commands) == 3
+
+
+async def test_commands_are_remembered_for_half_a_minute(world: World) -> None:
+    mark = world.revocations.mark
+    world.revocations.hear(T1)
+    world.node.clock.now += 29
+    world.revocations.hear(Disconnect("v", AT))
+    assert world.revocations.ends(CLAIM, AT, mark) is closing.TOKEN_REVOKED
+    world.node.clock.now += 1
+    world.revocations.hear(Disconnect("v", AT))
+    with pytest.raises(Unavailable):
+        world.revocations.ends(CLAIM, AT, mark)
+
+
+async def admits(revocations: Revocations) -> bool:
+    return await revocations.admits("u", 100.0, "t1")
+
+
+async def test_a_token_that_is_shown_later_is_asked_about(world: World) -> None:
+    assert await admits(world.revocations)
+    world.redis.digests.add(digest_of("t1"))
+    assert not await admits(world.revocations)
+    world.redis.digests.clear()
+    world.redis.users["u"] = 100.5
+    assert not await admits(world.revocations)
+    world.redis.users["u"] = 100.0
+    assert await admits(world.revocations)
+    assert await world.revocations.admits("v", None, None)
+
+
+@pytest.mark.parametrize("command", [T1, TokensRevoked("u", 101)])
+async def test_a_command_that_comes_while_redis_answers_counts_for_it_too(
+    world: World, command: Ending
+) -> None:
+    world.redis.answers.clear()
+    asking = asyncio.create_task(admits(world.revocations))
+    await asyncio.sleep(0)
+    world.revocations.hear(command)
+    world.redis.answers.set()
+    assert not await asking
