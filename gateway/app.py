@@ -90,6 +90,8 @@ class Gateway:
             "redis": self.redis.node_lease.held,
             # Before its own places are counted again a node would let too many in.
             "places": self.redis.places.settled,
+            # Once: an outage of who publishes them takes no node out of service that has them.
+            "keys": self.entrance.keys.loaded,
             "serving": not self.delivery.drain.leaving,
         }
 
@@ -170,6 +172,7 @@ class Gateway:
             self.access.recheck.run,
             self.entrance.sweep.run,
             *(tls.run for tls in encrypting),
+            *(each.run for each in self.entrance.keys.remote),
         ):
             self._tasks.spawn(keep_going(work), work.__qualname__)
         for name in (self.redis.keys.control, self.redis.keys.answers(self.node_id)):

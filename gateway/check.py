@@ -21,6 +21,8 @@ from gateway.credentials import (
 )
 from gateway.options import advice, doubts
 from gateway.settings import Settings, UsageError
+from gateway.web.key_fetching import NoKeys
+from gateway.web.key_set import KeySet
 from gateway.web.keys import BadKey
 from gateway.web.tls import BadCertificate, Files, load
 from publisher.errors import InvalidURL, Unavailable
@@ -51,11 +53,12 @@ _COVERAGE_UNKNOWN: Final = (
 
 
 async def check(settings: Settings) -> dict[str, Any]:
-    """``{"ok": bool, "errors": [...], "warnings": [...], "namespaces": {...}, "redis": {...}}``."""
+    """``{"ok": bool, "errors": [...], "warnings": [...], "namespaces": {...}, "redis": {...}, "keys": [...]}``."""
     errors: list[str] = []
     warnings = [*advice(os.environ), *doubts(settings)]
+    keys_found: list[dict[str, Any]] = []
     try:
-        make_verifier(settings)
+        keys_found = await _look_for_keys(make_verifier(settings).keys, errors)
     except BadKey as error:
         errors.append(str(error))
     errors += [
@@ -78,6 +81,7 @@ async def check(settings: Settings) -> dict[str, Any]:
         "warnings": warnings,
         "namespaces": {name: each.to_dict() for name, each in settings.all_namespaces.items()},
         "redis": redis_found,
+        "keys": keys_found,
     }
 
 
@@ -90,6 +94,20 @@ def _bad_files(find: Callable[[Settings], Files | None], settings: Settings) -> 
     except BadCertificate as error:
         return [str(error)]
     return []
+
+
+async def _look_for_keys(keys: KeySet, errors: list[str]) -> list[dict[str, Any]]:
+    """What each issuer publishes: ``{"host": str, "keys": int, "algorithms": [str, ...]}``."""
+    found = []
+    for each in keys.remote:
+        try:
+            published = await each.look()
+        except NoKeys as error:
+            errors.append(f"keys of {each.host}: {error}")
+            continue
+        algorithms = sorted({name for one in published for name in one.key.algorithms})
+        found.append({"host": each.host, "keys": len(published), "algorithms": algorithms})
+    return found
 
 
 def too_old(info: Mapping[str, str]) -> list[str]:

@@ -211,7 +211,9 @@ def _missing(settings: Settings) -> list[str]:
     if settings.redis_url is None:
         missing.append("GATEWAY_REDIS_URL")
     if not settings.has_keys:
-        missing.append("GATEWAY_JWT_SECRET (or GATEWAY_JWT_PUBLIC_KEY, or GATEWAY_JWT_KEYS)")
+        missing.append(
+            "GATEWAY_JWT_SECRET (or GATEWAY_JWT_PUBLIC_KEY, _JWKS_URL, _DISCOVERY or _KEYS)"
+        )
     return missing
 
 

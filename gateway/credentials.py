@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,23 +10,32 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from gateway.node.ports import Clock
+from gateway.node.stats import Stats
 from gateway.settings import Settings, UsageError
 from gateway.web.auth import TokenRules, TokenVerifier
 from gateway.web.decoding import Demands
-from gateway.web.key_entries import by_settings, entries, in_list
+from gateway.web.key_entries import Described, by_settings, entries, in_list
+from gateway.web.key_fetching import fetch
+from gateway.web.key_places import DiscoveredPlace, FixedPlace, Place
 from gateway.web.key_set import KeySet
+from gateway.web.keys import Key
+from gateway.web.remote_keys import RemoteKeys
 from gateway.web.tls import BadCertificate, Files
 from publisher.contract.sealing import KeyRing
 from publisher.transport.topology import Topology, asyncio_topology
 
 
 def make_verifier(
-    settings: Settings, clock: Clock = time.monotonic, wall_clock: Clock = time.time
+    settings: Settings,
+    stats: Stats | None = None,
+    clock: Clock = time.monotonic,
+    wall_clock: Clock = time.time,
 ) -> TokenVerifier:
     """The verifier that the settings describe.
 
     Args:
         settings: with a key at least.
+        stats: counts how often issuers were asked for their keys.
         clock: monotonic, in seconds.
         wall_clock: seconds since 1970.
 
@@ -34,14 +44,23 @@ def make_verifier(
     """
     leeway, listed = settings.jwt_leeway_seconds, _plain(settings.jwt_keys)
     demands = Demands(require_expiry=settings.jwt_require_expiry, leeway=leeway)
-    own = by_settings(
-        {"secret": _plain(settings.jwt_secret), "public_key": settings.jwt_public_key},
-        replace(demands, issuer=settings.jwt_issuer, audience=settings.jwt_audience),
-    )
+    counted = stats or Stats()
+
+    def published(described: Described, key: Key) -> RemoteKeys:
+        place: Place = FixedPlace(described.value)
+        if described.source == "discovery":
+            place = DiscoveredPlace(described.value, fetch, clock)
+        of_set = described.demands
+        return RemoteKeys(place, fetch, key.algorithms, of_set, counted, clock, random.random)
+
     keys = entries(
-        own,
+        by_settings(
+            _given(settings),
+            replace(demands, issuer=settings.jwt_issuer, audience=settings.jwt_audience),
+        ),
         settings.jwt_algorithms,
         in_list(listed, demands) if listed is not None else [],
+        published,
         weak=settings.development,
     )
     rules = TokenRules(
@@ -51,6 +70,16 @@ def make_verifier(
         settings.jwt_channel_patterns,
     )
     return TokenVerifier(KeySet(keys, wall_clock), rules, clock, wall_clock)
+
+
+def _given(settings: Settings) -> dict[str, str | None]:
+    """What has a setting of its own, by source."""
+    return {
+        "secret": _plain(settings.jwt_secret),
+        "public_key": settings.jwt_public_key,
+        "jwks_url": settings.jwt_jwks_url,
+        "discovery": settings.jwt_issuer or "" if settings.jwt_discovery else None,
+    }
 
 
 def _plain(secret: SecretStr | None) -> str | None:

@@ -47,6 +47,7 @@ class NodeCollector(Collector):
     ready: Callable[[], bool]
     max_connections: int
     redis_servers: Callable[[], Mapping[str, bool]]
+    keys_age: Callable[[], float] = lambda: 0.0
 
     def collect(self) -> Iterable[Metric]:
         """All metrics of the node, named ``gateway_…``."""
@@ -63,10 +64,21 @@ class NodeCollector(Collector):
             "floods", "Connections closed for a flood", "exhausted_by", self.stats.floods
         )
         yield _labelled(
+            "jwks_refreshes",
+            "Times an issuer was asked for its keys",
+            "outcome",
+            self.stats.jwks_refreshes,
+        )
+        yield _labelled(
             "revocations",
             "Connections ended because a backend has disconnected their user or revoked their token",
             "kind",
             self.stats.revocations,
+        )
+        yield _gauge(
+            "jwks_age_seconds",
+            "Time since an issuer's keys were had, of the issuer for which that is longest ago",
+            self.keys_age(),
         )
         connections = self.hub.connections.values()
         subscriptions = sum(len(connection.subscriptions) for connection in connections)

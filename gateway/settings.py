@@ -97,6 +97,14 @@ class Settings(BaseSettings):
         None,
         description="Public key (PEM, or @FILE) that verifies tokens signed with RS, PS, ES or EdDSA",
     )
+    jwt_jwks_url: str | None = Field(
+        None,
+        description="Where the issuer publishes its keys (JWKS); needs issuer and audience",
+    )
+    jwt_discovery: bool = Field(
+        False,
+        description="Find the keys through the issuer's OpenID discovery document; needs issuer and audience",
+    )
     jwt_keys: Annotated[SecretStr | None, BeforeValidator(setting_checks.json_text), ReadsFile] = (
         Field(
             None,
@@ -283,7 +291,8 @@ class Settings(BaseSettings):
     @property
     def has_keys(self) -> bool:
         """Whether there is anything to verify tokens with."""
-        return any((self.jwt_secret, self.jwt_public_key, self.jwt_keys))
+        given = self.jwt_secret, self.jwt_public_key, self.jwt_jwks_url, self.jwt_keys
+        return self.jwt_discovery or any(given)
 
     @property
     def may_choose_internal_port(self) -> bool:

@@ -63,13 +63,14 @@ class Entrance:
             open_files.limit(), settings.max_connections, settings.max_unauthenticated
         )
         limit = self.capacity.connections
-        verifier = make_verifier(settings)
+        verifier = make_verifier(settings, stats)
+        self.keys = verifier.keys
         times = TokenTimes(settings.jwt_leeway_seconds, settings.token_expiring_seconds)
         shown = access.recheck, access.revocations, shared.tasks
         tokens = Tokens(hub, verifier, *shown, times, CLOCK, time.time)
         self.sweep = _make_sweep(shared, redis, delivery, access, tokens)
         servers = redis.hearing.servers
-        collector = NodeCollector(hub, stats, state.ready, limit, servers)
+        collector = NodeCollector(hub, stats, state.ready, limit, servers, lambda: self.keys.age)
         self.internal_pages = HttpPages(internal_app(state.checks, servers, exposition(collector)))
         parts = hub, access.subscriptions, tokens, delivery.heartbeats, delivery.confirmation
         most_failures = settings.failed_authentications_per_minute

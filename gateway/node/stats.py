@@ -29,6 +29,7 @@ class Stats:
     addresses_blocked: int = 0
     handshakes_waiting: int = 0
     connections_refused: Counter[str] = field(default_factory=Counter)
+    jwks_refreshes: Counter[str] = field(default_factory=Counter)
     connections_closed: Counter[str] = field(default_factory=Counter)
     client_errors: Counter[str] = field(default_factory=Counter)
     floods: Counter[str] = field(default_factory=Counter)

@@ -91,7 +91,7 @@ class TokenVerifier:
     """
 
     def __init__(self, keys: KeySet, rules: TokenRules, clock: Clock, wall_clock: Clock) -> None:
-        self._keys = keys
+        self.keys = keys
         self._rules = rules
         self._clock = clock
         self._wall_clock = wall_clock
@@ -105,7 +105,7 @@ class TokenVerifier:
             TokenRejected: it is malformed, of another type, wrongly signed, for another audience, expired or not valid
                 yet, lives too long, or names nobody.
         """
-        claims, demands = self._keys.read(token, Use.CONNECTION)
+        claims, demands = self.keys.read(token, Use.CONNECTION)
         if demands.audience is None:
             self._refuse_audience(claims, demands.audience_setting)
         identity = identify(claims, self._rules.user_claim, self._rules.leeway)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.core import closing, frames
-from gateway.core.access import Identity, TokenRejected
+from gateway.core.access import Identity, KeyUnknown, TokenRejected
 from gateway.core.budget import Allowance, Budget
 from gateway.core.closing import Closing
 from gateway.core.frames import Encoding
@@ -107,7 +107,9 @@ class Handshakes:
 
     # -- before or after the upgrade ----------------------------------------------------------
 
-    def _authenticate(self, new: NewConnection, head: Head, agreement: Agreement) -> None:
+    def _authenticate(
+        self, new: NewConnection, head: Head, agreement: Agreement, *, learned: bool = False
+    ) -> None:
         parameters = query_parameters(head)
         try:
             token = find_token(head, parameters, self._limits.cookie)
@@ -116,12 +118,32 @@ class Handshakes:
                 return
             identity = self._verifier.verify(token)
         except TokenRejected as rejected:
+            if isinstance(rejected, KeyUnknown) and not learned:
+                self._under_way.spawn(self._learn(new, head, agreement, rejected), "learn a key")
+                return
             why = closing.REJECTED_TOKEN[rejected.code]
             self._reject(new, agreement, why, cause=str(rejected))
             return
         new.known()
         encoding = frames.encoding(agreement.window_bits, wants_batches(parameters))
         self._under_way.spawn(self._admit(new, agreement, encoding, identity), "handshake")
+
+    async def _learn(
+        self, new: NewConnection, head: Head, agreement: Agreement, unknown: KeyUnknown
+    ) -> None:
+        """Judge a token again when its key may be known. Until then its client counts as one that has shown none."""
+        try:
+            await unknown.learn()
+            if new.waits:
+                self._authenticate(new, head, agreement, learned=True)
+            else:
+                new.drop()
+        except asyncio.CancelledError:  # the node stops
+            new.drop()
+            raise
+        except Exception:
+            log.exception("handshake_failed")
+            new.drop()
 
     async def _admit(
         self, new: NewConnection, agreement: Agreement, encoding: Encoding, identity: Identity

@@ -12,13 +12,17 @@ import orjson
 
 from gateway.core.access import Use
 from gateway.web.decoding import Decoder, Demands
+from gateway.web.key_fetching import is_trustworthy
 from gateway.web.key_set import Entry
-from gateway.web.keys import BadKey, Key, narrowed, public_key, secret_key
+from gateway.web.keys import ANY_PUBLIC, BadKey, Key, narrowed, public_key, secret_key
+from gateway.web.remote_keys import RemoteKeys
 from publisher.contract.secret_values import read_secret
 from publisher.errors import InvalidData
 
 _MOST: Final = 32
-_SOURCES: Final = ("secret", "public_key")
+_SOURCES: Final = ("secret", "public_key", "jwks_url", "discovery")
+_PUBLISHED: Final = ("jwks_url", "discovery")
+"""Those of the sources that are an issuer's set of keys."""
 _FIELDS: Final = (*_SOURCES, "kid", "issuer", "audience", "algorithms", "until", "for")
 _FIRST_MILLISECOND: Final = 1e11
 """Larger numbers are milliseconds: as seconds they are in the year 5138."""
@@ -28,8 +32,9 @@ _FIRST_MILLISECOND: Final = 1e11
 class Described:
     """A key as the settings describe it.
 
-    ``source``: what of the key is given, ``secret`` or ``public_key``, and ``value``: that. ``setting``: the name of a
-    setting or a field by what it is for. ``demands``: what its tokens have to say. The rest is as in the list.
+    ``source``: what of the key is given, one of ``secret``, ``public_key``, ``jwks_url`` and ``discovery``, and ``value``:
+    that; for ``discovery`` the issuer. ``setting``: the name of a setting or a field by what it is for. ``demands``: what
+    its tokens have to say. The rest is as in the list.
     """
 
     source: str
@@ -48,16 +53,55 @@ class Described:
             BadKey: it cannot be used.
         """
         setting = self.setting(self.source)
+        if self.source in _PUBLISHED:
+            return ANY_PUBLIC
         if self.source == "secret":
             return secret_key(self.value, setting, weak=weak)
         return public_key(self.value, setting)
 
 
 def by_settings(given: Mapping[str, str | None], demands: Demands) -> list[Described]:
-    """The keys that have settings of their own, by source; what is not given is left out."""
-    return [
-        Described(source, value, _own_setting, demands) for source, value in given.items() if value
+    """The keys that have settings of their own, by source; what is not given is left out.
+
+    Raises:
+        BadKey: an issuer's set of keys cannot be used so.
+    """
+    found = [
+        Described(source, value, _own_setting, demands)
+        for source, value in given.items()
+        if value is not None
     ]
+    for each in found:
+        if each.source in _PUBLISHED:
+            named = {"issuer": demands.issuer, "audience": demands.audience}
+            _check_published(each, [name for name, value in named.items() if value is not None])
+    if len([each for each in found if each.source in _PUBLISHED]) > 1:
+        raise BadKey(f"set {_own_setting('jwks_url')} or {_own_setting('discovery')}, not both")
+    return found
+
+
+def _check_published(described: Described, named: Sequence[str]) -> None:
+    """See to it that a set of keys, which others may be signed with as well, lets in those only who are meant.
+
+    Args:
+        described: the set.
+        named: what was said, were it that there is none.
+
+    Raises:
+        BadKey: something is missing, or anybody on the way could exchange the keys.
+    """
+    setting = described.setting
+    missing = [setting(name) for name in ("issuer", "audience") if name not in named]
+    if missing:
+        raise BadKey(
+            f"{setting(described.source)} needs {' and '.join(missing)}: "
+            "providers sign tokens for all their customers with the same keys"
+        )
+    if not is_trustworthy(described.value):
+        what = "issuer" if described.source == "discovery" else described.source
+        raise BadKey(
+            f"{setting(what)} must be an https URL without a user, or http on this machine"
+        )
 
 
 def _own_setting(name: str) -> str:
@@ -93,13 +137,13 @@ def _entry(given: Any, number: int, demands: Demands) -> Described:
         raise BadKey(f"{where} must be an object")
     if given.keys() - set(_FIELDS):
         raise BadKey(f"{where} has a field that is none of {', '.join(_FIELDS)}")
-    sources = [name for name in _SOURCES if given.get(name) is not None]
+    sources = [name for name in _SOURCES if given.get(name) not in (None, False)]
     if len(sources) != 1:
         raise BadKey(f"{where} must have exactly one of {', '.join(_SOURCES)}")
     source = sources[0]
-    return Described(
+    described = Described(
         source,
-        _from_file(_text(given, source, setting) or "", setting(source)),
+        _value(given, source, setting),
         setting,
         replace(
             demands,
@@ -113,6 +157,23 @@ def _entry(given: Any, number: int, demands: Demands) -> Described:
         until=_until(given.get("until"), setting("until")),
         use=_use(given.get("for"), setting("for")),
     )
+    if source in _PUBLISHED:
+        if described.kid is not None:
+            raise BadKey(f"{setting('kid')}: the keys of a set have names of their own")
+        _check_published(described, list(given))
+    return described
+
+
+def _value(given: Mapping[str, Any], source: str, setting: Callable[[str], str]) -> str:
+    if source == "discovery":
+        if given[source] is not True:
+            raise BadKey(f"{setting(source)} must be true or false")
+        issuer = _text(given, "issuer", setting)
+        if issuer is None:
+            raise BadKey(f"{setting(source)} needs {setting('issuer')}")
+        return issuer
+    value = _text(given, source, setting) or ""
+    return value if source == "jwks_url" else _from_file(value, setting(source))
 
 
 def _text(given: Mapping[str, Any], name: str, setting: Callable[[str], str]) -> str | None:
@@ -165,6 +226,7 @@ def entries(
     own: Sequence[Described],
     algorithms: Sequence[str],
     listed: Sequence[Described],
+    published: Callable[[Described, Key], RemoteKeys],
     *,
     weak: bool,
 ) -> list[Entry]:
@@ -174,6 +236,7 @@ def entries(
         own: keys that have settings of their own, and share ``algorithms``.
         algorithms: those to accept of ``own``; empty for all that fit.
         listed: keys of the list.
+        published: makes an issuer's set of keys, for the algorithms that this key has.
         weak: take any secret for any algorithm.
 
     Raises:
@@ -181,13 +244,19 @@ def entries(
     """
     if not own and not listed:
         raise BadKey(
-            "set GATEWAY_JWT_SECRET, or GATEWAY_JWT_PUBLIC_KEY to a public key in PEM, or GATEWAY_JWT_KEYS"
+            "set GATEWAY_JWT_SECRET, or GATEWAY_JWT_PUBLIC_KEY to a public key in PEM, or GATEWAY_JWT_JWKS_URL, "
+            "GATEWAY_JWT_DISCOVERY or GATEWAY_JWT_KEYS"
         )
     keys = [each.key(weak=weak) for each in own]
     keys = narrowed(keys, algorithms, _own_setting("algorithms"))
     for each in listed:
         keys += narrowed([each.key(weak=weak)], each.algorithms, each.setting("algorithms"))
     return [
-        Entry(Decoder(key, each.demands), each.kid, each.until, each.use)
+        Entry(
+            published(each, key) if each.source in _PUBLISHED else Decoder(key, each.demands),
+            each.kid,
+            each.until,
+            each.use,
+        )
         for each, key in zip([*own, *listed], keys, strict=True)
     ]

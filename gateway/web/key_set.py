@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.core.access import TokenRejected, Use
+from gateway.core.access import KeyUnknown, TokenRejected, Use
 from gateway.node.ports import Clock
 from gateway.web.decoding import (
     ALGORITHM_NOT_ACCEPTED,
@@ -18,6 +18,7 @@ from gateway.web.decoding import (
     header_of,
     issuer_of,
 )
+from gateway.web.remote_keys import RemoteKeys
 
 _HEADERS_REMEMBERED: Final = 64
 """Different headers, of different issuers, whose keys are known."""
@@ -29,13 +30,13 @@ _ACCESS_TYPE: Final = "at+jwt"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A configured key.
+    """A configured key, or an issuer's set of keys.
 
     ``kid``: its name in the headers of tokens. ``until``: from then on it verifies nothing, in seconds since 1970.
     ``use``: what its tokens are for; ``None`` for everything.
     """
 
-    decoder: Decoder
+    source: Decoder | RemoteKeys
     kid: str | None = None
     until: float = math.inf
     use: Use | None = None
@@ -64,15 +65,37 @@ class KeySet:
         self._entries = tuple(entries)
         self._wall_clock = wall_clock
         # One key, or keys of one issuer, are chosen without a look at the claims.
-        self._by_issuer = len({each.decoder.demands.issuer for each in entries}) > 1
+        self._by_issuer = len({each.source.demands.issuer for each in entries}) > 1
         # Only of tokens that were genuine: anybody can send headers.
         self._known: dict[tuple[str, str | None], _Choice] = {}
         self._known_of_channels: dict[tuple[str, str | None], _Choice] = {}
+        for each in self.remote:
+            each.changed = self._forget
+
+    @property
+    def remote(self) -> list[RemoteKeys]:
+        """The sets of keys that issuers publish."""
+        return [each.source for each in self._entries if isinstance(each.source, RemoteKeys)]
+
+    @property
+    def loaded(self) -> bool:
+        """Whether there was each of them at least once. Before that some tokens could not be judged."""
+        return all(each.loaded for each in self.remote)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the one that has not been renewed for the longest was had; 0 without any."""
+        return max((each.age for each in self.remote), default=0.0)
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._known_of_channels.clear()
 
     def read(self, token: str, use: Use) -> tuple[dict[str, Any], Demands]:
         """The claims of a genuine token that is valid now and meant for ``use``; and what was demanded of it.
 
         Raises:
+            KeyUnknown: it was signed with none of the keys, and its issuer may have published a newer one.
             TokenRejected: it is malformed, of another type, signed with none of the keys, for another audience, expired or
                 not valid yet.
         """
@@ -82,36 +105,72 @@ class KeySet:
         choice = known.get(place)
         if choice is not None and self._wall_clock() < choice.until:
             return _read(token, choice.decoders)
-        choice = self._choose(header_of(token), issuer, use)
-        found = _read(token, choice.decoders)
-        known.pop(place, None)
-        if len(known) < _HEADERS_REMEMBERED:
-            known[place] = choice
+        choice, newer = self._choose(token, issuer, use)
+        try:
+            found = _read(token, choice.decoders)
+        except WrongSignature:
+            if newer is None:
+                raise
+            raise KeyUnknown(newer.learn) from None
+        if newer is None:
+            known.pop(place, None)
+            if len(known) < _HEADERS_REMEMBERED:
+                known[place] = choice
         return found
 
-    def _choose(self, header: Mapping[str, Any], issuer: str | None, use: Use) -> _Choice:
-        """The keys that fit a header.
+    def _choose(
+        self, token: str, issuer: str | None, use: Use
+    ) -> tuple[_Choice, RemoteKeys | None]:
+        """The keys that fit a token's header; and a set of which a newer one may have the right one.
 
         Raises:
             TokenRejected: none does, or the header is not that of a token for ``use``.
         """
+        header = header_of(token)
         _check_type(header, use)
+        fitting = self._fitting(header, issuer, use)
+        until = min(each.until for each in fitting)
+        kid, algorithm = header.get("kid"), str(header.get("alg"))
+        newer: RemoteKeys | None = None
+        decoders = []
+        for each in fitting:
+            source = each.source
+            if isinstance(source, Decoder):
+                decoders.append(source)
+            elif (decoder := source.decoder(kid, algorithm)) is not None:
+                decoders.append(decoder)
+            # Only who knows the issuer at least makes its server be asked.
+            elif source.may_have(kid) and source.demands.issuer in (None, issuer_of(token)):
+                newer = source
+        if not decoders:
+            if newer is not None:
+                raise KeyUnknown(newer.learn)
+            raise TokenRejected("no published key is for its kid and issuer")
+        return _Choice(tuple(decoders), until), newer
+
+    def _fitting(self, header: Mapping[str, Any], issuer: str | None, use: Use) -> list[Entry]:
+        """The entries that fit a header.
+
+        Raises:
+            TokenRejected: none does.
+        """
         algorithm, kid = header.get("alg"), header.get("kid")
-        fitting = [each for each in self._entries if algorithm in each.decoder.algorithms]
+        fitting = [each for each in self._entries if algorithm in each.source.algorithms]
         _refuse_without(fitting, ALGORITHM_NOT_ACCEPTED)
         fitting = [each for each in fitting if each.use in (None, use)]
         _refuse_without(fitting, f"no key with its alg is for a {use.value}")
         if self._by_issuer:
-            fitting = [each for each in fitting if each.decoder.demands.issuer in (None, issuer)]
+            fitting = [each for each in fitting if each.source.demands.issuer in (None, issuer)]
             _refuse_without(fitting, "claim 'iss' equals no configured issuer")
         if kid is not None:
             named = [each for each in fitting if each.kid == kid]
+            # A published set has the names of its keys itself.
             fitting = named or [each for each in fitting if each.kid is None]
             _refuse_without(fitting, "its kid is that of no key")
         now = self._wall_clock()
         fitting = [each for each in fitting if now < each.until]
         _refuse_without(fitting, "its key is not accepted any more")
-        return _Choice(tuple(each.decoder for each in fitting), min(each.until for each in fitting))
+        return fitting
 
 
 def _check_type(header: Mapping[str, Any], use: Use) -> None:

@@ -58,6 +58,10 @@ class Key:
     algorithms: tuple[str, ...]
 
 
+ANY_PUBLIC: Final = Key(None, PUBLIC_ALGORITHMS)
+"""A public key that is not known yet."""
+
+
 def secret_key(secret: str, setting: str = "GATEWAY_JWT_SECRET", *, weak: bool = False) -> Key:
     """A key for HMAC. It goes with the algorithms that it is long enough for.
 

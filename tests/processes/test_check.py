@@ -20,6 +20,7 @@ from gateway.check import check
 from gateway.settings import Settings
 from publisher.contract import rights
 from publisher.contract.keys import Keys
+from tests.support.identity_provider import IdentityProvider
 from tests.support.nodes import running_node
 from tests.support.programs import RequireProgram
 from tests.support.redis_cluster import PRIMARIES, RedisCluster, redis_cluster
@@ -453,3 +454,21 @@ async def _about_sentinels(hosts: str, prefix: str) -> list[str]:
 
 async def _is_ok(url: str, prefix: str) -> bool:
     return bool((await checked(url, prefix))["ok"])
+
+
+# -- keys that an issuer publishes ----------------------------------------------------------------
+
+
+async def test_it_says_what_an_issuer_publishes(redis_url: str, prefix: str) -> None:
+    provider = IdentityProvider()
+    provider.publish("a", "b")
+    async with provider.running():
+        given = {"jwt_jwks_url": provider.jwks_url, "jwt_issuer": "login", "jwt_audience": "us"}
+        report = await checked(redis_url, prefix, **given)
+        assert report["ok"]
+        assert report["keys"] == [{"host": "127.0.0.1", "keys": 2, "algorithms": ["RS256"]}]
+        assert provider.asked == ["/jwks"]
+        provider.trouble = "redirects"
+        report = await checked(redis_url, prefix, **given)
+    assert report["errors"] == ["keys of 127.0.0.1: a redirect to localhost, which is not followed"]
+    assert report["keys"] == []

@@ -176,8 +176,8 @@ def test_pyjwt_reads_the_header_of_a_login_once(
 
 def test_only_headers_of_genuine_tokens_are_remembered_and_only_so_many() -> None:
     judge = fresh()
-    (entry,) = judge._keys._entries
-    known, chosen = entry.decoder._known, judge._keys._known
+    (entry,) = judge.keys._entries
+    known, chosen = entry.source._known, judge.keys._known
     for number in range(100):
         token = signed(json.dumps(CLAIMS).encode(), headers={"kid": f"k{number}"})
         head, body, _ = token.split(".")

@@ -42,6 +42,45 @@ WRONG: dict[str, tuple[Any, str]] = {
         [{**GOOD, "for": "everything"}],
         "[0].for must be one of connection, channel",
     ),
+    "a set without its issuer": (
+        [{"jwks_url": "https://a.example", "audience": None}],
+        "[0].jwks_url needs GATEWAY_JWT_KEYS[0].issuer: providers sign",
+    ),
+    "a set without its audience": (
+        [{"jwks_url": "https://a.example", "issuer": None}],
+        "[0].jwks_url needs GATEWAY_JWT_KEYS[0].audience: providers sign",
+    ),
+    "a set from elsewhere": (
+        [{"jwks_url": "http://a.example", "issuer": "a", "audience": "b"}],
+        "[0].jwks_url must be an https URL without a user, or http on this machine",
+    ),
+    "a set with a name": (
+        [{"jwks_url": "https://a.example", "issuer": "a", "audience": "b", "kid": "c"}],
+        "[0].kid: the keys of a set have names of their own",
+    ),
+    "an issuer that has no URL": (
+        [{"discovery": True, "issuer": "login", "audience": None}],
+        "[0].issuer must be an https URL without a user",
+    ),
+    "discovery of nobody": (
+        [{"discovery": True, "issuer": None, "audience": None}],
+        "[0].discovery needs GATEWAY_JWT_KEYS[0].issuer",
+    ),
+    "discovery of a URL": (
+        [{"discovery": "https://a.example", "issuer": "https://a.example", "audience": None}],
+        "[0].discovery must be true or false",
+    ),
+    "a set for secrets": (
+        [
+            {
+                "jwks_url": "https://a.example",
+                "issuer": "a",
+                "audience": "b",
+                "algorithms": ["HS256"],
+            }
+        ],
+        "[0].algorithms names HS256, but this key goes with ES256",
+    ),
     "for a list": ([{**GOOD, "for": ["channel"]}], "[0].for must be one of connection, channel"),
 }
 
@@ -61,6 +100,38 @@ def test_what_is_no_json_is_told_by_its_place() -> None:
         make_verifier(Settings(jwt_keys=f'[{{"secret": "{SECRET}"'))
     assert str(raised.value).startswith("GATEWAY_JWT_KEYS is not JSON (line 1, column ")
     assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"jwt_jwks_url": "https://a.example"},
+            "URL needs GATEWAY_JWT_ISSUER and GATEWAY_JWT_AUDIENCE",
+        ),
+        (
+            {"jwt_jwks_url": "https://a.example", "jwt_audience": "b"},
+            "URL needs GATEWAY_JWT_ISSUER:",
+        ),
+        ({"jwt_discovery": True, "jwt_audience": "b"}, "DISCOVERY needs GATEWAY_JWT_ISSUER:"),
+        (
+            {"jwt_discovery": True, "jwt_issuer": "login", "jwt_audience": "b"},
+            "ISSUER must be an https",
+        ),
+        (
+            {
+                "jwt_discovery": True,
+                "jwt_jwks_url": "https://a",
+                "jwt_issuer": "https://a",
+                "jwt_audience": "b",
+            },
+            "set GATEWAY_JWT_JWKS_URL or GATEWAY_JWT_DISCOVERY, not both",
+        ),
+    ],
+)
+def test_what_is_missing_beside_a_set_of_keys_is_told(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadKey, match=told):
+        make_verifier(Settings(**given))
 
 
 def test_without_any_key_there_is_nothing_to_verify_with() -> None:

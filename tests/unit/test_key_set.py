@@ -200,7 +200,7 @@ def test_a_token_of_a_type_for_something_else_is_refused(typ: str) -> None:
 @pytest.mark.parametrize("typ", ["JWT", "at+jwt", None, "channel", "channel+jwt2"])
 def test_what_is_no_channel_token_is_not_taken_for_one(typ: str | None) -> None:
     token = signed(OLD, header={"typ": typ})
-    keys = judge({"secret": OLD})._keys
+    keys = judge({"secret": OLD}).keys
     keys.read(token, Use.CONNECTION)
     with pytest.raises(TokenRejected, match=r"typ is not channel\+jwt"):
         keys.read(token, Use.CHANNEL)
@@ -222,7 +222,7 @@ def test_only_as_many_choices_are_remembered() -> None:
         verifier.verify(signed(NEW, header={"kid": f"k{number}"}, iss=f"i{number}"))
         with pytest.raises(TokenRejected):
             verifier.verify(signed(NEW, header={"kid": f"bad{number}"}, exp=1))
-    assert len(verifier._keys._known) == 64
+    assert len(verifier.keys._known) == 64
 
 
 def test_a_single_key_is_chosen_without_a_look_at_the_claims(
