@@ -12,7 +12,7 @@ SECONDS  ?= 60
 SEED     ?=
 TOPOLOGY ?=
 
-.PHONY: help run test test-all matrix soak attacks fuzz model autobahn bench check format clean
+.PHONY: help run test test-all matrix soak attacks fuzz model autobahn bench check lock format clean
 
 help:
 	@echo "make run     start a development gateway on port 3001 (or GATEWAY_PORT), with a Redis of its own"
@@ -25,7 +25,8 @@ help:
 	@echo "make model   tenants, tokens, grants and faults at random for SECONDS=60, judged by who may hear what; SEED=..., TOPOLOGY=..."
 	@echo "make autobahn  the Autobahn suite against the code that serves clients"
 	@echo "make bench   measure what the gateway costs; PEERS=1 also measures other servers"
-	@echo "make check   ruff and mypy --strict"
+	@echo "make check   ruff, mypy --strict, and pip-audit"
+	@echo "make lock    write requirements.lock and sbom.cdx.json anew"
 	@echo "make format  format the code"
 	@echo "make clean   remove the virtual environment and the development data"
 
@@ -82,6 +83,12 @@ check: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@$(BIN)/python -m tests.packaging.supply audit
+
+# After a change of constraints.txt or of what the gateway needs.
+lock: $(DEV)
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lock]'
+	@$(BIN)/python -m tests.packaging.supply make
 
 format: $(DEV)
 	$(BIN)/ruff format .

@@ -258,4 +258,5 @@ def test_all_that_is_copied_into_the_image_is_sent_to_the_builder(dockerfile):
 
 
 def test_the_image_installs_the_gateway_and_not_only_the_publisher(dockerfile):
-    assert any("pip install" in line and "'.[gateway]'" in line for line in dockerfile)
+    # The lock is that of the extra (tests/packaging/test_lock.py).
+    assert any("pip install" in line and "requirements.lock" in line for line in dockerfile)
