@@ -12,8 +12,10 @@ from typing import Final, TypeVar
 
 from hypothesis import strategies as st
 
+from gateway.core.access import TokenRejected
 from gateway.core.addresses import TrustedProxies, block_of
 from gateway.core.handshake import Agreement, agree
+from gateway.core.header_lists import cookies
 from gateway.core.http import MAX_HEAD_BYTES, Head, Malformed, read_head
 from gateway.core.origins import AllowedOrigins
 from gateway.core.proxy_protocol import read_proxy_header
@@ -46,6 +48,8 @@ _HEADS: Final = [
     handshake("x", "X-Forwarded-For: 1.2.3.4, [2001:db8::1]:80, 127.0.0.1"),
     handshake("x", 'Forwarded: for="[2001:db8:cafe::17%25e]:4711";proto=https, for=_hidden'),
     handshake("x", "Authorization: Bearer a.b.c", "Cookie: a=b; token=a.b.c"),
+    request("GET / HTTP/1.1", *UPGRADE, "Origin: null", "Cookie: a=b; token=a.b.c; c"),
+    request("GET / HTTP/1.1", *UPGRADE, "Origin: null", "Cookie: token=1", "Cookie: x; token=2"),
     request("GET http://rt.example/ws?token=a&batch=true HTTP/1.1", *UPGRADE),
     request("GET /healthz HTTP/1.0"),
     request("POST / HTTP/1.1", "Host: x", "Content-Length: 5"),
@@ -72,7 +76,14 @@ class Heads:
     corpus = (*_HEADS, *_PROXY_HEADERS, *(each + _HEADS[0] for each in _PROXY_HEADERS))
     words = (
         *(b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\t", b": ", b"\0", b"\x80", b"GET ", b"HTTP/1.1"),
-        *(b"Host: x\r\n", b"Host: ", b"Origin: ", b"Cookie: ", b"Upgrade: h2c, websocket\r\n"),
+        *(
+            b"Host: x\r\n",
+            b"Host: ",
+            b"Origin: ",
+            b"Cookie: token=",
+            b"; token=",
+            b"Upgrade: h2c, websocket\r\n",
+        ),
         *(b"Transfer-Encoding: chunked\r\n", b"Content-Length: 0\r\n", b"Connection: close\r\n"),
         *(b"permessage-deflate", b"; ", b", ", b'"', b"\\", b'"\\"', b"=", b"%", b"&token=", b"?"),
         *(b"https://", b"127.0.0.1", b"::ffff:1.2.3.4", b"fe80::1%eth0", b"unknown", b"for="),
@@ -160,8 +171,12 @@ def _serve(head: Head, *, compression: bool) -> None:
         assert json.loads(body)["error"]["code"] == answer.code
     parameters = query_parameters(head)
     wants_batches(parameters)
-    token = find_token(head, parameters)
-    assert token is None or token
+    try:
+        token = find_token(head, parameters, "token")
+    except TokenRejected:
+        assert len(cookies(head.fields["cookie"], "token")) > 1
+    else:
+        assert token is None or token
     for origins in _ORIGINS:
         origins.allow(head.get("origin"))
     client = _PROXIES.client(_PEER, head)

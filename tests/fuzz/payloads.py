@@ -15,14 +15,23 @@ from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection, Subscription
 from gateway.node.control import Control
 from gateway.node.hub import Events, Hub
+from gateway.node.opener import Opener
 from gateway.node.revocations import Revocations
 from gateway.node.stats import Stats
 from publisher.contract import control
 from publisher.contract.calls import parse_log
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, parse_channel
-from publisher.contract.control import CheckPlaces, GrantRevoked, PlacesChecked
+from publisher.contract.control import (
+    CheckPlaces,
+    Disconnect,
+    GrantRevoked,
+    PlacesChecked,
+    TokenRevoked,
+    TokensRevoked,
+)
 from publisher.contract.grants import EVERYBODY
 from publisher.contract.message import Message, decode
+from publisher.contract.sealing import KeyRing
 from publisher.errors import InvalidNamespace
 from publisher.preflight import _namespaces as announced
 from tests.unit.fakes import FakeClock, FakeRevokedTokens, RecordingPositions, RecordingSocket
@@ -32,12 +41,24 @@ _CHANNEL: Final = parse_channel("run-results/a")
 _ID: Final = 1_640_995_200_000_000
 _MOST_ENTRIES: Final = 50
 
+_RING: Final = KeyRing({"k1": bytes(32)})
+_OPENED: Final = b'{"sealed":true}'
+# One without a line's end: an input has an entry in each line.
+_SEALED: Final = next(
+    sealed for _ in range(100) if b"\n" not in (sealed := _RING.seal(_CHANNEL.name, _OPENED))
+)
+_ENTRY: Final = b"%d:%d:n6+%b:%b" % (_ID + 3, _ID + 2, _RING.extension.encode(), _SEALED)
+
 _COMMANDS: Final = (
     GrantRevoked(_CHANNEL.name, "user-123"),
     GrantRevoked(_CHANNEL.name, EVERYBODY),
     CheckPlaces("user-123", ("node-1", "node-2")),
     CheckPlaces("user-123", ("node-1",), ("node-1/c1",), "node-2"),
     PlacesChecked("user-123", "node-1"),
+    Disconnect("user-123", None, "bye", None, _ID),
+    Disconnect("user-123", "node-1/c1", "", "an operator", _ID),
+    TokenRevoked("0" * 32, None),
+    TokensRevoked("user-123", 1640995200.5, "an operator"),
 )
 
 
@@ -51,6 +72,9 @@ class Payloads:
         b"%d:%d:n3:" % (_ID + 2, _ID + 1),
         b"%d:%d:n4+z9.x:body" % (_ID + 3, _ID + 2),
         b"%d::n5:[1,2]" % _ID,
+        _ENTRY,
+        b"%d:0:n1:1\n" % _ID + _ENTRY,
+        b"%d::n7+%b:%b" % (_ID, _RING.extension.encode(), _SEALED),
         b"%d:0:n1:1\n%d:%d:n2:2\n%d:%d:n3+x:3" % (_ID, _ID + 1, _ID, _ID + 2, _ID + 1),
         *map(control.encode, _COMMANDS),
         *(orjson.dumps(each.to_dict()) for each in DEFAULT_NAMESPACES.values()),
@@ -89,7 +113,14 @@ class Payloads:
         )
         nothing = lambda _: None  # noqa: E731
         events = Events(nothing, nothing, nothing, self._commands.append)
-        self._hub = Hub(self._turn.append, self._confirmation, Stats(), events, 1_024)
+        self._hub = Hub(
+            self._turn.append,
+            self._confirmation,
+            Stats(),
+            events,
+            1_024,
+            Opener(_RING, Stats(), DEFAULT_NAMESPACES),
+        )
         self._control = Control(
             _Recheck(),  # type: ignore[arg-type]
             nothing,
@@ -124,6 +155,9 @@ class Payloads:
         frames_in(socket.received)
         bodies = [message.body for message in map(_message, entries) if message is not None]
         sent = socket.received
+        if b'"data":' + _OPENED in sent:
+            assert {_SEALED, _OPENED} & {*bodies}, "a body was opened that was changed"
+            bodies.append(_OPENED)
         assert not sent or any(body in sent for body in bodies), "something else was sent"
         self._hub.forget(_CHANNEL.name)
         for command in self._commands:

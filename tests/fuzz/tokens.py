@@ -58,7 +58,7 @@ def _signed(header: bytes, claims: bytes, secret: str) -> str:
 
 
 class Tokens:
-    """One verifier of each kind of key. A token is an input, or an input is a token's claims or its header.
+    """One verifier of each kind of key, and one with several keys. A token is an input, or an input is a token's claims or its header.
 
     An input that begins with a letter is a token. Others are signed, so that they are read beyond the signature.
     """
@@ -112,6 +112,13 @@ class Tokens:
         self._verifiers |= {
             name: verifier_of(None, jwt_public_key=pem) for name, pem in pems.items()
         }
+        listed = [
+            {"secret": SECRET},
+            {"public_key": pems["RS256"], "kid": "r1", "until": _SOON},
+            {"public_key": pems["ES256"], "issuer": "https://login.example/", "audience": "mine"},
+            {"public_key": pems["EdDSA"], "for": "channel"},
+        ]
+        self._several = verifier_of(None, jwt_keys=json.dumps(listed))
         keys: dict[str, Any] = {
             "HS256": SECRET,
             "RS256": rsa_key,
@@ -119,7 +126,10 @@ class Tokens:
             "EdDSA": ed_key,
         }
         tokens = {
-            name: [jwt.encode(claims, key, name) for claims in _CLAIMS[:3]]
+            name: [
+                jwt.encode(claims, key, name, headers={"kid": "r1"} if name == "RS256" else {})
+                for claims in _CLAIMS[:4]
+            ]
             for name, key in keys.items()
         }
         self._genuine = {
@@ -140,6 +150,10 @@ class Tokens:
             for name, verifier in self._verifiers.items():
                 if _verify(verifier, token) is not None:
                     assert token.rpartition(".")[0] in self._genuine[name], "it was not signed"
+            if _verify(self._several, token) is not None:
+                signed = token.rpartition(".")[0]
+                assert any(signed in each for each in self._genuine.values()), "it was not signed"
+                assert signed not in self._genuine["EdDSA"], "that key is for channels"
             return
         as_claims = dice.random() < 0.8
         header, claims = (_HEADER, data) if as_claims else (data, b'{"sub":"u","exp":%d}' % _SOON)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 import math
@@ -31,10 +32,13 @@ TENANTS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Users by tenant; some have ids that mean something elsewhere."""
 USERS: Final = tuple(user for users in TENANTS.values() for user in users)
+_KEPT: Final = {"max_messages": 100_000, "max_age_seconds": 86_400}
 NAMESPACES: Final = {
-    tenant: {"owner": "grant", "retention": {"max_messages": 100_000, "max_age_seconds": 86_400}}
-    for tenant in TENANTS
-} | {"live": {"owner": "grant", "retention": None}}
+    "acme": {"owner": "grant", "retention": _KEPT},
+    "umbra": {"owner": "grant", "retention": _KEPT, "encrypted": True},
+    "live": {"owner": "grant", "retention": None},
+}
+_RING: Final = f"k1:{base64.b64encode(bytes(32)).decode()}"
 CHANNELS: Final = {
     tenant: (f"{tenant}/1", f"{tenant}/2", f"{tenant}/*", f"live/{tenant}") for tenant in TENANTS
 }
@@ -50,6 +54,7 @@ _SETTINGS: Final = {
     "client_messages_per_second": 1_000,
     "client_message_burst": 10_000,
     "namespaces": NAMESPACES,
+    "encryption_keys": _RING,
 }
 
 
@@ -184,7 +189,7 @@ async def running_world(folder: Path, record: Record, dice: random.Random) -> As
             stack.push_async_callback(place.stop)
             await place.start()
         world.publisher = await stack.enter_async_context(
-            AsyncPublisher.from_url(servers.url(way), prefix=world.prefix)
+            AsyncPublisher.from_url(servers.url(way), prefix=world.prefix, encryption_keys=_RING)
         )
         # It goes first, so that no node waits for the clients' answers.
         world.session = await stack.enter_async_context(aiohttp.ClientSession())
