@@ -31,11 +31,12 @@ from publisher.contract.control import (
 )
 from publisher.contract.grants import EVERYBODY
 from publisher.contract.message import Message, decode
+from publisher.contract.revocations import digest_of
 from publisher.contract.sealing import KeyRing
 from publisher.errors import InvalidNamespace
 from publisher.preflight import _namespaces as announced
 from tests.unit.fakes import FakeClock, FakeRevokedTokens, RecordingPositions, RecordingSocket
-from tests.unit.wire import frames_in
+from tests.unit.wire import frames_in, messages_in
 
 _CHANNEL: Final = parse_channel("run-results/a")
 _ID: Final = 1_640_995_200_000_000
@@ -55,9 +56,9 @@ _COMMANDS: Final = (
     CheckPlaces("user-123", ("node-1", "node-2")),
     CheckPlaces("user-123", ("node-1",), ("node-1/c1",), "node-2"),
     PlacesChecked("user-123", "node-1"),
-    Disconnect("user-123", None, "bye", None, _ID),
-    Disconnect("user-123", "node-1/c1", "", "an operator", _ID),
-    TokenRevoked("0" * 32, None),
+    Disconnect("user-123", _ID, "bye"),
+    Disconnect("user-123", _ID, "", "here/c1", "an operator"),
+    TokenRevoked(digest_of("j1")),
     TokensRevoked("user-123", 1640995200.5, "an operator"),
 )
 
@@ -121,16 +122,21 @@ class Payloads:
             1_024,
             Opener(_RING, Stats(), DEFAULT_NAMESPACES),
         )
+        self._revocations = Revocations(
+            self._hub, FakeRevokedTokens(), "here", self._clock, lambda: 0.0
+        )
         self._control = Control(
             _Recheck(),  # type: ignore[arg-type]
             nothing,
             nothing,
-            Revocations(self._hub, FakeRevokedTokens(), "here", self._clock, lambda: 0.0),
+            self._revocations,
         )
 
     def take(self, data: bytes, dice: random.Random) -> None:
         """Let it read an input."""
-        self._control.receive(data)
+        # What is remembered of commands is forgotten again.
+        self._clock.now += 0.1
+        self._command(data)
         _read_command(data)
         entries = data.split(b"\n", _MOST_ENTRIES)
         page = parse_log([b"%d" % dice.choice((-1, 0, _ID)), b"%d" % (_ID + 9), *entries])
@@ -138,6 +144,19 @@ class Payloads:
         _read_rules(data)
         announced([b"run-results", data])
         self._receive(entries, dice)
+
+    def _command(self, data: bytes) -> None:
+        """As a command to all nodes, for a connection that it may be about."""
+        socket = RecordingSocket()
+        identity = Identity("user-123", token_id="j1", issued_at=1_640_995_200.0)
+        connection = Connection("c1", identity, socket, Budget(1e9, 1e9, 100, 0.0))
+        self._revocations.watch(connection)
+        self._control.receive(data)
+        self._revocations.forget(connection)
+        if socket.closing is not None:
+            assert socket.closing.code == 1008
+            (told,) = messages_in(socket.received)
+            assert told["code"] == socket.closing.reason
 
     def _receive(self, entries: list[bytes], dice: random.Random) -> None:
         """As live messages, for one client that listens."""
