@@ -97,12 +97,7 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, whatever was put into it."""
-        fields: dict[str, Value] = {
-            "time": self.formatTime(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            **_told(record),
-        }
+        fields: dict[str, Value] = {**self.head(record), **_told(record)}
         if hasattr(record, "left_out"):
             fields["left_out"] = record.left_out
         if self._worker is not None:
@@ -111,6 +106,14 @@ class LineFormatter(logging.Formatter):
             fields["exception"] = self.formatException(record.exc_info)
         line = self._write({key: value for key, value in fields.items() if value is not None})
         return _TOKEN.sub("[token]", line)
+
+    def head(self, record: logging.LogRecord) -> dict[str, Value]:
+        """What each line begins with."""
+        return {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
 
 
 class FewOfClients(logging.Filter):

@@ -15,7 +15,7 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway import logs
@@ -24,7 +24,7 @@ from gateway.web import open_files
 from publisher.errors import InvalidURL
 
 if TYPE_CHECKING:
-    from gateway.app import Addresses
+    from gateway.app import Addresses, Gateway
 
 log = logging.getLogger("gateway.serve")  # in a worker this module is `__main__`
 
@@ -90,6 +90,7 @@ async def run_node(
     told: asyncio.Event,
     listening: Callable[[Addresses], None],
     ready: Callable[[Addresses], None],
+    worker: int | None = None,
 ) -> None:
     """Serve until ``told``, then drain.
 
@@ -98,9 +99,10 @@ async def run_node(
         told: set when the node shall leave.
         listening: called once, when it listens.
         ready: called once, when it first takes connections, unless it shall leave before.
+        worker: the worker's number, if the process is one.
 
     Raises:
-        UsageError: the key, a certificate or Redis's URL cannot be used, or a port is not to be had.
+        UsageError: the audit log cannot be written, the key, a certificate or Redis's URL cannot be used, or a port is not to be had.
     """
     from gateway.app import Gateway  # noqa: PLC0415 - `gateway --help` stays quick
     from gateway.web.keys import BadKey  # noqa: PLC0415
@@ -119,17 +121,37 @@ async def run_node(
             gateway.capacity.connections,
             settings.max_connections,
         )
-    try:
-        addresses = await gateway.start()
-        listening(addresses)
-        await _first(gateway.until_ready(), told.wait())
-        if not told.is_set():
-            ready(addresses)
-        await told.wait()
-    except (BadCertificate, CannotListen) as error:
-        raise UsageError(str(error)) from None
-    finally:
-        await gateway.stop()
+    with _audited(gateway, settings.audit_log, worker):
+        try:
+            addresses = await gateway.start()
+            listening(addresses)
+            await _first(gateway.until_ready(), told.wait())
+            if not told.is_set():
+                ready(addresses)
+            await told.wait()
+        except (BadCertificate, CannotListen) as error:
+            raise UsageError(str(error)) from None
+        finally:
+            await gateway.stop()
+
+
+@contextlib.contextmanager
+def _audited(gateway: Gateway, where: str | None, worker: int | None) -> Iterator[None]:
+    """Write the node's audit log, if there is a place for it, until the block ends."""
+    if where is None:
+        yield
+        return
+    from gateway.audit_log import audit_log  # noqa: PLC0415 - for those who want it
+
+    def lost() -> None:
+        gateway.stats.audit_dropped += 1
+
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(audit_log(where, gateway.node_id, worker, lost))
+        except OSError as error:
+            raise UsageError(f"GATEWAY_AUDIT_LOG: {where}: {error.strerror}") from None
+        yield
 
 
 async def _first(*alternatives: Coroutine[Any, Any, object]) -> None:
@@ -173,13 +195,13 @@ def main() -> None:
         sys.exit("a worker is started by `gateway serve --workers`")
     logs.configure(settings.log_level, settings.log_format, number)
     try:
-        sys.exit(run(_work(settings)))
+        sys.exit(run(_work(settings, number)))
     except UsageError as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
 
 
-async def _work(settings: Settings) -> int:
+async def _work(settings: Settings, number: int) -> int:
     # A closed pipe is not counted as a signal. Service managers send theirs to the supervisor and the
     # workers alike; a worker that had been told both ways by signals would take the second for haste.
     told = asyncio.Event()
@@ -193,7 +215,11 @@ async def _work(settings: Settings) -> int:
 
     loop.add_reader(_STDIN, released)
     await run_node(
-        settings, told, lambda _addresses: _report(LISTENING), lambda _addresses: _report(READY)
+        settings,
+        told,
+        lambda _addresses: _report(LISTENING),
+        lambda _addresses: _report(READY),
+        number,
     )
     return 0
 

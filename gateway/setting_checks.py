@@ -150,3 +150,12 @@ def ring(value: SecretStr | None) -> SecretStr | None:
     if value is not None:
         KeyRing.parse(value.get_secret_value())
     return value
+
+
+def audit_log(value: str | None, info: ValidationInfo) -> str | None:
+    """A place for the audit log. Workers say on standard output how far they have come."""
+    if value is not None and not value.strip():
+        raise ValueError("name a file, stdout or stderr, or leave it out")
+    if value == "stdout" and info.data.get("workers", 1) > 1:
+        raise ValueError("workers cannot write to stdout: name a file, or stderr")
+    return value

@@ -274,6 +274,10 @@ class Settings(BaseSettings):
     log_format: Literal["logfmt", "json"] = Field(
         "logfmt", description="What a line of the log is: logfmt (key=value) or json"
     )
+    audit_log: Annotated[str | None, AfterValidator(setting_checks.audit_log)] = Field(
+        None,
+        description="Where to write who was let in, refused and ended: a file, stdout or stderr; without it nowhere",
+    )
 
     @property
     def base_path(self) -> str:

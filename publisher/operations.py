@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from publisher.audit import audited
 from publisher.contract import control, rights, scripts
 from publisher.contract.calls import Call, parse_log, read_log
 from publisher.contract.channels import (
@@ -165,6 +166,10 @@ class Operations:
         self, channel: str, user: Grantee, ttl: int | None = DEFAULT_GRANT_TTL_SECONDS
     ) -> Flow[None]:
         """Let ``user`` (or everybody) subscribe to ``channel`` for ``ttl`` seconds, ``None`` for ever."""
+        told = {"channel": channel, "user": user, "ttl": ttl}
+        return audited(self._grant(channel, user, ttl), "granted", self._actor, told)
+
+    def _grant(self, channel: str, user: Grantee, ttl: int | None) -> Flow[None]:
         parsed = parse_channel(channel)
         self._check_grantee(user)
         check_ttl(ttl)
@@ -182,6 +187,10 @@ class Operations:
 
     def revoke(self, channel: str, user: Grantee) -> Flow[bool]:
         """Take the grant back and end the subscriptions it allowed; returns whether there was one."""
+        told = {"channel": channel, "user": user}
+        return audited(self._revoke(channel, user), "revoked", self._actor, told)
+
+    def _revoke(self, channel: str, user: Grantee) -> Flow[bool]:
         parsed = parse_channel(channel)
         self._check_grantee(user)
         yield from self._preflight.check_rights_of(rights.to_revoke, self._keys.grant(channel))

@@ -6,7 +6,9 @@ import secrets
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
+from typing import Any
 
+from publisher.audit import audited
 from publisher.contract import control, rights, scripts
 from publisher.contract.calls import Argument, Call, Wait
 from publisher.contract.control import Disconnect, TokenRevoked, TokensRevoked
@@ -56,6 +58,10 @@ class Revoking:
 
     def disconnect(self, user: str, reason: str, connection: str | None) -> Flow[None]:
         """End the user's connections, or only ``connection``."""
+        told = {"user": user, "connection": connection, "reason": reason or None}
+        return self._audited(self._disconnect(user, reason, connection), "disconnected", told)
+
+    def _disconnect(self, user: str, reason: str, connection: str | None) -> Flow[None]:
         check_user(user)
         check_reason(reason)
         if connection is not None:
@@ -70,6 +76,11 @@ class Revoking:
 
     def revoke_token(self, jti: str, until: datetime | float) -> Flow[None]:
         """Revoke one token, which ends by itself at ``until``."""
+        # As in Redis and at the nodes, so that no line names a token.
+        told = {"token": digest_of(jti) if isinstance(jti, str) else None, "until": until}
+        return self._audited(self._revoke_token(jti, until), "token_revoked", told)
+
+    def _revoke_token(self, jti: str, until: datetime | float) -> Flow[None]:
         check_text("jti", jti)
         ends_at = seconds_since_1970("until", until)
         if ends_at * 1_000_000 <= self._wall_clock():
@@ -81,6 +92,10 @@ class Revoking:
 
     def revoke_tokens_before(self, user: str, time: datetime | float) -> Flow[None]:
         """Revoke the user's tokens that were issued before ``time``."""
+        told = {"user": user, "before": time}
+        return self._audited(self._revoke_tokens_before(user, time), "tokens_revoked", told)
+
+    def _revoke_tokens_before(self, user: str, time: datetime | float) -> Flow[None]:
         check_user(user)
         before = seconds_since_1970("time", time)
         lifetime = yield from self._longest_life()
@@ -88,6 +103,9 @@ class Revoking:
         command = control.encode(TokensRevoked(user, before, self._options.actor))
         arguments = repr(before), kept_until, self._keys.control, command
         yield from self._end(scripts.REVOKE_TOKENS, self._keys.before(user), *arguments)
+
+    def _audited(self, flow: Flow[None], event: str, told: dict[str, Any]) -> Flow[None]:
+        return audited(flow, event, self._options.actor, told)
 
     def _longest_life(self) -> Flow[float | None]:
         """How many seconds after it was issued a token may still be accepted; ``None`` for any number."""

@@ -55,10 +55,14 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What the connection is upgraded with: the answer as bytes, and the window of compressed messages (0: none)."""
+    """What the connection is upgraded with: the answer as bytes, and the window of compressed messages (0: none).
+
+    ``origin`` is that of the page that asked, where there was one.
+    """
 
     answer: bytes
     window_bits: int
+    origin: str | None = None
 
 
 def agree(head: http.Head, *, compression: bool) -> Agreement | Refusal:
@@ -80,7 +84,8 @@ def agree(head: http.Head, *, compression: bool) -> Agreement | Refusal:
     agreed = extensions.negotiate(offers) if offers and compression else None
     if agreed is not None:
         fields["Sec-WebSocket-Extensions"] = agreed.answer
-    return Agreement(http.response(101, fields), 0 if agreed is None else agreed.window_bits)
+    window_bits = 0 if agreed is None else agreed.window_bits
+    return Agreement(http.response(101, fields), window_bits, head.get("origin"))
 
 
 def subprotocols(head: http.Head) -> list[str]:

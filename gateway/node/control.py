@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from gateway.node import audit
 from gateway.node.recheck import Recheck
 from gateway.node.revocations import Revocations
 from publisher.contract.control import (
@@ -49,8 +50,10 @@ class Control:
             return
         match command:
             case GrantRevoked(channel, user):
+                audit.grant_revoked(command)
                 self._recheck.revoked(channel, user)
             case Disconnect() | TokenRevoked() | TokensRevoked():
+                audit.ending(command)
                 self._revocations.hear(command)
             case CheckPlaces():
                 self._check(command)

@@ -17,6 +17,7 @@ from typing import Final
 from gateway.core import frames
 from gateway.core.closing import Closing
 from gateway.core.reader import Verdict
+from gateway.node import audit
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Connection, Subscription
 from gateway.node.opener import Opener
@@ -356,6 +357,7 @@ class Hub:
         if connection.closed:
             return
         connection.closed = True
+        audit.ended(connection, int(closing.code), closing.reason)
         self._distribute_all()
         for subscription in connection.subscriptions.values():
             if subscription.live is not None:

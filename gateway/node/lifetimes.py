@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.core import closing, frames, protocol
+from gateway.node import audit
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection
 from gateway.node.heartbeats import Heartbeats
@@ -56,6 +57,7 @@ class Lifetimes:
             code: the client's close code; ``None`` when it has sent none.
         """
         if not connection.closed:
+            audit.ended(connection, code, "")
             self._hub.stats.connections_closed[closing.label(code)] += 1
         # An answer that is due in this turn goes out before our close frame does.
         self._hub.flush_to(connection)

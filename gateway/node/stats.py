@@ -35,6 +35,7 @@ class Stats:
     floods: Counter[str] = field(default_factory=Counter)
     revocations: Counter[str] = field(default_factory=Counter)
     requests_delayed: int = 0
+    audit_dropped: int = 0
     redis_reconnects: int = 0
     redis_errors: int = 0
     redis_data_losses: int = 0

@@ -16,6 +16,7 @@ from gateway.core.frames import Encoding
 from gateway.core.handshake import Agreement, Refusal, agree
 from gateway.core.http import Head
 from gateway.core.origins import AllowedOrigins
+from gateway.node import audit
 from gateway.node.connection import Connection
 from gateway.node.lifetimes import Lifetimes
 from gateway.node.ports import Claim, Clock, Verifier
@@ -211,6 +212,7 @@ class Handshakes:
         connection = Connection(connection_id, identity, socket, budget, new.address, entered_at)
         self._user_budgets.enter(identity.user, budget)
         early = new.hand_over(socket)
+        audit.admitted(connection, agreement.origin)
         log.debug(
             "connection_opened connection=%s user=%r address=%s",
             connection_id,

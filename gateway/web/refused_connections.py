@@ -10,6 +10,7 @@ from typing import Final
 from gateway.core import closing
 from gateway.core.handshake import Refusal
 from gateway.core.log_limit import LogLimit
+from gateway.node import audit
 from gateway.node.ports import Clock
 from gateway.node.stats import Stats
 from gateway.web.failed_authentications import FailedAuthentications
@@ -72,6 +73,14 @@ class RefusedConnections:
         left_out = self._limit.admit(f"{reason} {cause}", self._clock())
         if left_out is None:
             return
+        user, origin = details.get("user"), details.get("origin")
+        audit.refused(
+            reason,
+            address,
+            left_out,
+            user=user,
+            origin=origin and origin[:_LONGEST_DETAIL],
+        )
         told = {"cause": cause, **details, "hint": _HINTS.get(cause, "")}
         more = {name: value[:_LONGEST_DETAIL] for name, value in told.items() if value}
         template = "connection_refused reason=%s address=%s left_out=%s" + "".join(

@@ -28,6 +28,7 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.node",
         "gateway.web": "publisher.errors publisher.contract gateway.core gateway.node",
         "gateway.logs": "gateway.core",
+        "gateway.audit_log": "gateway.logs gateway.node",
         "gateway.unknown_variables": "",
         "gateway.setting_checks": "publisher.errors publisher.contract gateway.core",
         "gateway.settings": "publisher.errors publisher.contract gateway.core gateway.unknown_variables "
@@ -46,7 +47,7 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.redis_acl": "publisher.errors publisher.contract publisher.transport",
         # Arithmetic about a gateway, which knows no part of one.
         "gateway.planning": "",
-        "gateway.serve": "publisher.errors gateway.web gateway.logs gateway.settings gateway.app",
+        "gateway.serve": "publisher.errors gateway.web gateway.logs gateway.audit_log gateway.settings gateway.app",
         "gateway.supervisor": "publisher.contract gateway.core gateway.web gateway.settings gateway.serve",
         "gateway.cli": "publisher.errors publisher.contract gateway.redis_acl gateway.logs gateway.settings gateway.options gateway.planning "
         "gateway.development gateway.app gateway.check gateway.serve gateway.supervisor",
@@ -72,6 +73,7 @@ _FORBIDDEN: Final = {
     "gateway.settings": "aiohttp asyncio hiredis redis",
     "gateway.options": "aiohttp asyncio hiredis redis",
     "gateway.logs": "aiohttp asyncio hiredis redis",
+    "gateway.audit_log": "aiohttp asyncio hiredis redis",
     "gateway.metrics": "aiohttp asyncio hiredis redis",
     "gateway.development": "aiohttp hiredis",
     "gateway.check": "aiohttp",

@@ -99,6 +99,9 @@ ABOUT_OTHERS = {
 }
 """Events with such a key of which there are few all the same."""
 
+AUDIT = ROOT / "gateway" / "node" / "audit.py"
+"""Whoever wants this log wants each line of it. A thread writes it, and what it cannot keep up with is counted."""
+
 
 def unlimited(tree: ast.Module) -> set[str]:
     """Events that name a connection, a user or an address, and of which any number may be written.
@@ -116,7 +119,12 @@ def unlimited(tree: ast.Module) -> set[str]:
 
 
 def test_of_lines_about_single_clients_few_are_written() -> None:
-    found = {each for path in SOURCES for each in unlimited(ast.parse(path.read_text("utf-8")))}
+    found = {
+        each
+        for path in SOURCES
+        if path != AUDIT
+        for each in unlimited(ast.parse(path.read_text("utf-8")))
+    }
     assert found == set(ABOUT_OTHERS)
 
 

@@ -1,0 +1,151 @@
+"""Where the audit log goes: a file, standard output or standard error, one JSON object a line, written by a thread.
+
+What is written is decided in ``node/audit.py``. A node never waits for a disk: of what comes while 10,000 lines wait, nothing is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import sys
+from collections.abc import Callable, Iterator
+from logging.handlers import QueueHandler, QueueListener, WatchedFileHandler
+from typing import IO, Any, Final
+
+from gateway.logs import LineFormatter
+from gateway.node import audit
+
+log = logging.getLogger(__name__)
+
+_STREAMS: Final = ("stdout", "stderr")
+_WAITING: Final = 10_000
+_STOP_SECONDS: Final = 5.0
+_ONLY_OURS: Final = 0o600
+
+
+@contextlib.contextmanager
+def audit_log(
+    where: str, node: str, worker: int | None, lost: Callable[[], None]
+) -> Iterator[None]:
+    """Write what the node tells (``node/audit.py``) until the block ends.
+
+    Args:
+        where: ``stdout``, ``stderr`` or a file's path.
+        node: the node's id, which each line names.
+        worker: its number, where several workers write.
+        lost: told of each line that is not written.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    target: logging.Handler = (
+        _Stream(getattr(sys, where), lost) if where in _STREAMS else _File(where, lost)
+    )
+    target.setFormatter(_Lines(node, worker))
+    lines: queue.Queue[Any] = queue.Queue(_WAITING)
+    handler, writer = _Waiting(lines, lost), _Writer(lines, target)
+    writer.start()
+    audit.log.addHandler(handler)
+    audit.log.setLevel(logging.INFO)
+    audit.log.disabled = False
+    try:
+        yield
+    finally:
+        audit.log.disabled = True
+        audit.log.removeHandler(handler)
+        writer.stop()
+        target.close()
+
+
+class _Lines(LineFormatter):
+    """A record's time, event, node and fields, in one line of JSON."""
+
+    def __init__(self, node: str, worker: int | None) -> None:
+        super().__init__(json.dumps, worker)
+        self._of_node = {"node": node}
+
+    def head(self, record: logging.LogRecord) -> dict[str, Any]:
+        """What each line begins with."""
+        return {"time": self.formatTime(record), **self._of_node}
+
+
+class _Waiting(QueueHandler):
+    """Takes records for the thread, as many as there is room for."""
+
+    def __init__(self, lines: queue.Queue[Any], lost: Callable[[], None]) -> None:
+        super().__init__(lines)
+        self._lost = lost
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """The record itself: it holds plain values only, and its fields are read from it later."""
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Keep it, or count it."""
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self._lost()
+
+
+class _Writer(QueueListener):
+    """The thread."""
+
+    def enqueue_sentinel(self) -> None:
+        """Let it end behind what waits."""
+        with contextlib.suppress(queue.Full):
+            lines: Any = self.queue
+            lines.put(None, timeout=_STOP_SECONDS)
+
+    def stop(self) -> None:
+        """Wait until all is written, but for no disk that hangs."""
+        thread: Any = self._thread
+        self.enqueue_sentinel()
+        thread.join(_STOP_SECONDS)
+
+
+class _Telling:
+    """What a handler does with a line that it cannot write: it counts it, and tells the first of several."""
+
+    _lost: Callable[[], None]
+    _failing = False
+
+    def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802 - of logging
+        """One was not written."""
+        self._lost()
+        if not self._failing:
+            self._failing = True
+            reason = sys.exc_info()[1]
+            log.error("audit_unwritten reason=%r", str(reason))
+
+
+class _Stream(_Telling, logging.StreamHandler[IO[str]]):
+    def __init__(self, stream: IO[str], lost: Callable[[], None]) -> None:
+        super().__init__(stream)
+        self._lost = lost
+
+
+class _File(_Telling, WatchedFileHandler):
+    """A file that others may move away (logrotate): then it is made anew. Only the user of this process can read it."""
+
+    def __init__(self, path: str, lost: Callable[[], None]) -> None:
+        self._lost = lost
+        super().__init__(path, encoding="utf-8")
+
+    def _open(self) -> Any:
+        return open(
+            self.baseFilename,
+            self.mode,
+            encoding=self.encoding,
+            opener=lambda path, flags: os.open(path, flags, _ONLY_OURS),
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it. Whatever goes wrong must not end the thread."""
+        try:
+            super().emit(record)
+        except OSError:  # while it is made anew
+            self.handleError(record)
