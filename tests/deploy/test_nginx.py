@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
+import random
 import re
 import subprocess
 from collections.abc import AsyncIterator
@@ -14,13 +16,14 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from gateway.settings import Settings
 from publisher import AsyncPublisher
 from tests.faults.proxy import Proxy
 from tests.support.client import Client, connected
-from tests.support.nginx import NGINX
+from tests.support.nginx import NGINX, Nginx
 from tests.support.processes import GatewayProcess, gateway_process
 from tests.support.redis_server import free_port
-from tests.support.requests import answer_to, handshake
+from tests.support.requests import Answer, answer_to, handshake
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
@@ -261,6 +264,129 @@ async def following(url: str) -> AsyncIterator[list[Follower]]:
 async def notify_all(publisher: AsyncPublisher, title: str) -> None:
     for number in range(CLIENTS):
         await publisher.notify(f"user-{number}", title=title, message="")
+
+
+# -- limits by address ----------------------------------------------------------------------------
+
+KNOWN_BY_WORD = (
+    "set_real_ip_from 127.0.0.0/8;\nreal_ip_header X-Forwarded-For;\nreal_ip_recursive on;\n"
+)
+"""For tests whose clients come from many addresses."""
+
+
+def listening(balancer: Nginx, *lines: str) -> Nginx:
+    """With these lines in listen.conf."""
+    with (balancer.folder / "listen.conf").open("a") as listen:
+        listen.write("\n".join([KNOWN_BY_WORD, *lines]))
+    return balancer
+
+
+def smaller(balancer: Nginx, **limits: tuple[str, str]) -> Nginx:
+    """With other numbers in nginx.conf: a test has no five thousand connections."""
+    conf = balancer.folder / "nginx.conf"
+    text = conf.read_text()
+    for old, new in limits.values():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    conf.write_text(text)
+    return balancer
+
+
+def block(address: str) -> str:
+    """What counts as one client, worded as nginx.conf does it."""
+    found = ipaddress.ip_address(address)
+    if isinstance(found, ipaddress.IPv4Address):
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    groups = [f"{int(group, 16):x}" for group in found.exploded.split(":")]
+    return ":".join(groups[:4])
+
+
+def addresses() -> list[str]:
+    """Each place where a row of zeros may stand, and many that are made up."""
+    chosen = random.Random(7)
+    ends = ["2001:db8::1", "2001::5:1:2:3:4", "::5:1:2:3:4", "::6:5:1:2:3:4", "::1", "::", "fe80::"]
+    ends += ["203.0.113.7", "::ffff:203.0.113.7", "2001:db8:0:0:1::", "1:2:3:4:5:6:7:8", "1::8"]
+    rows = []
+    for zeros in range(256):
+        groups = [
+            "0" if zeros >> place & 1 else f"{chosen.randrange(1, 65_536):x}" for place in range(8)
+        ]
+        rows.append(":".join(groups))
+    return ends + rows
+
+
+async def test_an_ipv6_client_is_its_network_of_64_bits_however_the_address_is_written(nginx):
+    balancer = listening(nginx(1), "add_header X-Block $client_block always;")
+    async with balancer.running(), aiohttp.ClientSession() as session:
+        for address in addresses():
+            said = {"X-Forwarded-For": address}
+            async with session.get(f"{balancer.http_url}/healthz", headers=said) as answer:
+                if ipaddress.ip_address(address) in ipaddress.ip_network("::/96"):
+                    continue  # it may be written as an IPv4 address; nobody has one
+                assert (address, answer.headers["X-Block"]) == (address, block(address))
+
+
+async def told(balancer: Nginx, client: str) -> Answer:
+    """The answer to a handshake that comes from an address."""
+    return await answer_to(
+        balancer.url, handshake(make_token("u"), f"X-Forwarded-For: {client}", path="/ws")
+    )
+
+
+async def test_an_address_has_so_many_connections_at_a_time_and_others_have_theirs(nginx, gateways):
+    balancer = smaller(
+        listening(nginx(gateways[0].port)), connections=("connections 5000;", "connections 2;")
+    )
+    async with balancer.running(), contextlib.AsyncExitStack() as stack:
+        here = [
+            await stack.enter_async_context(
+                connected(
+                    balancer.url,
+                    make_token(f"user-{number}"),
+                    headers={"X-Forwarded-For": f"2001:db8::{number}"},
+                )
+            )
+            for number in range(2)
+        ]
+        answer = await told(balancer, "2001:db8:0:0:1::")
+        assert answer.status == 429
+        assert "Retry-After: 2" in answer.head
+        assert (await told(balancer, "2001:db8:0:1::")).status == 101
+        assert (await told(balancer, "203.0.113.7")).status == 101
+        await here[0].close()
+
+        async def has_room() -> bool:
+            return (await told(balancer, "2001:db8::9")).status == 101
+
+        await until(has_room)
+
+
+async def test_an_address_makes_so_many_in_a_time_and_others_make_theirs(nginx, gateways):
+    balancer = smaller(
+        listening(nginx(gateways[0].port)),
+        rate=("rate=100r/s;", "rate=1r/m;"),
+        burst=("burst=5000 ", "burst=2 "),
+    )
+    async with balancer.running():
+        assert [(await told(balancer, "203.0.113.7")).status for _ in range(3)] == [101] * 3
+        answer = await told(balancer, "203.0.113.7")
+        assert answer.status == 429
+        assert "Retry-After: 2" in answer.head
+        assert (await told(balancer, "203.0.113.8")).status == 101
+        logged = [json.loads(line) for line in balancer.logs.splitlines() if line[0] == "{"]
+        assert [line["gateway"] for line in logged if line["status"] == 429] == [""]
+
+
+def test_its_limits_bear_what_a_gateway_bears_of_one_address():
+    text = (NGINX / "nginx.conf").read_text()
+    bears = Settings.model_fields["unauthenticated_per_address"].default
+    assert re.findall(r"limit_conn connections (\d+);", text) == [str(bears)]
+    assert re.findall(r"limit_req zone=handshakes burst=(\d+) nodelay;", text) == [str(bears)]
+
+
+# -- gateways that go -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", ["terminate", "kill"])
