@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 
 from gateway.core import closing, frames, protocol
-from gateway.core.access import Identity, TokenRejected
+from gateway.core.access import Identity, KeyUnknown, TokenRejected
 from gateway.core.log_limit import LogLimit
 from gateway.core.protocol import BadRequest, ErrorCode
 from gateway.core.timing import Expiries
@@ -109,9 +109,29 @@ class Tokens:
         Raises:
             BadRequest: it is not valid, or another user's; the old one stays in force.
         """
+        found: Identity | KeyUnknown
+        try:
+            found = self._verified(connection, token)
+        except KeyUnknown as unknown:
+            found = unknown
+        if connection.refreshing is not None:
+            connection.refreshing.cancel()
+        connection.refreshing = self._tasks.spawn(
+            self._exchange(connection, token, found), f"refresh of {connection.id}"
+        )
+
+    def _verified(self, connection: Connection, token: str, *, learned: bool = False) -> Identity:
+        """Whom a token speaks for.
+
+        Raises:
+            KeyUnknown: nobody knows yet; not where its key has been looked for (``learned``).
+            BadRequest: it is not valid, or another user's.
+        """
         try:
             identity = self._verifier.verify(token)
         except TokenRejected as rejected:
+            if isinstance(rejected, KeyUnknown) and not learned:
+                raise
             self._log_rejection(connection, str(rejected))
             raise _refused(rejected.code, "Token rejected") from None
         if identity.user != connection.user:
@@ -121,36 +141,41 @@ class Tokens:
                 "Token rejected",
                 detail="a connection keeps its user; open another one",
             )
-        if connection.refreshing is not None:
-            connection.refreshing.cancel()
-        connection.refreshing = self._tasks.spawn(
-            self._exchange(connection, identity), f"refresh of {connection.id}"
-        )
+        return identity
 
-    async def _exchange(self, connection: Connection, identity: Identity) -> None:
+    async def _exchange(
+        self, connection: Connection, token: str, found: Identity | KeyUnknown
+    ) -> None:
         try:
-            error = await self._refusal(identity)
-            if connection.closed:
-                return
-            if error is None:
-                self._put_in_force(connection, identity)
-            else:
+            if isinstance(found, KeyUnknown):
+                await found.learn()
+                found = self._verified(connection, token, learned=True)
+            await self._see_to_revocation(found)
+            if not connection.closed:
+                self._put_in_force(connection, found)
+        except BadRequest as error:
+            if not connection.closed:
                 self._hub.stats.client_errors[error.code] += 1
                 self._hub.send(connection, frames.text(error.render()))
         finally:
             if connection.refreshing is asyncio.current_task():
                 connection.refreshing = None
 
-    async def _refusal(self, identity: Identity) -> BadRequest | None:
-        """Why a genuine token is not accepted."""
+    async def _see_to_revocation(self, identity: Identity) -> None:
+        """Return if a genuine token may be put in force.
+
+        Raises:
+            BadRequest: it may not.
+        """
         try:
             admitted = await self._revocations.admits(
                 identity.user, identity.issued_at, identity.token_id
             )
         except Unavailable as error:
             log.warning("refresh_failed reason=%s", error.reason)
-            return _refused(ErrorCode.INTERNAL_ERROR, "Internal error")
-        return None if admitted else _refused(ErrorCode.TOKEN_REVOKED, "Token rejected")
+            raise _refused(ErrorCode.INTERNAL_ERROR, "Internal error") from None
+        if not admitted:
+            raise _refused(ErrorCode.TOKEN_REVOKED, "Token rejected")
 
     def _put_in_force(self, connection: Connection, identity: Identity) -> None:
         self._revocations.forget(connection)

@@ -184,6 +184,24 @@ async def test_published_keys_and_a_secret_stand_side_by_side(
     assert await is_refused(node, make_token("ann")) == "token_invalid"
 
 
+async def test_a_token_that_is_shown_on_an_open_connection_waits_for_its_key_too(
+    start_node: StartNode, idp: IdentityProvider, in_a_hurry: None
+) -> None:
+    node = await start_node(**settings(idp))
+    async with connected(node.url, idp.token("a", exp=2**31 - 1)) as client:
+        await asyncio.sleep(0.1)
+        idp.publish("a", "b")
+        await client.send({"type": "refresh", "token": idp.token("b", exp=2**31)})
+        (connection,) = node.gateway.hub.connections.values()
+        await until(lambda: connection.identity.expires_at == 2**31 + 5)
+        idp.trouble = "fails"
+        await client.send({"type": "refresh", "token": idp.token("c")})
+        await client.expect(type="error", code="token_key_unknown")
+        # The old one stays in force.
+        assert connection.identity.expires_at == 2**31 + 5
+        assert connection.refreshing is None
+
+
 # -- how they are fetched -------------------------------------------------------------------------
 
 
