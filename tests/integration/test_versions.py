@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import io
 import json
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import redis
 
+from publisher import AsyncPublisher, Namespace
 from publisher.contract.keys import Keys
 from tests.support.client import connected
 from tests.support.processes import GatewayProcess, gateway_process
@@ -71,6 +73,12 @@ def tree_of(commit: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(fileobj=io.BytesIO(archive)) as tree:
         tree.extractall(folder, filter="data")
     return folder
+
+
+@pytest.fixture(scope="module")
+def before_encryption(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree of the last commit that encrypts nothing."""
+    return tree_of("bf9723b", tmp_path_factory)
 
 
 @pytest.fixture
@@ -283,3 +291,32 @@ async def test_a_user_called_asterisk_is_nobody_else_on_a_node_of_the_version_be
         assert await publisher.call("revoke", channel=channel, user="*")
         await named.expect(type="unsubscribed", channel=channel, reason="revoked")
         await other.sync()
+
+
+async def test_a_node_that_knows_no_encryption_stops_and_a_new_one_goes_on(
+    redis_url: str, prefix: str, before_encryption: Path
+) -> None:
+    ring = f"k1:{base64.b64encode(bytes(range(32))).decode()}"
+    encrypted = {"notifications": {"owner": "user", "encrypted": True}}
+    async with (
+        gateway_process(redis_url, prefix, code=before_encryption) as old,
+        gateway_process(
+            redis_url, prefix, namespaces=json.dumps(encrypted), encryption_keys=ring
+        ) as new,
+        AsyncPublisher.from_url(redis_url, prefix=prefix, encryption_keys=ring) as publisher,
+    ):
+        async with connected(old.url, make_token("u")) as client:
+            await client.subscribe(CHANNEL)
+            # As it is once the old node has ended: until then its announcement comes in between.
+            publisher._operations._preflight.namespaces = {
+                "notifications": Namespace.from_dict("notifications", encrypted["notifications"])
+            }
+            publisher._operations._preflight._learnt_at = float("inf")
+            sealed = await publisher.publish(CHANNEL, 2)
+            await until(lambda: "extension_unknown" in old.output)
+            await client.sync()
+        async with connected(new.url, make_token("u")) as client:
+            await client.subscribe(CHANNEL)
+            while (await client.receive())["id"] != sealed.id:
+                pass
+        assert confirmed(redis_url, prefix) <= sealed.id

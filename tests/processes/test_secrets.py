@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import os
 import resource
@@ -30,6 +31,8 @@ from tests.support.waiting import until
 
 PASSWORD = secrets.token_hex(20)
 KEY = secrets.token_hex(32)
+SEALS = base64.b64encode(secrets.token_bytes(32)).decode()
+RING = f"k1:{SEALS}"
 PIECE = 8
 """Characters in a row that would tell too much."""
 
@@ -38,7 +41,7 @@ def shown(text: str) -> set[str]:
     """The parts of a secret that stand in a text."""
     pieces = {
         each[start : start + PIECE]
-        for each in (PASSWORD, KEY)
+        for each in (PASSWORD, KEY, SEALS)
         for start in range(len(each) - PIECE)
     }
     return {piece for piece in pieces if piece in text}
@@ -79,7 +82,9 @@ def cores_allowed() -> Iterator[None]:
 async def test_what_a_gateway_starts_is_given_no_secret_and_no_title_shows_one(
     secret_url: str, prefix: str
 ) -> None:
-    async with gateway_process(secret_url, prefix, workers=2, jwt_secret=KEY) as node:
+    async with gateway_process(
+        secret_url, prefix, workers=2, jwt_secret=KEY, encryption_keys=RING
+    ) as node:
         # What is looked for would be found.
         assert shown(read(node.process.pid, "environ"))
         for pid in pids(node):
@@ -110,7 +115,9 @@ async def test_a_crash_leaves_no_secret_behind(
     secret_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONFAULTHANDLER", "1")
-    async with gateway_process(secret_url, prefix, workers=2, jwt_secret=KEY) as node:
+    async with gateway_process(
+        secret_url, prefix, workers=2, jwt_secret=KEY, encryption_keys=RING
+    ) as node:
         for pid in (node.process.pid, *pids(node)):
             (limit,) = [each for each in read(pid, "limits").splitlines() if "core file" in each]
             assert limit.split()[4] == "0"
@@ -123,7 +130,9 @@ async def test_a_crash_leaves_no_secret_behind(
 async def test_what_a_gateway_writes_and_serves_shows_no_secret(
     secret_url: str, redis_url: str, prefix: str, user: str
 ) -> None:
-    async with gateway_process(secret_url, prefix, log_level="debug", jwt_secret=KEY) as node:
+    async with gateway_process(
+        secret_url, prefix, log_level="debug", jwt_secret=KEY, encryption_keys=RING
+    ) as node:
         async with connected(node.url, make_token()) as client:
             await client.send({"type": "refresh", "token": make_token(exp=1)})
             await client.expect(code="token_expired")
@@ -147,6 +156,8 @@ async def test_what_a_gateway_writes_and_serves_shows_no_secret(
         {"GATEWAY_REDIS_URL": f"redis://user:{PASSWORD}/@localhost"},
         {"GATEWAY_REDIS_URL": f"redis://:{PASSWORD}@localhost", "GATEWAY_JWT_ALGORITHMS": "RS256"},
         {"GATEWAY_REDIS_URL": f"redis://:{PASSWORD}@localhost", "GATEWAY_JWT_SECRET": KEY[:20]},
+        {"GATEWAY_ENCRYPTION_KEYS": SEALS},
+        {"GATEWAY_ENCRYPTION_KEYS": f"{RING},{RING}"},
     ],
 )
 async def test_a_mistake_in_the_configuration_is_told_without_a_secret(
@@ -154,7 +165,7 @@ async def test_a_mistake_in_the_configuration_is_told_without_a_secret(
 ) -> None:
     code, out, err = await run("serve", **{"GATEWAY_JWT_SECRET": KEY, **variables})
     assert code == 2
-    assert err.startswith("gateway: ")
+    assert any(line.startswith("gateway: ") for line in err.splitlines())
     assert not shown(out + err)
 
 
@@ -187,7 +198,7 @@ def reachable(root: object) -> Iterator[object]:
 async def test_no_part_of_a_node_shows_a_secret_where_it_is_printed(
     secret_url: str, prefix: str
 ) -> None:
-    settings: dict[str, Any] = {"jwt_secret": SecretStr(KEY)}
+    settings: dict[str, Any] = {"jwt_secret": SecretStr(KEY), "encryption_keys": SecretStr(RING)}
     async with (
         running_node(secret_url, prefix, **settings) as node,
         connected(node.url, make_token()) as client,
@@ -198,4 +209,4 @@ async def test_no_part_of_a_node_shows_a_secret_where_it_is_printed(
             if type(each).__module__.partition(".")[0] in OURS:
                 kinds.add(type(each).__qualname__)
                 assert not shown(f"{each!r} {each!s}"), type(each)
-        assert {"Settings", "Key", "Connector", "TokenVerifier", "Hub"} <= kinds
+        assert {"Settings", "Key", "KeyRing", "Connector", "TokenVerifier", "Hub"} <= kinds

@@ -236,3 +236,35 @@ def test_who_has_keys_writes_nothing_readable_while_the_rules_are_not_known(
         (entry,) = entries(server, topology.keys(other), PLAIN)
         assert hides(entry)
         assert [each.data for each in publisher.history(PLAIN)] == [SECRET]
+
+
+def test_the_command_has_its_keys_from_the_environment(
+    publisher_url: str, prefix: str, server: redis.Redis, keys: Keys, tmp_path: Path
+):
+    file = tmp_path / "ring"
+    file.write_text(key(1))
+    environment = {
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PUBLISHER_REDIS_URL": publisher_url,
+        "PUBLISHER_REDIS_PREFIX": prefix,
+    }
+
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "publisher", *arguments],
+            env=environment | more,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    refused = run("publish", CHANNEL, json.dumps(SECRET))
+    assert refused.returncode == 2
+    assert "PUBLISHER_ENCRYPTION_KEYS" in refused.stderr
+    ring = {"PUBLISHER_ENCRYPTION_KEYS": f"@{file}"}
+    assert run("publish", CHANNEL, json.dumps(SECRET), **ring).returncode == 0
+    assert json.loads(run("history", CHANNEL, **ring).stdout)["data"] == SECRET
+    assert all(map(hides, entries(server, keys)))
+    missing = run("history", CHANNEL, PUBLISHER_ENCRYPTION_KEYS="@no-such-file")
+    assert missing.returncode == 2
+    assert "PUBLISHER_ENCRYPTION_KEYS" in missing.stderr
