@@ -225,6 +225,9 @@ class Settings(BaseSettings):
     user_message_burst: PositiveFloat = Field(
         2_500.0, description="Messages that these may send at once"
     )
+    max_channel_members: PositiveInt = Field(
+        20_000, description="Connections that may be subscribed to a channel on a node"
+    )
     compression: bool = Field(True, description="Offer permessage-deflate to clients")
     compression_threshold_bytes: PositiveInt = Field(
         1024, description="Messages larger than this are compressed"

@@ -52,6 +52,7 @@ class Access:
             self.refusals,
             delivery.pacing,
             settings.max_subscriptions,
+            settings.max_channel_members,
         )
         self.revocations = Revocations(
             hub,

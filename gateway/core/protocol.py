@@ -50,6 +50,7 @@ class ErrorCode(StrEnum):
     INVALID_CHANNEL = "invalid_channel"
     FORBIDDEN = "forbidden"
     TOO_MANY_SUBSCRIPTIONS = "too_many_subscriptions"
+    CHANNEL_FULL = "channel_full"
     FLOOD = "flood"
     TOKEN_MISSING = "token_missing"  # noqa: S105 - a code, not a password
     TOKEN_INVALID = "token_invalid"  # noqa: S105

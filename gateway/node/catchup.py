@@ -73,6 +73,10 @@ class Catchup:
         """Whether the channel's messages are logged."""
         return keeps_log(channel.name, self._namespaces)
 
+    def members(self, channel: channels.Channel) -> int:
+        """How many connections are in a channel, or are being brought up to date for it."""
+        return self._interests.holders(channel.name)
+
     def _open(self, channel: channels.Channel) -> Channel:
         return self._hub.open(channel, keeps_log=self.keeps_log(channel))
 

@@ -48,6 +48,11 @@ class Interests:
         interest.holders += 1
         return interest.confirmed
 
+    def holders(self, channel: str) -> int:
+        """How many hold an interest."""
+        interest = self._interests.get(channel)
+        return 0 if interest is None else interest.holders
+
     def release(self, channel: str) -> None:
         """Give an interest back."""
         interest = self._interests.get(channel)

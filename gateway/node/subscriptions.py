@@ -31,6 +31,7 @@ class Subscriptions:
 
     Args:
         limit: how many a connection may hold.
+        most_members: how many connections may be in a channel.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Subscriptions:
         refusals: Refusals,
         pacing: Pacing,
         limit: int,
+        most_members: int,
     ) -> None:
         self._hub = hub
         self._catchup = catchup
@@ -48,6 +50,7 @@ class Subscriptions:
         self._refusals = refusals
         self._pacing = pacing
         self._limit = limit
+        self._most_members = most_members
         self._told: set[str] = set()
 
     # -- requests -----------------------------------------------------------------------------
@@ -110,10 +113,26 @@ class Subscriptions:
         await self._bear(subscription.connection)
         # A client that shows a token does not wait for it: what it asks for next is meant to go by it.
         await subscription.connection.refreshed()
-        if await self._recheck.admit(subscription):
-            await self._catchup.join(subscription, since)
-        else:
+        if not await self._recheck.admit(subscription):
             self._recheck.end(subscription, EndReason.REVOKED)
+        # Only now: who may not hear a channel is not told that it is full either.
+        elif self._catchup.members(subscription.channel) >= self._most_members:
+            self._turn_away(subscription)
+        else:
+            await self._catchup.join(subscription, since)
+
+    def _turn_away(self, subscription: Subscription) -> None:
+        """Refuse a subscription to a channel that is full."""
+        self._leave(subscription)
+        refused = Refused(
+            ErrorCode.CHANNEL_FULL,
+            "Too many subscribers",
+            detail=f"{self._most_members} connections are in this channel on this node; subscribe later",
+            channel=subscription.channel.name,
+        )
+        self._hub.stats.client_errors[refused.code] += subscription.answers
+        told = frames.text(refused.render()) * subscription.answers
+        self._hub.send(subscription.connection, told)
 
     async def _bear(self, connection: Connection) -> None:
         """Wait until the connection may ask Redis for another subscription."""

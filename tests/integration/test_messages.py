@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import zlib
@@ -129,6 +130,63 @@ async def test_too_many_subscriptions_are_told(start_node: StartNode) -> None:
         await client.send({"type": "unsubscribe", "channel": "run-results/1"})
         await client.expect(type="unsubscribed")
         await client.subscribe("run-results/3")
+
+
+FULL = "run-results/full"
+
+
+async def test_a_channel_has_so_many_members_on_a_node_and_who_comes_later_is_told_so(
+    start_node: StartNode,
+) -> None:
+    node = await start_node(max_channel_members=2)
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(connected(node.url, make_token(f"u{number}", [FULL])))
+            for number in range(3)
+        ]
+        for client in clients[:2]:
+            await client.subscribe(FULL)
+        await clients[2].send({"type": "subscribe", "channel": FULL})
+        await clients[2].expect(type="error", code="channel_full", channel=FULL)
+        assert node.gateway.stats.client_errors == {"channel_full": 1}
+        # Neither a second subscribe nor one from the beginning counts twice.
+        await clients[0].subscribe(FULL)
+        await clients[0].subscribe(FULL, since=0)
+        await clients[1].send({"type": "unsubscribe", "channel": FULL})
+        await clients[1].expect(type="unsubscribed")
+        await clients[2].subscribe(FULL)
+        # Another node may have room, and other channels have theirs.
+        other = await start_node(max_channel_members=2)
+        async with connected(other.url, make_token("v", [FULL])) as client:
+            await client.subscribe(FULL)
+
+
+async def test_as_many_at_once_do_not_slip_past_the_limit_of_a_channel(
+    start_node: StartNode,
+) -> None:
+    node = await start_node(max_channel_members=3)
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(connected(node.url, make_token(f"u{number}", [FULL])))
+            for number in range(10)
+        ]
+        for client in clients:
+            await client.send({"type": "subscribe", "channel": FULL})
+        told = [(await client.receive())["type"] for client in clients]
+        assert sorted(told) == ["error"] * 7 + ["subscribed"] * 3
+
+
+async def test_who_may_not_hear_a_channel_is_not_told_that_it_is_full(
+    start_node: StartNode,
+) -> None:
+    node = await start_node(max_channel_members=1)
+    async with (
+        connected(node.url, make_token("u", [FULL])) as member,
+        connected(node.url, make_token("v")) as stranger,
+    ):
+        await member.subscribe(FULL)
+        await stranger.send({"type": "subscribe", "channel": FULL})
+        await stranger.expect(type="error", code="forbidden", channel=FULL)
 
 
 async def test_subscribing_twice_is_answered_twice_and_delivers_once(

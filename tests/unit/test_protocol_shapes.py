@@ -251,6 +251,7 @@ def test_error_codes_are_pinned_for_programs_that_read_them() -> None:
         "invalid_channel",
         "forbidden",
         "too_many_subscriptions",
+        "channel_full",
         "flood",
         "token_missing",
         "token_invalid",

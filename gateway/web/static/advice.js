@@ -9,6 +9,7 @@ const ADVICE = {
   invalid_channel: 'This is no name of a channel, which is a namespace, “/” and an id.',
   forbidden: 'This channel is not granted to this user. After “publisher grant” the page subscribes by itself (notifications are for their own user only).',
   too_many_subscriptions: 'Leave another channel first.',
+  channel_full: 'As many are in this channel as may be. Subscribe again later.',
   messages_lost: 'Some messages were no longer kept when they could have been sent.',
 
   // Of a message, or of a connection that is closed.
