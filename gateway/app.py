@@ -92,6 +92,8 @@ class Gateway:
             "places": self.redis.places.settled,
             # Once: an outage of who publishes them takes no node out of service that has them.
             "keys": self.entrance.keys.loaded,
+            # And before it knows what was revoked while it heard nothing it would serve whom it may not.
+            "revocations": self.access.cut_off.settled,
             "serving": not self.delivery.drain.leaving,
         }
 
@@ -111,10 +113,10 @@ class Gateway:
 
     def _listens(self, listening: bool) -> None:
         self.access.recheck.listens(listening)
+        self.access.cut_off.listens(listening)
 
     def _restored(self) -> None:
         self.redis.node_lease.recheck()
-        self._tasks.spawn(self.delivery.catchup.check_all(), "check all channels")
         self.access.refusals.ask_all()
 
     def _names_missed(self, names: list[str]) -> None:
@@ -126,6 +128,7 @@ class Gateway:
     def _server_returned(self) -> None:
         self.redis.node_lease.recheck()
         self.access.recheck.ask_again()
+        self.access.revocations.recheck()
 
     def _place_lost(self, connection_id: str) -> None:
         connection = self.hub.connections.get(connection_id)
@@ -170,6 +173,7 @@ class Gateway:
         for work in (
             *self.redis.loops(),
             self.access.recheck.run,
+            self.access.revocations.run,
             self.entrance.sweep.run,
             *(tls.run for tls in encrypting),
             *(each.run for each in self.entrance.keys.remote),

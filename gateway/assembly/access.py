@@ -11,6 +11,7 @@ from gateway.backplane.channel_feed import ChannelFeed
 from gateway.backplane.revocation_reader import RevocationReader
 from gateway.backplane.store import GrantReader
 from gateway.node.control import Control
+from gateway.node.cut_off import CutOff
 from gateway.node.interest import Interests
 from gateway.node.recheck import Recheck
 from gateway.node.refusals import Refusals
@@ -63,3 +64,11 @@ class Access:
         )
         checks = redis.places.checks
         self.control = Control(self.recheck, checks.hear, checks.checked, self.revocations)
+        self.cut_off = CutOff(
+            hub,
+            redis.places,
+            self.revocations,
+            shared.tasks,
+            redis.patience_without_commands,
+            lambda: shared.tasks.spawn(catchup.check_all(), "check all channels"),
+        )

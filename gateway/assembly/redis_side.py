@@ -61,6 +61,8 @@ class RedisSide:
             self.pipeline, self.keys, namespaces, random.random, self.servers
         )
         self.places = self._make_places(shared, events)
+        # In a cluster messages come over other connections, and another primary may bring the commands at once.
+        self.patience_without_commands = 1.0 if topology.cluster else 0.0
         self.node_lease = NodeLease(
             self.health_connection,
             NodeEntry(self.keys, shared.node_id, settings.node_lease_seconds),

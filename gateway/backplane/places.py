@@ -8,6 +8,7 @@ that the living nodes give back when they look through theirs (``place_checks.py
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ class Places:
         self._sleep = Sleep()
         self._restorations = 0
         self._restored = 0
+        self._all_renewed = asyncio.Event()
         # Users whose places Redis refuses to renew: each is told once.
         self._refused: set[str] = set()
 
@@ -197,9 +199,14 @@ class Places:
         """Whether all places have been renewed since they were last to be restored."""
         return self._restored == self._restorations
 
+    async def until_settled(self) -> None:
+        """Return once they have."""
+        await self._all_renewed.wait()
+
     def restore(self) -> None:
         """Renew all places at once: Redis may have lost them, or others have dropped them."""
         self._restorations += 1
+        self._all_renewed.clear()
         self._sleep.end()
         self.releases.hurry()
 
@@ -223,6 +230,8 @@ class Places:
                 await self._sleep(backoff.next())
                 continue
             self._restored = restorations
+            if self.settled:
+                self._all_renewed.set()
             failures = 0
             backoff.reset()
             await self._sleep(self._table.seconds / _RENEWALS_PER_LEASE)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from gateway.backplane.servers import ONE, Servers
 from publisher.contract.calls import Call, Reply
 from publisher.contract.keys import Keys
-from publisher.errors import Unavailable
+from publisher.errors import Rejected, Unavailable
 from publisher.transport.pipeline import Calls, has_failed
 
 
@@ -35,6 +36,20 @@ class RevocationReader:
         before = await self._begin(Call(("GET", self._keys.before(user))))
         revoked = asked is not None and bool(await asked)
         return None if before is None else float(before), revoked
+
+    async def revoked(self, digests: Sequence[str]) -> set[str]:
+        """Which of these tokens are revoked. What a server knows that is away is left out.
+
+        Raises:
+            Unavailable: one did not answer; trying again may help.
+        """
+        asked = [each for each in digests if not self._away(self._keys.revoked(each))]
+        answers = await asyncio.gather(*map(self.ask, asked), return_exceptions=True)
+        for answer in answers:
+            # What Redis refuses it would refuse again; the pipeline has logged it.
+            if isinstance(answer, BaseException) and not isinstance(answer, Rejected):
+                raise answer
+        return {each for each, answer in zip(asked, answers, strict=True) if answer == 1}
 
     def _begin(self, call: Call) -> asyncio.Future[Reply]:
         if self._away(str(call.key)):

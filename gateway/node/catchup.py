@@ -275,6 +275,7 @@ class Catchup:
         try:
             page, start, loss = await self._pages.next(audience)
             await audience.resumed()
+            await self._hub.released.wait()
             # What came live may be of a history that Redis has lost, as the position was.
             fell_back = reader.position < start
             taken = reader.take(page, None if fell_back else buffer.since(mark))

@@ -9,6 +9,7 @@ Nothing here waits for a socket or for Redis.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -79,6 +80,10 @@ class Hub:
         self._opener = opener or Opener(None, stats, {})
         self.connections: dict[str, Connection] = {}
         self.channels: dict[str, Channel] = {}
+        # Where what comes is looked up: in ``channels``, or nowhere while nothing is delivered.
+        self._heard = self.channels
+        self.released = asyncio.Event()
+        self.released.set()
         self._changed: list[Channel] = []
         self._outgoing: list[Connection] = []
         self._scheduled = False
@@ -89,7 +94,7 @@ class Hub:
 
     def receive(self, name: str, payload: bytes) -> None:
         """Take a message from a live channel. The hot path begins here."""
-        channel = self.channels.get(name)
+        channel = self._heard.get(name)
         if channel is None:
             return
         self.stats.messages_received += 1
@@ -164,6 +169,26 @@ class Hub:
             if channel.buffer is not None:
                 channel.buffer.put(message)
             self.send_all(channel.name, self._confirmation.sent(channel.name, message.id))
+
+    # -- while it is not known whose access has ended ------------------------------------------
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing is delivered for now."""
+        return not self.released.is_set()
+
+    def hold(self) -> None:
+        """Deliver nothing until :meth:`release`: what comes is dropped, and what is read from logs waits (``catchup.py``)."""
+        self._heard = {}
+        self.released.clear()
+
+    def release(self) -> None:
+        """Deliver again. What came meanwhile is missing, and in the log."""
+        for channel in self.channels.values():
+            if channel.buffer is not None:
+                channel.buffer.forget()
+        self._heard = self.channels
+        self.released.set()
 
     # -- messages that this node cannot read --------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Protocol, TypeAlias
@@ -161,8 +161,25 @@ class Places(Protocol):
         """Give it back, soon; one that was not taken is no error."""
 
 
+class HeldPlaces(Protocol):
+    """The places of this node's connections."""
+
+    def restore(self) -> None:
+        """Renew all of them at once; what has ended any of the connections is told meanwhile."""
+
+    async def until_settled(self) -> None:
+        """Return once that is done."""
+
+
 class RevokedTokens(Protocol):
     """What Redis knows of revoked tokens."""
+
+    async def revoked(self, digests: Sequence[str]) -> set[str]:
+        """Which of these tokens are revoked. What a server knows that is away is left out.
+
+        Raises:
+            publisher.errors.Unavailable: one did not answer; trying again may help.
+        """
 
     def ask(self, digest: str) -> asyncio.Future[Any]:
         """Whether the token with this digest is revoked: true or false, or the error that came in place of an answer.

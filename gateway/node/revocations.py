@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
 from gateway.core import closing
+from gateway.core.chunks import chunks
 from gateway.core.closing import Closing
+from gateway.core.timing import Backoff
 from gateway.node.connection import Connection
 from gateway.node.hub import Hub
 from gateway.node.ports import Claim, Clock, RevokedTokens
-from gateway.node.tasks import Retry
+from gateway.node.tasks import Retry, Sleep
 from publisher.contract.control import Disconnect, TokenRevoked, TokensRevoked
 from publisher.contract.revocations import digest_of
 from publisher.errors import Unavailable
@@ -29,6 +31,9 @@ Ending: TypeAlias = Disconnect | TokenRevoked | TokensRevoked
 
 _REMEMBERED_SECONDS: Final = 30.0
 _MOST_REMEMBERED: Final = 10_000
+_RECHECK_SECONDS: Final = 300.0
+"""So often tokens are asked about without a reason: the bus of a cluster may lose a command."""
+_AT_ONCE: Final = 500
 
 
 class Revocations:
@@ -52,6 +57,12 @@ class Revocations:
         self._node = node
         self._lately = _Lately(clock)
         self._retry = Retry(jitter)
+        self._jitter = jitter
+        self._sleep = Sleep()
+        # How often all tokens were to be asked about, and how many of these questions are answered.
+        self._rechecks = 0
+        self._rechecked = asyncio.Event()
+        self._rechecked.set()
         self._of_user = _Index()
         self._of_token = _Index()
 
@@ -155,6 +166,39 @@ class Revocations:
             _revokes(command, issued_at) for command in heard if not isinstance(command, Disconnect)
         )
 
+    # -- what may have gone unheard -----------------------------------------------------------
+
+    def recheck(self) -> None:
+        """Ask now about the tokens of all connections: a command may have gone unheard."""
+        self._rechecks += 1
+        self._rechecked.clear()
+        self._sleep.end()
+
+    async def until_rechecked(self) -> None:
+        """Return once all have been asked about since that was due last."""
+        await self._rechecked.wait()
+
+    async def run(self) -> None:
+        """Ask about what is due, and now and then anyway, until cancelled."""
+        backoff = Backoff(self._jitter)
+        while True:
+            rechecks = self._rechecks
+            try:
+                await self._recheck()
+            except Unavailable as error:
+                log.info("revocations_unchecked reason=%s", error.reason)
+                await self._sleep(backoff.next())
+                continue
+            backoff.reset()
+            if rechecks == self._rechecks:
+                self._rechecked.set()
+                await self._sleep(_RECHECK_SECONDS * (0.9 + self._jitter() / 5))
+
+    async def _recheck(self) -> None:
+        for some in chunks(self._of_token.names(), _AT_ONCE):
+            for digest in await self._tokens.revoked(some):
+                self.carry_out(TokenRevoked(digest))
+
 
 def _is_older(issued_at: float | None, before: float) -> bool:
     """Whether a token was issued ``before``; one that does not say when counts as old."""
@@ -236,6 +280,9 @@ class _Index:
             found.discard(connection)
             if len(found) == 1:
                 (self._of[name],) = found
+
+    def names(self) -> list[str]:
+        return list(self._of)
 
     def of(self, name: str) -> list[Connection]:
         found = self._of.get(name)

@@ -9,15 +9,17 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from gateway.node import revocations as revocations_module
 from publisher import AsyncPublisher
 from publisher.contract.control import TokenRevoked, encode
 from publisher.contract.keys import Keys
 from publisher.contract.revocations import digest_of
 from publisher.transport.connection import Commands
+from tests.faults.proxy import Proxy
 from tests.integration.conftest import StartNode
 from tests.support import topology
 from tests.support.client import Client, connected, opened
-from tests.support.nodes import Node
+from tests.support.nodes import Node, running_node
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
@@ -261,3 +263,99 @@ async def test_a_token_that_is_named_again_and_again_is_one_line_in_the_log(
         await publisher._client.execute_command("PUBLISH", keys.control, command)
     await until(lambda: node.gateway.access.revocations.mark == mark + 100)
     assert not node.gateway.stats.revocations
+
+
+# -- a node that was cut off ----------------------------------------------------------------------
+
+
+@ALL
+async def test_a_node_that_was_cut_off_ends_what_was_revoked_before_it_is_ready_and_delivers_nothing_of_it(
+    start_node: StartNode,
+    publisher: AsyncPublisher,
+    proxy: Proxy,
+    prefix: str,
+    revoke: Revoke,
+    reason: str,
+) -> None:
+    one, other = await start_node(), await start_node()
+    async with running_node(f"redis://127.0.0.1:{proxy.port}", prefix) as cut:
+        async with (
+            connected(one.url, TOKEN) as here,
+            connected(other.url, TOKEN) as there,
+            connected(cut.url, TOKEN) as forgotten,
+            connected(cut.url, make_token("v", ["run-results/s"], iat=NOW, jti="v1")) as spared,
+        ):
+            for client in (here, there, forgotten, spared):
+                await client.subscribe("run-results/s")
+            proxy.refuse()
+            await until(lambda: not cut.gateway.ready())
+            await revoke(publisher)
+            await ended(here, reason)
+            await ended(there, reason)
+            await publisher.publish("run-results/s", "not for u")
+            await proxy.start()
+            # What its client is told first is that it has ended: nothing that was published in between.
+            await ended(forgotten, reason)
+            assert await spared.data(1) == ["not for u"]
+            await until(cut.gateway.ready)
+            await publisher.publish("run-results/s", "live again")
+            assert await spared.data(1) == ["live again"]
+
+
+async def test_while_it_asks_what_was_revoked_a_node_holds_what_comes(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long Redis takes: live messages, and what is read from logs."""
+    topology.require_one_server("a cluster's node waits for a second before it holds")
+    revocations = node.gateway.access.revocations
+    revoked, go = revocations._tokens.revoked, asyncio.Event()
+
+    async def late(digests: Any) -> set[str]:
+        await go.wait()
+        return await revoked(digests)
+
+    async with connected(node.url, TOKEN) as revoked_client, connected(node.url, OTHER) as client:
+        for each in (revoked_client, client):
+            await each.subscribe("run-results/s")
+        monkeypatch.setattr(revocations._tokens, "revoked", late)
+        await topology.ask_all(publisher._client, "CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: node.gateway.hub.held)
+        # As if the node had not heard of it.
+        await publisher._client.set(node.gateway.redis.keys.revoked(digest_of("t1")), "1", ex=3600)
+        await until(lambda: node.gateway.redis.hearing.connected)
+        await publisher.publish("run-results/s", 1)
+        assert not node.gateway.readiness()["revocations"]
+        await client.send({"type": "subscribe", "channel": "notifications/u"})
+        for _ in range(20):
+            await client.sync()  # neither the message nor the answer
+        await revoked_client.sync()
+        go.set()
+        await ended(revoked_client, "token_revoked")
+        got = [await client.receive() for _ in range(2)]
+        assert sorted(each["type"] for each in got) == ["run-results", "subscribed"]
+    await until(node.gateway.ready)
+
+
+async def test_a_cut_that_nobody_notices_in_a_cluster_holds_nothing_and_is_made_good(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    async with connected(node.url, TOKEN) as client:
+        await client.subscribe("run-results/s")
+        await publisher._client.set(topology.keys(prefix).revoked(digest_of("t1")), "1", ex=3600)
+        await publisher.publish("run-results/s", 1)
+        assert await client.data(1) == [1]  # nobody has told the node
+        await topology.ask_all(publisher._client, "CLIENT", "KILL", "TYPE", "pubsub")
+        await ended(client, "token_revoked")
+
+
+async def test_tokens_are_asked_about_now_and_then_without_a_reason(
+    start_node: StartNode,
+    publisher: AsyncPublisher,
+    prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(revocations_module, "_RECHECK_SECONDS", 0.05)
+    node = await start_node()
+    async with connected(node.url, TOKEN) as client:
+        await publisher._client.set(topology.keys(prefix).revoked(digest_of("t1")), "1", ex=3600)
+        await ended(client, "token_revoked")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from gateway.core.access import Identity
@@ -117,6 +117,9 @@ class FakeRevokedTokens:
         found = digest in self.digests
         await self.answers.wait()
         return found
+
+    async def revoked(self, digests: Sequence[str]) -> set[str]:
+        return {each for each in digests if await self.ask(each)}
 
     async def look_up(self, user: str, digest: str | None) -> tuple[float | None, bool]:
         found = self.users.get(user), digest in self.digests

@@ -1,0 +1,80 @@
+"""A node that has not heard the commands to all nodes: it delivers nothing until it knows what has ended meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from gateway.node.hub import Hub
+from gateway.node.ports import HeldPlaces
+from gateway.node.revocations import Revocations
+from gateway.node.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+
+class CutOff:
+    """Holds what comes back after it, until Redis has been asked what was missed.
+
+    The renewal of all places brings what has ended connections and users' tokens, and Redis is asked about each token with
+    an id besides.
+
+    Args:
+        patience: seconds for which the commands may be unheard before anything is held: some, where the messages come over
+            other connections and the next server may bring the commands in a moment.
+        released: told when delivery goes on. What came meanwhile was dropped.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        places: HeldPlaces,
+        revocations: Revocations,
+        tasks: Tasks,
+        patience: float,
+        released: Callable[[], object],
+    ) -> None:
+        self._hub = hub
+        self._places = places
+        self._revocations = revocations
+        self._tasks = tasks
+        self._patience = patience
+        self._released = released
+        self._following: asyncio.Task[None] | None = None
+        self._settled = True
+
+    @property
+    def settled(self) -> bool:
+        """Whether the node knows what has ended."""
+        return self._settled
+
+    def listens(self, listening: bool) -> None:
+        """The commands to all nodes are heard again, or no more."""
+        if self._following is not None:
+            self._following.cancel()
+        self._settled = False
+        if listening:
+            self._places.restore()
+            self._revocations.recheck()
+            self._follow(self._go_on())
+        elif self._patience:
+            self._follow(self._hold_later())
+        else:
+            self._hub.hold()
+
+    def _follow(self, work: Coroutine[Any, Any, None]) -> None:
+        self._following = self._tasks.spawn(work, "follow a cut")
+
+    async def _hold_later(self) -> None:
+        await asyncio.sleep(self._patience)
+        self._hub.hold()
+
+    async def _go_on(self) -> None:
+        await self._places.until_settled()
+        await self._revocations.until_rechecked()
+        self._settled = True
+        if self._hub.held:
+            self._hub.release()
+            self._released()
