@@ -16,7 +16,7 @@ _ROW: Final = re.compile(
     r"^``(rt1:\S+)``\s+(sorted set|string|hash|set|list|stream)\b", re.MULTILINE
 )
 # One of each in a deployment. Everything else is many, and must end by itself.
-STAYING: Final = frozenset({"nodes", "namespaces", "marker"})
+STAYING: Final = frozenset({"nodes", "namespaces", "lifetimes", "before", "marker"})
 _UNNOTICED_SECONDS: Final = 15.0
 """A client's end may be noticed so much later: by a ping, and a pong that does not come."""
 _NOTES_OF_NODES: Final = frozenset({"/beat", "/grace"})
