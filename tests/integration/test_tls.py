@@ -18,6 +18,8 @@ import aiohttp
 import pytest
 
 from gateway.web import accepting
+from gateway.web import socket as socket_module
+from gateway.web.socket import ClientSocket
 from publisher import AsyncPublisher
 from tests.integration.conftest import StartNode
 from tests.support.certificates import Authority, trusting
@@ -87,7 +89,9 @@ async def test_a_client_connects_and_gets_what_is_published(
         assert not node.new_connections
 
 
-async def test_a_refusal_and_a_page_are_read_whole(node: Node, trust: ssl.SSLContext) -> None:
+async def test_a_refusal_and_a_page_are_read_whole(
+    node: Node, trust: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+) -> None:
     async with opened(node.url, "nonsense", ssl=trust) as client:
         await client.expect(type="error", code="token_invalid")
         assert (await client.expect_close())[0] == 1008
@@ -96,6 +100,17 @@ async def test_a_refusal_and_a_page_are_read_whole(node: Node, trust: ssl.SSLCon
             assert (await each.answer()).status == status
             assert await each.ended()
     await until(lambda: not node.new_connections)
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+
+async def test_no_more_waits_in_the_buffers_of_tls_than_in_those_of_a_plain_connection(
+    node: Node, trust: ssl.SSLContext
+) -> None:
+    async with connected(node.url, make_token("u"), ssl=trust):
+        (connection,) = node.gateway.hub.connections.values()
+        transport: Any = connection.socket._transport  # type: ignore[attr-defined]
+        assert transport.get_write_buffer_limits()[1] == 65_536
+        assert transport.get_read_buffer_limits()[1] == 65_536
 
 
 async def test_a_client_that_ends_tls_after_its_request_causes_no_line_in_the_log(
@@ -181,6 +196,13 @@ async def test_who_connects_after_a_renewal_sees_the_new_certificate_and_open_co
 # -- before TLS is agreed on ----------------------------------------------------------------------
 
 
+@pytest.fixture
+def long_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not begin with TLS is not ended for that."""
+    monkeypatch.setattr(accepting, "_TLS_SECONDS", 600.0)
+
+
+@pytest.mark.usefixtures("long_handshakes")
 async def test_who_never_begins_with_tls_counts_and_keeps_nobody_out(
     start_node: StartNode, own: dict[str, Any], trust: ssl.SSLContext
 ) -> None:
@@ -196,13 +218,15 @@ async def test_who_never_begins_with_tls_counts_and_keeps_nobody_out(
     assert "tls_failed" not in refused(node) or refused(node)["tls_failed"] <= 20
 
 
+@pytest.mark.usefixtures("long_handshakes")
 async def test_who_never_begins_with_tls_counts_for_its_address(
     start_node: StartNode, own: dict[str, Any], trust: ssl.SSLContext
 ) -> None:
     node = await start_node(unauthenticated_per_address=3, **own)
-    async with silent(node, 20):
+    async with silent(node, 20) as lines:
         await until(lambda: refused(node) == {"address_limit": 17})
         assert len(node.new_connections) == 3
+        assert await lines[0].ended()
         async with connected(node.url, make_token("u"), ssl=trust):
             assert len(node.new_connections) == 2
 
@@ -298,17 +322,41 @@ async def test_a_client_that_takes_nothing_is_closed_with_1013(
         await until(lambda: node.gateway.stats.connections_closed.get("1013"))
 
 
+@pytest.mark.parametrize("count", [2, 10])
 async def test_a_client_that_reads_slowly_gets_its_close_frame_behind_all_that_was_written(
-    node: Node, trust: ssl.SSLContext, publisher: AsyncPublisher
+    node: Node,
+    trust: ssl.SSLContext,
+    publisher: AsyncPublisher,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
 ) -> None:
+    """Ten messages wait in the node, two in the system, where a reset would take them away."""
+    looks = 0
+    look = ClientSocket._lingered
+
+    def counted(of: ClientSocket, left: float) -> None:
+        nonlocal looks
+        looks += 1
+        look(of, left)
+
+    monkeypatch.setattr(ClientSocket, "_lingered", counted)
+    monkeypatch.setattr(socket_module, "LINGER_SECONDS", 0.1)
+    # However slow the machine is.
+    assert accepting._FAREWELL_SECONDS == socket_module.CLOSE_TIMEOUT_SECONDS
+    monkeypatch.setattr(accepting, "_FAREWELL_SECONDS", 600.0)
+    monkeypatch.setattr(socket_module, "CLOSE_TIMEOUT_SECONDS", 600.0)
     async with slow_client(node, trust) as slow:
-        for number in range(10):
+        below = slow.writer.transport._ssl_protocol._transport  # type: ignore[attr-defined]
+        below.pause_reading()
+        for number in range(count):
             await publisher.publish(CHANNEL, [number, BODY])
-        await until(lambda: node.gateway.stats.messages_delivered >= 10)
+        await until(lambda: node.gateway.stats.messages_delivered >= count)
         slow.send(CLOSE, b"\x03\xe8")
-        # The node has answered, and waits no more than a moment for who does not read.
-        await until(lambda: not node.gateway.hub.connections)
-        for number in range(10):
+        await until(lambda: not node.gateway.hub.connections and looks >= 3)
+        if count == 2:
+            slow.send(TEXT, b"more, which nobody reads")
+        below.resume_reading()
+        for number in range(count):
             assert json.loads((await slow.next(TEXT)).payload)["data"][0] == number
         assert (await slow.frame()).opcode == CLOSE
 

@@ -33,6 +33,7 @@ const complaints = new Map();
 
 async function open({ page: name, url, width = 1280, height = 900 }) {
   const context = await browser.newContext({
+    ignoreHTTPSErrors: true, // it does not know the authorities of the tests
     permissions: ['clipboard-read', 'clipboard-write'],
     reducedMotion: 'reduce',
     viewport: { width, height },
