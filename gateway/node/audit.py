@@ -51,17 +51,21 @@ def refused(
     )
 
 
-def ended(connection: Connection, code: int | None, reason: str) -> None:
-    """A connection is over; ``code`` is that of the close frame, if there was one, and ``reason`` the node's own."""
+def ended(connection: Connection, code: int | None, reason: str, actor: str | None = None) -> None:
+    """A connection is over; ``code`` is that of the close frame, if there was one, and ``reason`` the node's own.
+
+    ``actor``: on whose behalf, where a backend has ended it.
+    """
     if log.isEnabledFor(logging.INFO):
         log.info(
-            "ended user=%s address=%s connection=%s token=%s code=%s reason=%s",
+            "ended user=%s address=%s connection=%s token=%s code=%s reason=%s actor=%s",
             connection.user,
             connection.address,
             connection.id,
             _token(connection),
             code,
             reason or None,
+            actor,
         )
 
 

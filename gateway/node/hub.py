@@ -374,15 +374,15 @@ class Hub:
 
     # -- ending -------------------------------------------------------------------------------
 
-    def close(self, connection: Connection, closing: Closing) -> None:
+    def close(self, connection: Connection, closing: Closing, *, actor: str | None = None) -> None:
         """End a connection: what is due to it, the ``error`` message if there is one, the close frame.
 
-        What it answers to the questions before the close frame still counts.
+        What it answers to the questions before the close frame still counts. ``actor``: on whose behalf.
         """
         if connection.closed:
             return
         connection.closed = True
-        audit.ended(connection, int(closing.code), closing.reason)
+        audit.ended(connection, int(closing.code), closing.reason, actor)
         self._distribute_all()
         for subscription in connection.subscriptions.values():
             if subscription.live is not None:

@@ -120,7 +120,7 @@ class Revocations:
             kind,
             actor,
         )
-        self._hub.close(connection, why)
+        self._hub.close(connection, why, actor=actor)
 
     # -- who comes ----------------------------------------------------------------------------
 

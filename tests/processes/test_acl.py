@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +89,10 @@ async def served(url: str, admin: Looking) -> None:
         assert [each.data for each in await publisher.history("notifications/u")] == [1, 2]
         assert len(await publisher.connections("u")) == 1
         await publisher.ping()
+        await publisher.revoke_token("jti", time.time() + 60)
+        await publisher.revoke_tokens_before("other", time.time())
+        await publisher.disconnect("u")
+        await client.expect(code="disconnected")
         await node.gateway.redis.positions.flush()
     for name in ("node", "app"):
         assert await asyncio.to_thread(denied, admin, name) == set()
@@ -191,6 +196,8 @@ def test_a_password_is_told_by_its_hash_and_a_publisher_without_a_url_is_of_the_
     for line in redis_acl.lines(None, "redis+cluster://h", "p"):
         assert {"+spublish", "+asking", "+cluster|slots", "+cluster|info"} <= set(line.split())
         assert "+select" not in line.split()
+    url = "redis+sentinel://n:pw@s1,s2/mymaster?sentinel_password=other"
+    assert redis_acl.lines(url, None, "p")[0].startswith("user n on #30c952fab122c3f9")
 
 
 @pytest.mark.parametrize("version", [None, "7.0", "7.0.15", "7.2", "8.2.1", "10.0", "valkey"])

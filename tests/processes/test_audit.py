@@ -93,6 +93,7 @@ async def test_who_was_let_in_refused_ended_and_revoked_is_told_in_order_and_no_
     assert (ended["connection"], ended["token"]) == (admitted["connection"], admitted["token"])
     assert token_revoked["token"] == admitted["token"] == digest_of("of-ann")
     assert tokens_revoked["before"] == 1_700_000_000.5
+    assert (ended["actor"], "actor" in last) == ("o'hara", False)
     commands = revoked, disconnect, token_revoked, tokens_revoked
     assert {each["actor"] for each in commands} == {"o'hara"}
     assert {each["address"] for each in told if each not in commands} == {"127.0.0.1"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -85,6 +86,9 @@ def use_everything(publisher: Publisher) -> Iterator[Callable[[], object]]:
     yield lambda: publisher.grant(CHANNEL, "u", None)
     yield lambda: publisher.grant(CHANNEL, "u")
     yield lambda: publisher.revoke(CHANNEL, "u")
+    yield lambda: publisher.disconnect("u")
+    yield lambda: publisher.revoke_token("jti", time.time() + 60)
+    yield lambda: publisher.revoke_tokens_before("u", time.time())
     yield lambda: publisher.history(CHANNEL)
     yield lambda: publisher.connections("u")
     yield publisher.ping
