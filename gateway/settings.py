@@ -127,7 +127,8 @@ class Settings(BaseSettings):
         5.0, ge=0, le=300, description="How far the clocks of login and gateway may differ"
     )
     jwt_max_lifetime_seconds: PositiveFloat | None = Field(
-        None, description="Refuse tokens that are valid for longer than this, and those without exp"
+        None,
+        description="Refuse tokens that are valid for longer than this, and those without exp or iat",
     )
     jwt_channel_patterns: bool = Field(
         True, description="Let namespace/* in the claim channels open all channels of a namespace"

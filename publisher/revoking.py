@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from publisher.audit import audited
 from publisher.contract import control, rights, scripts
@@ -16,6 +17,7 @@ from publisher.contract.keys import Keys
 from publisher.contract.revocations import (
     DISCONNECTED_SECONDS,
     DISCONNECTS_KEPT,
+    LIFETIME_GRACE_SECONDS,
     TOKEN_GRACE_SECONDS,
     digest_of,
 )
@@ -32,6 +34,8 @@ from publisher.records import (
 )
 from publisher.retrying import Retries, again, once, read
 from publisher.transport.flows import Flow
+
+_FURTHEST_AHEAD_SECONDS: Final = 86_400
 
 
 class Revoking:
@@ -55,6 +59,9 @@ class Revoking:
         self._retries = retries
         self._options = options
         self._wall_clock = wall_clock
+
+    def _now(self) -> float:
+        return self._wall_clock() / 1_000_000
 
     def disconnect(self, user: str, reason: str, connection: str | None) -> Flow[None]:
         """End the user's connections, or only ``connection``."""
@@ -82,12 +89,12 @@ class Revoking:
 
     def _revoke_token(self, jti: str, until: datetime | float) -> Flow[None]:
         check_text("jti", jti)
-        ends_at = seconds_since_1970("until", until)
-        if ends_at * 1_000_000 <= self._wall_clock():
+        kept_until = seconds_since_1970("until", until) + TOKEN_GRACE_SECONDS
+        if kept_until <= self._now():
             raise InvalidData("until is over: the token has ended by itself")
         digest = digest_of(jti)
         command = control.encode(TokenRevoked(digest, self._options.actor))
-        arguments = _kept_until(ends_at), self._keys.control, command
+        arguments = _milliseconds(kept_until), self._keys.control, command
         yield from self._end(scripts.REVOKE_TOKEN, self._keys.revoked(digest), *arguments)
 
     def revoke_tokens_before(self, user: str, time: datetime | float) -> Flow[None]:
@@ -98,8 +105,12 @@ class Revoking:
     def _revoke_tokens_before(self, user: str, time: datetime | float) -> Flow[None]:
         check_user(user)
         before = seconds_since_1970("time", time)
+        if before > self._now() + _FURTHEST_AHEAD_SECONDS:
+            raise InvalidData("time is more than a day ahead: until then nobody could log in")
         lifetime = yield from self._longest_life()
-        kept_until = "" if lifetime is None else _kept_until(before + lifetime)
+        kept_until: Argument = ""
+        if lifetime is not None:
+            kept_until = _milliseconds(before + lifetime + LIFETIME_GRACE_SECONDS)
         command = control.encode(TokensRevoked(user, before, self._options.actor))
         arguments = repr(before), kept_until, self._keys.control, command
         yield from self._end(scripts.REVOKE_TOKENS, self._keys.before(user), *arguments)
@@ -108,8 +119,16 @@ class Revoking:
         return audited(flow, event, self._options.actor, told)
 
     def _longest_life(self) -> Flow[float | None]:
-        """How many seconds after it was issued a token may still be accepted; ``None`` for any number."""
-        (reply,) = yield from read([Call(("HGETALL", self._keys.lifetimes))], self._retries)
+        """How many seconds after it was issued a token may still be accepted; ``None`` for any number.
+
+        In a cluster another server is asked, once: without its answer tokens are revoked for ever.
+        """
+        try:
+            (reply,) = yield from read(
+                [Call(("HGETALL", self._keys.lifetimes))], replace(self._retries, limit=0)
+            )
+        except Unavailable:
+            return None
         announced = list(reply) if isinstance(reply, dict) else reply[::2]
         if not announced or b"" in announced:
             return None
@@ -129,6 +148,5 @@ class Revoking:
             raise Unavailable(reason, maybe_sent=True)
 
 
-def _kept_until(seconds: float) -> int:
-    """Until when a revocation is kept of tokens that end then, in milliseconds since 1970."""
-    return int((seconds + TOKEN_GRACE_SECONDS) * 1000)
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)

@@ -87,14 +87,12 @@ class TokenVerifier:
 
     Args:
         clock: monotonic, in seconds, for what is logged now and then.
-        wall_clock: seconds since 1970.
     """
 
-    def __init__(self, keys: KeySet, rules: TokenRules, clock: Clock, wall_clock: Clock) -> None:
+    def __init__(self, keys: KeySet, rules: TokenRules, clock: Clock) -> None:
         self.keys = keys
         self._rules = rules
         self._clock = clock
-        self._wall_clock = wall_clock
         self._patterns_told = False
         self._audience_lines = TokenBucket(_AUDIENCE_LINES_PER_SECOND, 1, clock())
 
@@ -132,13 +130,14 @@ class TokenVerifier:
         return replace(identity, channels=exact)
 
     def _refuse_long_life(self, identity: Identity) -> None:
-        """A token without ``iat`` is as old as this moment, for all that anybody knows."""
         rules = self._rules
         if rules.longest is None:
             return
-        made_at = self._wall_clock() if identity.issued_at is None else identity.issued_at
+        if identity.issued_at is None:
+            # Of its life only the rest is known: it would be too long today and accepted near its end.
+            raise TokenRejected("it has no iat, and GATEWAY_JWT_MAX_LIFETIME_SECONDS is set")
         # The identity lasts for the leeway longer than its token.
-        if identity.expires_at is None or identity.expires_at - made_at > (
+        if identity.expires_at is None or identity.expires_at - identity.issued_at > (
             rules.longest + 2 * rules.leeway
         ):
             raise TokenRejected("it lives longer than GATEWAY_JWT_MAX_LIFETIME_SECONDS")

@@ -9,6 +9,10 @@ from typing import Final
 TOKEN_GRACE_SECONDS: Final = 300
 """A gateway accepts a token for at most so long after its ``exp`` (``jwt_leeway_seconds``)."""
 
+LIFETIME_GRACE_SECONDS: Final = 2 * TOKEN_GRACE_SECONDS
+"""A token may live for so much longer than the longest life (``jwt_max_lifetime_seconds``): its ``exp`` may be later by
+the leeway, and so may its end."""
+
 DISCONNECTED_SECONDS: Final = 600
 """So long a command that ends connections is kept for nodes that do not hear it."""
 

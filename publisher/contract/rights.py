@@ -106,13 +106,17 @@ _OF_THE_VERSION_BEFORE: Final = ("mget",)
 """What a publisher of the version before needs besides: both work during a rolling upgrade."""
 
 
+_OF_CLIENTS: Final = ("ping",)
+"""What a client of the user's own asks with its ``health_check_interval``, before a call."""
+
+
 _IN_A_CLUSTER: Final = ("cluster|info", "cluster|slots", "asking")
 
 
 def of_a_publisher(keys: Keys) -> list[str]:
     """An ACL's rules for a backend that uses every method of the library, ``min_replicas`` too."""
     used = [*to_publish(keys), *to_grant(keys), *to_revoke(keys), *to_end(keys)]
-    further = [*_TO_READ, *_OF_THE_VERSION_BEFORE, "wait"]
+    further = [*_TO_READ, *_OF_THE_VERSION_BEFORE, *_OF_CLIENTS, "wait"]
     if keys.sharded:
         further += _IN_A_CLUSTER
     return _rules(keys, [*(str(each[0]) for each in used), *further])

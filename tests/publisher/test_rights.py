@@ -101,7 +101,24 @@ HARMLESS = {"client|setinfo"}
 NOT_ALWAYS_USED = {
     "+asking": "it is used while a slot moves",
     "+mget": "only publishers of version 0.1.0 need it",
+    "+ping": "a client with a health_check_interval needs it, as the test before shows",
 }
+
+
+@pytest.mark.parametrize("without", ["", "+ping"])
+def test_a_client_that_looks_after_its_connections_may_ask_for_an_answer(
+    user_url: UserURL, prefix: str, without: str
+):
+    url = user_url(without=without)
+    if "+" in url.partition("://")[0]:
+        leave_out("it is the same client for each server")
+    with redis.Redis.from_url(url, health_check_interval=1e-9) as client:
+        publisher = Publisher(client, prefix=prefix)
+        if without:
+            with pytest.raises(Rejected, match="ping"):
+                publisher.publish(CHANNEL, 1)
+        else:
+            publisher.publish(CHANNEL, 1)
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ LONG: dict[str, tuple[dict[str, float | None], bool]] = {
     "more than a day": ({"iat": 0, "exp": DAY + 6}, False),
     "a day that began long ago": ({"iat": -DAY + 60, "exp": 60}, True),
     "two days that are nearly over": ({"iat": -2 * DAY + 60, "exp": 60}, False),
-    "a day, of unknown age": ({"exp": DAY}, True),
+    "a day, of unknown age": ({"exp": DAY}, False),
     "two days, of unknown age": ({"exp": 2 * DAY}, False),
     "for ever": ({"iat": 0}, False),
 }
@@ -151,7 +151,7 @@ def test_a_token_that_lives_longer_than_tokens_may_is_refused(
     if let_in:
         assert judge.verify(token).user == "ann"
     else:
-        with pytest.raises(TokenRejected, match="lives longer than GATEWAY_JWT_MAX_LIFETIME"):
+        with pytest.raises(TokenRejected, match="GATEWAY_JWT_MAX_LIFETIME_SECONDS"):
             judge.verify(token)
 
 

@@ -11,7 +11,8 @@ if not at then
   redis.call('ZADD', KEYS[1], at, ARGV[1])
   redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', at - ARGV[3] * 1000))
   redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[4])
-  redis.call('EXPIRE', KEYS[1], math.ceil(ARGV[3] / 1000) + 60)
 end
+-- At each try: a WAIT that follows is about this connection's own writes, so there has to be one.
+redis.call('EXPIRE', KEYS[1], math.ceil(ARGV[3] / 1000) + 60)
 redis.call('PUBLISH', ARGV[2], string.match(ARGV[1], ':(.*)') .. ',"at":' .. at .. '}')
 return at

@@ -31,6 +31,8 @@ end
 if redis.call('PTTL', key) < tonumber(ARGV[1]) then redis.call('PEXPIRE', key, ARGV[1]) end
 local ended = {}
 if ARGV[5] ~= '' then
+  -- What stands ahead of the clock was written while that was ahead, and would end whoever comes from now on.
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], '(' .. string.format('%.0f', (now + 1) * 1000), '+inf')
   ended = redis.call('ZRANGEBYSCORE', KEYS[3], ARGV[5], '+inf', 'WITHSCORES')
   table.insert(ended, 1, redis.call('GET', KEYS[2]) or '')
 end

@@ -7,10 +7,14 @@ local before = redis.call('GET', KEYS[1])
 if not before or tonumber(before) < tonumber(ARGV[1]) then
   redis.call('SET', KEYS[1], ARGV[1])
   if ARGV[2] ~= '' then redis.call('PEXPIREAT', KEYS[1], ARGV[2]) end
-elseif ARGV[2] == '' then
-  redis.call('PERSIST', KEYS[1])
 else
-  redis.call('PEXPIREAT', KEYS[1], ARGV[2], 'GT')  -- what is kept for ever stays so
+  -- A WAIT that follows is about this connection's own writes, so there has to be one.
+  redis.call('SET', KEYS[1], before, 'KEEPTTL')
+  if ARGV[2] == '' then
+    redis.call('PERSIST', KEYS[1])
+  else
+    redis.call('PEXPIREAT', KEYS[1], ARGV[2], 'GT')  -- what is kept for ever stays so
+  end
 end
 redis.call('PUBLISH', ARGV[3], ARGV[4])
 return redis.status_reply('OK')
