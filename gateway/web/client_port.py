@@ -124,8 +124,7 @@ class ClientPort:
         connection.block = block_of(client.address) if client.address and client.counts else None
         self._count(connection)
         if head.path in self._surroundings.paths:
-            if not self._refusals.is_blocked(connection):
-                self._handshakes.begin(connection, head)
+            self._handshakes.begin(connection, head)
         elif head.announces_body:
             self._refusals.refuse(connection, _WITH_BODY, "body")
         elif self._pages is None or head.path not in self._pages.paths:

@@ -1,4 +1,4 @@
-"""How often clients at one address have shown no valid token, and whether that is enough for this minute."""
+"""How often strangers at one address have shown no valid token, and whether that is enough for this minute."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ class FailedAuthentications:
             self._stats.addresses_blocked += 1
 
     def wait(self, block: str | None) -> float:
-        """In how many seconds clients from there are heard again; 0 where they are heard now."""
+        """In how many seconds strangers from there are told again why; 0 where they are told now."""
         return 0.0 if block is None else self._quota.wait(block, self._clock())

@@ -192,7 +192,8 @@ class Handshakes:
         **details: str,
     ) -> None:
         """Upgrade all the same: only then can a browser see the ``error`` and the close code."""
-        self._refusals.rejected(new, why.reason, cause, **details)
+        if not self._refusals.reject(new, why.reason, cause, **details):
+            return
         error = b"" if why.error is None else frames.text(why.error)
         new.reject(agreement.answer + error + frames.close(why))
 

@@ -37,10 +37,9 @@ _HINTS: Final = {
     "other_path": "a client asks for a WebSocket at another path than GATEWAY_PATH",
 }
 """What an operator should mend, by the cause."""
-_FAILURES: Final = frozenset(
-    each.reason for each in (closing.TOKEN_MISSING, *closing.REJECTED_TOKEN.values())
-)
-"""Why somebody is refused who has shown no valid token."""
+_FAILURES: Final = frozenset({closing.TOKEN_MISSING.reason, closing.TOKEN_INVALID.reason})
+"""Why a stranger is refused. Whose token has ended, begins later, was revoked or has a key that is not known yet is none:
+plain clients come back with such a token each second for as long as a page is open."""
 _TOO_MANY_FAILURES: Final = Refusal(
     429, "too_many_failures", "too often no valid token was shown from this address"
 )
@@ -103,21 +102,22 @@ class RefusedConnections:
                 _NOT_TRUSTED,
             )
 
-    def rejected(
+    def reject(
         self, connection: NewConnection, reason: str, cause: str = "", **details: str
-    ) -> None:
-        """One was told after the upgrade why it is not let in, as ``note`` has it."""
+    ) -> bool:
+        """One is not let in, as ``note`` has it. Whether it is to be told so after the upgrade.
+
+        It is not where strangers have shown no valid token too often from its address: then it has been answered in HTTP.
+        """
         if reason in _FAILURES:
+            seconds = self._failures.wait(connection.block)
+            if seconds:
+                again = {"Retry-After": str(math.ceil(seconds))}
+                self.refuse(connection, replace(_TOO_MANY_FAILURES, fields=again), cause)
+                return False
             self._failures.note(connection.block)
         self.note(reason, connection.address, cause, **details)
-
-    def is_blocked(self, connection: NewConnection) -> bool:
-        """Whether too often no valid token was shown from its address; then it is answered so, whatever it shows."""
-        seconds = self._failures.wait(connection.block)
-        if seconds:
-            again = {"Retry-After": str(math.ceil(seconds))}
-            self.refuse(connection, replace(_TOO_MANY_FAILURES, fields=again))
-        return bool(seconds)
+        return True
 
     def refuse(self, connection: NewConnection, refusal: Refusal, cause: str = "") -> None:
         """Answer one in HTTP, and end its connection."""

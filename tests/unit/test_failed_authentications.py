@@ -1,4 +1,4 @@
-"""How long an address is not heard after too many failures, and whom that concerns."""
+"""For how long the strangers of an address are told nothing more after too many failures, and whom that concerns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class World:
         self.failures = FailedAuthentications(most, self.stats, lambda: self.now)
 
 
-def test_an_address_that_fails_too_often_is_not_heard_for_the_rest_of_the_minute() -> None:
+def test_an_address_that_fails_too_often_is_told_nothing_more_for_the_rest_of_the_minute() -> None:
     world = World(most=100)
     for _ in range(99):
         world.failures.note("192.0.2.1")
