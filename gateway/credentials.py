@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -43,7 +42,9 @@ def make_verifier(
         gateway.web.keys.BadKey: a key or its algorithms cannot be used.
     """
     leeway, listed = settings.jwt_leeway_seconds, _plain(settings.jwt_keys)
-    demands = Demands(require_expiry=settings.jwt_require_expiry, leeway=leeway)
+    demands = Demands(
+        settings.jwt_audience, settings.jwt_issuer, settings.jwt_require_expiry, leeway
+    )
     counted = stats or Stats()
 
     def published(described: Described, key: Key) -> RemoteKeys:
@@ -54,10 +55,7 @@ def make_verifier(
         return RemoteKeys(place, fetch, key.algorithms, of_set, counted, clock, random.random)
 
     keys = entries(
-        by_settings(
-            _given(settings),
-            replace(demands, issuer=settings.jwt_issuer, audience=settings.jwt_audience),
-        ),
+        by_settings(_given(settings), demands),
         settings.jwt_algorithms,
         in_list(listed, demands) if listed is not None else [],
         published,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import product
 from typing import Any, Final
 
 import orjson
@@ -13,7 +14,7 @@ import orjson
 from gateway.core.access import Use
 from gateway.web.decoding import Decoder, Demands
 from gateway.web.key_fetching import is_trustworthy
-from gateway.web.key_set import Entry
+from gateway.web.key_set import MOST_TRIED, Entry
 from gateway.web.keys import ANY_PUBLIC, BadKey, Key, narrowed, public_key, secret_key
 from gateway.web.remote_keys import RemoteKeys
 from publisher.contract.secret_values import read_secret
@@ -113,7 +114,7 @@ def in_list(text: str, demands: Demands) -> list[Described]:
 
     Args:
         text: the list, in JSON.
-        demands: what their tokens have to say, beside what the list asks of them.
+        demands: what their tokens have to say, where the list asks for nothing else.
 
     Raises:
         BadKey: the list or one of its entries cannot be used. The message repeats no value of it.
@@ -140,18 +141,12 @@ def _entry(given: Any, number: int, demands: Demands) -> Described:
     sources = [name for name in _SOURCES if given.get(name) not in (None, False)]
     if len(sources) != 1:
         raise BadKey(f"{where} must have exactly one of {', '.join(_SOURCES)}")
-    source = sources[0]
+    source, of_entry = sources[0], _demands(given, setting, demands)
     described = Described(
         source,
-        _value(given, source, setting),
+        _value(given, source, setting, of_entry.issuer),
         setting,
-        replace(
-            demands,
-            issuer=_text(given, "issuer", setting),
-            audience=_text(given, "audience", setting),
-            issuer_setting=setting("issuer"),
-            audience_setting=setting("audience"),
-        ),
+        of_entry,
         kid=_text(given, "kid", setting),
         algorithms=_algorithms(given, setting),
         until=_until(given.get("until"), setting("until")),
@@ -160,15 +155,32 @@ def _entry(given: Any, number: int, demands: Demands) -> Described:
     if source in _PUBLISHED:
         if described.kid is not None:
             raise BadKey(f"{setting('kid')}: the keys of a set have names of their own")
-        _check_published(described, list(given))
+        inherited = {"issuer": of_entry.issuer, "audience": of_entry.audience}
+        said = [name for name, value in inherited.items() if value is not None]
+        _check_published(described, [*given, *said])
     return described
 
 
-def _value(given: Mapping[str, Any], source: str, setting: Callable[[str], str]) -> str:
+def _demands(
+    given: Mapping[str, Any], setting: Callable[[str], str], inherited: Demands
+) -> Demands:
+    """What an entry asks of its tokens: for what it does not mention, a key that moves into the list keeps its rules."""
+    found = inherited
+    if "issuer" in given or inherited.issuer is None:
+        issuer = _text(given, "issuer", setting)
+        found = replace(found, issuer=issuer, issuer_setting=setting("issuer"))
+    if "audience" in given or inherited.audience is None:
+        audience = _text(given, "audience", setting)
+        found = replace(found, audience=audience, audience_setting=setting("audience"))
+    return found
+
+
+def _value(
+    given: Mapping[str, Any], source: str, setting: Callable[[str], str], issuer: str | None
+) -> str:
     if source == "discovery":
         if given[source] is not True:
             raise BadKey(f"{setting(source)} must be true or false")
-        issuer = _text(given, "issuer", setting)
         if issuer is None:
             raise BadKey(f"{setting(source)} needs {setting('issuer')}")
         return issuer
@@ -247,11 +259,16 @@ def entries(
             "set GATEWAY_JWT_SECRET, or GATEWAY_JWT_PUBLIC_KEY to a public key in PEM, or GATEWAY_JWT_JWKS_URL, "
             "GATEWAY_JWT_DISCOVERY or GATEWAY_JWT_KEYS"
         )
+    if algorithms and not own:
+        raise BadKey(
+            f"{_own_setting('algorithms')} is for keys that have settings of their own: "
+            "name the algorithms of a key of the list there"
+        )
     keys = [each.key(weak=weak) for each in own]
     keys = narrowed(keys, algorithms, _own_setting("algorithms"))
     for each in listed:
         keys += narrowed([each.key(weak=weak)], each.algorithms, each.setting("algorithms"))
-    return [
+    found = [
         Entry(
             published(each, key) if each.source in _PUBLISHED else Decoder(key, each.demands),
             each.kid,
@@ -260,3 +277,29 @@ def entries(
         )
         for each, key in zip([*own, *listed], keys, strict=True)
     ]
+    _check_tries(found)
+    return found
+
+
+def _check_tries(found: Sequence[Entry]) -> None:
+    """See to it that a token which names its key, or one that nobody has, is tried with few: anybody can send one.
+
+    Raises:
+        BadKey: it would be tried with more.
+    """
+    for one in found:
+        for algorithm, use in product(one.source.algorithms, Use):
+            alike = [
+                each
+                for each in found
+                if each.kid == one.kid
+                and each.use in (None, use)
+                and algorithm in each.source.algorithms
+                and each.source.demands.issuer in (None, one.source.demands.issuer)
+            ]
+            if len(alike) > MOST_TRIED:
+                which = "without a kid" if one.kid is None else "with the same kid"
+                raise BadKey(
+                    f"{len(alike)} keys {which} go with {algorithm} and the same issuer, and a token would be tried with "
+                    f"each of them; at most {MOST_TRIED} may: give them kids of their own"
+                )

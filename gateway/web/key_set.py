@@ -23,6 +23,9 @@ from gateway.web.remote_keys import RemoteKeys
 _HEADERS_REMEMBERED: Final = 64
 """Different headers, of different issuers, whose keys are known."""
 
+MOST_TRIED: Final = 4
+"""Keys that one token is verified with at most: enough for a rotation, and few for what anybody may send."""
+
 _CHANNEL_TYPE: Final = "channel+jwt"
 _ACCESS_TYPE: Final = "at+jwt"
 """Access tokens (RFC 9068 §2.1): of all tokens with a type of their own, these are meant for a service like this one."""
@@ -57,7 +60,7 @@ class KeySet:
     the first that has signed the token decides.
 
     Args:
-        entries: one at least.
+        entries: one at least; of one issuer, algorithm and ``kid`` ``MOST_TRIED`` at most, and so of those without one.
         wall_clock: seconds since 1970.
     """
 
@@ -170,6 +173,9 @@ class KeySet:
         now = self._wall_clock()
         fitting = [each for each in fitting if now < each.until]
         _refuse_without(fitting, "its key is not accepted any more")
+        if len(fitting) > MOST_TRIED:
+            fitting = [each for each in fitting if each.kid is None]
+            _refuse_without(fitting, "it has no kid, and too many keys fit")
         return fitting
 
 

@@ -81,6 +81,18 @@ WRONG: dict[str, tuple[Any, str]] = {
         ],
         "[0].algorithms names HS256, but this key goes with ES256",
     ),
+    "five keys that nothing tells apart": (
+        [GOOD] * 5,
+        "5 keys without a kid go with HS256 and the same issuer",
+    ),
+    "five keys of one name": (
+        [{**GOOD, "kid": "a"}] * 5,
+        "5 keys with the same kid go with HS256 and the same issuer",
+    ),
+    "four keys of an issuer beside one of any": (
+        [GOOD, *[{**GOOD, "issuer": "a"}] * 4],
+        "5 keys without a kid go with HS256 and the same issuer",
+    ),
     "for a list": ([{**GOOD, "for": ["channel"]}], "[0].for must be one of connection, channel"),
 }
 
@@ -132,6 +144,37 @@ def test_what_is_no_json_is_told_by_its_place() -> None:
 def test_what_is_missing_beside_a_set_of_keys_is_told(given: dict[str, Any], told: str) -> None:
     with pytest.raises(BadKey, match=told):
         make_verifier(Settings(**given))
+
+
+def test_keys_that_something_tells_apart_may_be_many() -> None:
+    public = {"public_key": public_pem(RSA_KEY)}
+    for keys in (
+        [{**GOOD, "kid": f"{number}"} for number in range(32)],
+        [{**GOOD, "issuer": f"{number}"} for number in range(32)],
+        [*[GOOD] * 4, *[public] * 4],
+        [{**GOOD, "for": use} for use in ("connection", "channel")] * 4,
+    ):
+        make_verifier(Settings(jwt_keys=json.dumps(keys)))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"jwks_url": "https://a.example/keys"}, {"discovery": True}],
+)
+def test_a_set_of_the_list_may_have_issuer_and_audience_from_their_settings(
+    given: dict[str, Any],
+) -> None:
+    common = {"jwt_issuer": "https://a.example", "jwt_audience": "us"}
+    verifier = make_verifier(Settings(jwt_keys=json.dumps([given]), **common))
+    [keys] = verifier.keys.remote
+    assert (keys.demands.issuer, keys.demands.audience) == ("https://a.example", "us")
+    with pytest.raises(BadKey, match=r"needs GATEWAY_JWT_KEYS\[0\].issuer"):
+        make_verifier(Settings(jwt_keys=json.dumps([{**given}]), jwt_audience="us"))
+
+
+def test_algorithms_of_keys_that_have_no_settings_of_their_own_are_told_their_place() -> None:
+    with pytest.raises(BadKey, match="name the algorithms of a key of the list there"):
+        make_verifier(Settings(jwt_keys=json.dumps([GOOD]), jwt_algorithms=["HS256"]))
 
 
 def test_without_any_key_there_is_nothing_to_verify_with() -> None:

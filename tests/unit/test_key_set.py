@@ -148,12 +148,66 @@ def test_each_key_verifies_its_own_kind_only() -> None:
 
 
 def test_keys_stand_beside_those_that_have_settings_of_their_own() -> None:
-    verifier = judge({"secret": OLD}, jwt_secret=NEW, jwt_audience="us")
-    assert verifier.verify(signed(NEW, aud="us")).user == "ann"
+    verifier = judge({"secret": OLD}, jwt_secret=NEW)
+    assert verifier.verify(signed(NEW)).user == "ann"
     assert verifier.verify(signed(OLD)).user == "ann"
     assert refused(verifier, signed(OLD, aud="us")).endswith(
         "GATEWAY_JWT_KEYS[0].audience is not set"
     )
+
+
+def test_a_key_that_moves_into_the_list_keeps_the_issuer_and_the_audience() -> None:
+    common = {"jwt_issuer": "https://us", "jwt_audience": "us"}
+    ours = {"iss": "https://us", "aud": "us"}
+    own = make_verifier(Settings(jwt_secret=OLD, **common))
+    for verifier in (own, judge({"secret": OLD}, **common)):
+        assert verifier.verify(signed(OLD, **ours)).user == "ann"
+        theirs = refused(verifier, signed(OLD, iss="https://them", aud="us"))
+        assert theirs.endswith("GATEWAY_JWT_ISSUER")
+        theirs = refused(verifier, signed(OLD, iss="https://us", aud="them"))
+        assert theirs.endswith("GATEWAY_JWT_AUDIENCE")
+
+
+def test_a_key_of_the_list_may_have_another_issuer_and_audience_or_none() -> None:
+    common = {"jwt_issuer": "https://us", "jwt_audience": "us"}
+    verifier = judge({"secret": OLD, "issuer": "https://them", "audience": None}, **common)
+    assert verifier.verify(signed(OLD, iss="https://them")).user == "ann"
+    assert refused(verifier, signed(OLD, iss="https://us")).endswith("GATEWAY_JWT_KEYS[0].issuer")
+    verifier = judge({"secret": OLD, "issuer": None, "audience": "them"}, **common)
+    assert verifier.verify(signed(OLD, iss="https://anybody", aud="them")).user == "ann"
+    assert refused(verifier, signed(OLD, aud="us")).endswith("GATEWAY_JWT_KEYS[0].audience")
+
+
+# -- how many are tried ---------------------------------------------------------------------------
+
+
+def test_a_token_without_a_name_is_tried_with_four_keys_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secrets = [f"{number}, and {OLD}" for number in range(32)]
+    tried: list[Decoder] = []
+    claims = Decoder.claims
+
+    def counted(decoder: Decoder, token: str) -> dict[str, Any]:
+        tried.append(decoder)
+        return claims(decoder, token)
+
+    monkeypatch.setattr(Decoder, "claims", counted)
+    named = [{"secret": each, "kid": each[:2]} for each in secrets]
+    verifier = judge(*named)
+    assert "too many keys fit" in refused(verifier, signed(NEW))
+    assert tried == []
+    assert verifier.verify(signed(secrets[31], header={"kid": "31"})).user == "ann"
+
+    verifier = judge(*named[4:], *({"secret": each} for each in secrets[:4]))
+    for header in ({}, {"kid": "unknown"}):
+        tried.clear()
+        assert verifier.verify(signed(secrets[3], header=header)).user == "ann"
+        assert "signature" in refused(verifier, signed(NEW, header=header))
+        assert len(tried) == 8
+
+    # Where there are few, their names make no difference to it.
+    assert judge(*named[:4]).verify(signed(secrets[3])).user == "ann"
 
 
 @pytest.mark.parametrize("case", FIELD, ids=lambda case: json.dumps(case["claims"]))
