@@ -57,7 +57,7 @@ def make_verifier(
     keys = entries(
         by_settings(_given(settings), demands),
         settings.jwt_algorithms,
-        in_list(listed, demands) if listed is not None else [],
+        in_list(listed, demands) if listed else [],
         published,
         weak=settings.development,
     )
@@ -71,11 +71,11 @@ def make_verifier(
 
 
 def _given(settings: Settings) -> dict[str, str | None]:
-    """What has a setting of its own, by source."""
+    """What has a setting of its own, by source. An empty text is none."""
     return {
-        "secret": _plain(settings.jwt_secret),
-        "public_key": settings.jwt_public_key,
-        "jwks_url": settings.jwt_jwks_url,
+        "secret": _plain(settings.jwt_secret) or None,
+        "public_key": settings.jwt_public_key or None,
+        "jwks_url": settings.jwt_jwks_url or None,
         "discovery": settings.jwt_issuer or "" if settings.jwt_discovery else None,
     }
 

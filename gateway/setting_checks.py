@@ -50,7 +50,12 @@ def read_file(value: object) -> object:
 
 def json_text(value: object) -> object:
     """The JSON text of a list, which is how a file has it."""
-    return orjson.dumps(value).decode() if isinstance(value, list) else value
+    if not isinstance(value, list):
+        return value
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError as error:  # which is no ValueError
+        raise ValueError(f"cannot be JSON: {error}") from None
 
 
 def json(value: object) -> object:

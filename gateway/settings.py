@@ -318,15 +318,16 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Options before environment before file."""
         assert isinstance(env_settings, EnvSettingsSource)
+        # Templates write an empty variable for what is not given: ${X:-}, {{ default "" }}.
         env_settings.env_vars = {
             name: value
             for name, value in env_settings.env_vars.items()
-            if not is_service_link(name, value)
+            if value and not is_service_link(name, value)
         }
         return (
             init_settings,
             env_settings,
-            TomlConfigSettingsSource(settings_cls, os.environ.get("GATEWAY_CONFIG")),
+            TomlConfigSettingsSource(settings_cls, os.environ.get("GATEWAY_CONFIG") or None),
         )
 
 

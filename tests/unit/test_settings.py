@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.credentials import make_verifier
 from gateway.options import add_options, doubts, load_settings
 from gateway.settings import Settings, UsageError
+from tests.support.tokens import SECRET, make_token
 
 LISTS = ["allowed_origins", "jwt_algorithms", "trusted_proxies"]
 
@@ -74,6 +76,49 @@ def test_a_list_that_is_not_separated_by_commas_is_told_so(
 def test_a_comma_behind_the_last_name_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_TRUSTED_PROXIES", "10.0.0.0/8, fd00::/8,")
     assert loaded().trusted_proxies == ["10.0.0.0/8", "fd00::/8"]
+
+
+# -- variables without a value --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"GATEWAY_{name.upper()}", "")
+    monkeypatch.setenv("GATEWAY_CONFIG", "")
+    # Not even a setting that something else depends on.
+    assert (loaded(), loaded().model_fields_set) == (Settings(), set())
+
+
+def test_an_empty_variable_hides_nothing_of_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text('allowed_origins = "https://a.org"\n')
+    monkeypatch.setenv("GATEWAY_CONFIG", str(file))
+    monkeypatch.setenv("GATEWAY_ALLOWED_ORIGINS", "")
+    assert loaded().allowed_origins == ["https://a.org"]
+    assert loaded("--allowed-origins=").allowed_origins == []
+
+
+def test_an_empty_key_in_a_file_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    empty = ("jwt_public_key", "jwt_jwks_url", "jwt_keys")
+    file.write_text(f'jwt_secret = "{SECRET}"\n' + "".join(f'{name} = ""\n' for name in empty))
+    monkeypatch.setenv("GATEWAY_CONFIG", str(file))
+    assert make_verifier(loaded()).verify(make_token("ann")).user == "ann"
+    file.write_text(f'jwt_secret = ""\n[[jwt_keys]]\nsecret = "{SECRET}"\n')
+    assert make_verifier(loaded()).verify(make_token("ann")).user == "ann"
+
+
+def test_a_number_that_no_json_has_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'[[jwt_keys]]\nsecret = "{SECRET}"\nuntil = {10**20}\n')
+    monkeypatch.setenv("GATEWAY_CONFIG", str(file))
+    with pytest.raises(UsageError, match=r"GATEWAY_JWT_KEYS.*64-bit") as told:
+        loaded()
+    assert SECRET not in str(told.value)
 
 
 # -- a token in a cookie --------------------------------------------------------------------------
