@@ -60,14 +60,27 @@ class Tokens:
         self._log_limit = LogLimit(clock())
 
     def watch(self, connection: Connection) -> None:
-        """End a connection when its token does, and tell its client a while before, once for each token."""
+        """End a connection when its token does, and tell its client a while before, once for each token; to be called when
+        the token is put in force.
+        """
         self._revocations.watch(connection)
         if (expires_at := connection.identity.expires_at) is None:
             self._expiries.forget(connection)
         elif self._times.warning:
-            self._expiries.expect(connection, self._told_end(expires_at) - self._times.warning)
+            self._expiries.expect(connection, self._warns_at(expires_at))
         else:
             self._expiries.expect(connection, expires_at)
+
+    def _warns_at(self, expires_at: float) -> float:
+        """When half of what a token has left has passed, if that is later: where all tokens are short, each renewal would
+        be followed by the next one at once.
+        """
+        now, end = self._wall_clock(), self._told_end(expires_at)
+        if (
+            end <= now
+        ):  # it lives on the leeway, as all of them do where the login's clock is behind
+            end = expires_at
+        return end - min(self._times.warning, (end - now) / 2)
 
     def _told_end(self, expires_at: float) -> float:
         """The token's own end. The connection lasts for the leeway longer, but nobody is to rely on that."""
