@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 from gateway.assembly.delivery import Delivery
 from gateway.assembly.redis_side import RedisSide
@@ -10,9 +11,13 @@ from gateway.assembly.shared import CLOCK, Shared
 from gateway.backplane.channel_feed import ChannelFeed
 from gateway.backplane.revocation_reader import RevocationReader
 from gateway.backplane.store import GrantReader
+from gateway.core.protocol import EndReason
+from gateway.credentials import make_verifier
+from gateway.node.channel_tokens import ChannelTokens
 from gateway.node.control import Control
 from gateway.node.cut_off import CutOff
 from gateway.node.interest import Interests
+from gateway.node.passes import Passes
 from gateway.node.recheck import Recheck
 from gateway.node.refusals import Refusals
 from gateway.node.revocations import Revocations
@@ -37,30 +42,35 @@ class Access:
         self.refusals = Refusals(
             hub, self.interests_in_grants, grants, shared.tasks, CLOCK, random.random
         )
-        self.recheck = Recheck(
-            hub,
-            catchup,
-            grants,
-            self.refusals,
-            settings.all_namespaces,
-            CLOCK,
-            random.random,
-        )
-        self.subscriptions = Subscriptions(
-            hub,
-            catchup,
-            self.recheck,
-            self.refusals,
-            delivery.pacing,
-            settings.max_subscriptions,
-            settings.max_channel_members,
-        )
         self.revocations = Revocations(
             hub,
             RevocationReader(redis.pipeline, redis.keys, redis.servers),
             shared.node_id,
             CLOCK,
             random.random,
+            lambda subscription: self.recheck.pass_ended(subscription, EndReason.REVOKED),
+        )
+        self.recheck = Recheck(
+            hub,
+            catchup,
+            grants,
+            self.refusals,
+            settings.all_namespaces,
+            Passes(self.revocations, time.time),
+            CLOCK,
+            random.random,
+        )
+        self.verifier = make_verifier(settings, shared.stats)
+        shown = self.verifier, self.recheck, self.revocations
+        self.subscriptions = Subscriptions(
+            hub,
+            catchup,
+            self.recheck,
+            self.refusals,
+            delivery.pacing,
+            ChannelTokens(hub, *shown, delivery.pacing, shared.tasks, CLOCK),
+            settings.max_subscriptions,
+            settings.max_channel_members,
         )
         checks = redis.places.checks
         self.control = Control(self.recheck, checks.hear, checks.checked, self.revocations)

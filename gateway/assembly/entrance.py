@@ -17,7 +17,7 @@ from gateway.core.budget import Allowance
 from gateway.core.capacity import capacity
 from gateway.core.origins import AllowedOrigins
 from gateway.core.timing import EXPIRY_STEP
-from gateway.credentials import internal_tls_files, make_verifier, tls_files
+from gateway.credentials import internal_tls_files, tls_files
 from gateway.metrics import NodeCollector, exposition
 from gateway.node.lifetimes import Lifetimes
 from gateway.node.requests import Requests
@@ -63,7 +63,7 @@ class Entrance:
             open_files.limit(), settings.max_connections, settings.max_unauthenticated
         )
         limit = self.capacity.connections
-        verifier = make_verifier(settings, stats)
+        verifier = access.verifier
         self.keys = verifier.keys
         times = TokenTimes(settings.jwt_leeway_seconds, settings.token_expiring_seconds)
         shown = access.recheck, access.revocations, shared.tasks

@@ -118,6 +118,40 @@ def _is_text(value: str) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class ChannelPass:
+    """What a channel token allows: its user may hear one channel until ``expires_at``. Times are seconds since 1970."""
+
+    expires_at: float
+    token_id: str | None = None
+    issued_at: float | None = None
+
+
+def read_pass(
+    claims: Mapping[str, Any], user_claim: str, user: str, channel: str, leeway: float = 0
+) -> ChannelPass:
+    """Read the claims of a verified channel token; it ends ``leeway`` seconds after its ``exp``.
+
+    Args:
+        claims: of the token.
+        user_claim: which one names the user.
+        user: who shows it.
+        channel: what it is shown for; the claim ``channel`` is no pattern.
+        leeway: seconds.
+
+    Raises:
+        TokenRejected: it is another user's or another channel's, or has no end.
+    """
+    if _user(claims, user_claim) != user:
+        raise TokenRejected("it is another user's")
+    if claims.get("channel") != channel:
+        raise TokenRejected("claim 'channel' is not the channel that it is shown for")
+    expires_at = _time(claims, "exp")
+    if expires_at is None:
+        raise TokenRejected("claim 'exp' is missing")
+    return ChannelPass(expires_at + leeway, _token_id(claims), _time(claims, "iat"))
+
+
 class Decision(Enum):
     """What the rules say without asking Redis."""
 

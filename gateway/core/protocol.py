@@ -124,10 +124,13 @@ def refusal(channel: str, reason: EndReason) -> Refused:
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """``since``: replay what came after this id, whatever was delivered before."""
+    """``since``: replay what came after this id, whatever was delivered before. ``token``: what lets the user hear the
+    channel, where neither a rule nor a grant does.
+    """
 
     channel: Channel
     since: int | None = None
+    token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +187,10 @@ def parse(text: str | bytes) -> Request:
 def _request(message: dict[str, Any]) -> Request:
     match message.get("type"):
         case "subscribe":
-            return Subscribe(_channel(message), _id(message, "since", optional=True))
+            token = message.get("token")
+            if token is not None and not isinstance(token, str):
+                raise _invalid("'token' must be a string")
+            return Subscribe(_channel(message), _id(message, "since", optional=True), token)
         case "unsubscribe":
             return Unsubscribe(_channel(message))
         case "heartbeat":

@@ -7,7 +7,7 @@ import math
 from typing import Final
 
 from gateway.core import protocol
-from gateway.core.access import Identity
+from gateway.core.access import ChannelPass, Identity
 from gateway.core.budget import Budget
 from gateway.core.frames import Encoding
 from gateway.core.reader import Buffer, Reader
@@ -121,6 +121,7 @@ class Subscription(Reader):
     nothing is kept for it, because its client is too slow for live delivery, or takes a page of the log
     before the next one is read. ``interested``: the node listens to the channel on its behalf. ``answers``
     counts the requests that wait for their answer. ``paused``: it may hear nothing for now; set when it may.
+    ``passed``: what the channel token allows that it goes by, if it goes by one.
     ``proven``: the id up to which the client has shown last that it has everything; 0 for none.
     """
 
@@ -131,6 +132,7 @@ class Subscription(Reader):
         "connection",
         "interested",
         "live",
+        "passed",
         "paused",
         "proven",
         "task",
@@ -143,6 +145,7 @@ class Subscription(Reader):
         self.away = False
         self.interested = False
         self.live: Channel | None = None
+        self.passed: ChannelPass | None = None
         self.paused: asyncio.Event | None = None
         self.answers = 1
         self.proven = 0

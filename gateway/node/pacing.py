@@ -20,6 +20,12 @@ class Pacing:
         """Whether a connection owes nothing for what was done before."""
         return not connection.budget.settle(self._clock())
 
+    async def bear(self, connection: Connection, cost: float) -> None:
+        """Wait until a connection may ask Redis for another subscription, at this cost; the first ones are free."""
+        if not connection.budget.is_free_subscribe():
+            await self.ready(connection)
+            connection.budget.owe(cost)
+
     async def ready(self, connection: Connection) -> None:
         """Wait until a connection owes nothing for what was done before; first come, first served."""
         self._stats.requests_delayed += connection.paying.locked() or not self.due(connection)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Protocol, TypeAlias
 
-from gateway.core.access import Identity
+from gateway.core.access import ChannelPass, Identity
 from gateway.core.closing import Closing
 from gateway.core.frames import Encoding
 from publisher.contract.message import LogPage
@@ -202,6 +202,15 @@ class Verifier(Protocol):
         """Whom a token speaks for.
 
         Raises:
+            gateway.core.access.KeyUnknown: its key may have been published since its issuer was asked last.
             gateway.core.access.TokenRejected: it is malformed, wrongly signed, for another audience, expired or
                 not valid yet.
+        """
+
+    def verify_pass(self, token: str, user: str, channel: str) -> ChannelPass:
+        """What a channel token allows ``user``, who shows it for ``channel``.
+
+        Raises:
+            gateway.core.access.KeyUnknown: as above.
+            gateway.core.access.TokenRejected: as above, or it is another user's or another channel's.
         """

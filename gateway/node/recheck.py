@@ -1,7 +1,7 @@
 """Who may hear a channel, and until when: lets subscriptions in, and ends each when its access does.
 
-A rule or the token lets a subscription in for as long as the connection has its token. A grant lets it in
-for as long as the grant lasts. Whatever may take access away (the end of a grant, a revocation, another
+A rule or the token lets a subscription in for as long as the connection has its token. A channel token or a grant lets
+it in for as long as it lasts. Whatever may take access away (the end of one of these, a revocation, another
 token, a Redis that was away) puts the subscription into one queue, and one loop asks again. Nobody is sent
 away without asking, because another grant may still let them in.
 
@@ -20,13 +20,14 @@ from itertools import chain
 from typing import Final
 
 from gateway.core import budget, frames, protocol
-from gateway.core.access import Decision, decide
+from gateway.core.access import ChannelPass, Decision, decide
 from gateway.core.chunks import chunks, groups
 from gateway.core.protocol import EndReason
 from gateway.core.timing import Backoff, Expiries
 from gateway.node.catchup import Catchup
 from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
+from gateway.node.passes import Passes
 from gateway.node.ports import Clock, Grants
 from gateway.node.refusals import Refusals
 from gateway.node.tasks import Retry
@@ -53,6 +54,7 @@ class Recheck:
         grants: Grants,
         refusals: Refusals,
         namespaces: Mapping[str, Namespace],
+        passes: Passes,
         clock: Clock,
         jitter: Callable[[], float],
     ) -> None:
@@ -61,6 +63,7 @@ class Recheck:
         self._grants = grants
         self._refusals = refusals
         self._namespaces = namespaces
+        self._passes = passes
         self._clock = clock
         self._retry = Retry(jitter)
         self._backoff = Backoff(jitter)
@@ -120,7 +123,10 @@ class Recheck:
         return asked_at + seconds if seconds > 0 else None
 
     def _decide(self, subscription: Subscription) -> Decision:
-        return decide(subscription.connection.identity, subscription.channel, self._namespaces)
+        found = decide(subscription.connection.identity, subscription.channel, self._namespaces)
+        # As the connection's token does, a channel token replaces a grant and nothing else.
+        goes_by_pass = found is Decision.IF_GRANTED and subscription.passed is not None
+        return Decision.ALLOWED if goes_by_pass else found
 
     def _expect(self, subscription: Subscription, ends_at: float | None) -> None:
         if ends_at is None:
@@ -141,6 +147,11 @@ class Recheck:
             if not granted:
                 del self._granted[name]
 
+    def leave(self, subscription: Subscription) -> None:
+        """Forget a subscription that ends, and the channel token that it goes by."""
+        self.forget(subscription)
+        self._passes.take(subscription)
+
     # -- what may take access away ------------------------------------------------------------
 
     def tick(self) -> None:
@@ -150,6 +161,8 @@ class Recheck:
             self._enqueue(subscription, EndReason.EXPIRED)
         for subscription in self._unpaid.due(now):
             self._go_by_token(subscription)
+        for subscription in self._passes.due():
+            self.pass_ended(subscription, EndReason.EXPIRED)
 
     def revoked(self, channel: str, user: Grantee) -> None:
         """Ask about the grants of ``user``, or of everybody, in ``channel``: one was taken back or shortened."""
@@ -163,23 +176,38 @@ class Recheck:
             self.revoked(channel, EVERYBODY)
 
     def refreshed(self, connection: Connection) -> None:
-        """Ask about what only the old token allowed; what only a grant allowed may need it no more.
+        """Reconsider all subscriptions of a connection that has shown another token."""
+        for subscription in list(connection.subscriptions.values()):
+            self.reconsider(subscription)
 
-        What the new token's user may not hear ends at once.
+    def go_by(self, subscription: Subscription, passed: ChannelPass) -> None:
+        """Let a subscription go by a channel token; one that has begun is to be reconsidered."""
+        self._passes.give(subscription, passed)
+
+    def pass_ended(self, subscription: Subscription, reason: EndReason) -> None:
+        """Ask whether a grant lets a subscription stay whose channel token has run out, or is revoked."""
+        self._passes.take(subscription)
+        if self._decide(subscription) is Decision.IF_GRANTED:
+            subscription.connection.budget.owe(budget.SUBSCRIBE)
+            self._granted.setdefault(subscription.channel.name, {})[subscription] = None
+            self._enqueue(subscription, reason)
+
+    def reconsider(self, subscription: Subscription) -> None:
+        """Go by another token, of the connection or for the channel: ask about what only the old one allowed; what only a
+        grant allowed may need it no more. What the user may not hear by the new one ends at once.
         """
-        for name, subscription in list(connection.subscriptions.items()):
-            match self._decide(subscription):
-                case Decision.IF_GRANTED:
-                    if not self._watched(subscription):
-                        self._granted.setdefault(name, {})[subscription] = None
-                        self._go_by_token(subscription)
-                case _ if subscription in self._admitting:
-                    self._admitting[subscription] = True
-                case Decision.ALLOWED:
-                    if subscription not in self._unpaid:
-                        self._allow(subscription)
-                case Decision.DENIED:
-                    self.end(subscription, EndReason.REVOKED)
+        match self._decide(subscription):
+            case Decision.IF_GRANTED:
+                if not self._watched(subscription):
+                    self._granted.setdefault(subscription.channel.name, {})[subscription] = None
+                    self._go_by_token(subscription)
+            case _ if subscription in self._admitting:
+                self._admitting[subscription] = True
+            case Decision.ALLOWED:
+                if subscription not in self._unpaid:
+                    self._allow(subscription)
+            case Decision.DENIED:
+                self.end(subscription, EndReason.REVOKED)
 
     def _go_by_token(self, subscription: Subscription) -> None:
         """Go by the token that was shown last, as soon as the connection owes nothing for those before it.
@@ -348,7 +376,7 @@ class Recheck:
 
         If a grant can open the channel again, the client is told of it.
         """
-        self.forget(subscription)
+        self.leave(subscription)
         self._catchup.leave(subscription)
         connection, name = subscription.connection, subscription.channel.name
         if answers := subscription.answers:

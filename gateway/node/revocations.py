@@ -11,13 +11,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from gateway.core import closing
 from gateway.core.chunks import chunks
 from gateway.core.closing import Closing
 from gateway.core.timing import Backoff
-from gateway.node.connection import Connection
+from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.ports import Claim, Clock, RevokedTokens
 from gateway.node.tasks import Retry, Sleep
@@ -42,6 +42,7 @@ class Revocations:
     Args:
         node: this node's name, which a command gives with the id of a connection.
         jitter: a number from 0 to 1.
+        end_pass: ends what a channel token has allowed.
     """
 
     def __init__(
@@ -51,9 +52,11 @@ class Revocations:
         node: str,
         clock: Clock,
         jitter: Callable[[], float],
+        end_pass: Callable[[Subscription], None] = lambda _subscription: None,
     ) -> None:
         self._hub = hub
         self._tokens = tokens
+        self._end_pass = end_pass
         self._node = node
         self._lately = _Lately(clock)
         self._retry = Retry(jitter)
@@ -63,8 +66,8 @@ class Revocations:
         self._rechecks = 0
         self._rechecked = asyncio.Event()
         self._rechecked.set()
-        self._of_user = _Index()
-        self._of_token = _Index()
+        self._of_user: _Index[Connection] = _Index()
+        self._of_token: _Index[Connection | Subscription] = _Index()
 
     # -- connections --------------------------------------------------------------------------
 
@@ -79,6 +82,16 @@ class Revocations:
         self._of_user.remove(connection.user, connection)
         if (token_id := connection.identity.token_id) is not None:
             self._of_token.remove(digest_of(token_id), connection)
+
+    def watch_pass(self, subscription: Subscription) -> None:
+        """End what a channel token allows when it is revoked."""
+        if subscription.passed is not None and subscription.passed.token_id is not None:
+            self._of_token.add(digest_of(subscription.passed.token_id), subscription)
+
+    def forget_pass(self, subscription: Subscription) -> None:
+        """Keep no watch over the channel token that a subscription goes by; an unknown one is no error."""
+        if subscription.passed is not None and subscription.passed.token_id is not None:
+            self._of_token.remove(digest_of(subscription.passed.token_id), subscription)
 
     # -- commands -----------------------------------------------------------------------------
 
@@ -96,12 +109,24 @@ class Revocations:
                         why = closing.disconnected(command.reason)
                         self._end(connection, why, "disconnect", command.actor)
             case TokenRevoked(digest, actor):
-                for connection in self._of_token.of(digest):
-                    self._end(connection, closing.TOKEN_REVOKED, "token", actor)
+                for holder in self._of_token.of(digest):
+                    if isinstance(holder, Subscription):
+                        self._end_pass(holder)
+                    else:
+                        self._end(holder, closing.TOKEN_REVOKED, "token", actor)
             case TokensRevoked(user, before, actor):
                 for connection in self._of_user.of(user):
                     if _is_older(connection.identity.issued_at, before):
                         self._end(connection, closing.TOKEN_REVOKED, "tokens_before", actor)
+                    self._end_passes(connection, before)
+
+    def _end_passes(self, connection: Connection, before: float) -> None:
+        if connection.closed:
+            return
+        for subscription in list(connection.subscriptions.values()):
+            passed = subscription.passed
+            if passed is not None and _is_older(passed.issued_at, before):
+                self._end_pass(subscription)
 
     def _means(self, command: Disconnect, connection: str, entered_at: int) -> bool:
         # Both moments are of the server that has the user's keys. Before another one takes over more time passes than
@@ -257,34 +282,37 @@ def _of_token(digest: str) -> str:
     return f"\0{digest}"
 
 
-class _Index:
-    """Connections by a name that most have for themselves: those need no set of their own, which has 216 bytes."""
+T = TypeVar("T")
+
+
+class _Index(Generic[T]):
+    """What has a name, by this name. Most have it for themselves: those need no set of their own, which has 216 bytes."""
 
     def __init__(self) -> None:
-        self._of: dict[str, Connection | set[Connection]] = {}
+        self._of: dict[str, T | set[T]] = {}
 
-    def add(self, name: str, connection: Connection) -> None:
+    def add(self, name: str, holder: T) -> None:
         found = self._of.get(name)
-        if found is None or found is connection:
-            self._of[name] = connection
+        if found is None or found is holder:
+            self._of[name] = holder
         elif isinstance(found, set):
-            found.add(connection)
+            found.add(holder)
         else:
-            self._of[name] = {found, connection}
+            self._of[name] = {found, holder}
 
-    def remove(self, name: str, connection: Connection) -> None:
+    def remove(self, name: str, holder: T) -> None:
         found = self._of.get(name)
-        if found is connection:
+        if found is holder:
             del self._of[name]
         elif isinstance(found, set):
-            found.discard(connection)
+            found.discard(holder)
             if len(found) == 1:
                 (self._of[name],) = found
 
     def names(self) -> list[str]:
         return list(self._of)
 
-    def of(self, name: str) -> list[Connection]:
+    def of(self, name: str) -> list[T]:
         found = self._of.get(name)
         if found is None:
             return []

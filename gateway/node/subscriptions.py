@@ -9,6 +9,7 @@ from typing import Final
 from gateway.core import budget, closing, frames, protocol
 from gateway.core.protocol import EndReason, ErrorCode, Refused, Subscribe
 from gateway.node.catchup import Catchup
+from gateway.node.channel_tokens import COST, ChannelTokens
 from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.pacing import Pacing
@@ -41,6 +42,7 @@ class Subscriptions:
         recheck: Recheck,
         refusals: Refusals,
         pacing: Pacing,
+        channel_tokens: ChannelTokens,
         limit: int,
         most_members: int,
     ) -> None:
@@ -49,6 +51,7 @@ class Subscriptions:
         self._recheck = recheck
         self._refusals = refusals
         self._pacing = pacing
+        self._channel_tokens = channel_tokens
         self._limit = limit
         self._most_members = most_members
         self._told: set[str] = set()
@@ -66,16 +69,23 @@ class Subscriptions:
         unanswered = 0 if existing is None else existing.answers
         if unanswered >= _MOST_UNANSWERED:
             raise _too_many(name, f"{unanswered} requests for this channel wait for their answers")
+        if request.token is not None and existing is not None and not unanswered:
+            self._channel_tokens.renew(connection, request, self.subscribe)
+            return
         # Without a log there is nothing to go back to, and leaving would lose what comes meanwhile.
-        if existing is not None and (
-            request.since is None or not self._catchup.keeps_log(request.channel)
+        if (
+            existing is not None
+            and request.token is None
+            and (request.since is None or not self._catchup.keeps_log(request.channel))
         ):
             if unanswered:
                 existing.answers += 1
             else:
                 self._send(connection, protocol.subscribed(name))
             return
+        passed = None
         if existing is not None:
+            passed = existing.passed
             self._leave(existing)
         if len(connection.subscriptions) >= self._limit:
             raise _too_many(
@@ -85,23 +95,27 @@ class Subscriptions:
         subscription = Subscription(connection, request.channel)
         subscription.answers += unanswered
         connection.subscriptions[name] = subscription
-        self._catchup.start(subscription, partial(self._join, subscription, request.since))
+        if passed is not None:
+            self._recheck.go_by(subscription, passed)
+        self._catchup.start(subscription, partial(self._join, subscription, request))
 
     def unsubscribe(self, connection: Connection, channel: Channel) -> None:
         """End a subscription; one that is not there is answered too."""
         if (subscription := connection.subscriptions.get(channel.name)) is not None:
             self._leave(subscription)
+        self._channel_tokens.forget(connection, channel.name)
         self._refusals.forget(connection, channel.name)
         self._send(connection, protocol.unsubscribed(channel.name))
 
     def leave_all(self, connection: Connection) -> None:
         """End all subscriptions of a connection whose socket is gone."""
         self._refusals.forget_all(connection)
+        self._channel_tokens.forget_all(connection)
         for subscription in list(connection.subscriptions.values()):
             self._leave(subscription)
 
     def _leave(self, subscription: Subscription) -> None:
-        self._recheck.forget(subscription)
+        self._recheck.leave(subscription)
         self._catchup.leave(subscription)
 
     def _send(self, connection: Connection, message: bytes) -> None:
@@ -109,36 +123,40 @@ class Subscriptions:
 
     # -- the way to live delivery -------------------------------------------------------------
 
-    async def _join(self, subscription: Subscription, since: int | None) -> None:
-        await self._bear(subscription.connection)
+    async def _join(self, subscription: Subscription, request: Subscribe) -> None:
+        connection, token = subscription.connection, request.token
+        await self._pacing.bear(connection, budget.SUBSCRIBE if token is None else COST)
         # A client that shows a token does not wait for it: what it asks for next is meant to go by it.
-        await subscription.connection.refreshed()
+        await connection.refreshed()
+        if token is not None:
+            try:
+                passed = await self._channel_tokens.check(connection, request.channel.name, token)
+            except Refused as error:
+                self._turn_away(subscription, error)
+                return
+            self._recheck.go_by(subscription, passed)
         if not await self._recheck.admit(subscription):
             self._recheck.end(subscription, EndReason.REVOKED)
         # Only now: who may not hear a channel is not told that it is full either.
         elif self._catchup.members(subscription.channel) >= self._most_members:
-            self._turn_away(subscription)
+            self._turn_away(subscription, self._full(request.channel))
         else:
-            await self._catchup.join(subscription, since)
+            await self._catchup.join(subscription, request.since)
 
-    def _turn_away(self, subscription: Subscription) -> None:
-        """Refuse a subscription to a channel that is full."""
+    def _turn_away(self, subscription: Subscription, error: Refused) -> None:
+        """Refuse a subscription that has not begun: its token is not good, or its channel is full."""
         self._leave(subscription)
-        refused = Refused(
+        self._hub.stats.client_errors[error.code] += subscription.answers
+        told = frames.text(error.render()) * subscription.answers
+        self._hub.send(subscription.connection, told)
+
+    def _full(self, channel: Channel) -> Refused:
+        return Refused(
             ErrorCode.CHANNEL_FULL,
             "Too many subscribers",
             detail=f"{self._most_members} connections are in this channel on this node; subscribe later",
-            channel=subscription.channel.name,
+            channel=channel.name,
         )
-        self._hub.stats.client_errors[refused.code] += subscription.answers
-        told = frames.text(refused.render()) * subscription.answers
-        self._hub.send(subscription.connection, told)
-
-    async def _bear(self, connection: Connection) -> None:
-        """Wait until the connection may ask Redis for another subscription."""
-        if not connection.budget.is_free_subscribe():
-            await self._pacing.ready(connection)
-            connection.budget.owe(budget.SUBSCRIBE)
 
     def fail(self, subscription: Subscription, error: Exception) -> None:
         """End a subscription that could not be brought up to date."""

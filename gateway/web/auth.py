@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from gateway.core.access import Identity, TokenRejected, Use, identify
+from gateway.core.access import ChannelPass, Identity, TokenRejected, Use, identify, read_pass
 from gateway.core.handshake import subprotocols
 from gateway.core.header_lists import cookies
 from gateway.core.http import Head
@@ -103,12 +103,27 @@ class TokenVerifier:
             TokenRejected: it is malformed, of another type, wrongly signed, for another audience, expired or not valid
                 yet, lives too long, or names nobody.
         """
-        claims, demands = self.keys.read(token, Use.CONNECTION)
-        if demands.audience is None:
-            self._refuse_audience(claims, demands.audience_setting)
+        claims = self._genuine(token, Use.CONNECTION)
         identity = identify(claims, self._rules.user_claim, self._rules.leeway)
         self._refuse_long_life(identity)
         return identity if self._rules.channel_patterns else self._without_patterns(identity)
+
+    def verify_pass(self, token: str, user: str, channel: str) -> ChannelPass:
+        """What a channel token allows ``user``, who shows it for ``channel``.
+
+        Raises:
+            TokenRejected: as above, or it is another user's or another channel's.
+        """
+        claims = self._genuine(token, Use.CHANNEL)
+        passed = read_pass(claims, self._rules.user_claim, user, channel, self._rules.leeway)
+        self._refuse_long_life(passed)
+        return passed
+
+    def _genuine(self, token: str, use: Use) -> dict[str, Any]:
+        claims, demands = self.keys.read(token, use)
+        if demands.audience is None:
+            self._refuse_audience(claims, demands.audience_setting)
+        return claims
 
     def _refuse_audience(self, claims: Mapping[str, Any], setting: str) -> None:
         """A token for somebody in particular is not for everybody who can verify it (RFC 7519 §4.1.3)."""
@@ -129,7 +144,7 @@ class TokenVerifier:
             log.warning("channel_pattern_ignored setting=GATEWAY_JWT_CHANNEL_PATTERNS")
         return replace(identity, channels=exact)
 
-    def _refuse_long_life(self, identity: Identity) -> None:
+    def _refuse_long_life(self, identity: Identity | ChannelPass) -> None:
         rules = self._rules
         if rules.longest is None:
             return

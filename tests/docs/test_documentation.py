@@ -120,6 +120,20 @@ def test_the_token_example_makes_a_token_that_is_accepted(monkeypatch: pytest.Mo
     assert verifier(SECRET).verify(scope["token"]).user == "user-123"
 
 
+def test_the_example_of_a_channel_token_makes_one_that_is_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GATEWAY_JWT_SECRET", SECRET)
+    (example,) = re.findall(
+        r"<!-- tested: channel token -->\n```python\n(.*?)```", PROTOCOL, re.DOTALL
+    )
+    scope: dict[str, str] = {}
+    exec(compile(example, "protocol.md", "exec"), scope)
+    token = scope["channel_token"]
+    passed = verifier(SECRET).verify_pass(token, "user-123", "run-results/session-123")
+    assert passed.token_id == "f1d5"
+
+
 SHOWN_TO_OPERATORS = [
     *PAGES,
     *(path.relative_to(ROOT).as_posix() for path in (ROOT / "deploy").rglob("*") if path.is_file()),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.access import Identity, TokenRejected, identify
+from gateway.core.access import ChannelPass, Identity, TokenRejected, identify, read_pass
 from gateway.core.protocol import ErrorCode
 
 
@@ -80,3 +80,29 @@ def test_an_age_that_is_no_time_is_rejected(iat: Any) -> None:
 def test_what_cannot_be_written_or_counted_is_rejected_and_no_other_error(claims: Any) -> None:
     with pytest.raises(TokenRejected):
         identify(claims, "sub")
+
+
+# -- tokens for a channel -------------------------------------------------------------------------
+
+PASS = {"sub": "u", "channel": "a/b", "exp": 100, "iat": 1, "jti": "j"}
+
+
+def test_a_channel_token_allows_its_user_its_channel_until_its_end() -> None:
+    assert read_pass(PASS, "sub", "u", "a/b", 5) == ChannelPass(105.0, "j", 1.0)
+    assert read_pass({**PASS, "uid": "v"}, "uid", "v", "a/b") == ChannelPass(100.0, "j", 1.0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"sub": "v"}, {"sub": None}, {"sub": ["u"]}),
+        *({"channel": "a/*"}, {"channel": "a/B"}, {"channel": None}, {"channel": ["a/b"]}),
+        *({"exp": None}, {"exp": "100"}, {"jti": []}, {"iat": "1"}),
+    ],
+)
+def test_a_channel_token_that_says_something_else_allows_nothing(changes: dict[str, Any]) -> None:
+    with pytest.raises(TokenRejected):
+        read_pass({**PASS, **changes}, "sub", "u", "a/b")
+    for left_out in ("sub", "channel", "exp"):
+        with pytest.raises(TokenRejected):
+            read_pass({k: v for k, v in PASS.items() if k != left_out}, "sub", "u", "a/b")

@@ -17,6 +17,7 @@ from gateway.core.budget import Budget
 from gateway.core.protocol import EndReason
 from gateway.core.timing import Backoff
 from gateway.node.connection import Connection, Subscription
+from gateway.node.passes import Passes
 from gateway.node.recheck import Recheck
 from publisher.contract.channels import Namespace, Owner, parse_channel
 from publisher.contract.grants import EVERYBODY
@@ -79,6 +80,7 @@ class World:
             self.grants,
             bench.refusals(self.grants, self.told_of_grants),
             NAMESPACES,
+            Passes(self.node.revocations(), self.node.clock),
             self.node.clock,
             lambda: -1.0,  # tries again without a pause
         )

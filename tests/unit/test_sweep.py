@@ -10,6 +10,7 @@ import pytest
 from gateway.core.access import Identity
 from gateway.core.closing import PONG_TIMEOUT
 from gateway.node.heartbeats import Heartbeats
+from gateway.node.passes import Passes
 from gateway.node.recheck import Recheck
 from gateway.node.sweep import Sweep
 from gateway.node.tasks import Tasks
@@ -107,7 +108,14 @@ async def test_nothing_is_kept_of_a_connection_that_is_gone() -> None:
     grants = Grants()
     refusals = bench.refusals(grants, RecordingFeed())
     recheck = Recheck(
-        node.hub, bench.catchup, grants, refusals, NAMESPACES, node.clock, lambda: 0.0
+        node.hub,
+        bench.catchup,
+        grants,
+        refusals,
+        NAMESPACES,
+        Passes(node.revocations(), node.clock),
+        node.clock,
+        lambda: 0.0,
     )
 
     class Verifier:

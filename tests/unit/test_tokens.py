@@ -9,6 +9,7 @@ import pytest
 from gateway.core.access import Identity, TokenRejected
 from gateway.core.closing import TOKEN_EXPIRED
 from gateway.core.protocol import BadRequest
+from gateway.node.passes import Passes
 from gateway.node.recheck import Recheck
 from gateway.node.tasks import Tasks
 from gateway.node.tokens import Tokens, TokenTimes
@@ -39,6 +40,7 @@ class World:
             grants,
             refusals,
             NAMESPACES,
+            Passes(self.node.revocations(), self.node.clock),
             self.node.clock,
             lambda: 0.0,
         )

@@ -1,0 +1,201 @@
+"""Channel tokens: what a client shows with a ``subscribe``, signed by its backend for this user and this channel."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from gateway.core import budget, frames
+from gateway.core.access import ChannelPass, KeyUnknown, TokenRejected
+from gateway.core.log_limit import LogLimit
+from gateway.core.protocol import BadRequest, ErrorCode, Refused, Subscribe
+from gateway.node.connection import Connection
+from gateway.node.hub import Hub
+from gateway.node.pacing import Pacing
+from gateway.node.ports import Clock, Verifier
+from gateway.node.recheck import Recheck
+from gateway.node.revocations import Revocations
+from gateway.node.tasks import Tasks
+from publisher.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+Again = Callable[[Connection, Subscribe], None]
+"""Takes a request as if it came from the client.
+
+Raises:
+    BadRequest: it cannot be served.
+"""
+
+COST: Final = 2 * budget.SUBSCRIBE
+"""Of a subscribe with a token: as much again for the signature, and for what Redis is asked about it."""
+
+_DETAIL: Final = (
+    "a subscription that was there goes on; get another token for this user and channel"
+)
+_MOST_UNANSWERED: Final = 16
+"""So many tokens that were shown for an open subscription wait to be looked at, one after the other."""
+
+
+class ChannelTokens:
+    """Judges channel tokens, and renews the subscriptions that go by one."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        verifier: Verifier,
+        recheck: Recheck,
+        revocations: Revocations,
+        pacing: Pacing,
+        tasks: Tasks,
+        clock: Clock,
+    ) -> None:
+        self._hub = hub
+        self._verifier = verifier
+        self._recheck = recheck
+        self._revocations = revocations
+        self._pacing = pacing
+        self._tasks = tasks
+        self._clock = clock
+        self._log_limit = LogLimit(clock())
+        self._renewals: dict[Connection, dict[str, _Renewals]] = {}
+
+    async def check(self, connection: Connection, channel: str, token: str) -> ChannelPass:
+        """What a token allows, once its key is known and Redis has said that it is not revoked.
+
+        Raises:
+            Refused: it allows the connection's user nothing in this channel.
+            Unavailable: Redis has answered with an error that does not pass.
+        """
+        try:
+            passed = await self._judge(token, connection.user, channel)
+        except TokenRejected as rejected:
+            connection.budget.owe(budget.MISTAKE)
+            self._log_rejection(connection, channel, str(rejected))
+            raise _refused(rejected.code, channel) from None
+        if not await self._revocations.admits(connection.user, passed.issued_at, passed.token_id):
+            raise _refused(ErrorCode.TOKEN_REVOKED, channel)
+        return passed
+
+    async def _judge(self, token: str, user: str, channel: str) -> ChannelPass:
+        try:
+            return self._verifier.verify_pass(token, user, channel)
+        except KeyUnknown as unknown:
+            await unknown.learn()
+            return self._verifier.verify_pass(token, user, channel)
+
+    # -- subscriptions that have begun --------------------------------------------------------
+
+    def renew(self, connection: Connection, request: Subscribe, again: Again) -> None:
+        """Let a subscription go by another token, if that is good; until then it goes on by what it has.
+
+        Args:
+            connection: with a subscription to the channel.
+            request: with the token. If that is not good, the client is told so.
+            again: called with the request when the token is in force, without it; or with it, when the subscription has
+                ended meanwhile.
+
+        Raises:
+            Refused: too many wait.
+        """
+        name = request.channel.name
+        of_connection = self._renewals.setdefault(connection, {})
+        renewals = of_connection.get(name)
+        if renewals is None:
+            renewals = of_connection[name] = _Renewals()
+            work = self._renew_all(connection, name, renewals, again)
+            renewals.task = self._tasks.spawn(work, f"renew {name}")
+        elif len(renewals.requests) >= _MOST_UNANSWERED:
+            told = f"{_MOST_UNANSWERED} requests for this channel wait for their answers"
+            raise Refused(
+                ErrorCode.TOO_MANY_SUBSCRIPTIONS,
+                "Too many subscriptions",
+                detail=told,
+                channel=name,
+            )
+        renewals.requests.append(request)
+
+    def forget(self, connection: Connection, channel: str) -> None:
+        """Look at no token any more that was shown for an open subscription: its client has left the channel."""
+        renewals = self._renewals.get(connection, {}).get(channel)
+        if renewals is not None and renewals.task is not None:
+            renewals.task.cancel()
+            self._done(connection, channel)
+
+    def forget_all(self, connection: Connection) -> None:
+        """The same in all channels: its socket is gone."""
+        for channel in list(self._renewals.get(connection, ())):
+            self.forget(connection, channel)
+
+    def _done(self, connection: Connection, channel: str) -> None:
+        of_connection = self._renewals[connection]
+        del of_connection[channel]
+        if not of_connection:
+            del self._renewals[connection]
+
+    async def _renew_all(
+        self, connection: Connection, channel: str, renewals: _Renewals, again: Again
+    ) -> None:
+        """One after the other: the last one that was shown is the last one that comes into force."""
+        try:
+            while renewals.requests:
+                error = await self._renew(connection, renewals.requests[0], again)
+                del renewals.requests[0]
+                if error is not None:
+                    self._hub.stats.client_errors[error.code] += 1
+                    self._hub.send(connection, frames.text(error.render()))
+        finally:
+            if self._renewals.get(connection, {}).get(channel) is renewals:
+                self._done(connection, channel)
+
+    async def _renew(
+        self, connection: Connection, request: Subscribe, again: Again
+    ) -> BadRequest | None:
+        """Carry out one request; returns what is wrong with it."""
+        name, token = request.channel.name, request.token
+        assert token is not None
+        try:
+            await self._pacing.bear(connection, COST)
+            passed = await self.check(connection, name, token)
+            subscription = connection.subscriptions.get(name)
+            if subscription is None:
+                again(connection, request)
+            else:
+                self._recheck.go_by(subscription, passed)
+                self._recheck.reconsider(subscription)
+                again(connection, replace(request, token=None))
+        except BadRequest as error:
+            return error
+        except Unavailable as error:
+            log.warning("channel_token_unchecked channel=%s reason=%s", name, error.reason)
+            return _refused(ErrorCode.INTERNAL_ERROR, name)
+        return None
+
+    def _log_rejection(self, connection: Connection, channel: str, reason: str) -> None:
+        left_out = self._log_limit.admit("channel_token_rejected", self._clock())
+        if left_out is not None:
+            log.info(
+                "channel_token_rejected connection=%s user=%r channel=%s reason=%s left_out=%s",
+                connection.id,
+                connection.user,
+                channel,
+                reason,
+                left_out or None,
+            )
+
+
+class _Renewals:
+    """The requests for one subscription that wait to be looked at, the first one by ``task``."""
+
+    def __init__(self) -> None:
+        self.requests: list[Subscribe] = []
+        self.task: asyncio.Task[None] | None = None
+
+
+def _refused(code: ErrorCode, channel: str) -> Refused:
+    if code is ErrorCode.INTERNAL_ERROR:
+        return Refused(code, "Internal error", detail="subscribe later", channel=channel)
+    return Refused(code, "Channel token rejected", detail=_DETAIL, channel=channel)
