@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,17 @@ from pathlib import Path
 import pytest
 import redis
 
+from gateway import redis_acl
 from publisher import AsyncPublisher, Published, Publisher, Unavailable
 from tests.support.certificates import Authority, Certificate
+from tests.support.client import connected
 from tests.support.nodes import running_node
 from tests.support.programs import RequireProgram
 from tests.support.redis_cluster import redis_cluster
 from tests.support.redis_server import free_port, redis_server
+from tests.support.redis_users import as_user, user_of_line
 from tests.support.sentinel_servers import NAME, SentinelServer
+from tests.support.tokens import make_token
 from tests.support.waiting import until
 
 CHANNEL = "notifications/u"
@@ -111,6 +116,25 @@ async def test_publishers_and_nodes_show_their_certificate_and_verify_the_others
             await publisher.publish(CHANNEL, 2)
         async with running_node(url, prefix) as node:
             await until(node.gateway.ready)
+
+
+async def test_users_with_the_rights_that_gateway_acl_prints_are_served_over_tls(
+    secured: Secured, prefix: str
+):
+    url = secured.urls[0]
+    gateway, backend = (as_user(url, f"{name}-{prefix}") for name in ("gateway", "backend"))
+    lines = redis_acl.lines(gateway, backend, prefix, "7.0")
+    with contextlib.ExitStack() as stack:
+        for line in lines:
+            stack.enter_context(user_of_line(url, line))
+        async with (
+            running_node(gateway, prefix) as node,
+            connected(node.url, make_token("u")) as client,
+            AsyncPublisher.from_url(backend, prefix=prefix) as publisher,
+        ):
+            await client.subscribe(CHANNEL)
+            await publisher.publish(CHANNEL, 1)
+            assert await client.data(1) == [1]
 
 
 async def test_a_cluster_is_reached_by_tls_at_each_of_its_servers(
