@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gc
+import json
 import os
 import resource
 import secrets
@@ -31,6 +32,8 @@ from tests.support.waiting import until
 
 PASSWORD = secrets.token_hex(20)
 KEY = secrets.token_hex(32)
+FORMER_KEY = secrets.token_hex(33)
+KEYS = json.dumps([{"kid": "former", "secret": FORMER_KEY}])
 SEALS = base64.b64encode(secrets.token_bytes(32)).decode()
 RING = f"k1:{SEALS}"
 PIECE = 8
@@ -41,7 +44,7 @@ def shown(text: str) -> set[str]:
     """The parts of a secret that stand in a text."""
     pieces = {
         each[start : start + PIECE]
-        for each in (PASSWORD, KEY, SEALS)
+        for each in (PASSWORD, KEY, FORMER_KEY, SEALS)
         for start in range(len(each) - PIECE)
     }
     return {piece for piece in pieces if piece in text}
@@ -83,7 +86,7 @@ async def test_what_a_gateway_starts_is_given_no_secret_and_no_title_shows_one(
     secret_url: str, prefix: str
 ) -> None:
     async with gateway_process(
-        secret_url, prefix, workers=2, jwt_secret=KEY, encryption_keys=RING
+        secret_url, prefix, workers=2, jwt_secret=KEY, jwt_keys=KEYS, encryption_keys=RING
     ) as node:
         # What is looked for would be found.
         assert shown(read(node.process.pid, "environ"))
@@ -116,7 +119,7 @@ async def test_a_crash_leaves_no_secret_behind(
 ) -> None:
     monkeypatch.setenv("PYTHONFAULTHANDLER", "1")
     async with gateway_process(
-        secret_url, prefix, workers=2, jwt_secret=KEY, encryption_keys=RING
+        secret_url, prefix, workers=2, jwt_secret=KEY, jwt_keys=KEYS, encryption_keys=RING
     ) as node:
         for pid in (node.process.pid, *pids(node)):
             (limit,) = [each for each in read(pid, "limits").splitlines() if "core file" in each]
@@ -131,7 +134,7 @@ async def test_what_a_gateway_writes_and_serves_shows_no_secret(
     secret_url: str, redis_url: str, prefix: str, user: str
 ) -> None:
     async with gateway_process(
-        secret_url, prefix, log_level="debug", jwt_secret=KEY, encryption_keys=RING
+        secret_url, prefix, log_level="debug", jwt_secret=KEY, jwt_keys=KEYS, encryption_keys=RING
     ) as node:
         async with connected(node.url, make_token()) as client:
             await client.send({"type": "refresh", "token": make_token(exp=1)})
@@ -156,6 +159,16 @@ async def test_what_a_gateway_writes_and_serves_shows_no_secret(
         {"GATEWAY_REDIS_URL": f"redis://user:{PASSWORD}/@localhost"},
         {"GATEWAY_REDIS_URL": f"redis://:{PASSWORD}@localhost", "GATEWAY_JWT_ALGORITHMS": "RS256"},
         {"GATEWAY_REDIS_URL": f"redis://:{PASSWORD}@localhost", "GATEWAY_JWT_SECRET": KEY[:20]},
+        {"GATEWAY_REDIS_URL": "redis://localhost", "GATEWAY_JWT_KEYS": KEYS[:-1]},
+        {"GATEWAY_REDIS_URL": "redis://localhost", "GATEWAY_JWT_KEYS": KEYS[1:-1]},
+        {
+            "GATEWAY_REDIS_URL": "redis://localhost",
+            "GATEWAY_JWT_KEYS": KEYS.replace("kid", FORMER_KEY),
+        },
+        {
+            "GATEWAY_REDIS_URL": "redis://localhost",
+            "GATEWAY_JWT_KEYS": f'[{{"secret": "{FORMER_KEY[:20]}"}}]',
+        },
         {"GATEWAY_ENCRYPTION_KEYS": SEALS},
         {"GATEWAY_ENCRYPTION_KEYS": f"{RING},{RING}"},
     ],
@@ -198,7 +211,8 @@ def reachable(root: object) -> Iterator[object]:
 async def test_no_part_of_a_node_shows_a_secret_where_it_is_printed(
     secret_url: str, prefix: str
 ) -> None:
-    settings: dict[str, Any] = {"jwt_secret": SecretStr(KEY), "encryption_keys": SecretStr(RING)}
+    given = {"jwt_secret": KEY, "jwt_keys": KEYS, "encryption_keys": RING}
+    settings: dict[str, Any] = {name: SecretStr(value) for name, value in given.items()}
     async with (
         running_node(secret_url, prefix, **settings) as node,
         connected(node.url, make_token()) as client,
