@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -44,17 +45,20 @@ def p99(times: list[float]) -> float:
 
 
 @contextlib.asynccontextmanager
-async def bystander(url: str, publisher: AsyncPublisher) -> AsyncIterator[Times]:
+async def bystander(
+    url: str, publisher: AsyncPublisher, trust: ssl.SSLContext | None = None
+) -> AsyncIterator[Times]:
     """Subscribe; then send heartbeats, publish, and let others connect until the block ends.
 
     What was published has arrived when this returns.
     """
     async with aiohttp.ClientSession() as session:
-        async with session.ws_connect(f"{url}/?token={make_token(USER)}") as socket:
+        address = f"{url}/?token={make_token(USER)}"
+        async with session.ws_connect(address, ssl=trust or True) as socket:
             await socket.send_json({"type": "subscribe", "channel": _CHANNEL})
             for _ in ("connected", "subscribed"):
                 await socket.receive(timeout=10)
-            one = _Bystander(url, publisher, socket)
+            one = _Bystander(url, publisher, socket, trust)
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(one.listen())
                 active = [
@@ -69,7 +73,11 @@ async def bystander(url: str, publisher: AsyncPublisher) -> AsyncIterator[Times]
 
 class _Bystander:
     def __init__(
-        self, url: str, publisher: AsyncPublisher, socket: aiohttp.ClientWebSocketResponse
+        self,
+        url: str,
+        publisher: AsyncPublisher,
+        socket: aiohttp.ClientWebSocketResponse,
+        trust: ssl.SSLContext | None,
     ) -> None:
         self.times = Times()
         self.published = 0
@@ -77,6 +85,7 @@ class _Bystander:
         self._url = url
         self._publisher = publisher
         self._socket = socket
+        self._trust = trust
         self._answered = asyncio.Event()
         self._now = asyncio.get_running_loop().time
 
@@ -111,6 +120,7 @@ class _Bystander:
     async def arrive(self) -> None:
         while not self.leaving:
             started = self._now()
-            async with connected(self._url, make_token("newcomer")):
+            trust = self._trust or True
+            async with connected(self._url, make_token("newcomer"), ssl=trust):
                 self.times.newcomers.append(self._now() - started)
             await asyncio.sleep(_NEWCOMER_PAUSE_SECONDS)

@@ -13,6 +13,7 @@ from pathlib import Path
 import redis
 
 from publisher import AsyncPublisher
+from tests.attacks.beside import Beside
 from tests.attacks.bystander import bystander, p99
 from tests.attacks.kinds import Kind
 from tests.attacks.target import MARK, Size, Target
@@ -73,12 +74,15 @@ async def attack(
         nginx: the program, for the kinds that need it.
     """
     async with (
-        gateway_process(redis_url, prefix, files=kind.files, **kind.settings) as node,
+        _beside(kind) as beside,
+        gateway_process(
+            redis_url, prefix, files=kind.files, **kind.settings, **beside.settings
+        ) as node,
         _way_to(node, nginx if kind.behind_nginx else None) as url,
         AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher,
     ):
-        target = Target(node, url, size, publisher)
-        async with bystander(url, publisher) as times:
+        target = Target(node, url, size, publisher, provider=beside.provider)
+        async with bystander(url, publisher, beside.trust) as times:
             await until(lambda: len(times.newcomers) > 1)
             meter = _Meter(node, redis_url)
             # Not in the bystander's event loop: its times are not to include what the attacker does there.
@@ -100,6 +104,13 @@ async def attack(
             drawn_mib=target.drawn / MIB,
         )
         return Outcome(kind, cost, list(_excesses(kind, cost, target)))
+
+
+@contextlib.asynccontextmanager
+async def _beside(kind: Kind) -> AsyncIterator[Beside]:
+    with tempfile.TemporaryDirectory(prefix="attack-") as folder:
+        async with kind.beside(Path(folder)) as beside:
+            yield beside
 
 
 @contextlib.asynccontextmanager
@@ -155,7 +166,7 @@ def _excesses(kind: Kind, cost: Cost, target: Target) -> Iterator[str]:
     allowed = {
         "heartbeat": MOST_SECONDS + cost.lateness,
         "delivery": MOST_SECONDS + cost.lateness,
-        "newcomer": MOST_NEWCOMER_SECONDS + cost.lateness,
+        "newcomer": (kind.newcomer_seconds or MOST_NEWCOMER_SECONDS) + cost.lateness,
         "memory_mib": kind.memory_mib,
         "redis": kind.redis_share,
         "redis_mib": kind.redis_mib,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from tests.attacks import askers, floods, nearly_right, strangers
+from tests.attacks import askers, doors, floods, nearly_right, strangers
+from tests.attacks.beside import Beside, certificates, identity_provider, nothing
 from tests.attacks.target import Target
 
 GENEROUS = {
@@ -15,6 +18,10 @@ GENEROUS = {
     "client_message_burst": 100_000,
 }
 """So much may be sent that only clients that do not read are ended, and soon."""
+
+
+EVER_AGAIN = {"failed_authentications_per_minute": 1_000_000}
+"""Nobody is refused unheard, so that what is heard shows what it costs."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,9 @@ class Kind:
         drawn_mib: how much the attacker may be sent.
         behind_nginx: whether it comes through the nginx of the deployment.
         files: how many the node may open, if not all.
+        newcomer_seconds: in which somebody else is greeted, if not the usual.
         settings: of the node, if not the default ones.
+        beside: what else there is.
         variant: of another one in the table, so that it is tried with large numbers only.
     """
 
@@ -44,7 +53,9 @@ class Kind:
     drawn_mib: float = 64
     behind_nginx: bool = False
     files: int | None = None
+    newcomer_seconds: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    beside: Callable[[Path], AbstractAsyncContextManager[Beside]] = nothing
     variant: bool = False
 
     @property
@@ -79,6 +90,28 @@ KINDS = (
         settings={"trusted_proxies": strangers.PROXY, "proxy_protocol": True},
     ),
     Kind(strangers.secrets_in_odd_places),
+    # -- what controls access (doors.py) --
+    Kind(doors.bad_tokens_from_many_addresses),
+    Kind(doors.tokens_of_keys_that_nobody_published, beside=identity_provider, settings=EVER_AGAIN),
+    Kind(
+        doors.cookies_by_the_kilobyte,
+        settings={
+            **EVER_AGAIN,
+            "jwt_cookie": "token",
+            "allowed_origins": "https://app.example",
+        },
+    ),
+    # Who comes then waits behind the crowd, for fifteen seconds at most.
+    Kind(
+        doors.handshakes_beyond_the_rate,
+        settings={"handshakes_per_second": 100},
+        newcomer_seconds=15,
+    ),
+    Kind(doors.beginnings_of_tls, beside=certificates),
+    # Each of a thousand may hold the buffers of TLS.
+    Kind(doors.halves_of_tls, beside=certificates, memory_mib=128),
+    Kind(doors.anything_but_tls, beside=certificates),
+    Kind(doors.disconnects_by_the_thousand, redis_share=0.75),
     # -- frames (floods.py) --
     Kind(floods.empty_continuations),
     Kind(floods.empty_continuations, behind_nginx=True),
@@ -141,6 +174,6 @@ KINDS = (
     Kind(askers.the_user_whose_id_is_a_star),
     # -- both (nearly_right.py) --
     # Ten lines of each kind of refusal, and these are most of the kinds.
-    Kind(nearly_right.heads_that_are_nearly_right, log_kb=30),
+    Kind(nearly_right.heads_that_are_nearly_right, settings=EVER_AGAIN, log_kb=30),
     Kind(nearly_right.frames_that_are_nearly_right),
 )

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 
-from tests.attacks.target import Ended, Target
+from tests.attacks.target import ELSEWHERE, Ended, Target
 from tests.fuzz.frames import Frames
 from tests.fuzz.heads import Heads
 from tests.fuzz.messages import Messages
@@ -23,7 +23,7 @@ async def heads_that_are_nearly_right(target: Target) -> None:
     inputs = Mutator(Heads.corpus, Heads.words, random.Random(_START))
 
     async def once(_number: int) -> None:
-        async with target.line(inputs.next()) as line:
+        async with target.line(inputs.next(), source=ELSEWHERE) as line:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     await line.until_ended()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 
-from tests.attacks.target import MARK, Ended, Target
+from tests.attacks.target import ELSEWHERE, MARK, Ended, Target
 from tests.support.requests import UPGRADE, handshake, request
 from tests.support.waiting import until
 
@@ -19,9 +19,9 @@ PROXY = "127.0.0.2"
 """Where the attacks of ``from_a_trusted_proxy`` come from; the bystander comes from 127.0.0.1."""
 
 
-async def _again_and_again(target: Target, data: bytes) -> None:
+async def _again_and_again(target: Target, data: bytes, source: str | None = None) -> None:
     async def once(_number: int) -> None:
-        async with target.line(data) as line:
+        async with target.line(data, source=source) as line:
             await line.until_ended()
 
     await target.for_some_time(once, target.size.strangers)
@@ -35,11 +35,11 @@ async def another_version_and_zeros(target: Target) -> None:
 
 
 async def a_bad_token_and_zeros(target: Target) -> None:
-    await _again_and_again(target, handshake(MARK) + _ZEROS)
+    await _again_and_again(target, handshake(MARK) + _ZEROS, ELSEWHERE)
 
 
 async def a_bad_token_of_60_kb(target: Target) -> None:
-    await _again_and_again(target, handshake(f"a.{MARK * 3_700}.b"))
+    await _again_and_again(target, handshake(f"a.{MARK * 3_700}.b"), ELSEWHERE)
 
 
 async def no_request(target: Target) -> None:

@@ -10,12 +10,16 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from publisher import AsyncPublisher
+from tests.support.identity_provider import IdentityProvider
 from tests.support.processes import GatewayProcess
 from tests.support.raw import handshake_request
 from tests.support.tokens import make_token
 
 MARK = "open-sesame-3f9c"
 """Stands in whatever a client keeps secret and a node has no use for; no node may write or send it."""
+
+ELSEWHERE = "127.0.0.3"
+"""Where those come from whose address is refused for a while. The bystander comes from 127.0.0.1."""
 
 _KERNEL_BYTES = 4_096
 _MOST_READ = 65_536
@@ -58,6 +62,7 @@ class Target:
         drawn: bytes that the attacker was sent.
         leaks: what came back and should not have.
         tokens: those that the attacker has used.
+        provider: that of the node's keys, if it fetches any.
     """
 
     node: GatewayProcess
@@ -67,6 +72,7 @@ class Target:
     drawn: int = 0
     leaks: list[bytes] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
+    provider: IdentityProvider | None = None
 
     def token(self, user: str, channels: list[str] | None = None, **claims: object) -> str:
         """A valid token."""

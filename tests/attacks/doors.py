@@ -1,0 +1,176 @@
+"""Attackers at what controls access: tokens, keys, cookies, TLS, the rate of handshakes, and commands of backends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import ssl
+
+import jwt
+
+from tests.attacks.target import ELSEWHERE, MARK, Ended, Line, Target
+from tests.support.identity_provider import TROUBLES, rsa_key
+from tests.support.requests import UPGRADE, handshake, request
+
+_BYTE_SECONDS = 0.02
+_ORIGIN = "Origin: https://app.example"
+_FETCHES_AT_MOST = 4
+"""Of keys, in some seconds: one in ten seconds, and one that begins with the attack."""
+_AT_ONCE = 50
+_REVOKED_USERS = 100
+
+
+# -- tokens ---------------------------------------------------------------------------------------
+
+
+async def bad_tokens_from_many_addresses(target: Target) -> None:
+    """All of 127.0.0.0/8 is this machine."""
+    numbers = itertools.count(0x100)
+    data = handshake(MARK)
+
+    async def once(_number: int) -> None:
+        number = next(numbers)
+        source = f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255 or 1}"
+        async with target.line(data, source=source) as line:
+            await line.until(b"token_invalid")
+
+    await target.for_some_time(once, target.size.strangers)
+
+
+async def tokens_of_keys_that_nobody_published(target: Target) -> None:
+    """Each makes the node ask for the keys, as often as it may, and the answer is none: it hangs, redirects, never ends.
+
+    The caller lets the node fetch keys.
+    """
+    provider = target.provider
+    assert provider is not None
+    claims = {"sub": "attacker", "exp": 2**32, "iss": provider.issuer, "aud": "us"}
+    tokens = [
+        jwt.encode(claims, rsa_key("a"), "RS256", {"kid": f"made-up-{number}"})
+        for number in range(20)
+    ]
+    target.tokens += tokens
+    before, troubles, made_up = (
+        len(provider.asked),
+        itertools.cycle(TROUBLES),
+        itertools.cycle(tokens),
+    )
+
+    async def once(_number: int) -> None:
+        provider.trouble = next(troubles)
+        async with target.line(handshake(next(made_up)), source=ELSEWHERE) as line:
+            await line.until(b"token_key_unknown")
+
+    await target.for_some_time(once, target.size.strangers)
+    assert len(provider.asked) - before <= _FETCHES_AT_MOST
+
+
+async def cookies_by_the_kilobyte(target: Target) -> None:
+    """The caller names a cookie, and a list of origins."""
+    pairs = "; ".join(f"token{number}={number}" for number in range(1_000))[:8_000]
+    heads = itertools.cycle(
+        request("GET / HTTP/1.1", *UPGRADE, _ORIGIN, f"Cookie: {cookies}", "Cookie: a=b")
+        for cookies in (
+            *(pairs, f"{pairs}; token={MARK}", f"token={MARK}; {pairs[:4_000]}; token={MARK}"),
+            *(" ;" * 4_000, "token=" * 1_300, "=" * 8_000, f"token={MARK * 450}"),
+        )
+    )
+
+    async def once(_number: int) -> None:
+        async with target.line(next(heads), source=ELSEWHERE) as line:
+            await line.until(b'"code":')
+
+    await target.for_some_time(once, target.size.strangers)
+
+
+# -- connections ----------------------------------------------------------------------------------
+
+
+async def handshakes_beyond_the_rate(target: Target) -> None:
+    """Of a crowd with tokens, who all come at once. The caller lets few in in a second."""
+
+    async def one(number: int) -> None:
+        with contextlib.suppress(Ended):
+            async with target.client(f"attacker-{number}") as line:
+                await line.until(b"connected")
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(target.size.seconds):
+            await asyncio.gather(*map(one, range(target.size.crowd)))
+
+
+# -- TLS ------------------------------------------------------------------------------------------
+
+
+def _hello() -> bytes:
+    """What a client begins TLS with."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
+async def beginnings_of_tls(target: Target) -> None:
+    """Each costs the node a signature, and the attacker nothing. The caller lets the node serve TLS."""
+    hello = _hello()
+
+    async def once(_number: int) -> None:
+        async with target.line(hello) as line:
+            await line.until(b"\x16\x03\x03")
+
+    await target.for_some_time(once, target.size.strangers)
+
+
+async def halves_of_tls(target: Target) -> None:
+    """A crowd that begins and says no more, or begins byte by byte."""
+    hello = _hello()
+
+    async def slowly(line: Line) -> None:
+        with contextlib.suppress(Ended):
+            for at in range(len(hello)):
+                await line.send(hello[at : at + 1])
+                await asyncio.sleep(_BYTE_SECONDS)
+
+    async with contextlib.AsyncExitStack() as stack:
+        trickling = []
+        for number in range(target.size.crowd):
+            with contextlib.suppress(Ended):
+                line = await stack.enter_async_context(target.line(hello if number % 2 else b""))
+                if number % 2 == 0:
+                    trickling.append(asyncio.create_task(slowly(line)))
+        await asyncio.sleep(target.size.seconds)
+        for task in trickling:
+            task.cancel()
+        await asyncio.gather(*trickling, return_exceptions=True)
+
+
+async def anything_but_tls(target: Target) -> None:
+    hello = _hello()
+    junk = itertools.cycle(
+        (
+            *(handshake(MARK), bytes(500), b"\x16\x03\x01\xff\xff" + bytes(500)),
+            *(hello[:-1] + b"\xff" * 500, hello[:5] + b"\x01\xff\xff\xff" + hello[9:], hello * 3),
+        )
+    )
+
+    async def once(_number: int) -> None:
+        async with target.line(next(junk)) as line:
+            await line.until_ended()
+
+    await target.for_some_time(once, target.size.strangers)
+
+
+# -- backends -------------------------------------------------------------------------------------
+
+
+async def disconnects_by_the_thousand(target: Target) -> None:
+    """A backend gone wrong ends connections that are not there, as fast as it can: every node hears of each."""
+    users = itertools.cycle(f"nobody-{number}" for number in range(_REVOKED_USERS))
+
+    async def once(_number: int) -> None:
+        commands = (target.publisher.disconnect(next(users)) for _ in range(_AT_ONCE))
+        await asyncio.gather(*commands)
+
+    await target.for_some_time(once, target.size.clients)
