@@ -22,8 +22,9 @@ from gateway.options import add_options, advice, doubts, load_settings
 from gateway.planning import command as planning
 from gateway.planning.load import InvalidLoad
 from gateway.settings import Settings, UsageError
+from publisher.contract.redis_url import check_url
 from publisher.contract.secret_values import read_secret
-from publisher.errors import InvalidData, InvalidURL
+from publisher.errors import InvalidInput
 
 if TYPE_CHECKING:
     from gateway.app import Addresses
@@ -259,17 +260,15 @@ def _check(options: argparse.Namespace) -> int:
 
 def _acl(options: argparse.Namespace) -> int:
     settings = load_settings(options)
-    url, other = settings.redis_url, os.environ.get(_PUBLISHERS_URL)
+    url = settings.redis_url
     try:
         lines = redis_acl.lines(
             url.get_secret_value() if url else None,
-            read_secret(other) if other else None,
+            _publishers_url(),
             settings.redis_prefix,
             options.redis_version,
         )
-    except InvalidURL as error:
-        raise UsageError(str(error)) from None
-    except InvalidData as error:
+    except InvalidInput as error:
         raise UsageError(str(error)) from None
     print("\n".join(lines), flush=True)  # noqa: T201
     if any(redis_acl.PLACEHOLDER in line for line in lines):
@@ -279,6 +278,18 @@ def _acl(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0
+
+
+def _publishers_url() -> str | None:
+    given = os.environ.get(_PUBLISHERS_URL)
+    if not given:
+        return None
+    try:
+        url = read_secret(given)
+        check_url(url)
+    except InvalidInput as error:
+        raise UsageError(f"{_PUBLISHERS_URL}: {error}") from None
+    return url
 
 
 def _plan(options: argparse.Namespace) -> int:

@@ -167,6 +167,14 @@ def test_a_url_with_a_password_is_no_option() -> None:
     assert "hidden" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("wrong", ["@no-such-file", "redis://app:hidden@h:99999999", "http://h"])
+def test_a_mistake_in_the_publishers_url_is_told_with_its_name(wrong: str) -> None:
+    done = command(PUBLISHER_REDIS_URL=wrong)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "PUBLISHER_REDIS_URL" in done.stderr
+    assert "hidden" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("gateway", "publisher", "prefix"),
     [

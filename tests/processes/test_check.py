@@ -20,6 +20,7 @@ from gateway.check import check
 from gateway.settings import Settings
 from publisher.contract import rights
 from publisher.contract.keys import Keys
+from tests.processes.test_serve import run
 from tests.support.identity_provider import IdentityProvider
 from tests.support.nodes import running_node
 from tests.support.programs import RequireProgram
@@ -472,3 +473,24 @@ async def test_it_says_what_an_issuer_publishes(redis_url: str, prefix: str) -> 
         report = await checked(redis_url, prefix, **given)
     assert report["errors"] == ["keys of 127.0.0.1: a redirect to localhost, which is not followed"]
     assert report["keys"] == []
+
+
+async def test_serving_an_encrypted_namespace_without_keys_is_refused_where_check_says_so(
+    redis_url: str, prefix: str
+) -> None:
+    encrypted = {"notifications": {"owner": "user", "encrypted": True}}
+    report = await checked(redis_url, prefix, namespaces=encrypted)
+    (error,) = report["errors"]
+    assert "GATEWAY_ENCRYPTION_KEYS" in error
+    for workers in ("1", "2"):
+        code, _, told = await run(
+            "serve",
+            GATEWAY_REDIS_URL=redis_url,
+            GATEWAY_JWT_SECRET=SECRET,
+            GATEWAY_NAMESPACES=json.dumps(encrypted),
+            GATEWAY_WORKERS=workers,
+            GATEWAY_PORT="0",
+            GATEWAY_INTERNAL_PORT="0",
+        )
+        assert code == 2
+        assert error in told
