@@ -23,7 +23,7 @@ class Connection:
     """A client's socket, who they are, and what they listen to.
 
     ``address`` is the client's; ``None`` when it is not known. ``entered_at`` is when it was given its place, in
-    microseconds of the clock of Redis. ``outbox`` holds what is due to the socket in this turn
+    microseconds of the clock of Redis; ``begun`` is about the same moment, in seconds of the node's clock. ``outbox`` holds what is due to the socket in this turn
     of the event loop; the hub writes it.
     ``positions`` holds the last id sent in channels that the client has left: coming back on the same connection
     repeats nothing. Only so many are kept; ``forgetful`` says that there were more. ``behind``: too much waits for the
@@ -34,6 +34,7 @@ class Connection:
     __slots__ = (
         "_paying",
         "address",
+        "begun",
         "behind",
         "budget",
         "closed",
@@ -58,6 +59,7 @@ class Connection:
         budget: Budget,
         address: str | None = None,
         entered_at: int = 0,
+        begun: float = 0.0,
     ) -> None:
         self.id = id
         self.identity = identity
@@ -66,6 +68,7 @@ class Connection:
         self.budget = budget
         self.address = address
         self.entered_at = entered_at
+        self.begun = begun
         self.outbox = b""
         self.closed = False
         self.behind = False

@@ -53,7 +53,8 @@ class Control:
                 audit.grant_revoked(command)
                 self._recheck.revoked(channel, user)
             case Disconnect() | TokenRevoked() | TokensRevoked():
-                audit.ending(command)
+                if not (isinstance(command, Disconnect) and command.again):
+                    audit.ending(command)
                 self._revocations.hear(command)
             case CheckPlaces():
                 self._check(command)

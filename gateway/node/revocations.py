@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -34,6 +35,8 @@ _MOST_REMEMBERED: Final = 10_000
 _RECHECK_SECONDS: Final = 300.0
 """So often tokens are asked about without a reason: the bus of a cluster may lose a command."""
 _AT_ONCE: Final = 500
+_SURELY_BEFORE_SECONDS: Final = 1.0
+"""A command is heard within this time: who has been here for longer was here when it was given."""
 
 
 class Revocations:
@@ -58,6 +61,7 @@ class Revocations:
         self._tokens = tokens
         self._end_pass = end_pass
         self._node = node
+        self._clock = clock
         self._lately = _Lately(clock)
         self._retry = Retry(jitter)
         self._jitter = jitter
@@ -98,16 +102,17 @@ class Revocations:
     def hear(self, command: Ending) -> None:
         """Carry out a command that has just been given."""
         self._lately.add(command)
-        self.carry_out(command)
+        if isinstance(command, Disconnect) and not command.again:
+            # Where the clock of Redis was set back since they came, ``at`` is before all of them.
+            self._disconnect(command, begun_before=self._clock() - _SURELY_BEFORE_SECONDS)
+        else:
+            self.carry_out(command)
 
     def carry_out(self, command: Ending) -> None:
         """End the connections that a command is about, whenever it was given."""
         match command:
-            case Disconnect(user):
-                for connection in self._of_user.of(user):
-                    if self._means(command, connection.id, connection.entered_at):
-                        why = closing.disconnected(command.reason)
-                        self._end(connection, why, "disconnect", command.actor)
+            case Disconnect():
+                self._disconnect(command)
             case TokenRevoked(digest, actor):
                 for holder in self._of_token.of(digest):
                     if isinstance(holder, Subscription):
@@ -128,11 +133,16 @@ class Revocations:
             if passed is not None and _is_older(passed.issued_at, before):
                 self._end_pass(subscription)
 
-    def _means(self, command: Disconnect, connection: str, entered_at: int) -> bool:
-        # Both moments are of the server that has the user's keys. Before another one takes over more time passes than
-        # their clocks differ by.
-        meant = command.connection is None or command.connection == f"{self._node}/{connection}"
-        return meant and entered_at <= command.at
+    def _disconnect(self, command: Disconnect, begun_before: float = -math.inf) -> None:
+        for connection in self._of_user.of(command.user):
+            came_before = connection.entered_at <= command.at or connection.begun < begun_before
+            if came_before and self._names(command, connection.id):
+                why = closing.disconnected(command.reason)
+                self._end(connection, why, "disconnect", command.actor)
+
+    def _names(self, command: Disconnect, connection: str) -> bool:
+        """Whether it is about this connection, or about all of its user's."""
+        return command.connection is None or command.connection == f"{self._node}/{connection}"
 
     def _end(self, connection: Connection, why: Closing, kind: str, actor: str | None) -> None:
         if connection.closed:
@@ -168,7 +178,7 @@ class Revocations:
             if not isinstance(command, Disconnect):
                 if _revokes(command, claim.issued_at):
                     return closing.TOKEN_REVOKED
-            elif self._means(command, claim.connection, entered_at):
+            elif entered_at <= command.at and self._names(command, claim.connection):
                 return closing.disconnected(command.reason)
         return None
 

@@ -209,8 +209,11 @@ class Handshakes:
         """Upgrade the connection, and let a session serve it."""
         limits = self._limits
         socket = ClientSocket(encoding, limits.high_water_bytes, self._turns, new.plain_socket)
-        budget = Budget(*limits.budget, limits.max_subscriptions, self._clock())
-        connection = Connection(connection_id, identity, socket, budget, new.address, entered_at)
+        now = self._clock()
+        budget = Budget(*limits.budget, limits.max_subscriptions, now)
+        connection = Connection(
+            connection_id, identity, socket, budget, new.address, entered_at, now
+        )
         self._user_budgets.enter(identity.user, budget)
         early = new.hand_over(socket)
         audit.admitted(connection, agreement.origin)

@@ -28,7 +28,8 @@ class GrantRevoked:
 class Disconnect:
     """Connections of ``user`` end that were given their places up to ``at`` (microseconds of the clock of Redis).
 
-    All of them, or that ``connection`` (``<node>/<id>``) alone. Their clients are told the ``reason``.
+    All of them, or that ``connection`` (``<node>/<id>``) alone. Their clients are told the ``reason``. ``again``: it is
+    told once more, with the first ``at``.
     """
 
     user: str
@@ -36,6 +37,7 @@ class Disconnect:
     reason: str = ""
     connection: str | None = None
     actor: str | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def encode(command: Command) -> bytes:
             told = {"type": "grant_revoked", "channel": channel, "user": member_of(user)}
             return orjson.dumps(told if actor is None else told | {"actor": actor})
         case Disconnect():
-            return whole(head_of(command), command.at)
+            return whole(head_of(command), command.at, again=command.again)
         case TokenRevoked(digest, actor):
             return orjson.dumps({"type": "token_revoked", "token": digest, "actor": actor})
         case TokensRevoked(user, before, actor):
@@ -124,9 +126,9 @@ def head_of(command: Disconnect) -> bytes:
     )[:-1]
 
 
-def whole(head: bytes, at: int) -> bytes:
-    """A command that ends connections up to ``at``."""
-    return b'%b,"at":%d}' % (head, at)
+def whole(head: bytes, at: int, *, again: bool = False) -> bytes:
+    """A command that ends connections up to ``at``, as ``disconnect.lua`` makes it."""
+    return b'%b%b,"at":%d}' % (head, b',"again":true' if again else b"", at)
 
 
 def decode(payload: bytes) -> Command | None:
@@ -154,7 +156,8 @@ def _about_access(message: dict[str, Any]) -> Command | None:
             "reason": str(reason),
             "connection": (str() | None) as connection,
         }:
-            return Disconnect(user, at, reason, connection, _actor(message))
+            again = message.get("again") is True
+            return Disconnect(user, at, reason, connection, _actor(message), again)
         case {"type": "token_revoked", "token": str(digest)}:
             return TokenRevoked(digest, _actor(message))
         case {"type": "tokens_revoked", "user": str(user), "before": int(before) | float(before)}:

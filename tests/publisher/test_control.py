@@ -29,6 +29,7 @@ CHECK = CheckPlaces("u", ("n1", "n2"), ("n1/1", "n2/a"), "n3")
         GrantRevoked("run-results/1", "u", "ops@example.org"),
         Disconnect("u", 1_640_995_200_000_000),
         Disconnect('u}"', 1_640_995_200_000_000, "bye", "n1/a", "ops"),
+        Disconnect("u", 1_640_995_200_000_000, again=True),
         TokenRevoked("0123"),
         TokensRevoked("u", 1_640_995_200.5, "ops"),
         CHECK,

@@ -36,10 +36,12 @@ class World:
         at: int = AT,
         token: str | None = None,
         issued: float | None = None,
+        begun: float | None = None,
     ) -> Connection:
         client, socket = make_connection(user=user, id=id)
         client.identity = Identity(user, token_id=token, issued_at=issued)
         client.entered_at = at
+        client.begun = self.node.clock() if begun is None else begun
         self.node.hub.connections[id] = client
         self.revocations.watch(client)
         self.sockets[id] = socket
@@ -65,6 +67,20 @@ async def test_a_disconnect_ends_what_the_user_had_then_and_says_why(world: Worl
     assert world.ended() == {"1": "disconnected", "2": "disconnected"}
     assert b'"message":"locked","code":"disconnected"' in world.sockets["1"].received
     assert world.node.stats.revocations == {"disconnect": 2}
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_clock_of_redis_that_was_set_back_keeps_nobody_here(
+    world: World, again: bool
+) -> None:
+    """Only when it is told for the first time: whoever has come since would be ended by each repetition."""
+    now = world.node.clock()
+    world.let_in("here", at=AT + 3_600_000_000, begun=now - 60)
+    world.let_in("coming", at=AT + 3_600_000_001, begun=now - 0.5)
+    world.let_in("old", at=AT, begun=now)
+    world.revocations.hear(Disconnect("u", AT, again=again))
+    expected = {"old": "disconnected"} | ({} if again else {"here": "disconnected"})
+    assert world.ended() == expected
 
 
 async def test_of_several_connections_the_one_is_ended_that_is_meant(world: World) -> None:
