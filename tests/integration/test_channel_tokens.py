@@ -12,10 +12,11 @@ import pytest
 
 from gateway.node.connection import Subscription
 from publisher import AsyncPublisher
+from tests.faults.proxy import Proxy
 from tests.integration.conftest import StartNode
 from tests.support.client import Client, connected, opened
 from tests.support.identity_provider import IdentityProvider, rsa_key
-from tests.support.nodes import Node
+from tests.support.nodes import Node, running_node
 from tests.support.tokens import SECRET, make_token
 from tests.support.waiting import until
 
@@ -333,6 +334,33 @@ async def test_tokens_that_are_revoked_by_their_age_open_no_channel_either(
             await client.expect(type="error", code="token_revoked")
         await client.send(subscribe(channel_token(iat=now)))
         await client.expect(type="subscribed")
+
+
+@pytest.mark.parametrize("by", ["jti", "age"])
+async def test_a_node_that_was_cut_off_delivers_nothing_by_a_channel_token_that_was_revoked(
+    publisher: AsyncPublisher, proxy: Proxy, prefix: str, by: str
+) -> None:
+    now = int(time.time())
+    async with running_node(f"redis://127.0.0.1:{proxy.port}", prefix) as node:
+        async with (
+            connected(node.url, make_token("ann", iat=now)) as client,
+            connected(node.url, make_token("bob", [CHANNEL], iat=now)) as spared,
+        ):
+            await client.send(subscribe(channel_token(jti="j1", iat=now - 600)))
+            await client.expect(type="subscribed")
+            await spared.subscribe(CHANNEL)
+            proxy.refuse()
+            await until(lambda: not node.gateway.ready())
+            if by == "jti":
+                await publisher.revoke_token("j1", now + 600)
+            else:
+                await publisher.revoke_tokens_before("ann", now - 60)
+            await publisher.publish(CHANNEL, "not for ann")
+            await proxy.start()
+            await client.expect(type="unsubscribed", channel=CHANNEL, reason="revoked")
+            assert await spared.data(1) == ["not for ann"]
+            await client.sync()
+            await until(node.gateway.ready)
 
 
 # -- what they cost -------------------------------------------------------------------------------
