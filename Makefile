@@ -23,7 +23,7 @@ help:
 	@echo "make attacks each kind of attack beside a client, for some seconds; ONLY=ping for those of that name"
 	@echo "make fuzz    inputs that are nearly right for SECONDS=60, for everything that reads what comes from outside; SEED=..., ONLY=heads"
 	@echo "make model   tenants, tokens, grants and faults at random for SECONDS=60, judged by who may hear what; SEED=..., TOPOLOGY=..."
-	@echo "make autobahn  the Autobahn suite against the code that serves clients"
+	@echo "make autobahn  the Autobahn suite against the code that serves clients; TLS=1 for the same over TLS"
 	@echo "make bench   measure what the gateway costs; PEERS=1 also measures other servers"
 	@echo "make check   ruff, mypy --strict, and pip-audit"
 	@echo "make lock    write requirements.lock and sbom.cdx.json anew"
@@ -73,7 +73,7 @@ model: $(DEV)
 
 # DOCUMENT=1 also writes the table into docs/conformance.md.
 autobahn: $(DEV)
-	$(BIN)/python -m tests.autobahn $(if $(DOCUMENT),--document)
+	$(BIN)/python -m tests.autobahn $(if $(DOCUMENT),--document) $(if $(TLS),--tls)
 
 # ONLY=fanout,burst measures a part, ONLY=scale CONNECTIONS=50000 a larger one; docs/performance.md says what there is.
 bench: $(DEV)

@@ -14,6 +14,7 @@ from typing import Final
 import uvloop
 
 from tests.autobahn.endpoint import endpoint
+from tests.autobahn.over_tls import endpoint_over_tls
 from tests.autobahn.suite import all_cases, outcomes, quick_cases
 from tests.autobahn.table import Outcome, table
 from tests.support.documents import fill
@@ -37,14 +38,19 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write("\n".join(cases) + "\n")
         return 0
     try:
-        found = uvloop.run(_run(cases, options.max_message_bytes, options.minutes * 60))
+        found = uvloop.run(
+            _run(cases, options.max_message_bytes, options.minutes * 60, tls=options.tls)
+        )
     except TimeoutError:
         raise SystemExit(f"the suite has not ended within {options.minutes:g} minutes") from None
     return _report(cases, found, document=options.document)
 
 
-async def _run(cases: list[str], max_message_bytes: int, seconds: float) -> list[Outcome]:
-    async with asyncio.timeout(seconds), endpoint(max_message_bytes) as url:
+async def _run(
+    cases: list[str], max_message_bytes: int, seconds: float, *, tls: bool
+) -> list[Outcome]:
+    serve = endpoint_over_tls if tls else endpoint
+    async with asyncio.timeout(seconds), serve(max_message_bytes) as url:
         return await outcomes(url, cases)
 
 
@@ -65,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.autobahn", description=__doc__)
     parser.add_argument("cases", nargs="*", help="run only these, such as 6.4.1", metavar="CASE")
     parser.add_argument("--quick", action="store_true", help="without most of the heavy cases")
+    parser.add_argument("--tls", action="store_true", help="over TLS of the gateway's own")
     parser.add_argument("--list", action="store_true", help="only tell which cases there are")
     parser.add_argument(
         "--max-message-bytes",

@@ -23,6 +23,7 @@ from gateway.web.handshake import Handshakes, Limits
 from gateway.web.handshake_queue import HandshakeQueue
 from gateway.web.refused_connections import RefusedConnections
 from gateway.web.server import Ports
+from gateway.web.tls import ServerTls
 
 _NEVER: Final = 1e9  # a rate, a burst and a mark that no client reaches
 _FILES: Final = 1_000
@@ -88,11 +89,12 @@ def _text(connection: Connection, message: bytes) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def endpoint(max_message_bytes: int) -> AsyncIterator[str]:
+async def endpoint(max_message_bytes: int, tls: ServerTls | None = None) -> AsyncIterator[str]:
     """The URL of a server that is there until the end of the block.
 
     Args:
         max_message_bytes: as ``GATEWAY_MAX_MESSAGE_BYTES``: what is sixteen times as long is still read.
+        tls: what encrypts the connections, if anything does.
     """
     stats, anybody, echo = Stats(), Anybody(), Echo()
     failures = FailedAuthentications(int(_NEVER), stats, time.monotonic)
@@ -115,7 +117,9 @@ async def endpoint(max_message_bytes: int) -> AsyncIterator[str]:
     port = ClientPort(surroundings, stats, refusals, handshakes, None)
     ports = Ports(shared=False)
     try:
-        host, number = await ports.listen(port, "127.0.0.1", 0, "port", last_file=room.last_file)
+        host, number = await ports.listen(
+            port, "127.0.0.1", 0, "port", last_file=room.last_file, tls=tls
+        )
         yield f"ws://{host}:{number}/?token=anybody"
     finally:
         await ports.aclose()

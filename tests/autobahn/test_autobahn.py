@@ -46,6 +46,17 @@ def test_clients_are_served_by_the_letter_of_the_rfcs_as_the_documentation_says(
     }
 
 
+@pytest.mark.timeout(240)
+def test_over_tls_clients_are_served_no_otherwise() -> None:
+    done = suite("--quick", "--tls")
+    assert done.returncode == 0, done.stderr
+    told, documented = rows(done.stdout), rows(PAGE)
+    whole = told.keys() - IN_PART
+    assert {number: told[number] for number in whole} == {
+        number: documented[number] for number in whole
+    }
+
+
 @pytest.mark.timeout(120)
 def test_messages_within_the_default_limit_are_served() -> None:
     done = suite("--max-message-bytes", str(DEFAULT_SIZE), *WITHIN_DEFAULT_SIZE)
