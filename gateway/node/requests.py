@@ -102,7 +102,7 @@ class Requests:
 
         A connection that is being closed was asked before; its answer still counts.
         """
-        if self._afford(connection, budget.PONG, "pongs"):
+        if self._afford(connection, budget.PONG, "pongs", asked_for=True):
             self._heartbeats.heard(connection)
             self._confirmation.pong(connection, payload)
 
@@ -116,12 +116,17 @@ class Requests:
                 detail=f"a message may have at most {self._max_message_bytes} bytes; it was not looked into",
             )
 
-    def _afford(self, connection: Connection, cost: float, what: str) -> bool:
-        """Charge for ``what`` a client sends, also while its connection is being closed."""
+    def _afford(
+        self, connection: Connection, cost: float, what: str, *, asked_for: bool = False
+    ) -> bool:
+        """Charge for ``what`` a client sends, also while its connection is being closed.
+
+        ``asked_for``: the node wants it, so it ends no connection for what others of the user have sent.
+        """
         now = self._clock()
         if connection.budget.take(cost, now):
             shared = connection.budget.shared
-            if shared is None or shared.take(cost, now):
+            if shared is None or shared.take(cost, now) or asked_for:
                 return True
             what = f"user: {what}"
         if not connection.closed:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.core import closing
+from gateway.core import budget, closing
 from gateway.node.connection import Connection
 from gateway.node.heartbeats import Heartbeats
 from gateway.node.recheck import Recheck
@@ -148,6 +148,38 @@ async def test_two_connections_of_a_user_share_what_the_user_may_send(
     assert (by, count) in [("user: messages", 1), ("user: bytes and frames", 1)]
     assert f"user='u' address=127.0.0.1 exhausted_by={by!r}" in caplog.text
     await until(lambda: not node.gateway.entrance.handshakes._user_budgets._of_user)
+
+
+async def test_a_tab_that_only_answers_stays_when_another_one_has_spent_what_the_user_may(
+    start_node: StartNode,
+) -> None:
+    node = await start_node(
+        user_messages_per_second=1e-6,
+        user_message_burst=150,
+        client_messages_per_second=1e-6,
+        client_message_burst=140,
+        confirm_interval_seconds=1e6,
+    )
+    async with (
+        raw_client(node.url, make_token("u")) as quiet,
+        raw_client(node.url, make_token("u")) as loud,
+    ):
+        [one, _] = [each.budget for each in node.gateway.hub.connections.values()]
+        assert one.shared is not None
+        assert one.shared.take(100, time.monotonic())
+        loud.writer.write(HEARTBEAT * 100)
+        assert await closed_as(loud) == (1008, "flood")
+        while one.shared.take(0.01, time.monotonic()):
+            pass
+        for number in range(5):
+            quiet.send(PONG, b"x")
+            # Each alone, as they come: what comes together is paid for as bytes and frames too.
+            await until(lambda: one._tokens < 140 - number * budget.PONG)  # noqa: B023
+        loud.writer.close()
+        await until(lambda: len(node.gateway.hub.connections) == 1)
+        quiet.send(PING, b"still here")
+        assert (await quiet.next(PONG)).payload == b"still here"
+    assert sum(node.gateway.stats.floods.values()) == 1
 
 
 async def test_a_user_with_one_connection_is_held_to_the_budget_of_that_alone(
