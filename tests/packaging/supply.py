@@ -1,8 +1,8 @@
 # ruff: noqa: T201 - a program that says how it goes
-"""What the gateway is made of beside its own code: ``requirements.lock``, the packages with their hashes, and
-``sbom.cdx.json``, the same with licences and who needs what (CycloneDX).
+"""What the gateway is made of beside its own code: ``requirements.lock``, the packages with their hashes,
+``requirements-build.lock``, what builds it, and ``sbom.cdx.json``, the former with licences and who needs what (CycloneDX).
 
-``python -m tests.packaging.supply make`` writes both anew (``make lock``); ``audit`` asks for advisories (``make check``).
+``python -m tests.packaging.supply make`` writes all anew (``make lock``); ``audit`` asks for advisories (``make check``).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 import venv
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[2]
 LOCK: Final = ROOT / "requirements.lock"
+BUILD_LOCK: Final = ROOT / "requirements-build.lock"
 SBOM: Final = ROOT / "sbom.cdx.json"
 CONSTRAINTS: Final = ROOT / "constraints.txt"
 
-_HEAD: Final = "# Made by `make lock`. To install: pip install --require-hashes --requirement requirements.lock\n"
+_HEAD: Final = "# Made by `make lock`, for pip install --require-hashes.\n"
 _UNREACHABLE: Final = re.compile(r"ConnectionError|ServiceError|Timeout|Could not connect")
 """What pip-audit ends with where the service of advisories does not answer."""
 
@@ -57,10 +59,17 @@ def pins(text: str) -> list[Pin]:
 
 
 def make() -> None:
-    """Write both files anew."""
-    command = ("uv", "pip", "compile", "pyproject.toml", "--extra", "gateway", "--universal")
+    """Write the files anew."""
+    compile_ = ("uv", "pip", "compile", "--universal", "--constraint", str(CONSTRAINTS))
     form = ("--generate-hashes", "--no-header", "--no-annotate")
-    LOCK.write_text(_HEAD + _said(*command, *form, "--constraint", str(CONSTRAINTS)), "utf-8")
+    LOCK.write_text(
+        _HEAD + _said(*compile_, *form, "--extra", "gateway", "pyproject.toml"), "utf-8"
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    with tempfile.TemporaryDirectory() as folder:
+        builds = Path(folder) / "requirements.in"
+        builds.write_text("\n".join(project["build-system"]["requires"]), "utf-8")
+        BUILD_LOCK.write_text(_HEAD + _said(*compile_, *form, str(builds)), "utf-8")
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder)  # without pip, which would be a part of it otherwise
         python = f"{folder}/bin/python"

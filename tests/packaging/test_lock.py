@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.supply import CONSTRAINTS, LOCK, ROOT, SBOM, name_of, pins, verdict
+from tests.packaging.supply import BUILD_LOCK, CONSTRAINTS, LOCK, ROOT, SBOM, name_of, pins, verdict
 from tests.support.programs import cannot_run
 
 LOCKED = pins(LOCK.read_text("utf-8"))
@@ -22,8 +22,10 @@ def test_each_package_of_the_lock_has_the_version_that_was_tested_and_the_hashes
     None
 ):
     constrained = {each.name: each.version for each in pins(CONSTRAINTS.read_text("utf-8"))}
+    builds = pins(BUILD_LOCK.read_text("utf-8"))
     assert len(LOCKED) > 20
-    for each in LOCKED:
+    assert [each.name for each in builds] == ["setuptools"]
+    for each in [*LOCKED, *builds]:
         assert each.version == constrained[each.name], MAKE
         assert each.hashes
         assert all(value.startswith("sha256:") for value in each.hashes)
