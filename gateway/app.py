@@ -134,7 +134,8 @@ class Gateway:
         connection = self.hub.connections.get(connection_id)
         if connection is not None:
             log.warning("place_lost connection=%s user=%r", connection_id, connection.user)
-            self.hub.close(connection, closing.CONNECTION_LIMIT)
+            gives_way = self._settings.replacements is not None
+            self.hub.close(connection, closing.REPLACED if gives_way else closing.CONNECTION_LIMIT)
 
     # -- lifecycle ----------------------------------------------------------------------------
 

@@ -72,7 +72,7 @@ class NodeCollector(Collector):
         )
         yield _labelled(
             "revocations",
-            "Connections ended because a backend has disconnected their user or revoked their token",
+            "Connections that a backend has ended, or that gave way to a newer one of their user",
             "kind",
             self.stats.revocations,
         )

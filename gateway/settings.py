@@ -174,6 +174,14 @@ class Settings(BaseSettings):
     max_connections_per_user: PositiveInt = Field(
         5, description="Connections that a user may hold, counted over all nodes"
     )
+    connection_limit_policy: Literal["refuse", "replace_oldest"] = Field(
+        "refuse",
+        description="What becomes of one connection more: it is refused, or the user's oldest one ends",
+    )
+    replacements_per_minute: PositiveInt = Field(
+        10,
+        description="Oldest connections of a user that end in a minute; then newer ones are refused",
+    )
     max_connections: PositiveInt = Field(
         20_000, description="Connections that a node may hold; each worker is a node"
     )
@@ -295,6 +303,12 @@ class Settings(BaseSettings):
             name: Namespace.from_dict(name, rules) for name, rules in self.namespaces.items()
         }
         return {**DEFAULT_NAMESPACES, **configured}
+
+    @property
+    def replacements(self) -> int | None:
+        """How many connections of a user give way to newer ones in a minute; ``None`` where none does."""
+        replaces = self.connection_limit_policy == "replace_oldest"
+        return self.replacements_per_minute if replaces else None
 
     @property
     def has_keys(self) -> bool:

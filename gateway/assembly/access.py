@@ -46,6 +46,7 @@ class Access:
             hub,
             RevocationReader(redis.pipeline, redis.keys, redis.servers),
             shared.node_id,
+            redis.places.give_back,
             CLOCK,
             random.random,
             lambda subscription: self.recheck.pass_ended(subscription, EndReason.REVOKED),

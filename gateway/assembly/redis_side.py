@@ -82,6 +82,7 @@ class RedisSide:
             shared.node_id,
             settings.max_connections_per_user,
             settings.connection_lease_seconds,
+            settings.replacements,
         )
         return Places(
             self.pipeline,

@@ -26,30 +26,46 @@ _TAKEN, _REVOKED = 1, 2
 class PlaceTable:
     """The users' places as one node sees them: the calls, and what a member of a user's set says.
 
-    A user may hold ``limit`` places; each is kept ``seconds`` without renewal.
+    A user may hold ``limit`` places; each is kept ``seconds`` without renewal. So many as ``replacements`` of a user's
+    connections give way in a minute to newer ones; with ``None`` none does.
     """
 
     keys: Keys
     node: str
     limit: int
     seconds: float
+    replacements: int | None = None
     _limit: str = field(init=False)
     _lease: str = field(init=False)
 
-    def take(self, claim: Claim, gone: Iterable[bytes] = (), *, again: bool = False) -> Call:
+    def take(
+        self,
+        claim: Claim,
+        gone: Iterable[bytes] = (),
+        *,
+        again: bool = False,
+        replace: bool = False,
+    ) -> Call:
         """Take a place, after the places ``gone`` (member, expiry, member, ...) were dropped.
 
-        ``again``: the connection is here already, and its token is not looked at.
+        ``again``: the connection is here already, and its token is not looked at. ``replace``: the oldest may give way.
         """
-        issued = "" if claim.issued_at is None else repr(claim.issued_at)
+        user, issued = claim.user, "" if claim.issued_at is None else repr(claim.issued_at)
+        keys = [self.keys.connections(user), self.keys.before(user)]
+        replacing: tuple[str | bytes, ...] = ()
+        if self.replacements is not None:
+            keys += [self.keys.entered(user), self.keys.replaced(user)]
+            most = str(self.replacements) if replace else ""
+            replacing = most, self.keys.control, control.head_of_replacement(user)
         return Call.run(
             scripts.ACQUIRE,
-            [self.keys.connections(claim.user), self.keys.before(claim.user)],
+            keys,
             self._member(claim.connection),
             self._limit,
             self._lease,
             _MAX_LEASE,
             _NOT_LOOKED_AT if again else issued,
+            *replacing,
             *gone,
         )
 
@@ -65,16 +81,21 @@ class PlaceTable:
 
         The reply is which have none, which of this node's were not among them, and what has ended (``renew.lua``).
         """
-        keys = self.keys
+        keys = [self.keys.connections(user), self.keys.before(user), self.keys.disconnected(user)]
+        members = list(map(self._member, entered))
+        if self.replacements is not None:
+            keys.append(self.keys.entered(user))
+            pairs = zip(members, entered.values(), strict=True)
+            members = [part for member, at in pairs for part in (member, str(at))]
         return Call.run(
             scripts.RENEW,
-            [keys.connections(user), keys.before(user), keys.disconnected(user)],
+            keys,
             self._lease,
             self._limit,
             _MAX_LEASE,
             self._member(""),
             str(min(entered.values())) if entered else "",
-            *map(self._member, entered),
+            *members,
         )
 
     def endings(self, user: str, found: list[bytes]) -> Iterator[Disconnect | TokensRevoked]:
@@ -93,6 +114,9 @@ class PlaceTable:
 
     def release(self, user: str, connection: str) -> Call:
         """Release a place."""
+        if self.replacements is not None:
+            keys = [self.keys.connections(user), self.keys.entered(user)]
+            return Call.run(scripts.RELEASE, keys, self._member(connection))
         return Call(("ZREM", self.keys.connections(user), self._member(connection)))
 
     def living(self) -> Call:

@@ -150,11 +150,17 @@ class Places:
         """
         reply = await self._pipeline.call(self._table.take(claim, again=again))
         entry = self._table.entry(reply)
-        if entry is Denied.FULL and (gone := await self._gone(reply[1:])):
+        if entry is not Denied.FULL:
+            return entry, []
+        gone = await self._gone(reply[1:])
+        if gone:
             log.info("places_dropped user=%r count=%d", claim.user, len(gone) // 2)
-            reply = await self._pipeline.call(self._table.take(claim, gone, again=again))
-            entry = self._table.entry(reply)
-        return entry, reply[1:]
+        # A dead node's place goes before a living one, and who was here before takes nobody's.
+        replace = self._table.replacements is not None and not again
+        if gone or replace:
+            call = self._table.take(claim, gone, again=again, replace=replace)
+            reply = await self._pipeline.call(call)
+        return self._table.entry(reply), reply[1:]
 
     async def _gone(self, holders: list[bytes]) -> list[bytes]:
         """Those of ``holders`` (member, expiry, member, ...) that nobody holds, as far as can be told here."""

@@ -84,6 +84,11 @@ CONNECTION_LIMIT: Final = _violation(
     "Too many connections",
     detail="close one of the user's other connections first",
 )
+REPLACED: Final = _violation(
+    ErrorCode.REPLACED,
+    "Replaced by a newer connection",
+    detail="the user has opened another one; do not come back by yourself",
+)
 FLOOD: Final = _violation(ErrorCode.FLOOD, "Too many messages", detail="send fewer messages")
 SLOW_CONSUMER: Final = Closing(CloseCode.TRY_AGAIN_LATER, "slow_consumer")
 INTERNAL_ERROR: Final = Closing(CloseCode.INTERNAL_ERROR, "internal_error")

@@ -60,6 +60,7 @@ class ErrorCode(StrEnum):
     TOKEN_REVOKED = "token_revoked"  # noqa: S105
     CONNECTION_LIMIT = "connection_limit"
     DISCONNECTED = "disconnected"
+    REPLACED = "replaced"
     MESSAGES_LOST = "messages_lost"
     INTERNAL_ERROR = "internal_error"
 

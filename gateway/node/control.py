@@ -12,6 +12,7 @@ from publisher.contract.control import (
     CheckPlaces,
     Disconnect,
     GrantRevoked,
+    PlaceReplaced,
     PlacesChecked,
     TokenRevoked,
     TokensRevoked,
@@ -52,6 +53,8 @@ class Control:
             case GrantRevoked(channel, user):
                 audit.grant_revoked(command)
                 self._recheck.revoked(channel, user)
+            case PlaceReplaced():
+                self._revocations.hear(command)
             case Disconnect() | TokenRevoked() | TokensRevoked():
                 if not (isinstance(command, Disconnect) and command.again):
                     audit.ending(command)

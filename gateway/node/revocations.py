@@ -22,13 +22,20 @@ from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.ports import Claim, Clock, RevokedTokens
 from gateway.node.tasks import Retry, Sleep
-from publisher.contract.control import Disconnect, TokenRevoked, TokensRevoked
+from publisher.contract.control import Disconnect, PlaceReplaced, TokenRevoked, TokensRevoked
 from publisher.contract.revocations import digest_of
 from publisher.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-Ending: TypeAlias = Disconnect | TokenRevoked | TokensRevoked
+Ending: TypeAlias = Disconnect | TokenRevoked | TokensRevoked | PlaceReplaced
+
+_KINDS: Final[dict[type[Ending], str]] = {
+    Disconnect: "disconnect",
+    TokenRevoked: "token",
+    TokensRevoked: "tokens_before",
+    PlaceReplaced: "replaced",
+}
 
 _REMEMBERED_SECONDS: Final = 30.0
 _MOST_REMEMBERED: Final = 10_000
@@ -44,6 +51,7 @@ class Revocations:
 
     Args:
         node: this node's name, which a command gives with the id of a connection.
+        freed: told the user and the id of a connection whose place is another's, and that must not take one again.
         jitter: a number from 0 to 1.
         end_pass: ends what a channel token has allowed.
     """
@@ -53,6 +61,7 @@ class Revocations:
         hub: Hub,
         tokens: RevokedTokens,
         node: str,
+        freed: Callable[[str, str], None],
         clock: Clock,
         jitter: Callable[[], float],
         end_pass: Callable[[Subscription], None] = lambda _subscription: None,
@@ -61,6 +70,7 @@ class Revocations:
         self._tokens = tokens
         self._end_pass = end_pass
         self._node = node
+        self._freed = freed
         self._clock = clock
         self._lately = _Lately(clock)
         self._retry = Retry(jitter)
@@ -104,26 +114,29 @@ class Revocations:
         self._lately.add(command)
         if isinstance(command, Disconnect) and not command.again:
             # Where the clock of Redis was set back since they came, ``at`` is before all of them.
-            self._disconnect(command, begun_before=self._clock() - _SURELY_BEFORE_SECONDS)
+            self._carry_out(command, begun_before=self._clock() - _SURELY_BEFORE_SECONDS)
         else:
             self.carry_out(command)
 
     def carry_out(self, command: Ending) -> None:
         """End the connections that a command is about, whenever it was given."""
-        match command:
-            case Disconnect():
-                self._disconnect(command)
-            case TokenRevoked(digest, actor):
-                for holder in self._of_token.of(digest):
-                    if isinstance(holder, Subscription):
-                        self._end_pass(holder)
-                    else:
-                        self._end(holder, closing.TOKEN_REVOKED, "token", actor)
-            case TokensRevoked(user, before, actor):
-                for connection in self._of_user.of(user):
-                    if _is_older(connection.identity.issued_at, before):
-                        self._end(connection, closing.TOKEN_REVOKED, "tokens_before", actor)
-                    self._end_passes(connection, before)
+        self._carry_out(command, begun_before=-math.inf)
+
+    def _carry_out(self, command: Ending, begun_before: float) -> None:
+        """Who has ``begun_before`` came before the command, whatever the clock of Redis says."""
+        if isinstance(command, TokenRevoked):
+            for holder in self._of_token.of(command.digest):
+                if isinstance(holder, Subscription):
+                    self._end_pass(holder)
+                else:
+                    self._end(holder, command)
+            return
+        for each in self._of_user.of(command.user):
+            entered_at = 0 if each.begun < begun_before else each.entered_at
+            if self._ends(command, each.id, each.identity.issued_at, entered_at):
+                self._end(each, command)
+            elif isinstance(command, TokensRevoked):
+                self._end_passes(each, command.before)
 
     def _end_passes(self, connection: Connection, before: float) -> None:
         if connection.closed:
@@ -133,20 +146,31 @@ class Revocations:
             if passed is not None and _is_older(passed.issued_at, before):
                 self._end_pass(subscription)
 
-    def _disconnect(self, command: Disconnect, begun_before: float = -math.inf) -> None:
-        for connection in self._of_user.of(command.user):
-            came_before = connection.entered_at <= command.at or connection.begun < begun_before
-            if came_before and self._names(command, connection.id):
-                why = closing.disconnected(command.reason)
-                self._end(connection, why, "disconnect", command.actor)
+    def _ends(
+        self, command: Ending, connection: str, issued_at: float | None, entered_at: int
+    ) -> bool:
+        """Whether a command about a connection's user, or its token, ends it."""
+        match command:
+            case Disconnect(_, at):
+                # Both moments are of the server that has the user's keys. Before another one takes over more time
+                # passes than their clocks differ by.
+                meant = command.connection in (None, self._member(connection))
+                return meant and entered_at <= at
+            case PlaceReplaced(_, member):
+                return member == self._member(connection)
+            case _:
+                return _revokes(command, issued_at)
 
-    def _names(self, command: Disconnect, connection: str) -> bool:
-        """Whether it is about this connection, or about all of its user's."""
-        return command.connection is None or command.connection == f"{self._node}/{connection}"
+    def _member(self, connection: str) -> str:
+        return f"{self._node}/{connection}"
 
-    def _end(self, connection: Connection, why: Closing, kind: str, actor: str | None) -> None:
+    def _end(self, connection: Connection, command: Ending) -> None:
         if connection.closed:
             return
+        if isinstance(command, PlaceReplaced):
+            self._freed(connection.user, connection.id)
+        kind = _KINDS[type(command)]
+        actor = None if isinstance(command, PlaceReplaced) else command.actor
         self._hub.stats.revocations[kind] += 1
         log.info(
             "connection_revoked connection=%s user=%r kind=%s actor=%r",
@@ -155,7 +179,7 @@ class Revocations:
             kind,
             actor,
         )
-        self._hub.close(connection, why, actor=actor)
+        self._hub.close(connection, _why(command), actor=actor)
 
     # -- who comes ----------------------------------------------------------------------------
 
@@ -175,11 +199,8 @@ class Revocations:
             Unavailable: nobody knows any more.
         """
         for command in self._lately.since(mark, claim.user, claim.token_id):
-            if not isinstance(command, Disconnect):
-                if _revokes(command, claim.issued_at):
-                    return closing.TOKEN_REVOKED
-            elif entered_at <= command.at and self._names(command, claim.connection):
-                return closing.disconnected(command.reason)
+            if self._ends(command, claim.connection, claim.issued_at, entered_at):
+                return _why(command)
         return None
 
     async def admits(self, user: str, issued_at: float | None, token_id: str | None) -> bool:
@@ -197,9 +218,7 @@ class Revocations:
         if revoked or (before is not None and _is_older(issued_at, before)):
             return False
         heard = self._lately.since(mark, user, token_id)
-        return not any(
-            _revokes(command, issued_at) for command in heard if not isinstance(command, Disconnect)
-        )
+        return not any(_revokes(command, issued_at) for command in heard)
 
     # -- what may have gone unheard -----------------------------------------------------------
 
@@ -240,8 +259,22 @@ def _is_older(issued_at: float | None, before: float) -> bool:
     return issued_at is None or issued_at < before
 
 
-def _revokes(command: TokenRevoked | TokensRevoked, issued_at: float | None) -> bool:
-    return isinstance(command, TokenRevoked) or _is_older(issued_at, command.before)
+def _why(command: Ending) -> Closing:
+    """What a client is told whose connection a command ends."""
+    match command:
+        case Disconnect():
+            return closing.disconnected(command.reason)
+        case PlaceReplaced():
+            return closing.REPLACED
+        case _:
+            return closing.TOKEN_REVOKED
+
+
+def _revokes(command: Ending, issued_at: float | None) -> bool:
+    """Whether a command revokes a token of the user, or with the id, that it is about."""
+    if isinstance(command, TokensRevoked):
+        return _is_older(issued_at, command.before)
+    return isinstance(command, TokenRevoked)
 
 
 class _Lately:

@@ -80,37 +80,57 @@ class PlacesChecked:
     node: str
 
 
+@dataclass(frozen=True, slots=True)
+class PlaceReplaced:
+    """The place of ``member`` (``<node>/<connection>``) is another connection's of ``user``, which came later."""
+
+    user: str
+    member: str
+
+
 Command: TypeAlias = (
-    GrantRevoked | Disconnect | TokenRevoked | TokensRevoked | CheckPlaces | PlacesChecked
+    GrantRevoked
+    | Disconnect
+    | TokenRevoked
+    | TokensRevoked
+    | CheckPlaces
+    | PlacesChecked
+    | PlaceReplaced
 )
 
 
 def encode(command: Command) -> bytes:
     """The command as it travels."""
     match command:
-        case GrantRevoked(channel, user, actor):
-            told = {"type": "grant_revoked", "channel": channel, "user": member_of(user)}
-            return orjson.dumps(told if actor is None else told | {"actor": actor})
         case Disconnect():
             return whole(head_of(command), command.at, again=command.again)
+        case PlaceReplaced(user, member):
+            return b'%b,"member":%b}' % (head_of_replacement(user), orjson.dumps(member))
+        case _:
+            return orjson.dumps(_message(command))
+
+
+def _message(
+    command: GrantRevoked | TokenRevoked | TokensRevoked | CheckPlaces | PlacesChecked,
+) -> dict[str, Any]:
+    match command:
+        case GrantRevoked(channel, user, actor):
+            told = {"type": "grant_revoked", "channel": channel, "user": member_of(user)}
+            return told if actor is None else told | {"actor": actor}
         case TokenRevoked(digest, actor):
-            return orjson.dumps({"type": "token_revoked", "token": digest, "actor": actor})
+            return {"type": "token_revoked", "token": digest, "actor": actor}
         case TokensRevoked(user, before, actor):
-            return orjson.dumps(
-                {"type": "tokens_revoked", "user": user, "before": before, "actor": actor}
-            )
+            return {"type": "tokens_revoked", "user": user, "before": before, "actor": actor}
         case CheckPlaces(user, nodes, members, asker):
-            return orjson.dumps(
-                {
-                    "type": "reconcile_places",
-                    "user": user,
-                    "nodes": nodes,
-                    "members": members,
-                    "asker": asker,
-                }
-            )
+            return {
+                "type": "reconcile_places",
+                "user": user,
+                "nodes": nodes,
+                "members": members,
+                "asker": asker,
+            }
         case PlacesChecked(user, node):
-            return orjson.dumps({"type": "places_checked", "user": user, "node": node})
+            return {"type": "places_checked", "user": user, "node": node}
 
 
 def head_of(command: Disconnect) -> bytes:
@@ -124,6 +144,11 @@ def head_of(command: Disconnect) -> bytes:
             "actor": command.actor,
         }
     )[:-1]
+
+
+def head_of_replacement(user: str) -> bytes:
+    """The command about a place that another connection was given, without its end: Redis says whose it was."""
+    return orjson.dumps({"type": "place_replaced", "user": user})[:-1]
 
 
 def whole(head: bytes, at: int, *, again: bool = False) -> bytes:
@@ -180,6 +205,8 @@ def _about_places(message: dict[str, Any]) -> Command | None:
             return CheckPlaces(user, tuple(nodes))
         case {"type": "places_checked", "user": str(user), "node": str(node)}:
             return PlacesChecked(user, node)
+        case {"type": "place_replaced", "user": str(user), "member": str(member)}:
+            return PlaceReplaced(user, member)
         case _:
             return None
 

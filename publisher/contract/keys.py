@@ -17,6 +17,9 @@
                                                  since 1970, as text
 ``rt1:disconnected:{<user>}``        sorted set  ``<nonce>:<command without its end>`` -> when it ended the user's connections
                                                  (us, Redis time): the last hundred, of ten minutes
+``rt1:entered:{<user>}``             sorted set  ``<node>/<connection>`` -> when it came (us, Redis time); only where
+                                                 the oldest connection gives way
+``rt1:replaced:{<user>}``            string      how many have given way in this minute
 ``rt1:revoked:{<digest>}``           string      there while the token is revoked whose ``jti`` has this digest
                                                  (``revocations.py``)
 ``rt1:lifetimes``                    hash        seconds that a token may live at most, or empty for no limit -> when a
@@ -138,6 +141,12 @@ class Keys:
 
     def disconnected(self, user: str) -> str:
         return self._of_user("disconnected", user)
+
+    def entered(self, user: str) -> str:
+        return self._of_user("entered", user)
+
+    def replaced(self, user: str) -> str:
+        return self._of_user("replaced", user)
 
     def _of_user(self, word: str, user: str) -> str:
         if user.startswith("}"):

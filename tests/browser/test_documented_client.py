@@ -59,7 +59,13 @@ async def test_after_a_drain_it_is_back_at_once_each_time(start_at: Start) -> No
 
 @pytest.mark.parametrize(
     ("code", "reason"),
-    [(1008, "token_missing"), (1008, "token_invalid"), (1008, "flood"), (1009, "")],
+    [
+        (1008, "token_missing"),
+        (1008, "token_invalid"),
+        (1008, "flood"),
+        (1008, "replaced"),
+        (1009, ""),
+    ],
 )
 async def test_where_it_is_hopeless_it_says_so_and_does_not_try_again(
     code: int, reason: str, start_at: Start
@@ -72,7 +78,7 @@ async def test_where_it_is_hopeless_it_says_so_and_does_not_try_again(
         assert len(server.opened) == 1
 
 
-@pytest.mark.parametrize("reason", ["token_expired", "connection_limit"])
+@pytest.mark.parametrize("reason", ["token_expired", "connection_limit", "disconnected"])
 async def test_where_it_is_not_hopeless_it_tries_again(reason: str, start_at: Start) -> None:
     async with ScriptedServer(closings=[(1008, reason)]).running() as server:
         await start_at(server.url)

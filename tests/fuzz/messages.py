@@ -92,7 +92,9 @@ class Messages:
                 self._hub,
                 verifier(),
                 _Recheck(),  # type: ignore[arg-type]
-                Revocations(self._hub, FakeRevokedTokens(), "here", clock, lambda: 0.0),
+                Revocations(
+                    self._hub, FakeRevokedTokens(), "here", lambda *_who: None, clock, lambda: 0.0
+                ),
                 _Tasks(),  # type: ignore[arg-type]
                 TokenTimes(5, 60),
                 clock,

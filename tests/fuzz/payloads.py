@@ -123,7 +123,7 @@ class Payloads:
             Opener(_RING, Stats(), DEFAULT_NAMESPACES),
         )
         self._revocations = Revocations(
-            self._hub, FakeRevokedTokens(), "here", self._clock, lambda: 0.0
+            self._hub, FakeRevokedTokens(), "here", lambda *_who: None, self._clock, lambda: 0.0
         )
         self._control = Control(
             _Recheck(),  # type: ignore[arg-type]

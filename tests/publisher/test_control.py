@@ -10,6 +10,7 @@ from publisher.contract.control import (
     Command,
     Disconnect,
     GrantRevoked,
+    PlaceReplaced,
     PlacesChecked,
     TokenRevoked,
     TokensRevoked,
@@ -34,6 +35,7 @@ CHECK = CheckPlaces("u", ("n1", "n2"), ("n1/1", "n2/a"), "n3")
         TokensRevoked("u", 1_640_995_200.5, "ops"),
         CHECK,
         PlacesChecked("u", "n1"),
+        PlaceReplaced('u"', "n1/a"),
     ],
 )
 def test_a_command_is_read_as_it_was_written(command: Command) -> None:

@@ -158,6 +158,7 @@ class Node:
         self.gaps: list[str] = []
         self.throttled: list[bool] = []
         self.commands: list[bytes] = []
+        self.freed: list[tuple[str, str]] = []
         self.confirmation = Confirmation(self.positions, {}, self.clock, interval)
         self.hub = Hub(
             lambda callback: asyncio.get_running_loop().call_soon(callback),
@@ -170,7 +171,10 @@ class Node:
     def revocations(self, tokens: FakeRevokedTokens | None = None) -> Revocations:
         """Of a node that is called ``here``."""
         known = tokens or FakeRevokedTokens()
-        return Revocations(self.hub, known, "here", self.clock, lambda: 0.0)
+        freed = self.freed.append
+        return Revocations(
+            self.hub, known, "here", lambda *who: freed(who), self.clock, lambda: 0.0
+        )
 
     # -- what the hub reports ---------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ def test_codes_are_those_of_the_protocol() -> None:
         "TOKEN_KEY_UNKNOWN": 1008,
         "TOKEN_REVOKED": 1008,
         "CONNECTION_LIMIT": 1008,
+        "REPLACED": 1008,
         "FLOOD": 1008,
         "INTERNAL_ERROR": 1011,
         "SLOW_CONSUMER": 1013,

@@ -78,8 +78,12 @@ async def calls_of_a_node(keys: Keys) -> list[Call]:
         *(Call.run(scripts.GRANTED, [keys.grant(channel)], "u") for channel in CHANNELS),
         Call(("SET", keys.marker, "m", "NX", "GET")),
     ]
+    replacing = PlaceTable(keys, "node", 5, 60, 10)
     for user in USERS:
         noted.calls += [
+            replacing.take(Claim(user, "1"), [b"gone/2", b"5"], replace=True),
+            replacing.renew(user, {"1": 1, "2": 2}),
+            replacing.release(user, "1"),
             table.take(Claim(user, "1"), [b"gone/2", b"5"]),
             table.renew(user, {"1": 1, "2": 2}),
             table.release(user, "1"),
@@ -176,7 +180,7 @@ def calls_of_a_publisher(keys: Keys) -> list[Call]:
     publisher.run(operations.revoke(CHANNELS[0], "u"))
     for user in USERS:
         publisher.run(operations.revoking.disconnect(user, "bye", None))
-        publisher.run(operations.revoking.revoke_tokens_before(user, 1_640_995_200))
+        publisher.run(operations.revoking.revoke_tokens_before(user, 1))
         publisher.run(operations.connections(user))
     publisher.run(operations.revoking.revoke_token("a}b", 4_000_000_000))
     publisher.run(operations.ping())

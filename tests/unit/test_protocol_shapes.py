@@ -261,6 +261,7 @@ def test_error_codes_are_pinned_for_programs_that_read_them() -> None:
         "token_revoked",
         "connection_limit",
         "disconnected",
+        "replaced",
         "messages_lost",
         "internal_error",
     }

@@ -12,7 +12,7 @@ from gateway.node import revocations as module
 from gateway.node.connection import Connection
 from gateway.node.ports import Claim
 from gateway.node.revocations import Ending, Revocations
-from publisher.contract.control import Disconnect, TokenRevoked, TokensRevoked
+from publisher.contract.control import Disconnect, PlaceReplaced, TokenRevoked, TokensRevoked
 from publisher.contract.revocations import digest_of
 from publisher.errors import Unavailable
 from tests.unit.fakes import FakeRevokedTokens, Node, RecordingSocket, make_connection
@@ -110,6 +110,15 @@ async def test_tokens_issued_before_a_time_end_and_those_that_do_not_say_when(wo
     assert world.ended() == {"old": "token_revoked", "silent": "token_revoked"}
 
 
+async def test_a_connection_whose_place_is_anothers_ends_and_takes_none_again(world: World) -> None:
+    world.let_in("1")
+    world.let_in("2")
+    world.revocations.hear(PlaceReplaced("u", "there/1"))
+    world.revocations.hear(PlaceReplaced("u", "here/2"))
+    assert world.ended() == {"2": "replaced"}
+    assert world.node.freed == [("u", "2")]
+
+
 async def test_nothing_is_kept_of_connections_that_are_gone(world: World) -> None:
     clients = [world.let_in(str(n), token=f"t{n % 2}") for n in range(4)]
     for client in clients:
@@ -140,6 +149,9 @@ CLAIM = Claim("u", "c", 100.0, "t1")
         (TokensRevoked("u", 100.5), closing.TOKEN_REVOKED),
         (TokensRevoked("u", 100.0), None),
         (TokensRevoked("v", 100.5), None),
+        (PlaceReplaced("u", "here/c"), closing.REPLACED),
+        (PlaceReplaced("u", "here/other"), None),
+        (PlaceReplaced("u", "there/c"), None),
     ],
 )
 async def test_a_command_that_comes_while_redis_answers_counts_for_a_handshake(

@@ -24,6 +24,7 @@ const ADVICE = {
   token_revoked: 'This token was revoked. Paste another one.',
   disconnected: 'The backend has ended this connection. The page connects again by itself.',
   connection_limit: 'This user holds all the connections they may. Close another tab.',
+  replaced: 'This user has opened a newer connection, and this was the oldest.',
   flood: 'Too many messages, or too many mistakes, in a short time.',
   draining: 'This gateway is being stopped; another one takes over.',
   slow_consumer: 'This page did not read fast enough.',
