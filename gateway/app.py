@@ -160,6 +160,7 @@ class Gateway:
                 "port",
                 last_file=self.capacity.last_file,
                 tls=entrance.tls,
+                tls_rate=settings.handshakes_per_second,
             ),
             await self._ports.listen(
                 entrance.internal_port,

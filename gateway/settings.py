@@ -199,7 +199,7 @@ class Settings(BaseSettings):
     )
     handshakes_per_second: PositiveFloat = Field(
         2_000.0,
-        description="Handshakes with a valid token that a node takes up in a second; further ones wait up to 15 s for their turn",
+        description="Handshakes with a valid token that a node takes up in a second, and those of TLS that it begins; further ones wait for their turn, up to 15 s",
     )
     max_subscriptions: PositiveInt = Field(
         100, description="Subscriptions that a connection may hold"

@@ -17,6 +17,10 @@ class TokenBucket:
         self._tokens = burst
         self._filled_at = now
 
+    def has(self, cost: float, now: float) -> bool:
+        """Whether there are ``cost`` tokens."""
+        return min(self._burst, self._tokens + (now - self._filled_at) * self._rate) >= cost
+
     def take(self, cost: float, now: float) -> bool:
         """Take ``cost`` tokens; ``False`` when there are too few."""
         self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)

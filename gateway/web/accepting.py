@@ -1,16 +1,20 @@
-"""Accepting connections: a few in a turn of the event loop, and none while the process has no files for them."""
+"""Accepting connections: a few in a turn of the event loop, no more in a second than TLS may be begun with, and none while
+the process has no files for them.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import logging
+import math
 import os
 import socket
 from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 from gateway.core.log_limit import LogLimit
+from gateway.core.rate_limit import TokenBucket
 from gateway.web.tls import ServerTls
 
 log = logging.getLogger(__name__)
@@ -20,6 +24,8 @@ _AT_ONCE: Final = 32
 _PAUSE_SECONDS: Final = 0.1
 _NO_ROOM: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
+_TLS_PAUSE_SECONDS: Final = 0.005
+"""Between two looks whether TLS may be begun with again."""
 _TLS_SECONDS: Final = 10.0
 """How long a client may take to agree on TLS."""
 _FAREWELL_SECONDS: Final = 5.0
@@ -30,6 +36,9 @@ P = TypeVar("P", bound=asyncio.Protocol)
 
 class Service(Protocol[P]):
     """Serves the connections of a port."""
+
+    def is_worth_tls(self, address: object) -> bool:
+        """Whether to agree on TLS with who comes from this address; if not, the connection is closed at once."""
 
     def accept(self, accepted: socket.socket, address: object) -> P:
         """What serves a connection, which comes from this address."""
@@ -50,6 +59,7 @@ class Acceptor(Generic[P]):
         last_file: a connection with this file number or a higher one is closed. The system gives the lowest number that
             is free, so that a high one tells of many open files, whatever they are.
         tls: what encrypts them, if anything does.
+        tls_rate: with how many TLS is begun in a second; the others wait in the listener's backlog.
     """
 
     def __init__(
@@ -58,12 +68,15 @@ class Acceptor(Generic[P]):
         service: Service[P],
         last_file: int,
         tls: ServerTls | None = None,
+        tls_rate: float = math.inf,
     ) -> None:
         self._listener = listener
         self._service = service
         self._last_file = last_file
         self._tls = tls
         self._loop = asyncio.get_running_loop()
+        # While the loop is held up, no more come together than are accepted in a turn.
+        self._bucket = TokenBucket(tls_rate, _AT_ONCE, self._loop.time())
         self._limit = LogLimit(self._loop.time(), burst=1)
         self._pause: asyncio.TimerHandle | None = None
         self._beginning: set[asyncio.Task[object]] = set()
@@ -88,19 +101,27 @@ class Acceptor(Generic[P]):
 
     def _accept(self) -> None:
         for _ in range(_AT_ONCE):
+            if self._tls is not None and not self._bucket.has(1.0, self._loop.time()):
+                self._wait(_TLS_PAUSE_SECONDS)
+                return
             try:
                 accepted, address = self._listener.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
                 if error.errno in _NO_ROOM:
-                    self._wait(error.errno)
+                    self._wait_for_files(error.errno)
                     return
                 continue  # what had become of this connection meanwhile (accept(2))
             if accepted.fileno() >= self._last_file:
                 accepted.close()
-                self._wait(errno.EMFILE)
+                self._wait_for_files(errno.EMFILE)
                 return
+            if self._tls is not None:
+                if not self._service.is_worth_tls(address):
+                    accepted.close()
+                    continue
+                self._bucket.take(1.0, self._loop.time())
             self._begin(accepted, address)
 
     def _begin(self, accepted: socket.socket, address: object) -> None:
@@ -132,11 +153,14 @@ class Acceptor(Generic[P]):
         elif error is not None:
             log.error("connection_failed", exc_info=error)
 
-    def _wait(self, number: int) -> None:
-        """Leave the others in the backlog for a moment."""
+    def _wait_for_files(self, number: int) -> None:
         left_out = self._limit.admit("files_exhausted", self._loop.time())
         if left_out is not None:
             port = self._listener.getsockname()[1]
             log.error("files_exhausted port=%s reason=%r", port, os.strerror(number))
+        self._wait(_PAUSE_SECONDS)
+
+    def _wait(self, seconds: float) -> None:
+        """Leave the others in the backlog for a moment."""
         self._loop.remove_reader(self._listener)
-        self._pause = self._loop.call_later(_PAUSE_SECONDS, self._resume)
+        self._pause = self._loop.call_later(seconds, self._resume)

@@ -83,14 +83,18 @@ class ClientPort:
 
     # -- from the listener --------------------------------------------------------------------
 
+    def is_worth_tls(self, address: object) -> bool:
+        """Whether to agree on TLS with who comes from this address: not where that was for nothing too often."""
+        peer = _peer(address)
+        return peer is None or not self._refusals.is_blocked(self._block(peer), peer)
+
     def accept(self, accepted: socket.socket, address: object) -> NewConnection:
         """One was accepted. It counts from now on, also while it agrees on TLS; where there are too many, one of them goes."""
         connection = NewConnection(self, accepted)
-        # A Unix socket has no address.
-        peer = _peer_address(str(address[0])) if isinstance(address, tuple) else None
+        peer = _peer(address)
         trusted = peer in self._surroundings.trusted
         connection.peer = connection.address = peer
-        connection.block = None if peer is None or trusted else block_of(peer)
+        connection.block = self._block(peer)
         connection.expects_proxy_header = trusted and self._surroundings.proxy_protocol
         self._count(connection)
         if connection.file >= self._surroundings.capacity.crowded_file:
@@ -103,6 +107,7 @@ class ClientPort:
         """One is over, since the client and the node have not agreed on TLS."""
         if connection.begins:
             self._refusals.note("tls_failed", connection.address, tls.cause_of(error))
+        self._refusals.failed(connection)
         self.leave(connection)
 
     # -- from the connections -----------------------------------------------------------------
@@ -111,7 +116,7 @@ class ClientPort:
         """The proxy at the other end has told for whom a connection is."""
         if source is not None:
             connection.peer = connection.address = source
-            connection.block = None if source in self._surroundings.trusted else block_of(source)
+            connection.block = self._block(source)
             self._count(connection)
 
     def requested(self, connection: NewConnection, head: Head) -> None:
@@ -143,6 +148,10 @@ class ClientPort:
         """No request came in time."""
         self._refusals.note("no_request", connection.address)
 
+    def wasted(self, connection: NewConnection) -> None:
+        """One has agreed on TLS, and is over without a request."""
+        self._refusals.failed(connection)
+
     def refused(self, connection: NewConnection) -> None:
         """One was refused, and counts until it is gone, also one whose token was valid."""
         self._count(connection)
@@ -151,6 +160,10 @@ class ClientPort:
     def leave(self, connection: NewConnection) -> None:
         """One has shown a valid token, or is gone."""
         self._unauthenticated.leave(connection)
+
+    def _block(self, peer: str | None) -> str | None:
+        """What a connection from there counts for: nothing where a proxy stands for many."""
+        return None if peer is None or peer in self._surroundings.trusted else block_of(peer)
 
     def _count(self, connection: NewConnection) -> None:
         """Count one for the address that it comes from, as far as that is known; where too many come from there, one of these goes.
@@ -174,3 +187,8 @@ class ClientPort:
             connection.dismiss(refusal.answer)
         else:
             connection.drop()
+
+
+def _peer(address: object) -> str | None:
+    """The address at the other end of a connection; a Unix socket has none."""
+    return _peer_address(str(address[0])) if isinstance(address, tuple) else None

@@ -44,6 +44,9 @@ class Entrance(Protocol):
     def overdue(self, connection: NewConnection) -> None:
         """No request came in time."""
 
+    def wasted(self, connection: NewConnection) -> None:
+        """It is over without a request, though its client has agreed on TLS, which costs more than a request."""
+
     def refused(self, connection: NewConnection) -> None:
         """It was told that it is not let in, and has a moment to read that."""
 
@@ -136,6 +139,8 @@ class NewConnection(asyncio.Protocol):
         """The client is gone."""
         self._stage = _Stage.OVER
         self._cancel_deadline()
+        if not self._head_end and self.plain_socket is None:
+            self._entrance.wasted(self)
         self._entrance.leave(self)
 
     def _read(self) -> None:

@@ -102,6 +102,17 @@ class RefusedConnections:
                 _NOT_TRUSTED,
             )
 
+    def failed(self, connection: NewConnection) -> None:
+        """One has cost a handshake of TLS, and shows no token any more."""
+        self._failures.note(connection.block)
+
+    def is_blocked(self, block: str | None, address: str) -> bool:
+        """Whether an address gets no handshake of TLS, since too many were for nothing; if so, this is counted."""
+        is_blocked = self._failures.wait(block) > 0
+        if is_blocked:
+            self.note(_TOO_MANY_FAILURES.code, address)
+        return is_blocked
+
     def reject(
         self, connection: NewConnection, reason: str, cause: str = "", **details: str
     ) -> bool:

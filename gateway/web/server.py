@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 import shlex
 import socket
@@ -170,6 +171,7 @@ class Ports:
         *,
         last_file: int,
         tls: ServerTls | None = None,
+        tls_rate: float = math.inf,
         may_choose: bool = False,
     ) -> tuple[str, int]:
         """Accept connections; returns the address with the port chosen.
@@ -181,6 +183,7 @@ class Ports:
             setting: the setting that names the port, for the error.
             last_file: no connection is kept that has this file number or a higher one.
             tls: what encrypts them, if anything does.
+            tls_rate: with how many TLS is begun in a second.
             may_choose: whether a free port will do where this one is in use.
 
         Raises:
@@ -192,7 +195,7 @@ class Ports:
             if not (error.in_use and may_choose):
                 raise
             listener = await open_listener(host, 0, setting, shared=False)
-        self._acceptors.append(Acceptor(listener, service, last_file, tls))
+        self._acceptors.append(Acceptor(listener, service, last_file, tls, tls_rate))
         address = listener.getsockname()
         return address[0], address[1]
 
@@ -212,6 +215,10 @@ class InternalPort:
 
     pages: HttpPages
     refusals: RefusedConnections
+
+    def is_worth_tls(self, _address: object) -> bool:
+        """Whether to agree on TLS with who comes from this address."""
+        return True
 
     def accept(self, _accepted: socket.socket, _address: object) -> asyncio.Protocol:
         """One was accepted."""

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import itertools
 import ssl
+from urllib.parse import urlsplit
 
 import jwt
 
 from tests.attacks.target import ELSEWHERE, MARK, Ended, Line, Target
 from tests.support.identity_provider import TROUBLES, rsa_key
 from tests.support.requests import UPGRADE, handshake, request
+from tests.support.waiting import until
 
 _BYTE_SECONDS = 0.02
 _ORIGIN = "Origin: https://app.example"
@@ -117,10 +119,31 @@ async def beginnings_of_tls(target: Target) -> None:
     hello = _hello()
 
     async def once(_number: int) -> None:
-        async with target.line(hello) as line:
+        async with target.line(hello, source=ELSEWHERE) as line:
             await line.until(b"\x16\x03\x03")
 
     await target.for_some_time(once, target.size.strangers)
+
+
+async def tls_and_no_request(target: Target) -> None:
+    """The caller lets an address fail a few times only."""
+    parts = urlsplit(target.url)
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+
+    async def once(_number: int = 0) -> None:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(
+                parts.hostname, parts.port, ssl=trusting, local_addr=(ELSEWHERE, 0)
+            )
+            writer.transport.abort()
+
+    async def once_more() -> bool:
+        await once()
+        return "connection_refused reason=too_many_failures" in target.node.output
+
+    await target.for_some_time(once, target.size.strangers)
+    await until(once_more)
 
 
 async def halves_of_tls(target: Target) -> None:
@@ -137,7 +160,8 @@ async def halves_of_tls(target: Target) -> None:
         trickling = []
         for number in range(target.size.crowd):
             with contextlib.suppress(Ended):
-                line = await stack.enter_async_context(target.line(hello if number % 2 else b""))
+                data = hello if number % 2 else b""
+                line = await stack.enter_async_context(target.line(data, source=ELSEWHERE))
                 if number % 2 == 0:
                     trickling.append(asyncio.create_task(slowly(line)))
         await asyncio.sleep(target.size.seconds)
@@ -156,7 +180,7 @@ async def anything_but_tls(target: Target) -> None:
     )
 
     async def once(_number: int) -> None:
-        async with target.line(next(junk)) as line:
+        async with target.line(next(junk), source=ELSEWHERE) as line:
             await line.until_ended()
 
     await target.for_some_time(once, target.size.strangers)

@@ -107,10 +107,15 @@ KINDS = (
         settings={"handshakes_per_second": 100},
         newcomer_seconds=15,
     ),
-    Kind(doors.beginnings_of_tls, beside=certificates),
+    Kind(doors.beginnings_of_tls, beside=certificates, settings=EVER_AGAIN),
+    Kind(
+        doors.tls_and_no_request,
+        beside=certificates,
+        settings={"failed_authentications_per_minute": 10},
+    ),
     # Each of a thousand may hold the buffers of TLS.
     Kind(doors.halves_of_tls, beside=certificates, memory_mib=128),
-    Kind(doors.anything_but_tls, beside=certificates),
+    Kind(doors.anything_but_tls, beside=certificates, settings=EVER_AGAIN),
     Kind(doors.disconnects_by_the_thousand, redis_share=0.75),
     # -- frames (floods.py) --
     Kind(floods.empty_continuations),

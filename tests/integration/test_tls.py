@@ -258,6 +258,76 @@ async def test_garbage_in_place_of_tls_is_no_error_of_ours(
     assert not node.new_connections
 
 
+GARBAGE = b"\x16\x03\x01\x00\x05hello"
+UNASKED = {"leaves": b"", "sends no request": b"\xff" * 1_000, "leaves amid it": b"GET / HT"}
+
+
+async def is_dropped(node: Node) -> bool:
+    """Whether a connection is closed before anything was sent over it."""
+    async with line(node.url) as each:
+        return await each.ended()
+
+
+@pytest.mark.parametrize("data", UNASKED.values(), ids=UNASKED)
+async def test_an_address_that_wastes_tls_too_often_gets_no_more_of_it_for_a_while(
+    start_node: StartNode, own: dict[str, Any], trust: ssl.SSLContext, data: bytes
+) -> None:
+    node = await start_node(failed_authentications_per_minute=3, **own)
+    stats = node.gateway.stats
+    for _ in range(3):
+        async with line(node.url, data, trust):
+            assert stats.addresses_blocked == 0
+        await until(lambda: not node.new_connections)
+    assert stats.addresses_blocked == 1
+    assert await is_dropped(node)
+    assert refused(node)["too_many_failures"] == 1
+
+
+async def test_an_address_that_fails_to_agree_on_tls_too_often_gets_no_more_of_it_for_a_while(
+    start_node: StartNode, own: dict[str, Any]
+) -> None:
+    node = await start_node(failed_authentications_per_minute=3, **own)
+    for _ in range(3):
+        async with line(node.url, GARBAGE) as each:
+            assert await each.ended()
+        await until(lambda: not node.new_connections)
+    assert node.gateway.stats.addresses_blocked == 1
+    assert await is_dropped(node)
+    assert refused(node) == {"tls_failed": 3, "too_many_failures": 1}
+
+
+async def test_who_asks_for_something_wastes_no_tls(
+    start_node: StartNode, own: dict[str, Any], trust: ssl.SSLContext
+) -> None:
+    node = await start_node(failed_authentications_per_minute=1, **own)
+    for _ in range(3):
+        assert (await answer_to(node.url, HEALTH, trust)).status == 200
+        async with connected(node.url, make_token("u"), ssl=trust):
+            pass
+    assert node.gateway.stats.addresses_blocked == 0
+
+
+async def test_a_trusted_proxy_wastes_no_tls_for_those_behind_it(
+    start_node: StartNode, own: dict[str, Any], trust: ssl.SSLContext
+) -> None:
+    node = await start_node(
+        failed_authentications_per_minute=1, trusted_proxies=["127.0.0.0/8"], **own
+    )
+    for _ in range(3):
+        async with line(node.url, tls=trust):
+            pass
+    async with connected(node.url, make_token("u"), ssl=trust):
+        pass
+
+
+async def test_a_node_begins_with_tls_as_often_as_it_takes_up_handshakes(
+    start_node: StartNode, own: dict[str, Any]
+) -> None:
+    node = await start_node(handshakes_per_second=77, **own)
+    clients, _internal = node.gateway._ports._acceptors
+    assert clients._bucket._rate == 77
+
+
 async def test_a_node_that_stops_waits_for_no_tls_handshake(
     start_node: StartNode, own: dict[str, Any]
 ) -> None:

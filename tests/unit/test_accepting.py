@@ -3,9 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import ssl
+from typing import Any, cast
 
+from gateway.core.rate_limit import TokenBucket
 from gateway.web.accepting import Acceptor
+from gateway.web.tls import ServerTls
+
+
+class Tls:
+    """Stands in for ``ServerTls``; nobody ever agrees with it."""
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+class Doorkeeper:
+    """Takes whoever comes, or nobody."""
+
+    def __init__(self, *, worth_tls: bool = True) -> None:
+        self.worth_tls = worth_tls
+        self.asked = 0
+        self.accepted: list[socket.socket] = []
+
+    def is_worth_tls(self, _address: object) -> bool:
+        self.asked += 1
+        return self.worth_tls
+
+    def accept(self, accepted: socket.socket, _address: object) -> asyncio.Protocol:
+        self.accepted.append(accepted)
+        return asyncio.Protocol()
+
+    def failed(self, *_why: object) -> None:
+        pass
 
 
 async def test_what_was_accepted_has_its_protocol_when_the_port_is_closed() -> None:
@@ -17,6 +48,9 @@ async def test_what_was_accepted_has_its_protocol_when_the_port_is_closed() -> N
             made.append(transport)
 
     class Service:
+        def is_worth_tls(self, _address: object) -> bool:
+            raise AssertionError
+
         def accept(self, _accepted: socket.socket, _address: object) -> Served:
             return Served()
 
@@ -31,3 +65,50 @@ async def test_what_was_accepted_has_its_protocol_when_the_port_is_closed() -> N
         [transport] = made
         transport.close()
         await asyncio.sleep(0)
+
+
+class Crowd:
+    """A port with TLS, and so many in its backlog; its bucket holds ``at_once``, and is filled by nobody."""
+
+    def __init__(
+        self, stack: contextlib.AsyncExitStack, doorkeeper: Doorkeeper, count: int
+    ) -> None:
+        listener = socket.create_server(("127.0.0.1", 0), backlog=count)
+        tls = cast(ServerTls, Tls())
+        self.acceptor: Acceptor[Any] = Acceptor(listener, doorkeeper, 1_000_000, tls, 1.0)
+        stack.push_async_callback(self.acceptor.aclose)
+        self.fill(3)
+        self.lines = [
+            stack.enter_context(socket.create_connection(listener.getsockname()))
+            for _ in range(count)
+        ]
+
+    def fill(self, tokens: int) -> None:
+        self.acceptor._bucket = TokenBucket(0.0, tokens, 0.0)
+
+
+async def test_tls_is_begun_with_no_more_than_the_rate_and_the_others_wait_in_the_backlog() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        doorkeeper = Doorkeeper()
+        crowd = Crowd(stack, doorkeeper, 8)
+        crowd.acceptor._accept()
+        assert len(doorkeeper.accepted) == doorkeeper.asked == 3
+        # It does not look again at each turn of the loop, but after a moment.
+        assert crowd.acceptor._pause is not None
+        crowd.fill(4)
+        while len(doorkeeper.accepted) < 7:
+            await asyncio.sleep(0.001)
+        assert doorkeeper.asked == 7
+
+
+async def test_who_is_not_worth_tls_gets_none_and_takes_nobodys_turn() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        doorkeeper = Doorkeeper(worth_tls=False)
+        crowd = Crowd(stack, doorkeeper, 8)
+        crowd.acceptor._accept()
+        assert (doorkeeper.asked, doorkeeper.accepted) == (8, [])
+        for each in crowd.lines:
+            each.settimeout(10)
+            with contextlib.suppress(ConnectionResetError):
+                assert each.recv(1) == b""
+        assert crowd.acceptor._bucket.has(3.0, 0.0)
