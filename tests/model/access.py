@@ -69,6 +69,10 @@ class Ways:
         for spell in self._spells[holder, what]:
             spell.ends(asked, done)
 
+    def doubt(self, holder: Hashable, what: str, since: float) -> None:
+        """Nobody knows whether a way is there from then on."""
+        self.end(holder, what, since, math.inf)
+
     def end_others(
         self, holder: Hashable, kept: Collection[str], asked: float, done: float
     ) -> None:
@@ -80,7 +84,7 @@ class Ways:
     def perhaps(self, holders: Iterable[Hashable], what: str, begin: float, end: float) -> bool:
         """Whether one of them may have had a way at some moment from ``begin`` to ``end``."""
         return any(
-            spell.perhaps_from <= end and begin <= spell.perhaps_to
+            max(begin, spell.perhaps_from) <= min(end, spell.perhaps_to)
             for spell in self._of(holders, what)
         )
 

@@ -63,9 +63,16 @@ class Visit:
     user: str
     node: int
     opened: float
+    asked: float = 0.0
+    """When the handshake began."""
     ended: float = math.inf
     left: bool = False
     why: str = ""
+    shown: Token | None = None
+    """At the handshake."""
+    token: Token | None = None
+    refreshing: bool = False
+    """Another token was shown, and nobody knows which one is in force."""
     sessions: list[Session] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     odd: list[str] = field(default_factory=list)
@@ -88,6 +95,42 @@ class Visit:
         )
 
 
+class Token(NamedTuple):
+    """What a user shows. ``ends`` and ``issued`` are seconds since 1970; ``id`` and ``issued`` may be missing."""
+
+    text: str
+    user: str
+    channels: tuple[str, ...]
+    ends: float
+    id: str | None
+    issued: float | None
+
+
+class Revocation(NamedTuple):
+    """A call that has ended one token, by its ``id``, or those of a user that were issued ``before``."""
+
+    asked: float
+    done: float
+    id: str | None = None
+    user: str | None = None
+    before: float = 0.0
+
+    def is_about(self, token: Token) -> bool:
+        """Whether the token is revoked."""
+        if self.user is None:
+            return self.id == token.id
+        return self.user == token.user and (token.issued is None or token.issued < self.before)
+
+
+class Disconnection(NamedTuple):
+    """A call that has ended a user's connections; of which one, if it was about one, nobody knows here."""
+
+    user: str
+    asked: float
+    done: float
+    one: bool
+
+
 class Fault(NamedTuple):
     """Something that was broken on purpose; ``node`` is ``None`` for what concerns all."""
 
@@ -105,6 +148,9 @@ class Record:
     publications: dict[int, Publication] = field(default_factory=dict)
     visits: list[Visit] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
+    revocations: list[Revocation] = field(default_factory=list)
+    disconnections: list[Disconnection] = field(default_factory=list)
     steps: dict[str, int] = field(default_factory=dict)
     logged: frozenset[str] = frozenset()
     """The namespaces that keep a log."""

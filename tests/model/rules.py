@@ -20,6 +20,7 @@ def violations(record: Record) -> list[str]:
         each
         for visit in record.visits
         for each in (
+            *_let_in(record, visit),
             *_overheard(record, visit),
             *_missed(record, visit),
             *_turned_away(record, visit),
@@ -30,6 +31,13 @@ def violations(record: Record) -> list[str]:
 
 
 # -- nobody hears what is not theirs --------------------------------------------------------------
+
+
+def _let_in(record: Record, visit: Visit) -> Iterator[str]:
+    for each in record.revocations:
+        if visit.shown is not None and each.is_about(visit.shown) and each.done < visit.asked:
+            late = visit.asked - each.done
+            yield f"let in: {visit.name}, {late:.3f} s after its token had been revoked"
 
 
 def _overheard(record: Record, visit: Visit) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Final
 from tests.model.record import Record
 from tests.model.rules import in_the_end, missing, never_arrived, still_there
 from tests.model.steps import USERS_STEPS, Publishing, Stopping, backend, faults_here
+from tests.model.visitors import token_of
 from tests.model.world import EVERY_CHANNEL, TENANTS, USERS, World, running_world
 from tests.support.waiting import until
 
@@ -57,7 +58,7 @@ async def _settle(world: World) -> None:
     await world.all_ready()
     now = world.now()
     for user in USERS:
-        one = await world.connect(user, (), _LAST_SECONDS)
+        one = await world.connect(token_of(world.record, user, (), _LAST_SECONDS))
         if one is None:
             continue
         for channel in EVERY_CHANNEL:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from publisher import EVERYBODY, AsyncPublisher, Unavailable
 from tests.model import world as faults
-from tests.model.record import Publication
-from tests.model.visitors import Visitor
+from tests.model.record import Disconnection, Publication, Revocation
+from tests.model.visitors import Visitor, note_disconnection, note_revocation, token_of
 from tests.model.world import CHANNELS, EVERY_CHANNEL, TENANTS, USERS, World
 from tests.support import topology
 from tests.support.tokens import make_token
@@ -20,6 +21,9 @@ _FOR_EVER: Final = 3_600
 _MOST_VISITORS: Final = 14
 _MOST_OF_A_USER: Final = 3
 """Of the five that a user may have: places of connections whose end nobody has noticed count too."""
+_RECENT: Final = 10
+"""Of a tenant's last tokens one is revoked: some are in use, some are not."""
+_SURELY_SECONDS: Final = 1.0
 _FOREIGN: Final = 0.2
 """Of the subscribes are for any channel, and not for the user's own tenant's."""
 
@@ -65,6 +69,11 @@ async def insist(world: World, call: Callable[[], Awaitable[Any]]) -> tuple[floa
 
 def backend(tenant: str) -> list[tuple[float, Step]]:
     """What a tenant's backend does with access. Nobody else changes what it has granted."""
+    return [*granting(tenant), *ending(tenant)]
+
+
+def granting(tenant: str) -> list[tuple[float, Step]]:
+    """Grants, and what takes them back."""
 
     def whom(dice: random.Random) -> Any:
         return EVERYBODY if dice.random() < 0.04 else dice.choice(TENANTS[tenant])
@@ -88,6 +97,44 @@ def backend(tenant: str) -> list[tuple[float, Step]]:
         world.record.ways.end(EVERYBODY, channel, asked, done)
 
     return [(5, grant), (4, revoke), (0.5, take_from_all)]
+
+
+def ending(tenant: str) -> list[tuple[float, Step]]:
+    """What ends connections, and tokens for good."""
+
+    async def disconnect(world: World, dice: random.Random) -> None:
+        user, connection = dice.choice(TENANTS[tenant]), None
+        if dice.random() < 0.3:
+            _, _, found = await insist(world, lambda: world.publisher.connections(user))
+            if found:
+                one = dice.choice(found)
+                connection = f"{one.node}/{one.id}"
+        asked, done, _ = await insist(
+            world, lambda: world.publisher.disconnect(user, reason="bye", connection=connection)
+        )
+        note_disconnection(world.record, Disconnection(user, asked, done, connection is not None))
+        world.record.count("disconnect")
+
+    async def revoke_token(world: World, dice: random.Random) -> None:
+        ours = [each for each in world.record.tokens if each.user in TENANTS[tenant] and each.id]
+        if ours:
+            token = dice.choice(ours[-_RECENT:])
+            asked, done, _ = await insist(
+                world, lambda: world.publisher.revoke_token(str(token.id), time.time() + _FOR_EVER)
+            )
+            note_revocation(world.record, Revocation(asked, done, token.id))
+            world.record.count("revoke token")
+
+    async def revoke_tokens(world: World, dice: random.Random) -> None:
+        user = dice.choice(TENANTS[tenant])
+        before = round(time.time() - dice.choice((0, 0, 1, 3)), 3) + 0.0005
+        asked, done, _ = await insist(
+            world, lambda: world.publisher.revoke_tokens_before(user, before)
+        )
+        note_revocation(world.record, Revocation(asked, done, user=user, before=before))
+        world.record.count("revoke tokens before")
+
+    return [(0.4, disconnect), (0.5, revoke_token), (0.3, revoke_tokens)]
 
 
 class Publishing:
@@ -140,8 +187,17 @@ async def come(world: World, dice: random.Random) -> None:
     here = world.here
     of_the_user = sum(each.visit.user == user for each in here)
     if len(here) < _MOST_VISITORS and of_the_user < _MOST_OF_A_USER:
-        await world.connect(user, *_claims(user, dice))
+        await world.connect(token_of(world.record, user, *_claims(user, dice)))
         world.record.count("connect")
+
+
+async def come_again(world: World, dice: random.Random) -> None:
+    """A client connects with a token that was shown before, and may be revoked."""
+    if world.record.tokens and len(world.here) < _MOST_VISITORS:
+        token = dice.choice(world.record.tokens)
+        if sum(each.visit.user == token.user for each in world.here) < _MOST_OF_A_USER:
+            await world.connect(token)
+            world.record.count("connect with an old token")
 
 
 async def go(world: World, dice: random.Random) -> None:
@@ -179,24 +235,40 @@ async def unsubscribe(world: World, dice: random.Random) -> None:
 
 
 async def refresh(world: World, dice: random.Random) -> None:
-    """A client shows another token."""
-    if (one := _anyone(world, dice)) is not None:
-        await one.refresh(*_claims(one.visit.user, dice))
+    """A client shows another token, or one that it has shown before."""
+    one = _anyone(world, dice)
+    if one is None or one.visit.refreshing:
+        return
+    user = one.visit.user
+    old = [token for token in world.record.tokens if token.user == user]
+    if dice.random() < 0.2 and old:
+        token = dice.choice(old)
+    else:
+        token = token_of(world.record, user, *_claims(user, dice))
+    if token.ends < time.time() + 1:
+        return
+    revoked = [each.done for each in world.record.revocations if each.is_about(token)]
+    if not revoked:
+        world.spawn(one.refresh(token))
         world.record.count("refresh")
+    elif min(revoked) < world.now() - _SURELY_SECONDS:
+        world.spawn(one.refresh(token, revoked=True))
+        world.record.count("refresh with a revoked token")
 
 
 async def refresh_badly(world: World, dice: random.Random) -> None:
-    """A client shows somebody else's token, or an old one, that names everything."""
+    """A client shows somebody else's token, or one that has ended, that names everything."""
     if (one := _anyone(world, dice)) is not None:
         others = [user for user in USERS if user != one.visit.user]
         foreign = make_token(dice.choice(others), list(EVERY_CHANNEL))
-        old = make_token(one.visit.user, list(EVERY_CHANNEL), exp=1)
-        await one.refresh_badly(dice.choice((foreign, old)))
+        ended = make_token(one.visit.user, list(EVERY_CHANNEL), exp=1)
+        await one.refresh_badly(dice.choice((foreign, ended)))
         world.record.count("bad refresh")
 
 
 USERS_STEPS: Final[list[tuple[float, Step]]] = [
     (3, come),
+    (1, come_again),
     (1, go),
     (12, subscribe),
     (2, unsubscribe),

@@ -16,7 +16,9 @@ from tests.model.record import (
     Publication,
     Record,
     Refusal,
+    Revocation,
     Session,
+    Token,
     Visit,
 )
 from tests.model.rules import violations
@@ -144,6 +146,30 @@ def test_what_comes_over_a_connection_whose_token_has_ended_is_overheard() -> No
     run.record.ways.last_until(run.visit, OPEN, 12.0)
     run.visit.ended = 15.0
     assert run.told() == ["late", "overheard"]
+
+
+def test_a_revoked_token_lets_nobody_in() -> None:
+    """Unless it is revoked while they come."""
+    for of, told in (({"id": "t1"}, True), ({"id": "t2"}, False)):
+        for done in (7.9, 8.1):
+            run = Run()
+            run.visit.asked, run.visit.shown = 8.0, Token("…", "ann", (), 1e10, "t1", 500.0)
+            run.record.revocations.append(Revocation(7.5, done, **of))
+            assert ("let in" in run.told()) == (told and done < 8.0)
+
+
+@pytest.mark.parametrize(
+    ("user", "before", "issued", "told"),
+    [
+        *(("ann", 501.0, 500.0, True), ("ann", 500.0, 500.0, False), ("ann", 1.0, None, True)),
+        ("ben", 501.0, 500.0, False),
+    ],
+)
+def test_tokens_of_a_user_are_revoked_by_their_age(
+    user: str, before: float, issued: float | None, *, told: bool
+) -> None:
+    revocation = Revocation(1, 2, user=user, before=before)
+    assert revocation.is_about(Token("…", "ann", (), 1e10, "t1", issued)) == told
 
 
 def test_a_message_of_another_channel_is_overheard() -> None:

@@ -1,4 +1,7 @@
-"""A client on one connection: it says what it is told to, and writes down what it hears."""
+"""A client on one connection: it says what it is told to, and writes down what it hears.
+
+Of a node it sees what clients see, but for one thing: when a token that it has shown is in force, which nobody is told.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,31 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Sequence
 from typing import Any, Final
 
 import aiohttp
 
-from tests.model.record import OPEN, Arrival, Record, Refusal, Session, Visit
+from gateway.node.connection import Connection
+from gateway.node.hub import Hub
+from tests.model.access import CLOCKS_SECONDS
+from tests.model.record import (
+    OPEN,
+    Arrival,
+    Disconnection,
+    Record,
+    Refusal,
+    Revocation,
+    Session,
+    Token,
+    Visit,
+)
 from tests.support.tokens import make_token
 
 _HANDSHAKE_SECONDS: Final = 10.0
-_ANSWER_SECONDS: Final = 10.0
+_REFRESH_SECONDS: Final = 30.0
+"""While Redis is away nobody can say whether a token is revoked."""
+_LOOK_SECONDS: Final = 0.005
+_REJECTED: Final = {"token_invalid", "token_expired", "token_revoked"}
 
 
 class NotLetIn(Exception):
@@ -27,21 +45,25 @@ class Visitor:
     """``pending`` are the channels that it has asked for, and when, while there is no answer."""
 
     def __init__(
-        self, record: Record, visit: Visit, socket: aiohttp.ClientWebSocketResponse
+        self,
+        record: Record,
+        visit: Visit,
+        token: Token,
+        socket: aiohttp.ClientWebSocketResponse,
+        inside: Connection,
     ) -> None:
         self.visit = visit
         self.pending: dict[str, float] = {}
         self.leaving: set[str] = set()
         self._record = record
         self._socket = socket
+        self._inside = inside
         self._now = asyncio.get_running_loop().time
-        self._heartbeat = asyncio.Event()
         self._rejections = 0
-        self._expiring: set[int] = set()
-
-    def shown(self, ends: float) -> None:
-        """It has shown a token that ends so many seconds after 1970."""
-        self._expiring.add(int(ends * 1_000))
+        self._anew: set[str] = set()
+        # The ends of the tokens that were shown, and that it was not told of yet.
+        self._shown = [token.ends]
+        self._heartbeat = asyncio.Event()
 
     @property
     def here(self) -> bool:
@@ -54,10 +76,8 @@ class Visitor:
         """Ask for a channel."""
         more = {} if since is None else {"since": since}
         self.pending[channel] = self._now()
-        session = self.visit.session(channel)
-        if since is not None and session is not None:
-            # It begins anew.
-            session.ended = self._now()
+        if since is not None:
+            self._anew.add(channel)
         await self._send({"type": "subscribe", "channel": channel, **more})
 
     async def unsubscribe(self, channel: str) -> None:
@@ -65,20 +85,33 @@ class Visitor:
         self.leaving.add(channel)
         await self._send({"type": "unsubscribe", "channel": channel})
 
-    async def refresh(self, channels: Sequence[str], lasts: float) -> None:
-        """Show another token, and wait until it is in force."""
+    async def refresh(self, token: Token, *, revoked: bool = False) -> None:
+        """Show another token, and wait until it is in force; or until it is refused, if it is ``revoked``."""
         asked = self._now()
-        token, ends = token_of(self.visit.user, channels, lasts)
-        self.shown(ends)
-        await self._send({"type": "refresh", "token": token})
-        if await self._answered():
-            note_token(self._record, self.visit, channels, asked, self._now(), ends)
-        else:
-            # Nobody knows which one was in force when the connection ended.
-            note_token(self._record, self.visit, channels, asked, math.inf, ends)
+        self.visit.refreshing = True
+        self._shown.append(token.ends)
+        self._heartbeat.clear()
+        await self._send({"type": "refresh", "token": token.text})
+        await self._send({"type": "heartbeat"})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REFRESH_SECONDS):
+                await self._heartbeat.wait()
+                # The node says nothing of a token that it has accepted.
+                while self.here and self._inside.refreshing is not None:
+                    await asyncio.sleep(_LOOK_SECONDS)
+        self.visit.refreshing = False
+        if self.here and self._inside.refreshing is not None:
+            self.visit.odd.append("waits for ever for a token that it has shown")
+        accepted = self._inside.identity.expires_at == token.ends
+        if revoked and accepted:
+            self.visit.odd.append("goes on with a revoked token")
+        if accepted or not self.here:
+            # Nobody knows which one was in force when a connection ended.
+            done = self._now() if self.here else math.inf
+            note_token(self._record, self.visit, token, asked, done)
 
     async def refresh_badly(self, token: str) -> None:
-        """Show a token that is not accepted."""
+        """Show a token that is no good, and is refused at once."""
         self._rejections += 1
         await self._send({"type": "refresh", "token": token})
 
@@ -86,18 +119,6 @@ class Visitor:
         """End the connection."""
         self.visit.left = True
         await self._socket.close()
-
-    async def _answered(self) -> bool:
-        """Whether all that was said before has been served."""
-        self._heartbeat.clear()
-        await self._send({"type": "heartbeat"})
-        waiting = asyncio.create_task(self._heartbeat.wait())
-        try:
-            await asyncio.wait_for(waiting, _ANSWER_SECONDS)
-        except TimeoutError:
-            if self.here:
-                self.visit.odd.append("got no answer to a heartbeat")
-        return self.here
 
     async def _send(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(ConnectionError, aiohttp.ClientError):
@@ -119,9 +140,7 @@ class Visitor:
         channel = message.get("channel", "")
         match message["type"]:
             case "subscribed":
-                self.pending.pop(channel, None)
-                if self.visit.session(channel) is None:
-                    self.visit.sessions.append(Session(channel, now))
+                self._begin(channel, now)
                 if message.get("recovered") is False:
                     self.visit.odd.append(f"was told of a loss in {channel}")
             case "unsubscribed":
@@ -134,12 +153,23 @@ class Visitor:
                 pass
             case "token_expiring":
                 # Of each token once, and of no other.
-                try:
-                    self._expiring.remove(message["expiresAt"])
-                except KeyError:
+                ends = message["expiresAt"] / 1_000
+                if ends in self._shown:
+                    self._shown.remove(ends)
+                else:
                     self.visit.odd.append("was told of the end of a token that it has not shown")
             case _:
                 self._hear(channel, now, message)
+
+    def _begin(self, channel: str, now: float) -> None:
+        self.pending.pop(channel, None)
+        session = self.visit.session(channel)
+        if session is not None and channel in self._anew:
+            session.ended = now
+            session = None
+        self._anew.discard(channel)
+        if session is None:
+            self.visit.sessions.append(Session(channel, now))
 
     def _hear(self, channel: str, now: float, message: dict[str, Any]) -> None:
         session = self.visit.session(channel)
@@ -151,6 +181,7 @@ class Visitor:
     def _end(self, channel: str, now: float, reason: str | None) -> None:
         session = self.visit.session(channel)
         asked = self.pending.pop(channel, None)
+        self._anew.discard(channel)
         if session is not None:
             session.ended = now
         since = session.answered if session is not None else asked
@@ -163,8 +194,8 @@ class Visitor:
         if channel in self.pending and code == "forbidden":
             asked = self.pending.pop(channel)
             self.visit.refusals.append(Refusal(channel, asked, now, code))
-        elif not channel and self._rejections and code in {"token_invalid", "token_expired"}:
-            self._rejections -= 1
+        elif not channel and (self._rejections or self.visit.refreshing) and code in _REJECTED:
+            self._rejections -= code != "token_revoked"
         elif not channel:
             # It is about to be closed.
             self.visit.why = code
@@ -177,22 +208,20 @@ async def visitor(
     session: aiohttp.ClientSession,
     node: int,
     url: str,
-    user: str,
-    channels: Sequence[str],
-    lasts: float,
+    hub: Hub,
+    token: Token,
 ) -> Visitor:
-    """Connect with a token that names ``channels`` and lasts so many seconds.
+    """Connect with a token.
 
     Raises:
-        NotLetIn: nobody is let in now.
+        NotLetIn: nobody is let in now, or not with this token.
     """
     now = asyncio.get_running_loop().time
     asked = now()
-    token, ends = token_of(user, channels, lasts)
     try:
         async with asyncio.timeout(_HANDSHAKE_SECONDS):
             socket = await session.ws_connect(
-                url, headers={"Authorization": f"Bearer {token}"}, max_msg_size=0
+                url, headers={"Authorization": f"Bearer {token.text}"}, max_msg_size=0
             )
             first = await socket.receive()
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -200,30 +229,68 @@ async def visitor(
     if first.type is not aiohttp.WSMsgType.TEXT or json.loads(first.data)["type"] != "connected":
         await socket.close()
         raise NotLetIn
-    visit = Visit(len(record.visits), user, node, now())
+    visit = Visit(len(record.visits), token.user, node, now(), asked, shown=token)
     record.visits.append(visit)
-    note_token(record, visit, channels, asked, now(), ends)
-    one = Visitor(record, visit, socket)
-    one.shown(ends)
-    return one
+    note_token(record, visit, token, asked, now())
+    for each in record.disconnections:
+        if each.user == token.user and asked <= each.done + CLOCKS_SECONDS:
+            record.ways.doubt(visit, OPEN, asked)
+    # The last of the user's: they come one after the other.
+    inside = [each for each in hub.connections.values() if each.user == token.user][-1]
+    return Visitor(record, visit, token, socket, inside)
 
 
-def token_of(user: str, channels: Sequence[str], lasts: float) -> tuple[str, float]:
-    """A token, and when it ends in seconds since 1970."""
-    # A fraction that is the same in milliseconds.
-    ends = math.ceil(4 * (time.time() + lasts)) / 4
-    return make_token(user, list(channels), exp=ends), ends
+def token_of(record: Record, user: str, channels: tuple[str, ...], lasts: float) -> Token:
+    """A token; some have no id, and some do not say when they were made."""
+    now = time.time()
+    number = len(record.tokens)
+    # A fraction that is the same in milliseconds, and of no other token.
+    ends = math.ceil(4 * (now + lasts)) / 4 + (number % 128) / 8
+    id_ = f"token-{number}" if number % 3 else None
+    issued = round(now, 3) if number % 4 else None
+    said = {name: value for name, value in (("jti", id_), ("iat", issued)) if value is not None}
+    text = make_token(user, list(channels), exp=ends, **said)
+    token = Token(text, user, channels, ends, id_, issued)
+    record.tokens.append(token)
+    return token
 
 
-def note_token(
-    record: Record, visit: Visit, channels: Sequence[str], asked: float, done: float, ends: float
-) -> None:
-    """A token is shown that names ``channels`` and ends then; it takes the place of the one before."""
+def note_token(record: Record, visit: Visit, token: Token, asked: float, done: float) -> None:
+    """A token is shown, and takes the place of the one before."""
+    visit.token = token
     # Only in a token a star stands for a whole namespace; as an id it is one like any other.
-    named = (each.removesuffix("/*") for each in channels)
+    named = (each.removesuffix("/*") for each in token.channels)
     opened = (OPEN, f"notifications/{visit.user}", *named)
-    by_the_loop = asyncio.get_running_loop().time() + ends - time.time()
+    ends = asyncio.get_running_loop().time() + token.ends - time.time()
     for what in opened:
         record.ways.begin(visit, what, asked, done)
-        record.ways.last_until(visit, what, by_the_loop)
+        record.ways.last_until(visit, what, ends)
     record.ways.end_others(visit, opened, asked, done)
+    for each in record.revocations:
+        if each.is_about(token):
+            record.ways.end(visit, OPEN, each.asked, each.done)
+
+
+def note_revocation(record: Record, revocation: Revocation) -> None:
+    """Tokens are revoked, and the connections end that were let in with one."""
+    record.revocations.append(revocation)
+    for visit in record.visits:
+        if visit.token is None:
+            continue
+        if visit.refreshing and visit.user == (revocation.user or visit.user):
+            # Perhaps it is about the one, perhaps about the other.
+            record.ways.doubt(visit, OPEN, revocation.asked)
+        elif revocation.is_about(visit.token):
+            record.ways.end(visit, OPEN, revocation.asked, revocation.done)
+
+
+def note_disconnection(record: Record, disconnection: Disconnection) -> None:
+    """The connections of a user end that were there before."""
+    record.disconnections.append(disconnection)
+    for visit in record.visits:
+        if visit.user != disconnection.user:
+            continue
+        if disconnection.one or visit.opened >= disconnection.asked:
+            record.ways.doubt(visit, OPEN, disconnection.asked)
+        else:
+            record.ways.end(visit, OPEN, disconnection.asked, disconnection.done)

@@ -16,11 +16,12 @@ from typing import Final
 import aiohttp
 import redis.asyncio
 
+from gateway.node.hub import Hub
 from publisher import AsyncPublisher
 from tests.faults.proxy import Proxy
 from tests.faults.redis_pair import RedisPair
 from tests.faults.redis_servers import RedisServers, redis_servers
-from tests.model.record import NODE_REPLACED, Fault, Record
+from tests.model.record import NODE_REPLACED, Fault, Record, Token
 from tests.model.visitors import NotLetIn, Visitor, visitor
 from tests.support.nodes import Node, running_node
 from tests.support.waiting import until
@@ -51,6 +52,7 @@ _READY_SECONDS: Final = 30.0
 _SETTINGS: Final = {
     "jwt_leeway_seconds": 0,
     "node_lease_seconds": 5,
+    "failed_authentications_per_minute": 100_000,
     "client_messages_per_second": 1_000,
     "client_message_burst": 10_000,
     "namespaces": NAMESPACES,
@@ -72,6 +74,11 @@ class Place:
     def url(self) -> str:
         """Where clients connect; nothing is there while the node is replaced."""
         return self._node.url if self._node is not None else "ws://127.0.0.1:9"
+
+    @property
+    def hub(self) -> Hub | None:
+        """That of the node; ``None`` while it is replaced."""
+        return None if self._node is None else self._node.gateway.hub
 
     @property
     def ready(self) -> bool:
@@ -111,13 +118,13 @@ class World:
         """The clients that are connected."""
         return [each for each in self.visitors if each.here]
 
-    async def connect(self, user: str, channels: tuple[str, ...], lasts: float) -> Visitor | None:
-        """A client of ``user``'s comes, to any node; ``None`` where it is not let in."""
+    async def connect(self, token: Token) -> Visitor | None:
+        """A client comes with a token, to any node; ``None`` where it is not let in."""
         place = self.dice.choice(self.places)
+        if (hub := place.hub) is None:
+            return None
         try:
-            one = await visitor(
-                self.record, self.session, place.number, place.url, user, channels, lasts
-            )
+            one = await visitor(self.record, self.session, place.number, place.url, hub, token)
         except NotLetIn:
             return None
         self.visitors = [*self.here, one]
