@@ -16,16 +16,22 @@ from publisher.errors import PublisherError
 from publisher.transport.flows import Flow, T
 
 _DONE: Final = "done"
+_CANCELLED: Final = "cancelled"
 
 lines = logging.getLogger("publisher.audit")
 
 
 def audited(flow: Flow[T], event: str, actor: str | None, fields: Mapping[str, Any]) -> Flow[T]:
-    """Take a flow, and tell what became of it: ``done``, or the name of the error that it raises."""
+    """Take a flow, and tell what became of it: ``done``, the name of the error that it raises, or ``cancelled`` where its
+    caller waits no more.
+    """
     try:
         result = yield from flow
     except PublisherError as error:
         _tell(event, actor, fields, type(error).__name__, maybe_sent=error.maybe_sent or None)
+        raise
+    except BaseException:
+        _tell(event, actor, fields, _CANCELLED, maybe_sent=True)
         raise
     _tell(event, actor, fields, _DONE)
     return result
@@ -51,6 +57,10 @@ def _tell(
     }
     if isinstance(user, Everybody):
         told |= {"user": None, "everybody": True}
-    # What is no JSON was refused, and is told as Python shows it.
-    text = json.dumps({k: v for k, v in told.items() if v is not None}, default=repr)
+    text = json.dumps({k: v for k, v in told.items() if v is not None}, default=_shown)
     lines.info("%s", text)
+
+
+def _shown(value: object) -> object:
+    """A moment as seconds since 1970. What else is no JSON was refused, and is told as Python shows it."""
+    return value.timestamp() if isinstance(value, datetime) else repr(value)

@@ -71,7 +71,9 @@ class Operations:
         self._keys = keys
         self._retries = retries
         self._ring = options.ring
-        self._preflight = preflight or Preflight(keys, clock, retries, _known(options.ring))
+        self._preflight = preflight or Preflight(
+            keys, clock, retries, _known(options.ring), seals=options.ring is not None
+        )
         self._publishing = Publishing(keys, self._preflight, clock, wall_clock, retries, options)
         self._actor = options.actor
         self.revoking = Revoking(keys, self._preflight, retries, options, wall_clock)

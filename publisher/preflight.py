@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -68,6 +68,8 @@ class Preflight:
         clock: a monotonic clock in seconds.
         known: the namespaces that there are as long as no gateway has announced any.
         learnt_at: when, by ``clock``, ``known`` was learnt.
+        seals: what was once learnt to be encrypted stays so, since the client has keys. Gateways that do not say so are
+            older, or forgotten: what is published meanwhile must not be readable.
     """
 
     def __init__(
@@ -77,6 +79,8 @@ class Preflight:
         retries: Retries,
         known: Mapping[str, Namespace] = DEFAULT_NAMESPACES,
         learnt_at: float = float("-inf"),
+        *,
+        seals: bool = False,
     ) -> None:
         self.namespaces = known
         self.redis_clock = RedisClock(0.0, 0)
@@ -84,6 +88,8 @@ class Preflight:
         self._clock = clock
         self._retries = retries
         self._learnt_at = learnt_at
+        self._seals = seals
+        self._sealed: set[str] = set()
         self._allowed: set[Use | tuple[Use, Host]] = set()
         self._asked_at = float("-inf")
         self._failed: _Failed | None = None
@@ -155,12 +161,21 @@ class Preflight:
                 return
             announced, (seconds, microseconds) = replies
         # Without an announcement what is known stays: Redis may have lost its data.
-        self.namespaces = _namespaces(announced) or self.namespaces
+        self.namespaces = self._with_seals(_namespaces(announced)) or self.namespaces
         self._learnt_at = self._clock()
         # The answer was some time on its way, so this is rather too little than too much.
         skew = _SKEW_US if self._retries.other_servers else 0
         showed = int(seconds) * 1_000_000 + int(microseconds) - skew
         self.redis_clock = RedisClock(self._learnt_at, showed)
+
+    def _with_seals(self, announced: dict[str, Namespace]) -> dict[str, Namespace]:
+        if not self._seals:
+            return announced
+        self._sealed |= {name for name, each in announced.items() if each.encrypted}
+        return {
+            name: replace(each, encrypted=each.encrypted or name in self._sealed)
+            for name, each in announced.items()
+        }
 
     def _ask(self, calls: Sequence[Call]) -> Flow[list[Reply] | None]:
         """Ask until there is an answer; ``None`` if another call has had one meanwhile.

@@ -84,7 +84,7 @@ class Revoking:
     def revoke_token(self, jti: str, until: datetime | float) -> Flow[None]:
         """Revoke one token, which ends by itself at ``until``."""
         # As in Redis and at the nodes, so that no line names a token.
-        told = {"token": digest_of(jti) if isinstance(jti, str) else None, "until": until}
+        told = {"token": _digest_of(jti), "until": until}
         return self._audited(self._revoke_token(jti, until), "token_revoked", told)
 
     def _revoke_token(self, jti: str, until: datetime | float) -> Flow[None]:
@@ -146,6 +146,15 @@ class Revoking:
         if asked and replies[-1] < asked:
             reason = f"only {replies[-1]} of {asked} replicas have it: a failover may lose it"
             raise Unavailable(reason, maybe_sent=True)
+
+
+def _digest_of(jti: object) -> str | None:
+    """The digest of a ``jti``; ``None`` for what cannot be one, which the call refuses."""
+    try:
+        check_text("jti", jti)
+    except InvalidData:
+        return None
+    return digest_of(str(jti))
 
 
 def _milliseconds(seconds: float) -> int:

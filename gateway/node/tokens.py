@@ -163,16 +163,27 @@ class Tokens:
             if isinstance(found, KeyUnknown):
                 await found.learn()
                 found = self._verified(connection, token, learned=True)
+            # Else whoever has renewed in time would be ended because Redis is away.
+            self._expect_end(connection, found.expires_at)
             await self._see_to_revocation(found)
             if not connection.closed:
                 self._put_in_force(connection, found)
         except BadRequest as error:
             if not connection.closed:
+                self._expect_end(connection, connection.identity.expires_at)
                 self._hub.stats.client_errors[error.code] += 1
                 self._hub.send(connection, frames.text(error.render()))
         finally:
             if connection.refreshing is asyncio.current_task():
                 connection.refreshing = None
+
+    def _expect_end(self, connection: Connection, expires_at: float | None) -> None:
+        if connection.closed:
+            return
+        if expires_at is None:
+            self._expiries.forget(connection)
+        else:
+            self._expiries.expect(connection, expires_at)
 
     async def _see_to_revocation(self, identity: Identity) -> None:
         """Return if a genuine token may be put in force.

@@ -80,3 +80,10 @@ def publish_once(request: pytest.FixtureRequest) -> PublishOnce:
             await asyncio.sleep(0.1)
 
     return publish
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The URL of a server that accepts connections and never says anything."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"redis://127.0.0.1:{listener.getsockname()[1]}"

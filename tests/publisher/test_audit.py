@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -71,11 +73,35 @@ def test_what_has_failed_is_told_as_such(nobody: str, caplog: pytest.LogCaptureF
             publisher.grant(CHANNEL, 7)  # type: ignore[arg-type]
         with pytest.raises(InvalidInput):
             publisher.revoke_token(7, time.time() + 60)  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match="Unicode"):
+            publisher.revoke_token("\ud800", time.time() + 60)
     assert [(each["event"], each["outcome"]) for each in told(caplog)] == [
         ("disconnected", "Unavailable"),
         ("granted", "InvalidData"),
         ("token_revoked", "InvalidData"),
+        ("token_revoked", "InvalidData"),
     ]
+
+
+async def test_a_call_that_is_cancelled_is_told_as_one_that_may_have_taken_effect(
+    silent: str, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, "publisher.audit")
+    async with AsyncPublisher.from_url(silent) as publisher:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(publisher.disconnect("ann"), 0.2)
+    [line] = told(caplog)
+    assert (line["outcome"], line["maybe_sent"]) == ("cancelled", True)
+
+
+def test_a_moment_has_one_shape_however_it_was_given(
+    publisher: Publisher, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, "publisher.audit")
+    until = int(time.time()) + 60
+    publisher.revoke_token("t", until)
+    publisher.revoke_token("t", datetime.fromtimestamp(until, UTC))
+    assert [each["until"] for each in told(caplog)] == [until, until]
 
 
 def test_where_nobody_takes_its_lines_none_is_made(

@@ -157,6 +157,19 @@ def test_what_was_encrypted_stays_so_when_its_namespace_is_no_longer(
     assert [each.data for each in with_keys(key(1)).history(CHANNEL)] == [SECRET]
 
 
+def test_a_gateway_that_does_not_know_of_it_makes_no_publisher_write_plaintext(
+    with_keys: MakePublisher, announce: Announce, server: topology.Looking, keys: Keys
+):
+    """An older gateway, or one that was forgotten, announces the namespace without it."""
+    secretive = with_keys(key(1))
+    secretive.publish(CHANNEL, SECRET)
+    announce(Namespace("lessons", Owner.GRANT, KEPT), Namespace("open", Owner.ANYONE, KEPT))
+    secretive.publish("open/1", SECRET)  # it has read what is announced now
+    secretive.publish(CHANNEL, SECRET)
+    assert [hides(each) for each in entries(server, keys)] == [True, True]
+    assert [hides(each) for each in entries(server, keys, "open/1")] == [False]
+
+
 @pytest.mark.parametrize("idempotency_key", [None, "k"])
 def test_a_retry_is_recognised_and_writes_the_message_once(
     cutter: ReplyCutter, with_keys: MakePublisher, idempotency_key: str | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import time
 import traceback
 from collections.abc import Iterator
@@ -32,13 +31,6 @@ def cut_publisher(cutter: ReplyCutter, prefix: str) -> Iterator[Publisher]:
     with Publisher.from_url(cutter.url, prefix=prefix) as publisher:
         publisher.publish("run-results/other", 0)
         yield publisher
-
-
-@pytest.fixture
-def silent() -> Iterator[str]:
-    """The URL of a server that accepts connections and never says anything."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield f"redis://127.0.0.1:{listener.getsockname()[1]}"
 
 
 def test_a_publish_whose_reply_is_lost_leaves_one_copy(

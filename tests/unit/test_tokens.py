@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from gateway.node.passes import Passes
 from gateway.node.recheck import Recheck
 from gateway.node.tasks import Tasks
 from gateway.node.tokens import Tokens, TokenTimes
+from publisher.contract.revocations import digest_of
 from tests.unit.bench import Bench
-from tests.unit.fakes import FakeClock, RecordingFeed, make_connection
+from tests.unit.fakes import FakeClock, FakeRevokedTokens, RecordingFeed, make_connection
 from tests.unit.test_recheck import NAMESPACES, Grants
 from tests.unit.wire import messages_in
 
@@ -26,10 +28,22 @@ class Rejecting:
         raise TokenRejected(f"{token!r} is made up")
 
 
+class Accepting:
+    """Each token is the same one."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+
+    def verify(self, token: str) -> Identity:
+        return self.identity
+
+
 class World:
     """Tokens that end at a time on a wall clock of their own."""
 
-    def __init__(self, leeway: float = 5.0, warning: float = 60.0) -> None:
+    def __init__(
+        self, leeway: float = 5.0, warning: float = 60.0, verifier: Accepting | None = None
+    ) -> None:
         self.bench = Bench()
         self.node, grants = self.bench.node, Grants()
         self.wall_clock = FakeClock(1_700_000_000.0)
@@ -44,12 +58,13 @@ class World:
             self.node.clock,
             lambda: 0.0,
         )
+        self.redis, self.tasks = FakeRevokedTokens(), Tasks()
         self.tokens = Tokens(
             self.node.hub,
-            Rejecting(),
+            verifier or Rejecting(),
             recheck,
-            self.node.revocations(),
-            Tasks(),
+            self.node.revocations(self.redis),
+            self.tasks,
             TokenTimes(leeway, warning),
             self.node.clock,
             self.wall_clock,
@@ -132,6 +147,33 @@ async def test_nobody_is_told_where_that_is_switched_off() -> None:
     world.show(10)
     assert world.told(14) == []
     assert [each["type"] for each in world.told(1.5)] == ["error"]
+
+
+@pytest.mark.parametrize(("revoked", "ends_at"), [(False, 300), (True, 100)])
+async def test_who_renews_in_time_is_not_ended_because_redis_is_away(
+    revoked: bool, ends_at: int
+) -> None:
+    """The new token's end counts, until Redis has said that it is revoked."""
+    accepting = Accepting(Identity("u"))
+    world = World(leeway=0, verifier=accepting)
+    exp = world.show(60)
+    accepting.identity = Identity(
+        world.client.user, expires_at=exp + 240, token_id="t", issued_at=1.0
+    )
+    world.redis.answers.clear()
+    world.redis.digests.update({digest_of("t")} if revoked else ())
+    world.tokens.refresh(world.client, "t")
+    await asyncio.sleep(0)
+    assert world.told(99) == []
+    assert world.socket.closing is None
+    world.redis.answers.set()
+    await world.client.refreshed()
+    lived = 99.0
+    while world.socket.closing is None:
+        world.told(1)
+        lived += 1
+    assert lived == ends_at
+    await world.tasks.aclose()
 
 
 async def test_a_wall_clock_that_is_set_back_ends_no_token_early() -> None:
