@@ -91,7 +91,7 @@ class Gateway:
             # Before its own places are counted again a node would let too many in.
             "places": self.redis.places.settled,
             # Once: an outage of who publishes them takes no node out of service that has them.
-            "keys": self.entrance.keys.loaded,
+            "keys": self.entrance.keys.usable,
             # And before it knows what was revoked while it heard nothing it would serve whom it may not.
             "revocations": self.access.cut_off.settled,
             "serving": not self.delivery.drain.leaving,

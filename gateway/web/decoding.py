@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import jwt
 import orjson
@@ -15,8 +15,11 @@ from gateway.core.access import TokenRejected, not_a_time
 from gateway.core.protocol import ErrorCode
 from gateway.web.keys import Key, prepared_secrets
 
+Name = TypeVar("Name")
+Value = TypeVar("Value")
+
 _HEADERS_REMEMBERED: Final = 64
-"""Different headers whose algorithm is known; a login has one."""
+"""Different headers of which is known what they say; a login has one."""
 
 _UNREADABLE: Final = (jwt.PyJWTError, ValueError, OverflowError, RecursionError)
 """What PyJWT raises: bytes that are no text and numbers that are no time get past its own errors."""
@@ -135,8 +138,7 @@ class Decoder(jwt.PyJWT):
         claims = self.decode(
             token, secret or self._key.material, algorithms=self._allowed, **self._expected
         )
-        if len(self._known) < _HEADERS_REMEMBERED:
-            self._known[header] = self._prepared(name)
+        remember(self._known, header, self._prepared(name))
         return claims
 
     def _prepared(self, name: str) -> tuple[Algorithm, Any]:
@@ -146,6 +148,14 @@ class Decoder(jwt.PyJWT):
             return secret.Algorithm, secret.key
         algorithm = jwt.get_algorithm_by_name(name)
         return algorithm, algorithm.prepare_key(self._key.material)
+
+
+def remember(known: dict[Name, Value], name: Name, value: Value) -> None:
+    """Keep what is known of a header, in the place of the oldest of many."""
+    known.pop(name, None)
+    if len(known) >= _HEADERS_REMEMBERED:
+        del known[next(iter(known))]
+    known[name] = value
 
 
 def header_of(token: str) -> Mapping[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from gateway.core.access import KeyUnknown, TokenRejected, Use
@@ -17,11 +19,9 @@ from gateway.web.decoding import (
     WrongSignature,
     header_of,
     issuer_of,
+    remember,
 )
 from gateway.web.remote_keys import RemoteKeys
-
-_HEADERS_REMEMBERED: Final = 64
-"""Different headers, of different issuers, whose keys are known."""
 
 MOST_TRIED: Final = 4
 """Keys that one token is verified with at most: enough for a rotation, and few for what anybody may send."""
@@ -47,10 +47,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """The keys that fit a header, and how long they do."""
+    """The keys that fit a header, and how long they do; and sets of which newer ones may have the right key."""
 
     decoders: tuple[Decoder, ...]
     until: float
+    newer: tuple[RemoteKeys, ...]
 
 
 class KeySet:
@@ -81,9 +82,14 @@ class KeySet:
         return [each.source for each in self._entries if isinstance(each.source, RemoteKeys)]
 
     @property
-    def loaded(self) -> bool:
-        """Whether there was each of them at least once. Before that some tokens could not be judged."""
-        return all(each.loaded for each in self.remote)
+    def usable(self) -> bool:
+        """Whether each issuer was asked, and tokens can be judged with what there is. One that does not answer keeps nobody
+        else's users out.
+        """
+        can_verify = any(
+            isinstance(each.source, Decoder) or each.source.loaded for each in self._entries
+        )
+        return can_verify and all(each.attempted for each in self.remote)
 
     @property
     def age(self) -> float:
@@ -106,25 +112,20 @@ class KeySet:
         place = token.partition(".")[0], issuer
         known = self._known_of_channels if use is Use.CHANNEL else self._known
         choice = known.get(place)
-        if choice is not None and self._wall_clock() < choice.until:
-            return _read(token, choice.decoders)
-        choice, newer = self._choose(token, issuer, use)
+        is_known = choice is not None and self._wall_clock() < choice.until
+        if choice is None or not is_known:
+            choice = self._choose(token, issuer, use)
         try:
             found = _read(token, choice.decoders)
         except WrongSignature:
-            if newer is None:
-                raise
-            raise KeyUnknown(newer.learn) from None
-        if newer is None:
-            known.pop(place, None)
-            if len(known) < _HEADERS_REMEMBERED:
-                known[place] = choice
+            _refuse_unknown(token, choice.newer)
+            raise
+        if not is_known:
+            remember(known, place, choice)
         return found
 
-    def _choose(
-        self, token: str, issuer: str | None, use: Use
-    ) -> tuple[_Choice, RemoteKeys | None]:
-        """The keys that fit a token's header; and a set of which a newer one may have the right one.
+    def _choose(self, token: str, issuer: str | None, use: Use) -> _Choice:
+        """The keys that fit a token's header.
 
         Raises:
             TokenRejected: none does, or the header is not that of a token for ``use``.
@@ -134,22 +135,19 @@ class KeySet:
         fitting = self._fitting(header, issuer, use)
         until = min(each.until for each in fitting)
         kid, algorithm = header.get("kid"), str(header.get("alg"))
-        newer: RemoteKeys | None = None
-        decoders = []
+        decoders, newer = [], []
         for each in fitting:
             source = each.source
             if isinstance(source, Decoder):
                 decoders.append(source)
             elif (decoder := source.decoder(kid, algorithm)) is not None:
                 decoders.append(decoder)
-            # Only who knows the issuer at least makes its server be asked.
-            elif source.may_have(kid) and source.demands.issuer in (None, issuer_of(token)):
-                newer = source
+            elif source.may_have(kid):
+                newer.append(source)
         if not decoders:
-            if newer is not None:
-                raise KeyUnknown(newer.learn)
+            _refuse_unknown(token, newer)
             raise TokenRejected("no published key is for its kid and issuer")
-        return _Choice(tuple(decoders), until), newer
+        return _Choice(tuple(decoders), until, tuple(newer))
 
     def _fitting(self, header: Mapping[str, Any], issuer: str | None, use: Use) -> list[Entry]:
         """The entries that fit a header.
@@ -179,13 +177,31 @@ class KeySet:
         return fitting
 
 
+def _refuse_unknown(token: str, newer: Sequence[RemoteKeys]) -> None:
+    """Refuse a token if the right key may be in a newer set.
+
+    Raises:
+        KeyUnknown: it may.
+    """
+    # Only who knows the issuer at least makes its server be asked.
+    asked = [each for each in newer if each.demands.issuer in (None, issuer_of(token))]
+    if asked:
+        raise KeyUnknown(partial(_learn, asked)) from None
+
+
+async def _learn(asked: Sequence[RemoteKeys]) -> None:
+    await asyncio.gather(*(each.learn() for each in asked))
+
+
 def _check_type(header: Mapping[str, Any], use: Use) -> None:
     """Tokens of different kinds are never taken for each other (RFC 8725 §3.11).
 
     Raises:
         TokenRejected: it is of a kind that is not for ``use``.
     """
-    kind = str(header.get("typ", "")).lower().removeprefix("application/")
+    # A media type may have parameters (RFC 9110 §8.3.1).
+    kind = str(header.get("typ", "")).partition(";")[0].strip().lower()
+    kind = kind.removeprefix("application/")
     if use is Use.CHANNEL:
         if kind != _CHANNEL_TYPE:
             raise TokenRejected(f"its typ is not {_CHANNEL_TYPE}")

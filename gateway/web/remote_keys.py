@@ -101,6 +101,11 @@ class RemoteKeys:
         return self._loaded_at is not None
 
     @property
+    def attempted(self) -> bool:
+        """Whether a set was asked for, and came or did not."""
+        return self.loaded or self._failures > 0
+
+    @property
     def age(self) -> float:
         """Seconds since the set was had; 0 while there is none."""
         return 0.0 if self._loaded_at is None else self._clock() - self._loaded_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -12,13 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.access import TokenRejected, Use
+from gateway.core.access import KeyUnknown, TokenRejected, Use
 from gateway.credentials import make_verifier
 from gateway.settings import Settings
 from gateway.web.auth import TokenVerifier
-from gateway.web.decoding import Decoder
+from gateway.web.decoding import Decoder, Demands
+from gateway.web.key_set import Entry, KeySet
+from gateway.web.keys import public_key, secret_key
+from tests.support.identity_provider import rsa_key
 from tests.support.tokens import RSA_KEY, public_pem
 from tests.unit.fakes import FakeClock
+from tests.unit.test_remote_keys import Issuer
+from tests.unit.virtual_time import run_at_once
 
 OLD = "the secret of before, which is long enough"
 NEW = "another secret, which is long enough as well"
@@ -232,7 +238,7 @@ def test_claims_from_the_field_are_judged_alike_by_a_key_of_the_list(case: dict[
 
 
 @pytest.mark.parametrize(
-    "typ", ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt", "", None, "JOSE"]
+    "typ", ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt; v=1", "", None, "JOSE"]
 )
 def test_a_token_of_a_type_for_services_is_let_in(typ: str | None) -> None:
     header = {"typ": typ} if typ is not None else {"typ": None}
@@ -241,7 +247,17 @@ def test_a_token_of_a_type_for_services_is_let_in(typ: str | None) -> None:
 
 @pytest.mark.parametrize(
     "typ",
-    ["channel+jwt", "Application/Channel+JWT", "logout+jwt", "dpop+jwt", "secevent+jwt", "x+jwt"],
+    [
+        *(
+            "channel+jwt",
+            "Application/Channel+JWT",
+            "logout+jwt",
+            "dpop+jwt",
+            "secevent+jwt",
+            "x+jwt",
+        ),
+        *("channel+jwt ", "channel+jwt;v=1", " application/channel+jwt ; v=1"),
+    ],
 )
 def test_a_token_of_a_type_for_something_else_is_refused(typ: str) -> None:
     verifier = judge({"secret": OLD})
@@ -249,6 +265,12 @@ def test_a_token_of_a_type_for_something_else_is_refused(typ: str) -> None:
     # Also when the key has just signed a token of another type.
     assert verifier.verify(signed(OLD)).user == "ann"
     assert "typ" in refused(verifier, signed(OLD, header={"typ": typ}))
+
+
+@pytest.mark.parametrize("typ", ["channel+jwt", "application/channel+JWT", "channel+jwt; v=1"])
+def test_a_channel_token_may_write_its_type_as_media_types_are_written(typ: str) -> None:
+    token = signed(OLD, header={"typ": typ})
+    assert judge({"secret": OLD}).keys.read(token, Use.CHANNEL)[0]["sub"] == "ann"
 
 
 @pytest.mark.parametrize("typ", ["JWT", "at+jwt", None, "channel", "channel+jwt2"])
@@ -279,6 +301,90 @@ def test_only_as_many_choices_are_remembered() -> None:
     assert len(verifier.keys._known) == 64
 
 
+def test_of_many_headers_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    # By the choice among the keys, and by each key.
+    verifier = judge({"secret": OLD, "issuer": "a"}, {"secret": NEW})
+    tokens = [signed(NEW, header={"kid": f"k{number}"}) for number in range(100)]
+    for token in tokens:
+        verifier.verify(token)
+    monkeypatch.setattr("gateway.web.key_set.header_of", _never)
+    monkeypatch.setattr(Decoder, "_whole", _never)
+    for token in tokens[-64:]:
+        verifier.verify(token)
+
+
+# -- beside keys that an issuer publishes ---------------------------------------------------------
+
+
+def signed_by(kid: str) -> str:
+    return signed(rsa_key(kid), "RS256", {"kid": kid})
+
+
+async def learned(keys: KeySet, token: str) -> None:
+    with pytest.raises(KeyUnknown) as told:
+        keys.read(token, Use.CONNECTION)
+    await told.value.learn()
+
+
+def test_a_key_that_nobody_knows_is_looked_for_in_each_set_that_may_have_it() -> None:
+    async def check() -> None:
+        first, second = Issuer(), Issuer()
+        keys = KeySet([Entry(first.keys), Entry(second.keys)], time.time)
+        async with first.running(), second.running():
+            await asyncio.sleep(20)
+            first.kids = ["a", "b"]
+            await learned(keys, signed_by("b"))
+            assert keys.read(signed_by("b"), Use.CONNECTION)[0]["sub"] == "ann"
+            assert (len(first.asked_at), len(second.asked_at)) == (2, 2)
+
+    run_at_once(check())
+
+
+def test_beside_a_set_the_headers_of_a_key_without_a_name_are_remembered_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def check() -> None:
+        issuer = Issuer()
+        own = Decoder(public_key(public_pem(rsa_key("own"))), Demands())
+        keys = KeySet([Entry(own), Entry(issuer.keys)], time.time)
+        moved = signed(rsa_key("b"), "RS256", {"kid": "own"})
+        async with issuer.running():
+            await asyncio.sleep(20)
+            keys.read(signed_by("own"), Use.CONNECTION)
+            with monkeypatch.context() as patch:
+                patch.setattr("gateway.web.key_set.header_of", _never)
+                keys.read(signed_by("own"), Use.CONNECTION)
+                # Who is not known by this key may be by one that the issuer has published since.
+                await learned(keys, moved)
+            assert len(issuer.asked_at) == 2
+
+    run_at_once(check())
+
+
+def test_keys_are_usable_when_each_issuer_was_asked_and_one_key_is_there() -> None:
+    async def check() -> None:
+        up, down = Issuer(), Issuer()
+        down.fails = True
+        up.seconds = down.seconds = 1
+        alone, both = KeySet([Entry(down.keys)], time.time), [Entry(up.keys), Entry(down.keys)]
+        own = Entry(Decoder(secret_key(OLD), Demands()))
+        sets = [KeySet(both, time.time), KeySet([own, Entry(down.keys)], time.time)]
+        # Somebody else's outage is no reason to serve nobody; until they have answered it is none yet.
+        assert not any(each.usable for each in sets)
+        async with up.running():
+            assert not any(each.usable for each in sets)
+            async with down.running():
+                assert all(each.usable for each in sets)
+                assert not alone.usable
+                await learned(sets[0], signed(rsa_key("b"), "RS256", {"kid": "b"}))
+                down.fails = False
+                await asyncio.sleep(10)
+                assert alone.usable
+        assert KeySet([own], time.time).usable
+
+    run_at_once(check())
+
+
 def test_a_single_key_is_chosen_without_a_look_at_the_claims(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -294,5 +400,5 @@ def test_a_single_key_is_chosen_without_a_look_at_the_claims(
     assert len(read) == 1
 
 
-def _never(_token: str) -> None:
+def _never(*_: object) -> None:
     raise AssertionError("it was looked into")
