@@ -7,12 +7,14 @@ from typing import Final, Protocol
 import orjson
 
 from gateway.node.ports import Clock
-from gateway.web.key_fetching import Fetch, NoKeys, host_of, is_trustworthy
+from gateway.web.key_fetching import Fetch, NoKeys, host_of, is_local, is_trustworthy
 
 _DOCUMENT: Final = "/.well-known/openid-configuration"
 _MOST_BYTES: Final = 64 * 1_024
 _SECONDS: Final = 3_600.0
 """So long a document is believed."""
+_RETRY_SECONDS: Final = 60.0
+"""So long, when it could not be had again."""
 
 
 class Place(Protocol):
@@ -74,6 +76,8 @@ class DiscoveredPlace:
             except NoKeys as error:
                 if self._url is None:
                     raise NoKeys(f"discovery: {error}") from None
+                # Who waits for a key is not to wait for this each time.
+                self._asked_again_at = self._clock() + _RETRY_SECONDS
             else:
                 self._asked_again_at = self._clock() + _SECONDS
         return self._url
@@ -96,4 +100,7 @@ class DiscoveredPlace:
         url = document.get("jwks_uri")
         if not isinstance(url, str) or not is_trustworthy(url):
             raise NoKeys("jwks_uri is neither https nor on this machine")
+        # Nobody else's document sends requests to what only this machine can reach.
+        if is_local(url) and not is_local(self._issuer):
+            raise NoKeys("jwks_uri is on this machine, and the issuer is not")
         return url

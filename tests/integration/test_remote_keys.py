@@ -162,6 +162,16 @@ async def test_a_node_without_keys_is_not_ready_until_its_issuer_answers(
     assert 'gateway_jwks_refreshes_total{outcome="loaded"} 1.0' in (await node.get("/metrics"))[1]
 
 
+async def test_an_issuer_that_does_not_answer_keeps_nobody_elses_users_out(
+    start_node: StartNode, idp: IdentityProvider
+) -> None:
+    away = {"jwks_url": "http://127.0.0.1:1/jwks", "issuer": "https://away", "audience": "us"}
+    node = await start_node(**settings(idp), jwt_keys=json.dumps([away]))
+    async with connected(node.url, idp.token("a")) as client:
+        await client.sync()
+    assert await is_refused(node, idp.token("b", iss="https://away")) == "token_key_unknown"
+
+
 async def test_keys_are_found_through_the_issuers_document(
     start_node: StartNode, idp: IdentityProvider
 ) -> None:
@@ -269,6 +279,29 @@ async def test_how_long_keys_may_be_kept_is_read(
 ) -> None:
     idp.headers = {"Cache-Control": header}
     assert (await fetch(idp.jwks_url, 100_000)).max_age == seconds
+
+
+async def test_what_is_in_clear_text_passes_no_proxy(
+    idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await lines.put(await reader.readline())
+        writer.close()
+
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with await asyncio.start_server(refuses, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+        await fetch(idp.jwks_url, 100_000)
+        assert idp.asked == ["/jwks"]
+        assert lines.empty()
+        with pytest.raises(NoKeys):
+            await fetch("https://login.example/jwks", 100_000)
+        assert (await lines.get()).startswith(b"CONNECT login.example:443 ")
 
 
 async def test_no_cookie_comes_back(idp: IdentityProvider) -> None:

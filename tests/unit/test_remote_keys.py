@@ -291,6 +291,11 @@ async def test_where_the_document_cannot_be_had_again_the_keys_stay_where_they_w
     assert await world.place.url() == "https://keys.example/1"
     world.time = 10_000
     assert await world.place.url() == "https://keys.example/1"
+    # Nor does who waits for a key wait for the document each time.
+    for seconds, asked in ((10_000, 3), (10_059, 3), (10_060, 4), (10_061, 4)):
+        world.time = seconds
+        assert await world.place.url() == "https://keys.example/1"
+        assert len(world.asked) == asked
 
 
 @pytest.mark.parametrize(
@@ -309,6 +314,8 @@ async def test_where_the_document_cannot_be_had_again_the_keys_stay_where_they_w
         (b'{"jwks_uri": "https://keys.example/1"}', "issuer is not"),
         (GOOD.replace(b"https://keys", b"http://keys") % 1, "jwks_uri is neither"),
         (GOOD.replace(b"https://keys.example/%d", b"file:///etc/passwd"), "jwks_uri is neither"),
+        (GOOD.replace(b"https://keys.example", b"http://127.0.0.1") % 1, "is on this machine"),
+        (GOOD.replace(b"keys.example", b"localhost") % 1, "is on this machine"),
         (b'{"issuer": "https://login.example/tenant/", "jwks_uri": 5}', "jwks_uri is neither"),
         (b'{"issuer": "https://login.example/tenant/"}', "jwks_uri is neither"),
     ],
