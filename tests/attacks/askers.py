@@ -47,7 +47,7 @@ async def _fill_logs(target: Target, size: int = _LOGGED_BYTES) -> list[int]:
     return ids
 
 
-async def _insist(
+async def insist(
     target: Target, requests: Callable[[int], Iterator[bytes]], channels: list[str] | None = None
 ) -> None:
     """Let clients ask as much as they may and are not closed for it: a crowd of requests, and then a steady stream.
@@ -82,13 +82,13 @@ def _ever_other(template: str) -> Iterator[str]:
 
 async def replays_from_the_beginning(target: Target) -> None:
     await _fill_logs(target)
-    await _insist(
+    await insist(
         target, lambda number: iter([said(type="subscribe", channel=_own(number), since=0)])
     )
 
 
 async def subscribing_and_leaving(target: Target) -> None:
-    await _insist(
+    await insist(
         target,
         lambda number: (
             said(type=each, channel=_own(number)) for each in ("subscribe", "unsubscribe")
@@ -100,7 +100,7 @@ async def ever_other_channels(target: Target) -> None:
     """Each is a SUBSCRIBE in Redis, and an UNSUBSCRIBE a second later."""
     names = _ever_other(_SESSIONS + "/{}")
     kinds = ("subscribe", "unsubscribe")
-    await _insist(
+    await insist(
         target,
         lambda _: (said(type=each, channel=name) for name in names for each in kinds),
         [f"{_SESSIONS}/*"],
@@ -121,12 +121,12 @@ async def channels_without_a_message(target: Target) -> None:
 async def denied_channels(target: Target) -> None:
     """Redis is asked about each, and tells of grants of those that are remembered."""
     names = _ever_other(_SESSIONS + "/{}")
-    await _insist(target, lambda _: (said(type="subscribe", channel=name) for name in names))
+    await insist(target, lambda _: (said(type="subscribe", channel=name) for name in names))
 
 
 async def channels_of_others(target: Target) -> None:
     names = _ever_other("notifications/" + "o" * 200 + "{}")
-    await _insist(target, lambda _: (said(type="subscribe", channel=name) for name in names))
+    await insist(target, lambda _: (said(type="subscribe", channel=name) for name in names))
 
 
 async def acks(target: Target) -> None:
@@ -136,7 +136,7 @@ async def acks(target: Target) -> None:
         yield said(type="subscribe", channel=_own(number))
         yield from (said(type="ack", channel=_own(number), id=each) for each in ids)
 
-    await _insist(target, requests)
+    await insist(target, requests)
 
 
 async def subscribes_that_wait(target: Target) -> None:
@@ -183,11 +183,11 @@ async def subscriptions_by_the_thousand(target: Target) -> None:
 
 async def refreshes_with_a_bad_token(target: Target) -> None:
     bad = target.token("attacker-0")[:-3] + "AAA"
-    await _insist(target, lambda _: iter([said(type="refresh", token=bad)]))
+    await insist(target, lambda _: iter([said(type="refresh", token=bad)]))
 
 
 async def refreshes_with_a_valid_token(target: Target) -> None:
-    await _insist(
+    await insist(
         target, lambda number: iter([said(type="refresh", token=target.token(_user(number)))])
     )
 

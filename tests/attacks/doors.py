@@ -6,13 +6,18 @@ import asyncio
 import contextlib
 import itertools
 import ssl
+import time
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import jwt
 
+from tests.attacks.askers import insist
+from tests.attacks.floods import said
 from tests.attacks.target import ELSEWHERE, MARK, Ended, Line, Target
 from tests.support.identity_provider import TROUBLES, rsa_key
 from tests.support.requests import UPGRADE, handshake, request
+from tests.support.tokens import SECRET
 from tests.support.waiting import until
 
 _BYTE_SECONDS = 0.02
@@ -20,6 +25,8 @@ _ORIGIN = "Origin: https://app.example"
 _FETCHES_AT_MOST = 4
 """Of keys, in some seconds: one in ten seconds, and one that begins with the attack."""
 _AT_ONCE = 50
+_SESSIONS = "run-results"
+_CHANNELS = 90
 _REVOKED_USERS = 100
 
 
@@ -86,6 +93,41 @@ async def cookies_by_the_kilobyte(target: Target) -> None:
     await target.for_some_time(once, target.size.strangers)
 
 
+def _channel_token(target: Target, user: str, channel: str, secret: str = SECRET) -> str:
+    claims = {"sub": user, "channel": channel, "exp": int(time.time()) + 3_600}
+    target.tokens.append(jwt.encode(claims, secret, "HS256", {"typ": "channel+jwt"}))
+    return target.tokens[-1]
+
+
+async def channel_tokens_that_are_bad(target: Target) -> None:
+    """Somebody else's, of another channel, wrongly signed, and the connection's own."""
+    channel = f"{_SESSIONS}/1"
+    bad = itertools.cycle(
+        (
+            _channel_token(target, "somebody-else", channel),
+            _channel_token(target, "attacker-0", f"{_SESSIONS}/2"),
+            _channel_token(target, "attacker-0", channel, SECRET[::-1]),
+            *(target.token("attacker-0"), "a.b.c", ""),
+        )
+    )
+    requests = [said(type="subscribe", channel=channel, token=next(bad)) for _ in range(6)]
+    await insist(target, lambda _: iter(requests))
+
+
+async def good_channel_tokens(target: Target) -> None:
+    """Ever other ones, for ever other channels, and for one that is open."""
+
+    def requests(number: int) -> Iterator[bytes]:
+        user = f"attacker-{number}"
+        for each in range(_CHANNELS):
+            for channel in (f"{_SESSIONS}/{each}", f"{_SESSIONS}/0"):
+                token = _channel_token(target, user, channel)
+                yield said(type="subscribe", channel=channel, token=token)
+            yield said(type="unsubscribe", channel=f"{_SESSIONS}/{each - 1}")
+
+    await insist(target, requests)
+
+
 # -- connections ----------------------------------------------------------------------------------
 
 
@@ -100,6 +142,16 @@ async def handshakes_beyond_the_rate(target: Target) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(target.size.seconds):
             await asyncio.gather(*map(one, range(target.size.crowd)))
+
+
+async def tabs_that_replace_each_other(target: Target) -> None:
+    """A user's clients that come again as soon as they are replaced. The caller lets the newest in."""
+
+    async def once(number: int) -> None:
+        async with target.client(f"attacker-{number % 2}") as line:
+            await line.until(b"replaced")
+
+    await target.for_some_time(once, 16)
 
 
 # -- TLS ------------------------------------------------------------------------------------------

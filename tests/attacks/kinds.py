@@ -101,6 +101,11 @@ KINDS = (
             "allowed_origins": "https://app.example",
         },
     ),
+    Kind(doors.channel_tokens_that_are_bad),
+    Kind(doors.good_channel_tokens),
+    Kind(
+        doors.tabs_that_replace_each_other, settings={"connection_limit_policy": "replace_oldest"}
+    ),
     # Who comes then waits behind the crowd, for fifteen seconds at most.
     Kind(
         doors.handshakes_beyond_the_rate,
