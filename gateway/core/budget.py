@@ -34,6 +34,9 @@ BYTE: Final = 1 / 65_536
 SUBSCRIBE: Final = 4.0
 """On top of the message, for what is asked of Redis; the first ones of a connection cost neither."""
 
+CHANNEL_TOKEN: Final = 4.0
+"""On top of that, for the signature of a token that comes with it, and for what Redis is asked about it."""
+
 REPEATED_MESSAGE: Final = 0.05
 REPEATED_BYTE: Final = 1 / 4_096
 """Of what a connection was sent before and asks for again. What it has not been sent yet is free."""

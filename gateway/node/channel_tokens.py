@@ -30,9 +30,6 @@ Raises:
     BadRequest: it cannot be served.
 """
 
-COST: Final = 2 * budget.SUBSCRIBE
-"""Of a subscribe with a token: as much again for the signature, and for what Redis is asked about it."""
-
 _DETAIL: Final = (
     "a subscription that was there goes on; get another token for this user and channel"
 )
@@ -158,7 +155,7 @@ class ChannelTokens:
         name, token = request.channel.name, request.token
         assert token is not None
         try:
-            await self._pacing.bear(connection, COST)
+            await self._pacing.bear(connection, budget.SUBSCRIBE + budget.CHANNEL_TOKEN)
             passed = await self.check(connection, name, token)
             subscription = connection.subscriptions.get(name)
             if subscription is None:

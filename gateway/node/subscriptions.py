@@ -9,7 +9,7 @@ from typing import Final
 from gateway.core import budget, closing, frames, protocol
 from gateway.core.protocol import EndReason, ErrorCode, Refused, Subscribe
 from gateway.node.catchup import Catchup
-from gateway.node.channel_tokens import COST, ChannelTokens
+from gateway.node.channel_tokens import ChannelTokens
 from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.pacing import Pacing
@@ -125,7 +125,8 @@ class Subscriptions:
 
     async def _join(self, subscription: Subscription, request: Subscribe) -> None:
         connection, token = subscription.connection, request.token
-        await self._pacing.bear(connection, budget.SUBSCRIBE if token is None else COST)
+        shown = budget.CHANNEL_TOKEN if token is not None else 0.0
+        await self._pacing.bear(connection, budget.SUBSCRIBE + shown)
         # A client that shows a token does not wait for it: what it asks for next is meant to go by it.
         await connection.refreshed()
         if token is not None:
