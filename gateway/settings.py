@@ -227,12 +227,12 @@ class Settings(BaseSettings):
     client_message_burst: PositiveFloat = Field(
         1_000.0, description="Messages that a client may send at once"
     )
-    user_messages_per_second: PositiveFloat = Field(
-        250.0,
-        description="The same of all connections that a user has on a node, together; no less than for one",
+    user_messages_per_second: PositiveFloat | None = Field(
+        None,
+        description="The same of all connections that a user has on a node, together; no less than for one. By default half of what as many as the user may hold would have, 250",
     )
-    user_message_burst: PositiveFloat = Field(
-        2_500.0, description="Messages that these may send at once"
+    user_message_burst: PositiveFloat | None = Field(
+        None, description="Messages that these may send at once; by default likewise, 2,500"
     )
     max_channel_members: PositiveInt = Field(
         20_000, description="Connections that may be subscribed to a channel on a node"

@@ -135,14 +135,15 @@ def _make_sweep(
 def _limits(settings: Settings, longest_silence: float) -> Limits:
     pongs = budget.pongs(settings.max_subscriptions, settings.confirm_interval_seconds)
     rate, burst = settings.client_messages_per_second, settings.client_message_burst
-    of_user = pongs * settings.max_connections_per_user
+    most = settings.max_connections_per_user
+    of_user = pongs * most
     return Limits(
         settings.max_message_bytes,
         settings.high_water_bytes,
         Allowance(rate + pongs, max(burst, pongs * longest_silence)),
         Allowance(
-            max(settings.user_messages_per_second, rate) + of_user,
-            max(settings.user_message_burst, burst, of_user * longest_silence),
+            max(settings.user_messages_per_second or rate * most / 2, rate) + of_user,
+            max(settings.user_message_burst or burst * most / 2, burst, of_user * longest_silence),
         ),
         settings.max_subscriptions,
         AllowedOrigins(settings.allowed_origins),

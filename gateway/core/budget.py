@@ -128,6 +128,12 @@ class Budget(TokenBucket):
         self._tokens = min(self._burst, tokens - paid)
         return (self._owed + floor - self._tokens) / self._rate if self._owed else 0.0
 
+    def spent(self, now: float) -> float:
+        """What it lacks of being full, with what is owed."""
+        self._settle(now)
+        tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
+        return self._burst - tokens + self._owed
+
     def is_free_subscribe(self) -> bool:
         """Whether a subscribe is one of those that are free. Then its message is given back, and there is one less."""
         if not self._free_subscribes:

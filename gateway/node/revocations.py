@@ -12,12 +12,13 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 from gateway.core import closing
 from gateway.core.chunks import chunks
 from gateway.core.closing import Closing
 from gateway.core.timing import Backoff
+from gateway.node.by_name import ByName
 from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.ports import Claim, Clock, RevokedTokens
@@ -80,8 +81,8 @@ class Revocations:
         self._rechecks = 0
         self._rechecked = asyncio.Event()
         self._rechecked.set()
-        self._of_user: _Index[Connection] = _Index()
-        self._of_token: _Index[Connection | Subscription] = _Index()
+        self._of_user: ByName[Connection] = ByName()
+        self._of_token: ByName[Connection | Subscription] = ByName()
 
     # -- connections --------------------------------------------------------------------------
 
@@ -323,40 +324,3 @@ class _Lately:
 def _of_token(digest: str) -> str:
     """The name of a token among those of users, which hold no control characters."""
     return f"\0{digest}"
-
-
-T = TypeVar("T")
-
-
-class _Index(Generic[T]):
-    """What has a name, by this name. Most have it for themselves: those need no set of their own, which has 216 bytes."""
-
-    def __init__(self) -> None:
-        self._of: dict[str, T | set[T]] = {}
-
-    def add(self, name: str, holder: T) -> None:
-        found = self._of.get(name)
-        if found is None or found is holder:
-            self._of[name] = holder
-        elif isinstance(found, set):
-            found.add(holder)
-        else:
-            self._of[name] = {found, holder}
-
-    def remove(self, name: str, holder: T) -> None:
-        found = self._of.get(name)
-        if found is holder:
-            del self._of[name]
-        elif isinstance(found, set):
-            found.discard(holder)
-            if len(found) == 1:
-                (self._of[name],) = found
-
-    def names(self) -> list[str]:
-        return list(self._of)
-
-    def of(self, name: str) -> list[T]:
-        found = self._of.get(name)
-        if found is None:
-            return []
-        return list(found) if isinstance(found, set) else [found]
