@@ -15,7 +15,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from gateway.core.log_limit import LogLimit
 from gateway.core.rate_limit import TokenBucket
-from gateway.web.tls import ServerTls
+from gateway.web.tls import ServerTls, cause_of
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,10 @@ _TLS_SECONDS: Final = 10.0
 _FAREWELL_SECONDS: Final = 5.0
 """How long it may take what is written before TLS ends: as long as the answer to a close frame."""
 
+_MOST_IN_TLS: Final = 1_000
+"""Handshakes of TLS at a time. All their clients could go on in the same moment, and each then takes a third of a
+millisecond in one turn of the event loop."""
+
 P = TypeVar("P", bound=asyncio.Protocol)
 
 
@@ -43,7 +47,7 @@ class Service(Protocol[P]):
     def accept(self, accepted: socket.socket, address: object) -> P:
         """What serves a connection, which comes from this address."""
 
-    def failed(self, protocol: P, address: object, error: OSError) -> None:
+    def failed(self, protocol: P, address: object, cause: str) -> None:
         """The client and we have not agreed on TLS; the connection is over."""
 
 
@@ -79,7 +83,8 @@ class Acceptor(Generic[P]):
         self._bucket = TokenBucket(tls_rate, _AT_ONCE, self._loop.time())
         self._limit = LogLimit(self._loop.time(), burst=1)
         self._pause: asyncio.TimerHandle | None = None
-        self._beginning: set[asyncio.Task[object]] = set()
+        # In the order in which they came.
+        self._beginning: dict[asyncio.Task[object], tuple[P, object]] = {}
         listener.setblocking(False)
         self._resume()
 
@@ -137,19 +142,25 @@ class Acceptor(Generic[P]):
                 ssl_shutdown_timeout=_FAREWELL_SECONDS,
             )
         )
-        self._beginning.add(task)
-        task.add_done_callback(partial(self._begun, protocol, accepted, address))
+        self._beginning[task] = protocol, address
+        task.add_done_callback(partial(self._begun, accepted))
+        if self._tls is not None and len(self._beginning) > _MOST_IN_TLS:
+            self._end_oldest()
 
-    def _begun(
-        self, protocol: P, accepted: socket.socket, address: object, task: asyncio.Task[object]
-    ) -> None:
-        self._beginning.discard(task)
-        if task.cancelled():
+    def _end_oldest(self) -> None:
+        task, beginning = next(iter(self._beginning.items()))
+        if task.cancel():  # else it has just ended, and leaves by itself
+            del self._beginning[task]
+            self._service.failed(*beginning, "crowded")
+
+    def _begun(self, accepted: socket.socket, task: asyncio.Task[object]) -> None:
+        beginning = self._beginning.pop(task, None)
+        if task.cancelled() or beginning is None:
             accepted.close()  # a task that has not begun has given it to nobody
             return
         error = task.exception()
         if isinstance(error, OSError) and self._tls is not None:
-            self._service.failed(protocol, address, error)
+            self._service.failed(*beginning, cause_of(error))
         elif error is not None:
             log.error("connection_failed", exc_info=error)
 

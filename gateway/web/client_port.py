@@ -12,7 +12,6 @@ from gateway.core.capacity import Capacity
 from gateway.core.handshake import Refusal
 from gateway.core.http import Head
 from gateway.node.stats import Stats
-from gateway.web import tls
 from gateway.web.handshake import Handshakes
 from gateway.web.new_connection import NewConnection
 from gateway.web.pages import MALFORMED, NOT_FOUND, HttpPages
@@ -103,10 +102,10 @@ class ClientPort:
             self._make_room()
         return connection
 
-    def failed(self, connection: NewConnection, _address: object, error: OSError) -> None:
+    def failed(self, connection: NewConnection, _address: object, cause: str) -> None:
         """One is over, since the client and the node have not agreed on TLS."""
         if connection.begins:
-            self._refusals.note("tls_failed", connection.address, tls.cause_of(error))
+            self._refusals.note("tls_failed", connection.address, cause)
         self._refusals.failed(connection)
         self.leave(connection)
 

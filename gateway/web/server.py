@@ -21,7 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from gateway.web.accepting import Acceptor, P, Service
 from gateway.web.pages import HttpPages, close_after
 from gateway.web.refused_connections import RefusedConnections
-from gateway.web.tls import ServerTls, cause_of
+from gateway.web.tls import ServerTls
 
 BACKLOG: Final = 4096
 _UNSENT_BYTES: Final = 128 * 1024
@@ -224,10 +224,10 @@ class InternalPort:
         """One was accepted."""
         return self.pages.protocol()
 
-    def failed(self, _protocol: asyncio.Protocol, address: object, error: OSError) -> None:
+    def failed(self, _protocol: asyncio.Protocol, address: object, cause: str) -> None:
         """One is over, since the client and the node have not agreed on TLS."""
         peer = str(address[0]) if isinstance(address, tuple) else None
-        self.refusals.note("internal_tls_failed", peer, cause_of(error))
+        self.refusals.note("internal_tls_failed", peer, cause)
 
 
 def internal_app(

@@ -231,6 +231,26 @@ async def test_who_never_begins_with_tls_counts_for_its_address(
             assert len(node.new_connections) == 2
 
 
+@pytest.mark.usefixtures("long_handshakes")
+async def test_of_too_many_tls_handshakes_at_a_time_the_oldest_ends(
+    node: Node,
+    trust: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They could all go on in the same moment, and nobody else would be served for as long as that takes."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(accepting, "_MOST_IN_TLS", 5)
+    async with silent(node, 20) as lines:
+        await until(lambda: refused(node) == {"tls_failed": 15})
+        assert await lines[0].ended()
+        assert len(node.new_connections) == 5
+        assert "reason=tls_failed address=127.0.0.1 left_out=None cause='crowded'" in caplog.text
+        async with connected(node.url, make_token("u"), ssl=trust):
+            assert len(node.new_connections) == 4
+    await until(lambda: not node.new_connections)
+
+
 async def test_a_tls_handshake_may_not_last_for_long(
     node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
