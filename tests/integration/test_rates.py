@@ -179,18 +179,33 @@ def asking(node: Node, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
+def stop_the_clock(node: Node, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Nobody gets another turn, however slow the machine is, until the list that is returned is cleared."""
+    stopped = [time.monotonic()]
+    monkeypatch.setattr(
+        node.gateway.entrance.handshakes._admission._queue,
+        "_clock",
+        lambda: stopped[0] if stopped else time.monotonic(),
+    )
+    return stopped
+
+
 async def test_a_rush_waits_for_its_turns_and_all_come_in_in_the_order_they_came(
     start_node: StartNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = await start_node(handshakes_per_second=40)
     asked = asking(node, monkeypatch)
     users = [f"u{number}" for number in range(24)]
+    stopped = stop_the_clock(node, monkeypatch)
     async with contextlib.AsyncExitStack() as stack:
-        for user in users:
-            came = len(asked) + node.gateway.stats.handshakes_waiting
+        for number, user in enumerate(users, 1):
             await stack.enter_async_context(line(node.url, handshake(make_token(user))))
-            await until(lambda: len(asked) + node.gateway.stats.handshakes_waiting > came)  # noqa: B023
+            await until(
+                lambda: len(asked) + node.gateway.stats.handshakes_waiting == number  # noqa: B023
+            )
+        assert len(asked) == 4  # a tenth of those of a second
         assert len(node.new_connections) == 0  # they have shown a valid token
+        stopped.clear()
         await until(lambda: len(node.gateway.hub.connections) == len(users))
     assert asked == users
     assert not node.gateway.stats.connections_refused
@@ -200,9 +215,7 @@ async def test_who_finds_the_queue_full_is_sent_to_another_node(
     start_node: StartNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = await start_node(handshakes_per_second=0.2)
-    now = time.monotonic()
-    # Nobody gets a turn, however slow the machine is.
-    monkeypatch.setattr(node.gateway.entrance.handshakes._admission._queue, "_clock", lambda: now)
+    stop_the_clock(node, monkeypatch)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(connected(node.url, make_token("first")))
         for number in range(3):
@@ -222,9 +235,13 @@ async def test_who_leaves_takes_no_turn_and_no_place(
     node = await start_node(handshakes_per_second=4)
     asked = asking(node, monkeypatch)
     async with connected(node.url, make_token("first")):
-        for number in range(20):
-            async with line(node.url, handshake(make_token(f"gone{number}"))):
-                await until(lambda: node.gateway.stats.handshakes_waiting > number)  # noqa: B023
+        stopped = stop_the_clock(node, monkeypatch)
+        async with contextlib.AsyncExitStack() as stack:
+            for number in range(20):
+                data = handshake(make_token(f"gone{number}"))
+                await stack.enter_async_context(line(node.url, data))
+            await until(lambda: node.gateway.stats.handshakes_waiting == 20)
+        stopped.clear()
         async with connected(node.url, make_token("last")):
             assert asked == ["first", "last"]
             assert node.gateway.entrance.handshakes._admission._present == 2
