@@ -191,7 +191,7 @@ class Settings(BaseSettings):
     )
     unauthenticated_per_address: PositiveInt = Field(
         5_000,
-        description="The same from one address: an IPv4 address, or an IPv6 network of 64 bits",
+        description="The same from one address, at each node: an IPv4 address, or an IPv6 network of 64 bits",
     )
     failed_authentications_per_minute: PositiveInt = Field(
         3_000,

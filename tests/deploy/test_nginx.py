@@ -17,13 +17,14 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from gateway.settings import Settings
+from gateway.web.handshake_queue import LONGEST_SECONDS
 from publisher import AsyncPublisher
 from tests.faults.proxy import Proxy
 from tests.support.client import Client, connected
 from tests.support.nginx import NGINX, Nginx
 from tests.support.processes import GatewayProcess, gateway_process
 from tests.support.redis_server import free_port
-from tests.support.requests import Answer, answer_to, handshake
+from tests.support.requests import Answer, answer_to, handshake, line
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
@@ -419,6 +420,32 @@ async def test_when_a_gateway_goes_its_clients_find_the_other_and_miss_nothing(
         # A handshake that met the gateway that was leaving or gone went on to the other.
         assert [follower.refusals for follower in followers] == [0] * CLIENTS
         assert await going == (0 if way == "terminate" else -9)
+
+
+async def test_who_waits_for_a_turn_at_a_gateway_that_goes_gets_one_at_the_other(
+    redis_url, prefix, balanced
+):
+    async with (
+        gateway_process(redis_url, prefix, handshakes_per_second=0.1) as leaving,
+        gateway_process(redis_url, prefix) as staying,
+        connected(leaving.url, make_token("first")),
+        balanced(leaving.port, staying.port) as balancer,
+        line(balancer.url, handshake(make_token("u"))) as one,
+        line(balancer.url, handshake(make_token("v"))) as other,
+    ):
+
+        async def one_waits() -> bool:
+            return "\ngateway_handshakes_waiting 1.0\n" in (await leaving.get("/metrics"))[1]
+
+        await until(one_waits)
+        await leaving.terminate()
+        assert {(await each.answer()).status for each in (one, other)} == {101}
+
+
+def test_a_handshake_that_has_waited_as_long_as_it_may_still_goes_to_the_next_gateway():
+    text = (NGINX / "nginx.conf").read_text()
+    [seconds] = re.findall(r"proxy_next_upstream_timeout +(\d+)s;", text)
+    assert int(seconds) >= LONGEST_SECONDS + 5
 
 
 async def test_a_full_gateway_sends_the_handshake_to_the_next(
