@@ -72,12 +72,12 @@ async def test_keycloak(start_node: StartNode, idp: IdentityProvider) -> None:
         jwt_secret=None,
         jwt_issuer=idp.issuer,
         jwt_discovery=True,
-        jwt_audience="account",
+        jwt_audience="realtime",
     )
     claims = {
         "iss": idp.issuer,
         "sub": "f4c1e3a1-7c2e-4d9b-8a5c-2d9d0a1b3c4e",
-        "aud": "account",
+        "aud": ["realtime", "account"],  # the first is an audience mapper's
         "azp": "web",
         "typ": "Bearer",
         "jti": "onrtac:97fd1de6-3ba6-44b4-b5c1-1d0c1f3f1ad4",
@@ -85,6 +85,8 @@ async def test_keycloak(start_node: StartNode, idp: IdentityProvider) -> None:
     }
     for kid in ("a", "b"):
         await lets_in(node, signed(claims, kid), claims["sub"])
+    # All clients of a realm have this one.
+    await refuses(node, signed({**claims, "aud": "account", "azp": "another"}))
     async with opened(node.url, signed(claims, "enc")) as client:
         await client.expect(type="error", code="token_key_unknown")
 
