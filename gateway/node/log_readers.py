@@ -15,6 +15,7 @@ from gateway.node.hub import Hub
 from gateway.node.pacing import Pacing
 from gateway.node.stalls import Patience
 from publisher.contract.message import NO_POSITION
+from publisher.contract.sealing import is_sealed
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +127,10 @@ class Members(Audience):
         return taken.complete
 
 
+class MissingKey(Exception):
+    """A subscription cannot begin: this node cannot open the next message of its channel, which was told (``opener.py``)."""
+
+
 class One(Audience):
     """One subscription that is not live; it has begun when no request waits for its answer any more."""
 
@@ -219,7 +224,13 @@ class One(Audience):
         self._repeats_upto = NO_POSITION
 
     def give(self, taken: Taken, start: int, *, lost: bool) -> None:
-        """Answer the request, where it is not answered yet, and send what was taken."""
+        """Answer the request, where it is not answered yet, and send what was taken.
+
+        Raises:
+            MissingKey: it would never hear what follows, and another node may open that.
+        """
+        if taken.unknown is not None and is_sealed(taken.unknown) and self._subscription.answers:
+            raise MissingKey
         hub, connection, name = self._hub, self._connection, self.channel.name
         if self._subscription.answers:
             claimed, self.claimed = self.claimed, None

@@ -12,6 +12,7 @@ from gateway.node.catchup import Catchup
 from gateway.node.channel_tokens import ChannelTokens
 from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
+from gateway.node.log_readers import MissingKey
 from gateway.node.pacing import Pacing
 from gateway.node.recheck import Recheck
 from gateway.node.refusals import Refusals
@@ -170,6 +171,8 @@ class Subscriptions:
 
     def _log_failure(self, subscription: Subscription, error: Exception) -> None:
         name, user = subscription.channel.name, subscription.connection.user
+        if isinstance(error, MissingKey):
+            return
         if not isinstance(error, Unavailable):
             log.error("subscription_failed channel=%s user=%r", name, user, exc_info=error)
         elif name not in self._told and len(self._told) < _CHANNELS_TOLD:

@@ -277,8 +277,8 @@ async def test_a_node_without_the_key_stops_before_the_message_and_one_with_it_g
         await client.send({"type": "ack", "channel": CHANNEL, "id": unknown.id + 1})
         await client.sync()
     async with connected(node.url, make_token("u")) as client:
-        await client.subscribe(CHANNEL, since=known.id)
-        await client.sync()
+        await client.send({"type": "subscribe", "channel": CHANNEL, "since": known.id})
+        await client.expect(type="error", code="internal_error", channel=CHANNEL)
     await node.gateway.redis.positions.flush()
     confirmed = await publisher._client.zscore(keys(prefix).confirmed(CHANNEL), "u")
     assert (confirmed or 0) < unknown.id
