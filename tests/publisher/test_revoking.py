@@ -42,10 +42,15 @@ def heard(redis_url: str, keys: Keys):
         def next_command() -> Command | None:
             command = None
             while command is None:  # what tries the rights is no command
-                message = pubsub.get_message(timeout=5)
-                assert message is not None
-                command = control.decode(message["data"])
+                command = control.decode(next_message()["data"])
             return command
+
+        def next_message() -> Any:
+            # It may return without one before its time is over.
+            messages = (pubsub.get_message(timeout=1) for _ in range(20))
+            message = next(filter(None, messages), None)
+            assert message is not None, "nothing was heard"
+            return message
 
         yield next_command
 
@@ -113,15 +118,15 @@ def test_only_the_last_disconnects_of_a_user_are_kept(
 def test_a_revoked_token_is_kept_until_no_gateway_accepts_it(
     publisher: Publisher, server: redis.Redis, keys: Keys, heard: Heard
 ):
-    publisher.revoke_token("t1", LATER)
-    assert heard() == TokenRevoked(digest_of("t1"))
-    key = keys.revoked(digest_of("t1"))
+    publisher.revoke_token("the-jti", LATER)
+    assert heard() == TokenRevoked(digest_of("the-jti"))
+    key = keys.revoked(digest_of("the-jti"))
     assert server.pexpiretime(key) == (LATER + 300) * 1000
-    publisher.revoke_token("t1", LATER - 1_000)
+    publisher.revoke_token("the-jti", LATER - 1_000)
     assert server.pexpiretime(key) == (LATER + 300) * 1000
-    publisher.revoke_token("t1", datetime.fromtimestamp(LATER + 1, UTC))
+    publisher.revoke_token("the-jti", datetime.fromtimestamp(LATER + 1, UTC))
     assert server.pexpiretime(key) == (LATER + 301) * 1000
-    assert b"t1" not in key.encode()
+    assert "the-jti" not in key
 
 
 def test_a_token_that_has_just_ended_is_revoked_while_gateways_still_accept_it(
