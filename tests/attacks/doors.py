@@ -222,6 +222,25 @@ async def halves_of_tls(target: Target) -> None:
         await asyncio.gather(*trickling, return_exceptions=True)
 
 
+async def hellos_held_back(target: Target) -> None:
+    """A crowd that says nothing, and then begins with TLS in the same moment; and again."""
+    hello = _hello()
+
+    async def once(_number: int) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            crowd = [
+                await stack.enter_async_context(target.line(source=ELSEWHERE))
+                for _ in range(target.size.crowd)
+            ]
+            for line in crowd:
+                with contextlib.suppress(Ended):
+                    await line.send(hello)
+            with contextlib.suppress(Ended):
+                await crowd[-1].until(b"\x16\x03\x03")
+
+    await target.for_some_time(once, 2)
+
+
 async def anything_but_tls(target: Target) -> None:
     hello = _hello()
     junk = itertools.cycle(

@@ -120,6 +120,7 @@ KINDS = (
     ),
     # Each of a thousand may hold the buffers of TLS.
     Kind(doors.halves_of_tls, beside=certificates, memory_mib=128),
+    Kind(doors.hellos_held_back, beside=certificates, settings=EVER_AGAIN, memory_mib=192),
     Kind(doors.anything_but_tls, beside=certificates, settings=EVER_AGAIN),
     Kind(doors.disconnects_by_the_thousand, redis_share=0.75),
     # -- frames (floods.py) --
