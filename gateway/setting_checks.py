@@ -15,7 +15,7 @@ from pydantic import SecretStr, ValidationInfo
 
 from gateway.core.addresses import TrustedProxies
 from gateway.core.header_lists import is_cookie_name
-from gateway.core.origins import AllowedOrigins, of_strangers
+from gateway.core.origins import AllowedOrigins, in_clear_text, of_strangers
 from gateway.core.protocol import RESERVED
 from publisher.contract.channels import Namespace
 from publisher.contract.redis_url import check_url
@@ -124,6 +124,11 @@ def origins(value: list[str], info: ValidationInfo) -> list[str]:
             raise ValueError(
                 f"{strangers[0]!r} names no host: with GATEWAY_JWT_COOKIE, a page of anybody's could "
                 "speak for the users who open it"
+            )
+        if open_to_read := in_clear_text(value):
+            raise ValueError(
+                f"{open_to_read[0]!r} is not https: with GATEWAY_JWT_COOKIE, whoever is on the way to such a page "
+                "could speak for the users who open it"
             )
     return value
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import AddressValueError, IPv6Address
+from ipaddress import AddressValueError, IPv6Address, ip_address
 from typing import Final
 
 _EVERY_PAGE: Final = "*"
@@ -43,6 +43,28 @@ def _is_of_strangers(text: str) -> bool:
         return True
     parts = _PARTS.fullmatch(text)
     return parts is not None and parts[2] in {"", "*"}
+
+
+def in_clear_text(patterns: Iterable[str]) -> list[str]:
+    """Those patterns that pages match which came over http: whoever is on the way can put a script into them.
+
+    Not those of this machine, from which nobody is on the way.
+    """
+    return [each for each in patterns if _is_in_clear_text(_as_browsers_write(each))]
+
+
+def _is_in_clear_text(text: str) -> bool:
+    parts = _PARTS.fullmatch(text)
+    return parts is not None and parts[1] == "http" and not _is_here(parts[2])
+
+
+def _is_here(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761 §6.3
+        return True
+    try:
+        return ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False
 
 
 class AllowedOrigins:

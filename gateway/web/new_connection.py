@@ -36,7 +36,7 @@ class Entrance(Protocol):
         """The proxy at its other end has told for whom it is; ``None``: for itself."""
 
     def requested(self, connection: NewConnection, head: Head) -> None:
-        """Its request came. Until it is answered, one more read of the transport is taken at most."""
+        """Its request came. Until it is answered, nothing more is read."""
 
     def malformed(self, connection: NewConnection, cause: str) -> None:
         """What came is no request."""
@@ -124,8 +124,6 @@ class NewConnection(asyncio.Protocol):
             return
         self._received += data
         if self._stage is not _Stage.READING:
-            # Of what a client goes on to send, the rest fills the system's buffer, not the node's.
-            self._transport.pause_reading()
             return
         try:
             self._read()
@@ -159,6 +157,8 @@ class NewConnection(asyncio.Protocol):
         head, self._head_end = found
         self._head_only = head.method == "HEAD"
         self._stage = _Stage.DECIDING
+        # It may wait for its turn. What it sends meanwhile fills the system's buffer, not the node's.
+        self._transport.pause_reading()
         self._cancel_deadline()
         self._entrance.requested(self, head)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway.node.ports import Claim, Entry
+from gateway.web import tcp
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
 from tests.support.nodes import Node, running_node
@@ -152,6 +154,23 @@ async def test_who_has_sent_no_request_goes_without_an_answer(start_node: StartN
         await until(lambda: len(node.new_connections) == 1)
         async with line(node.url):
             assert (await silent.answer()).status == 0
+
+
+async def test_of_who_waits_for_an_answer_nothing_more_is_read(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await start_node()
+    nobody_decides(node, monkeypatch)
+    request = handshake(make_token("u"))
+    async with line(node.url, request) as each:
+        await until(lambda: len(node.new_connections) == 1)
+        [one] = node.new_connections
+        await until(lambda: one.asked)
+        each.writer.write(bytes(200_000))
+        await until(lambda: (tcp.arrived(one._transport) or 0) > len(request))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(one._received) == len(request)
 
 
 # -- handshakes -----------------------------------------------------------------------------------

@@ -148,10 +148,29 @@ def test_a_cookie_lets_in_no_pages_of_anybodys(pattern: str) -> None:
         loaded("--jwt-cookie=t", f"--allowed-origins={origins}")
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "http://app.example.org",
+        "HTTP://app.example.org:8080",
+        "http://*.example.org",
+        "http://10.0.0.7",
+        "http://[2001:db8::1]:3000",
+        "http://localhost.example.org",
+    ],
+)
+def test_a_cookie_lets_in_no_page_that_somebody_on_the_way_may_have_changed(pattern: str) -> None:
+    origins = f"https://app.example.org,{pattern}"
+    loaded(f"--allowed-origins={origins}")
+    with pytest.raises(UsageError, match=r"GATEWAY_ALLOWED_ORIGINS.*is not https"):
+        loaded("--jwt-cookie=t", f"--allowed-origins={origins}")
+
+
 def test_a_cookie_goes_with_origins_that_name_hosts() -> None:
-    origins = "https://app.example.org,https://*.example.org,http://localhost:*,http://[::1]:3000"
+    here = "http://localhost:*,http://[::1]:3000,http://127.0.0.1:5173,http://app.localhost"
+    origins = f"https://app.example.org,https://*.example.org,capacitor://localhost,{here}"
     settings = loaded("--jwt-cookie=t", f"--allowed-origins={origins}")
-    assert (settings.jwt_cookie, len(settings.allowed_origins)) == ("t", 4)
+    assert (settings.jwt_cookie, len(settings.allowed_origins)) == ("t", 7)
 
 
 # -- what may be meant ----------------------------------------------------------------------------
