@@ -22,45 +22,47 @@ for i = entered and 9 or 6, #ARGV, 2 do
   if redis.call('ZSCORE', key, ARGV[i]) == ARGV[i + 1] then held = held - redis.call('ZREM', key, ARGV[i]) end
 end
 
--- A connection that is not known to have come came before all others: a node of an earlier version has it, or of two
--- that are not known the one whose lease ends first.
-local function oldest()
-  local found, first
-  for _, each in ipairs(redis.call('ZRANGE', key, 0, -1)) do
-    local came = tonumber(redis.call('ZSCORE', entered, each) or 0)
-    if not found or came < first then found, first = each, came end
+-- Only for a user at the limit: to make these functions costs more than a command does.
+local limit = tonumber(ARGV[2])
+if held >= limit and not redis.call('ZSCORE', key, member) then
+  -- A connection that is not known to have come came before all others: a node of an earlier version has it, or of two
+  -- that are not known the one whose lease ends first.
+  local function oldest()
+    local found, first
+    for _, each in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+      local came = tonumber(redis.call('ZSCORE', entered, each) or 0)
+      if not found or came < first then found, first = each, came end
+    end
+    return found
   end
-  return found
-end
 
-local function replace(most)
-  local done = tonumber(redis.call('GET', minute) or 0)
-  local needed = held - ARGV[2] + 1
-  if done + needed > most then return end
-  for _ = 1, needed do
-    local gone = oldest()
-    redis.call('ZREM', key, gone)
-    redis.call('ZREM', entered, gone)
-    redis.call('PUBLISH', ARGV[7], ARGV[8] .. ',"member":' .. cjson.encode(gone) .. '}')
+  local function replace(most)
+    local done, needed = tonumber(redis.call('GET', minute) or 0), held - limit + 1
+    if done + needed > most then return end
+    for _ = 1, needed do
+      local gone = oldest()
+      redis.call('ZREM', key, gone)
+      redis.call('ZREM', entered, gone)
+      redis.call('PUBLISH', ARGV[7], ARGV[8] .. ',"member":' .. cjson.encode(gone) .. '}')
+    end
+    held = held - needed
+    if done == 0 then
+      redis.call('SET', minute, needed, 'PX', 60000)
+    else
+      redis.call('SET', minute, done + needed, 'KEEPTTL')
+    end
   end
-  held = held - needed
-  if done == 0 then
-    redis.call('SET', minute, needed, 'PX', 60000)
-  else
-    redis.call('SET', minute, done + needed, 'KEEPTTL')
-  end
-end
 
-local has_one = held >= tonumber(ARGV[2]) and redis.call('ZSCORE', key, member)
-if entered and ARGV[6] ~= '' and held >= tonumber(ARGV[2]) and not has_one then replace(tonumber(ARGV[6])) end
-if held >= tonumber(ARGV[2]) and not has_one then
-  -- Written while the clock was ahead. Who holds it renews it; nobody else is to hold it for so long.
-  for _, ahead in ipairs(redis.call('ZRANGEBYSCORE', key, now + ARGV[4], '+inf')) do
-    redis.call('ZADD', key, now + ARGV[3], ahead)
+  if entered and ARGV[6] ~= '' then replace(tonumber(ARGV[6])) end
+  if held >= limit then
+    -- Written while the clock was ahead. Who holds it renews it; nobody else is to hold it for so long.
+    for _, ahead in ipairs(redis.call('ZRANGEBYSCORE', key, now + ARGV[4], '+inf')) do
+      redis.call('ZADD', key, now + ARGV[3], ahead)
+    end
+    local holders = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+    table.insert(holders, 1, 0)
+    return holders
   end
-  local holders = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
-  table.insert(holders, 1, 0)
-  return holders
 end
 redis.call('ZADD', key, now + ARGV[3], member)
 if held == 0 then
