@@ -73,6 +73,8 @@ class Visit:
     token: Token | None = None
     refreshing: bool = False
     """Another token was shown, and nobody knows which one is in force."""
+    passes: dict[str, Token] = field(default_factory=dict)
+    """By channel: the tokens that were shown for it, and are in force."""
     sessions: list[Session] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     odd: list[str] = field(default_factory=list)
@@ -81,7 +83,12 @@ class Visit:
     @property
     def holders(self) -> tuple[object, ...]:
         """Whose ways let it hear."""
-        return self, self.user, EVERYBODY
+        return self, self.user, EVERYBODY, self.showing
+
+    @property
+    def showing(self) -> tuple[str, int]:
+        """Who holds what its tokens for channels open."""
+        return "shown by", self.number
 
     @property
     def name(self) -> str:
@@ -148,7 +155,11 @@ class Record:
     publications: dict[int, Publication] = field(default_factory=dict)
     visits: list[Visit] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    made: int = 0
+    issued: list[Token] = field(default_factory=list)
+    """All tokens, also those for one channel."""
     tokens: list[Token] = field(default_factory=list)
+    """Those of connections."""
     revocations: list[Revocation] = field(default_factory=list)
     disconnections: list[Disconnection] = field(default_factory=list)
     steps: dict[str, int] = field(default_factory=dict)

@@ -6,12 +6,13 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 from publisher import EVERYBODY, AsyncPublisher, Unavailable
 from tests.model import world as faults
 from tests.model.record import Disconnection, Publication, Revocation
-from tests.model.visitors import Visitor, note_disconnection, note_revocation, token_of
+from tests.model.visitors import Visitor, note_disconnection, note_revocation, pass_of, token_of
 from tests.model.world import CHANNELS, EVERY_CHANNEL, TENANTS, USERS, World
 from tests.support import topology
 from tests.support.tokens import make_token
@@ -116,7 +117,7 @@ def ending(tenant: str) -> list[tuple[float, Step]]:
         world.record.count("disconnect")
 
     async def revoke_token(world: World, dice: random.Random) -> None:
-        ours = [each for each in world.record.tokens if each.user in TENANTS[tenant] and each.id]
+        ours = [each for each in world.record.issued if each.user in TENANTS[tenant] and each.id]
         if ours:
             token = dice.choice(ours[-_RECENT:])
             asked, done, _ = await insist(
@@ -224,6 +225,30 @@ async def subscribe(world: World, dice: random.Random) -> None:
         world.record.count("subscribe")
 
 
+async def subscribe_with_a_token(world: World, dice: random.Random) -> None:
+    """A client shows a token that its backend has signed for a channel; or one that is no good."""
+    one = _anyone(world, dice)
+    if one is None:
+        return
+    user, record = one.visit.user, world.record
+    tenant = next(each for each, users in TENANTS.items() if user in users)
+    channel, other = dice.sample(CHANNELS[tenant], 2)
+    if channel in one.pending or channel in one.leaving:
+        return
+    someone = dice.choice([each for each in USERS if each != user])
+    token, good = dice.choice(
+        (
+            *[(pass_of(record, user, channel, dice.choice((1.0, 2.0, _FOR_EVER))), True)] * 6,
+            (pass_of(record, someone, channel, _FOR_EVER), False),
+            (pass_of(record, user, other, _FOR_EVER), False),
+            (pass_of(record, user, channel, -1), False),
+            (token_of(record, user, (channel,), _FOR_EVER), False),
+        )
+    )
+    await one.subscribe(channel, token=token, good=good)
+    record.count("subscribe with a token" if good else "subscribe with a bad token")
+
+
 async def unsubscribe(world: World, dice: random.Random) -> None:
     """A client leaves a channel."""
     if (one := _anyone(world, dice)) is None:
@@ -271,6 +296,7 @@ USERS_STEPS: Final[list[tuple[float, Step]]] = [
     (1, come_again),
     (1, go),
     (12, subscribe),
+    (5, subscribe_with_a_token),
     (2, unsubscribe),
     (2, refresh),
     (1, refresh_badly),
@@ -278,6 +304,32 @@ USERS_STEPS: Final[list[tuple[float, Step]]] = [
 
 
 # -- the network ----------------------------------------------------------------------------------
+
+
+async def revoked_while_cut_off(world: World, dice: random.Random) -> None:
+    """A node does not hear that a connection of its own is ended, or the token of one revoked."""
+    place = dice.choice(world.places)
+    meant = [
+        each.visit
+        for each in world.here
+        if each.visit.node == place.number and each.visit.token is not None
+    ]
+    async with world.fault("revoked while cut off", place):
+        place.way.refuse()
+        await asyncio.sleep(dice.uniform(0.1, 0.5))
+        for visit in dice.sample(meant, min(2, len(meant))):
+            token, user = visit.token, visit.user
+            if token is not None and token.id is not None and dice.random() < 0.5:
+                until = time.time() + _FOR_EVER
+                revoke = partial(world.publisher.revoke_token, token.id, until)
+                asked, done, _ = await insist(world, revoke)
+                note_revocation(world.record, Revocation(asked, done, token.id))
+            else:
+                asked, done, _ = await insist(world, partial(world.publisher.disconnect, user))
+                note_disconnection(world.record, Disconnection(user, asked, done, one=False))
+        # What is published from now on is not theirs.
+        await asyncio.sleep(dice.uniform(1.2, 2.5))
+        await place.way.start()
 
 
 def faults_here() -> list[tuple[float, Step]]:
@@ -294,7 +346,8 @@ def faults_here() -> list[tuple[float, Step]]:
         return everywhere
     return [
         *everywhere,
-        (4.0, step(faults.node_cut_off)),
+        (4.0, revoked_while_cut_off),
+        (2.0, step(faults.node_cut_off)),
         (2.0, step(faults.node_half_open)),
         (2.0, step(faults.pubsub_cut)),
         (1.0, step(faults.redis_restarted)),

@@ -13,6 +13,7 @@ import time
 from typing import Any, Final
 
 import aiohttp
+import jwt
 
 from gateway.node.connection import Connection
 from gateway.node.hub import Hub
@@ -28,12 +29,13 @@ from tests.model.record import (
     Token,
     Visit,
 )
-from tests.support.tokens import make_token
+from tests.support.tokens import SECRET, make_token
 
 _HANDSHAKE_SECONDS: Final = 10.0
 _REFRESH_SECONDS: Final = 30.0
 """While Redis is away nobody can say whether a token is revoked."""
 _LOOK_SECONDS: Final = 0.005
+_MILLISECONDS: Final = 0.002
 _REJECTED: Final = {"token_invalid", "token_expired", "token_revoked"}
 
 
@@ -61,6 +63,7 @@ class Visitor:
         self._now = asyncio.get_running_loop().time
         self._rejections = 0
         self._anew: set[str] = set()
+        self._shown_for: dict[str, tuple[Token, bool]] = {}
         # The ends of the tokens that were shown, and that it was not told of yet.
         self._shown = [token.ends]
         self._heartbeat = asyncio.Event()
@@ -72,10 +75,23 @@ class Visitor:
 
     # -- what it says -------------------------------------------------------------------------
 
-    async def subscribe(self, channel: str, since: int | None = None) -> None:
-        """Ask for a channel."""
-        more = {} if since is None else {"since": since}
-        self.pending[channel] = self._now()
+    async def subscribe(
+        self,
+        channel: str,
+        since: int | None = None,
+        token: Token | None = None,
+        *,
+        good: bool = True,
+    ) -> None:
+        """Ask for a channel, with a token for it that is ``good``, or is not."""
+        more: dict[str, Any] = {} if since is None else {"since": since}
+        self.pending[channel] = now = self._now()
+        if token is not None:
+            more["token"] = token.text
+            self._shown_for[channel] = token, good
+        elif since is not None:
+            # It may begin anew without the token that was shown before.
+            self._record.ways.doubt(self.visit.showing, channel, now)
         if since is not None:
             self._anew.add(channel)
         await self._send({"type": "subscribe", "channel": channel, **more})
@@ -154,15 +170,21 @@ class Visitor:
             case "token_expiring":
                 # Of each token once, and of no other.
                 ends = message["expiresAt"] / 1_000
-                if ends in self._shown:
-                    self._shown.remove(ends)
+                told = [each for each in self._shown if abs(each - ends) <= _MILLISECONDS]
+                if told:
+                    self._shown.remove(told[0])
                 else:
                     self.visit.odd.append("was told of the end of a token that it has not shown")
             case _:
                 self._hear(channel, now, message)
 
     def _begin(self, channel: str, now: float) -> None:
-        self.pending.pop(channel, None)
+        asked = self.pending.pop(channel, now)
+        token, good = self._shown_for.pop(channel, (None, True))
+        if token is not None:
+            note_pass(self._record, self.visit, channel, token, asked, now)
+            if not good:
+                self.visit.odd.append(f"was let into {channel} by a token that is no good")
         session = self.visit.session(channel)
         if session is not None and channel in self._anew:
             session.ended = now
@@ -182,6 +204,9 @@ class Visitor:
         session = self.visit.session(channel)
         asked = self.pending.pop(channel, None)
         self._anew.discard(channel)
+        self._shown_for.pop(channel, None)
+        self.visit.passes.pop(channel, None)
+        self._record.ways.end(self.visit.showing, channel, now, now)
         if session is not None:
             session.ended = now
         since = session.answered if session is not None else asked
@@ -193,7 +218,10 @@ class Visitor:
     def _err(self, channel: str, now: float, code: str) -> None:
         if channel in self.pending and code == "forbidden":
             asked = self.pending.pop(channel)
+            self._shown_for.pop(channel, None)
             self.visit.refusals.append(Refusal(channel, asked, now, code))
+        elif channel in self._shown_for and code in _REJECTED:
+            self._refused(channel, code)
         elif not channel and (self._rejections or self.visit.refreshing) and code in _REJECTED:
             self._rejections -= code != "token_revoked"
         elif not channel:
@@ -201,6 +229,15 @@ class Visitor:
             self.visit.why = code
         else:
             self.visit.odd.append(f"was told {code} of {channel}")
+
+    def _refused(self, channel: str, code: str) -> None:
+        """A token for a channel was refused; what there was before goes on."""
+        self.pending.pop(channel, None)
+        token, good = self._shown_for.pop(channel)
+        revoked = any(each.is_about(token) for each in self._record.revocations)
+        # One whose revocation has not returned yet is not told apart.
+        if good and not (revoked or code == "token_revoked"):
+            self.visit.odd.append(f"was told {code} of a good token for {channel}")
 
 
 async def visitor(
@@ -242,16 +279,38 @@ async def visitor(
 
 def token_of(record: Record, user: str, channels: tuple[str, ...], lasts: float) -> Token:
     """A token; some have no id, and some do not say when they were made."""
-    now = time.time()
-    number = len(record.tokens)
-    # A fraction that is the same in milliseconds, and of no other token.
-    ends = math.ceil(4 * (now + lasts)) / 4 + (number % 128) / 8
-    id_ = f"token-{number}" if number % 3 else None
-    issued = round(now, 3) if number % 4 else None
-    said = {name: value for name, value in (("jti", id_), ("iat", issued)) if value is not None}
-    text = make_token(user, list(channels), exp=ends, **said)
-    token = Token(text, user, channels, ends, id_, issued)
+    claims = _claims(record, lasts)
+    text = make_token(user, list(channels), **claims)
+    token = _recorded(record, text, user, channels, claims)
     record.tokens.append(token)
+    return token
+
+
+def pass_of(record: Record, user: str, channel: str, lasts: float) -> Token:
+    """A token for one channel."""
+    claims = _claims(record, lasts)
+    text = jwt.encode(
+        {"sub": user, "channel": channel, **claims}, SECRET, "HS256", {"typ": "channel+jwt"}
+    )
+    return _recorded(record, text, user, (channel,), claims)
+
+
+def _claims(record: Record, lasts: float) -> dict[str, Any]:
+    now, number = time.time(), record.made
+    record.made += 1
+    said: dict[str, Any] = {"exp": round(now + lasts, 3)}
+    if number % 3:
+        said["jti"] = f"token-{number}"
+    if number % 4:
+        said["iat"] = round(now, 3)
+    return said
+
+
+def _recorded(
+    record: Record, text: str, user: str, channels: tuple[str, ...], claims: dict[str, Any]
+) -> Token:
+    token = Token(text, user, channels, claims["exp"], claims.get("jti"), claims.get("iat"))
+    record.issued.append(token)
     return token
 
 
@@ -271,10 +330,26 @@ def note_token(record: Record, visit: Visit, token: Token, asked: float, done: f
             record.ways.end(visit, OPEN, each.asked, each.done)
 
 
+def note_pass(
+    record: Record, visit: Visit, channel: str, token: Token, asked: float, done: float
+) -> None:
+    """A token for a channel is in force."""
+    visit.passes[channel] = token
+    record.ways.begin(visit.showing, channel, asked, done)
+    ends = asyncio.get_running_loop().time() + token.ends - time.time()
+    record.ways.last_until(visit.showing, channel, ends)
+    for each in record.revocations:
+        if each.is_about(token):
+            record.ways.end(visit.showing, channel, each.asked, each.done)
+
+
 def note_revocation(record: Record, revocation: Revocation) -> None:
     """Tokens are revoked, and the connections end that were let in with one."""
     record.revocations.append(revocation)
     for visit in record.visits:
+        for channel, token in visit.passes.items():
+            if revocation.is_about(token):
+                record.ways.end(visit.showing, channel, revocation.asked, revocation.done)
         if visit.token is None:
             continue
         if visit.refreshing and visit.user == (revocation.user or visit.user):
