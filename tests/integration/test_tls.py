@@ -348,6 +348,23 @@ async def test_a_node_begins_with_tls_as_often_as_it_takes_up_handshakes(
     assert clients._bucket._rate == 77
 
 
+async def test_who_has_asked_over_tls_and_must_make_room_is_told_so(
+    start_node: StartNode,
+    own: dict[str, Any],
+    trust: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing more is read of it meanwhile, and yet its connection ends as TLS ends."""
+    node = await start_node(unauthenticated_per_address=1, **own)
+    monkeypatch.setattr(node.gateway.entrance.handshakes, "begin", lambda *_: None)
+    async with line(node.url, handshake("x"), trust) as first:
+        await until(lambda: any(each.asked for each in node.new_connections))
+        async with line(node.url, tls=trust):
+            assert (await first.answer()).status == 429
+            assert await first.ended()
+    await until(lambda: not node.new_connections)
+
+
 async def test_a_node_that_stops_waits_for_no_tls_handshake(
     start_node: StartNode, own: dict[str, Any]
 ) -> None:
