@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from functools import partial
 
 from gateway.assembly.delivery import Delivery
 from gateway.assembly.redis_side import RedisSide
@@ -34,7 +35,7 @@ class Access:
             ChannelFeed(
                 redis.hearing.channels,
                 redis.keys.granted,
-                lambda *told: self.refusals.hear(*told),  # noqa: PLW0108 - made below
+                lambda channel: partial(self.refusals.hear, channel),
             ),
             lambda _channel: None,
             settings.unsubscribe_linger_seconds,

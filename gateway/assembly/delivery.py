@@ -68,7 +68,11 @@ class Delivery:
             opener,
         )
         self.interests = Interests(
-            ChannelFeed(redis.hearing.channels, redis.keys.live, self.hub.receive),
+            ChannelFeed(
+                redis.hearing.channels,
+                redis.keys.live,
+                lambda channel: opener.receiver(channel, self.hub.receive),
+            ),
             self.hub.forget,
             settings.unsubscribe_linger_seconds,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from gateway.backplane.pubsub import Confirmed, Names
 
@@ -13,22 +12,22 @@ class ChannelFeed:
 
     Args:
         name: the name in pub/sub that a channel has for this kind, such as ``Keys.live``.
-        receive: takes the channel's name and the payload of each message.
+        receiver: of a channel, what takes the payload of each message.
     """
 
     def __init__(
         self,
         subscriber: Names,
         name: Callable[[str], str],
-        receive: Callable[[str, bytes], None],
+        receiver: Callable[[str], Callable[[bytes], None]],
     ) -> None:
         self._subscriber = subscriber
         self._name = name
-        self._receive = receive
+        self._receiver = receiver
 
     def subscribe(self, channel: str) -> Confirmed:
         """Listen to a channel; done once Redis has confirmed, however long that takes."""
-        return self._subscriber.listen(self._name(channel), partial(self._receive, channel))
+        return self._subscriber.listen(self._name(channel), self._receiver(channel))
 
     def unsubscribe(self, channel: str) -> None:
         """Stop listening to a channel."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from gateway.node.stats import Stats
 from publisher.contract.channels import Namespace, namespace_of
-from publisher.contract.message import Message
+from publisher.contract.message import Message, decode
 from publisher.contract.sealing import CannotOpen, KeyRing, is_sealed, key_of
 
 log = logging.getLogger(__name__)
 
 _TOLD: Final = 100
 """So many keys, and channels, are told of."""
+
+_PLAINTEXT: Final = re.compile(rb"[0-9]{1,16}:[0-9]{0,16}:[^:+]*:.", re.DOTALL)
+"""How a payload begins that has a body and no extension; what is behind it is not copied."""
 
 
 class Opener:
@@ -57,13 +62,29 @@ class Opener:
 
     def open_page(self, channel: str, messages: Sequence[Message]) -> None:
         """The same of a page of a log, up to the first message that stops the channel."""
-        encrypted = bool(self._encrypted) and namespace_of(channel) in self._encrypted
+        encrypted = self._is_encrypted(channel)
         for message in messages:
             if message.extension:
                 if not self.open(channel, message):
                     return
             elif encrypted and message.body:
                 self._tell_of_plaintext(channel, message)
+
+    def receiver(
+        self, channel: str, receive: Callable[[str, bytes], None]
+    ) -> Callable[[bytes], None]:
+        """What takes the live payloads of a channel for ``receive``; only of encrypted namespaces it looks at them."""
+        if self._is_encrypted(channel):
+            return partial(self._receive, channel, receive)
+        return partial(receive, channel)
+
+    def _receive(self, channel: str, receive: Callable[[str, bytes], None], payload: bytes) -> None:
+        if _PLAINTEXT.match(payload):
+            self._tell_of_plaintext(channel, decode(payload))
+        receive(channel, payload)
+
+    def _is_encrypted(self, channel: str) -> bool:
+        return bool(self._encrypted) and namespace_of(channel) in self._encrypted
 
     def _tell(self, error: CannotOpen, message: Message) -> None:
         told = self._told_keys
@@ -86,5 +107,6 @@ class Opener:
                 "plaintext_in_encrypted_namespace channel=%s id=%d advice=%r",
                 channel,
                 message.id,
-                "it was published before the namespace was encrypted, or by a publisher of a version that encrypts nothing",
+                "it was published before the namespace was encrypted, by a publisher that encrypts nothing, "
+                "or by somebody else who may write to Redis",
             )

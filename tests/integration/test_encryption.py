@@ -22,7 +22,7 @@ from tests.support.client import connected
 from tests.support.nodes import Node, running_node
 from tests.support.redis_server import RedisServer
 from tests.support.tokens import SECRET, make_token
-from tests.support.topology import keys
+from tests.support.topology import CLUSTER, chosen, keys
 from tests.support.waiting import until
 
 HIDDEN = "the words that nobody but the user may read"
@@ -349,6 +349,24 @@ async def test_what_was_published_before_a_namespace_was_encrypted_is_delivered_
         assert await client.data(1) == ["sealed"]
     told = [each for each in caplog.messages if each.startswith("plaintext_in_encrypted")]
     assert len(told) == 1
+
+
+async def test_what_somebody_else_writes_there_is_delivered_live_and_told(
+    start: Callable[..., Awaitable[Node]],
+    publisher: AsyncPublisher,
+    prefix: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    command = "SPUBLISH" if chosen() == CLUSTER else "PUBLISH"
+    node = await start(1)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(LIVE)
+        await publisher._client.execute_command(command, keys(prefix).live(LIVE), "1::n:2")
+        assert await client.data(1) == [2]
+    told = [each for each in caplog.messages if each.startswith("plaintext_in_encrypted")]
+    assert [each.partition(" id=")[0] for each in told] == [
+        f"plaintext_in_encrypted_namespace channel={LIVE}"
+    ]
 
 
 # -- without keys -----------------------------------------------------------------------------

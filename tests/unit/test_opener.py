@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from gateway.node.opener import Opener
@@ -119,6 +121,34 @@ def test_what_is_not_encrypted_where_all_should_be_is_delivered_and_told_once_a_
         assert not any(each.extension for each in messages)
     told = [each.getMessage().partition(" id=")[0] for each in caplog.records]
     assert told == [f"plaintext_in_encrypted_namespace channel=news/{each}" for each in "ab"]
+
+
+def test_what_comes_live_and_is_not_encrypted_where_all_should_be_goes_on_and_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    opener = Opener(RING, Stats(), {"news": Namespace("news", encrypted=True)})
+    taken: list[tuple[str, bytes]] = []
+    receive = opener.receiver(NEWS.name, lambda *what: taken.append(what))
+    # Sealed, of a later version, a tombstone, a command, and what nobody of ours wrote.
+    quiet = [sealed(1), b"2:1:n+z9:1", b"3:2:n:", b'{"a":"1:2:n:1"}', b"x:2:n:1", b"1"]
+    for entry in quiet:
+        receive(entry)
+    assert not caplog.records
+    plain = [payload(4, 3), b"5::n:1", b"6:4:n:a+b"]
+    for entry in plain:
+        receive(entry)
+    assert taken == [(NEWS.name, each) for each in quiet + plain]
+    [record] = caplog.records
+    advised = f"plaintext_in_encrypted_namespace channel={NEWS.name} id=4 "
+    assert record.getMessage().startswith(advised)
+
+
+def test_other_channels_pay_nothing_for_it() -> None:
+    opener = Opener(RING, Stats(), {"news": Namespace("news", encrypted=True)})
+    hub = Node().hub
+    receive = opener.receiver("other/a", hub.receive)
+    assert isinstance(receive, partial)
+    assert (receive.func, receive.args) == (hub.receive, ("other/a",))
 
 
 def test_of_however_many_keys_and_channels_few_are_told(caplog: pytest.LogCaptureFixture) -> None:
