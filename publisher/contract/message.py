@@ -11,7 +11,7 @@
 
 An ``extension`` says that an entry must be read in another way: ``e1.<key id>`` that its body is sealed (``sealing.py``).
 A reader that does not know the extension, or lacks the key, stops before that entry, and neither delivers nor confirms
-anything behind it.
+anything behind it. A tombstone has nothing left to read, so its extension does not count.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ def decode(entry: bytes) -> Message:
     id_, prev, nonce, body = entry.split(b":", 3)
     message = Message(int(id_), int(prev) if prev else NOT_LOGGED, body, nonce)
     if b"+" in nonce:
-        message.nonce, _, message.extension = nonce.partition(b"+")
+        message.nonce, _, extension = nonce.partition(b"+")
+        message.extension = extension if body else b""
     return message
 
 

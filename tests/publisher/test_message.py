@@ -32,8 +32,9 @@ def test_an_entry_of_a_later_version_says_how_it_must_be_read():
     assert decode(b"17:16:abc:1").extension == b""
 
 
-def test_an_entry_without_a_body_is_a_tombstone():
-    message = decode(b"17:16:abc:")
+@pytest.mark.parametrize("nonce", [b"abc", b"abc+e1.k1", b"abc+z9"])
+def test_an_entry_without_a_body_is_a_tombstone_whatever_its_body_was(nonce: bytes):
+    message = decode(b"17:16:" + nonce + b":")
     assert message.removed
     assert (message.id, message.prev, message.extension) == (17, 16, b"")
 

@@ -78,6 +78,18 @@ async def test_without_the_key_nothing_behind_it_goes_out_and_that_is_told_once(
     assert record.message.startswith(f"decryption_failed channel={NEWS.name} id=2 key=k1 ")
 
 
+@pytest.mark.parametrize("ring", [None, RING], ids=["no keys", "keys"])
+async def test_the_tombstone_of_one_stops_nobody(ring: KeyRing | None) -> None:
+    node = node_with(ring)
+    client, socket = make_connection()
+    node.listen(client)
+    node.hub.receive(NEWS.name, b"1:0:n+" + RING.extension.encode() + b":")
+    node.hub.receive(NEWS.name, payload(2, 1))
+    await turn()
+    assert ids(socket) == [2]
+    assert node.stats.decryption_failures == 0
+
+
 async def test_one_that_was_changed_on_its_way_is_not_sent() -> None:
     node = node_with(RING)
     client, socket = make_connection()
