@@ -121,7 +121,7 @@ class Visitor:
         accepted = self._inside.identity.expires_at == token.ends
         if revoked and accepted:
             self.visit.odd.append("goes on with a revoked token")
-        if accepted or not self.here:
+        if accepted or not (self.here or revoked):
             # Nobody knows which one was in force when a connection ended.
             done = self._now() if self.here else math.inf
             note_token(self._record, self.visit, token, asked, done)
@@ -327,7 +327,10 @@ def note_token(record: Record, visit: Visit, token: Token, asked: float, done: f
         record.ways.last_until(visit, what, ends)
     record.ways.end_others(visit, opened, asked, done)
     for each in record.revocations:
-        if each.is_about(token):
+        if each.is_about(token) and done == math.inf:
+            # Perhaps the one before it was in force until the end.
+            record.ways.doubt(visit, OPEN, asked)
+        elif each.is_about(token):
             record.ways.end(visit, OPEN, each.asked, each.done)
 
 
