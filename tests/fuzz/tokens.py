@@ -24,6 +24,8 @@ from tests.support.tokens import verifier as verifier_of
 
 _SOON: Final = int(time.time()) + 1_000_000
 _HEADER: Final = b'{"alg":"HS256","typ":"JWT"}'
+_CHANNEL_HEADER: Final = b'{"alg":"HS256","typ":"channel+jwt"}'
+_CHANNEL: Final = "run-results/a"
 _OTHERS: Final = parse_channel("notifications/somebody-else")
 _CODES: Final = {
     ErrorCode.TOKEN_INVALID,
@@ -135,10 +137,18 @@ class Tokens:
         self._genuine = {
             name: {token.rpartition(".")[0] for token in each} for name, each in tokens.items()
         }
+        channel = json.dumps({"sub": "u", "channel": _CHANNEL, "exp": _SOON}).encode()
+        passed = _signed(_CHANNEL_HEADER, channel, SECRET)
+        self._passes = {passed.rpartition(".")[0]}
         # RFC 8725 §2.1: a public key that is taken for a secret.
         confused = [_signed(_HEADER, json.dumps(_CLAIMS[0]).encode(), pem) for pem in pems.values()]
         unsigned = _part(b'{"alg":"none"}') + "." + _part(json.dumps(_CLAIMS[0]).encode()) + "."
-        texts = [*(token for each in tokens.values() for token in each), *confused, unsigned]
+        texts = [
+            *(token for each in tokens.values() for token in each),
+            *confused,
+            unsigned,
+            passed,
+        ]
         claims = [json.dumps(each).encode() for each in _CLAIMS]
         self.corpus = (*map(str.encode, texts), *claims, _HEADER)
 
@@ -150,6 +160,8 @@ class Tokens:
             for name, verifier in self._verifiers.items():
                 if _verify(verifier, token) is not None:
                     assert token.rpartition(".")[0] in self._genuine[name], "it was not signed"
+            if _opens(self._verifiers["HS256"], token):
+                assert token.rpartition(".")[0] in self._passes, "it is no channel token"
             if _verify(self._several, token) is not None:
                 signed = token.rpartition(".")[0]
                 assert any(signed in each for each in self._genuine.values()), "it was not signed"
@@ -161,6 +173,8 @@ class Tokens:
         if identity is not None:
             _check(identity)
         assert _verify(self._verifiers["HS256"], _signed(header, claims, SECRET[::-1])) is None
+        if as_claims:
+            _opens(self._verifiers["HS256"], _signed(_CHANNEL_HEADER, claims, SECRET))
 
 
 def _verify(verifier: TokenVerifier, token: str) -> Identity | None:
@@ -169,6 +183,16 @@ def _verify(verifier: TokenVerifier, token: str) -> Identity | None:
     except TokenRejected as rejected:
         assert rejected.code in _CODES
         return None
+
+
+def _opens(verifier: TokenVerifier, token: str) -> bool:
+    """Whether it opens a channel to a user."""
+    try:
+        verifier.verify_pass(token, "u", _CHANNEL)
+    except TokenRejected as rejected:
+        assert rejected.code in _CODES
+        return False
+    return True
 
 
 def _check(identity: Identity) -> None:
