@@ -8,10 +8,11 @@ from typing import Final
 from tests.fuzz.frames import Frames
 from tests.fuzz.fuzzing import Target
 from tests.fuzz.heads import Heads
+from tests.fuzz.key_sets import KeySets
 from tests.fuzz.messages import Messages
 from tests.fuzz.payloads import Payloads
 from tests.fuzz.tokens import Tokens
 
 TARGETS: Final[dict[str, Callable[[], Target]]] = {
-    kind.name: kind for kind in (Frames, Heads, Messages, Tokens, Payloads)
+    kind.name: kind for kind in (Frames, Heads, Messages, Tokens, KeySets, Payloads)
 }
