@@ -78,7 +78,7 @@ class NodeCollector(Collector):
         )
         yield _gauge(
             "jwks_age_seconds",
-            "Time since an issuer's keys were had, of the issuer for which that is longest ago",
+            "Time since an issuer's keys were had, or since the start where they never were, of the issuer for which that is longest",
             self.keys_age(),
         )
         connections = self.hub.connections.values()

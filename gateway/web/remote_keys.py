@@ -79,6 +79,7 @@ class RemoteKeys:
         self._jitter = jitter
         self._set: list[PublishedKey] = []
         self._known: list[_Known] = []
+        self._made_at = clock()
         self._loaded_at: float | None = None
         self._began_at = -math.inf
         self._is_attempting = False
@@ -107,8 +108,8 @@ class RemoteKeys:
 
     @property
     def age(self) -> float:
-        """Seconds since the set was had; 0 while there is none."""
-        return 0.0 if self._loaded_at is None else self._clock() - self._loaded_at
+        """Seconds since the set was had; while there is none, since the start."""
+        return self._clock() - (self._made_at if self._loaded_at is None else self._loaded_at)
 
     def decoder(self, kid: str | None, algorithm: str) -> Decoder | None:
         """What reads tokens with these headers; ``None`` while no key fits. Without a ``kid`` one key must fit alone."""

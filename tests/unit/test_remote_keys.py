@@ -85,6 +85,9 @@ def test_after_a_failure_it_is_asked_for_again_soon_and_then_less_and_less_often
             pauses = [b - a for a, b in zip(issuer.asked_at, issuer.asked_at[1:], strict=False)]
             assert pauses == pytest.approx([5, 10, 20, 40, 60, 60])
             assert not issuer.keys.loaded
+            assert issuer.keys.age == pytest.approx(
+                250, abs=1
+            )  # and not as if they had just been had
             issuer.fails = False
             await asyncio.sleep(61)
             assert issuer.keys.loaded
