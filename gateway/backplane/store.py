@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -35,7 +36,7 @@ _USERS_PER_CALL: Final = 500
 _PRUNE_SHARE: Final = 1 / 16
 _PRUNED_AT_ONCE: Final = 1_000
 """With this share of the writes, at least twice as many old positions can be removed as new ones come."""
-_REFUSALS_TOLD: Final = 100
+_TOLD: Final = 100
 
 
 @dataclass(slots=True, eq=False)
@@ -171,7 +172,7 @@ class Positions:
             self._refused.discard(write.channel)
         elif (refusal := write.refusal) is not None:
             # The users get these messages once more; what they confirm next is tried again.
-            if write.channel not in self._refused and len(self._refused) < _REFUSALS_TOLD:
+            if write.channel not in self._refused and len(self._refused) < _TOLD:
                 self._refused.add(write.channel)
                 log.warning("positions_refused channel=%s reason=%s", write.channel, refusal.reason)
         else:
@@ -293,9 +294,14 @@ _ANNOUNCED_SECONDS: Final = 60.0
 _FORGOTTEN_SECONDS: Final = 300
 """A namespace that no node has announced for so long is removed, so that publishers forget it."""
 
+_TIME: Final = re.compile(rb',?"announced":[0-9]+}$')
+"""What the script adds to the rules."""
+
 
 class Announcing:
     """Tells the publishers which namespaces there are, and how long a token may live, again and again: Redis may lose its data.
+
+    Where something else announces other rules for a namespace meanwhile, the log tells of it, of each once.
 
     Args:
         longest: seconds that a token may live; ``None`` for any number.
@@ -311,11 +317,9 @@ class Announcing:
         jitter: Callable[[], float],
     ) -> None:
         self._pipeline = pipeline
-        rules = (
-            part
-            for name, namespace in namespaces.items()
-            for part in (name, orjson.dumps(namespace.to_dict()))
-        )
+        self._rules = {name: orjson.dumps(each.to_dict()) for name, each in namespaces.items()}
+        self._told: set[tuple[str, bytes]] = set()
+        rules = (part for pair in self._rules.items() for part in pair)
         lifetime = "" if longest is None else repr(longest)
         self._calls = (
             Call.run(scripts.ANNOUNCE, [keys.namespaces], _FORGOTTEN_SECONDS, *rules),
@@ -330,13 +334,30 @@ class Announcing:
 
     async def run(self) -> None:
         """Write until cancelled."""
+        first = True
         while True:
             try:
-                await asyncio.gather(*map(self._pipeline.begin, self._calls))
+                differing, _ = await asyncio.gather(*map(self._pipeline.begin, self._calls))
             except Rejected:
                 await self._sleep(_ANNOUNCED_SECONDS)  # the pipeline has logged it
             except Unavailable:
                 await self._sleep(self._backoff.next())
             else:
+                if not first:  # before, it may have been this node with its former settings
+                    self._tell_of(differing)
+                first = False
                 self._backoff.reset()
                 await self._sleep(_ANNOUNCED_SECONDS)
+
+    def _tell_of(self, differing: list[bytes]) -> None:
+        for name, rules in zip(map(bytes.decode, differing[::2]), differing[1::2], strict=True):
+            announced = _TIME.sub(b"}", rules)
+            if (name, announced) not in self._told and len(self._told) < _TOLD:
+                self._told.add((name, announced))
+                log.warning(
+                    "namespace_differs name=%s own=%s announced=%s advice=%r",
+                    name,
+                    self._rules[name].decode(),
+                    announced.decode("utf-8", "backslashreplace"),
+                    "publishers go by whichever was announced last: give all gateways the same GATEWAY_NAMESPACES",
+                )

@@ -10,13 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import redis
 
 from gateway.app import Gateway
 from gateway.check import check
 from gateway.settings import Settings, UsageError
-from publisher import AsyncPublisher
+from publisher import AsyncPublisher, Namespace
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
 from tests.support.nodes import Node, running_node
@@ -367,6 +368,29 @@ async def test_what_somebody_else_writes_there_is_delivered_live_and_told(
     assert [each.partition(" id=")[0] for each in told] == [
         f"plaintext_in_encrypted_namespace channel={LIVE}"
     ]
+
+
+async def test_a_node_tells_of_rules_that_another_one_announces_otherwise_and_of_its_like_never(
+    start_node: StartNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong = await start_node(namespaces=rules(encrypted=False))
+    nodes = [wrong, *[await start_node(namespaces=rules(), encryption_keys=ring(1)) for _ in "ab"]]
+
+    def told() -> list[str]:
+        for each in nodes:
+            each.gateway.redis.announcing.at_once()
+        return [each for each in caplog.messages if each.startswith("namespace_differs")]
+
+    def of(name: str, own: bool) -> str:
+        given, other = (
+            orjson.dumps(Namespace.from_dict(name, rules(encrypted=each)[name]).to_dict()).decode()
+            for each in (own, not own)
+        )
+        return f"namespace_differs name={name} own={given} announced={other}"
+
+    await until(lambda: len({each.partition(" advice=")[0] for each in told()}) == 4)
+    found = {each.partition(" advice=")[0] for each in told()}
+    assert found == {of(name, own) for name in rules() for own in (True, False)}
 
 
 # -- without keys -----------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 -- ARGV[2], ARGV[3], ...  name, its rules as a JSON object, name, rules, ...
 -- Gateways before version 0.2 announce without a time. This gives one to whatever has none; a gateway that still
 -- has the namespace writes it without a time again.
+-- Reply: name, rules, name, rules, ... of those that were announced otherwise before
 local now = tonumber(redis.call('TIME')[1])
 
 local function announce(name, rules)
@@ -14,15 +15,25 @@ local function announce(name, rules)
   redis.call('HSET', KEYS[1], name, open .. comma .. '"announced":' .. now .. '}')
 end
 
-for i = 2, #ARGV, 2 do announce(ARGV[i], ARGV[i + 1]) end
+local given = {}
+for i = 2, #ARGV, 2 do given[ARGV[i]] = ARGV[i + 1] end
 
+local differing = {}
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
-  local announced = string.match(all[i + 1], '"announced":(%d+)}$')
-  if not announced then
-    announce(all[i], all[i + 1])
+  local name, rules = all[i], all[i + 1]
+  local announced = string.match(rules, '"announced":(%d+)}$')
+  if given[name] then
+    if string.gsub(rules, ',?"announced":%d+}$', '}') ~= given[name] then
+      table.insert(differing, name)
+      table.insert(differing, rules)
+    end
+  elseif not announced then
+    announce(name, rules)
   elseif now - announced > tonumber(ARGV[1]) then
-    redis.call('HDEL', KEYS[1], all[i])
+    redis.call('HDEL', KEYS[1], name)
   end
 end
-return redis.status_reply('OK')
+
+for name, rules in pairs(given) do announce(name, rules) end
+return differing
