@@ -283,14 +283,14 @@ def _namespaces(reply: Reply) -> dict[str, Namespace]:
     pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
     found: dict[str, Namespace] = {}
     for key, rules in pairs:
-        name = key.decode()
         try:
+            name = key.decode()
             known = _only(orjson.loads(rules), "owner", "retention", "encrypted")
             if isinstance(limits := known.get("retention"), dict):
                 known["retention"] = _only(limits, "max_messages", "max_age_seconds")
             found[name] = Namespace.from_dict(name, known)
         except (InvalidInput, ValueError, TypeError):
-            log.warning("namespace_unreadable name=%r rules=%r", name, rules)
+            log.warning("namespace_unreadable name=%r rules=%r", key, rules)
     return found
 
 

@@ -270,6 +270,8 @@ class Catchup:
     async def _next(self, audience: Audience) -> Taken:
         """Read a page, and send what follows in it and behind it."""
         channel, reader = audience.channel, audience.reader
+        # Before the page is read, since many would keep theirs; and again behind it.
+        await self._hub.released.wait()
         buffer = channel.begin_buffering()
         mark = buffer.end
         try:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from gateway.node.hub import Hub
 from gateway.node.ports import HeldPlaces
@@ -22,8 +21,8 @@ class CutOff:
     an id besides.
 
     Args:
-        patience: seconds for which the commands may be unheard before anything is held: some, where the messages come over
-            other connections and the next server may bring the commands in a moment.
+        patience: seconds for which it may not be known what has ended before anything is held: some, where the messages
+            come over other connections and the next server may bring the commands in a moment.
         released: told when delivery goes on. What came meanwhile was dropped.
     """
 
@@ -42,7 +41,8 @@ class CutOff:
         self._tasks = tasks
         self._patience = patience
         self._released = released
-        self._following: asyncio.Task[None] | None = None
+        self._holding: asyncio.Task[None] | None = None
+        self._going_on: asyncio.Task[None] | None = None
         self._settled = True
 
     @property
@@ -52,20 +52,17 @@ class CutOff:
 
     def listens(self, listening: bool) -> None:
         """The commands to all nodes are heard again, or no more."""
-        if self._following is not None:
-            self._following.cancel()
+        if self._going_on is not None:
+            self._going_on.cancel()
         self._settled = False
         if listening:
             self._places.restore()
             self._revocations.recheck()
-            self._follow(self._go_on())
-        elif self._patience:
-            self._follow(self._hold_later())
-        else:
+            self._going_on = self._tasks.spawn(self._go_on(), "go on after a cut")
+        elif not self._patience:
             self._hub.hold()
-
-    def _follow(self, work: Coroutine[Any, Any, None]) -> None:
-        self._following = self._tasks.spawn(work, "follow a cut")
+        elif self._holding is None:
+            self._holding = self._tasks.spawn(self._hold_later(), "hold after a cut")
 
     async def _hold_later(self) -> None:
         await asyncio.sleep(self._patience)
@@ -75,6 +72,10 @@ class CutOff:
         await self._places.until_settled()
         await self._revocations.until_rechecked()
         self._settled = True
+        # Not before: how long the commands were unheard, and how long it takes to ask, count together.
+        if self._holding is not None:
+            self._holding.cancel()
+            self._holding = None
         if self._hub.held:
             self._hub.release()
             self._released()

@@ -87,21 +87,25 @@ def test_another_cut_meanwhile_begins_it_anew() -> None:
     run_at_once(follow())
 
 
-@pytest.mark.parametrize(("seconds", "held"), [(0.9, False), (1.1, True)])
-def test_where_messages_come_over_other_connections_a_short_silence_holds_nothing(
-    seconds: float, held: bool
+@pytest.mark.parametrize(
+    ("silence", "asking", "held"), [(0.5, 0.4, False), (0.5, 0.6, True), (1.1, 0.1, True)]
+)
+def test_where_messages_come_over_other_connections_a_short_cut_holds_nothing(
+    silence: float, asking: float, held: bool
 ) -> None:
+    """It lasts from the loss of the commands until what was missed is known."""
+
     async def follow() -> None:
         world = World(patience=1.0)
-        world.cut_off.listens(False)
-        await asyncio.sleep(seconds)
-        assert world.state == (held, False)
-        world.cut_off.listens(True)
-        await asyncio.sleep(2)
-        assert world.state == (held, False)  # what was missed is asked for all the same
-        world.places.restored.set()
-        await asyncio.sleep(1)
-        assert (world.state, world.released) == ((False, True), int(held))
+        for released in (held, 2 * held):
+            world.cut_off.listens(False)
+            await asyncio.sleep(silence)
+            world.cut_off.listens(True)
+            await asyncio.sleep(asking)
+            assert world.state == (held, False)  # what was missed is asked for all the same
+            world.places.restored.set()
+            await asyncio.sleep(2)
+            assert (world.state, world.released) == ((False, True), released)
         await world.tasks.aclose()
 
     run_at_once(follow())
