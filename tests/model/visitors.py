@@ -204,7 +204,9 @@ class Visitor:
         session = self.visit.session(channel)
         asked = self.pending.pop(channel, None)
         self._anew.discard(channel)
-        self._shown_for.pop(channel, None)
+        if reason is None or not self._shown_for.get(channel, (None, False))[1]:
+            # A good one that is being looked at begins a subscription anew.
+            self._shown_for.pop(channel, None)
         self.visit.passes.pop(channel, None)
         self._record.ways.end(self.visit.showing, channel, now, now)
         if session is not None:
