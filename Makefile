@@ -12,6 +12,9 @@ SECONDS  ?= 60
 SEED     ?=
 TOPOLOGY ?=
 
+# Tests that are too long for every change.
+LONG := tests/packaging/test_oldest_and_newest.py tests/model/test_tenants.py
+
 .PHONY: help run test test-all matrix soak attacks fuzz model autobahn bench check lock format clean
 
 help:
@@ -46,9 +49,10 @@ run: $(RUN)
 	@exec $(BIN)/gateway serve --development
 
 test: $(DEV)
-	$(BIN)/pytest -n 3 --dist loadgroup
+	$(BIN)/pytest -n 3 --dist loadgroup $(LONG:%=--ignore=%)
 
 test-all: test
+	$(BIN)/pytest -n 2 --dist loadgroup $(LONG)
 	TOPOLOGY=sentinel $(BIN)/pytest -n 2 --dist loadgroup tests/publisher tests/integration tests/faults/test_named_faults.py
 	TOPOLOGY=cluster $(BIN)/pytest -n 2 --dist loadgroup tests/publisher tests/integration tests/faults/test_named_faults.py
 	@$(MAKE) soak SECONDS=300

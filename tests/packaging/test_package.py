@@ -7,7 +7,6 @@ import sys
 import tomllib
 import venv
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,6 @@ from tests.support.programs import cannot_run
 ROOT = Path(__file__).parents[2]
 
 pytestmark = [pytest.mark.xdist_group("packaging"), pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="module")
-def package() -> Iterator[matrix.Built]:
-    try:
-        with matrix.built() as package:
-            yield package
-    except matrix.CannotInstall as error:
-        cannot_run(f"the wheel cannot be built here: {error}")
 
 
 def test_the_wheel_holds_every_file_of_the_packages(package: matrix.Built) -> None:
@@ -74,20 +64,6 @@ def test_without_the_extra_the_publisher_works_and_the_gateway_says_what_to_inst
         assert told.returncode == 2
         assert "pip install '.[gateway]' in a checkout" in told.stderr
         assert told.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize("which", ["oldest", "newest"])
-def test_the_publisher_works_with_the_oldest_and_the_newest(
-    package: matrix.Built, which: str
-) -> None:
-    found = list(matrix.interpreters().items())
-    end = 0 if which == "oldest" else -1
-    version, python = found[end]
-    try:
-        outcome = matrix.run(python, matrix.REDIS[end], package, name=f"Python {version}")
-    except matrix.CannotInstall as error:
-        cannot_run(str(error))
-    assert outcome.passed, f"{outcome.name}\n{outcome.output}"
 
 
 def test_an_error_inside_the_gateway_is_not_taken_for_a_missing_extra(tmp_path: Path) -> None:
