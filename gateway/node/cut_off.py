@@ -47,8 +47,11 @@ class CutOff:
 
     @property
     def settled(self) -> bool:
-        """Whether the node knows what has ended."""
-        return self._settled
+        """Whether the node knows what has ended, or has not been without the commands for long enough to hold anything.
+
+        Whoever comes in meanwhile is asked about: Redis knows what has ended.
+        """
+        return self._settled or not self._hub.held
 
     def listens(self, listening: bool) -> None:
         """The commands to all nodes are heard again, or no more."""
