@@ -111,6 +111,6 @@ class RedisSide:
         self.node_lease.recheck()
 
     def _returned(self) -> None:
-        self.places.restore()
+        self.places.recount()
         self.announcing.at_once()
         self._events.returned()

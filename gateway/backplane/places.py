@@ -97,6 +97,7 @@ class Places:
         self._sleep = Sleep()
         self._restorations = 0
         self._restored = 0
+        self._in_question = 0
         self._all_renewed = asyncio.Event()
         # Users whose places Redis refuses to renew: each is told once.
         self._refused: set[str] = set()
@@ -202,19 +203,24 @@ class Places:
 
     @property
     def settled(self) -> bool:
-        """Whether all places have been renewed since they were last to be restored."""
-        return self._restored == self._restorations
+        """Whether all places have been renewed since they were last in question."""
+        return self._restored >= self._in_question
 
     async def until_settled(self) -> None:
         """Return once they have."""
         await self._all_renewed.wait()
 
     def restore(self) -> None:
-        """Renew all places at once: Redis may have lost them, or others have dropped them."""
+        """Renew all places at once."""
         self._restorations += 1
         self._all_renewed.clear()
         self._sleep.end()
         self.releases.hurry()
+
+    def recount(self) -> None:
+        """Renew them at once: Redis may have lost them, or others have dropped them."""
+        self.restore()
+        self._in_question = self._restorations
 
     async def run_renewal(self) -> None:
         """Keep the places until cancelled."""
@@ -236,7 +242,7 @@ class Places:
                 await self._sleep(backoff.next())
                 continue
             self._restored = restorations
-            if self.settled:
+            if self._restored == self._restorations:
                 self._all_renewed.set()
             failures = 0
             backoff.reset()

@@ -181,7 +181,7 @@ async def test_after_a_loss_the_oldest_connections_keep_their_places(
         clients = [await stack.enter_async_context(connected(node.url, token)) for _ in range(5)]
         other = await stack.enter_async_context(alive_elsewhere(publisher, prefix))
         await taken_by(publisher, conn, f"{other}/1", f"{other}/2")
-        node.gateway.redis.places.restore()
+        node.gateway.redis.places.recount()
         for client in clients[3:]:
             await client.expect(type="error", code="connection_limit")
             assert await client.expect_close() == (1008, "connection_limit")
@@ -455,7 +455,7 @@ async def test_one_users_broken_key_keeps_no_node_unready(
         await client.set(f"{prefix}:conn:{{u}}", "no sorted set")
         [before] = await client.zrange(f"{prefix}:conn:{{v}}", 0, -1, withscores=True)
         for _ in range(2):
-            places.restore()
+            places.recount()
             await until(lambda: places.settled, within=1.0)
         [after] = await client.zrange(f"{prefix}:conn:{{v}}", 0, -1, withscores=True)
         assert after[1] > before[1]
