@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import os
 import secrets
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from gateway import redis_acl
 from tests.support import programs, topology
+from tests.support.certificates import Authority, trusting
 from tests.support.redis_users import as_user, user_of_line
 
 # What an example takes says more about the machine than about the code.
@@ -81,3 +85,22 @@ def gateway_url(redis_url: str, prefix: str) -> Iterator[str]:
 def require_program() -> programs.RequireProgram:
     """``require_program("nginx")`` is the program's path, or skips the test."""
     return programs.require_program
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """Signs certificates that nobody else trusts."""
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def trust(authority: Authority) -> ssl.SSLContext:
+    """The side of a client that trusts it."""
+    return trusting(authority)
+
+
+@pytest.fixture
+def own_tls(authority: Authority) -> dict[str, Any]:
+    """The settings of TLS on the clients' port."""
+    signed = authority.sign("localhost", addresses=("127.0.0.1",))
+    return {"tls_certificate": signed.certificate, "tls_key": signed.key}

@@ -206,8 +206,8 @@ class Places:
         """Whether all places have been renewed since they were last in question."""
         return self._restored >= self._in_question
 
-    async def until_settled(self) -> None:
-        """Return once they have."""
+    async def until_restored(self) -> None:
+        """Return once all have been renewed since they were last to be."""
         await self._all_renewed.wait()
 
     def restore(self) -> None:

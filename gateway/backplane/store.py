@@ -16,6 +16,7 @@ import orjson
 from gateway.backplane.servers import ONE, Servers
 from gateway.core.access import retention_of
 from gateway.core.chunks import chunks
+from gateway.core.log_limit import FirstTimes
 from gateway.core.timing import Backoff
 from gateway.node.opener import Opener
 from gateway.node.stats import Stats
@@ -318,7 +319,7 @@ class Announcing:
     ) -> None:
         self._pipeline = pipeline
         self._rules = {name: orjson.dumps(each.to_dict()) for name, each in namespaces.items()}
-        self._told: set[tuple[str, bytes]] = set()
+        self._told: FirstTimes[tuple[str, bytes]] = FirstTimes()
         rules = (part for pair in self._rules.items() for part in pair)
         lifetime = "" if longest is None else repr(longest)
         self._calls = (
@@ -352,8 +353,7 @@ class Announcing:
     def _tell_of(self, differing: list[bytes]) -> None:
         for name, rules in zip(map(bytes.decode, differing[::2]), differing[1::2], strict=True):
             announced = _TIME.sub(b"}", rules)
-            if (name, announced) not in self._told and len(self._told) < _TOLD:
-                self._told.add((name, announced))
+            if self._told.admit((name, announced)):
                 log.warning(
                     "namespace_differs name=%s own=%s announced=%s advice=%r",
                     name,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from gateway.core.rate_limit import TokenBucket
 
 _PER_SECOND: Final = 0.1
 _MOST_KINDS: Final = 100
+_MOST_TOLD: Final = 100
+
+T = TypeVar("T")
 
 
 class LogLimit:
@@ -40,3 +43,17 @@ class LogLimit:
             self._left_out[kind] = self._left_out.get(kind, 0) + 1
             return None
         return self._left_out.pop(kind, 0)
+
+
+class FirstTimes(Generic[T]):
+    """Lets one line of each thing pass, and of a hundred things at most."""
+
+    def __init__(self) -> None:
+        self._told: set[T] = set()
+
+    def admit(self, thing: T) -> bool:
+        """Whether it is to be told of: it was not yet."""
+        if thing in self._told or len(self._told) >= _MOST_TOLD:
+            return False
+        self._told.add(thing)
+        return True

@@ -123,6 +123,13 @@ def refusal(channel: str, reason: EndReason) -> Refused:
     return Refused(ErrorCode.FORBIDDEN, "Not allowed to subscribe to this channel", channel=channel)
 
 
+def too_many_subscriptions(channel: str, detail: str) -> Refused:
+    """What a client is told that asks for more than it may have."""
+    return Refused(
+        ErrorCode.TOO_MANY_SUBSCRIPTIONS, "Too many subscriptions", detail=detail, channel=channel
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Subscribe:
     """``since``: replay what came after this id, whatever was delivered before. ``token``: what lets the user hear the

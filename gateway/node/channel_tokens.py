@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from gateway.core import budget, frames
+from gateway.core import budget, frames, protocol
 from gateway.core.access import ChannelPass, KeyUnknown, TokenRejected
 from gateway.core.log_limit import LogLimit
-from gateway.core.protocol import BadRequest, ErrorCode, Refused, Subscribe
+from gateway.core.protocol import BadRequest, EndReason, ErrorCode, Refused, Subscribe
 from gateway.node.connection import Connection
 from gateway.node.hub import Hub
 from gateway.node.pacing import Pacing
@@ -33,8 +33,8 @@ Raises:
 _DETAIL: Final = (
     "a subscription that was there goes on; get another token for this user and channel"
 )
-_MOST_UNANSWERED: Final = 16
-"""So many tokens that were shown for an open subscription wait to be looked at, one after the other."""
+MOST_UNANSWERED: Final = 16
+"""So many requests for one channel wait for their answers, with tokens and without."""
 
 
 class ChannelTokens:
@@ -105,14 +105,8 @@ class ChannelTokens:
             renewals = of_connection[name] = _Renewals()
             work = self._renew_all(connection, name, renewals, again)
             renewals.task = self._tasks.spawn(work, f"renew {name}")
-        elif len(renewals.requests) >= _MOST_UNANSWERED:
-            told = f"{_MOST_UNANSWERED} requests for this channel wait for their answers"
-            raise Refused(
-                ErrorCode.TOO_MANY_SUBSCRIPTIONS,
-                "Too many subscriptions",
-                detail=told,
-                channel=name,
-            )
+        elif len(renewals.requests) >= MOST_UNANSWERED:
+            raise too_many_unanswered(name)
         renewals.requests.append(request)
 
     def forget(self, connection: Connection, channel: str) -> None:
@@ -168,7 +162,7 @@ class ChannelTokens:
             return error
         except Unavailable as error:
             log.warning("channel_token_unchecked channel=%s reason=%s", name, error.reason)
-            return _refused(ErrorCode.INTERNAL_ERROR, name)
+            return protocol.refusal(name, EndReason.INTERNAL_ERROR)
         return None
 
     def _log_rejection(self, connection: Connection, channel: str, reason: str) -> None:
@@ -192,7 +186,11 @@ class _Renewals:
         self.task: asyncio.Task[None] | None = None
 
 
+def too_many_unanswered(channel: str) -> Refused:
+    """What a client is told that does not wait for its answers."""
+    detail = f"{MOST_UNANSWERED} requests for this channel wait for their answers"
+    return protocol.too_many_subscriptions(channel, detail)
+
+
 def _refused(code: ErrorCode, channel: str) -> Refused:
-    if code is ErrorCode.INTERNAL_ERROR:
-        return Refused(code, "Internal error", detail="subscribe later", channel=channel)
     return Refused(code, "Channel token rejected", detail=_DETAIL, channel=channel)

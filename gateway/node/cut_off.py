@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from gateway.node.hub import Hub
 from gateway.node.ports import HeldPlaces
 from gateway.node.revocations import Revocations
 from gateway.node.tasks import Tasks
-
-log = logging.getLogger(__name__)
 
 
 class CutOff:
@@ -72,7 +69,7 @@ class CutOff:
         self._hub.hold()
 
     async def _go_on(self) -> None:
-        await self._places.until_settled()
+        await self._places.until_restored()
         await self._revocations.until_rechecked()
         self._settled = True
         # Not before: how long the commands were unheard, and how long it takes to ask, count together.

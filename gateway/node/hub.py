@@ -17,6 +17,7 @@ from typing import Final
 
 from gateway.core import frames
 from gateway.core.closing import Closing
+from gateway.core.log_limit import FirstTimes
 from gateway.core.reader import Verdict
 from gateway.node import audit
 from gateway.node.confirmation import Confirmation
@@ -34,9 +35,6 @@ BYTES_PER_TURN: Final = 8 * 1024 * 1024
 """What is handed to sockets in one turn of the event loop, some ten milliseconds' worth. A burst to more is
 carried on in the next turns, so that pongs, handshakes and the probe are not kept waiting for all of it.
 Nothing more is read from Redis meanwhile: it would be copied for each socket that still waits."""
-
-
-_EXTENSIONS_TOLD: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ class Hub:
         self._outgoing: list[Connection] = []
         self._scheduled = False
         self.congested = False
-        self._unknown_extensions: set[bytes] = set()
+        self._unknown_extensions: FirstTimes[bytes] = FirstTimes()
 
     # -- from Redis ---------------------------------------------------------------------------
 
@@ -214,9 +212,7 @@ class Hub:
         if is_sealed(message):
             return  # who could not open it has told
         self.stats.messages_unknown += 1
-        seen = self._unknown_extensions
-        if message.extension not in seen and len(seen) < _EXTENSIONS_TOLD:
-            seen.add(message.extension)
+        if self._unknown_extensions.admit(message.extension):
             log.error(
                 "extension_unknown channel=%s id=%d extension=%s advice=%r",
                 channel.name,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
+from gateway.core.log_limit import FirstTimes
 from gateway.node.stats import Stats
 from publisher.contract.channels import Namespace, namespace_of
 from publisher.contract.message import Message, decode
@@ -15,8 +16,6 @@ from publisher.contract.sealing import CannotOpen, KeyRing, is_sealed, key_of
 
 log = logging.getLogger(__name__)
 
-_TOLD: Final = 100
-"""So many keys, and channels, are told of."""
 
 _PLAINTEXT: Final = re.compile(rb"[0-9]{1,16}:[0-9]{0,16}:[^:+]*:.", re.DOTALL)
 """How a payload begins that has a body and no extension; what is behind it is not copied."""
@@ -36,8 +35,8 @@ class Opener:
         self._ring = ring
         self._stats = stats
         self._encrypted = {name for name, each in namespaces.items() if each.encrypted}
-        self._told_keys: set[str] = set()
-        self._told_channels: set[str] = set()
+        self._told_keys: FirstTimes[str] = FirstTimes()
+        self._told_channels: FirstTimes[str] = FirstTimes()
 
     def open(self, channel: str, message: Message) -> bool:
         """Whether a message with an extension is as any other now; one of a later version never is."""
@@ -87,9 +86,7 @@ class Opener:
         return bool(self._encrypted) and namespace_of(channel) in self._encrypted
 
     def _tell(self, error: CannotOpen, message: Message) -> None:
-        told = self._told_keys
-        if error.key not in told and len(told) < _TOLD:
-            told.add(error.key)
+        if self._told_keys.admit(error.key):
             log.error(
                 "decryption_failed channel=%s id=%d key=%s reason=%r advice=%r",
                 error.channel,
@@ -100,9 +97,7 @@ class Opener:
             )
 
     def _tell_of_plaintext(self, channel: str, message: Message) -> None:
-        told = self._told_channels
-        if channel not in told and len(told) < _TOLD:
-            told.add(channel)
+        if self._told_channels.admit(channel):
             log.warning(
                 "plaintext_in_encrypted_namespace channel=%s id=%d advice=%r",
                 channel,

@@ -167,7 +167,7 @@ class HeldPlaces(Protocol):
     def restore(self) -> None:
         """Renew all of them at once; what has ended any of the connections is told meanwhile."""
 
-    async def until_settled(self) -> None:
+    async def until_restored(self) -> None:
         """Return once that is done."""
 
 

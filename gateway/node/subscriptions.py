@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import Final
 
 from gateway.core import budget, closing, frames, protocol
+from gateway.core.log_limit import FirstTimes
 from gateway.core.protocol import EndReason, ErrorCode, Refused, Subscribe
 from gateway.node.catchup import Catchup
-from gateway.node.channel_tokens import ChannelTokens
+from gateway.node.channel_tokens import MOST_UNANSWERED, ChannelTokens, too_many_unanswered
 from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.log_readers import MissingKey
@@ -20,12 +20,6 @@ from publisher.contract.channels import Channel
 from publisher.errors import Unavailable
 
 log = logging.getLogger(__name__)
-
-_CHANNELS_TOLD: Final = 100
-"""So many channels that Redis refuses are named in the log: clients may ask for each again and again."""
-
-_MOST_UNANSWERED: Final = 16
-"""So many requests for a channel may wait for their answers, which all leave at once: for 100 channels, not a MiB."""
 
 
 class Subscriptions:
@@ -55,7 +49,7 @@ class Subscriptions:
         self._channel_tokens = channel_tokens
         self._limit = limit
         self._most_members = most_members
-        self._told: set[str] = set()
+        self._told: FirstTimes[str] = FirstTimes()
 
     # -- requests -----------------------------------------------------------------------------
 
@@ -68,8 +62,8 @@ class Subscriptions:
         name = request.channel.name
         existing = connection.subscriptions.get(name)
         unanswered = 0 if existing is None else existing.answers
-        if unanswered >= _MOST_UNANSWERED:
-            raise _too_many(name, f"{unanswered} requests for this channel wait for their answers")
+        if unanswered >= MOST_UNANSWERED:
+            raise too_many_unanswered(name)
         if request.token is not None and existing is not None and not unanswered:
             self._channel_tokens.renew(connection, request, self.subscribe)
             return
@@ -89,9 +83,8 @@ class Subscriptions:
             passed = existing.passed
             self._leave(existing)
         if len(connection.subscriptions) >= self._limit:
-            raise _too_many(
-                name, f"a connection may hold {self._limit}; unsubscribe from one first"
-            )
+            detail = f"a connection may hold {self._limit}; unsubscribe from one first"
+            raise protocol.too_many_subscriptions(name, detail)
         self._refusals.forget(connection, name)
         subscription = Subscription(connection, request.channel)
         subscription.answers += unanswered
@@ -175,14 +168,7 @@ class Subscriptions:
             return
         if not isinstance(error, Unavailable):
             log.error("subscription_failed channel=%s user=%r", name, user, exc_info=error)
-        elif name not in self._told and len(self._told) < _CHANNELS_TOLD:
-            self._told.add(name)
+        elif self._told.admit(name):
             log.warning(
                 "channel_refused_by_redis channel=%s user=%r reason=%s", name, user, error.reason
             )
-
-
-def _too_many(channel: str, detail: str) -> Refused:
-    return Refused(
-        ErrorCode.TOO_MANY_SUBSCRIPTIONS, "Too many subscriptions", detail=detail, channel=channel
-    )

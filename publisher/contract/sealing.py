@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hmac
 import os
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from publisher.contract.message import Message
@@ -28,7 +28,6 @@ _KEY_BYTES: Final = 32
 _IV_BYTES: Final = 12
 """Random ones suffice for 2^32 messages of a key (NIST SP 800-38D, 8.3), and each channel has a key of its own."""
 
-_SHA256_BYTES: Final = 32
 _REMEMBERED: Final = 4_096
 """Keys of channels that are kept: about 3 MB."""
 
@@ -77,6 +76,8 @@ class KeyRing:
             # For those who encrypt.
             from cryptography.exceptions import InvalidTag  # noqa: PLC0415
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
+            from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
+            from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
         except ImportError:
             raise InvalidData(
                 "encryption needs the package cryptography: install realtime-gateway[encryption]"
@@ -85,10 +86,7 @@ class KeyRing:
             raise InvalidData("there is no encryption key")
         self._keys = dict(keys)
         self._cipher, self._invalid = AESGCM, InvalidTag
-        # The first step of HKDF, without a salt.
-        self._extracted = {
-            name: hmac.digest(bytes(_SHA256_BYTES), key, "sha256") for name, key in keys.items()
-        }
+        self._hkdf = partial(HKDF, SHA256(), _KEY_BYTES, None)
         self._first = next(iter(keys))
         self.extension = f"{VERSION}{self._first}"
         self._of_channel: dict[tuple[str, str], tuple[Any, bytes]] = {}
@@ -161,8 +159,7 @@ class KeyRing:
             if len(self._of_channel) >= _REMEMBERED:
                 self._of_channel.clear()
             name = channel.encode()
-            # The second step of HKDF: so many bytes as a hash has are its first block.
-            own = hmac.digest(self._extracted[key], b"rt1 sealing " + name + b"\x01", "sha256")
+            own = self._hkdf(b"rt1 sealing " + name).derive(self._keys[key])
             found = self._cipher(own), key.encode() + b"\x00" + name
             self._of_channel[key, channel] = found
         return found

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from aiohttp import WSMsgType, web
-from aiohttp.test_utils import TestServer
+
+from tests.support.served import served
 
 
 @dataclass
@@ -39,15 +40,8 @@ class ScriptedServer:
         """Serve until the block ends."""
         app = web.Application()
         app.router.add_get("/", self._serve)
-        server = TestServer(app, host="127.0.0.1")
-        # Without waiting for clients that stay.
-        await server.start_server(shutdown_timeout=0.1)
-        assert server.port is not None
-        self.port = server.port
-        try:
+        async with served(app) as self.port:
             yield self
-        finally:
-            await server.close()
 
     async def _serve(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()

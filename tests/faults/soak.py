@@ -6,9 +6,7 @@ another Redis. It exits with 1 when a message was lost or anything else that mus
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import random
 import sys
 import tempfile
 from collections import Counter
@@ -26,6 +24,7 @@ from tests.faults.trace import Trace
 from tests.faults.turns import turns
 from tests.faults.world import Load, World, running_world
 from tests.support import topology
+from tests.support.dice import options_of, parser_of
 
 NODES: Final = 3
 _OVERTIME_SECONDS: Final = 120.0
@@ -155,21 +154,15 @@ def table(outcome: Outcome, seed: int, seconds: float) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="soak", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long (60)")
-    parser.add_argument("--seed", type=int, help="what the dice begin with; another each time")
-    options = parser.parse_args(arguments)
-    seed = random.randrange(2**32) if options.seed is None else options.seed
-    sys.stdout.write(f"seed {seed}, {options.seconds:g} s\n")
-    sys.stdout.flush()
+    options = options_of(parser_of("soak", __doc__), arguments)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-        outcome = asyncio.run(soak(Path(folder), seed, options.seconds))
-    sys.stdout.write(table(outcome, seed, options.seconds) + "\n\n")
+        outcome = asyncio.run(soak(Path(folder), options.seed, options.seconds))
+    sys.stdout.write(table(outcome, options.seed, options.seconds) + "\n\n")
     for violation in outcome.violations[:_SHOWN]:
         sys.stdout.write(f"VIOLATION {violation}\n")
     if outcome.passed:
         return 0
-    kept = Path(tempfile.gettempdir()) / f"soak-{seed}.log"
+    kept = Path(tempfile.gettempdir()) / f"soak-{options.seed}.log"
     violated = "".join(f"VIOLATION {each}\n" for each in outcome.violations)
     kept.write_text(violated + outcome.timeline, "utf-8")
     sys.stdout.write(f"All violations, faults and log lines are in {kept}\n")

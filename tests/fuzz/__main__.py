@@ -6,7 +6,6 @@ kept, and prints that input.
 
 from __future__ import annotations
 
-import argparse
 import random
 import signal
 import sys
@@ -20,6 +19,7 @@ from typing import Final
 
 from tests.fuzz.fuzzing import Tally, Target, fuzz, fuzz_structured
 from tests.fuzz.targets import TARGETS
+from tests.support.dice import options_of, parser_of
 
 _A_TURN: Final = 20_000
 _STRUCTURED: Final = 500
@@ -29,17 +29,12 @@ _HANGS_SECONDS: Final = 300
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="fuzz", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long (60)")
-    parser.add_argument("--seed", type=int, help="what the dice begin with; another each time")
+    parser = parser_of("fuzz", __doc__)
     parser.add_argument("--only", default="", help="the targets whose name contains this")
-    options = parser.parse_args(arguments)
-    seed = random.randrange(2**32) if options.seed is None else options.seed
+    options = options_of(parser, arguments)
     targets = [make() for name, make in TARGETS.items() if options.only in name]
-    sys.stdout.write(f"seed {seed}, {options.seconds:g} s\n")
-    sys.stdout.flush()
     try:
-        outcome = _run(targets, random.Random(seed), time.monotonic() + options.seconds)
+        outcome = _run(targets, random.Random(options.seed), time.monotonic() + options.seconds)
     except Exception:  # noqa: BLE001 - whatever it is, it is what was looked for
         sys.stdout.write(traceback.format_exc())
         return 1

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis.asyncio
@@ -14,12 +13,12 @@ import redis.asyncio
 from gateway.backplane.places import Places
 from gateway.node.ports import Claim, Denied
 from publisher import AsyncPublisher
-from publisher.transport.connection import Commands
 from tests.support.client import connected
 from tests.support.nodes import Node, running_node
 from tests.support.redis_server import RedisServer
 from tests.support.tokens import make_token
 from tests.support.waiting import until
+from tests.support.writes import calls_in_each_write
 
 CROWD = [(f"u{number}", f"c{number}") for number in range(1_000)]
 
@@ -63,18 +62,7 @@ async def places(server: RedisServer, prefix: str) -> list[bytes]:
 async def test_a_crowd_that_leaves_at_once_gives_its_places_back_in_few_writes(
     crowded: Node, server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commands = crowded.gateway.redis.pipeline._commands
-    assert commands is not None
-    sent: list[int] = []
-    send = Commands.send
-
-    def counting(self: Commands, waiting: Any) -> None:
-        before = len(waiting)
-        send(self, waiting)
-        if self is commands and len(waiting) < before:
-            sent.append(before - len(waiting))
-
-    monkeypatch.setattr(Commands, "send", counting)
+    sent = calls_in_each_write(crowded.gateway.redis.pipeline, monkeypatch)
     tasks = len(asyncio.all_tasks())
     leave(crowded)
     assert len(asyncio.all_tasks()) == tasks  # a departure costs none

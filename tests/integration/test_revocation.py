@@ -14,7 +14,6 @@ from publisher import AsyncPublisher
 from publisher.contract.control import TokenRevoked, encode
 from publisher.contract.keys import Keys
 from publisher.contract.revocations import digest_of
-from publisher.transport.connection import Commands
 from tests.faults.proxy import Proxy
 from tests.integration.conftest import StartNode
 from tests.support import topology
@@ -22,6 +21,7 @@ from tests.support.client import Client, connected, opened
 from tests.support.nodes import Node, running_node
 from tests.support.tokens import make_token
 from tests.support.waiting import until
+from tests.support.writes import calls_in_each_write
 
 Revoke: TypeAlias = Callable[[AsyncPublisher], Awaitable[None]]
 NOW = int(time.time())
@@ -223,18 +223,7 @@ async def test_a_handshake_asks_redis_once(
     node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with connected(node.url, TOKEN):  # the scripts are known by now
-        commands = node.gateway.redis.pipeline._commands
-        assert commands is not None
-        sent: list[int] = []
-        send = Commands.send
-
-        def counting(self: Commands, waiting: Any) -> None:
-            before = len(waiting)
-            send(self, waiting)
-            if self is commands and len(waiting) < before:
-                sent.append(before - len(waiting))
-
-        monkeypatch.setattr(Commands, "send", counting)
+        sent = calls_in_each_write(node.gateway.redis.pipeline, monkeypatch)
         async with connected(node.url, OTHER):
             assert sent == [2]  # the place, and whether its token is revoked: in one write
 

@@ -35,26 +35,8 @@ HEALTH = request("GET /healthz HTTP/1.1", "Host: x")
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
-@pytest.fixture
-def trust(authority: Authority) -> ssl.SSLContext:
-    """A client's side."""
-    return trusting(authority)
-
-
-@pytest.fixture
-def own(authority: Authority) -> dict[str, Any]:
-    """The settings of TLS on the clients' port."""
-    signed = authority.sign("localhost", addresses=HERE)
-    return {"tls_certificate": signed.certificate, "tls_key": signed.key}
-
-
-@pytest.fixture
-async def node(start_node: StartNode, own: dict[str, Any]) -> Node:
-    return await start_node(**own)
+async def node(start_node: StartNode, own_tls: dict[str, Any]) -> Node:
+    return await start_node(**own_tls)
 
 
 def refused(node: Node) -> dict[str, int]:
@@ -204,9 +186,9 @@ def long_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("long_handshakes")
 async def test_who_never_begins_with_tls_counts_and_keeps_nobody_out(
-    start_node: StartNode, own: dict[str, Any], trust: ssl.SSLContext
+    start_node: StartNode, own_tls: dict[str, Any], trust: ssl.SSLContext
 ) -> None:
-    node = await start_node(max_unauthenticated=20, **own)
+    node = await start_node(max_unauthenticated=20, **own_tls)
     async with silent(node, 50) as lines:
         await until(lambda: refused(node) == {"unauthenticated_limit": 30})
         assert len(node.new_connections) == 20
@@ -220,9 +202,9 @@ async def test_who_never_begins_with_tls_counts_and_keeps_nobody_out(
 
 @pytest.mark.usefixtures("long_handshakes")
 async def test_who_never_begins_with_tls_counts_for_its_address(
-    start_node: StartNode, own: dict[str, Any], trust: ssl.SSLContext
+    start_node: StartNode, own_tls: dict[str, Any], trust: ssl.SSLContext
 ) -> None:
-    node = await start_node(unauthenticated_per_address=3, **own)
+    node = await start_node(unauthenticated_per_address=3, **own_tls)
     async with silent(node, 20) as lines:
         await until(lambda: refused(node) == {"address_limit": 17})
         assert len(node.new_connections) == 3
@@ -290,9 +272,9 @@ async def is_dropped(node: Node) -> bool:
 
 @pytest.mark.parametrize("data", UNASKED.values(), ids=UNASKED)
 async def test_an_address_that_wastes_tls_too_often_gets_no_more_of_it_for_a_while(
-    start_node: StartNode, own: dict[str, Any], trust: ssl.SSLContext, data: bytes
+    start_node: StartNode, own_tls: dict[str, Any], trust: ssl.SSLContext, data: bytes
 ) -> None:
-    node = await start_node(failed_authentications_per_minute=3, **own)
+    node = await start_node(failed_authentications_per_minute=3, **own_tls)
     stats = node.gateway.stats
     for _ in range(3):
         async with line(node.url, data, trust):
@@ -304,9 +286,9 @@ async def test_an_address_that_wastes_tls_too_often_gets_no_more_of_it_for_a_whi
 
 
 async def test_an_address_that_fails_to_agree_on_tls_too_often_gets_no_more_of_it_for_a_while(
-    start_node: StartNode, own: dict[str, Any]
+    start_node: StartNode, own_tls: dict[str, Any]
 ) -> None:
-    node = await start_node(failed_authentications_per_minute=3, **own)
+    node = await start_node(failed_authentications_per_minute=3, **own_tls)
     for _ in range(3):
         async with line(node.url, GARBAGE) as each:
             assert await each.ended()
@@ -317,9 +299,9 @@ async def test_an_address_that_fails_to_agree_on_tls_too_often_gets_no_more_of_i
 
 
 async def test_who_asks_for_something_wastes_no_tls(
-    start_node: StartNode, own: dict[str, Any], trust: ssl.SSLContext
+    start_node: StartNode, own_tls: dict[str, Any], trust: ssl.SSLContext
 ) -> None:
-    node = await start_node(failed_authentications_per_minute=1, **own)
+    node = await start_node(failed_authentications_per_minute=1, **own_tls)
     for _ in range(3):
         assert (await answer_to(node.url, HEALTH, trust)).status == 200
         async with connected(node.url, make_token("u"), ssl=trust):
@@ -328,10 +310,10 @@ async def test_who_asks_for_something_wastes_no_tls(
 
 
 async def test_a_trusted_proxy_wastes_no_tls_for_those_behind_it(
-    start_node: StartNode, own: dict[str, Any], trust: ssl.SSLContext
+    start_node: StartNode, own_tls: dict[str, Any], trust: ssl.SSLContext
 ) -> None:
     node = await start_node(
-        failed_authentications_per_minute=1, trusted_proxies=["127.0.0.0/8"], **own
+        failed_authentications_per_minute=1, trusted_proxies=["127.0.0.0/8"], **own_tls
     )
     for _ in range(3):
         async with line(node.url, tls=trust):
@@ -341,21 +323,21 @@ async def test_a_trusted_proxy_wastes_no_tls_for_those_behind_it(
 
 
 async def test_a_node_begins_with_tls_as_often_as_it_takes_up_handshakes(
-    start_node: StartNode, own: dict[str, Any]
+    start_node: StartNode, own_tls: dict[str, Any]
 ) -> None:
-    node = await start_node(handshakes_per_second=77, **own)
+    node = await start_node(handshakes_per_second=77, **own_tls)
     clients, _internal = node.gateway._ports._acceptors
     assert clients._bucket._rate == 77
 
 
 async def test_who_has_asked_over_tls_and_must_make_room_is_told_so(
     start_node: StartNode,
-    own: dict[str, Any],
+    own_tls: dict[str, Any],
     trust: ssl.SSLContext,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing more is read of it meanwhile, and yet its connection ends as TLS ends."""
-    node = await start_node(unauthenticated_per_address=1, **own)
+    node = await start_node(unauthenticated_per_address=1, **own_tls)
     monkeypatch.setattr(node.gateway.entrance.handshakes, "begin", lambda *_: None)
     async with line(node.url, handshake("x"), trust) as first:
         await until(lambda: any(each.asked for each in node.new_connections))
@@ -366,9 +348,9 @@ async def test_who_has_asked_over_tls_and_must_make_room_is_told_so(
 
 
 async def test_a_node_that_stops_waits_for_no_tls_handshake(
-    start_node: StartNode, own: dict[str, Any]
+    start_node: StartNode, own_tls: dict[str, Any]
 ) -> None:
-    node = await start_node(**own)
+    node = await start_node(**own_tls)
     async with silent(node, 5) as lines:
         await until(lambda: len(node.new_connections) == 5)
         # Less than a TLS handshake may take.
@@ -401,10 +383,10 @@ async def publish(publisher: AsyncPublisher) -> None:
 
 
 async def test_a_slow_client_costs_bounded_memory_and_has_everything_in_the_end(
-    start_node: StartNode, own: dict[str, Any], trust: ssl.SSLContext, publisher: AsyncPublisher
+    start_node: StartNode, own_tls: dict[str, Any], trust: ssl.SSLContext, publisher: AsyncPublisher
 ) -> None:
     high_water = 256 * 1024
-    node = await start_node(high_water_bytes=high_water, **own)
+    node = await start_node(high_water_bytes=high_water, **own_tls)
     async with slow_client(node, trust) as slow:
         await publish(publisher)
         await until(lambda: node.gateway.stats.slow_consumers)
@@ -421,9 +403,9 @@ async def test_a_slow_client_costs_bounded_memory_and_has_everything_in_the_end(
 
 
 async def test_a_client_that_takes_nothing_is_closed_with_1013(
-    start_node: StartNode, own: dict[str, Any], trust: ssl.SSLContext, publisher: AsyncPublisher
+    start_node: StartNode, own_tls: dict[str, Any], trust: ssl.SSLContext, publisher: AsyncPublisher
 ) -> None:
-    node = await start_node(high_water_bytes=65_536, stall_seconds=0.3, **own)
+    node = await start_node(high_water_bytes=65_536, stall_seconds=0.3, **own_tls)
     async with slow_client(node, trust):
         await publish(publisher)
         await until(lambda: node.gateway.stats.connections_closed.get("1013"))

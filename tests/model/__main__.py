@@ -6,9 +6,7 @@ another Redis. It exits with 1 when somebody heard what was not theirs, or misse
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import random
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ from tests.model.record import Record
 from tests.model.rules import violations
 from tests.model.run import run
 from tests.support import topology
+from tests.support.dice import options_of, parser_of
 
 _SHOWN: Final = 30
 
@@ -41,15 +40,9 @@ def table(record: Record, found: list[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="model", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long (60)")
-    parser.add_argument("--seed", type=int, help="what the dice begin with; another each time")
-    options = parser.parse_args(arguments)
-    seed = random.randrange(2**32) if options.seed is None else options.seed
-    sys.stdout.write(f"seed {seed}, {options.seconds:g} s\n")
-    sys.stdout.flush()
+    options = options_of(parser_of("model", __doc__), arguments)
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
-        record = asyncio.run(run(Path(folder), seed, options.seconds))
+        record = asyncio.run(run(Path(folder), options.seed, options.seconds))
     found = violations(record)
     sys.stdout.write(table(record, found) + "\n")
     for each in found[:_SHOWN]:

@@ -8,7 +8,6 @@ import json
 import re
 import ssl
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,23 +28,6 @@ CHANNEL = "notifications/u"
 HEALTH = request("GET /healthz HTTP/1.1", "Host: x")
 RENEWED_SECONDS = 10.0
 """What the documentation promises."""
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
-@pytest.fixture
-def trust(authority: Authority) -> ssl.SSLContext:
-    return trusting(authority)
-
-
-@pytest.fixture
-def own(authority: Authority) -> dict[str, Any]:
-    """The settings of TLS on the clients' port."""
-    signed = authority.sign("localhost", addresses=HERE)
-    return {"tls_certificate": signed.certificate, "tls_key": signed.key}
 
 
 async def metric(node: GatewayProcess, name: str) -> float:
@@ -97,10 +79,14 @@ async def open_clients(node: GatewayProcess, trust: ssl.SSLContext) -> AsyncIter
 
 
 async def test_a_certificate_is_renewed_under_load_in_each_worker_and_nobody_notices(
-    redis_url: str, prefix: str, authority: Authority, own: dict[str, Any], trust: ssl.SSLContext
+    redis_url: str,
+    prefix: str,
+    authority: Authority,
+    own_tls: dict[str, Any],
+    trust: ssl.SSLContext,
 ) -> None:
     async with (
-        gateway_process(redis_url, prefix, workers=2, **own) as node,
+        gateway_process(redis_url, prefix, workers=2, **own_tls) as node,
         open_clients(node, trust) as clients,
         AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher,
     ):
@@ -134,9 +120,9 @@ async def test_a_certificate_is_renewed_under_load_in_each_worker_and_nobody_not
 
 
 async def test_the_websockets_package_connects(
-    redis_url: str, prefix: str, own: dict[str, Any], trust: ssl.SSLContext
+    redis_url: str, prefix: str, own_tls: dict[str, Any], trust: ssl.SSLContext
 ) -> None:
-    async with gateway_process(redis_url, prefix, **own) as node:
+    async with gateway_process(redis_url, prefix, **own_tls) as node:
         headers = {"Authorization": f"Bearer {make_token('u')}"}
         async with websockets.connect(node.url, ssl=trust, additional_headers=headers) as client:
             assert json.loads(await client.recv())["type"] == "connected"
@@ -149,9 +135,12 @@ async def test_the_websockets_package_connects(
 
 
 async def test_clients_are_closed_in_order_when_it_ends(
-    redis_url: str, prefix: str, own: dict[str, Any], trust: ssl.SSLContext
+    redis_url: str, prefix: str, own_tls: dict[str, Any], trust: ssl.SSLContext
 ) -> None:
-    async with gateway_process(redis_url, prefix, **own) as node, open_clients(node, trust) as all:
+    async with (
+        gateway_process(redis_url, prefix, **own_tls) as node,
+        open_clients(node, trust) as all,
+    ):
         node.process.terminate()
         for client in all:
             assert await client.expect_close() == (1001, "draining")
@@ -160,9 +149,13 @@ async def test_clients_are_closed_in_order_when_it_ends(
 
 
 async def test_strangers_cause_no_error_and_count_before_they_agree_on_tls(
-    redis_url: str, prefix: str, own: dict[str, Any], trust: ssl.SSLContext, authority: Authority
+    redis_url: str,
+    prefix: str,
+    own_tls: dict[str, Any],
+    trust: ssl.SSLContext,
+    authority: Authority,
 ) -> None:
-    settings = {"unauthenticated_per_address": 3, **own}
+    settings = {"unauthenticated_per_address": 3, **own_tls}
     async with gateway_process(redis_url, prefix, **settings) as node:
         old = trusting(authority)
         old.set_ciphers("ALL:@SECLEVEL=0")
@@ -218,10 +211,10 @@ async def numbers(client: RawClient, count: int) -> list[int]:
 
 
 async def test_a_slow_client_leaves_live_delivery_and_has_everything_in_the_end(
-    redis_url: str, prefix: str, own: dict[str, Any], trust: ssl.SSLContext
+    redis_url: str, prefix: str, own_tls: dict[str, Any], trust: ssl.SSLContext
 ) -> None:
     async with (
-        gateway_process(redis_url, prefix, high_water_bytes=262_144, **own) as node,
+        gateway_process(redis_url, prefix, high_water_bytes=262_144, **own_tls) as node,
         slow_client(node, trust) as slow,
         AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher,
     ):
@@ -233,10 +226,10 @@ async def test_a_slow_client_leaves_live_delivery_and_has_everything_in_the_end(
 
 
 async def test_a_client_that_takes_nothing_is_closed_and_one_that_closes_gets_all_before(
-    redis_url: str, prefix: str, own: dict[str, Any], trust: ssl.SSLContext
+    redis_url: str, prefix: str, own_tls: dict[str, Any], trust: ssl.SSLContext
 ) -> None:
     async with (
-        gateway_process(redis_url, prefix, stall_seconds=0.3, **own) as node,
+        gateway_process(redis_url, prefix, stall_seconds=0.3, **own_tls) as node,
         AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher,
     ):
         async with slow_client(node, trust) as slow:
@@ -254,7 +247,7 @@ async def test_a_client_that_takes_nothing_is_closed_and_one_that_closes_gets_al
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_a_certificate_that_cannot_be_used_is_one_clear_error(
-    redis_url: str, prefix: str, own: dict[str, Any], workers: str
+    redis_url: str, prefix: str, own_tls: dict[str, Any], workers: str
 ) -> None:
     given = {
         "GATEWAY_REDIS_URL": redis_url,
@@ -262,9 +255,9 @@ async def test_a_certificate_that_cannot_be_used_is_one_clear_error(
         "GATEWAY_JWT_SECRET": SECRET,
         "GATEWAY_PORT": "0",
         "GATEWAY_INTERNAL_PORT": "0",
-        "GATEWAY_TLS_CERTIFICATE": str(own["tls_certificate"]),
+        "GATEWAY_TLS_CERTIFICATE": str(own_tls["tls_certificate"]),
     }
-    wrong = {"GATEWAY_TLS_KEY": str(own["tls_certificate"])}
+    wrong = {"GATEWAY_TLS_KEY": str(own_tls["tls_certificate"])}
     for more, told in (({}, "GATEWAY_TLS_KEY go together"), (wrong, "cannot be used")):
         code, _, err = await run("serve", "--workers", workers, **given, **more)
         assert code == 2

@@ -13,8 +13,9 @@ from typing import Any
 
 import jwt
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from tests.support.served import served
 
 DISCOVERY = "/.well-known/openid-configuration"
 
@@ -82,15 +83,9 @@ class IdentityProvider:
         """Serve until the block ends."""
         app = web.Application()
         app.router.add_get("/{path:.*}", self._serve)
-        server = TestServer(app, host="127.0.0.1")
-        await server.start_server(shutdown_timeout=0.1)
-        assert server.port is not None
-        self.port = server.port
-        self.issuer = self.issuer or self.url
-        try:
+        async with served(app) as self.port:
+            self.issuer = self.issuer or self.url
             yield self
-        finally:
-            await server.close()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path)

@@ -25,7 +25,7 @@ class Places:
         self.restorations += 1
         self.restored.clear()
 
-    async def until_settled(self) -> None:
+    async def until_restored(self) -> None:
         await self.restored.wait()
 
 
