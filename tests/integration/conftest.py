@@ -13,6 +13,7 @@ from tests.faults.proxy import Proxy
 from tests.support import topology
 from tests.support.nodes import Node, running_node
 from tests.support.programs import cannot_run
+from tests.support.waiting import until
 
 StartNode = Callable[..., Awaitable[Node]]
 
@@ -42,7 +43,11 @@ async def start_node(gateway_url: str, prefix: str) -> AsyncIterator[StartNode]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(**settings: Any) -> Node:
-            return await stack.enter_async_context(running_node(gateway_url, prefix, **settings))
+            node = await stack.enter_async_context(running_node(gateway_url, prefix, **settings))
+            # A node of a cluster is ready once it hears most primaries. When it hears the next one it asks for its lease again.
+            servers = node.gateway.redis.hearing.servers
+            await until(lambda: all(servers().values()) and node.gateway.ready())
+            return node
 
         yield start
 

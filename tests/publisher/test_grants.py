@@ -208,7 +208,8 @@ def test_nodes_are_told_of_a_grant_that_ends_sooner_than_before(
     publisher.grant(CHANNEL, "u", before)
     with listening(server, keys.control) as pubsub:
         publisher.grant(CHANNEL, "u", after)
-        server.publish(keys.control, b"nothing else came")
+        if not told:  # in a cluster it might overtake what another server tells
+            server.publish(keys.control, b"nothing else came")
         first = pubsub.get_message(timeout=10)
     assert first is not None
     if told:
