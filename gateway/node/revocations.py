@@ -186,7 +186,7 @@ class Revocations:
 
     @property
     def mark(self) -> int:
-        """This moment among the commands: how many have been heard."""
+        """This moment among the commands."""
         return self._lately.heard
 
     def ask(self, token_id: str | None) -> asyncio.Future[Any] | None:
@@ -224,7 +224,10 @@ class Revocations:
     # -- what may have gone unheard -----------------------------------------------------------
 
     def recheck(self) -> None:
-        """Ask now about the tokens of all connections: a command may have gone unheard."""
+        """Ask now about the tokens of all connections: a command may have gone unheard. Who asked before this for somebody
+        that is not among them yet has to ask again.
+        """
+        self._lately.forget()
         self._rechecks += 1
         self._rechecked.clear()
         self._sleep.end()
@@ -278,20 +281,30 @@ def _revokes(command: Ending, issued_at: float | None) -> bool:
     return isinstance(command, TokenRevoked)
 
 
+_About: TypeAlias = tuple[str, str | None]
+"""Whom a command is about: what kind of name, and the name. A user's may be whatever the login has signed."""
+
+
+def _about(command: Ending) -> _About:
+    if isinstance(command, TokenRevoked):
+        return "token", command.digest
+    return "user", command.user
+
+
 class _Lately:
     """The commands that were heard lately, by whom they are about."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._commands: dict[str, list[tuple[int, Ending]]] = {}
-        self._order: deque[tuple[float, str]] = deque()
+        self._commands: dict[_About, list[tuple[int, Ending]]] = {}
+        self._order: deque[tuple[float, _About]] = deque()
         self.heard = 0
         self._forgotten = 0
 
     def add(self, command: Ending) -> None:
         """Remember a command, and forget what is older or too much."""
         now = self._clock()
-        name = _of_token(command.digest) if isinstance(command, TokenRevoked) else command.user
+        name = _about(command)
         self._order.append((now + _REMEMBERED_SECONDS, name))
         self._commands.setdefault(name, []).append((self.heard, command))
         self.heard += 1
@@ -303,6 +316,13 @@ class _Lately:
             if not of_the_same:
                 del self._commands[oldest]
 
+    def forget(self) -> None:
+        """Forget all: one that was not heard stood between them."""
+        self._commands.clear()
+        self._order.clear()
+        self.heard += 1
+        self._forgotten = self.heard
+
     def since(self, mark: int, user: str, token_id: str | None) -> Iterator[Ending]:
         """What was heard since ``mark`` about a user, or about a token.
 
@@ -312,15 +332,9 @@ class _Lately:
         if mark == self.heard:
             return
         if mark < self._forgotten:
-            reason = "more commands have come than are remembered"
+            reason = "what has been heard since is not known any more"
             raise Unavailable(reason, maybe_sent=False)
-        names = [user] if token_id is None else [user, _of_token(digest_of(token_id))]
-        for name in names:
+        for name in (("user", user), ("token", token_id and digest_of(token_id))):
             for number, command in self._commands.get(name, ()):
                 if number >= mark:
                     yield command
-
-
-def _of_token(digest: str) -> str:
-    """The name of a token among those of users, which hold no control characters."""
-    return f"\0{digest}"

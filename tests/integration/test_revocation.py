@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
@@ -323,6 +324,34 @@ async def test_while_it_asks_what_was_revoked_a_node_holds_what_comes(
         got = [await client.receive() for _ in range(2)]
         assert sorted(each["type"] for each in got) == ["run-results", "subscribed"]
     await until(node.gateway.ready)
+
+
+async def test_who_waits_for_a_place_while_the_node_is_cut_off_is_asked_about_again(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The place becomes free because the token that all of them show is revoked, which the node has not heard."""
+    checks = node.gateway.delivery.life_checks
+    look, waited_for, go = checks.look, asyncio.Event(), asyncio.Event()
+
+    async def late(ids: list[str]) -> None:
+        waited_for.set()
+        await go.wait()
+        await look(ids)
+
+    async with contextlib.AsyncExitStack() as stack:
+        held = [await stack.enter_async_context(connected(node.url, TOKEN)) for _ in range(5)]
+        monkeypatch.setattr(checks, "look", late)
+        sixth = asyncio.create_task(stack.enter_async_context(opened(node.url, TOKEN)))
+        await waited_for.wait()
+        await publisher._client.set(node.gateway.redis.keys.revoked(digest_of("t1")), "1", ex=3600)
+        await topology.ask_all(publisher._client, "CLIENT", "KILL", "TYPE", "pubsub")
+        for client in held:
+            await ended(client, "token_revoked")
+        with pytest.raises(Exception, match="503"):
+            await sixth
+        go.set()
+        await until(node.gateway.ready)
+        await ended(await stack.enter_async_context(opened(node.url, TOKEN)), "token_revoked")
 
 
 async def test_a_cut_that_nobody_notices_in_a_cluster_holds_nothing_and_is_made_good(

@@ -188,6 +188,32 @@ async def test_commands_are_remembered_for_half_a_minute(world: World) -> None:
         world.revocations.ends(CLAIM, AT, mark)
 
 
+async def test_who_asked_before_a_command_may_have_gone_unheard_asks_again(world: World) -> None:
+    """It ends the connections that are here by now, and this one is not among them."""
+    world.revocations.hear(T1)
+    mark = world.revocations.mark
+    world.revocations.recheck()
+    with pytest.raises(Unavailable):
+        world.revocations.ends(CLAIM, AT, mark)
+    mark = world.revocations.mark
+    assert world.revocations.ends(CLAIM, AT, mark) is None
+    world.revocations.hear(T1)
+    world.node.clock.now += 60
+    world.revocations.hear(Disconnect("v", AT))
+    with pytest.raises(Unavailable):
+        world.revocations.ends(CLAIM, AT, mark)
+    assert world.revocations.ends(CLAIM, AT, world.revocations.mark) is None
+
+
+@pytest.mark.parametrize("user", ["\0" + digest_of("t1"), digest_of("t1"), "token"])
+async def test_a_user_whose_id_is_written_like_a_token_is_none(world: World, user: str) -> None:
+    mark = world.revocations.mark
+    world.revocations.hear(T1)
+    assert world.revocations.ends(Claim(user, "c", 100.0, "t2"), AT, mark) is None
+    world.revocations.hear(TokensRevoked(user, 100.5))
+    assert world.revocations.ends(CLAIM, AT, mark + 1) is None
+
+
 async def admits(revocations: Revocations) -> bool:
     return await revocations.admits("u", 100.0, "t1")
 
@@ -212,5 +238,17 @@ async def test_a_command_that_comes_while_redis_answers_counts_for_it_too(
     asking = asyncio.create_task(admits(world.revocations))
     await asyncio.sleep(0)
     world.revocations.hear(command)
+    world.redis.answers.set()
+    assert not await asking
+
+
+async def test_what_was_asked_before_a_command_may_have_gone_unheard_is_asked_again(
+    world: World,
+) -> None:
+    world.redis.answers.clear()
+    asking = asyncio.create_task(admits(world.revocations))
+    await asyncio.sleep(0)
+    world.redis.digests.add(digest_of("t1"))
+    world.revocations.recheck()
     world.redis.answers.set()
     assert not await asking
