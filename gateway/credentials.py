@@ -67,7 +67,7 @@ def make_verifier(
         settings.jwt_max_lifetime_seconds,
         settings.jwt_channel_patterns,
     )
-    return TokenVerifier(KeySet(keys, wall_clock), rules, clock)
+    return TokenVerifier(KeySet(keys, wall_clock), rules, clock, wall_clock)
 
 
 def _given(settings: Settings) -> dict[str, str | None]:

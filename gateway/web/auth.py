@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 from gateway.core.access import ChannelPass, Identity, TokenRejected, Use, identify, read_pass
@@ -22,6 +22,9 @@ _SUBPROTOCOL_TOKEN: Final = "bearer."  # noqa: S105 - a prefix
 _AUDIENCE_LINES_PER_SECOND: Final = 1 / 60
 _LONGEST_AUDIENCE: Final = 100
 """Characters of it that are logged."""
+
+Told = TypeVar("Told", Identity, ChannelPass)
+"""What a token says."""
 
 
 def query_parameters(head: Head) -> Mapping[str, str]:
@@ -87,12 +90,14 @@ class TokenVerifier:
 
     Args:
         clock: monotonic, in seconds, for what is logged now and then.
+        wall_clock: seconds since 1970.
     """
 
-    def __init__(self, keys: KeySet, rules: TokenRules, clock: Clock) -> None:
+    def __init__(self, keys: KeySet, rules: TokenRules, clock: Clock, wall_clock: Clock) -> None:
         self.keys = keys
         self._rules = rules
         self._clock = clock
+        self._wall_clock = wall_clock
         self._patterns_told = False
         self._audience_lines = TokenBucket(_AUDIENCE_LINES_PER_SECOND, 1, clock())
 
@@ -105,7 +110,7 @@ class TokenVerifier:
         """
         claims = self._genuine(token, Use.CONNECTION)
         identity = identify(claims, self._rules.user_claim, self._rules.leeway)
-        self._refuse_long_life(identity)
+        identity = self._aged(identity)
         return identity if self._rules.channel_patterns else self._without_patterns(identity)
 
     def verify_pass(self, token: str, user: str, channel: str) -> ChannelPass:
@@ -116,8 +121,7 @@ class TokenVerifier:
         """
         claims = self._genuine(token, Use.CHANNEL)
         passed = read_pass(claims, self._rules.user_claim, user, channel, self._rules.leeway)
-        self._refuse_long_life(passed)
-        return passed
+        return self._aged(passed)
 
     def _genuine(self, token: str, use: Use) -> dict[str, Any]:
         claims, demands = self.keys.read(token, use)
@@ -144,15 +148,27 @@ class TokenVerifier:
             log.warning("channel_pattern_ignored setting=GATEWAY_JWT_CHANNEL_PATTERNS")
         return replace(identity, channels=exact)
 
-    def _refuse_long_life(self, identity: Identity | ChannelPass) -> None:
+    def _aged(self, found: Told) -> Told:
+        """The same, with an ``issued_at`` that tells how old the token is.
+
+        Raises:
+            TokenRejected: it lives longer than tokens may.
+        """
+        now, issued_at = self._wall_clock(), found.issued_at
+        self._refuse_long_life(found, now)
+        # One that is ahead is no reason to refuse (RFC 7519 §4.1.6), and says nothing about the age: who made it has
+        # another clock, or another unit, and such a token would outlive every revocation by age.
+        is_ahead = issued_at is not None and issued_at > now + self._rules.leeway
+        return replace(found, issued_at=None) if is_ahead else found
+
+    def _refuse_long_life(self, found: Identity | ChannelPass, now: float) -> None:
         rules = self._rules
         if rules.longest is None:
             return
-        if identity.issued_at is None:
+        if found.issued_at is None:
             # Of its life only the rest is known: it would be too long today and accepted near its end.
             raise TokenRejected("it has no iat, and GATEWAY_JWT_MAX_LIFETIME_SECONDS is set")
-        # The identity lasts for the leeway longer than its token.
-        if identity.expires_at is None or identity.expires_at - identity.issued_at > (
-            rules.longest + 2 * rules.leeway
-        ):
+        # One that is ahead was issued by now. And what was read lasts for the leeway longer than the token.
+        begins, ends = min(found.issued_at, now), found.expires_at
+        if ends is None or ends - begins > rules.longest + 2 * rules.leeway:
             raise TokenRejected("it lives longer than GATEWAY_JWT_MAX_LIFETIME_SECONDS")

@@ -169,9 +169,8 @@ def load(files: Files) -> Loaded:
     ends = _first(files.certificate).not_valid_after_utc.timestamp()
     _load_chain(context, files)
     if files.client_ca is not None:
-        _first(files.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(files.client_ca)
+        _load_authorities(context, files.client_ca)
     return Loaded(context, ends)
 
 
@@ -206,6 +205,17 @@ def _load_chain(context: ssl.SSLContext, files: Files) -> None:
         raise BadCertificate(told) from None
     except OSError as error:
         raise BadCertificate(f"{files.key} cannot be read: {error.strerror}") from None
+
+
+def _load_authorities(context: ssl.SSLContext, path: Path) -> None:
+    _first(path)
+    try:
+        # It reads all that is in the file, also what stands after the first certificate.
+        context.load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise BadCertificate(f"{path} cannot be used: {error.reason or 'no PEM'}") from None
+    except OSError as error:
+        raise BadCertificate(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _stamp_of(files: Files) -> _Stamp:

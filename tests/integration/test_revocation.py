@@ -27,7 +27,7 @@ from tests.support.writes import calls_in_each_write
 Revoke: TypeAlias = Callable[[AsyncPublisher], Awaitable[None]]
 NOW = int(time.time())
 TOKEN = make_token("u", ["run-results/s"], jti="t1", iat=NOW - 60)
-OTHER = make_token("u", ["run-results/s"], jti="t2", iat=NOW + 60)
+OTHER = make_token("u", ["run-results/s"], jti="t2", iat=NOW)
 
 
 def disconnect(publisher: AsyncPublisher) -> Awaitable[None]:
@@ -122,11 +122,16 @@ async def test_a_revoked_token_is_refused_from_then_on_and_another_one_is_not(
     assert await publisher.connections("u") == []
 
 
+@pytest.mark.parametrize("said", [{}, {"iat": NOW * 1_000}, {"iat": NOW + 86_400}])
 async def test_a_token_that_does_not_say_when_it_was_issued_counts_as_old(
-    node: Node, publisher: AsyncPublisher
+    node: Node, publisher: AsyncPublisher, said: dict[str, int]
 ) -> None:
-    await publisher.revoke_tokens_before("u", 1)
-    async with opened(node.url, make_token("u")) as client:
+    """Nor does one say it that was issued in days to come, or whose login counts in milliseconds."""
+    token = make_token("u", **said)
+    async with connected(node.url, token) as client:
+        await publisher.revoke_tokens_before("u", 1)
+        await ended(client, "token_revoked")
+    async with opened(node.url, token) as client:
         await ended(client, "token_revoked")
 
 
@@ -155,7 +160,7 @@ async def test_a_refresh_with_a_revoked_token_leaves_the_old_one_in_force(
     node: Node, publisher: AsyncPublisher, revoke: Revoke
 ) -> None:
     await revoke(publisher)
-    async with connected(node.url, make_token("u", jti="t3", iat=NOW + 5)) as client:
+    async with connected(node.url, make_token("u", jti="t3", iat=NOW)) as client:
         await client.send({"type": "refresh", "token": TOKEN})
         # What is asked for behind it waits for it.
         await client.send({"type": "subscribe", "channel": "run-results/s"})

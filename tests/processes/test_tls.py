@@ -8,6 +8,7 @@ import json
 import re
 import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,7 +248,7 @@ async def test_a_client_that_takes_nothing_is_closed_and_one_that_closes_gets_al
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_a_certificate_that_cannot_be_used_is_one_clear_error(
-    redis_url: str, prefix: str, own_tls: dict[str, Any], workers: str
+    redis_url: str, prefix: str, own_tls: dict[str, Any], workers: str, tmp_path: Path
 ) -> None:
     given = {
         "GATEWAY_REDIS_URL": redis_url,
@@ -257,8 +258,22 @@ async def test_a_certificate_that_cannot_be_used_is_one_clear_error(
         "GATEWAY_INTERNAL_PORT": "0",
         "GATEWAY_TLS_CERTIFICATE": str(own_tls["tls_certificate"]),
     }
-    wrong = {"GATEWAY_TLS_KEY": str(own_tls["tls_certificate"])}
-    for more, told in (({}, "GATEWAY_TLS_KEY go together"), (wrong, "cannot be used")):
+    good: Path = own_tls["tls_certificate"]
+    broken = tmp_path / "authorities"
+    text = await asyncio.to_thread(good.read_text)
+    broken.write_text(text + text[:200])
+    wrong = {"GATEWAY_TLS_KEY": str(good)}
+    authorities = {
+        "GATEWAY_TLS_KEY": str(own_tls["tls_key"]),
+        "GATEWAY_INTERNAL_TLS_CERTIFICATE": str(good),
+        "GATEWAY_INTERNAL_TLS_KEY": str(own_tls["tls_key"]),
+        "GATEWAY_INTERNAL_TLS_CLIENT_CA": str(broken),
+    }
+    for more, told in (
+        ({}, "GATEWAY_TLS_KEY go together"),
+        (wrong, "cannot be used"),
+        (authorities, f"{broken} cannot be used"),
+    ):
         code, _, err = await run("serve", "--workers", workers, **given, **more)
         assert code == 2
         assert err.count("gateway: ") == 1

@@ -7,7 +7,9 @@ import logging
 import shutil
 import ssl
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -15,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from gateway.credentials import internal_tls_files, tls_files
 from gateway.node.stats import Stats
 from gateway.settings import Settings
+from gateway.web import tls as module
 from gateway.web.tls import BadCertificate, Files, ServerTls, cause_of, load
 from tests.support.certificates import Authority, Certificate
 
@@ -78,6 +81,53 @@ def test_files_that_cannot_be_used_are_named_with_the_reason(
     for given, told in cases.items():
         assert refused(given) == told
     assert str(text) in refused(Files(own.certificate, text))
+
+
+BROKEN: dict[str, Callable[[str], str]] = {
+    "a half": lambda block: block[: len(block) // 2],
+    "a revocation list": lambda _: "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
+    "of another kind": lambda block: block.replace(" CERTIFICATE", " TRUSTED CERTIFICATE")[:200],
+}
+"""What may stand after a good certificate in a file that is being written, or that was put together by hand."""
+
+
+@pytest.mark.parametrize("spoil", BROKEN.values(), ids=BROKEN)
+async def test_authorities_of_which_one_is_broken_are_refused_and_the_last_good_ones_kept(
+    authority: Authority,
+    own: Certificate,
+    spoil: Callable[[str], str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    given = Files(own.certificate, own.key, authority.certificate)
+    tls = ServerTls("internal", given, Stats(), time.time)
+    await tls.start()
+    before, good = tls.context, authority.certificate.read_text()
+    authority.certificate.write_text(good + spoil(good))
+    assert refused(given).startswith(f"{authority.certificate} cannot be used: ")
+    for _ in range(4):
+        await tls.look()
+    assert tls.context is before
+    assert caplog.text.count("tls_certificate_unusable port=internal reason=") == 1
+    assert tls._stats.tls_reloads == {"unusable": 1}
+    authority.certificate.write_text(good)
+    await tls.look()
+    assert tls.context is not before
+
+
+async def test_authorities_that_vanish_while_they_are_read_are_refused(
+    authority: Authority, own: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = Files(own.certificate, own.key, authority.certificate)
+    first = module._first
+
+    def read(path: Path) -> Any:
+        found = first(path)
+        if path == authority.certificate:
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(module, "_first", read)
+    assert refused(given) == f"{authority.certificate} cannot be read: No such file or directory"
 
 
 def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(own: Certificate) -> None:

@@ -135,6 +135,9 @@ LONG: dict[str, tuple[dict[str, float | None], bool]] = {
     "a day, of unknown age": ({"exp": DAY}, False),
     "two days, of unknown age": ({"exp": 2 * DAY}, False),
     "for ever": ({"iat": 0}, False),
+    "a day, by a clock that is ahead": ({"iat": 300, "exp": DAY}, True),
+    "an hour in ten years": ({"iat": 3_650 * DAY, "exp": 3_650 * DAY + 3_600}, False),
+    "ten years, of an age in milliseconds": ({"iat": 1.7e12, "exp": 3_650 * DAY}, False),
 }
 """Times are those from now on."""
 
@@ -153,6 +156,21 @@ def test_a_token_that_lives_longer_than_tokens_may_is_refused(
     else:
         with pytest.raises(TokenRejected, match="GATEWAY_JWT_MAX_LIFETIME_SECONDS"):
             judge.verify(token)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "believed"), [(-60, True), (5, True), (6, False), (1.7e12, False)]
+)
+def test_when_a_token_was_issued_is_believed_up_to_what_clocks_may_differ_by(
+    ahead: float, believed: bool
+) -> None:
+    now = float(int(time.time()))
+    judge = make_verifier(Settings(jwt_secret=SECRET), wall_clock=lambda: now)
+    claims = {"sub": "ann", "channel": "a/b", "exp": now + 60, "iat": now + ahead}
+    expected = now + ahead if believed else None
+    assert judge.verify(signed(claims)).issued_at == expected
+    token = jwt.PyJWS().encode(json.dumps(claims).encode(), SECRET, "HS256", {"typ": "channel+jwt"})
+    assert judge.verify_pass(token, "ann", "a/b").issued_at == expected
 
 
 def test_patterns_of_channels_can_be_switched_off(caplog: pytest.LogCaptureFixture) -> None:
