@@ -18,8 +18,8 @@ GRACE: Final = b"/grace"
 
 _MAX_LEASE: Final = str(MAX_PLACE_LEASE_SECONDS * 1000)
 _NOT_LOOKED_AT: Final = "-"
-_TAKEN, _REVOKED = 1, 2
-"""What ``acquire.lua`` replies first; anything else is followed by who holds all places."""
+_REVOKED: Final = 0
+"""What ``acquire.lua`` replies in place of a time where the token is revoked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,11 @@ class PlaceTable:
             *gone,
         )
 
-    def entry(self, reply: Reply) -> Entry:
-        """The reply to :meth:`take`; where it is ``FULL``, the rest of the reply says who holds the places."""
-        if reply[0] == _TAKEN:
-            at: int = reply[1]
-            return at
-        return Denied.REVOKED if reply[0] == _REVOKED else Denied.FULL
+    def entry(self, reply: Reply) -> tuple[Entry, list[bytes]]:
+        """The reply to :meth:`take`; where it is ``FULL``, with who holds the places (member, expiry, member, ...)."""
+        if isinstance(reply, list):
+            return Denied.FULL, reply
+        return Denied.REVOKED if reply == _REVOKED else reply, []
 
     def renew(self, user: str, entered: Mapping[str, int]) -> Call:
         """Renew the places of connections that have ``entered`` then; without any nothing is told of what has ended.

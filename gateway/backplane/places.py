@@ -150,18 +150,18 @@ class Places:
         A node may count as dead a moment later only. It answers no check, so each try looks again.
         """
         reply = await self._pipeline.call(self._table.take(claim, again=again))
-        entry = self._table.entry(reply)
+        entry, holders = self._table.entry(reply)
         if entry is not Denied.FULL:
-            return entry, []
-        gone = await self._gone(reply[1:])
+            return entry, holders
+        gone = await self._gone(holders)
         if gone:
             log.info("places_dropped user=%r count=%d", claim.user, len(gone) // 2)
         # A dead node's place goes before a living one, and who was here before takes nobody's.
         replace = self._table.replacements is not None and not again
         if gone or replace:
             call = self._table.take(claim, gone, again=again, replace=replace)
-            reply = await self._pipeline.call(call)
-        return self._table.entry(reply), reply[1:]
+            entry, holders = self._table.entry(await self._pipeline.call(call))
+        return entry, holders
 
     async def _gone(self, holders: list[bytes]) -> list[bytes]:
         """Those of ``holders`` (member, expiry, member, ...) that nobody holds, as far as can be told here."""

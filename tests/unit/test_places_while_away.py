@@ -49,7 +49,7 @@ class Redis:
             return self.nodes
         if call.script is scripts.ACQUIRE:
             self.gone += call.arguments[8:]
-            return [1, 5] if self.gone else [0, b"dead/1", b"123"]
+            return 5 if self.gone else [b"dead/1", b"123"]
         if call.script is scripts.RENEW:
             self.renewed.append(key)
             return [], [], []

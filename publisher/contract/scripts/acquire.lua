@@ -7,15 +7,15 @@
 -- ARGV[7]  only with KEYS[3]: control channel   ARGV[8] the command about one that gave way, without its end
 -- ARGV[6], ARGV[7], ... (ARGV[9], ...)  members that nobody holds any more and the expiry each was seen with: dropped
 --          first, unless renewed since
--- Returns  {1, now in us} when the place was taken, {2} when the token is revoked, else 0 and all holders:
---          {0, member, expiry, member, ...}
+-- Returns  now in us when the place was taken, 0 when the token is revoked, else all holders: {member, expiry, member, ...}
 local key, member, issued, entered, minute = KEYS[1], ARGV[1], ARGV[5], KEYS[3], KEYS[4]
 if issued ~= '-' then
   local before = redis.call('GET', KEYS[2])
-  if before and (issued == '' or tonumber(issued) < tonumber(before)) then return {2} end
+  if before and (issued == '' or tonumber(issued) < tonumber(before)) then return 0 end
 end
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local at = time[1] * 1000000 + time[2]
+local now = math.floor(at / 1000)
 local held = redis.call('ZCARD', key)
 if held > 0 then held = held - redis.call('ZREMRANGEBYSCORE', key, '-inf', now) end
 for i = entered and 9 or 6, #ARGV, 2 do
@@ -59,9 +59,7 @@ if held >= limit and not redis.call('ZSCORE', key, member) then
     for _, ahead in ipairs(redis.call('ZRANGEBYSCORE', key, now + ARGV[4], '+inf')) do
       redis.call('ZADD', key, now + ARGV[3], ahead)
     end
-    local holders = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
-    table.insert(holders, 1, 0)
-    return holders
+    return redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
   end
 end
 redis.call('ZADD', key, now + ARGV[3], member)
@@ -70,9 +68,8 @@ if held == 0 then
 else
   redis.call('PEXPIRE', key, ARGV[3], 'GT')  -- another node's lease may be longer
 end
-local at = time[1] * 1000000 + time[2]
 if entered then
   redis.call('ZADD', entered, string.format('%.0f', at), member)
   redis.call('PEXPIRE', entered, ARGV[4])
 end
-return {1, at}
+return at  -- a number alone: a table costs a seventh of all this
