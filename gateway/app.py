@@ -103,7 +103,8 @@ class Gateway:
 
     def _welcoming(self) -> bool:
         """Whether a connection is let in. A balancer takes a moment to notice that the node leaves."""
-        checks = self.readiness() | {"serving": not self.delivery.drain.closed}
+        checks = self.readiness()
+        checks["serving"] = not self.delivery.drain.closed
         return all(checks.values())
 
     async def until_ready(self) -> None:

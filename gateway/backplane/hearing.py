@@ -333,7 +333,8 @@ class ClusterHearing:
     @property
     def heard(self) -> bool:
         """Whether the node hears itself through more than half of the primaries, and commands as well."""
-        up = list(self.servers().values())
+        # Each handshake asks: no names are made for it.
+        up = [self._is_up(host) for host in self._map.primaries]
         return self.probe.heard and 2 * sum(up) > len(up)
 
     def servers(self) -> dict[str, bool]:

@@ -261,7 +261,7 @@ class Subscriber:
     def _write(self, protocol: Reader, commands: Iterable[Command]) -> None:
         for verb, same in groupby(commands, key=itemgetter(0)):
             for some in chunks(same, _CHANNELS_PER_COMMAND):
-                protocol.write(pack([(verb, *(name for _, name, _ in some))]))
+                protocol.write(pack((verb, *(name for _, name, _ in some))))
                 self._unanswered.extend(some)
 
     # -- the connection -----------------------------------------------------------------------

@@ -68,7 +68,7 @@ class SentinelWatch:
             try:
                 async with opened(server, SENTINEL_SECONDS) as transport:
                     reader = Reader(transport, partial(self._hear, sentinels, number, primary))
-                    reader.write(pack([("SUBSCRIBE", SWITCHED)]))
+                    reader.write(pack(("SUBSCRIBE", SWITCHED)))
                     # What it has told while nobody listened.
                     await primary.ask(number)
                     backoff.reset()

@@ -19,7 +19,7 @@ from publisher.transport.cluster import Slots, slot_of
 from publisher.transport.connection import Reader
 from publisher.transport.failures import code
 from publisher.transport.redis_py import Host
-from publisher.transport.resp import pack
+from publisher.transport.resp import pack_all
 
 _AGAIN_SECONDS: Final = 0.02
 """After this a name is listened to again that a server has given away or would not take; each time in a row that this
@@ -43,7 +43,7 @@ class ShardSubscriber(Subscriber):
     def _write(self, protocol: Reader, commands: Iterable[Command]) -> None:
         # The names of one command would have to be of one slot.
         some = list(commands)
-        protocol.write(pack([(verb, name) for verb, name, _ in some]))
+        protocol.write(pack_all((verb, name) for verb, name, _ in some))
         self._unanswered.extend(some)
 
     def _opened(self) -> None:

@@ -8,7 +8,7 @@ import math
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
@@ -229,7 +229,7 @@ class LogReader:
         page = calls.parse_log(await self._pipeline.call(call))
         self._opener.open_page(channel, page.messages)
         if unwritten and unwritten > page.position:
-            page = replace(page, position=unwritten)
+            page = page._replace(position=unwritten)
         if page.unreadable:
             self._stats.messages_invalid += page.unreadable
             log.warning("log_unreadable channel=%s entries=%d", channel, page.unreadable)

@@ -218,7 +218,7 @@ class Trial:
                     opened(self.redis.listening[self.redis.server_of(name)], self.seconds)
                 )
                 reader = Reader(transport, heard.put_nowait)
-                reader.write(pack([(keys.subscribe, name)]))
+                reader.write(pack((keys.subscribe, name)))
                 if isinstance(reply := await heard.get(), ResponseError):
                     raise meaning(reply)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gateway.core.protocol import ErrorCode
 from publisher.contract.channels import Channel, Namespace, Retention, namespace_of
@@ -45,8 +44,7 @@ _NONE: Final[frozenset[str]] = frozenset()
 """Shared: an empty set of its own has 216 bytes, and most tokens name no channel."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """A client: its user, the channels its token names (exact, or ``namespace/*``), when the token ends (``None`` for
     never), its ``jti``, and when it was made; times are seconds since 1970.
     """
@@ -65,17 +63,21 @@ def identify(claims: Mapping[str, Any], user_claim: str, leeway: float = 0) -> I
         TokenRejected: no user, ``channels`` is not a list of strings, ``jti`` no name, or ``iat`` no time.
     """
     user = _user(claims, user_claim)
-    channels = claims.get("channels", [])
-    if not isinstance(channels, list) or not all(isinstance(name, str) for name in channels):
-        raise TokenRejected("claim 'channels' must be a list of strings")
     expires_at = _time(claims, "exp")
     return Identity(
         user,
-        frozenset(channels) or _NONE,
+        _channels(claims) if "channels" in claims else _NONE,
         None if expires_at is None else expires_at + leeway,
         _token_id(claims),
         _time(claims, "iat"),
     )
+
+
+def _channels(claims: Mapping[str, Any]) -> frozenset[str]:
+    channels = claims["channels"]
+    if not isinstance(channels, list) or not all(isinstance(name, str) for name in channels):
+        raise TokenRejected("claim 'channels' must be a list of strings")
+    return frozenset(channels) or _NONE
 
 
 def _user(claims: Mapping[str, Any], user_claim: str) -> str:
@@ -118,8 +120,7 @@ def _is_text(value: str) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelPass:
+class ChannelPass(NamedTuple):
     """What a channel token allows: its user may hear one channel until ``expires_at``. Times are seconds since 1970."""
 
     expires_at: float

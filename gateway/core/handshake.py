@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha1
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -53,8 +53,7 @@ class Refusal:
         return http.response(self.status, {**fields, **http.PRECAUTIONS, **self.fields}, body)
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
+class Agreement(NamedTuple):
     """What the connection is upgraded with: the answer as bytes, and the window of compressed messages (0: none).
 
     ``origin`` is that of the page that asked, where there was one.

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 MAX_HEAD_BYTES: Final = 16_384
 _MAX_LINE_BYTES: Final = 8_190
@@ -42,7 +41,8 @@ _RECOGNISED: Final = (
     (PROXY_2, "proxy_protocol"),
 )
 """How a connection begins that speaks something else: TLS, HTTP/2, the PROXY protocol."""
-_LONGEST_BEGINNING: Final = max(len(beginning) for beginning, _ in _RECOGNISED)
+_BEGINNINGS: Final = tuple(beginning for beginning, _ in _RECOGNISED)
+_LONGEST_BEGINNING: Final = max(map(len, _BEGINNINGS))
 
 PRECAUTIONS: Final = {
     "Cache-Control": "no-store",
@@ -77,8 +77,7 @@ class Malformed(Exception):
         self.cause = cause
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """A request without its body. ``fields`` holds the lines of each field by its name in lower case."""
 
     method: str
@@ -103,7 +102,7 @@ class Head:
 
     def tokens(self, name: str) -> set[str]:
         """The members of a field that lists tokens, in lower case."""
-        return {token.lower() for token in self.members(name)}
+        return {each.strip(OPTIONAL_SPACE) for each in (self.get(name) or "").lower().split(",")}
 
 
 def read_head(data: bytes, seen: int = 0) -> tuple[Head, int] | None:
@@ -117,10 +116,8 @@ def read_head(data: bytes, seen: int = 0) -> tuple[Head, int] | None:
     Raises:
         Malformed: it is no request, as soon as that can be told.
     """
-    if seen < _LONGEST_BEGINNING:
-        for beginning, cause in _RECOGNISED:
-            if data.startswith(beginning):
-                raise Malformed(cause)
+    if seen < _LONGEST_BEGINNING and data.startswith(_BEGINNINGS):
+        raise Malformed(next(cause for each, cause in _RECOGNISED if data.startswith(each)))
     # An empty line before the request is ignored (§2.2).
     start = 2 if data.startswith(b"\r\n") else 0
     end = data.find(_END, max(start, seen - len(_END) + 1), MAX_HEAD_BYTES)
@@ -153,7 +150,7 @@ def _parse(data: bytes) -> Head:
     first = data.partition(b"\r\n")[0]
     method, path, query, version = _request_line(first)
     lines = data.decode("latin-1").split("\r\n")
-    if max(map(len, lines)) > _MAX_LINE_BYTES:
+    if len(data) > _MAX_LINE_BYTES and max(map(len, lines)) > _MAX_LINE_BYTES:
         raise Malformed("head_too_large")
     if not _FIELDS.fullmatch(data, len(first)):
         raise Malformed("header")

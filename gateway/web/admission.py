@@ -18,6 +18,8 @@ from gateway.web.handshake_queue import HandshakeQueue
 _RETRY_AFTER: Final[Mapping[str, str]] = {hdrs.RETRY_AFTER: "2"}
 """Seconds after which whoever was refused for lack of room may try again."""
 
+_NODE_FULL: Final = "node_full"
+
 _GIVEN_UP: Final = 5
 """So many of a user's attempts whose clients are gone may be under way besides: each ends within half a second."""
 
@@ -67,7 +69,11 @@ class Admission:
         """Why nobody is let in at the moment; ``None`` when somebody may be."""
         if not self._ready():
             return "not_ready"
-        return "node_full" if self._present >= self._room.connections else None
+        return _NODE_FULL if self._full else None
+
+    @property
+    def _full(self) -> bool:
+        return self._present >= self._room.connections
 
     async def enter(self, claim: Claim, waits: Callable[[], bool]) -> int | Closing | Refusal:
         """Take a place; ``leave`` follows. Where it is denied, nothing is held, and the client is told why.
@@ -82,11 +88,16 @@ class Admission:
         Raises:
             Unavailable: Redis did not answer; nothing is held.
         """
+        # Again: what is read in one turn of the event loop has passed the first look together.
+        if self._full:
+            return unavailable(_NODE_FULL)
         # No more of them could succeed, and each holds room on the node until Redis has answered. At the limit it
         # holds it until the nodes with the user's places have answered: seconds, where a client there is dead.
         user, most = claim.user, self._room.per_user
         asking = self._asking.setdefault(user, [])
-        if len(asking) >= most + _GIVEN_UP or sum(each() for each in asking) >= most:
+        if len(asking) >= most and (
+            len(asking) >= most + _GIVEN_UP or sum(each() for each in asking) >= most
+        ):
             return closing.CONNECTION_LIMIT
         # Handshakes under way count, so that no crowd slips past.
         self._present += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
@@ -146,7 +146,7 @@ class TokenVerifier:
         if len(exact) < len(identity.channels) and not self._patterns_told:
             self._patterns_told = True
             log.warning("channel_pattern_ignored setting=GATEWAY_JWT_CHANNEL_PATTERNS")
-        return replace(identity, channels=exact)
+        return identity._replace(channels=exact)
 
     def _aged(self, found: Told) -> Told:
         """The same, with an ``issued_at`` that tells how old the token is.
@@ -159,7 +159,7 @@ class TokenVerifier:
         # One that is ahead is no reason to refuse (RFC 7519 §4.1.6), and says nothing about the age: who made it has
         # another clock, or another unit, and such a token would outlive every revocation by age.
         is_ahead = issued_at is not None and issued_at > now + self._rules.leeway
-        return replace(found, issued_at=None) if is_ahead else found
+        return found._replace(issued_at=None) if is_ahead else found
 
     def _refuse_long_life(self, found: Identity | ChannelPass, now: float) -> None:
         rules = self._rules

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -20,6 +20,9 @@ Value = TypeVar("Value")
 
 _HEADERS_REMEMBERED: Final = 64
 """Different headers of which is known what they say; a login has one."""
+
+_TO_BASE64: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
+"""From base64url without padding to base64; what does not belong into the one does not belong into the other either."""
 
 _UNREADABLE: Final = (jwt.PyJWTError, ValueError, OverflowError, RecursionError)
 """What PyJWT raises: bytes that are no text and numbers that are no time get past its own errors."""
@@ -205,11 +208,12 @@ def _cause(error: Exception, demands: Demands) -> str:
 def _octets(text: str) -> bytes | None:
     """What is written in base64url (RFC 7515 §2); ``None`` where that is done in another way than the usual one."""
     try:
-        octets = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        ordinary = text.encode().translate(_TO_BASE64) + b"=" * (-len(text) % 4)
+        octets = a2b_base64(ordinary)
     except ValueError:
         return None
-    usual = urlsafe_b64encode(octets).rstrip(b"=")
-    return octets if usual == text.encode() else None
+    # Of what can be read in several ways only one is written like this.
+    return octets if b2a_base64(octets, newline=False) == ordinary else None
 
 
 def _object(text: bytes) -> dict[str, Any] | None:

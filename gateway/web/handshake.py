@@ -101,6 +101,10 @@ class Handshakes:
             self._refusals.note("origin", new.address, origin=origin or "")
             new.refuse(_FOREIGN_ORIGIN.answer)
             return True
+        return self._not_welcome(new)
+
+    def _not_welcome(self, new: NewConnection) -> bool:
+        """Whether it was refused since nobody is let in at the moment."""
         reason = self._admission.refusal()
         if reason is not None:
             self._refusals.refuse(new, unavailable(reason))
@@ -135,10 +139,10 @@ class Handshakes:
         """Judge a token again when its key may be known. Until then its client counts as one that has shown none."""
         try:
             await unknown.learn()
-            if new.waits:
-                self._authenticate(new, head, agreement, learned=True)
-            else:
+            if not new.waits:
                 new.drop()
+            elif not self._not_welcome(new):
+                self._authenticate(new, head, agreement, learned=True)
         except asyncio.CancelledError:  # the node stops
             new.drop()
             raise
@@ -155,10 +159,6 @@ class Handshakes:
         entry: int | Closing | Refusal = closing.CONNECTION_LIMIT
         begun = False
         try:
-            # Again: what is read in one turn of the event loop has passed the first look together.
-            if (reason := self._admission.refusal()) is not None:
-                self._refusals.refuse(new, unavailable(reason))
-                return
             entry = await self._admission.enter(claim, lambda: new.waits)
             if not new.waits:
                 new.drop()

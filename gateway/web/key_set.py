@@ -73,6 +73,7 @@ class KeySet:
         # Only of tokens that were genuine: anybody can send headers.
         self._known: dict[tuple[str, str | None], _Choice] = {}
         self._known_of_channels: dict[tuple[str, str | None], _Choice] = {}
+        self._usable = False
         for each in self.remote:
             each.changed = self._forget
 
@@ -86,6 +87,11 @@ class KeySet:
         """Whether each issuer was asked, and tokens can be judged with what there is. One that does not answer keeps nobody
         else's users out.
         """
+        # Each handshake asks, and whoever was asked once stays asked.
+        self._usable = self._usable or self._can_judge()
+        return self._usable
+
+    def _can_judge(self) -> bool:
         can_verify = any(
             isinstance(each.source, Decoder) or each.source.loaded for each in self._entries
         )

@@ -201,7 +201,7 @@ class NewConnection(asyncio.Protocol):
     @property
     def waits(self) -> bool:
         """Whether the client still waits to be let in: one that has closed its side does not."""
-        return not (self.gone or tcp.ended(self._transport))
+        return not (self.gone or tcp.ended(self._socket))
 
     @property
     def asked(self) -> bool:

@@ -12,8 +12,8 @@ if sys.platform == "linux":
     import fcntl
     import termios
 
-_INFO: Final = struct.Struct("=B51xI64xQQ")
-"""Where ``tcp_info`` has ``tcpi_state``, ``tcpi_last_data_recv`` (milliseconds), ``tcpi_bytes_acked`` and
+_INFO: Final = struct.Struct("=52xI64xQQ")
+"""Where ``tcp_info``, which begins with ``tcpi_state``, has ``tcpi_last_data_recv`` (milliseconds), ``tcpi_bytes_acked`` and
 ``tcpi_bytes_received`` (linux/tcp.h, since 4.1). Nothing in it ever moves."""
 
 _ESTABLISHED: Final = 1
@@ -37,10 +37,12 @@ def quiet(transport: asyncio.BaseTransport) -> float | None:
     return None if info is None else info.quiet / 1000
 
 
-def ended(transport: asyncio.BaseTransport) -> bool:
-    """Whether an end has closed its side, also where nothing is read; ``False`` where the system does not tell."""
-    info = _info(transport)
-    return info is not None and info.state != _ESTABLISHED
+def ended(raw: socket.socket) -> bool:
+    """Whether an end of an open connection has closed its side, also where nothing is read; ``False`` where the system
+    does not tell.
+    """
+    state = _ask(raw, 1)
+    return state is not None and state[0] != _ESTABLISHED
 
 
 def unacknowledged(transport: asyncio.BaseTransport) -> int:
@@ -56,7 +58,6 @@ def unacknowledged(transport: asyncio.BaseTransport) -> int:
 
 
 class _Info(NamedTuple):
-    state: int
     quiet: int
     acknowledged: int
     arrived: int
@@ -64,13 +65,19 @@ class _Info(NamedTuple):
 
 def _info(transport: asyncio.BaseTransport) -> _Info | None:
     raw = _socket(transport)
-    if raw is None or sys.platform != "linux":
+    info = None if raw is None else _ask(raw, _INFO.size)
+    return None if info is None else _Info(*_INFO.unpack(info))
+
+
+def _ask(raw: socket.socket, size: int) -> bytes | None:
+    """So much of ``tcp_info`` from its beginning; ``None`` where the system does not tell."""
+    if sys.platform != "linux":
         return None
     try:
-        info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
+        info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
     except OSError:  # a Unix socket
         return None
-    return _Info(*_INFO.unpack(info)) if len(info) == _INFO.size else None
+    return info if len(info) == size else None
 
 
 def _socket(transport: asyncio.BaseTransport) -> socket.socket | None:

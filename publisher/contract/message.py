@@ -16,8 +16,7 @@ anything behind it. A tombstone has nothing left to read, so its extension does 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 NOT_LOGGED: Final = -1
 """``Message.prev`` of a message that has no place in a log."""
@@ -73,8 +72,7 @@ class Message:
         return hash((self.id, self.prev))
 
 
-@dataclass(frozen=True, slots=True)
-class LogPage:
+class LogPage(NamedTuple):
     """A page of a log.
 
     ``position`` is where it was read from: ``NO_POSITION`` for a user who was not there before. ``newest`` is the id of

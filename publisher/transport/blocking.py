@@ -25,7 +25,7 @@ from publisher.transport.failures import (
 )
 from publisher.transport.flows import Flow, Pause, RoundTrip, Scripts, Step, T, driven
 from publisher.transport.redis_py import UNLIMITED
-from publisher.transport.resp import pack
+from publisher.transport.resp import pack_all
 
 _LOOK_AGAIN_SECONDS: Final = 0.005
 
@@ -198,7 +198,7 @@ def begin(connections: Connections, step: RoundTrip) -> Begun:
         raise _failed(connections, error, maybe_sent=False) from cause(error)
     commands, known = connections.scripts.commands(step)
     try:
-        connection.send_packed_command([pack(commands)])
+        connection.send_packed_command([pack_all(commands)])
     except FAILURES as error:
         raise _lost(connections, connection, step, error) from cause(error)
     except BaseException:

@@ -20,7 +20,7 @@ from redis.exceptions import ResponseError
 from publisher.contract.calls import Call, Command, Reply
 from publisher.errors import Unavailable
 from publisher.transport.failures import FAILURES
-from publisher.transport.resp import ProtocolError, pack, replies
+from publisher.transport.resp import ProtocolError, pack, pack_all, replies
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ async def answers(server: Server, commands: Sequence[Command], seconds: float) -
     """
     heard: asyncio.Queue[Reply] = asyncio.Queue()
     async with asyncio.timeout(seconds), opened(server, seconds) as transport:
-        Reader(transport, heard.put_nowait).write(pack(commands))
+        Reader(transport, heard.put_nowait).write(pack_all(commands))
         return [await heard.get() for _ in commands]
 
 
@@ -174,7 +174,7 @@ class Single(Request):
 
     def __init__(self, call: Call, answer: asyncio.Future[Reply], seconds: float) -> None:
         script = call.script
-        super().__init__(pack([call.cached()]), 1, answer, seconds, script.sha if script else None)
+        super().__init__(pack(call.cached()), 1, answer, seconds, script.sha if script else None)
         self.call = call
         self._unknown = False
 
@@ -182,7 +182,7 @@ class Single(Request):
         """Redis did not know the script. The second time the call brings its text for good, wherever it is led."""
         if self._unknown:
             self.sha = None
-            self.packed = pack([self.call.whole()])
+            self.packed = pack(self.call.whole())
         self._unknown = True
 
 
@@ -194,7 +194,7 @@ class Batch(Request):
     def __init__(
         self, commands: Sequence[Command], answer: asyncio.Future[list[Reply]], seconds: float
     ) -> None:
-        super().__init__(pack(commands), len(commands), answer, seconds)
+        super().__init__(pack_all(commands), len(commands), answer, seconds)
         self.replies: list[Reply] = []
 
     def take(self, reply: Reply) -> None:
@@ -265,7 +265,7 @@ class Commands(Reader):
         assert type(request) is Single, "a batch calls no script by its hash"
         self.known.add(request.sha)
         # Only this once: a server that it may be led to may know the hash.
-        return pack([request.call.whole()])
+        return pack(request.call.whole())
 
     def data_received(self, data: bytes) -> None:
         """Answer what has its reply."""

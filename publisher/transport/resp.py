@@ -7,8 +7,7 @@ of a reply.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from redis.exceptions import ResponseError
@@ -46,13 +45,18 @@ def replies() -> Replies:
     return reader
 
 
-def pack(commands: Sequence[Command]) -> bytes:
-    """Commands as Redis reads them, one behind the other."""
+def pack(command: Command) -> bytes:
+    """A command as Redis reads it."""
     # hiredis turns numbers into text by a call that runs signal handlers, and does not check whether one of
     # them raised: the interpreter crashes. With nothing but text it makes no such call.
-    if not _TEXT.issuperset(map(type, chain.from_iterable(commands))):
-        commands = [tuple(map(_text, command)) for command in commands]
-    return b"".join(map(_hiredis_pack or _python_pack, commands))
+    if not _TEXT.issuperset(map(type, command)):
+        command = tuple(map(_text, command))
+    return (_hiredis_pack or _python_pack)(command)
+
+
+def pack_all(commands: Iterable[Command]) -> bytes:
+    """Commands as Redis reads them, one behind the other."""
+    return b"".join(map(pack, commands))
 
 
 def _text(argument: Argument) -> str | bytes:

@@ -44,7 +44,7 @@ def publishing(text: str, *, encrypted: bool) -> None:
     for each in publications:
         each.follow(namespace, RING)
     for group in groups.grouped(publications):
-        pack([groups.call(group, keys, lambda: 0, waits=False).cached()])
+        pack(groups.call(group, keys, lambda: 0, waits=False).cached())
 
 
 def entries(text: str, *, encrypted: bool, channels: int = 1) -> list[tuple[str, bytes]]:

@@ -54,7 +54,7 @@ numbers = ("EVALSHA", "x", *range(200), 1.5)
 
 def packing(n):
     for _ in range(20):
-        pack([numbers])
+        pack(numbers)
 
 bombarded(publish)
 bombarded(packing)

@@ -69,7 +69,7 @@ def test_what_is_no_reply_is_an_error(said: bytes):
 def test_numbers_and_text_are_packed_the_same_without_hiredis(command: list):
     pytest.importorskip("hiredis")
     try:
-        packed = pack([tuple(command)])
+        packed = pack(tuple(command))
     except UnicodeEncodeError:
         return  # a lone surrogate
     assert packed == resp._python_pack(tuple(command))

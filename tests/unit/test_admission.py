@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway.core import closing
+from gateway.core.handshake import Refusal
 from gateway.node.ports import Claim, Denied, Entry
 from gateway.web.admission import Admission, Room
 from gateway.web.handshake_queue import HandshakeQueue
@@ -48,3 +49,28 @@ async def test_no_user_holds_the_room_of_a_node_with_attempts(waits: bool, most:
     assert await asyncio.gather(*attempts) == [closing.CONNECTION_LIMIT] * 50
     assert admission._present == 0
     assert not admission._asking
+
+
+async def test_those_who_come_in_the_same_turn_find_no_more_room_than_there_is() -> None:
+    """All of them have passed the look before their tokens were read, and none is made again for who has a turn."""
+    places = Places()
+    node = Node()
+    looks = 0
+
+    def ready() -> bool:
+        nonlocal looks
+        looks += 1
+        return True
+
+    queue = HandshakeQueue(1e9, ready, node.stats, time.monotonic)
+    admission = Admission(places, node.revocations(), ready, Room(2, PER_USER), queue)
+    claims = [Claim(f"user-{n}", str(n)) for n in range(3)]
+    assert [admission.refusal() for _ in claims] == [None] * 3
+    attempts = [asyncio.create_task(admission.enter(each, lambda: True)) for each in claims]
+    await asyncio.sleep(0)
+    assert admission.refusal() == "node_full"
+    places.go.set()
+    *_, last = await asyncio.gather(*attempts)
+    assert isinstance(last, Refusal)
+    assert last.code == "node_full"
+    assert looks == len(claims) + 1

@@ -361,7 +361,9 @@ def test_beside_a_set_the_headers_of_a_key_without_a_name_are_remembered_too(
     run_at_once(check())
 
 
-def test_keys_are_usable_when_each_issuer_was_asked_and_one_key_is_there() -> None:
+def test_keys_are_usable_when_each_issuer_was_asked_and_one_key_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def check() -> None:
         up, down = Issuer(), Issuer()
         down.fails = True
@@ -376,6 +378,10 @@ def test_keys_are_usable_when_each_issuer_was_asked_and_one_key_is_there() -> No
             async with down.running():
                 assert all(each.usable for each in sets)
                 assert not alone.usable
+                with monkeypatch.context() as patch:
+                    # Each handshake asks.
+                    patch.setattr(KeySet, "remote", property(_never))
+                    assert all(each.usable for each in sets)
                 await learned(sets[0], signed(rsa_key("b"), "RS256", {"kid": "b"}))
                 down.fails = False
                 await asyncio.sleep(10)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,7 +52,7 @@ class Redis(FakeRedis):
         if self.pages:
             answered, page, noted = self.pages.popleft()
             if not answered.done():
-                answered.set_result(replace(page, position=max(page.position, noted)))
+                answered.set_result(page._replace(position=max(page.position, noted)))
 
     def write(self) -> None:
         self.position = max(self.position, self.unwritten)
