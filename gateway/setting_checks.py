@@ -17,7 +17,7 @@ from gateway.core.addresses import TrustedProxies
 from gateway.core.header_lists import is_cookie_name
 from gateway.core.origins import AllowedOrigins, in_clear_text, of_strangers
 from gateway.core.protocol import RESERVED
-from publisher.contract.channels import Namespace
+from publisher.contract.channels import configured
 from publisher.contract.redis_url import check_url
 from publisher.contract.sealing import KeyRing
 from publisher.contract.secret_values import read_secret
@@ -149,7 +149,7 @@ def namespaces(value: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(rules, Mapping):
             raise ValueError(f"namespace {name!r}: expected an object")  # noqa: TRY004 - pydantic's
         try:
-            Namespace.from_dict(name, rules)
+            configured(name, rules)
         except InvalidNamespace as error:
             raise ValueError(str(error)) from None
     return value

@@ -20,7 +20,7 @@ from pydantic_settings import (
 
 from gateway import setting_checks
 from gateway.unknown_variables import is_service_link
-from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace
+from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, configured
 from publisher.contract.keys import (
     DEFAULT_PREFIX,
     MAX_NODE_LEASE_SECONDS,
@@ -299,10 +299,8 @@ class Settings(BaseSettings):
     @property
     def all_namespaces(self) -> dict[str, Namespace]:
         """The default namespaces, and those configured."""
-        configured = {
-            name: Namespace.from_dict(name, rules) for name, rules in self.namespaces.items()
-        }
-        return {**DEFAULT_NAMESPACES, **configured}
+        own = {name: configured(name, rules) for name, rules in self.namespaces.items()}
+        return {**DEFAULT_NAMESPACES, **own}
 
     @property
     def replacements(self) -> int | None:

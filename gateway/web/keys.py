@@ -26,7 +26,7 @@ _PLACEHOLDERS: Final = frozenset(
         *("your-256-bit-secret", "a-string-secret-at-least-256-bits-long"),
     ]
 )
-"""What stands in the place of a secret in documentation: ours, and that of jwt.io."""
+"""What stands in the place of a secret in documentation: ours, and that of jwt.io. Long ones are not to be part of one either."""
 _FEWEST_CHARACTERS: Final = 8
 """Different ones, capitals and small letters being the same. A word that is repeated until it is long enough has fewer; of
 32 random hexadecimal digits, fewer than one set in twenty million has."""
@@ -38,6 +38,8 @@ _EC_CURVES: Final = {
     "secp256k1": "ES256K",
 }
 _RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+_RSA_BITS: Final = range(2_048, 16_384 + 1)
+"""Of an RSA key: RFC 7518 §3.3 forbids shorter ones, which can be factored, and OpenSSL verifies with none that is longer."""
 PUBLIC_ALGORITHMS: Final = (*_RSA, *_EC_CURVES.values(), "EdDSA")
 """All that public keys go with."""
 
@@ -93,28 +95,53 @@ def public_key(pem: str, setting: str = "GATEWAY_JWT_PUBLIC_KEY") -> Key:
         setting: where it was given.
 
     Raises:
-        BadKey: no PEM of a kind that signs tokens.
+        BadKey: no PEM of a kind that signs tokens, or one that is too weak.
     """
     try:
-        material = load_pem_public_key(pem.encode())
+        return key_of(load_pem_public_key(pem.encode()))
     except (ValueError, UnsupportedAlgorithm):
-        raise BadKey(f"{setting} is not a public key in PEM") from None
-    key = key_of(material)
-    if key is None:
-        raise BadKey(f"{setting} is of a kind that signs no tokens")
-    return key
+        raise BadKey(f"{setting} is not a public key in PEM{_what_else(pem)}") from None
+    except BadKey as error:
+        raise BadKey(f"{setting} {error}") from None
 
 
-def key_of(material: object) -> Key | None:
-    """A public key of ``cryptography`` with the algorithms of its kind; ``None`` where it is of a kind that signs no tokens."""
+def _what_else(text: str) -> str:
+    """What stands in the place of a public key, where that can be told, and what to do."""
+    if "-----BEGIN" not in text:
+        return "; if it is the name of a file, write an @ before it"
+    if "PRIVATE KEY-----" in text:
+        return (
+            ": it is a private key, which only who signs tokens should have; "
+            "make the public one of it with: openssl pkey -in FILE -pubout"
+        )
+    if "CERTIFICATE-----" in text:
+        return ": it is a certificate; take the key out of it with: openssl x509 -in FILE -noout -pubkey"
+    return ""
+
+
+def key_of(material: object) -> Key:
+    """A public key of ``cryptography`` with the algorithms of its kind. Wherever a public key comes from, it comes by here.
+
+    Raises:
+        BadKey: it is of a kind that signs no tokens, or too weak. The message has no subject: the key is that.
+    """
     match material:
         case RSAPublicKey():
+            if material.key_size not in _RSA_BITS:
+                raise BadKey(
+                    f"is an RSA key of {material.key_size} bits; it needs {_RSA_BITS[0]} or more (RFC 7518 §3.3), "
+                    f"and at most {_RSA_BITS[-1]}: make a new pair of keys, and sign tokens with it"
+                )
             return Key(material, _RSA)
         case EllipticCurvePublicKey() if material.curve.name in _EC_CURVES:
             return Key(material, (_EC_CURVES[material.curve.name],))
         case Ed25519PublicKey() | Ed448PublicKey():
             return Key(material, ("EdDSA",))
-    return None
+        case EllipticCurvePublicKey():
+            raise BadKey(
+                f"is on the curve {material.curve.name}; tokens are signed with {', '.join(_EC_CURVES)} (RFC 7518 §3.4)"
+            )
+    raise BadKey("is of a kind that signs no tokens; RSA, elliptic curves, Ed25519 and Ed448 do")
 
 
 def narrowed(keys: Sequence[Key], algorithms: Sequence[str], setting: str) -> list[Key]:
@@ -148,7 +175,7 @@ def narrowed(keys: Sequence[Key], algorithms: Sequence[str], setting: str) -> li
 
 
 def _algorithms_of(secret: str, setting: str) -> tuple[str, ...]:
-    if secret.strip().lower() in _PLACEHOLDERS:
+    if _is_placeholder(secret.strip().lower()):
         raise BadKey(f"{setting} is a placeholder from documentation; {_MAKE_ONE}")
     size = len(secret.encode())
     algorithms = tuple(name for name, needed in _SECRET_BYTES.items() if size >= needed)
@@ -164,6 +191,12 @@ def _algorithms_of(secret: str, setting: str) -> tuple[str, ...]:
             f"{_FEWEST_CHARACTERS} or more; {_MAKE_ONE}"
         )
     return algorithms
+
+
+def _is_placeholder(secret: str) -> bool:
+    return secret in _PLACEHOLDERS or any(
+        each in secret for each in _PLACEHOLDERS if len(each) > _FEWEST_CHARACTERS
+    )
 
 
 def prepared_secrets(key: Key) -> dict[str, jwt.PyJWK]:

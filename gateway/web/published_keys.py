@@ -9,23 +9,18 @@ from typing import Any, Final
 import jwt
 import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from gateway.web.key_fetching import NoKeys
-from gateway.web.keys import Key, key_of
+from gateway.web.keys import BadKey, Key, key_of
 
 _MOST: Final = 100
-_FEWEST_BITS: Final = 2_048
-"""Of an RSA key (RFC 7518 §3.3)."""
-_MOST_BITS: Final = 16_384
-"""OpenSSL verifies with none that is larger."""
 
 _READ_AS: Final = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
 """An algorithm by kind of key, with which PyJWT reads all keys of the kind. A set may also hold secrets, which nobody should
 publish and which verify nothing here."""
 
 _UNREADABLE: Final = (
-    *(jwt.PyJWTError, UnsupportedAlgorithm),
+    *(jwt.PyJWTError, UnsupportedAlgorithm, BadKey),
     *(ValueError, TypeError, KeyError, AttributeError, OverflowError),
 )
 """What reading a key raises; PyJWT looks at few of its fields before it uses them."""
@@ -64,7 +59,7 @@ def _read(given: object) -> PublishedKey | None:
     """A key of a set; ``None`` for one that verifies no signature, or is not to be published."""
     if not isinstance(given, dict) or not _is_for_signatures(given):
         return None
-    key, kid, algorithm = key_of(_material(given)), given.get("kid"), given.get("alg")
+    key, kid, algorithm = _key(given), given.get("kid"), given.get("alg")
     if key is None or not (kid is None or isinstance(kid, str)):
         return None
     # Without `alg` all algorithms of its kind are meant. PyJWT takes one of them for that.
@@ -74,17 +69,15 @@ def _read(given: object) -> PublishedKey | None:
     return PublishedKey(kid, Key(key.material, (algorithm,))) if fits else None
 
 
-def _material(given: Mapping[str, Any]) -> object:
-    """A public key of ``cryptography``; ``None`` for a key that is secret, cannot be read, or is too short or too long."""
+def _key(given: Mapping[str, Any]) -> Key | None:
+    """``None`` for a key that is secret, cannot be read, or cannot be used (``key_of``)."""
     name = _READ_AS.get(str(given.get("kty")))
     if name is None or "d" in given:
         return None
     try:
-        material = jwt.PyJWK.from_dict(dict(given), name).key
+        return key_of(jwt.PyJWK.from_dict(dict(given), name).key)
     except _UNREADABLE:
         return None
-    is_rsa = isinstance(material, RSAPublicKey)
-    return None if is_rsa and not _FEWEST_BITS <= material.key_size <= _MOST_BITS else material
 
 
 def _is_for_signatures(given: Mapping[str, Any]) -> bool:

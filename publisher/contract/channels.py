@@ -175,6 +175,16 @@ DEFAULT_NAMESPACES: Final[Mapping[str, Namespace]] = {
 }
 
 
+def configured(name: str, rules: Mapping[str, Any]) -> Namespace:
+    """A namespace as a gateway's settings describe it: what they leave out of a default namespace stays as it is there.
+
+    Raises:
+        InvalidNamespace: as :meth:`Namespace.from_dict`.
+    """
+    default = DEFAULT_NAMESPACES.get(name)
+    return Namespace.from_dict(name, rules if default is None else {**default.to_dict(), **rules})
+
+
 class Channel(NamedTuple):
     """A parsed channel name."""
 

@@ -19,6 +19,7 @@ from gateway import redis_acl
 from gateway.check import check
 from gateway.settings import Settings
 from publisher.contract import rights
+from publisher.contract.channels import DEFAULT_NAMESPACES
 from publisher.contract.keys import Keys
 from tests.processes.test_serve import run
 from tests.support.identity_provider import IdentityProvider
@@ -478,10 +479,15 @@ async def test_it_says_what_an_issuer_publishes(redis_url: str, prefix: str) -> 
 async def test_serving_an_encrypted_namespace_without_keys_is_refused_where_check_says_so(
     redis_url: str, prefix: str
 ) -> None:
-    encrypted = {"notifications": {"owner": "user", "encrypted": True}}
+    encrypted = {"notifications": {"encrypted": True}}
     report = await checked(redis_url, prefix, namespaces=encrypted)
     (error,) = report["errors"]
     assert "GATEWAY_ENCRYPTION_KEYS" in error
+    # What is left out stays: otherwise each user would be shut out of the channel of their own.
+    assert report["namespaces"]["notifications"] == {
+        **DEFAULT_NAMESPACES["notifications"].to_dict(),
+        "encrypted": True,
+    }
     for workers in ("1", "2"):
         code, _, told = await run(
             "serve",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from publisher.contract.channels import (
     Namespace,
     Owner,
     Retention,
+    configured,
     parse_channel,
 )
 from publisher.errors import InvalidChannel, InvalidNamespace
@@ -160,3 +162,21 @@ def test_the_defaults_are_those_of_the_specification():
             "retention": {"max_messages": 200, "max_age_seconds": 86_400},
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "rules", "owner", "retention"),
+    [
+        ("notifications", {"encrypted": True}, Owner.USER, Retention(1_000, 7 * 86_400)),
+        ("notifications", {"retention": None}, Owner.USER, None),
+        ("run-results", {"encrypted": True}, Owner.GRANT, Retention(200, 86_400)),
+        ("run-results", {"owner": "anyone"}, Owner.ANYONE, Retention(200, 86_400)),
+        ("lessons", {"encrypted": True}, Owner.GRANT, Retention(1_000, 7 * 86_400)),
+    ],
+)
+def test_what_is_left_out_of_a_default_namespace_stays_as_it_is(
+    name: str, rules: dict[str, Any], owner: Owner, retention: Retention | None
+) -> None:
+    found = configured(name, rules)
+    assert (found.owner, found.retention) == (owner, retention)
+    assert found.encrypted is rules.get("encrypted", False)

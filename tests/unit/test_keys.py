@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
+from typing import Any
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
 from jwt.algorithms import HMACAlgorithm
 
 from gateway.core.access import TokenRejected
 from gateway.credentials import make_verifier
 from gateway.settings import Settings
-from gateway.web.keys import BadKey, Key, secret_key
+from gateway.web.keys import BadKey, Key, public_key, secret_key
 from tests.support.tokens import RSA_KEY, SECRET, public_pem, verifier
 
 # Tokens here are signed with short secrets on purpose.
@@ -37,6 +40,7 @@ def test_a_secret_that_is_too_short_is_refused(secret: str) -> None:
     "placeholder",
     [
         *("...", " ... ", "…", "A-string-secret-at-least-256-bits-long"),
+        *("your-256-bit-secret-your-256-bit-secret", '"your-256-bit-secret"-for-realtime-gateway'),
         "the secret that the tokens are signed with",
     ],
 )
@@ -159,3 +163,58 @@ def test_algorithms_are_shared_out_among_secret_and_public_key() -> None:
         verifier(jwt_public_key=pem, jwt_algorithms=["HS256", "PS256", "ES256"])
     with pytest.raises(BadKey, match=r"leaves no algorithm for the key that goes with HS256"):
         verifier(jwt_public_key=pem, jwt_algorithms=["PS256"])
+
+
+# -- public keys ------------------------------------------------------------------------------
+
+
+def given_alone(pem: str) -> dict[str, str]:
+    return {"jwt_public_key": pem}
+
+
+def given_in_the_list(pem: str) -> dict[str, str]:
+    return {"jwt_keys": json.dumps([{"public_key": pem}])}
+
+
+@pytest.mark.parametrize("bits", [1024, 2047])
+@pytest.mark.parametrize(
+    ("given", "setting"),
+    [
+        (given_alone, "GATEWAY_JWT_PUBLIC_KEY"),
+        (given_in_the_list, "GATEWAY_JWT_KEYS[0].public_key"),
+    ],
+)
+@pytest.mark.parametrize("development", [False, True])
+def test_an_rsa_key_that_can_be_factored_is_refused_wherever_it_is_given(
+    bits: int, given: Any, setting: str, development: bool
+) -> None:
+    weak = public_pem(rsa.generate_private_key(65537, bits))
+    told = f"{setting} is an RSA key of {bits} bits; it needs 2048 or more (RFC 7518 §3.3)"
+    with pytest.raises(BadKey, match=re.escape(told)):
+        make_verifier(Settings(**given(weak), development=development))
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        (ec.generate_private_key(ec.SECP224R1()), r"is on the curve secp224r1; .*secp256r1"),
+        (x25519.X25519PrivateKey.generate(), "is of a kind that signs no tokens"),
+    ],
+)
+def test_a_public_key_that_goes_with_no_algorithm_is_refused(key: Any, told: str) -> None:
+    with pytest.raises(BadKey, match=f"GATEWAY_JWT_PUBLIC_KEY {told}"):
+        public_key(public_pem(key))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("keys/rsa.pub", "write an @ before it"),
+        ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", "it is a private key, "),
+        ("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----", "it is a certificate; "),
+        ("-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----", "public key in PEM$"),
+    ],
+)
+def test_what_is_given_in_the_place_of_a_public_key_is_named(given: str, told: str) -> None:
+    with pytest.raises(BadKey, match=told):
+        public_key(given)
