@@ -40,6 +40,10 @@ RESERVED: Final = frozenset(
 no namespace may have one of these names."""
 
 
+LONGEST_CHANNEL_TOKEN: Final = 4_096
+"""Characters. A node keeps such a token until it has judged it, and one names a user and a channel only."""
+
+
 class ErrorCode(StrEnum):
     """The ``code`` of an ``error`` message."""
 
@@ -195,10 +199,8 @@ def parse(text: str | bytes) -> Request:
 def _request(message: dict[str, Any]) -> Request:
     match message.get("type"):
         case "subscribe":
-            token = message.get("token")
-            if token is not None and not isinstance(token, str):
-                raise _invalid("'token' must be a string")
-            return Subscribe(_channel(message), _id(message, "since", optional=True), token)
+            since = _id(message, "since", optional=True)
+            return Subscribe(_channel(message), since, _channel_token(message))
         case "unsubscribe":
             return Unsubscribe(_channel(message))
         case "heartbeat":
@@ -238,6 +240,21 @@ def _channel(message: dict[str, Any]) -> Channel:
             "Invalid channel name",
             detail=f"a channel is {InvalidChannel.form}",
         ) from None
+
+
+def _channel_token(message: dict[str, Any]) -> str | None:
+    token = message.get("token")
+    if token is None:
+        return None
+    if not isinstance(token, str):
+        raise _invalid("'token' must be a string")
+    if len(token) > LONGEST_CHANNEL_TOKEN or not token.isascii():
+        raise BadRequest(
+            ErrorCode.TOKEN_INVALID,
+            "Channel token rejected",
+            detail=f"a channel token has at most {LONGEST_CHANNEL_TOKEN} characters, all of ASCII",
+        )
+    return token
 
 
 def _id(message: dict[str, Any], field: str, *, optional: bool = False) -> int | None:

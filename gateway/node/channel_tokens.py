@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import repeat
 from typing import Final
 
 from gateway.core import budget, frames, protocol
@@ -89,6 +90,8 @@ class ChannelTokens:
     def renew(self, connection: Connection, request: Subscribe, again: Again) -> None:
         """Let a subscription go by another token, if that is good; until then it goes on by what it has.
 
+        Of several that are shown before one of them is looked at, the last one counts, and each is answered with it.
+
         Args:
             connection: with a subscription to the channel.
             request: with the token. If that is not good, the client is told so.
@@ -105,9 +108,9 @@ class ChannelTokens:
             renewals = of_connection[name] = _Renewals()
             work = self._renew_all(connection, name, renewals, again)
             renewals.task = self._tasks.spawn(work, f"renew {name}")
-        elif len(renewals.requests) >= MOST_UNANSWERED:
+        elif renewals.unanswered >= MOST_UNANSWERED:
             raise too_many_unanswered(name)
-        renewals.requests.append(request)
+        renewals.show(request)
 
     def forget(self, connection: Connection, channel: str) -> None:
         """Look at no token any more that was shown for an open subscription: its client has left the channel."""
@@ -132,38 +135,44 @@ class ChannelTokens:
     ) -> None:
         """One after the other: the last one that was shown is the last one that comes into force."""
         try:
-            while renewals.requests:
-                error = await self._renew(connection, renewals.requests[0], again)
-                del renewals.requests[0]
-                if error is not None:
-                    self._hub.stats.client_errors[error.code] += 1
-                    self._hub.send(connection, frames.text(error.render()))
+            while renewals.waiting is not None:
+                # Meanwhile a later one takes its place: what waits to be paid for is one token for each subscription.
+                await self._pacing.bear(connection, budget.SUBSCRIBE + budget.CHANNEL_TOKEN)
+                request = renewals.take()
+                await self._renew(connection, request, renewals.judged, again)
+                renewals.judged = 0
         finally:
             if self._renewals.get(connection, {}).get(channel) is renewals:
                 self._done(connection, channel)
 
     async def _renew(
-        self, connection: Connection, request: Subscribe, again: Again
-    ) -> BadRequest | None:
-        """Carry out one request; returns what is wrong with it."""
+        self, connection: Connection, request: Subscribe, answers: int, again: Again
+    ) -> None:
+        """Carry out one request; it is answered as often as it stands for several."""
         name, token = request.channel.name, request.token
         assert token is not None
         try:
-            await self._pacing.bear(connection, budget.SUBSCRIBE + budget.CHANNEL_TOKEN)
             passed = await self.check(connection, name, token)
-            subscription = connection.subscriptions.get(name)
-            if subscription is None:
-                again(connection, request)
-            else:
-                self._recheck.go_by(subscription, passed)
-                self._recheck.reconsider(subscription)
-                again(connection, replace(request, token=None))
         except BadRequest as error:
-            return error
+            self._refuse(connection, error, answers)
+            return
         except Unavailable as error:
             log.warning("channel_token_unchecked channel=%s reason=%s", name, error.reason)
-            return protocol.refusal(name, EndReason.INTERNAL_ERROR)
-        return None
+            self._refuse(connection, protocol.refusal(name, EndReason.INTERNAL_ERROR), answers)
+            return
+        if (subscription := connection.subscriptions.get(name)) is not None:
+            self._recheck.go_by(subscription, passed)
+            self._recheck.reconsider(subscription)
+            request = replace(request, token=None)
+        for each in (request, *repeat(Subscribe(request.channel), answers - 1)):
+            try:
+                again(connection, each)
+            except BadRequest as error:
+                self._refuse(connection, error)
+
+    def _refuse(self, connection: Connection, error: BadRequest, answers: int = 1) -> None:
+        self._hub.stats.client_errors[error.code] += answers
+        self._hub.send(connection, frames.text(error.render()) * answers)
 
     def _log_rejection(self, connection: Connection, channel: str, reason: str) -> None:
         left_out = self._log_limit.admit("channel_token_rejected", self._clock())
@@ -179,11 +188,36 @@ class ChannelTokens:
 
 
 class _Renewals:
-    """The requests for one subscription that wait to be looked at, the first one by ``task``."""
+    """The tokens that are shown for one subscription: ``task`` judges one, and the last one that has come since waits.
+
+    ``judged`` and ``behind`` are the requests that the two answer.
+    """
 
     def __init__(self) -> None:
-        self.requests: list[Subscribe] = []
+        self.waiting: Subscribe | None = None
+        self.judged = 0
+        self.behind = 0
         self.task: asyncio.Task[None] | None = None
+
+    @property
+    def unanswered(self) -> int:
+        """Requests without an answer."""
+        return self.judged + self.behind
+
+    def show(self, request: Subscribe) -> None:
+        """Let a request wait, in the place of the one before it; what that one wants replayed is replayed."""
+        if self.waiting is not None and request.since is None:
+            request = replace(request, since=self.waiting.since)
+        self.waiting = request
+        self.behind += 1
+
+    def take(self) -> Subscribe:
+        """The one that waits, which is judged now."""
+        request = self.waiting
+        assert request is not None
+        self.waiting = None
+        self.judged, self.behind = self.behind, 0
+        return request
 
 
 def too_many_unanswered(channel: str) -> Refused:

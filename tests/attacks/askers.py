@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from publisher import EVERYBODY
 from tests.attacks.bystander import USER as BYSTANDER
@@ -48,7 +48,10 @@ async def _fill_logs(target: Target, size: int = _LOGGED_BYTES) -> list[int]:
 
 
 async def insist(
-    target: Target, requests: Callable[[int], Iterator[bytes]], channels: list[str] | None = None
+    target: Target,
+    requests: Callable[[int], Iterator[bytes]],
+    channels: list[str] | None = None,
+    subscribed: Sequence[str] = (),
 ) -> None:
     """Let clients ask as much as they may and are not closed for it: a crowd of requests, and then a steady stream.
 
@@ -56,11 +59,17 @@ async def insist(
         target: the node.
         requests: an attacker's, in their order and over again, by its number.
         channels: those that its token names.
+        subscribed: those to which it has subscribed before.
     """
 
     async def once(number: int) -> None:
         frames = itertools.cycle(requests(number))
         async with target.client(_user(number), channels) as line:
+            if subscribed:
+                await line.send(
+                    b"".join(said(type="subscribe", channel=each) for each in subscribed)
+                )
+                await line.until(b'"subscribed"', len(subscribed))
             reading = asyncio.create_task(line.until_ended())
             try:
                 await line.send(b"".join(itertools.islice(frames, _AT_ONCE)))

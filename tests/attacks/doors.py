@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import jwt
 
+from gateway.core.protocol import LONGEST_CHANNEL_TOKEN
 from tests.attacks.askers import insist
 from tests.attacks.floods import said
 from tests.attacks.target import ELSEWHERE, MARK, Ended, Line, Target
@@ -126,6 +127,15 @@ async def good_channel_tokens(target: Target) -> None:
             yield said(type="unsubscribe", channel=f"{_SESSIONS}/{each - 1}")
 
     await insist(target, requests)
+
+
+async def channel_tokens_that_wait(target: Target) -> None:
+    """As long as they may be, for subscriptions that are there: the budget of a client lets few be looked at."""
+    channels = [f"{_SESSIONS}/{each}" for each in range(_CHANNELS)]
+    junk = "x" * LONGEST_CHANNEL_TOKEN
+
+    requests = [said(type="subscribe", channel=each, token=junk) for each in channels]
+    await insist(target, lambda _: iter(requests), [f"{_SESSIONS}/*"], channels)
 
 
 # -- connections ----------------------------------------------------------------------------------

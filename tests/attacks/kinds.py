@@ -103,6 +103,7 @@ KINDS = (
     ),
     Kind(doors.channel_tokens_that_are_bad),
     Kind(doors.good_channel_tokens),
+    Kind(doors.channel_tokens_that_wait),
     Kind(
         doors.tabs_that_replace_each_other, settings={"connection_limit_policy": "replace_oldest"}
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import secrets
 import time
@@ -10,6 +12,8 @@ from typing import Any
 import jwt
 import pytest
 
+from gateway.core.protocol import Subscribe
+from gateway.node.channel_tokens import _DETAIL
 from gateway.node.connection import Subscription
 from publisher import AsyncPublisher
 from tests.faults.proxy import Proxy
@@ -158,6 +162,16 @@ async def test_a_token_that_is_no_text_is_a_mistake(node: Node, token: Any) -> N
     async with connected(node.url, make_token("ann")) as client:
         await client.send(subscribe(token))
         await client.expect(type="error", code="invalid_message", detail="'token' must be a string")
+
+
+@pytest.mark.parametrize("token", ["x" * 4_097, "é" * 10])
+async def test_a_token_that_is_too_long_is_not_looked_at(node: Node, token: str) -> None:
+    async with connected(node.url, make_token("ann")) as client:
+        await client.send(subscribe("x" * 4_096))
+        await client.expect(type="error", code="token_invalid", detail=_DETAIL)
+        await client.send(subscribe(token))
+        error = await client.expect(type="error", code="token_invalid", channel=CHANNEL)
+        assert error["detail"] == "a channel token has at most 4096 characters, all of ASCII"
 
 
 # -- their end ------------------------------------------------------------------------------------
@@ -376,6 +390,89 @@ async def test_a_client_that_comes_back_with_a_hundred_channel_tokens_is_no_floo
                 await client.send(subscribe(channel_token(channel=name), name))
             for _ in names:
                 await client.expect(type="subscribed")
+
+
+def kept(longer_than: int) -> int:
+    """How many channel tokens of more characters there are in this process."""
+    requests = [each for each in gc.get_objects() if isinstance(each, Subscribe)]
+    return len({id(each.token) for each in requests if len(each.token or "") > longer_than})
+
+
+@pytest.mark.parametrize("paid", [False, True])
+async def test_of_the_tokens_for_a_channel_one_waits_and_one_is_judged(
+    node: Node, monkeypatch: pytest.MonkeyPatch, paid: bool
+) -> None:
+    """However many a client shows that Redis, or its budget, lets wait. Each is answered, and the last one counts."""
+    tokens = node.gateway.access.revocations._tokens
+    look_up, go = tokens.look_up, asyncio.Event()
+    channels, times, now = [f"run-results/{n}" for n in range(5)], 15, int(time.time())
+
+    async def late(*of: Any) -> Any:
+        await go.wait()
+        return await look_up(*of)
+
+    async with connected(node.url, make_token("ann")) as client:
+        for name in channels:
+            await client.send(subscribe(channel_token(channel=name), name))
+            await client.expect(type="subscribed")
+        (connection,) = node.gateway.hub.connections.values()
+        if paid:
+            monkeypatch.setattr(tokens, "look_up", late)
+        else:
+            connection.budget._free_subscribes = 0
+            await connection.paying.acquire()
+        for each in range(times):
+            for name in channels:
+                exp, pad = now + 600 + each, "x" * 2_500
+                await client.send(subscribe(channel_token(channel=name, exp=exp, pad=pad), name))
+        await client.sync()
+        assert kept(3_000) <= len(channels) * (2 if paid else 1)
+        go.set()
+        if not paid:
+            connection.paying.release()
+        for _ in range(times * len(channels)):
+            await client.expect(type="subscribed")
+        for name in channels:
+            passed = connection.subscriptions[name].passed
+            assert passed is not None
+            assert passed.expires_at == now + 600 + times - 1 + 5
+    assert not node.gateway.access.subscriptions._channel_tokens._renewals
+
+
+async def test_a_token_in_whose_place_another_one_comes_is_told_what_is_wrong_with_that(
+    node: Node,
+) -> None:
+    async with connected(node.url, make_token("ann")) as client:
+        await client.send(subscribe(channel_token()))
+        await client.expect(type="subscribed")
+        (connection,) = node.gateway.hub.connections.values()
+        connection.budget._free_subscribes = 0
+        async with connection.paying:
+            for token in (channel_token(), channel_token(exp=1)):
+                await client.send(subscribe(token))
+            await client.sync()
+        for _ in range(2):
+            await client.expect(type="error", code="token_expired", channel=CHANNEL)
+        assert node.gateway.stats.client_errors == {"token_expired": 2}
+
+
+async def test_what_a_token_wants_replayed_is_replayed_though_another_one_comes_in_its_place(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    await publisher.publish(CHANNEL, "first")
+    async with connected(node.url, make_token("ann")) as client:
+        await client.send(subscribe(channel_token()))
+        await client.expect(type="subscribed")
+        await client.expect(data="first")
+        (connection,) = node.gateway.hub.connections.values()
+        connection.budget._free_subscribes = 0
+        async with connection.paying:
+            await client.send(subscribe(channel_token(), since=0))
+            await client.send(subscribe(channel_token()))
+            await client.sync()
+        for _ in range(2):
+            await client.expect(type="subscribed", recovered=True)
+        await client.expect(data="first")
 
 
 async def test_nothing_is_kept_of_a_channel_token_whose_subscription_has_ended(node: Node) -> None:
