@@ -277,7 +277,10 @@ class Catchup:
         try:
             page, start, loss = await self._pages.next(audience)
             await audience.resumed()
-            await self._hub.released.wait()
+            while self._hub.held:
+                await self._hub.released.wait()
+                # Access may have come into question while nothing was delivered to anybody.
+                await audience.resumed()
             # What came live may be of a history that Redis has lost, as the position was.
             fell_back = reader.position < start
             taken = reader.take(page, None if fell_back else buffer.since(mark))

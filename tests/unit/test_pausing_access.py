@@ -127,6 +127,27 @@ async def test_who_is_paused_again_before_they_have_come_back_stays_out() -> Non
     await bench.close()
 
 
+async def test_who_is_paused_while_nothing_is_delivered_to_anybody_stays_out_when_that_is_over() -> (
+    None
+):
+    bench, it, socket = await beside_another()
+    bench.catchup.pause(it)
+    await bench.step("live")
+    bench.catchup.resume(it)
+    await bench.redis.advance()
+    bench.node.hub.hold()
+    bench.redis.answer()
+    await bench.redis.advance()
+    bench.catchup.pause(it)
+    bench.node.hub.release()
+    await bench.redis.advance()
+    assert not ids(socket)
+    bench.catchup.resume(it)
+    await bench.settle()
+    assert ids(socket) == [2]
+    await bench.close()
+
+
 async def test_where_no_log_is_kept_who_joins_paused_goes_live_when_resumed() -> None:
     bench = Bench()
     client, socket, _ = bench.join()
