@@ -70,7 +70,7 @@ class Access:
             self.recheck,
             self.refusals,
             delivery.pacing,
-            ChannelTokens(hub, *shown, delivery.pacing, shared.tasks, CLOCK),
+            ChannelTokens(hub, *shown, delivery.pacing, shared.tasks, CLOCK, time.time),
             settings.max_subscriptions,
             settings.max_channel_members,
         )

@@ -87,6 +87,7 @@ class Entrance:
             refused,
             _limits(settings, delivery.heartbeats.longest_silence),
             CLOCK,
+            time.time,
         )
         base = settings.base_path
         self.public_pages = HttpPages(public_app(base, state.ready, test_page=settings.development))

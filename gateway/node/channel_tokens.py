@@ -39,7 +39,11 @@ MOST_UNANSWERED: Final = 16
 
 
 class ChannelTokens:
-    """Judges channel tokens, and renews the subscriptions that go by one."""
+    """Judges channel tokens, and renews the subscriptions that go by one.
+
+    Args:
+        wall_clock: seconds since 1970, as in tokens; it may be set.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class ChannelTokens:
         pacing: Pacing,
         tasks: Tasks,
         clock: Clock,
+        wall_clock: Clock,
     ) -> None:
         self._hub = hub
         self._verifier = verifier
@@ -58,6 +63,7 @@ class ChannelTokens:
         self._pacing = pacing
         self._tasks = tasks
         self._clock = clock
+        self._wall_clock = wall_clock
         self._log_limit = LogLimit(clock())
         self._renewals: dict[Connection, dict[str, _Renewals]] = {}
 
@@ -76,6 +82,9 @@ class ChannelTokens:
             raise _refused(rejected.code, channel) from None
         if not await self._revocations.admits(connection.user, passed.issued_at, passed.token_id):
             raise _refused(ErrorCode.TOKEN_REVOKED, channel)
+        # Redis may have been away for longer than the token had to live.
+        if passed.expires_at <= self._wall_clock():
+            raise _refused(ErrorCode.TOKEN_EXPIRED, channel)
         return passed
 
     async def _judge(self, token: str, user: str, channel: str) -> ChannelPass:

@@ -164,8 +164,9 @@ class Tokens:
                 await found.learn()
                 found = self._verified(connection, token, learned=True)
             # Else whoever has renewed in time would be ended because Redis is away.
-            self._expect_end(connection, found.expires_at)
+            self._expect_end(connection, _later(connection.identity, found))
             await self._see_to_revocation(found)
+            self._refuse_expired(found)
             if not connection.closed:
                 self._put_in_force(connection, found)
         except BadRequest as error:
@@ -201,6 +202,15 @@ class Tokens:
         if not admitted:
             raise _refused(ErrorCode.TOKEN_REVOKED, "Token rejected")
 
+    def _refuse_expired(self, identity: Identity) -> None:
+        """Put no token in force that has run out while Redis was asked.
+
+        Raises:
+            BadRequest: it has.
+        """
+        if identity.expires_at is not None and identity.expires_at <= self._wall_clock():
+            raise _refused(ErrorCode.TOKEN_EXPIRED, "Token rejected")
+
     def _put_in_force(self, connection: Connection, identity: Identity) -> None:
         self._revocations.forget(connection)
         connection.identity = identity
@@ -217,6 +227,12 @@ class Tokens:
                 reason,
                 left_out or None,
             )
+
+
+def _later(*identities: Identity) -> float | None:
+    """The end of the token that lasts longest; ``None`` where one has no end."""
+    ends = [each.expires_at for each in identities if each.expires_at is not None]
+    return max(ends) if len(ends) == len(identities) else None
 
 
 def _refused(code: ErrorCode, message: str) -> BadRequest:

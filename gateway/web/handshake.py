@@ -57,7 +57,11 @@ class Limits:
 
 
 class Handshakes:
-    """Serves requests for a WebSocket."""
+    """Serves requests for a WebSocket.
+
+    Args:
+        wall_clock: seconds since 1970, as in tokens; it may be set.
+    """
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class Handshakes:
         refusals: RefusedConnections,
         limits: Limits,
         clock: Clock,
+        wall_clock: Clock,
     ) -> None:
         self._admission = admission
         self._verifier = verifier
@@ -76,6 +81,7 @@ class Handshakes:
         self._refusals = refusals
         self._limits = limits
         self._clock = clock
+        self._wall_clock = wall_clock
         # Unique within a node, whose own id is unique in the cluster.
         self._ids = itertools.count(1)
         self._under_way = Tasks()
@@ -160,16 +166,17 @@ class Handshakes:
         begun = False
         try:
             entry = await self._admission.enter(claim, lambda: new.waits)
+            judged = self._unless_over(identity, entry)
             if not new.waits:
                 new.drop()
-            elif isinstance(entry, Refusal):
-                self._refusals.refuse(new, entry)
-            elif isinstance(entry, Closing):
-                self._reject(new, agreement, entry, user=user)
+            elif isinstance(judged, Refusal):
+                self._refusals.refuse(new, judged)
+            elif isinstance(judged, Closing):
+                self._reject(new, agreement, judged, user=user)
             elif not self._admission.open:  # the drain has begun meanwhile
                 self._refusals.refuse(new, unavailable("not_ready"))
             else:
-                self._begin(new, agreement, encoding, identity, claim.connection, entry)
+                self._begin(new, agreement, encoding, identity, claim.connection, judged)
                 begun = True
         except Unavailable:
             self._refusals.refuse(new, unavailable("redis_unavailable"))
@@ -182,6 +189,14 @@ class Handshakes:
         finally:
             if isinstance(entry, int) and not begun:
                 self._admission.leave(user, claim.connection)
+
+    def _unless_over(
+        self, identity: Identity, entry: int | Closing | Refusal
+    ) -> int | Closing | Refusal:
+        """What has been said about a client, unless its token has run out while Redis was asked for a place."""
+        end = identity.expires_at
+        is_over = end is not None and end <= self._wall_clock()
+        return closing.TOKEN_EXPIRED if is_over and isinstance(entry, int) else entry
 
     def _reject(
         self,

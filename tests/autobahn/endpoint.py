@@ -110,6 +110,7 @@ async def endpoint(max_message_bytes: int, tls: ServerTls | None = None) -> Asyn
         refusals,
         Limits(max_message_bytes, int(_NEVER), endless, endless, 0, AllowedOrigins([]), True),
         time.monotonic,
+        time.time,
     )
     surroundings = Surroundings(
         frozenset({"/"}), TrustedProxies([]), False, room, room.unauthenticated

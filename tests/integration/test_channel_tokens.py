@@ -377,6 +377,32 @@ async def test_a_node_that_was_cut_off_delivers_nothing_by_a_channel_token_that_
             await until(node.gateway.ready)
 
 
+@pytest.mark.parametrize("granted", [True, False])
+async def test_a_token_that_ends_before_redis_has_answered_about_it_opens_nothing(
+    publisher: AsyncPublisher, proxy: Proxy, prefix: str, *, granted: bool
+) -> None:
+    """Neither for who is new in the channel, nor for who is there by a grant that is taken back meanwhile."""
+    url = f"redis://127.0.0.1:{proxy.port}"
+    async with running_node(url, prefix, redis_timeout_seconds=30, jwt_leeway_seconds=0) as node:
+        async with connected(node.url, make_token("ann")) as client:
+            if granted:
+                await publisher.grant(CHANNEL, "ann")
+                await client.subscribe(CHANNEL)
+            proxy.down.freeze()
+            ends = int(time.time()) + 2
+            await client.send(subscribe(channel_token(exp=ends)))
+            await client.sync()
+            await publisher.revoke(CHANNEL, "ann")
+            await until(lambda: time.time() > ends)
+            await publisher.publish(CHANNEL, "not for ann")
+            proxy.down.thaw()
+            told = [await client.receive() for _ in range(1 + granted)]
+            assert {each["type"] for each in told} == {"error", *["unsubscribed"] * granted}
+            (error,) = (each for each in told if each["type"] == "error")
+            assert (error["code"], error["channel"]) == ("token_expired", CHANNEL)
+            await client.sync()
+
+
 # -- what they cost -------------------------------------------------------------------------------
 
 

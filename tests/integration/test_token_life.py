@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
+from publisher import AsyncPublisher
+from tests.faults.proxy import Proxy
 from tests.integration.conftest import StartNode
 from tests.support.client import connected, opened
+from tests.support.nodes import running_node
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
@@ -64,3 +68,27 @@ async def test_patterns_in_a_token_open_no_channel_where_they_are_switched_off(
         await client.expect(type="error", code="forbidden")
         await client.send({"type": "subscribe", "channel": "run-results/named"})
         await client.expect(type="subscribed")
+
+
+async def test_a_token_that_ends_before_redis_has_given_its_place_lets_nobody_in(
+    proxy: Proxy, prefix: str, publisher: AsyncPublisher
+) -> None:
+    url = f"redis://127.0.0.1:{proxy.port}"
+    async with running_node(url, prefix, redis_timeout_seconds=30, jwt_leeway_seconds=0) as node:
+        proxy.down.freeze()
+        ends = int(time.time()) + 2
+        opening = asyncio.create_task(_told(node.url, make_token("ann", exp=ends)))
+        await until(lambda: time.time() > ends)
+        proxy.down.thaw()
+        assert await opening == ("token_expired", (1008, "token_expired"))
+        await until(lambda: _has_no_place(publisher, "ann"))
+
+
+async def _told(url: str, token: str) -> tuple[str, tuple[int, str]]:
+    """The code of the first message, and how the connection is closed."""
+    async with opened(url, token) as client:
+        return (await client.receive())["code"], await client.expect_close()
+
+
+async def _has_no_place(publisher: AsyncPublisher, user: str) -> bool:
+    return not await publisher.connections(user)

@@ -176,6 +176,28 @@ async def test_who_renews_in_time_is_not_ended_because_redis_is_away(
     await world.tasks.aclose()
 
 
+async def test_a_token_that_ends_before_redis_has_answered_about_it_is_never_in_force() -> None:
+    accepting = Accepting(Identity("u"))
+    world = World(leeway=0, warning=0, verifier=accepting)
+    exp = world.show(60)
+    before = world.client.identity
+    accepting.identity = Identity(before.user, expires_at=exp - 40, token_id="t", issued_at=1.0)
+    world.redis.answers.clear()
+    world.tokens.refresh(world.client, "t")
+    await asyncio.sleep(0)
+    assert world.told(30) == []
+    world.redis.answers.set()
+    await world.client.refreshed()
+    assert world.client.identity is before
+    await asyncio.sleep(0)
+    assert [each["code"] for each in messages_in(world.socket.received)] == ["token_expired"]
+    assert world.told(29.75) == []
+    assert world.socket.closing is None
+    world.told(0.5)
+    assert world.socket.closing is TOKEN_EXPIRED
+    await world.tasks.aclose()
+
+
 async def test_a_wall_clock_that_is_set_back_ends_no_token_early() -> None:
     world = World()
     world.show(10)
