@@ -30,7 +30,7 @@ def table(record: Record, found: list[str]) -> str:
         "connections": len(record.visits),
         "messages that came": arrivals,
         "refusals and ends": sum(len(visit.refusals) for visit in record.visits),
-        "the event loop was late by, s": f"{record.lateness:.2f}",
+        "the event loop was late by, s": f"{record.late.most:.2f}",
         **{f"step: {name}": count for name, count in sorted(record.steps.items())},
         "violations": len(found),
     }

@@ -60,13 +60,18 @@ class Ways:
         before.append(spell)
 
     def last_until(self, holder: Hashable, what: str, at: float) -> None:
-        """A way ends by itself at a moment."""
+        """What was opened last ends by itself at a moment."""
         for spell in self._spells[holder, what][-1:]:
             spell.lasts_until(at, at)
 
     def end(self, holder: Hashable, what: str, asked: float, done: float) -> None:
         """A way is closed by a call that was made and returned then, if there is one."""
         for spell in self._spells[holder, what]:
+            spell.ends(asked, done)
+
+    def end_last(self, holder: Hashable, what: str, asked: float, done: float) -> None:
+        """What was opened last is closed by a call that was made and returned then, perhaps before it was opened."""
+        for spell in self._spells[holder, what][-1:]:
             spell.ends(asked, done)
 
     def doubt(self, holder: Hashable, what: str, since: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -147,9 +148,32 @@ class Fault(NamedTuple):
     end: float
 
 
+class Late:
+    """By how much the event loop was late, and when: all who take part share it, so what is to happen in a second is too."""
+
+    def __init__(self) -> None:
+        self.most = 0.0
+        # From when on it should have gone on, and when it did; in order.
+        self._times: list[tuple[float, float]] = []
+
+    def note(self, at: float, seconds: float) -> None:
+        """It was late by so much when it went on then."""
+        self.most = max(self.most, seconds)
+        self._times.append((at - seconds, at))
+
+    def before(self, at: float, seconds: float) -> float:
+        """The moment so many seconds before another one; those by which the event loop was late in between do not count."""
+        index = bisect_left(self._times, (at,))
+        while index and (on_time := at - self._times[index - 1][1]) < seconds:
+            index -= 1
+            seconds -= max(0.0, on_time)
+            at = self._times[index][0]
+        return at - seconds
+
+
 @dataclass
 class Record:
-    """All of it. ``lateness`` is by how much the event loop was late at most: whatever is to happen within a second is too."""
+    """All of it."""
 
     ways: Ways = field(default_factory=Ways)
     publications: dict[int, Publication] = field(default_factory=dict)
@@ -165,7 +189,7 @@ class Record:
     steps: dict[str, int] = field(default_factory=dict)
     logged: frozenset[str] = frozenset()
     """The namespaces that keep a log."""
-    lateness: float = 0.0
+    late: Late = field(default_factory=Late)
     errors: list[str] = field(default_factory=list)
     """Lines of the nodes' log at ERROR."""
     over: float = math.inf

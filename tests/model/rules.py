@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from tests.model.record import NODE_REPLACED, OPEN, Arrival, Record, Session, Visit
@@ -53,21 +53,24 @@ def _overheard(record: Record, visit: Visit) -> Iterator[str]:
 def _overheard_one(
     record: Record, visit: Visit, session: Session, arrival: Arrival, asked: float
 ) -> Iterator[str]:
-    grace = PROMISED_SECONDS + record.lateness
-    since = min(asked, arrival.at) - grace
+    published = min(asked, arrival.at)
     for holders, what in ((visit.holders, session.channel), ((visit,), OPEN)):
-        if not record.ways.perhaps(holders, what, since, arrival.at):
-            yield (
-                f"overheard: {visit.name} got #{arrival.number} of {session.channel} at {arrival.at:.3f}, published at "
-                f"{asked:.3f}, and had no way to {what!r} from {since:.3f} on"
-            )
-        elif not _in_trouble(record, visit, arrival.at) and not record.ways.perhaps(
-            holders, what, arrival.at - grace, arrival.at
+        came = f"{visit.name} got #{arrival.number} of {session.channel} at {arrival.at:.3f}"
+        if not _had_a_way(record, holders, what, published, arrival.at):
+            yield f"overheard: {came}, published at {asked:.3f}, and had no way to {what!r} a second before, nor since"
+        elif not _in_trouble(record, visit, arrival.at) and not _had_a_way(
+            record, holders, what, arrival.at, arrival.at
         ):
-            yield (
-                f"late: {visit.name} got #{arrival.number} of {session.channel} at {arrival.at:.3f}, and had no way to "
-                f"{what!r} for {grace:.1f} s"
-            )
+            yield f"late: {came}, and had no way to {what!r} for a second"
+
+
+def _had_a_way(
+    record: Record, holders: Collection[object], what: str, at: float, until: float
+) -> bool:
+    """Whether one of the holders perhaps had a way at a moment, or in the second before, or since."""
+    return record.ways.perhaps(holders, what, at - PROMISED_SECONDS, until) or record.ways.perhaps(
+        holders, what, record.late.before(at, PROMISED_SECONDS), until
+    )
 
 
 def _in_trouble(record: Record, visit: Visit, at: float) -> bool:
@@ -80,12 +83,12 @@ def _in_trouble(record: Record, visit: Visit, at: float) -> bool:
 
 def still_there(record: Record, visit: Visit) -> Iterator[str]:
     """In the end, what has no way in is over."""
-    since = record.over - PROMISED_SECONDS - record.lateness
-    if visit.ended == math.inf and not record.ways.perhaps((visit,), OPEN, since, record.over):
+    over = record.over
+    if visit.ended == math.inf and not _had_a_way(record, (visit,), OPEN, over, over):
         yield f"outstayed: {visit.name} is still connected"
     for session in visit.sessions:
-        if min(session.ended, visit.ended) == math.inf and not record.ways.perhaps(
-            visit.holders, session.channel, since, record.over
+        if min(session.ended, visit.ended) == math.inf and not _had_a_way(
+            record, visit.holders, session.channel, over, over
         ):
             yield f"outstayed: {visit.name} is still subscribed to {session.channel}"
 

@@ -9,9 +9,10 @@ import random
 from pathlib import Path
 from typing import Final
 
+from tests.model.faults import faults_here
 from tests.model.record import Record
 from tests.model.rules import in_the_end, missing, never_arrived, still_there
-from tests.model.steps import USERS_STEPS, Publishing, Stopping, backend, faults_here
+from tests.model.steps import USERS_STEPS, Publishing, Stopping, backend
 from tests.model.visitors import token_of
 from tests.model.world import EVERY_CHANNEL, TENANTS, USERS, World, running_world
 from tests.support.waiting import until

@@ -1,4 +1,4 @@
-"""What users, backends and the network do, at random: the same dice make the same choices."""
+"""What users and backends do, at random: the same dice make the same choices."""
 
 from __future__ import annotations
 
@@ -6,19 +6,16 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, Final
 
 from publisher import EVERYBODY, AsyncPublisher, Unavailable
-from tests.model import world as faults
 from tests.model.record import Disconnection, Publication, Revocation
 from tests.model.visitors import Visitor, note_disconnection, note_revocation, pass_of, token_of
 from tests.model.world import CHANNELS, EVERY_CHANNEL, TENANTS, USERS, World
-from tests.support import topology
 from tests.support.tokens import make_token
 
 _RETRY_SECONDS: Final = 0.1
-_FOR_EVER: Final = 3_600
+FOR_EVER: Final = 3_600
 _MOST_VISITORS: Final = 14
 _MOST_OF_A_USER: Final = 3
 """Of the five that a user may have: places of connections whose end nobody has noticed count too."""
@@ -58,7 +55,8 @@ async def insist(world: World, call: Callable[[], Awaitable[Any]]) -> tuple[floa
     asked = world.now()
     while True:
         try:
-            answer = await call()
+            async with world.calling():
+                answer = await call()
         except Unavailable:
             await asyncio.sleep(_RETRY_SECONDS)
         else:
@@ -81,7 +79,7 @@ def granting(tenant: str) -> list[tuple[float, Step]]:
 
     async def grant(world: World, dice: random.Random) -> None:
         channel, user = dice.choice(CHANNELS[tenant]), whom(dice)
-        ttl = dice.choice((1, 1, 2, _FOR_EVER, _FOR_EVER, _FOR_EVER))
+        ttl = dice.choice((1, 1, 2, FOR_EVER, FOR_EVER, FOR_EVER))
         asked, done, _ = await insist(world, lambda: world.publisher.grant(channel, user, ttl))
         world.record.ways.begin(user, channel, asked, done, ttl)
         world.record.count("grant")
@@ -121,7 +119,7 @@ def ending(tenant: str) -> list[tuple[float, Step]]:
         if ours:
             token = dice.choice(ours[-_RECENT:])
             asked, done, _ = await insist(
-                world, lambda: world.publisher.revoke_token(str(token.id), time.time() + _FOR_EVER)
+                world, lambda: world.publisher.revoke_token(str(token.id), time.time() + FOR_EVER)
             )
             note_revocation(world.record, Revocation(asked, done, token.id))
             world.record.count("revoke token")
@@ -174,7 +172,7 @@ def _claims(user: str, dice: random.Random) -> tuple[tuple[str, ...], float]:
     named = tuple(each for each in CHANNELS[tenant] if dice.random() < 0.2)
     if dice.random() < 0.1:
         named += (f"{tenant}/*",)
-    return named, dice.choice((1.5, 3.0, _FOR_EVER, _FOR_EVER, _FOR_EVER, _FOR_EVER))
+    return named, dice.choice((1.5, 3.0, FOR_EVER, FOR_EVER, FOR_EVER, FOR_EVER))
 
 
 def _anyone(world: World, dice: random.Random) -> Visitor | None:
@@ -238,11 +236,11 @@ async def subscribe_with_a_token(world: World, dice: random.Random) -> None:
     someone = dice.choice([each for each in USERS if each != user])
     token, good = dice.choice(
         (
-            *[(pass_of(record, user, channel, dice.choice((1.0, 2.0, _FOR_EVER))), True)] * 6,
-            (pass_of(record, someone, channel, _FOR_EVER), False),
-            (pass_of(record, user, other, _FOR_EVER), False),
+            *[(pass_of(record, user, channel, dice.choice((1.0, 2.0, FOR_EVER))), True)] * 6,
+            (pass_of(record, someone, channel, FOR_EVER), False),
+            (pass_of(record, user, other, FOR_EVER), False),
             (pass_of(record, user, channel, -1), False),
-            (token_of(record, user, (channel,), _FOR_EVER), False),
+            (token_of(record, user, (channel,), FOR_EVER), False),
         )
     )
     await one.subscribe(channel, token=token, good=good)
@@ -301,54 +299,3 @@ USERS_STEPS: Final[list[tuple[float, Step]]] = [
     (2, refresh),
     (1, refresh_badly),
 ]
-
-
-# -- the network ----------------------------------------------------------------------------------
-
-
-async def revoked_while_cut_off(world: World, dice: random.Random) -> None:
-    """A node does not hear that a connection of its own is ended, or the token of one revoked."""
-    place = dice.choice(world.places)
-    meant = [
-        each.visit
-        for each in world.here
-        if each.visit.node == place.number and each.visit.token is not None
-    ]
-    async with world.fault("revoked while cut off", place):
-        place.way.refuse()
-        await asyncio.sleep(dice.uniform(0.1, 0.5))
-        for visit in dice.sample(meant, min(2, len(meant))):
-            token, user = visit.token, visit.user
-            if token is not None and token.id is not None and dice.random() < 0.5:
-                until = time.time() + _FOR_EVER
-                revoke = partial(world.publisher.revoke_token, token.id, until)
-                asked, done, _ = await insist(world, revoke)
-                note_revocation(world.record, Revocation(asked, done, token.id))
-            else:
-                asked, done, _ = await insist(world, partial(world.publisher.disconnect, user))
-                note_disconnection(world.record, Disconnection(user, asked, done, one=False))
-        # What is published from now on is not theirs.
-        await asyncio.sleep(dice.uniform(1.2, 2.5))
-        await place.way.start()
-
-
-def faults_here() -> list[tuple[float, Step]]:
-    """What can be broken where the Redis is what ``TOPOLOGY`` says."""
-
-    def step(fault: Callable[[World], Awaitable[None]]) -> Step:
-        async def one(world: World, _dice: random.Random) -> None:
-            await fault(world)
-
-        return one
-
-    everywhere = [(2.0, step(faults.pubsub_ended)), (1.0, step(faults.node_replaced))]
-    if topology.chosen() != topology.SINGLE:
-        return everywhere
-    return [
-        *everywhere,
-        (4.0, revoked_while_cut_off),
-        (2.0, step(faults.node_cut_off)),
-        (2.0, step(faults.node_half_open)),
-        (2.0, step(faults.pubsub_cut)),
-        (1.0, step(faults.redis_restarted)),
-    ]

@@ -13,6 +13,7 @@ from tests.model.record import (
     OPEN,
     Arrival,
     Fault,
+    Late,
     Publication,
     Record,
     Refusal,
@@ -68,6 +69,15 @@ def test_a_shorter_way_takes_the_place_of_a_longer_one() -> None:
     ways.begin("ann", CHANNEL, 10, 11)
     ways.begin("ann", CHANNEL, 13, 14, lasts=1)
     assert not ways.perhaps(["ann"], CHANNEL, 15.1, 99)
+
+
+def test_what_is_opened_and_was_closed_before_leaves_what_there_was_until_then() -> None:
+    ways = Ways()
+    ways.begin("ann", CHANNEL, 10, 11)
+    ways.begin("ann", CHANNEL, 20, 21)
+    ways.end_last("ann", CHANNEL, 5, 6)
+    assert ways.surely(["ann"], CHANNEL, 11, 19.9)
+    assert not ways.perhaps(["ann"], CHANNEL, 21.1, 99)
 
 
 def test_everybodys_way_and_a_whole_namespace_let_in_who_holds_them() -> None:
@@ -235,3 +245,29 @@ def test_what_should_not_have_come_and_errors_in_the_log_are_told() -> None:
     run.visit.odd.append("got a message without a subscription")
     run.record.errors.append("delivery_failed")
     assert run.told() == ["log", "odd"]
+
+
+# -- a machine that is late -----------------------------------------------------------------------
+
+
+def test_only_the_time_in_which_the_event_loop_was_late_is_allowed_for() -> None:
+    late = Late()
+    for at, seconds in ((5.0, 0.5), (9.5, 0.2), (10.2, 0.3), (20.0, 4.0)):
+        late.note(at, seconds)
+    assert late.before(8.0, 1.0) == 7.0
+    assert late.before(9.6, 1.0) == pytest.approx(8.4)
+    assert late.before(9.4, 1.0) == pytest.approx(8.3)
+    # What was late before is brought in.
+    assert late.before(10.3, 1.0) == pytest.approx(8.8)
+    assert late.before(30.0, 1.0) == 29.0
+
+
+@pytest.mark.parametrize(("at", "told"), [(13.5, []), (12.0, ["overheard"]), (14.5, ["overheard"])])
+def test_where_the_event_loop_was_late_what_is_promised_within_a_second_may_take_longer(
+    at: float, told: list[str]
+) -> None:
+    run = Run()
+    run.record.ways.end("ann", CHANNEL, 12.7, 12.8)
+    run.session.ended = 14.5
+    run.record.late.note(at, 0.3)
+    assert run.told() == told

@@ -202,10 +202,12 @@ class Visitor:
 
     def _end(self, channel: str, now: float, reason: str | None) -> None:
         session = self.visit.session(channel)
-        asked = self.pending.pop(channel, None)
+        asked = None
+        if reason is None or session is None:
+            # Else what was asked for meanwhile has an answer of its own.
+            asked = self.pending.pop(channel, None)
         self._anew.discard(channel)
-        if reason is None or not self._shown_for.get(channel, (None, False))[1]:
-            # A good one that is being looked at begins a subscription anew.
+        if reason is None:
             self._shown_for.pop(channel, None)
         self.visit.passes.pop(channel, None)
         self._record.ways.end(self.visit.showing, channel, now, now)
@@ -222,10 +224,15 @@ class Visitor:
             asked = self.pending.pop(channel)
             self._shown_for.pop(channel, None)
             self.visit.refusals.append(Refusal(channel, asked, now, code))
+            if channel in self._anew and (session := self.visit.session(channel)) is not None:
+                # What there was before was left when that was asked for.
+                session.ended = now
+            self._anew.discard(channel)
         elif channel in self._shown_for and code in _REJECTED:
             self._refused(channel, code)
         elif not channel and (self._rejections or self.visit.refreshing) and code in _REJECTED:
-            self._rejections -= code != "token_revoked"
+            # That is also said of a good token which ran out, or was revoked, while Redis was asked.
+            self._rejections = max(0, self._rejections - (code != "token_revoked"))
         elif not channel:
             # It is about to be closed.
             self.visit.why = code
@@ -334,7 +341,7 @@ def note_token(record: Record, visit: Visit, token: Token, asked: float, done: f
             # Perhaps the one before it was in force until the end.
             record.ways.doubt(visit, OPEN, asked)
         elif each.is_about(token):
-            record.ways.end(visit, OPEN, each.asked, each.done)
+            record.ways.end_last(visit, OPEN, each.asked, each.done)
 
 
 def note_pass(
@@ -347,7 +354,7 @@ def note_pass(
     record.ways.last_until(visit.showing, channel, ends)
     for each in record.revocations:
         if each.is_about(token):
-            record.ways.end(visit.showing, channel, each.asked, each.done)
+            record.ways.end_last(visit.showing, channel, each.asked, each.done)
 
 
 def note_revocation(record: Record, revocation: Revocation) -> None:

@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
-import redis.asyncio
 
 from gateway.node.hub import Hub
 from publisher import AsyncPublisher
 from tests.faults.proxy import Proxy
-from tests.faults.redis_pair import RedisPair
 from tests.faults.redis_servers import RedisServers, redis_servers
-from tests.model.record import NODE_REPLACED, Fault, Record, Token
+from tests.model.record import Fault, Record, Token
 from tests.model.visitors import NotLetIn, Visitor, visitor
 from tests.support.nodes import Node, running_node
 from tests.support.waiting import until
@@ -38,6 +36,7 @@ NAMESPACES: Final = {
     "acme": {"owner": "grant", "retention": _KEPT},
     "umbra": {"owner": "grant", "retention": _KEPT, "encrypted": True},
     "live": {"owner": "grant", "retention": None},
+    "notifications": {"owner": "user", "retention": _KEPT},
 }
 _RING: Final = f"k1:{base64.b64encode(bytes(32)).decode()}"
 CHANNELS: Final = {
@@ -49,6 +48,7 @@ EVERY_CHANNEL: Final = (*(name for names in CHANNELS.values() for name in names)
 
 _LATENESS_SECONDS: Final = 0.02
 _READY_SECONDS: Final = 30.0
+_CALL_SECONDS: Final = 60.0
 _SETTINGS: Final = {
     "jwt_leeway_seconds": 0,
     "node_lease_seconds": 5,
@@ -112,15 +112,18 @@ class World:
         self.session: aiohttp.ClientSession
         self.tasks: set[asyncio.Task[None]] = set()
         self.now = asyncio.get_running_loop().time
+        self._calls = 0
+        self._open = asyncio.Event()
+        self._open.set()
 
     @property
     def here(self) -> list[Visitor]:
         """The clients that are connected."""
         return [each for each in self.visitors if each.here]
 
-    async def connect(self, token: Token) -> Visitor | None:
-        """A client comes with a token, to any node; ``None`` where it is not let in."""
-        place = self.dice.choice(self.places)
+    async def connect(self, token: Token, place: Place | None = None) -> Visitor | None:
+        """A client comes with a token, to any node unless given; ``None`` where it is not let in."""
+        place = place or self.dice.choice(self.places)
         if (hub := place.hub) is None:
             return None
         try:
@@ -135,6 +138,26 @@ class World:
         """Let something go on by itself; what it raises is told in the end."""
         task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[call-overload]
         self.tasks.add(task)
+
+    @contextlib.asynccontextmanager
+    async def calling(self) -> AsyncIterator[None]:
+        """A backend asks for something that Redis keeps; nobody does while that is :meth:`quiet`."""
+        await self._open.wait()
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+
+    @contextlib.asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """What backends have asked for is done, and nothing more is asked for until the block ends."""
+        self._open.clear()
+        try:
+            await until(lambda: not self._calls, _CALL_SECONDS)
+            yield
+        finally:
+            self._open.set()
 
     async def all_ready(self) -> None:
         """Return once every node takes clients in."""
@@ -159,8 +182,8 @@ class World:
         while True:
             before = self.now()
             await asyncio.sleep(_LATENESS_SECONDS)
-            late = self.now() - before - _LATENESS_SECONDS
-            self.record.lateness = max(self.record.lateness, late)
+            now = self.now()
+            self.record.late.note(now, now - before - _LATENESS_SECONDS)
 
 
 class _Errors(logging.Handler):
@@ -210,56 +233,3 @@ async def running_world(folder: Path, record: Record, dice: random.Random) -> As
         for error in ended:
             if isinstance(error, Exception):
                 raise error
-
-
-# -- what is broken -------------------------------------------------------------------------------
-
-
-async def node_cut_off(world: World) -> None:
-    """A node's way to Redis is cut, and comes back."""
-    place = world.dice.choice(world.places)
-    async with world.fault("node cut off", place):
-        place.way.refuse()
-        await asyncio.sleep(world.dice.uniform(0.2, 3))
-        await place.way.start()
-
-
-async def node_half_open(world: World) -> None:
-    """A node's connections to Redis break so that it does not learn of it."""
-    place = world.dice.choice(world.places)
-    async with world.fault("node half open", place):
-        for link in place.way.links:
-            link.half_open()
-        await asyncio.sleep(world.dice.uniform(0.2, 3))
-
-
-async def pubsub_cut(world: World) -> None:
-    """Only the connections break over which a node hears."""
-    place = world.dice.choice(world.places)
-    async with world.fault("pubsub cut", place):
-        place.way.cut(lambda link: link.subscribed)
-
-
-async def pubsub_ended(world: World) -> None:
-    """Redis ends all such connections."""
-    async with world.fault("pubsub ended"):
-        for server in world.servers.primaries:
-            async with redis.asyncio.Redis(port=server.port) as client:
-                await client.client_kill_filter(_type="pubsub")
-
-
-async def redis_restarted(world: World) -> None:
-    """A single Redis dies, and comes back with what it had."""
-    assert isinstance(world.servers, RedisPair)
-    async with world.fault("redis restarted"):
-        world.servers.primary.kill()
-        await asyncio.sleep(world.dice.uniform(0.1, 2))
-        await asyncio.to_thread(world.servers.primary.restart)
-
-
-async def node_replaced(world: World) -> None:
-    """A node ends in order, and another one takes its place."""
-    place = world.dice.choice(world.places)
-    async with world.fault(NODE_REPLACED, place):
-        await place.stop()
-        await place.start()
