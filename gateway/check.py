@@ -53,7 +53,9 @@ _COVERAGE_UNKNOWN: Final = (
 
 
 async def check(settings: Settings) -> dict[str, Any]:
-    """``{"ok": bool, "errors": [...], "warnings": [...], "namespaces": {...}, "redis": {...}, "keys": [...]}``."""
+    """``{"ok": bool, "errors": [...], "warnings": [...], "namespaces": {...}, "redis": {...}, "keys": [...],
+    "encryption_keys": [...]}``.
+    """
     errors: list[str] = []
     warnings = [*advice(os.environ), *doubts(settings)]
     keys_found: list[dict[str, Any]] = []
@@ -66,8 +68,9 @@ async def check(settings: Settings) -> dict[str, Any]:
         for each in (tls_files, internal_tls_files)
         for problem in _bad_files(each, settings)
     ]
+    ring = None
     try:
-        make_ring(settings)
+        ring = make_ring(settings)
     except UsageError as error:
         errors.append(str(error))
     redis_found: dict[str, Any] = {}
@@ -82,6 +85,7 @@ async def check(settings: Settings) -> dict[str, Any]:
         "namespaces": {name: each.to_dict() for name, each in settings.all_namespaces.items()},
         "redis": redis_found,
         "keys": keys_found,
+        "encryption_keys": ring.names if ring else [],
     }
 
 

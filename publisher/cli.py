@@ -27,6 +27,7 @@ from publisher.cli_output import complain, print_result
 from publisher.client import Publisher
 from publisher.contract.channels import parse_channel
 from publisher.contract.keys import DEFAULT_PREFIX
+from publisher.contract.sealing import KeyRing
 from publisher.errors import (
     InvalidData,
     InvalidInput,
@@ -167,7 +168,13 @@ def _connections(publisher: Publisher, options: argparse.Namespace) -> int:
 def _ping(publisher: Publisher, _options: argparse.Namespace) -> int:
     began = time.monotonic()
     publisher.ping()
-    print_result({"ok": True, "milliseconds": round((time.monotonic() - began) * 1000, 1)})
+    result: dict[str, object] = {
+        "ok": True,
+        "milliseconds": round((time.monotonic() - began) * 1000, 1),
+    }
+    if ring := KeyRing.of(redis_address.encryption_keys(os.environ)):
+        result["encryption_keys"] = ring.names
+    print_result(result)
     return 0
 
 

@@ -12,13 +12,22 @@ from gateway.core.log_limit import FirstTimes
 from gateway.node.stats import Stats
 from publisher.contract.channels import Namespace, namespace_of
 from publisher.contract.message import Message, decode
-from publisher.contract.sealing import CannotOpen, KeyRing, is_sealed, key_of
+from publisher.contract.sealing import CHANGED, CannotOpen, KeyRing, is_sealed, key_of
 
 log = logging.getLogger(__name__)
 
 
 _PLAINTEXT: Final = re.compile(rb"[0-9]{1,16}:[0-9]{0,16}:[^:+]*:.", re.DOTALL)
 """How a payload begins that has a body and no extension; what is behind it is not copied."""
+
+_ADD_KEY: Final = (
+    "the channel stops before this message on this node until the key that the publisher has is in GATEWAY_ENCRYPTION_KEYS too; "
+    "beside another one of the same id, give it a new id"
+)
+_TAKE_OUT: Final = (
+    "the channel stops before this message until it is not retained any more, or is taken out: "
+    "docs/configuration.md, encrypted namespaces"
+)
 
 
 class Opener:
@@ -35,7 +44,7 @@ class Opener:
         self._ring = ring
         self._stats = stats
         self._encrypted = {name for name, each in namespaces.items() if each.encrypted}
-        self._told_keys: FirstTimes[str] = FirstTimes()
+        self._told_keys: FirstTimes[tuple[str, str]] = FirstTimes()
         self._told_channels: FirstTimes[str] = FirstTimes()
 
     def open(self, channel: str, message: Message) -> bool:
@@ -86,14 +95,14 @@ class Opener:
         return bool(self._encrypted) and namespace_of(channel) in self._encrypted
 
     def _tell(self, error: CannotOpen, message: Message) -> None:
-        if self._told_keys.admit(error.key):
+        if self._told_keys.admit((error.key, error.reason)):
             log.error(
                 "decryption_failed channel=%s id=%d key=%s reason=%r advice=%r",
                 error.channel,
                 message.id,
                 error.key,
                 error.reason,
-                "the channel stops before this message on this node until the node has the key (GATEWAY_ENCRYPTION_KEYS)",
+                _TAKE_OUT if error.reason == CHANGED else _ADD_KEY,
             )
 
     def _tell_of_plaintext(self, channel: str, message: Message) -> None:

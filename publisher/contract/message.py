@@ -9,7 +9,7 @@
 (0 for none), ``nonce`` names the publish. A message that is not logged has an empty ``prev``, and its
 ``id`` is only a time. An entry without a body is a tombstone: its message was taken out on purpose.
 
-An ``extension`` says that an entry must be read in another way: ``e1.<key id>`` that its body is sealed (``sealing.py``).
+An ``extension`` says that an entry must be read in another way: ``e1.<key>`` that its body is sealed (``sealing.py``).
 A reader that does not know the extension, or lacks the key, stops before that entry, and neither delivers nor confirms
 anything behind it. A tombstone has nothing left to read, so its extension does not count.
 """

@@ -1,8 +1,9 @@
 """Bodies that are encrypted at rest: sealed by publishers, opened by nodes and by who reads a history.
 
-An entry that is sealed has the extension ``e1.<key id>`` (``message.py``), and its body is an iv of 12 bytes, then what
+An entry that is sealed has the extension ``e1.<id>.<check>`` (``message.py``), which names the key, and its body is an iv of 12 bytes, then what
 AES-256-GCM makes of the JSON, then the tag of 16 bytes. Each channel has a key of its own, made of one of the ring by HKDF
-(RFC 5869) with SHA-256. Key id and channel are authenticated: what is written into another channel cannot be opened.
+(RFC 5869) with SHA-256. The check, which is derived from the key, and the channel are authenticated: what is written into another
+channel cannot be opened.
 
 What is not hidden: ids, channel names, sizes, times, and which messages have an idempotency key.
 """
@@ -28,12 +29,24 @@ _KEY_BYTES: Final = 32
 _IV_BYTES: Final = 12
 """Random ones suffice for 2^32 messages of a key (NIST SP 800-38D, 8.3), and each channel has a key of its own."""
 
+_CHECK: Final = b"rt1 key check"
+_CHECK_BYTES: Final = 4
+"""Enough to tell the keys of one system apart. What is derived so tells nothing of the key."""
+
+MISSING: Final = "it is not among the encryption keys"
+OTHER: Final = "the encryption key of this id is another one here"
+CHANGED: Final = "it was changed, or is of another channel: no key opens it"
+"""Why a message cannot be opened."""
+
 _REMEMBERED: Final = 4_096
 """Keys of channels that are kept: about 3 MB."""
 
 
 class CannotOpen(InvalidData):
-    """A sealed message cannot be opened: the ring lacks its ``key``, or the message was not sealed with it in this channel."""
+    """A sealed message cannot be opened.
+
+    ``key``: the one it needs, as :attr:`KeyRing.names` has it. ``reason``: ``MISSING``, ``OTHER`` or ``CHANGED``.
+    """
 
     def __init__(self, channel: str, key: str, reason: str) -> None:
         self.channel = channel
@@ -51,7 +64,7 @@ def is_sealed(message: Message) -> bool:
 
 
 def key_of(message: Message) -> str:
-    """The id of the key that a sealed message needs."""
+    """The key that a sealed message needs, as :attr:`KeyRing.names` has it."""
     return message.extension[len(_SEALED) :].decode("ascii", "backslashreplace")
 
 
@@ -65,7 +78,11 @@ def without_keys(namespace: str) -> InvalidData:
 class KeyRing:
     """Keys by their ids: the first seals, all open. Safe to share between threads.
 
-    ``extension`` is that of the entries it seals.
+    An id is a name for people. Which key it is its check tells, which is derived from it: two keys may have been given one id.
+
+    Attributes:
+        names: of its keys, ``<id>.<check>``; nothing in them is secret.
+        extension: that of the entries it seals.
 
     Raises:
         InvalidData: there are no keys, or the package ``cryptography`` is not installed.
@@ -84,18 +101,21 @@ class KeyRing:
             ) from None
         if not keys:
             raise InvalidData("there is no encryption key")
-        self._keys = dict(keys)
+        self._given = dict(keys)
         self._cipher, self._invalid = AESGCM, InvalidTag
         self._hkdf = partial(HKDF, SHA256(), _KEY_BYTES, None)
-        self._first = next(iter(keys))
-        self.extension = f"{VERSION}{self._first}"
+        checks = {name: self._check(key) for name, key in keys.items()}
+        self._keys = {checks[name]: key for name, key in keys.items()}
+        self._first = next(iter(checks.values()))
+        self.names = tuple(f"{name}.{check}" for name, check in checks.items())
+        self.extension = f"{VERSION}{self.names[0]}"
         self._of_channel: dict[tuple[str, str], tuple[Any, bytes]] = {}
 
     def __repr__(self) -> str:
-        return f"KeyRing({', '.join(self._keys)})"
+        return f"KeyRing({', '.join(self.names)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return KeyRing, (self._keys,)
+        return KeyRing, (self._given,)
 
     @classmethod
     def of(cls, text: str | None) -> KeyRing | None:
@@ -112,14 +132,11 @@ class KeyRing:
         if not isinstance(text, str):
             raise InvalidData("encryption keys must be text: <id>:<base64 of 32 bytes>,…")
         keys: dict[str, bytes] = {}
-        for number, part in enumerate(text.split(","), start=1):
-            name, _, encoded = part.strip().partition(":")
+        for number, part in enumerate(map(str.strip, text.split(",")), start=1):
+            name, _, encoded = part.partition(":")
             key = _decoded(encoded)
             if not _ID.fullmatch(name) or key is None:
-                raise InvalidData(
-                    f"encryption key {number} must be <id>:<key>, the id of at most 16 letters, digits, _ and -, "
-                    "the key 32 random bytes in base64 (openssl rand -base64 32)"
-                )
+                raise InvalidData(f"encryption key {number} must be {_FORM}{_hint(text, part)}")
             if name in keys:
                 raise InvalidData(f"encryption key {number} has the id of one before it")
             keys[name] = key
@@ -139,30 +156,48 @@ class KeyRing:
             CannotOpen: the key is not in this ring, or the message was not sealed with it in this channel.
         """
         key = key_of(message)
-        if key not in self._keys:
-            raise CannotOpen(channel, key, "it is not among the encryption keys")
-        cipher, associated = self._for(key, channel)
+        name, _, check = key.rpartition(".")
+        if check not in self._keys:
+            raise CannotOpen(channel, key, OTHER if name in self._given else MISSING)
+        cipher, associated = self._for(check, channel)
         sealed = message.body
         try:
             message.body = cipher.decrypt(sealed[:_IV_BYTES], sealed[_IV_BYTES:], associated)
         except (self._invalid, ValueError):  # the latter for an iv that is too short
-            raise CannotOpen(
-                channel, key, "it was not encrypted with it for this channel"
-            ) from None
+            raise CannotOpen(channel, key, CHANGED) from None
         message.extension = b""
 
-    def _for(self, key: str, channel: str) -> tuple[Any, bytes]:
+    def _check(self, key: bytes) -> str:
+        derived: bytes = self._hkdf(_CHECK).derive(key)
+        return derived[:_CHECK_BYTES].hex()
+
+    def _for(self, check: str, channel: str) -> tuple[Any, bytes]:
         """The cipher of a channel, and what it authenticates besides the body."""
-        found = self._of_channel.get((key, channel))
+        found = self._of_channel.get((check, channel))
         if found is None:
             # Threads may have passed the bound together.
             if len(self._of_channel) >= _REMEMBERED:
                 self._of_channel.clear()
             name = channel.encode()
-            own = self._hkdf(b"rt1 sealing " + name).derive(self._keys[key])
-            found = self._cipher(own), key.encode() + b"\x00" + name
-            self._of_channel[key, channel] = found
+            own = self._hkdf(b"rt1 sealing " + name).derive(self._keys[check])
+            found = self._cipher(own), check.encode() + b"\x00" + name
+            self._of_channel[check, channel] = found
         return found
+
+
+_FORM: Final = (
+    "<id>:<key>, the id of at most 16 letters, digits, _ and -, "
+    "the key 32 random bytes in base64 (openssl rand -base64 32)"
+)
+
+
+def _hint(text: str, part: str) -> str:
+    """What may have been meant in the place of a ring, or of a key in it."""
+    if ":" not in text:
+        return "; if this is the name of a file, write an @ before it"
+    if re.search(r"[\s;]", part):
+        return "; between keys write commas, not line ends, spaces or semicolons"
+    return ""
 
 
 def _decoded(encoded: str) -> bytes | None:

@@ -286,7 +286,7 @@ async def test_a_node_without_the_key_stops_before_the_message_and_one_with_it_g
     assert node.gateway.stats.losses_reported == 0
     told = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
     assert [each.partition(" id=")[0] for each in told] == [f"decryption_failed channel={CHANNEL}"]
-    assert " key=k2 " in told[0]
+    assert " key=k2." in told[0]
     _, metrics = await node.get("/metrics")
     assert (
         f"gateway_decryption_failures_total {node.gateway.stats.decryption_failures:.1f}" in metrics
@@ -297,6 +297,30 @@ async def test_a_node_without_the_key_stops_before_the_message_and_one_with_it_g
         assert await client.data(2) == ["unknown", "behind it"]
         await second.publish(CHANNEL, "live")
         assert await client.data(1) == ["live"]
+
+
+async def test_what_no_key_opens_is_taken_out_as_the_docs_say_and_what_is_behind_it_follows(
+    start: Callable[..., Awaitable[Node]],
+    publisher_with: MakePublisher,
+    publisher: AsyncPublisher,
+    prefix: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node, own = await start(1), await publisher_with(1)
+    known = await own.publish(CHANNEL, "known")
+    await (await publisher_with(2)).publish(CHANNEL, "of a ring that is lost")
+    await own.publish(CHANNEL, "behind it")
+    async with connected(node.url, make_token("u")) as client:
+        await client.send({"type": "subscribe", "channel": CHANNEL, "since": known.id})
+        await client.expect(type="error", code="internal_error", channel=CHANNEL)
+        [told] = [each for each in caplog.messages if each.startswith("decryption_failed")]
+        id_ = told.partition(" id=")[2].partition(" ")[0]
+        log = keys(prefix).log(CHANNEL)
+        assert log == f"{prefix}:log:{{{CHANNEL}}}"
+        assert await publisher._client.zremrangebyscore(log, id_, id_) == 1
+        answer = await client.subscribe(CHANNEL, since=known.id)
+        assert answer["recovered"] is False
+        assert await client.data(1) == ["behind it"]
 
 
 async def test_the_second_publish_with_a_key_reaches_nobody_whatever_key_encrypts(

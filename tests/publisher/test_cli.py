@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import redis
 from publisher import EVERYBODY, Publisher
 from publisher.contract.keys import Keys
 from publisher.contract.revocations import digest_of
+from publisher.contract.sealing import KeyRing
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES
 from tests.support.topology import on_database
 
@@ -450,6 +452,14 @@ def test_ping_says_that_redis_has_answered(cli: Cli):
     answer = json.loads(cli("ping").stdout)
     assert answer["ok"] is True
     assert answer["milliseconds"] > 0
+    assert "encryption_keys" not in answer
+
+
+def test_ping_names_the_keys_of_the_ring_and_shows_none(cli: Cli):
+    key = base64.b64encode(bytes(32)).decode()
+    run = cli("ping", PUBLISHER_ENCRYPTION_KEYS=f"k1:{key}")
+    assert json.loads(run.stdout)["encryption_keys"] == list(KeyRing({"k1": bytes(32)}).names)
+    assert key[:8] not in run.stdout
 
 
 def test_ping_of_a_redis_that_is_not_there_is_one_line_and_exit_code_1(cli: Cli, nobody: str):

@@ -59,7 +59,7 @@ def entries(server: topology.Looking, keys: Keys, channel: str = CHANNEL) -> lis
 
 
 def hides(entry: bytes) -> bool:
-    return decode(entry).extension == b"e1.k1" and SECRET.encode() not in entry
+    return decode(entry).extension.startswith(b"e1.k1.") and SECRET.encode() not in entry
 
 
 def test_neither_the_log_nor_a_live_channel_tells_what_was_published(
@@ -136,7 +136,7 @@ def test_the_first_key_encrypts_and_all_decrypt(
     old, both, turned, new = key(1), (key(1), key(2)), (key(2), key(1)), key(2)
     for number, ring in enumerate(([old], both, turned, [new])):
         with_keys(*ring).publish(CHANNEL, number)
-    used = [decode(entry).extension for entry in entries(server, keys)]
+    used = [decode(entry).extension[:5] for entry in entries(server, keys)]
     assert used == [b"e1.k1", b"e1.k1", b"e1.k2", b"e1.k2"]
     assert [each.data for each in with_keys(*turned).history(CHANNEL)] == [0, 1, 2, 3]
 

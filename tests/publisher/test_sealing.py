@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import pickle
+import re
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from publisher.contract import sealing
 from publisher.contract.message import Message, decode
-from publisher.contract.sealing import CannotOpen, KeyRing, is_sealed
+from publisher.contract.sealing import CHANGED, MISSING, CannotOpen, KeyRing, is_sealed
+from publisher.contract.sealing import OTHER as OTHER_KEY
 from publisher.errors import InvalidData
 
 KEY, OTHER = bytes(range(32)), bytes(range(32, 64))
@@ -46,8 +48,10 @@ def test_it_is_what_the_standards_say():
     info = b"rt1 sealing " + CHANNEL.encode()
     own = HKDF(SHA256(), 32, salt=None, info=info).derive(KEY)
     message = sealed(b'{"x":1}')
-    assert message.extension == b"e1.a"
-    opened = AESGCM(own).decrypt(message.body[:12], message.body[12:], b"a\0" + CHANNEL.encode())
+    check = HKDF(SHA256(), 32, salt=None, info=b"rt1 key check").derive(KEY)[:4].hex()
+    assert message.extension == f"e1.a.{check}".encode()
+    associated = f"{check}\0{CHANNEL}".encode()
+    opened = AESGCM(own).decrypt(message.body[:12], message.body[12:], associated)
     assert opened == b'{"x":1}'
     assert len(message.body) == 12 + 7 + 16
 
@@ -63,9 +67,10 @@ def test_a_byte_that_was_changed_is_noticed(at: int):
     changed = bytearray(message.body)
     changed[at] ^= 1
     message.body = bytes(changed)
-    with pytest.raises(CannotOpen):
+    with pytest.raises(CannotOpen) as caught:
         ring("a").open(CHANNEL, message)
-    assert message.extension == b"e1.a"
+    assert caught.value.reason == CHANGED
+    assert message.extension.startswith(b"e1.a.")
 
 
 @pytest.mark.parametrize("length", [0, 1, 11, 12, 27])
@@ -77,20 +82,30 @@ def test_one_that_was_cut_is_noticed(length: int):
 
 
 def test_what_was_copied_into_another_channel_or_under_another_key_is_noticed():
-    with pytest.raises(CannotOpen):
+    with pytest.raises(CannotOpen, match=CHANGED):
         ring("a").open("lessons/other", sealed(b"1"))
     message = sealed(b"1")
-    message.extension = b"e1.b"
-    with pytest.raises(CannotOpen):
-        KeyRing({"a": KEY, "b": KEY}).open(CHANNEL, message)
+    message.extension = f"e1.{ring('b').names[0]}".encode()
+    with pytest.raises(CannotOpen, match=CHANGED):
+        ring("a", "b").open(CHANNEL, message)
 
 
-@pytest.mark.parametrize("extension", [b"e1.b", b"e1.", b"e1.\xff", b"e1.a.b"])
+def test_two_keys_of_one_id_are_told_apart_and_can_be_in_one_ring_under_two_ids():
+    """A backend has made a ring of its own, and has named its key as all others do."""
+    message = sealed(b"1", KeyRing({"a": OTHER}))
+    with pytest.raises(CannotOpen, match=OTHER_KEY):
+        ring("a").open(CHANNEL, message)
+    KeyRing({"a": KEY, "theirs": OTHER}).open(CHANNEL, message)
+    assert message.body == b"1"
+
+
+@pytest.mark.parametrize("extension", [b"e1.b", b"e1.", b"e1.\xff", b"e1.b.c", b"e1.b.00000000"])
 def test_a_key_that_is_not_there_is_named(extension: bytes):
     message = sealed(b"1")
     message.extension = extension
     with pytest.raises(CannotOpen) as caught:
         ring("a").open(CHANNEL, message)
+    assert caught.value.reason == MISSING
     assert caught.value.key == extension[3:].decode("ascii", "backslashreplace")
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
@@ -106,7 +121,7 @@ def text(key: bytes, name: str = "a") -> str:
 
 def test_a_ring_is_read_from_text_its_first_key_seals():
     found = KeyRing.parse(f" {text(OTHER, 'new_1')} ,{text(KEY, 'a')}\n")
-    assert found.extension == "e1.new_1"
+    assert found.extension.startswith("e1.new_1.")
     message = sealed(b"1")
     found.open(CHANNEL, message)
     assert message.body == b"1"
@@ -153,11 +168,26 @@ def test_what_is_no_ring_is_refused_and_not_repeated(wrong: str):
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("ring", "if this is the name of a file, write an @ before it"),
+        (f"a:{HIDDEN}\nb:{HIDDEN}", "between keys write commas, not line ends"),
+        (f"a:{HIDDEN};b:{HIDDEN}", "between keys write commas"),
+        (f"a:{HIDDEN},b:{HIDDEN[:8]}", r"encryption key 2 must be .*base64 32\)$"),
+    ],
+)
+def test_what_was_meant_in_the_place_of_a_ring_is_said(wrong: str, hint: str):
+    with pytest.raises(InvalidData, match=hint):
+        KeyRing.parse(wrong)
+
+
 def test_no_key_is_shown_and_a_ring_can_be_pickled():
     first = ring("a", "b")
     sealed(b"1", first)
     shown = f"{first!r} {first}"
-    assert shown == "KeyRing(a, b) KeyRing(a, b)"
+    assert shown == "KeyRing({0}, {1}) KeyRing({0}, {1})".format(*first.names)
+    assert not re.search(f"{HIDDEN[:4]}|{KEY.hex()[:8]}", shown)
     message = sealed(b"1", first)
     pickle.loads(pickle.dumps(first)).open(CHANNEL, message)
     assert message.body == b"1"

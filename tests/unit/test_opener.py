@@ -57,7 +57,11 @@ async def test_gaps_and_repeats_are_noticed_as_ever() -> None:
     assert node.gaps == [NEWS.name]
 
 
-@pytest.mark.parametrize("ring", [None, KeyRing({"k2": KEY})], ids=["no keys", "another key"])
+@pytest.mark.parametrize(
+    "ring",
+    [None, KeyRing({"k2": bytes(32)}), KeyRing({"k1": bytes(32)})],
+    ids=["no keys", "another key", "another key of the same id"],
+)
 async def test_without_the_key_nothing_behind_it_goes_out_and_that_is_told_once(
     ring: KeyRing | None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -75,7 +79,10 @@ async def test_without_the_key_nothing_behind_it_goes_out_and_that_is_told_once(
     assert node.stats.decryption_failures >= 1
     assert node.stats.messages_unknown == 0
     [record] = [each for each in caplog.records if each.levelname == "ERROR"]
-    assert record.message.startswith(f"decryption_failed channel={NEWS.name} id=2 key=k1 ")
+    assert record.message.startswith(
+        f"decryption_failed channel={NEWS.name} id=2 key={RING.names[0]} "
+    )
+    assert "GATEWAY_ENCRYPTION_KEYS" in record.message
 
 
 @pytest.mark.parametrize("ring", [None, RING], ids=["no keys", "keys"])
@@ -90,7 +97,9 @@ async def test_the_tombstone_of_one_stops_nobody(ring: KeyRing | None) -> None:
     assert node.stats.decryption_failures == 0
 
 
-async def test_one_that_was_changed_on_its_way_is_not_sent() -> None:
+async def test_one_that_was_changed_on_its_way_is_not_sent(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     node = node_with(RING)
     client, socket = make_connection()
     node.listen(client)
@@ -100,6 +109,9 @@ async def test_one_that_was_changed_on_its_way_is_not_sent() -> None:
     await turn()
     assert ids(socket) == []
     assert node.stats.decryption_failures == 1
+    # Another key would not help.
+    assert "GATEWAY_ENCRYPTION_KEYS" not in caplog.text
+    assert "taken out" in caplog.text
 
 
 def page(*entries: bytes) -> list[Message]:
