@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -63,11 +64,8 @@ async def check(settings: Settings) -> dict[str, Any]:
         keys_found = await _look_for_keys(make_verifier(settings).keys, errors)
     except BadKey as error:
         errors.append(str(error))
-    errors += [
-        problem
-        for each in (tls_files, internal_tls_files)
-        for problem in _bad_files(each, settings)
-    ]
+    for each in (tls_files, internal_tls_files):
+        _look_at_files(each, settings, errors, warnings)
     ring = None
     try:
         ring = make_ring(settings)
@@ -89,15 +87,19 @@ async def check(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _bad_files(find: Callable[[Settings], Files | None], settings: Settings) -> list[str]:
-    """What is wrong with the certificate of a port, if it has one."""
+def _look_at_files(
+    find: Callable[[Settings], Files | None],
+    settings: Settings,
+    errors: list[str],
+    warnings: list[str],
+) -> None:
+    """See what is wrong with the certificate of a port, if it has one."""
     try:
         files = find(settings)
-        if files is not None:
-            load(files)
+        if files is not None and (doubt := load(files).doubt(time.time())) is not None:
+            warnings.append(doubt)
     except BadCertificate as error:
-        return [str(error)]
-    return []
+        errors.append(str(error))
 
 
 async def _look_for_keys(keys: KeySet, errors: list[str]) -> list[dict[str, Any]]:

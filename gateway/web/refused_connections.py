@@ -27,6 +27,7 @@ _HINTS: Final = {
     "version": "a client speaks no TLS 1.2 or later",
     "certificate_not_trusted": "a client does not trust this port's certificate; "
     "its file must also hold the certificates that lead to the authority",
+    "certificate_ended": "a client says that this port's certificate has ended; renew it, or the client's clock is wrong",
     "no_client_certificate": "whoever connects to this port must show a certificate",
     "client_certificate": "a certificate that was shown to this port is not signed by its authority, or has ended",
     "http2": "a client speaks HTTP/2 to this port, which speaks HTTP/1.1 only",

@@ -35,7 +35,7 @@ _CAUSES: Final = {
     "NO_SHARED_CIPHER": "cipher",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "no_client_certificate",
     "SSLV3_ALERT_BAD_CERTIFICATE": "certificate_not_trusted",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "certificate_not_trusted",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "certificate_ended",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "certificate_not_trusted",
     "TLSV1_ALERT_UNKNOWN_CA": "certificate_not_trusted",
     "UNSUPPORTED_PROTOCOL": "version",
@@ -64,10 +64,27 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What was in the files. ``ends``: when the certificate does, in Unix seconds."""
+    """What was in the files: of the certificate its file, and when it begins and ends, in Unix seconds."""
 
     context: ssl.SSLContext
+    certificate: Path
+    begins: float
     ends: float
+
+    def refused_at(self, now: float) -> str | None:
+        """Why every client refuses the certificate now, for its time, and what to do."""
+        if now < self.begins:
+            return f"{self.certificate} is not valid before {_date(self.begins)}: take one that is, or correct the clock"
+        if now >= self.ends:
+            return f"{self.certificate} has ended on {_date(self.ends)}: renew it"
+        return None
+
+    def doubt(self, now: float) -> str | None:
+        """The same, or that it ends soon."""
+        refused, left = self.refused_at(now), self.ends - now
+        if refused is not None or left >= _SOON_SECONDS:
+            return refused
+        return f"{self.certificate} ends on {_date(self.ends)}, in {left / _DAY_SECONDS:.1f} days: renew it"
 
 
 _Stamp: TypeAlias = "tuple[tuple[int, ...] | None, ...]"
@@ -128,6 +145,7 @@ class ServerTls:
     async def _read(self, stamp: _Stamp) -> None:
         try:
             loaded = await asyncio.to_thread(load, self._files)
+            self._refuse_worse(loaded)
         except BadCertificate as error:
             # One file is renewed after the other: what does not fit together now may do so at the next look.
             if self._doubtful == stamp != self._told:
@@ -139,8 +157,20 @@ class ServerTls:
         self._stamp = stamp
         self._take(loaded)
         self._stats.tls_reloads["renewed"] += 1
-        ends = datetime.fromtimestamp(loaded.ends, UTC).isoformat()
-        log.info("tls_certificate_renewed port=%s ends=%s", self._port, ends)
+        log.info("tls_certificate_renewed port=%s ends=%s", self._port, _date(loaded.ends))
+
+    def _refuse_worse(self, loaded: Loaded) -> None:
+        """Keep a certificate that is valid rather than to take one that is not, or is not yet: then it is looked at again.
+
+        Raises:
+            BadCertificate: the one in use is the better one.
+        """
+        assert self._loaded is not None
+        now = self._wall_clock()
+        refused = loaded.refused_at(now)
+        if refused is not None and self._loaded.refused_at(now) is None:
+            kept = f"the former one stays in use, until {_date(self._loaded.ends)} at most"
+            raise BadCertificate(f"{refused}; {kept}")
 
     def _take(self, loaded: Loaded) -> None:
         self._loaded = loaded
@@ -149,11 +179,15 @@ class ServerTls:
 
     def _warn_before_the_end(self) -> None:
         assert self._loaded is not None
-        left = self._loaded.ends - self._wall_clock()
-        now = asyncio.get_running_loop().time()
-        if left < _SOON_SECONDS and now - self._warned >= _DAY_SECONDS:
-            self._warned = now
-            log.warning("tls_certificate_ends port=%s days=%.1f", self._port, left / _DAY_SECONDS)
+        wall = self._wall_clock()
+        doubt, now = self._loaded.doubt(wall), asyncio.get_running_loop().time()
+        if doubt is None or now - self._warned < _DAY_SECONDS:
+            return
+        self._warned = now
+        if self._loaded.refused_at(wall) is not None:
+            log.error("tls_certificate_not_valid port=%s reason=%r", self._port, doubt)
+        else:
+            log.warning("tls_certificate_ends port=%s reason=%r", self._port, doubt)
 
 
 def load(files: Files) -> Loaded:
@@ -166,21 +200,32 @@ def load(files: Files) -> Loaded:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
-    ends = _first(files.certificate).not_valid_after_utc.timestamp()
+    own = _certificates(files.certificate)[0]
     _load_chain(context, files)
     if files.client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         _load_authorities(context, files.client_ca)
-    return Loaded(context, ends)
+    begins, ends = own.not_valid_before_utc, own.not_valid_after_utc
+    return Loaded(context, files.certificate, begins.timestamp(), ends.timestamp())
 
 
-def _first(path: Path) -> x509.Certificate:
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def _certificates(path: Path) -> list[x509.Certificate]:
+    """One at least."""
     try:
-        return x509.load_pem_x509_certificates(path.read_bytes())[0]
+        return x509.load_pem_x509_certificates(path.read_bytes())
     except OSError as error:
-        raise BadCertificate(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, IndexError):
+        raise _unreadable(path, error) from None
+    except ValueError:
         raise BadCertificate(f"{path} holds no certificate in PEM") from None
+
+
+def _unreadable(path: Path, error: OSError) -> BadCertificate:
+    hint = "; write its path without an @" if str(path).startswith("@") else ""
+    return BadCertificate(f"{path} cannot be read: {error.strerror}{hint}")
 
 
 def _load_chain(context: ssl.SSLContext, files: Files) -> None:
@@ -204,18 +249,25 @@ def _load_chain(context: ssl.SSLContext, files: Files) -> None:
         told = f"{files.certificate} or {files.key} cannot be used: {error.reason or 'no PEM'}"
         raise BadCertificate(told) from None
     except OSError as error:
-        raise BadCertificate(f"{files.key} cannot be read: {error.strerror}") from None
+        raise _unreadable(files.key, error) from None
 
 
 def _load_authorities(context: ssl.SSLContext, path: Path) -> None:
-    _first(path)
+    found = _certificates(path)
     try:
         # It reads all that is in the file, also what stands after the first certificate.
         context.load_verify_locations(path)
     except ssl.SSLError as error:
         raise BadCertificate(f"{path} cannot be used: {error.reason or 'no PEM'}") from None
     except OSError as error:
-        raise BadCertificate(f"{path} cannot be read: {error.strerror}") from None
+        raise _unreadable(path, error) from None
+    # One that has signed itself vouches for whoever shows it.
+    if not context.cert_store_stats()["x509_ca"] and all(
+        each.issuer != each.subject for each in found
+    ):
+        raise BadCertificate(
+            f"{path} holds no authority: name the certificate of the one that has signed those of the clients"
+        )
 
 
 def _stamp_of(files: Files) -> _Stamp:

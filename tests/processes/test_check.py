@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from publisher.contract import rights
 from publisher.contract.channels import DEFAULT_NAMESPACES
 from publisher.contract.keys import Keys
 from tests.processes.test_serve import run
+from tests.support.certificates import Authority
 from tests.support.identity_provider import IdentityProvider
 from tests.support.nodes import running_node
 from tests.support.programs import RequireProgram
@@ -73,6 +76,25 @@ async def test_it_warns_where_nobody_has_said_which_pages_may_connect(
     assert report["ok"]
     [told] = set(report["warnings"]) - set(before)
     assert "GATEWAY_ALLOWED_ORIGINS" in told
+
+
+async def test_it_warns_of_a_certificate_that_clients_refuse_soon_or_now(
+    redis_url: str, prefix: str, tmp_path: Path
+) -> None:
+    authority, day = Authority(tmp_path), timedelta(days=1)
+    own = authority.sign("own", lasts=30 * day)
+    given = {"tls_certificate": own.certificate, "tls_key": own.key}
+    before = (await checked(redis_url, prefix, **given))["warnings"]
+    for times, told in (
+        ({"lasts": 3 * day}, r" ends on .*, in 3\.0 days: renew it"),
+        ({"lasts": -day / 2}, " has ended on .*: renew it"),
+        ({"begins": day, "lasts": 2 * day}, " is not valid before "),
+    ):
+        authority.sign("own", **times)
+        report = await checked(redis_url, prefix, **given)
+        assert report["ok"]
+        [warning] = set(report["warnings"]) - set(before)
+        assert re.match(re.escape(str(own.certificate)) + told, warning)
 
 
 async def test_it_disturbs_nobody(redis_url: str, prefix: str) -> None:

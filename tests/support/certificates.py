@@ -36,9 +36,14 @@ class Authority:
         self.certificate.write_bytes(self._own.public_bytes(serialization.Encoding.PEM))
 
     def sign(
-        self, name: str, *, addresses: tuple[str, ...] = (), lasts: dt.timedelta = _DAY
+        self,
+        name: str,
+        *,
+        addresses: tuple[str, ...] = (),
+        lasts: dt.timedelta = _DAY,
+        begins: dt.timedelta = -_DAY,
     ) -> Certificate:
-        """A certificate for the host ``name`` and these IP addresses. Another one for this name replaces its files."""
+        """A certificate for the host ``name`` and these IP addresses, from ``begins`` from now on until ``lasts`` from now. Another one for this name replaces its files."""
         key = ec.generate_private_key(ec.SECP256R1())
         hosts = x509.SubjectAlternativeName(
             [
@@ -47,7 +52,7 @@ class Authority:
             ]
         )
         files = Certificate(self._folder / f"{name}.crt", self._folder / f"{name}.key")
-        signed = self._sign(_named(name), key, hosts, lasts)
+        signed = self._sign(_named(name), key, hosts, lasts, begins)
         files.certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
         files.key.write_bytes(
             key.private_bytes(
@@ -64,6 +69,7 @@ class Authority:
         key: ec.EllipticCurvePrivateKey,
         extension: x509.ExtensionType,
         lasts: dt.timedelta = _DAY,
+        begins: dt.timedelta = -_DAY,
     ) -> x509.Certificate:
         now = dt.datetime.now(dt.UTC)
         return (
@@ -72,7 +78,7 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - _DAY)
+            .not_valid_before(now + begins)
             .not_valid_after(now + lasts)
             .add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
             .sign(self._key, hashes.SHA256())

@@ -78,6 +78,15 @@ def test_files_that_cannot_be_used_are_named_with_the_reason(
         ): f"{missing} cannot be read: No such file or directory",
         Files(own.certificate, own.key, text): f"{text} holds no certificate in PEM",
     }
+    cases |= {
+        Files(
+            Path("@none"), own.key
+        ): "@none cannot be read: No such file or directory; write its path without an @",
+        Files(
+            own.certificate, own.key, other.certificate
+        ): f"{other.certificate} holds no authority: "
+        "name the certificate of the one that has signed those of the clients",
+    }
     for given, told in cases.items():
         assert refused(given) == told
     assert str(text) in refused(Files(own.certificate, text))
@@ -118,15 +127,15 @@ async def test_authorities_that_vanish_while_they_are_read_are_refused(
     authority: Authority, own: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = Files(own.certificate, own.key, authority.certificate)
-    first = module._first
+    all_in = module._certificates
 
     def read(path: Path) -> Any:
-        found = first(path)
+        found = all_in(path)
         if path == authority.certificate:
             path.unlink()
         return found
 
-    monkeypatch.setattr(module, "_first", read)
+    monkeypatch.setattr(module, "_certificates", read)
     assert refused(given) == f"{authority.certificate} cannot be read: No such file or directory"
 
 
@@ -260,10 +269,60 @@ async def test_a_certificate_that_ends_within_a_week_is_told_of_once_a_day(
         await tls.look()
     told = [each.getMessage() for each in caplog.records]
     assert len(told) == warnings
-    assert all("tls_certificate_ends port=internal days=" in each for each in told)
+    assert all("tls_certificate_ends port=internal reason=" in each for each in told)
     tls._warned -= 86_400
     await tls.look()
     assert len(caplog.records) == 2 * warnings
+
+
+OTHER_TIMES = {
+    "ended": ({"lasts": -dt.timedelta(hours=2)}, "has ended on 20"),
+    "not begun": (
+        {"begins": dt.timedelta(hours=2), "lasts": dt.timedelta(days=30)},
+        "is not valid before 20",
+    ),
+}
+
+
+@pytest.mark.parametrize(("times", "told"), OTHER_TIMES.values(), ids=OTHER_TIMES)
+async def test_one_that_clients_refuse_for_its_time_replaces_no_good_one(
+    authority: Authority,
+    own: Certificate,
+    times: dict[str, Any],
+    told: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = time.time()
+    tls = ServerTls("clients", files(own), Stats(), lambda: now)
+    await tls.start()
+    before, ends = tls.context, tls._stats.tls_certificates_end["clients"]
+    authority.sign("localhost", **times)
+    for _ in range(4):
+        await tls.look()
+    assert tls.context is before
+    assert tls._stats.tls_certificates_end["clients"] == ends
+    assert tls._stats.tls_reloads == {"unusable": 1}
+    [line] = [each for each in caplog.messages if "unusable" in each]
+    assert f"{own.certificate} {told}" in line
+    assert "the former one stays in use, until 20" in line
+    # When it has begun, or when the former one has ended as well, it is taken over.
+    now += 10_800 if "begins" in times else 86_400
+    await tls.look()
+    assert tls.context is not before
+
+
+@pytest.mark.parametrize(("times", "told"), OTHER_TIMES.values(), ids=OTHER_TIMES)
+async def test_a_start_with_one_that_clients_refuse_for_its_time_is_told(
+    authority: Authority, times: dict[str, Any], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tls = ServerTls("clients", files(authority.sign("localhost", **times)), Stats(), time.time)
+    await tls.start()
+    for _ in range(3):
+        await tls.look()
+    [record] = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.getMessage().startswith("tls_certificate_not_valid port=clients reason=")
+    assert told in record.getMessage()
 
 
 def test_strangers_cause_few_kinds_of_failures() -> None:
