@@ -38,9 +38,14 @@ _HINTS: Final = {
     "other_path": "a client asks for a WebSocket at another path than GATEWAY_PATH",
 }
 """What an operator should mend, by the cause."""
-_FAILURES: Final = frozenset({closing.TOKEN_MISSING.reason, closing.TOKEN_INVALID.reason})
-"""Why a stranger is refused. Whose token has ended, begins later, was revoked or has a key that is not known yet is none:
-plain clients come back with such a token each second for as long as a page is open."""
+_FAILURES: Final = frozenset(
+    each.reason
+    for each in (closing.TOKEN_MISSING, closing.TOKEN_INVALID, closing.TOKEN_KEY_UNKNOWN)
+)
+"""Why a stranger is refused. Whose token has ended, begins later or was revoked is none: plain clients come back with such
+a token each second for as long as a page is open. Whose key is in no set that was fetched in the last ten seconds is one,
+since anybody can make up its name. Where it is published a moment later nobody is shut out: who shows a valid token never is.
+"""
 _TOO_MANY_FAILURES: Final = Refusal(
     429, "too_many_failures", "too often no valid token was shown from this address"
 )

@@ -8,8 +8,9 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from gateway.node.ports import Clock
@@ -37,7 +38,10 @@ _TOLD_SECONDS: Final = 60.0
 _HURRY_SECONDS: Final = 10.0
 """So often keys that are not known make the set be asked for, whatever comes of it: anybody can name a key."""
 _PATIENCE_SECONDS: Final = 5.0
-_MOST_WAITING: Final = 1_000
+_AT_ONCE: Final = 100
+"""So many of those who wait go on in one turn of the event loop. How many wait is bounded by how many strangers, and
+subscriptions of clients, there may be: a bound here would let some of them keep the others from waiting.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +91,8 @@ class RemoteKeys:
         self._told_at = -math.inf
         self._sleep = Sleep()
         self._hurried = False
-        self._waiting = 0
-        # Set, and replaced, at the end of each attempt.
-        self._attempted = asyncio.Event()
+        # For the end of the attempt that is next, or under way; in the order in which they came.
+        self._waiting: dict[asyncio.Future[None], None] = {}
 
     @property
     def host(self) -> str:
@@ -128,16 +131,16 @@ class RemoteKeys:
 
     async def learn(self) -> None:
         """Wait for a newer set, some seconds at most. All who wait share one request."""
-        if self._waiting >= _MOST_WAITING or not self._hurry():
+        if not self._hurry():
             return
-        attempted = self._attempted
-        self._waiting += 1
+        attempted = asyncio.get_running_loop().create_future()
+        self._waiting[attempted] = None
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PATIENCE_SECONDS):
-                    await attempted.wait()
+                    await attempted
         finally:
-            self._waiting -= 1
+            self._waiting.pop(attempted, None)
 
     def _hurry(self) -> bool:
         """Let the next attempt be soon; ``False`` where it may not be."""
@@ -182,8 +185,17 @@ class RemoteKeys:
             return self._spread(min(max(seconds, _SHORTEST_SECONDS), _LONGEST_SECONDS))
         finally:
             self._is_attempting = False
-            self._attempted.set()
-            self._attempted = asyncio.Event()
+            waiting, self._waiting = self._waiting, {}
+            self._wake(iter(waiting))
+
+    def _wake(self, waiting: Iterator[asyncio.Future[None]]) -> None:
+        """Let some of them go on, and the others in the turns that follow."""
+        some = list(islice(waiting, _AT_ONCE))
+        for each in some:
+            if not each.done():  # else its client is gone, or has waited for long enough
+                each.set_result(None)
+        if some:
+            asyncio.get_running_loop().call_soon(self._wake, waiting)
 
     def _succeeded(self, keys: list[PublishedKey], unusable: int) -> None:
         self._stats.jwks_refreshes["loaded"] += 1

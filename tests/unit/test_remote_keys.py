@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
@@ -233,18 +234,41 @@ def test_nobody_waits_longer_than_five_seconds_for_an_issuer_that_hangs() -> Non
     run_at_once(check())
 
 
-def test_only_so_many_wait() -> None:
+def test_however_many_name_made_up_keys_whoever_has_a_new_one_waits_for_it_and_few_go_on_together() -> (
+    None
+):
+    """All of them would hold up everybody in the turn in which the set comes."""
+
     async def check() -> None:
         issuer = Issuer()
+        in_each_turn = Counter[int]()
+        turn = 0
+
+        async def come() -> None:
+            await issuer.keys.learn()
+            in_each_turn[turn] += 1
+
         async with issuer.running():
             await asyncio.sleep(20)
             issuer.seconds = 1
-            waiting = [asyncio.ensure_future(issuer.keys.learn()) for _ in range(1_500)]
+            waiting = [asyncio.ensure_future(come()) for _ in range(1_500)]
             await asyncio.sleep(0.5)
-            assert sum(each.done() for each in waiting) == 500
-            await asyncio.sleep(1)
-            assert all(each.done() for each in waiting)
-            assert issuer.keys._waiting == 0
+            issuer.kids = ["b"]
+            last = asyncio.ensure_future(issuer.keys.learn())
+            waiting[0].cancel()
+
+            async def count() -> None:
+                nonlocal turn
+                while not last.done():
+                    await asyncio.sleep(0)
+                    turn += 1
+
+            issuer.keys.changed = lambda: waiting.append(asyncio.ensure_future(count()))
+            await last
+            assert issuer.has("b")
+        assert in_each_turn.total() == 1_499
+        assert max(in_each_turn.values()) <= 100
+        assert not issuer.keys._waiting
 
     run_at_once(check())
 
