@@ -11,6 +11,7 @@ from typing import Final
 
 from tests.faults.allowance import STRICT, Allowance
 from tests.faults.delivery import delivered_wrongly
+from tests.faults.endings import ended_wrongly
 from tests.faults.honesty import dishonest
 from tests.faults.leftovers import leftovers
 from tests.faults.logs import unexplained
@@ -35,6 +36,7 @@ def violations(trace: Trace, allowance: Allowance = STRICT) -> list[str]:
         *(each for device in trace.devices for each in _misbehaved(trace, device, allowance)),
         *(() if allowance.losses else dishonest(trace)),
         *overheard(trace),
+        *ended_wrongly(trace),
         *leftovers(trace),
         *unexplained(trace),
         *late(trace, allowance.turn_seconds),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from publisher import Retention
 from tests.faults.trace import (
@@ -10,6 +11,7 @@ from tests.faults.trace import (
     Arrival,
     Attempt,
     Device,
+    Ending,
     Interval,
     KeyLeft,
     LogLine,
@@ -18,7 +20,9 @@ from tests.faults.trace import (
     Outcome,
     Publication,
     Readiness,
+    Rejection,
     Session,
+    Token,
     Trace,
 )
 
@@ -89,6 +93,25 @@ def revoke(trace: Trace, at: float, again: float | None) -> None:
     changes = [(True, 0.0), (False, at), *([] if again is None else [(True, again)])]
     for allowed, when in changes:
         trace.access.append(AccessChange(CHANNEL, "ann", allowed, when, when))
+
+
+TOKEN = Token("t1", 100.0)
+
+
+def end(trace: Trace, at: float, ended_as: str = "", **what: Any) -> None:
+    """A backend ends the user's connections or tokens; the second connection has the same token as the first."""
+    for session, asked_at in zip(trace.devices[0].sessions, (-0.1, 7.4), strict=True):
+        session.asked_at, session.token = asked_at, TOKEN
+    trace.devices[0].sessions[0].ended_as = ended_as
+    trace.endings.append(Ending("ann", at, at, **what))
+
+
+def comes_with_another_token(trace: Trace) -> None:
+    trace.devices[0].sessions[1].token = Token("t2", 200.0)
+
+
+def rejected(trace: Trace, at: float) -> None:
+    trace.devices[0].rejections.append(Rejection(at, TOKEN))
 
 
 def attempt(trace: Trace, number: int, outcome: Outcome) -> None:

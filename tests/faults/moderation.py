@@ -6,14 +6,17 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import aiohttp
 
 from publisher import AsyncPublisher, Unavailable
 from tests.faults.plain_client import PlainClient
 from tests.faults.trace import AccessChange, Session, Trace
+
+T = TypeVar("T")
 
 REVOKED_SECONDS: Final = 1.0
 """So long after ``revoke`` has returned a message that is published then may still be heard (docs/publisher.md)."""
@@ -22,11 +25,17 @@ _RETRY_SECONDS: Final = 0.2
 _ASK_AGAIN_SECONDS: Final = 0.3
 
 
-class Moderator:
-    """Grants and revokes by turns until it is stopped; in the end the user is let in.
+async def until_done(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a call that fails until it has succeeded, as a backend's job queue would; returns its result."""
+    while True:
+        try:
+            return await call()
+        except Unavailable:
+            await asyncio.sleep(_RETRY_SECONDS)
 
-    A call that fails is repeated until it has succeeded, as a backend's job queue would.
-    """
+
+class Moderator:
+    """Grants and revokes by turns until it is stopped; in the end the user is let in."""
 
     def __init__(
         self, publisher: AsyncPublisher, channel: str, user: str, trace: Trace, dice: random.Random
@@ -58,18 +67,13 @@ class Moderator:
 
     async def _change(self, *, allowed: bool) -> None:
         asked_at = time.monotonic()
-        while True:
-            try:
-                if allowed:
-                    await self._publisher.grant(self._channel, self._user, _TTL_SECONDS)
-                else:
-                    await self._publisher.revoke(self._channel, self._user)
-            except Unavailable:
-                await asyncio.sleep(_RETRY_SECONDS)
-                continue
-            done = AccessChange(self._channel, self._user, allowed, asked_at, time.monotonic())
-            self._trace.access.append(done)
-            return
+        if allowed:
+            call = partial(self._publisher.grant, self._channel, self._user, _TTL_SECONDS)
+        else:
+            call = partial(self._publisher.revoke, self._channel, self._user)
+        await until_done(call)
+        done = AccessChange(self._channel, self._user, allowed, asked_at, time.monotonic())
+        self._trace.access.append(done)
 
 
 class PersistentClient(PlainClient):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import time
 from typing import Any, Final
 
 import aiohttp
 
-from tests.faults.trace import Arrival, Device, LossReport, Session
+from tests.faults.trace import Arrival, Device, LossReport, Session, Token
 from tests.support.tokens import make_token
 
 RECONNECT_DELAY_SECONDS: Final = 1.0
@@ -41,11 +42,19 @@ class PlainClient:
     ) -> None:
         self._reload_seconds = reload_seconds
         self._session = session
+        self._url = url
         self.device = device
-        token = make_token(device.user, list(device.channels) if named else None)
-        self._address = f"{url}/?token={token}"
+        self._channels = list(device.channels) if named else None
+        self.show_another_token()
         self.socket: aiohttp.ClientWebSocketResponse | None = None
         self._attempts = 0
+
+    def show_another_token(self) -> None:
+        """Show another token when it connects from now on."""
+        self.token = Token(secrets.token_hex(8), time.time())
+        claims = {"jti": self.token.id, "iat": self.token.issued_at}
+        signed = make_token(self.device.user, self._channels, **claims)
+        self._address = f"{self._url}/?token={signed}"
 
     @property
     def local_port(self) -> int | None:
@@ -95,6 +104,7 @@ class PlainClient:
             await asyncio.sleep(RECONNECT_DELAY_SECONDS * 2 ** (self._attempts - 1))
 
     async def _connect(self) -> None:
+        asked_at, token = time.monotonic(), self.token
         try:
             async with asyncio.timeout(_HANDSHAKE_SECONDS):
                 socket = await self._session.ws_connect(self._address, max_msg_size=0)
@@ -104,12 +114,14 @@ class PlainClient:
         self._attempts = 0
         self.socket = socket
         try:
-            await self._listen(socket)
+            await self._listen(socket, asked_at, token)
         finally:
             self.socket = None
             await socket.close()
 
-    async def _listen(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _listen(
+        self, socket: aiohttp.ClientWebSocketResponse, asked_at: float, token: Token
+    ) -> None:
         session: Session | None = None
         try:
             async for frame in socket:
@@ -117,13 +129,13 @@ class PlainClient:
                     break
                 message = json.loads(frame.data)
                 if session is None and message["type"] == "connected":
-                    session = Session(time.monotonic())
+                    session = Session(time.monotonic(), asked_at=asked_at, token=token)
                     self.device.sessions.append(session)
                     await self._subscribe(socket)
                 elif session is not None:
                     self.take(session, message)
-                elif message.get("code") == "connection_limit":
-                    self.device.turned_away += 1
+                else:
+                    self.turned_away(message)
         except (aiohttp.ClientError, OSError):
             pass
         finally:
@@ -134,6 +146,11 @@ class PlainClient:
     async def _subscribe(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         for channel in self.device.channels:
             await socket.send_json({"type": "subscribe", "channel": channel})
+
+    def turned_away(self, message: dict[str, Any]) -> None:
+        """Record why it was not let in."""
+        if message.get("code") == "connection_limit":
+            self.device.turned_away += 1
 
     def take(self, session: Session, message: dict[str, Any]) -> None:
         """Record a message."""

@@ -20,7 +20,9 @@ from tests.faults.made_up import (
     anew,
     arrival,
     attempt,
+    comes_with_another_token,
     edit_publication,
+    end,
     fault,
     first,
     gap,
@@ -30,6 +32,7 @@ from tests.faults.made_up import (
     logged,
     lost_on_purpose,
     ready,
+    rejected,
     report,
     revoke,
     second,
@@ -44,6 +47,7 @@ from tests.faults.trace import (
     AccessChange,
     Arrival,
     Device,
+    Ending,
     Interval,
     Outcome,
     PlacesHeld,
@@ -126,6 +130,36 @@ WRONG: dict[str, tuple[str, Edit]] = {
         lambda t: (lost_on_purpose(t, 2.5, 3.0), revoke(t, 2.0, 6.5)),
     ),
     "a revoked user hears to the end": ("overheard", lambda t: revoke(t, 6.0, None)),
+    # -- connections and tokens that are ended
+    "who was disconnected hears on": ("overheard", lambda t: end(t, 3.0)),
+    "who has a revoked token hears on": ("overheard", lambda t: end(t, 3.0, token="t1")),
+    "who has one of the revoked tokens hears on": ("overheard", lambda t: end(t, 3.0, before=150.0)),
+    "a revoked token is let in": ("let in", lambda t: end(t, 6.4, token="t1")),
+    "one of the revoked tokens is let in": ("let in", lambda t: end(t, 6.4, before=150.0)),
+    "a revoked token is let in that was revoked before Redis lost something": (
+        "let in",
+        lambda t: (lost_on_purpose(t, 6.6, 7.0), end(t, 6.4, token="t1")),
+    ),
+    "a connection that came later is disconnected": (
+        "sent away",
+        lambda t: (end(t, -1.0, "disconnected"), comes_with_another_token(t)),
+    ),
+    "a connection is disconnected when only its token was to end": (
+        "sent away",
+        lambda t: end(t, 6.4, "disconnected", token="t1"),
+    ),
+    "a connection ends whose token is not revoked": (
+        "sent away",
+        lambda t: (end(t, 6.4, "token_revoked", token="t3"), end(t, 6.4, "token_revoked", before=100.0)),
+    ),
+    "a token is refused that is not revoked": (
+        "sent away",
+        lambda t: (end(t, 6.4, token="t3"), rejected(t, 6.5)),
+    ),
+    "a token is refused before it is revoked": (
+        "sent away",
+        lambda t: (end(t, 6.4, token="t1"), comes_with_another_token(t), rejected(t, 6.3)),
+    ),
     # -- what the publisher library says
     "what was not sent arrives": ("dishonest", lambda t: attempt(t, 4, Outcome.NOT_SENT)),
     "what was not sent is in the log": (
@@ -237,6 +271,24 @@ FINE: dict[str, Edit] = {
         revoke(t, 2.0, 6.5),
     ),
     "another user hears": lambda t: t.access.append(AccessChange(CHANNEL, "ben", False, 1.0, 1.0)),
+    "who was disconnected comes again": lambda t: end(t, 6.4, "disconnected"),
+    "one of several connections is meant": lambda t: end(t, 3.0, only_one=True),
+    "who has a revoked token comes again with another": lambda t: (
+        end(t, 6.4, "token_revoked", token="t1"),
+        rejected(t, 6.6),
+        comes_with_another_token(t),
+    ),
+    "who has one of the revoked tokens comes again with another": lambda t: (
+        end(t, 6.4, "token_revoked", before=150.0),
+        comes_with_another_token(t),
+    ),
+    "a token is let in whose revocation Redis lost on purpose": lambda t: (
+        lost_on_purpose(t, 6.0, 6.5),
+        end(t, 6.4, token="t1"),
+    ),
+    "another user's tokens are revoked": lambda t: t.endings.append(
+        Ending("ben", 1.0, 1.0, before=150.0)
+    ),
     "what was not sent is nowhere": lambda t: attempt(t, 30, Outcome.NOT_SENT),
     "what was sent is in the log": lambda t: (attempt(t, 4, Outcome.SENT), logged(t, 4, 1_004)),
     "what may have been sent was not": lambda t: attempt(t, 30, Outcome.MAYBE_SENT),

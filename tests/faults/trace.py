@@ -52,6 +52,41 @@ class AccessChange(NamedTuple):
     done_at: float
 
 
+class Token(NamedTuple):
+    """What a client shows: its ``jti``, and when it was issued, in seconds since 1970."""
+
+    id: str
+    issued_at: float
+
+
+class Ending(NamedTuple):
+    """Connections or tokens of a user that a backend has ended: from the first call to the return of the one that succeeded.
+
+    ``token`` is the ``jti`` that was revoked, ``before`` the moment before which all tokens were, in seconds since 1970;
+    with neither of them connections were ended, or ``only_one`` of them.
+    """
+
+    user: str
+    asked_at: float
+    done_at: float
+    token: str | None = None
+    before: float | None = None
+    only_one: bool = False
+
+    def revokes(self, token: Token | None) -> bool:
+        """Whether a token of this user's is revoked by it."""
+        if token is None:
+            return False
+        return token.id == self.token or (self.before is not None and token.issued_at < self.before)
+
+
+class Rejection(NamedTuple):
+    """A client was told that its token is revoked, and not let in."""
+
+    at: float
+    token: Token
+
+
 class Arrival(NamedTuple):
     """A data message that came to a client."""
 
@@ -70,7 +105,10 @@ class LossReport(NamedTuple):
 
 @dataclass
 class Session:
-    """One connection of a device, from ``connected`` to its end (``ended_at`` is ``None`` until then)."""
+    """One connection of a device, from ``connected`` to its end (``ended_at`` is ``None`` until then).
+
+    ``asked_at`` is when it was asked for, and ``ended_as`` the code that its client was told when a backend ended it.
+    """
 
     opened_at: float
     ended_at: float | None = None
@@ -80,6 +118,9 @@ class Session:
     errors: list[str] = field(default_factory=list)
     answered: dict[str, float] = field(default_factory=dict)
     """When each subscribe was answered."""
+    asked_at: float = 0.0
+    token: Token | None = None
+    ended_as: str = ""
 
     def lasted_until(self, now: float) -> float:
         return now if self.ended_at is None else self.ended_at
@@ -97,6 +138,7 @@ class Device:
     """When a handshake failed."""
     turned_away: int = 0
     """Times it was told that the user holds all the connections they may."""
+    rejections: list[Rejection] = field(default_factory=list)
     gave_up: bool = False
     reloads: int = 0
     """Times it gave up and was loaded anew."""
@@ -177,6 +219,7 @@ class Trace:
     devices: list[Device] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     access: list[AccessChange] = field(default_factory=list)
+    endings: list[Ending] = field(default_factory=list)
     outages: list[Interval] = field(default_factory=list)
     losses: list[Interval] = field(default_factory=list)
     occurrences: list[Occurrence] = field(default_factory=list)
@@ -203,8 +246,8 @@ class Trace:
         numbers = self.logged.get(publication.channel, {})
         return publication.id in numbers.get(publication.number, ())
 
-    def undone_on_purpose(self, change: AccessChange) -> bool:
-        """Whether access changed only while what Redis wrote was to be lost."""
+    def undone_on_purpose(self, change: AccessChange | Ending) -> bool:
+        """Whether it was done only while what Redis wrote was to be lost."""
         return self.losing(change.asked_at, change.done_at)
 
     def losing(self, asked_at: float, done_at: float) -> bool:

@@ -19,6 +19,7 @@ import redis.asyncio
 
 from publisher import AsyncPublisher, Retention
 from publisher.contract.keys import Keys
+from tests.faults.endings import Ender, ReturningClient
 from tests.faults.leftovers import keys_left
 from tests.faults.logs import OwnLog, lines
 from tests.faults.moderation import Moderator, PersistentClient
@@ -59,8 +60,8 @@ class Load:
     reload_seconds: float | None = None
     """See ``PlainClient``: the document's client gives up after half a minute."""
     more: bool = True
-    """Whether there are, besides, a backend as a process of its own, one that gives access and takes it back,
-    and a channel whose log keeps few messages."""
+    """Whether there are, besides, a backend as a process of its own, one that gives access and takes it back, one that
+    ends connections and tokens, and a channel whose log keeps few messages."""
 
 
 class World:
@@ -83,7 +84,7 @@ class World:
             redis.url(self.backend),
             *(prefix, BY_PROCESS, load.rate),
         )
-        self._publishers: list[NumberedPublisher | Moderator] = []
+        self._publishers: list[NumberedPublisher | Moderator | Ender] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._publishing: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
@@ -127,15 +128,29 @@ class World:
     async def _begin_more(self, url: str) -> None:
         assert self._publisher is not None
         moderator = Moderator(self._publisher, BY_GRANT, "gus", self.trace, self.dice)
-        self._publishers.append(moderator)
-        self._publishing.append(self._spawn(moderator.run()))
+        self._let_work(moderator)
         self.trace.short[SHORT] = _KEPT
         self.add_client(Device("pam", "pam's", (BY_PROCESS,)), url)
         self.add_client(Device("sam", "sam's", (SHORT,)), url)
         self.add_client(Device("gus", "gus'", (BY_GRANT,)), url, PersistentClient)
+        self._begin_ending(url)
         self.publish(BY_GRANT, self.load.rate, 0)
         self.publish(SHORT, self.load.rate, 0, keyed=False, retention=_KEPT)
         await self.process.start()
+
+    def _begin_ending(self, url: str) -> None:
+        assert self._publisher is not None
+        channels = ("notifications/hal", EVERYBODY)
+        clients = [
+            self.add_client(Device("hal", f"hal's {number}", channels), url, ReturningClient)
+            for number in range(2)
+        ]
+        self._let_work(Ender(self._publisher, clients, self.trace, self.dice))
+        self.publish("notifications/hal", self.load.rate, 0)
+
+    def _let_work(self, backend: NumberedPublisher | Moderator | Ender) -> None:
+        self._publishers.append(backend)
+        self._publishing.append(self._spawn(backend.run()))
 
     def add_client(
         self, device: Device, url: str, kind: type[PlainClient] = PlainClient
@@ -158,8 +173,7 @@ class World:
         numbered = NumberedPublisher(
             publisher, channel, self.trace, self.dice, rate, padding, keyed=keyed, **options
         )
-        self._publishers.append(numbered)
-        self._publishing.append(self._spawn(numbered.run()))
+        self._let_work(numbered)
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
