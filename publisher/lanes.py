@@ -53,9 +53,13 @@ class Lanes:
     def send(self, intake: Intake) -> Flow[None]:
         """Publish all that ``intake`` brings."""
         held: list[Publication] = []
+        # Those that have no rules yet: where they could not be learnt, they are asked for again.
+        new: list[Publication] = []
         while batch := intake.fill(held):
+            new += batch[len(held) :]
             try:
-                yield from self._follow(batch[len(held) :])
+                yield from self._follow(new)
+                new = []
                 owners = yield Owners(tuple(map(self._key, batch)))
             except Unavailable as error:
                 pause = self._note(error) if error.retryable else None

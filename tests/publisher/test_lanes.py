@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from publisher.contract.keys import Keys
@@ -23,11 +23,15 @@ STEPS = 1_000
 class World:
     """Two primaries, one of which answers from a moment on. ``log`` is what each was sent, and the pauses.
 
-    ``seconds`` is what a try takes at each.
+    ``seconds`` is what a try takes at each. The rules of namespaces cannot be learnt so many times as ``unknown``.
     """
 
     def __init__(
-        self, give_up_after: float, down_until: float, seconds: dict[Host, float] | None = None
+        self,
+        give_up_after: float,
+        down_until: float,
+        seconds: dict[Host, float] | None = None,
+        unknown: int = 0,
     ) -> None:
         self.now = 0.0
         self._down_until = down_until
@@ -36,11 +40,17 @@ class World:
         self.sent: list[Any] = []
         retries = Retries(3, lambda: 1.0, give_up_after=give_up_after, clock=lambda: self.now)
         self._lanes = Lanes(
-            Keys(sharded=True), lambda: self.now, retries, self._attempt, lambda _: self._nothing()
+            Keys(sharded=True), lambda: self.now, retries, self._attempt, self._follow
         )
+        self._unknown = unknown
+        self.followed: list[str] = []
 
-    def _nothing(self) -> Flow[None]:
+    def _follow(self, new: Sequence[Publication]) -> Flow[None]:
         yield from ()
+        if self._unknown:
+            self._unknown -= 1
+            raise Unavailable("refused", maybe_sent=False)
+        self.followed += [each.channel for each in new]
 
     def _attempt(self, host: Host | None, batch: list[Publication]) -> Flow[Unavailable | None]:
         yield from ()
@@ -129,3 +139,10 @@ def test_when_the_others_have_nothing_to_send_it_is_tried_after_an_ordinary_paus
     *_, pause, last = world.log
     assert (pause, last) == (("pause", 0), ("down", 10))
     assert world.now < 10.2
+
+
+def test_what_has_no_rules_yet_is_given_them_before_it_is_sent_and_once():
+    world = World(give_up_after=10.0, down_until=0.0, unknown=2)
+    outcomes = world.publish([("up/1", 1), ("up/2", 2)])
+    assert [type(each) for each in outcomes] == [Published, Published]
+    assert world.followed == ["up/1", "up/2"]
