@@ -45,9 +45,9 @@ class Access:
         )
         self.revocations = Revocations(
             hub,
-            RevocationReader(redis.pipeline, redis.keys, redis.servers),
+            RevocationReader(redis.pipeline, redis.health_connection, redis.keys, redis.servers),
             shared.node_id,
-            redis.places.give_back,
+            redis.places,
             CLOCK,
             random.random,
             lambda subscription: self.recheck.pass_ended(subscription, EndReason.REVOKED),
@@ -78,9 +78,9 @@ class Access:
         self.control = Control(self.recheck, checks.hear, checks.checked, self.revocations)
         self.cut_off = CutOff(
             hub,
+            catchup,
             redis.places,
             self.revocations,
             shared.tasks,
             redis.patience_without_commands,
-            lambda: shared.tasks.spawn(catchup.check_all(), "check all channels"),
         )

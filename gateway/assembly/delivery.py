@@ -63,6 +63,7 @@ class Delivery:
                 behind=lambda connection: self.catchup.leave_out(connection),  # noqa: PLW0108 - made below
                 congested=redis.hearing.throttle,
                 command=events.command,
+                sealed=lambda channel: self.catchup.cannot_open(channel),  # noqa: PLW0108 - made below
             ),
             settings.compression_threshold_bytes,
             opener,

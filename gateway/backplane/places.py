@@ -8,7 +8,6 @@ that the living nodes give back when they look through theirs (``place_checks.py
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -98,7 +97,6 @@ class Places:
         self._restorations = 0
         self._restored = 0
         self._in_question = 0
-        self._all_renewed = asyncio.Event()
         # Users whose places Redis refuses to renew: each is told once.
         self._refused: set[str] = set()
 
@@ -206,14 +204,17 @@ class Places:
         """Whether all places have been renewed since they were last in question."""
         return self._restored >= self._in_question
 
-    async def until_restored(self) -> None:
-        """Return once all have been renewed since they were last to be."""
-        await self._all_renewed.wait()
+    async def ask(self, user: str, connections: Iterable[str]) -> None:
+        """Renew the places of one user's connections, and tell what has ended any of them.
+
+        Raises:
+            Unavailable: Redis did not answer, or answered with an error.
+        """
+        await self._renew_known(user, self._entered(connections))
 
     def restore(self) -> None:
         """Renew all places at once."""
         self._restorations += 1
-        self._all_renewed.clear()
         self._sleep.end()
         self.releases.hurry()
 
@@ -242,8 +243,6 @@ class Places:
                 await self._sleep(backoff.next())
                 continue
             self._restored = restorations
-            if self._restored == self._restorations:
-                self._all_renewed.set()
             failures = 0
             backoff.reset()
             await self._sleep(self._table.seconds / _RENEWALS_PER_LEASE)
@@ -279,8 +278,7 @@ class Places:
 
     async def _renew(self, user: str, connections: list[str]) -> None:
         try:
-            held = {each: self._held[each].entered for each in connections if each in self._held}
-            await self._renew_known(user, held)
+            await self._renew_known(user, self._entered(connections))
         except Rejected as error:
             # A permanent error of one key concerns nobody else, and to try again at once would not help.
             if user not in self._refused:
@@ -288,6 +286,9 @@ class Places:
                 self._refused.add(user)
         else:
             self._refused.discard(user)
+
+    def _entered(self, connections: Iterable[str]) -> dict[str, int]:
+        return {each: self._held[each].entered for each in connections if each in self._held}
 
     async def _renew_known(self, user: str, entered: dict[str, int]) -> None:
         try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from gateway.backplane.servers import ONE, Servers
+from publisher.contract import scripts
 from publisher.contract.calls import Call, Reply
 from publisher.contract.keys import Keys
 from publisher.errors import Rejected, Unavailable
@@ -16,11 +18,14 @@ class RevocationReader:
     """Implements ``ports.RevokedTokens``.
 
     Args:
+        pipeline: for what clients wait for.
+        upkeep: for what the node asks by itself, and waits for before it is ready.
         servers: one that is away is not asked.
     """
 
-    def __init__(self, pipeline: Calls, keys: Keys, servers: Servers = ONE) -> None:
+    def __init__(self, pipeline: Calls, upkeep: Calls, keys: Keys, servers: Servers = ONE) -> None:
         self._pipeline = pipeline
+        self._upkeep = upkeep
         self._keys = keys
         self._away = servers.away
 
@@ -37,19 +42,42 @@ class RevocationReader:
         revoked = asked is not None and bool(await asked)
         return None if before is None else float(before), revoked
 
-    async def revoked(self, digests: Sequence[str]) -> set[str]:
-        """Which of these tokens are revoked. What a server knows that is away is left out.
+    async def revoked(self, digests: Sequence[str]) -> dict[str, bool]:
+        """Whether each of these tokens is revoked. What a server knows that is away, or that refuses to tell, is left out.
 
         Raises:
             Unavailable: one did not answer; trying again may help.
         """
-        asked = [each for each in digests if not self._away(self._keys.revoked(each))]
-        answers = await asyncio.gather(*map(self.ask, asked), return_exceptions=True)
-        for answer in answers:
-            # What Redis refuses it would refuse again; the pipeline has logged it.
-            if isinstance(answer, BaseException) and not isinstance(answer, Rejected):
+        return await self._found({each: [self._keys.revoked(each)] for each in digests})
+
+    async def ended(self, users: Sequence[str]) -> dict[str, bool]:
+        """The same of users: whether tokens of theirs are revoked, or connections were ended a short while ago."""
+        keys = self._keys
+        return await self._found(
+            {each: [keys.before(each), keys.disconnected(each)] for each in users}
+        )
+
+    async def _found(self, keys_of: Mapping[str, Sequence[str]]) -> dict[str, bool]:
+        """Whether any of the keys of each name is there: one call for all, or in a cluster one for each."""
+        asked = [name for name, keys in keys_of.items() if not self._away(keys[0])]
+        together = [[each] for each in asked] if self._keys.sharded else [asked] if asked else []
+        answers = await asyncio.gather(
+            *(self._upkeep.begin(_existing(keys_of, names)) for names in together),
+            return_exceptions=True,
+        )
+        found: dict[str, bool] = {}
+        for names, answer in zip(together, answers, strict=True):
+            if isinstance(answer, Rejected):
+                continue  # it would be refused again; the pipeline has logged it
+            if isinstance(answer, BaseException):
                 raise answer
-        return {each for each, answer in zip(asked, answers, strict=True) if answer == 1}
+            there = set(answer)
+            first = 1
+            for name in names:
+                end = first + len(keys_of[name])
+                found[name] = not there.isdisjoint(range(first, end))
+                first = end
+        return found
 
     def _begin(self, call: Call) -> asyncio.Future[Reply]:
         if self._away(str(call.key)):
@@ -58,3 +86,8 @@ class RevocationReader:
             failed.set_exception(Unavailable(reason, maybe_sent=False))
             return failed
         return self._pipeline.begin(call)
+
+
+def _existing(keys_of: Mapping[str, Sequence[str]], names: Sequence[str]) -> Call:
+    """Ask which keys of these names are there."""
+    return Call.run(scripts.EXISTING, list(chain.from_iterable(keys_of[name] for name in names)))

@@ -23,7 +23,7 @@ from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.interest import Interests
-from gateway.node.log_readers import Audience, Members, One, answer
+from gateway.node.log_readers import Audience, Members, MissingKey, One, answer
 from gateway.node.pacing import Pacing
 from gateway.node.recovery import Loss, Pages
 from gateway.node.stalls import Patience
@@ -177,6 +177,22 @@ class Catchup:
             subscription.paused = None
             self._go_on(subscription)
 
+    def pause_all(self, connection: Connection) -> None:
+        """The same for all that a connection listens to, and will: whatever becomes of its subscriptions meanwhile."""
+        if connection.paused is None:
+            connection.paused = asyncio.Event()
+            for subscription in connection.subscriptions.values():
+                if subscription.live is not None:
+                    self._hub.set_away(subscription.live, subscription)
+
+    def resume_all(self, connection: Connection) -> None:
+        """Let a connection go on that was paused; one that was not is no error."""
+        if connection.paused is not None:
+            connection.paused.set()
+            connection.paused = None
+            for subscription in connection.subscriptions.values():
+                self._go_on(subscription)
+
     def _go_on(self, subscription: Subscription) -> None:
         """Bring a subscription back that is away, unless something else still keeps it there."""
         connection = subscription.connection
@@ -205,6 +221,11 @@ class Catchup:
             log.warning("gap channel=%s after=%d", channel.name, channel.position)
             self.repair(channel)
 
+    def cannot_open(self, channel: Channel) -> None:
+        """Let nobody wait for what this node cannot open: its clients subscribe again, here or elsewhere."""
+        for subscription in channel.subscriptions():
+            self._failed(subscription, MissingKey())
+
     def repair(self, channel: Channel) -> asyncio.Task[None]:
         """Read for a channel's members what they have missed; a repair that runs goes on."""
         running = self._repairs.get(channel)
@@ -216,6 +237,8 @@ class Catchup:
     async def _repair(self, channel: Channel) -> None:
         try:
             await self._catch_up(Members(channel, self._hub, self._confirmation))
+        except MissingKey:
+            self.cannot_open(channel)
         except Unavailable as error:
             log.warning("repair_refused channel=%s reason=%s", channel.name, error.reason)
             # Each of them tries by itself, and is answered by itself.

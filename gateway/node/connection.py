@@ -28,7 +28,8 @@ class Connection:
     ``positions`` holds the last id sent in channels that the client has left: coming back on the same connection
     repeats nothing. Only so many are kept; ``forgetful`` says that there were more. ``behind``: too much waits for the
     client to take it, so it is left out of live delivery (``catchup.py``). ``replays`` is held while the client takes
-    what waits for it and the next page of the log is read. ``refreshing`` puts another token in force.
+    what waits for it and the next page of the log is read. ``refreshing`` puts another token in force. ``paused``: it may
+    hear nothing for now, in any channel; set when it may.
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class Connection:
         "id",
         "identity",
         "outbox",
+        "paused",
         "positions",
         "refreshing",
         "replays",
@@ -72,6 +74,7 @@ class Connection:
         self.outbox = b""
         self.closed = False
         self.behind = False
+        self.paused: asyncio.Event | None = None
         self.replays = asyncio.Semaphore(_REPLAYS_AT_ONCE)
         self._paying: asyncio.Lock | None = None
         self.refreshing: asyncio.Task[None] | None = None
@@ -159,10 +162,15 @@ class Subscription(Reader):
         """The last id that its connection was sent."""
         return self.position if self.live is None else self.live.position
 
+    @property
+    def pause(self) -> asyncio.Event | None:
+        """What keeps it from hearing anything: a pause of its own, or of its connection."""
+        return self.paused or self.connection.paused
+
     async def resumed(self) -> None:
-        """Return once it is not paused."""
-        while self.paused is not None:
-            await self.paused.wait()
+        """Return once neither it nor its connection is paused."""
+        while (pause := self.pause) is not None:
+            await pause.wait()
 
 
 class Channel(Reader):

@@ -43,13 +43,14 @@ class Events:
 
     ``gap``: live messages of a channel are missing. ``behind``: more waits for a client than may wait.
     ``congested``: more waits to be written than a turn of the event loop bears, or does no longer. ``command``: something
-    for all nodes that came with the messages of a channel.
+    for all nodes that came with the messages of a channel. ``sealed``: the next message of a channel cannot be opened here.
     """
 
     gap: Callable[[Channel], object]
     behind: Callable[[Connection], object]
     congested: Callable[[bool], object]
     command: Callable[[bytes], object]
+    sealed: Callable[[Channel], object]
 
 
 class Hub:
@@ -196,7 +197,10 @@ class Hub:
         if not message.logged or not channel.keeps_log:
             return  # it has no place that anything could be behind
         if channel.judge(message) is Verdict.NEXT:
-            self.stop(channel)
+            if is_sealed(message):
+                self._events.sealed(channel)
+            else:
+                self.stop(channel)
             if channel.buffer is not None:
                 channel.buffer.put(message)
         else:

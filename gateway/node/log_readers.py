@@ -121,14 +121,22 @@ class Members(Audience):
             self._hub.send_all(name, self._confirmation.sent(name, self.channel.position))
 
     def settle(self, taken: Taken) -> bool:
-        """Whether the channel stands where its log ends."""
+        """Whether the channel stands where its log ends.
+
+        Raises:
+            MissingKey: this node cannot open what follows.
+        """
         if taken.unknown is not None:
+            if is_sealed(taken.unknown):
+                raise MissingKey
             self._hub.stop(self.channel)
         return taken.complete
 
 
 class MissingKey(Exception):
-    """A subscription cannot begin: this node cannot open the next message of its channel, which was told (``opener.py``)."""
+    """A subscription cannot begin, or go on: this node cannot open the next message of its channel, which was logged
+    (``opener.py``). Another node may have the key.
+    """
 
 
 class One(Audience):
@@ -212,7 +220,7 @@ class One(Audience):
 
     async def resumed(self) -> None:
         """Wait while its access is being rechecked; the client's other channels have their pages meanwhile."""
-        while self._subscription.paused is not None:
+        while self._subscription.pause is not None:
             self.done()
             await self._subscription.resumed()
             await self._acquire()
@@ -227,7 +235,7 @@ class One(Audience):
         """Answer the request, where it is not answered yet, and send what was taken.
 
         Raises:
-            MissingKey: it would never hear what follows, and another node may open that.
+            MissingKey: it would never hear what follows.
         """
         if taken.unknown is not None and is_sealed(taken.unknown) and self._subscription.answers:
             raise MissingKey
@@ -253,8 +261,14 @@ class One(Audience):
             self._connection.budget.owe(cost)
 
     def settle(self, taken: Taken) -> bool:
-        """Go live after the last page; else write this one and be ready for the next."""
+        """Go live after the last page; else write this one and be ready for the next.
+
+        Raises:
+            MissingKey: this node cannot open what follows.
+        """
         if taken.unknown is not None:
+            if is_sealed(taken.unknown):
+                raise MissingKey
             return True  # it stays in front of that message
         if taken.complete and self._goes_live(taken):
             return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Protocol, TypeAlias
@@ -165,21 +165,31 @@ class HeldPlaces(Protocol):
     """The places of this node's connections."""
 
     def restore(self) -> None:
-        """Renew all of them at once; what has ended any of the connections is told meanwhile."""
+        """Renew all of them soon: some may be another connection's by now."""
 
-    async def until_restored(self) -> None:
-        """Return once that is done."""
+    async def ask(self, user: str, connections: Sequence[str]) -> None:
+        """Renew those of one user's connections, and tell what has ended any of them.
+
+        Raises:
+            publisher.errors.Unavailable: Redis did not answer, or answered with an error.
+        """
+
+    def give_back(self, user: str, connection: str) -> None:
+        """Give a place back that is another connection's, and must not be taken again."""
 
 
 class RevokedTokens(Protocol):
     """What Redis knows of revoked tokens."""
 
-    async def revoked(self, digests: Sequence[str]) -> set[str]:
-        """Which of these tokens are revoked. What a server knows that is away is left out.
+    async def revoked(self, digests: Sequence[str]) -> Mapping[str, bool]:
+        """Whether each of these tokens is revoked. What a server knows that is away, or that refuses to tell, is left out.
 
         Raises:
             publisher.errors.Unavailable: one did not answer; trying again may help.
         """
+
+    async def ended(self, users: Sequence[str]) -> Mapping[str, bool]:
+        """The same of users: whether tokens of theirs are revoked, or connections were ended a short while ago."""
 
     def ask(self, digest: str) -> asyncio.Future[Any]:
         """Whether the token with this digest is revoked: true or false, or the error that came in place of an answer.

@@ -11,21 +11,22 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from gateway.core import closing
 from gateway.core.chunks import chunks
 from gateway.core.closing import Closing
+from gateway.core.log_limit import FirstTimes
 from gateway.core.timing import Backoff
 from gateway.node.by_name import ByName
 from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
-from gateway.node.ports import Claim, Clock, RevokedTokens
+from gateway.node.ports import Claim, Clock, HeldPlaces, RevokedTokens
 from gateway.node.tasks import Retry, Sleep
 from publisher.contract.control import Disconnect, PlaceReplaced, TokenRevoked, TokensRevoked
 from publisher.contract.revocations import digest_of
-from publisher.errors import Unavailable
+from publisher.errors import Rejected, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ _KINDS: Final[dict[type[Ending], str]] = {
 _REMEMBERED_SECONDS: Final = 30.0
 _MOST_REMEMBERED: Final = 10_000
 _RECHECK_SECONDS: Final = 300.0
-"""So often tokens are asked about without a reason: the bus of a cluster may lose a command."""
+"""So often all are asked about without a reason: the bus of a cluster may lose a command."""
 _AT_ONCE: Final = 500
 _SURELY_BEFORE_SECONDS: Final = 1.0
 """A command is heard within this time: who has been here for longer was here when it was given."""
@@ -52,7 +53,7 @@ class Revocations:
 
     Args:
         node: this node's name, which a command gives with the id of a connection.
-        freed: told the user and the id of a connection whose place is another's, and that must not take one again.
+        places: renewing those of a user tells what has ended their connections.
         jitter: a number from 0 to 1.
         end_pass: ends what a channel token has allowed.
     """
@@ -62,7 +63,7 @@ class Revocations:
         hub: Hub,
         tokens: RevokedTokens,
         node: str,
-        freed: Callable[[str, str], None],
+        places: HeldPlaces,
         clock: Clock,
         jitter: Callable[[], float],
         end_pass: Callable[[Subscription], None] = lambda _subscription: None,
@@ -71,14 +72,17 @@ class Revocations:
         self._tokens = tokens
         self._end_pass = end_pass
         self._node = node
-        self._freed = freed
+        self._places = places
         self._clock = clock
         self._lately = _Lately(clock)
         self._retry = Retry(jitter)
         self._jitter = jitter
         self._sleep = Sleep()
-        # How often all tokens were to be asked about, and how many of these questions are answered.
+        self._told: FirstTimes[str] = FirstTimes()
+        # How often all were to be asked about, and who is still: users, and digests of tokens.
         self._rechecks = 0
+        self._due_users: set[str] = set()
+        self._due_tokens: set[str] = set()
         self._rechecked = asyncio.Event()
         self._rechecked.set()
         self._of_user: ByName[Connection] = ByName()
@@ -169,7 +173,7 @@ class Revocations:
         if connection.closed:
             return
         if isinstance(command, PlaceReplaced):
-            self._freed(connection.user, connection.id)
+            self._places.give_back(connection.user, connection.id)
         kind = _KINDS[type(command)]
         actor = None if isinstance(command, PlaceReplaced) else command.actor
         self._hub.stats.revocations[kind] += 1
@@ -223,39 +227,92 @@ class Revocations:
 
     # -- what may have gone unheard -----------------------------------------------------------
 
-    def recheck(self) -> None:
-        """Ask now about the tokens of all connections: a command may have gone unheard. Who asked before this for somebody
-        that is not among them yet has to ask again.
-        """
+    def unheard(self) -> None:
+        """Ask now about all, and let nobody in on an older answer: commands may have gone unheard."""
         self._lately.forget()
-        self._rechecks += 1
+        self.recheck()
+
+    def recheck(self) -> None:
+        """Ask now about all users and tokens: a server that knows of some was away."""
+        self._make_all_due()
         self._rechecked.clear()
         self._sleep.end()
 
+    def _make_all_due(self) -> None:
+        self._rechecks += 1
+        self._due_users.update(self._of_user.names())
+        self._due_tokens.update(self._of_token.names())
+
     async def until_rechecked(self) -> None:
-        """Return once all have been asked about since that was due last."""
+        """Return once all have been asked about since that was due last. Some may not be known yet (:attr:`in_question`)."""
         await self._rechecked.wait()
 
+    @property
+    def in_question(self) -> set[Connection]:
+        """The connections of which it is not known whether a command has ended them, or a token that they go by."""
+        found = {each for user in self._due_users for each in self._of_user.of(user)}
+        for digest in self._due_tokens:
+            for holder in self._of_token.of(digest):
+                found.add(holder.connection if isinstance(holder, Subscription) else holder)
+        return found
+
     async def run(self) -> None:
-        """Ask about what is due, and now and then anyway, until cancelled."""
+        """Ask about what is due, and now and then about all, until cancelled."""
         backoff = Backoff(self._jitter)
         while True:
             rechecks = self._rechecks
             try:
-                await self._recheck()
+                await self._ask_about(self._due_users, self._tokens.ended, self._look_into)
+                await self._ask_about(self._due_tokens, self._tokens.revoked, self._end_token)
             except Unavailable as error:
                 log.info("revocations_unchecked reason=%s", error.reason)
                 await self._sleep(backoff.next())
                 continue
+            if rechecks != self._rechecks:
+                continue
+            self._rechecked.set()
+            if self._due_users or self._due_tokens:
+                await self._sleep(backoff.next())
+                continue
             backoff.reset()
+            await self._sleep(_RECHECK_SECONDS * (0.9 + self._jitter() / 5))
             if rechecks == self._rechecks:
-                self._rechecked.set()
-                await self._sleep(_RECHECK_SECONDS * (0.9 + self._jitter() / 5))
+                self._make_all_due()
 
-    async def _recheck(self) -> None:
-        for some in chunks(self._of_token.names(), _AT_ONCE):
-            for digest in await self._tokens.revoked(some):
-                self.carry_out(TokenRevoked(digest))
+    async def _ask_about(
+        self,
+        due: set[str],
+        ask: Callable[[Sequence[str]], Awaitable[Mapping[str, bool]]],
+        end: Callable[[str], Awaitable[bool]],
+    ) -> None:
+        """Ask about all that is due, and ``end`` what has ended. What cannot be known now stays due."""
+        for some in chunks(list(due), _AT_ONCE):
+            rechecks = self._rechecks
+            found = await ask(some)
+            ended = [name for name, is_ended in found.items() if is_ended]
+            known = await asyncio.gather(*map(end, ended))
+            # An answer that is older than what made it due once more says nothing.
+            if rechecks == self._rechecks:
+                due.difference_update(found)
+                due.update(
+                    name for name, is_known in zip(ended, known, strict=True) if not is_known
+                )
+
+    async def _look_into(self, user: str) -> bool:
+        """End what was ended of a user; whether that could be found out."""
+        connections = [each.id for each in self._of_user.of(user)]
+        if connections:
+            try:
+                await self._places.ask(user, connections)
+            except Rejected as error:
+                if self._told.admit(error.reason):
+                    log.warning("revocations_unknown reason=%s", error.reason)
+                return False
+        return True
+
+    async def _end_token(self, digest: str) -> bool:
+        self.carry_out(TokenRevoked(digest))
+        return True
 
 
 def _is_older(issued_at: float | None, before: float) -> bool:

@@ -156,7 +156,7 @@ class Subscriptions:
     def fail(self, subscription: Subscription, error: Exception) -> None:
         """End a subscription that could not be brought up to date."""
         self._log_failure(subscription, error)
-        if subscription.answers or isinstance(error, Unavailable):
+        if subscription.answers or isinstance(error, Unavailable | MissingKey):
             self._recheck.end(subscription, EndReason.INTERNAL_ERROR)
         else:
             # A subscription that stays silent would look alive; one that is made anew is.

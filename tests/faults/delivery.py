@@ -184,7 +184,8 @@ def _disordered(
             received.add(each.id)
             highest = max(highest, each.id)
     for before, after in pairwise(_first_of_each(arrivals(device, channel))):
-        if any(before.at <= at <= after.at for at in forgets):
+        forgot = any(before.at <= at <= after.at for at in forgets)
+        if forgot or _fell_back(trace, device, before, after, allowance.repeat_seconds):
             continue
         again = published[channel].get(after.number)
         twice = again is not None and (allowance.losses or trace.in_question(again))
@@ -193,6 +194,21 @@ def _disordered(
                 f"disordered: {device.name} got {channel} #{after.number} ({after.id}) "
                 f"after #{before.number} ({before.id})"
             )
+
+
+def _fell_back(
+    trace: Trace, device: Device, before: Arrival, after: Arrival, confirmed_seconds: float
+) -> bool:
+    """Whether Redis lost on purpose that the user had ``before``, and the connection broke that could have told of it.
+
+    Then a user's device may be sent what it did not have, though another one of theirs had.
+    """
+    broke = any(
+        before.at <= session.lasted_until(trace.ended_at) <= after.at for session in device.sessions
+    )
+    return broke and any(
+        each.begin - confirmed_seconds <= before.at <= each.end for each in trace.losses
+    )
 
 
 def _forgetting(trace: Trace, device: Device, channel: str, allowance: Allowance) -> list[float]:

@@ -71,13 +71,16 @@ def _above_the_limit(trace: Trace, allowance: Allowance) -> Iterator[str]:
                 yield f"limit: {user} had too many connections for {end - begin:.1f} s, from {begin:.2f}"
 
 
-def _cut_off(trace: Trace) -> list[Interval]:
-    """When a node was away for longer than its lease, so that others had its users' places (docs/delivery.md)."""
-    return [
-        Interval(each.begun_at + NODE_LEASE_SECONDS, each.ended_at + _HEALING_SECONDS)
-        for each in trace.occurrences
-        if each.name == "node_frozen" and each.ended_at - each.begun_at > NODE_LEASE_SECONDS
-    ]
+def _cut_off(trace: Trace) -> Iterator[Interval]:
+    """When a node was away for longer than its lease, or while Redis lost that, so that others had its users' places
+    (docs/delivery.md).
+    """
+    for each in trace.occurrences:
+        if each.name == "node_frozen":
+            lost = trace.losing(each.begun_at, each.ended_at)
+            begin = each.begun_at + (0.0 if lost else NODE_LEASE_SECONDS)
+            if begin < each.ended_at:
+                yield Interval(begin, each.ended_at + _HEALING_SECONDS)
 
 
 def _told_late(trace: Trace, user: str) -> Iterator[Interval]:

@@ -141,6 +141,14 @@ def anew(trace: Trace) -> None:
     second(trace).extend([arrival(n, 10.0) for n in range(6, PUBLISHED + 1)])
 
 
+def another_had(trace: Trace) -> None:
+    """Another device of the user's has the first five in time; this one has the sixth, and the fifth after its break."""
+    *others, _ = first(trace)
+    del first(trace)[:-1]
+    trace.devices.append(Device("ann", "tab", (CHANNEL,), [Session(0, 5.5, arrivals=others)]))
+    second(trace).insert(0, others[-1]._replace(at=7.6))
+
+
 def left(trace: Trace, name: str, kind: str, ttl: int, *members: str) -> None:
     trace.keys_left.append(KeyLeft(name, kind, ttl, members))
 

@@ -18,6 +18,7 @@ from tests.faults.made_up import (
     OOM,
     Edit,
     anew,
+    another_had,
     arrival,
     attempt,
     comes_with_another_token,
@@ -75,6 +76,17 @@ WRONG: dict[str, tuple[str, Edit]] = {
     "nothing arrives": ("lost", lambda t: [s.arrivals.clear() for s in t.devices[0].sessions]),
     "two messages change places": ("disordered", lambda t: swap(first(t), 1, 2)),
     "a repeat comes after new messages": ("disordered", lambda t: swap(second(t), 0, 1)),
+    "a device is sent what another had, and Redis lost nothing then": (
+        "disordered",
+        lambda t: (lost_on_purpose(t, 12.0, 13.0), another_had(t)),
+    ),
+    "a device is sent what another had on a connection that went on": (
+        "disordered",
+        lambda t: (
+            lost_on_purpose(t, 7.8, 8.5),
+            second(t).insert(2, first(t).pop(4)._replace(at=7.9)),
+        ),
+    ),
     "a message comes twice on a connection": (
         "repeated on one connection",
         lambda t: first(t).insert(3, first(t)[2]),
@@ -107,6 +119,14 @@ WRONG: dict[str, tuple[str, Edit]] = {
     "six connections are open for longer than a node was away": (
         "limit",
         lambda t: (fault(t, "node_frozen", -4, 8), sixth_device(t, seconds=6.0)),
+    ),
+    "six connections are open for longer than a node was away whose lease was lost": (
+        "limit",
+        lambda t: (
+            fault(t, "node_frozen", 8, 9),
+            lost_on_purpose(t, 7.0, 8.5),
+            sixth_device(t, seconds=6.0),
+        ),
     ),
     "six connections are open while lines are slow": (
         "limit",
@@ -356,6 +376,15 @@ FINE: dict[str, Edit] = {
         log(t, "ERROR", OOM),
     ),
     "in time": lambda t: (fault(t, "redis_hangs", 3, 8), ready(t, 5, 10)),
+    "a device is sent what another had, and Redis lost that its user has more": lambda t: (
+        lost_on_purpose(t, 5.5, 7.0),
+        another_had(t),
+    ),
+    "six connections while a node is away and its lease is lost": lambda t: (
+        fault(t, "node_frozen", 8, 9),
+        lost_on_purpose(t, 7.0, 8.5),
+        sixth_device(t, seconds=2.5),
+    ),
     "six connections while a node is away for longer than its lease": lambda t: (
         fault(t, "node_frozen", -4, 8),
         sixth_device(t, seconds=2.5),

@@ -113,7 +113,7 @@ class Payloads:
             RecordingPositions(), DEFAULT_NAMESPACES, self._clock, 1.0
         )
         nothing = lambda _: None  # noqa: E731
-        events = Events(nothing, nothing, nothing, self._commands.append)
+        events = Events(nothing, nothing, nothing, self._commands.append, nothing)
         self._hub = Hub(
             self._turn.append,
             self._confirmation,

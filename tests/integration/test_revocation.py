@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from gateway.backplane.hearing import ClusterHearing
 from gateway.node import revocations as revocations_module
 from publisher import AsyncPublisher
 from publisher.contract.control import TokenRevoked, encode
@@ -305,7 +306,7 @@ async def test_while_it_asks_what_was_revoked_a_node_holds_what_comes(
     revocations = node.gateway.access.revocations
     revoked, go = revocations._tokens.revoked, asyncio.Event()
 
-    async def late(digests: Any) -> set[str]:
+    async def late(digests: Any) -> dict[str, bool]:
         await go.wait()
         return await revoked(digests)
 
@@ -357,6 +358,70 @@ async def test_who_waits_for_a_place_while_the_node_is_cut_off_is_asked_about_ag
         go.set()
         await until(node.gateway.ready)
         await ended(await stack.enter_async_context(opened(node.url, TOKEN)), "token_revoked")
+
+
+async def test_a_clusters_node_holds_what_comes_while_it_hears_no_commands_for_longer_than_a_moment(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages come over other connections: it delivers none of them before it knows what was revoked."""
+    topology.require(topology.CLUSTER)
+    hearing = node.gateway.redis.hearing
+    assert isinstance(hearing, ClusterHearing)
+    open_, go = hearing._any.open, asyncio.Event()
+
+    async def late(connection: Any) -> None:
+        await go.wait()
+        await open_(connection)
+
+    async with connected(node.url, TOKEN) as revoked_client, connected(node.url, OTHER) as client:
+        for each in (revoked_client, client):
+            await each.subscribe("run-results/s")
+        monkeypatch.setattr(hearing._any, "open", late)
+        hearing.control.rebuild()
+        await until(lambda: not hearing.control.connected)
+        await until(lambda: node.gateway.hub.held)
+        assert not node.gateway.readiness()["revocations"]
+        await publisher.revoke_token("t1", NOW + 3600)
+        await publisher.publish("run-results/s", 1)
+        for each in (revoked_client, client):
+            await each.sync()
+        go.set()
+        await ended(revoked_client, "token_revoked")
+        assert await client.data(1) == [1]
+    await until(node.gateway.ready)
+
+
+async def test_after_a_cut_whom_redis_cannot_tell_of_hears_nothing_until_it_can(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    """One server of a cluster is away, and with it what it knows of some users and tokens."""
+    access, keys = node.gateway.access, topology.keys(prefix)
+    async with (
+        connected(node.url, TOKEN) as by_token,
+        connected(node.url, make_token("v", ["run-results/s"], iat=NOW)) as by_user,
+        connected(node.url, OTHER) as client,
+    ):
+        for each in (by_token, by_user, client):
+            await each.subscribe("run-results/s")
+        away = {keys.revoked(digest_of("t1")), keys.before("v")}
+        monkeypatch.setattr(access.revocations._tokens, "_away", away.__contains__)
+        await topology.ask_all(publisher._client, "CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: len(access.cut_off._paused) == 2)
+        await until(node.gateway.ready)
+        await publisher.publish("run-results/s", 1)
+        assert await client.data(1) == [1]
+        for each in (by_token, by_user):
+            # Nor does it begin anything new.
+            await each.send({"type": "subscribe", "channel": "run-results/s", "since": 0})
+            await each.sync()
+        await publisher._client.set(keys.before("v"), str(NOW + 1))
+        away.clear()
+        await ended(by_user, "token_revoked")
+        assert (await by_token.receive())["type"] == "subscribed"
+        assert await by_token.data(1) == [1]
+        await publisher.publish("run-results/s", 2)
+        assert await by_token.data(1) == [2]
+        assert await client.data(1) == [2]
 
 
 async def test_a_cut_that_nobody_notices_in_a_cluster_holds_nothing_and_is_made_good(

@@ -18,6 +18,7 @@ from gateway.node.revocations import Revocations
 from gateway.node.stats import Stats
 from publisher.contract.channels import parse_channel
 from publisher.contract.message import NOT_LOGGED, LogPage, Message
+from publisher.errors import Rejected
 
 T = TypeVar("T")
 
@@ -99,13 +100,14 @@ class RecordingPositions:
 class FakeRevokedTokens:
     """What Redis knows of revoked tokens: ``digests``, and before which time those of ``users``.
 
-    While ``answers`` is not set it does not answer.
+    While ``answers`` is not set it does not answer. Of ``untold`` it tells nothing for now.
     """
 
     def __init__(self) -> None:
         self.digests: set[str] = set()
         self.users: dict[str, float] = {}
         self.asked: list[str] = []
+        self.untold: set[str] = set()
         self.answers = asyncio.Event()
         self.answers.set()
 
@@ -118,13 +120,40 @@ class FakeRevokedTokens:
         await self.answers.wait()
         return found
 
-    async def revoked(self, digests: Sequence[str]) -> set[str]:
-        return {each for each in digests if await self.ask(each)}
+    async def revoked(self, digests: Sequence[str]) -> dict[str, bool]:
+        return {each: await self.ask(each) for each in digests if each not in self.untold}
+
+    async def ended(self, users: Sequence[str]) -> dict[str, bool]:
+        self.asked += users
+        found = {each: each in self.users for each in users if each not in self.untold}
+        await self.answers.wait()
+        return found
 
     async def look_up(self, user: str, digest: str | None) -> tuple[float | None, bool]:
         found = self.users.get(user), digest in self.digests
         await self.answers.wait()
         return found
+
+
+class RecordingPlaces:
+    """What was asked for of the places that connections hold. ``refuses``: whether asking about one is refused."""
+
+    def __init__(self) -> None:
+        self.restorations = 0
+        self.freed: list[tuple[str, str]] = []
+        self.asked: list[tuple[str, list[str]]] = []
+        self.refuses = False
+
+    def restore(self) -> None:
+        self.restorations += 1
+
+    async def ask(self, user: str, connections: Sequence[str]) -> None:
+        self.asked.append((user, list(connections)))
+        if self.refuses:
+            raise Rejected("WRONGTYPE", maybe_sent=False)
+
+    def give_back(self, user: str, connection: str) -> None:
+        self.freed.append((user, connection))
 
 
 class RecordingFeed:
@@ -158,28 +187,30 @@ class Node:
         self.gaps: list[str] = []
         self.throttled: list[bool] = []
         self.commands: list[bytes] = []
-        self.freed: list[tuple[str, str]] = []
+        self.sealed: list[str] = []
+        self.places = RecordingPlaces()
         self.confirmation = Confirmation(self.positions, {}, self.clock, interval)
         self.hub = Hub(
             lambda callback: asyncio.get_running_loop().call_soon(callback),
             self.confirmation,
             self.stats,
-            Events(self.gap, self.behind, self.congested, self.commands.append),
+            Events(self.gap, self.behind, self.congested, self.commands.append, self.cannot_open),
             threshold,
         )
 
     def revocations(self, tokens: FakeRevokedTokens | None = None) -> Revocations:
         """Of a node that is called ``here``."""
         known = tokens or FakeRevokedTokens()
-        freed = self.freed.append
-        return Revocations(
-            self.hub, known, "here", lambda *who: freed(who), self.clock, lambda: 0.0
-        )
+        return Revocations(self.hub, known, "here", self.places, self.clock, lambda: 0.0)
 
     # -- what the hub reports ---------------------------------------------------------------------
 
     def gap(self, channel: Channel) -> None:
         self.gaps.append(channel.name)
+
+    def cannot_open(self, channel: Channel) -> None:
+        self.sealed.append(channel.name)
+        self.hub.stop(channel)
 
     def behind(self, connection: Connection) -> None:
         pass

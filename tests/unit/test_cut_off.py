@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from gateway.node.connection import Connection
 from gateway.node.cut_off import CutOff
 from gateway.node.tasks import Tasks
 from tests.unit.fakes import FakeRevokedTokens, Node, make_connection, payload
@@ -14,36 +15,51 @@ from tests.unit.virtual_time import run_at_once
 NEWS = "news/today"
 
 
-class Places:
-    """Restored when the test says so."""
+class Delivery:
+    """Notes who is paused, and how often channels were compared with their logs."""
 
     def __init__(self) -> None:
-        self.restorations = 0
-        self.restored = asyncio.Event()
+        self.paused: set[Connection] = set()
+        self.checks = 0
 
-    def restore(self) -> None:
-        self.restorations += 1
-        self.restored.clear()
+    def pause_all(self, connection: Connection) -> None:
+        assert connection not in self.paused
+        self.paused.add(connection)
 
-    async def until_restored(self) -> None:
-        await self.restored.wait()
+    def resume_all(self, connection: Connection) -> None:
+        self.paused.remove(connection)
+
+    async def check_all(self) -> None:
+        self.checks += 1
 
 
 class World:
     def __init__(self, patience: float) -> None:
         self.node = Node()
-        self.places = Places()
+        self.delivery = Delivery()
         self.redis = FakeRevokedTokens()
         self.revocations = self.node.revocations(self.redis)
-        self.released = 0
         self.tasks = Tasks()
         self.tasks.spawn(self.revocations.run(), "ask")
         self.cut_off = CutOff(
-            self.node.hub, self.places, self.revocations, self.tasks, patience, self._note
+            self.node.hub,
+            self.delivery,
+            self.node.places,
+            self.revocations,
+            self.tasks,
+            patience,
         )
+        self.let_in("u")
 
-    def _note(self) -> None:
-        self.released += 1
+    def let_in(self, user: str) -> Connection:
+        client, _ = make_connection(user=user, id=user)
+        self.revocations.watch(client)
+        return client
+
+    @property
+    def released(self) -> int:
+        """How often it has gone on after nothing was delivered."""
+        return self.delivery.checks
 
     @property
     def state(self) -> tuple[bool, bool]:
@@ -57,10 +73,15 @@ def test_it_holds_at_once_and_goes_on_when_all_is_known() -> None:
         assert world.state == (False, True)
         world.cut_off.listens(False)
         assert world.state == (True, False)
+        world.redis.answers.clear()
         world.cut_off.listens(True)
         await asyncio.sleep(5)
-        assert (world.state, world.places.restorations, world.released) == ((True, False), 1, 0)
-        world.places.restored.set()
+        assert (world.state, world.node.places.restorations, world.released) == (
+            (True, False),
+            1,
+            0,
+        )
+        world.redis.answers.set()
         await asyncio.sleep(1)
         assert (world.state, world.released) == ((False, True), 1)
         await world.tasks.aclose()
@@ -71,15 +92,15 @@ def test_it_holds_at_once_and_goes_on_when_all_is_known() -> None:
 def test_another_cut_meanwhile_begins_it_anew() -> None:
     async def follow() -> None:
         world = World(patience=0.0)
+        world.redis.answers.clear()
         world.cut_off.listens(False)
         world.cut_off.listens(True)
         await asyncio.sleep(1)
         world.cut_off.listens(False)
-        world.places.restored.set()
+        world.redis.answers.set()
         await asyncio.sleep(5)
         assert (world.state, world.released) == ((True, False), 0)
         world.cut_off.listens(True)
-        world.places.restored.set()
         await asyncio.sleep(1)
         assert (world.state, world.released) == ((False, True), 1)
         await world.tasks.aclose()
@@ -98,14 +119,59 @@ def test_where_messages_come_over_other_connections_a_short_cut_holds_nothing(
     async def follow() -> None:
         world = World(patience=1.0)
         for released in (held, 2 * held):
+            world.redis.answers.clear()
             world.cut_off.listens(False)
             await asyncio.sleep(silence)
             world.cut_off.listens(True)
             await asyncio.sleep(asking)
             assert world.state == (held, not held)  # what was missed is asked for all the same
-            world.places.restored.set()
+            world.redis.answers.set()
             await asyncio.sleep(2)
             assert (world.state, world.released) == ((False, True), released)
+        await world.tasks.aclose()
+
+    run_at_once(follow())
+
+
+@pytest.mark.parametrize("patience", [0.0, 1.0])
+def test_of_whom_redis_cannot_tell_hears_nothing_until_it_has_told(patience: float) -> None:
+    async def follow() -> None:
+        world = World(patience)
+        first, second = world.let_in("first"), world.let_in("second")
+        world.redis.untold |= {"first", "second"}
+        world.cut_off.listens(False)
+        world.cut_off.listens(True)
+        await asyncio.sleep(5)
+        assert world.state == (False, True)
+        assert world.delivery.paused == {first, second}
+        # They stay paused over another cut.
+        world.cut_off.listens(False)
+        world.redis.untold.discard("first")
+        world.cut_off.listens(True)
+        await asyncio.sleep(5)
+        assert world.delivery.paused == {second}
+        world.redis.untold.clear()
+        await asyncio.sleep(5)
+        assert not world.delivery.paused
+        await world.tasks.aclose()
+
+    run_at_once(follow())
+
+
+def test_whom_redis_cannot_tell_of_is_paused_before_anything_is_delivered() -> None:
+    async def follow() -> None:
+        world = World(patience=0.0)
+        world.redis.untold.add("u")
+        world.cut_off.listens(False)
+        world.cut_off.listens(True)
+        paused: list[int] = []
+        release = world.node.hub.release
+        world.node.hub.release = lambda: (  # type: ignore[method-assign]
+            paused.append(len(world.delivery.paused)),
+            release(),
+        )[1]
+        await asyncio.sleep(1)
+        assert paused == [1]
         await world.tasks.aclose()
 
     run_at_once(follow())

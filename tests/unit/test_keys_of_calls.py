@@ -10,6 +10,7 @@ import pytest
 
 from gateway.backplane.health import NodeEntry
 from gateway.backplane.place_table import PlaceTable
+from gateway.backplane.revocation_reader import RevocationReader
 from gateway.backplane.store import Announcing, LogReader, Positions
 from gateway.node.opener import Opener
 from gateway.node.ports import Claim
@@ -48,7 +49,7 @@ class Noted:
     def begin(self, call: Call) -> asyncio.Future[Any]:
         self.calls.append(call)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        answer.set_result([b"-1", b"0"] if call.script is scripts.READ else None)
+        answer.set_result([b"-1", b"0"] if call.script is scripts.READ else [])
         return answer
 
 
@@ -78,6 +79,9 @@ async def calls_of_a_node(keys: Keys) -> list[Call]:
         *(Call.run(scripts.GRANTED, [keys.grant(channel)], "u") for channel in CHANNELS),
         Call(("SET", keys.marker, "m", "NX", "GET")),
     ]
+    revocations = RevocationReader(pipeline, pipeline, keys)
+    await revocations.ended(USERS)
+    await revocations.revoked(["digest", "another"])
     replacing = PlaceTable(keys, "node", 5, 60, 10)
     for user in USERS:
         noted.calls += [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -15,6 +17,7 @@ from gateway.node.revocations import Ending, Revocations
 from publisher.contract.control import Disconnect, PlaceReplaced, TokenRevoked, TokensRevoked
 from publisher.contract.revocations import digest_of
 from publisher.errors import Unavailable
+from tests.support.waiting import until
 from tests.unit.fakes import FakeRevokedTokens, Node, RecordingSocket, make_connection
 
 AT = 1_640_995_200_000_000
@@ -116,7 +119,7 @@ async def test_a_connection_whose_place_is_anothers_ends_and_takes_none_again(wo
     world.revocations.hear(PlaceReplaced("u", "there/1"))
     world.revocations.hear(PlaceReplaced("u", "here/2"))
     assert world.ended() == {"2": "replaced"}
-    assert world.node.freed == [("u", "2")]
+    assert world.node.places.freed == [("u", "2")]
 
 
 async def test_nothing_is_kept_of_connections_that_are_gone(world: World) -> None:
@@ -192,7 +195,7 @@ async def test_who_asked_before_a_command_may_have_gone_unheard_asks_again(world
     """It ends the connections that are here by now, and this one is not among them."""
     world.revocations.hear(T1)
     mark = world.revocations.mark
-    world.revocations.recheck()
+    world.revocations.unheard()
     with pytest.raises(Unavailable):
         world.revocations.ends(CLAIM, AT, mark)
     mark = world.revocations.mark
@@ -249,6 +252,83 @@ async def test_what_was_asked_before_a_command_may_have_gone_unheard_is_asked_ag
     asking = asyncio.create_task(admits(world.revocations))
     await asyncio.sleep(0)
     world.redis.digests.add(digest_of("t1"))
-    world.revocations.recheck()
+    world.revocations.unheard()
     world.redis.answers.set()
     assert not await asking
+
+
+# -- what may have gone unheard -------------------------------------------------------------------
+
+
+@pytest.fixture
+async def asking(world: World) -> AsyncIterator[World]:
+    """It asks about what is due."""
+    task = asyncio.create_task(world.revocations.run())
+    await world.revocations.until_rechecked()
+    yield world
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_it_asks_about_users_and_tokens_and_looks_only_into_those_of_whom_something_ended(
+    asking: World,
+) -> None:
+    asking.let_in("1", "u", token="t1")
+    asking.let_in("2", "v")
+    asking.let_in("3", "v", token="t3")
+    asking.redis.users["v"] = 5.0
+    asking.redis.digests.add(digest_of("t1"))
+    asking.revocations.unheard()
+    await asking.revocations.until_rechecked()
+    assert sorted(asking.redis.asked) == sorted(["u", "v", digest_of("t1"), digest_of("t3")])
+    [(user, connections)] = asking.node.places.asked
+    assert (user, sorted(connections)) == ("v", ["2", "3"])
+    assert asking.ended() == {"1": "token_revoked"}
+    assert not asking.revocations.in_question
+
+
+async def test_of_whom_nothing_can_be_told_is_in_question_until_it_can(asking: World) -> None:
+    by_user = asking.let_in("1", "u")
+    by_token = asking.let_in("2", "v", token="t2")
+    asking.let_in("3", "w", token="t3")
+    asking.redis.untold |= {"u", digest_of("t2")}
+    asking.revocations.unheard()
+    await asking.revocations.until_rechecked()
+    assert asking.revocations.in_question == {by_user, by_token}
+    asking.redis.untold.clear()
+    asking.redis.digests.add(digest_of("t2"))
+    await until(lambda: not asking.revocations.in_question)
+    assert asking.ended() == {"2": "token_revoked"}
+    # Only what was not known was asked about again.
+    assert asking.redis.asked.count("w") == 1
+
+
+async def test_a_user_is_in_question_whose_places_cannot_be_looked_into(
+    asking: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = asking.let_in("1", "u")
+    asking.redis.users["u"] = 5.0
+    asking.node.places.refuses = True
+    asking.revocations.unheard()
+    await asking.revocations.until_rechecked()
+    assert asking.revocations.in_question == {client}
+    assert [
+        each for each in caplog.messages if each.startswith("revocations_unknown reason=WRONGTYPE")
+    ]
+    asking.node.places.refuses = False
+    await until(lambda: not asking.revocations.in_question)
+
+
+async def test_an_answer_that_is_older_than_what_made_it_due_counts_for_nothing(
+    asking: World,
+) -> None:
+    client = asking.let_in("1", "u", token="t1")
+    asking.redis.answers.clear()
+    asking.revocations.unheard()
+    await until(lambda: asking.redis.asked)
+    asking.redis.untold.add("u")
+    asking.revocations.unheard()
+    asking.redis.answers.set()
+    await asking.revocations.until_rechecked()
+    assert asking.revocations.in_question == {client}
