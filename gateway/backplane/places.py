@@ -97,6 +97,7 @@ class Places:
         self._restorations = 0
         self._restored = 0
         self._in_question = 0
+        self.rounds = 0
         # Users whose places Redis refuses to renew: each is told once.
         self._refused: set[str] = set()
 
@@ -229,6 +230,7 @@ class Places:
         failures = 0
         while True:
             restorations = self._restorations
+            self.rounds += 1
             try:
                 failed = await self.renew()
             except Unavailable as error:

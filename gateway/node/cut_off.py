@@ -72,10 +72,10 @@ class CutOff:
             self._going_on.cancel()
         self._settled = False
         if listening:
-            # Not waited for: only whose place is another's by now learns of it there.
-            self._places.restore()
             self._revocations.unheard()
-            self._going_on = self._tasks.spawn(self._go_on(), "go on after a cut")
+            self._going_on = self._tasks.spawn(
+                self._go_on(self._places.rounds), "go on after a cut"
+            )
         elif not self._patience:
             self._hub.hold()
         elif self._holding is None:
@@ -85,7 +85,7 @@ class CutOff:
         await asyncio.sleep(self._patience)
         self._hub.hold()
 
-    async def _go_on(self) -> None:
+    async def _go_on(self, rounds: int) -> None:
         await self._revocations.until_rechecked()
         # Before anything is delivered again.
         self._pause(self._revocations.in_question)
@@ -97,6 +97,9 @@ class CutOff:
         if self._hub.held:
             self._hub.release()
             self._tasks.spawn(self._delivery.check_all(), "check all channels")
+        # Whose place is another's by now learns of it by that. Only now, since it takes far longer.
+        if self._places.rounds == rounds:
+            self._places.restore()
         while self._paused:
             await asyncio.sleep(_LOOK_SECONDS)
             self._resume(self._paused - self._revocations.in_question)

@@ -162,7 +162,9 @@ class Places(Protocol):
 
 
 class HeldPlaces(Protocol):
-    """The places of this node's connections."""
+    """The places of this node's connections. ``rounds``: how often renewing all of them has begun."""
+
+    rounds: int
 
     def restore(self) -> None:
         """Renew all of them soon: some may be another connection's by now."""
@@ -179,7 +181,12 @@ class HeldPlaces(Protocol):
 
 
 class RevokedTokens(Protocol):
-    """What Redis knows of revoked tokens."""
+    """What Redis knows of revoked tokens.
+
+    ``at_once``: of so many it is asked at a time, if many are to be asked about.
+    """
+
+    at_once: int
 
     async def revoked(self, digests: Sequence[str]) -> Mapping[str, bool]:
         """Whether each of these tokens is revoked. What a server knows that is away, or that refuses to tell, is left out.

@@ -43,7 +43,6 @@ _REMEMBERED_SECONDS: Final = 30.0
 _MOST_REMEMBERED: Final = 10_000
 _RECHECK_SECONDS: Final = 300.0
 """So often all are asked about without a reason: the bus of a cluster may lose a command."""
-_AT_ONCE: Final = 500
 _SURELY_BEFORE_SECONDS: Final = 1.0
 """A command is heard within this time: who has been here for longer was here when it was given."""
 
@@ -286,7 +285,7 @@ class Revocations:
         end: Callable[[str], Awaitable[bool]],
     ) -> None:
         """Ask about all that is due, and ``end`` what has ended. What cannot be known now stays due."""
-        for some in chunks(list(due), _AT_ONCE):
+        for some in chunks(list(due), self._tokens.at_once):
             rechecks = self._rechecks
             found = await ask(some)
             ended = [name for name, is_ended in found.items() if is_ended]

@@ -106,6 +106,7 @@ class FakeRevokedTokens:
     def __init__(self) -> None:
         self.digests: set[str] = set()
         self.users: dict[str, float] = {}
+        self.at_once = 2
         self.asked: list[str] = []
         self.untold: set[str] = set()
         self.answers = asyncio.Event()
@@ -139,6 +140,7 @@ class RecordingPlaces:
     """What was asked for of the places that connections hold. ``refuses``: whether asking about one is refused."""
 
     def __init__(self) -> None:
+        self.rounds = 0
         self.restorations = 0
         self.freed: list[tuple[str, str]] = []
         self.asked: list[tuple[str, list[str]]] = []

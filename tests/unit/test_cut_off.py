@@ -84,6 +84,20 @@ def test_it_holds_at_once_and_goes_on_when_all_is_known() -> None:
         world.redis.answers.set()
         await asyncio.sleep(1)
         assert (world.state, world.released) == ((False, True), 1)
+        assert world.node.places.restorations == 1
+        await world.tasks.aclose()
+
+    run_at_once(follow())
+
+
+def test_it_renews_no_places_that_are_being_renewed_since() -> None:
+    async def follow() -> None:
+        world = World(patience=0.0)
+        world.cut_off.listens(False)
+        world.cut_off.listens(True)
+        world.node.places.rounds += 1
+        await asyncio.sleep(1)
+        assert (world.released, world.node.places.restorations) == (1, 0)
         await world.tasks.aclose()
 
     run_at_once(follow())
