@@ -39,7 +39,11 @@ _FURTHEST_AHEAD_SECONDS: Final = 86_400
 
 
 class Revoking:
-    """Builds the flows. Twice does no more than once.
+    """Builds the flows. Twice does no more than once, though each try gives the nodes its command again.
+
+    A second try of a disconnect has the nonce of the first, and Redis keeps that one's moment (``disconnect.lua``): who has come
+    back since is not meant. A token that is revoked was let in nowhere since the first try, so the second finds nobody.
+    Only where a failover has lost the first try is the second like a call of its own.
 
     Args:
         wall_clock: microseconds since 1970.

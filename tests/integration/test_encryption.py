@@ -18,6 +18,7 @@ from gateway.app import Gateway
 from gateway.check import check
 from gateway.settings import Settings, UsageError
 from publisher import AsyncPublisher, Namespace
+from publisher.contract.sealing import KeyRing
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
 from tests.support.nodes import Node, running_node
@@ -274,8 +275,12 @@ async def test_a_node_without_the_key_stops_before_the_message_and_one_with_it_g
         assert await client.data(1) == ["known"]
         unknown = await second.publish(CHANNEL, "unknown")
         await first.publish(CHANNEL, "behind it")
-        await until(lambda: node.gateway.stats.decryption_failures)
+        ended = {"type": "unsubscribed", "channel": CHANNEL, "reason": "internal_error"}
+        assert await client.receive() == ended
         await client.send({"type": "ack", "channel": CHANNEL, "id": unknown.id + 1})
+        # The connection goes on, and so does the channel once the message can be opened.
+        await client.send({"type": "subscribe", "channel": CHANNEL})
+        await client.expect(type="error", code="internal_error", channel=CHANNEL)
         await client.sync()
     async with connected(node.url, make_token("u")) as client:
         await client.send({"type": "subscribe", "channel": CHANNEL, "since": known.id})
@@ -321,6 +326,41 @@ async def test_what_no_key_opens_is_taken_out_as_the_docs_say_and_what_is_behind
         answer = await client.subscribe(CHANNEL, since=known.id)
         assert answer["recovered"] is False
         assert await client.data(1) == ["behind it"]
+
+
+def opens(node: Node, *numbers: int) -> None:
+    """Give a node these keys, as a restart would that its clients do not notice."""
+    node.gateway.hub._opener._ring = KeyRing.parse(ring(*numbers))
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["live", "read from the log"])
+async def test_who_is_told_subscribes_again_and_misses_nothing_once_the_key_is_there(
+    start: Callable[..., Awaitable[Node]], publisher_with: MakePublisher, live: bool
+) -> None:
+    node = await start(1)
+    first, second = await publisher_with(1), await publisher_with(2)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        await first.publish(CHANNEL, 0)
+        assert await client.data(1) == [0]
+        channel = node.gateway.hub.channels[CHANNEL]
+        if not live:
+            # As if it had not come.
+            del node.gateway.hub.channels[CHANNEL]
+        await second.publish(CHANNEL, 1)
+        if not live:
+            await client.subscribe(LIVE)
+            await first.publish(LIVE, "behind it")
+            assert await client.data(1) == ["behind it"]
+            node.gateway.hub.channels[CHANNEL] = channel
+        await first.publish(CHANNEL, 2)
+        await client.expect(type="unsubscribed", channel=CHANNEL, reason="internal_error")
+        assert not channel.members
+        opens(node, 1, 2)
+        await client.subscribe(CHANNEL)
+        assert await client.data(2) == [1, 2]
+        await second.publish(CHANNEL, 3)
+        assert await client.data(1) == [3]
 
 
 async def test_the_second_publish_with_a_key_reaches_nobody_whatever_key_encrypts(

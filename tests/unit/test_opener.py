@@ -76,6 +76,7 @@ async def test_without_the_key_nothing_behind_it_goes_out_and_that_is_told_once(
     assert ids(socket) == [1]
     assert client.sent_upto(NEWS.name) == 1
     assert subscription.live is None
+    assert node.sealed == [NEWS.name]
     assert node.stats.decryption_failures >= 1
     assert node.stats.messages_unknown == 0
     [record] = [each for each in caplog.records if each.levelname == "ERROR"]
