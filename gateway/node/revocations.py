@@ -274,8 +274,7 @@ class Revocations:
                 await self._sleep(backoff.next())
                 continue
             backoff.reset()
-            await self._sleep(_RECHECK_SECONDS * (0.9 + self._jitter() / 5))
-            if rechecks == self._rechecks:
+            if not await self._sleep(_RECHECK_SECONDS * (0.9 + self._jitter() / 5)):
                 self._make_all_due()
 
     async def _ask_about(

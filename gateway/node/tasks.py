@@ -84,12 +84,14 @@ class Sleep:
         """End the sleep; one that has not begun ends as it begins."""
         self._ended.set()
 
-    async def __call__(self, seconds: float) -> None:
-        """Sleep."""
+    async def __call__(self, seconds: float) -> bool:
+        """Sleep; returns whether somebody has ended it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._ended.wait()
+        ended = self._ended.is_set()
         self._ended.clear()
+        return ended
 
 
 class Retry:

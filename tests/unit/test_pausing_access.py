@@ -30,14 +30,18 @@ STEPS = st.lists(
 
 @dataclass
 class Paused:
-    """What a client had when it was paused."""
+    """What a client had when it was paused; ``whole``: with all that it listens to."""
 
     subscription: Subscription
     socket: RecordingSocket
+    whole: bool
     had: bytes | None = None
 
     def pause(self, bench: Bench) -> None:
-        bench.catchup.pause(self.subscription)
+        if self.whole:
+            bench.catchup.pause_all(self.subscription.connection)
+        else:
+            bench.catchup.pause(self.subscription)
         bench.node.hub.flush()  # what was due to it before
         if self.had is None:
             self.had = self.socket.received
@@ -46,13 +50,16 @@ class Paused:
         if self.had is not None:
             assert self.socket.received == self.had
             self.had = None
-        bench.catchup.resume(self.subscription)
+        if self.whole:
+            bench.catchup.resume_all(self.subscription.connection)
+        else:
+            bench.catchup.resume(self.subscription)
 
 
 @settings(max_examples=400)
-@given(st.integers(0, 8), st.booleans(), STEPS, st.integers(2, 4), st.integers(0, 3))
+@given(st.integers(0, 8), st.booleans(), st.booleans(), STEPS, st.integers(2, 4), st.integers(0, 3))
 def test_however_things_fall_a_paused_client_hears_nothing_and_in_the_end_everything_once(
-    before: int, accompanied: bool, steps: list[str], page: int, held: int
+    before: int, accompanied: bool, whole: bool, steps: list[str], page: int, held: int
 ) -> None:
     async def scenario() -> None:
         bench = Bench()
@@ -61,7 +68,7 @@ def test_however_things_fall_a_paused_client_hears_nothing_and_in_the_end_everyt
         sockets = [bench.join(id="other")[1]] if accompanied else []
         client, socket, _ = bench.join()
         sockets.append(socket)
-        it = Paused(client.subscriptions[NEWS.name], socket)
+        it = Paused(client.subscriptions[NEWS.name], socket, whole)
         for step in steps:
             match step:
                 case "pause":
@@ -141,6 +148,24 @@ async def test_who_is_paused_while_nothing_is_delivered_to_anybody_stays_out_whe
     bench.catchup.pause(it)
     bench.node.hub.release()
     await bench.redis.advance()
+    assert not ids(socket)
+    bench.catchup.resume(it)
+    await bench.settle()
+    assert ids(socket) == [2]
+    await bench.close()
+
+
+async def test_a_connection_and_one_of_its_subscriptions_are_paused_each_for_itself() -> None:
+    bench, it, socket = await beside_another()
+    bench.catchup.pause(it)
+    bench.catchup.pause_all(it.connection)
+    bench.catchup.resume(it)
+    await bench.step("live")
+    await bench.settle()
+    assert not ids(socket)
+    bench.catchup.pause(it)
+    bench.catchup.resume_all(it.connection)
+    await bench.settle()
     assert not ids(socket)
     bench.catchup.resume(it)
     await bench.settle()
