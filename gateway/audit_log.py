@@ -45,7 +45,7 @@ def audit_log(
         _Stream(getattr(sys, where), lost) if where in _STREAMS else _File(where, lost)
     )
     target.setFormatter(_Lines(node, worker))
-    lines: queue.Queue[Any] = queue.Queue(_WAITING)
+    lines: queue.SimpleQueue[Any] = queue.SimpleQueue()
     handler, writer = _Waiting(lines, lost), _Writer(lines, target)
     writer.start()
     audit.log.addHandler(handler)
@@ -75,8 +75,9 @@ class _Lines(LineFormatter):
 class _Waiting(QueueHandler):
     """Takes records for the thread, as many as there is room for."""
 
-    def __init__(self, lines: queue.Queue[Any], lost: Callable[[], None]) -> None:
+    def __init__(self, lines: queue.SimpleQueue[Any], lost: Callable[[], None]) -> None:
         super().__init__(lines)
+        self._lines = lines
         self._lost = lost
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
@@ -85,20 +86,14 @@ class _Waiting(QueueHandler):
 
     def enqueue(self, record: logging.LogRecord) -> None:
         """Keep it, or count it."""
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
+        if self._lines.qsize() < _WAITING:
+            self._lines.put(record)
+        else:
             self._lost()
 
 
 class _Writer(QueueListener):
     """The thread."""
-
-    def enqueue_sentinel(self) -> None:
-        """Let it end behind what waits."""
-        with contextlib.suppress(queue.Full):
-            lines: Any = self.queue
-            lines.put(None, timeout=_STOP_SECONDS)
 
     def stop(self) -> None:
         """Wait until all is written, but for no disk that hangs."""

@@ -13,8 +13,9 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.core.log_limit import LogLimit
 
@@ -26,6 +27,9 @@ _TOKEN: Final = re.compile(r"eyJ[\w.%-]{5,}")
 
 TEMPLATE: Final = re.compile(r"\w+(?: \w+=\S+)*")
 """What a log call of ours says."""
+
+_TEMPLATES_REMEMBERED: Final = 256
+"""Those of ours are fewer; what libraries write may never come again."""
 
 _FIELD: Final = re.compile(r"(\w+)=(\S+)")
 _CONVERSION: Final = re.compile(r"%[\d.]*[a-zA-Z]")
@@ -139,17 +143,32 @@ class FewOfClients(logging.Filter):
 
 def _told(record: logging.LogRecord) -> dict[str, Value]:
     """The event and its fields; what a library has written is the field ``message``."""
-    template = record.msg
-    if not (isinstance(template, str) and TEMPLATE.fullmatch(template)):
+    template = _read(record.msg) if isinstance(record.msg, str) else None
+    if template is None:
         return {"event": "message", "message": record.getMessage()}
-    event, _, rest = template.partition(" ")
     # A single argument that is a mapping comes without its tuple (logging.LogRecord).
     arguments = iter(record.args if isinstance(record.args, tuple) else (record.args,))
-    fields: dict[str, Value] = {"event": event}
-    for key, form in _FIELD.findall(rest):
-        given = tuple(islice(arguments, len(_CONVERSION.findall(form))))
-        fields[key] = _value(form, given)
+    fields: dict[str, Value] = {"event": template.event}
+    for key, form, count in template.fields:
+        fields[key] = _value(form, tuple(islice(arguments, count)))
     return fields
+
+
+class _Template(NamedTuple):
+    """What a log call of ours says; of each field its name, how it is formatted, and how many arguments that takes."""
+
+    event: str
+    fields: tuple[tuple[str, str, int], ...]
+
+
+@lru_cache(_TEMPLATES_REMEMBERED)
+def _read(message: str) -> _Template | None:
+    """The template that a message is; ``None`` for what a library has written."""
+    if not TEMPLATE.fullmatch(message):
+        return None
+    event, _, rest = message.partition(" ")
+    fields = ((key, form, len(_CONVERSION.findall(form))) for key, form in _FIELD.findall(rest))
+    return _Template(event, tuple(fields))
 
 
 def _value(form: str, given: tuple[object, ...]) -> Value:

@@ -113,6 +113,13 @@ def test_what_a_library_writes_is_one_field() -> None:
     assert (told["level"], told["event"]) == ("info", "message")
 
 
+def test_what_a_call_says_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert as_json("read_once key=%s at=%s:%d", "a", "host", 1)["at"] == "host:1"
+    monkeypatch.setattr("gateway.logs.TEMPLATE", None)
+    told = as_json("read_once key=%s at=%s:%d", "b", "host", 2)
+    assert (told["event"], told["key"], told["at"]) == ("read_once", "b", "host:2")
+
+
 def test_a_mapping_as_the_only_argument_is_a_value() -> None:
     assert as_json("event rules=%r", {"owner": "user"})["rules"] == "{'owner': 'user'}"
 
