@@ -234,8 +234,9 @@ class Settings(BaseSettings):
     user_message_burst: PositiveFloat | None = Field(
         None, description="Messages that these may send at once; by default likewise, 2,500"
     )
-    max_channel_members: PositiveInt = Field(
-        20_000, description="Connections that may be subscribed to a channel on a node"
+    max_channel_members: PositiveInt | None = Field(
+        None,
+        description="Connections that may be subscribed to a channel on a node; by default as many as it may hold",
     )
     compression: bool = Field(True, description="Offer permessage-deflate to clients")
     compression_threshold_bytes: PositiveInt = Field(

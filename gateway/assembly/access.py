@@ -72,7 +72,7 @@ class Access:
             delivery.pacing,
             ChannelTokens(hub, *shown, delivery.pacing, shared.tasks, CLOCK, time.time),
             settings.max_subscriptions,
-            settings.max_channel_members,
+            settings.max_channel_members or settings.max_connections,
         )
         checks = redis.places.checks
         self.control = Control(self.recheck, checks.hear, checks.checked, self.revocations)

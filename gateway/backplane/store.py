@@ -27,7 +27,7 @@ from publisher.contract.channels import POSITIONS_SECONDS, Namespace, Retention
 from publisher.contract.grants import member_of
 from publisher.contract.keys import Keys
 from publisher.contract.message import LogPage
-from publisher.errors import Rejected, Unavailable
+from publisher.errors import InvalidNamespace, Rejected, Unavailable
 from publisher.transport.pipeline import Calls, has_failed
 
 log = logging.getLogger(__name__)
@@ -299,6 +299,20 @@ _TIME: Final = re.compile(rb',?"announced":[0-9]+}$')
 """What the script adds to the rules."""
 
 
+def _text(namespace: Namespace) -> bytes:
+    return orjson.dumps(namespace.to_dict())
+
+
+def _announced(name: str, rules: bytes) -> bytes:
+    """Rules that were announced, in the way in which this version writes them; as they are where it cannot read them."""
+    text = _TIME.sub(b"}", rules)
+    try:
+        found = orjson.loads(text)
+        return _text(Namespace.from_dict(name, found)) if isinstance(found, dict) else text
+    except (orjson.JSONDecodeError, InvalidNamespace):
+        return text
+
+
 class Announcing:
     """Tells the publishers which namespaces there are, and how long a token may live, again and again: Redis may lose its data.
 
@@ -318,9 +332,9 @@ class Announcing:
         jitter: Callable[[], float],
     ) -> None:
         self._pipeline = pipeline
-        self._rules = {name: orjson.dumps(each.to_dict()) for name, each in namespaces.items()}
+        self._namespaces = namespaces
         self._told: FirstTimes[tuple[str, bytes]] = FirstTimes()
-        rules = (part for pair in self._rules.items() for part in pair)
+        rules = (part for name, each in namespaces.items() for part in (name, _text(each)))
         lifetime = "" if longest is None else repr(longest)
         self._calls = (
             Call.run(scripts.ANNOUNCE, [keys.namespaces], _FORGOTTEN_SECONDS, *rules),
@@ -352,12 +366,14 @@ class Announcing:
 
     def _tell_of(self, differing: list[bytes]) -> None:
         for name, rules in zip(map(bytes.decode, differing[::2]), differing[1::2], strict=True):
-            announced = _TIME.sub(b"}", rules)
-            if self._told.admit((name, announced)):
+            own = _text(self._namespaces[name])
+            announced = _announced(name, rules)
+            # The script compares texts, and another version may write the same in another way.
+            if announced != own and self._told.admit((name, announced)):
                 log.warning(
                     "namespace_differs name=%s own=%s announced=%s advice=%r",
                     name,
-                    self._rules[name].decode(),
+                    own.decode(),
                     announced.decode("utf-8", "backslashreplace"),
                     "publishers go by whichever was announced last: give all gateways the same GATEWAY_NAMESPACES",
                 )

@@ -127,7 +127,8 @@ class Subscription(Reader):
     nothing is kept for it, because its client is too slow for live delivery, or takes a page of the log
     before the next one is read. ``interested``: the node listens to the channel on its behalf. ``answers``
     counts the requests that wait for their answer. ``paused``: it may hear nothing for now; set when it may.
-    ``passed``: what the channel token allows that it goes by, if it goes by one.
+    ``passed``: what the channel token allows that it goes by, if it goes by one. ``request``: what its client has asked for,
+    while that waits for its answer.
     ``proven``: the id up to which the client has shown last that it has everything; 0 for none.
     """
 
@@ -141,6 +142,7 @@ class Subscription(Reader):
         "passed",
         "paused",
         "proven",
+        "request",
         "task",
     )
 
@@ -154,6 +156,7 @@ class Subscription(Reader):
         self.passed: ChannelPass | None = None
         self.paused: asyncio.Event | None = None
         self.answers = 1
+        self.request: protocol.Subscribe | None = None
         self.proven = 0
         self.task: asyncio.Task[None] | None = None
 

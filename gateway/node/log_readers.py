@@ -296,3 +296,4 @@ def answer(hub: Hub, subscription: Subscription, recovered: bool | None) -> None
     text = frames.text(protocol.subscribed(subscription.channel.name, recovered))
     hub.send(subscription.connection, text * subscription.answers)
     subscription.answers = 0
+    subscription.request = None

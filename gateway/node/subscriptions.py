@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 
 from gateway.core import budget, closing, frames, protocol
@@ -81,6 +82,7 @@ class Subscriptions:
         passed = None
         if existing is not None:
             passed = existing.passed
+            request = _with_earlier(request, existing.request)
             self._leave(existing)
         if len(connection.subscriptions) >= self._limit:
             detail = f"a connection may hold {self._limit}; unsubscribe from one first"
@@ -88,6 +90,7 @@ class Subscriptions:
         self._refusals.forget(connection, name)
         subscription = Subscription(connection, request.channel)
         subscription.answers += unanswered
+        subscription.request = request
         connection.subscriptions[name] = subscription
         if passed is not None:
             self._recheck.go_by(subscription, passed)
@@ -130,6 +133,7 @@ class Subscriptions:
                 self._turn_away(subscription, error)
                 return
             self._recheck.go_by(subscription, passed)
+            subscription.request = replace(request, token=None)
         if not await self._recheck.admit(subscription):
             self._recheck.end(subscription, EndReason.REVOKED)
         # Only now: who may not hear a channel is not told that it is full either.
@@ -172,3 +176,12 @@ class Subscriptions:
             log.warning(
                 "channel_refused_by_redis channel=%s user=%r reason=%s", name, user, error.reason
             )
+
+
+def _with_earlier(request: Subscribe, earlier: Subscribe | None) -> Subscribe:
+    """A request that comes while an earlier one waits for its answer: what it leaves out is as in that one."""
+    if earlier is None:
+        return request
+    since = earlier.since if request.since is None else request.since
+    token = earlier.token if request.token is None else request.token
+    return replace(request, since=since, token=token)

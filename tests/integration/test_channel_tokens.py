@@ -275,6 +275,21 @@ async def test_tokens_shown_before_the_first_answer_are_answered_too(node: Node)
         await client.sync()
 
 
+@pytest.mark.parametrize("token_first", [False, True])
+async def test_what_overtakes_a_request_without_an_answer_leaves_its_position_and_its_token(
+    node: Node, publisher: AsyncPublisher, token_first: bool
+) -> None:
+    messages = [await publisher.publish(CHANNEL, number) for number in range(3)]
+    requests = [subscribe(None, since=messages[0].id), subscribe(channel_token())]
+    async with connected(node.url, make_token("ann")) as client:
+        for each in reversed(requests) if token_first else requests:
+            await client.send(each)
+        for _ in requests:
+            await client.expect(type="subscribed", recovered=True)
+        assert await client.data(2) == [1, 2]
+        assert subscription_of(node).request is None
+
+
 async def test_an_unsubscribe_overtakes_a_token(node: Node, publisher: AsyncPublisher) -> None:
     async with connected(node.url, make_token("ann")) as client:
         await client.send(subscribe(channel_token()))

@@ -161,6 +161,12 @@ async def test_a_channel_has_so_many_members_on_a_node_and_who_comes_later_is_to
             await client.subscribe(FULL)
 
 
+async def test_all_that_a_node_may_hold_may_be_in_one_channel(start_node: StartNode) -> None:
+    for limit, most in ((30_000, 30_000), (7, 7)):
+        node = await start_node(max_connections=limit)
+        assert node.gateway.access.subscriptions._most_members == most
+
+
 async def test_as_many_at_once_do_not_slip_past_the_limit_of_a_channel(
     start_node: StartNode,
 ) -> None:

@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import gzip
 import json
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -16,10 +19,12 @@ from gateway.web import remote_keys
 from gateway.web.key_fetching import NoKeys, fetch
 from tests.integration.conftest import StartNode
 from tests.support import identity_provider
+from tests.support.certificates import Authority, trusting
 from tests.support.client import Client, connected, opened
 from tests.support.identity_provider import TROUBLES, IdentityProvider
 from tests.support.nodes import Node
 from tests.support.requests import answer_to, handshake
+from tests.support.served import served
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
@@ -318,6 +323,28 @@ async def test_what_is_in_clear_text_passes_no_proxy(
         with pytest.raises(NoKeys):
             await fetch("https://login.example/jwks", 100_000)
         assert (await lines.get()).startswith(b"CONNECT login.example:443 ")
+
+
+async def test_a_login_of_a_netrc_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, authority: Authority
+) -> None:
+    shown: list[str | None] = []
+
+    async def asked(request: web.Request) -> web.StreamResponse:
+        shown.append(request.headers.get("Authorization"))
+        return web.json_response({})
+
+    (tmp_path / "netrc").write_text("machine localhost login gateway password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setattr(aiohttp.connector, "_SSL_CONTEXT_VERIFIED", trusting(authority))
+    files = authority.sign("localhost")
+    own = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    own.load_cert_chain(files.certificate, files.key)
+    app = web.Application()
+    app.router.add_get("/jwks", asked)
+    async with served(app, own) as port:
+        assert (await fetch(f"https://localhost:{port}/jwks", 100)).body == b"{}"
+    assert shown == [None]
 
 
 async def test_no_cookie_comes_back(idp: IdentityProvider) -> None:

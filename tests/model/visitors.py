@@ -244,8 +244,7 @@ class Visitor:
         self.pending.pop(channel, None)
         token, good = self._shown_for.pop(channel)
         revoked = any(each.is_about(token) for each in self._record.revocations)
-        # At first sight PyJWT knows whole seconds only.
-        ended = math.floor(token.ends) <= time.time()
+        ended = token.ends <= time.time()
         # One whose revocation has not returned yet is not told apart.
         if good and not (revoked or ended or code == "token_revoked"):
             self.visit.odd.append(f"was told {code} of a good token for {channel}")

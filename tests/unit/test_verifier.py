@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import datetime, tzinfo
 from typing import Any
 
 import jwt
 import pytest
+from jwt import api_jwt
 from jwt.algorithms import HMACAlgorithm
 
 from gateway.core.access import TokenRejected
@@ -181,3 +183,28 @@ def test_patterns_of_channels_can_be_switched_off(caplog: pytest.LogCaptureFixtu
         assert judge.verify(signed(claims)).channels == {"a/b"}
     assert judge.verify(signed({"sub": "ann", "exp": 2**31})).channels == frozenset()
     assert caplog.messages == ["channel_pattern_ignored setting=GATEWAY_JWT_CHANNEL_PATTERNS"]
+
+
+@pytest.mark.parametrize(("after", "is_valid"), [(-0.1, True), (0.1, False)])
+@pytest.mark.parametrize("again", [False, True])
+def test_the_fraction_of_a_tokens_end_counts_as_at_the_end_of_its_connection(
+    monkeypatch: pytest.MonkeyPatch, after: float, is_valid: bool, again: bool
+) -> None:
+    """RFC 7519 §2: a NumericDate may have one."""
+    ends, leeway = 2_000_000_000.9, 5
+
+    class Now(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Now:
+            return cls.fromtimestamp(ends + leeway + after, tz)
+
+    judge = verifier(SECRET, jwt_leeway_seconds=leeway)
+    if again:  # its header is known then
+        judge.verify(jwt.encode({"sub": "ann", "exp": 2_000_000_000}, SECRET, "HS512"))
+    monkeypatch.setattr(api_jwt, "datetime", Now)
+    token = jwt.encode({"sub": "ann", "exp": ends}, SECRET, "HS512")
+    if is_valid:
+        assert judge.verify(token).expires_at == ends + leeway
+    else:
+        with pytest.raises(TokenRejected, match="expired"):
+            judge.verify(token)
