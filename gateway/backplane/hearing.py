@@ -118,6 +118,11 @@ _BEHIND_SECONDS: Final = 1.25
 before the nodes, all at once, are not ready for that."""
 
 
+_FIRST_SECONDS: Final = 2.0
+"""So long a node that starts waits for the last primaries; one may be down. When it hears a further one it asks for its lease
+again, and would be unready for that though it had been ready."""
+
+
 class ShardProbe(Probe):
     """A probe through one primary of a cluster, under names of slots that are its own.
 
@@ -195,6 +200,9 @@ class ClusterHearing:
         self._running: dict[Host, list[asyncio.Task[None]]] = {}
         # Those that say nothing though the connection to them is there.
         self._hanging: set[Host] = set()
+        # Whether all were heard once, or waited for long enough; and when that will be, once they are known.
+        self._begun = False
+        self._begins_at = float("inf")
         redis.changed = self._follow
 
     # -- the primaries ------------------------------------------------------------------------
@@ -238,6 +246,7 @@ class ClusterHearing:
 
     def _follow(self) -> None:
         """Slots have other owners."""
+        self._begins_at = min(self._begins_at, self._parts.listening.seconds + _FIRST_SECONDS)
         self.shards.follow()
         for host in self._running.keys() - set(self._map.primaries):
             for task in self._running.pop(host):
@@ -272,12 +281,18 @@ class ClusterHearing:
     async def _watch(self) -> None:
         """Look until cancelled."""
         while True:
+            self._note_beginning()
             self._note_hanging()
             # While none is open, the next one is led to a primary that answers anyway.
             if self.control.received is not None and self._is_astray():
                 self._any.avoid()
                 self.control.move()
             await asyncio.sleep(_LOOK_SECONDS)
+
+    def _note_beginning(self) -> None:
+        if not self._begun:
+            waited = self._parts.listening.seconds >= self._begins_at
+            self._begun = waited or (bool(self._probes) and not self._silent())
 
     def _note_hanging(self) -> None:
         before = self._hanging
@@ -332,10 +347,10 @@ class ClusterHearing:
 
     @property
     def heard(self) -> bool:
-        """Whether the node hears itself through more than half of the primaries, and commands as well."""
+        """Whether the node hears itself through more than half of the primaries, and commands as well; at first through all."""
         # Each handshake asks: no names are made for it.
         up = [self._is_up(host) for host in self._map.primaries]
-        return self.probe.heard and 2 * sum(up) > len(up)
+        return self.probe.heard and 2 * sum(up) > len(up) and (self._begun or all(up))
 
     def servers(self) -> dict[str, bool]:
         """The primaries that own slots, and whether the node hears itself through each."""

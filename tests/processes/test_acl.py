@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -236,3 +237,22 @@ def test_who_has_the_lines_of_before_needs_no_others_to_go_on() -> None:
     for line, before in zip(redis_acl.lines(None, None, "rt1"), BEFORE, strict=True):
         # INFO is for `gateway check` alone, which goes on without it.
         assert set(line.split()[4:]) - {"+info"} <= set(before.split())
+
+
+OF_0_1_0 = [
+    """eval evalsha expire get hset info pexpire pttl publish subscribe time unsubscribe zadd zcard zmscore zrange zrangebyscore
+    zrem zremrangebyscore zrevrange zscore""",
+    """eval evalsha expire get hgetall mget persist pexpireat publish set time wait zadd zrange zrangebyscore zrem zremrangebyrank
+    zremrangebyscore zrevrange zscore""",
+]
+"""What version 0.1.0 uses, in gateways and in backends. It printed no lines."""
+
+
+def test_upgrading_names_each_right_that_the_version_before_did_not_need() -> None:
+    text = (ROOT / "UPGRADING.md").read_text()
+    told = re.findall(r"`((?:\+[a-z|]+ ?)+)`", text[text.index("- **Rights.**") :])[:2]
+    added = [
+        " ".join(sorted(set(line.split()[9:]) - {f"+{each}" for each in before.split()}))
+        for line, before in zip(redis_acl.lines(None, None, "rt1"), OF_0_1_0, strict=True)
+    ]
+    assert told == added

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,6 +90,7 @@ async def test_a_node_hears_while_it_hears_itself_through_more_than_half(
     it = hearing_of(*HOSTS[:of])
     probe: Any = SimpleNamespace(heard=True)
     it.probe = probe
+    it._begun = True
     for number, host in enumerate(HOSTS[:of]):
         set_state(it, host, connected=True, heard=number < up)
     assert it.heard is ready
@@ -106,6 +108,37 @@ async def test_a_node_hears_while_it_hears_itself_through_more_than_half(
     }
     assert metrics["gateway_redis_primaries_down"] == of - up
     assert metrics["gateway_ready"] == ready
+
+
+async def test_a_node_that_starts_hears_when_it_has_heard_all_primaries_once() -> None:
+    """When it hears a further one it asks for its lease again: it would be ready, not ready, and ready."""
+    it = hearing_of(*HOSTS[:3])
+    probe: Any = SimpleNamespace(heard=True)
+    it.probe = probe
+    for number, host in enumerate(HOSTS[:3]):
+        assert not it.heard
+        set_state(it, host)
+        it._note_beginning()
+        assert it.heard is (number == 2)
+    set_state(it, HOSTS[0], connected=False)
+    assert it.heard
+
+
+async def test_a_node_that_starts_while_a_primary_is_down_waits_for_it_only_so_long() -> None:
+    it = hearing_of(*HOSTS[:3])
+    probe: Any = SimpleNamespace(heard=True)
+    listening: Any = SimpleNamespace(seconds=100.0)
+    it.probe = probe
+    it._parts = replace(it._parts, listening=listening)
+    for host in HOSTS[:2]:
+        set_state(it, host)
+    set_state(it, HOSTS[2], heard=False)
+    it.shards.follow = nothing  # type: ignore[method-assign]
+    for now, heard in ((100.0, False), (101.9, False), (102.0, True)):
+        it._follow()  # slots that move meanwhile prolong nothing
+        listening.seconds = now
+        it._note_beginning()
+        assert it.heard is heard
 
 
 async def test_a_node_that_does_not_hear_commands_to_all_does_not_hear() -> None:
