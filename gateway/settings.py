@@ -195,7 +195,7 @@ class Settings(BaseSettings):
     )
     failed_authentications_per_minute: PositiveInt = Field(
         3_000,
-        description="Handshakes from one address that may show a node no token, an invalid one or one of an unknown key in a minute; further such ones get 429 until it is over",
+        description="Handshakes from one address that may show a node no token, an invalid one or one of an unknown key in a minute; further such ones get 429 until it is over, and handshakes of TLS from an address that wastes as many wait for their turn",
     )
     handshakes_per_second: PositiveFloat = Field(
         2_000.0,

@@ -35,6 +35,7 @@ from gateway.web.pages import HttpPages
 from gateway.web.refused_connections import RefusedConnections
 from gateway.web.server import InternalPort, internal_app, public_app
 from gateway.web.tls import Files, ServerTls
+from gateway.web.wasted_tls import WastedTls
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Entrance:
         parts = hub, access.subscriptions, tokens, delivery.heartbeats, delivery.confirmation
         most_failures = settings.failed_authentications_per_minute
         failures = FailedAuthentications(most_failures, stats, CLOCK)
-        refused = RefusedConnections(stats, failures, CLOCK)
+        refused = RefusedConnections(stats, failures, WastedTls(most_failures, CLOCK), CLOCK)
         room = Room(limit, settings.max_connections_per_user)
         rate = settings.handshakes_per_second
         queue = HandshakeQueue(rate, state.welcoming, stats, CLOCK)

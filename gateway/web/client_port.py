@@ -82,10 +82,10 @@ class ClientPort:
 
     # -- from the listener --------------------------------------------------------------------
 
-    def is_worth_tls(self, address: object) -> bool:
-        """Whether to agree on TLS with who comes from this address: not where that was for nothing too often."""
+    def tls_turn(self, address: object) -> float | None:
+        """In how many seconds TLS may be begun with who comes from this address; ``None``: not at all."""
         peer = _peer(address)
-        return peer is None or not self._refusals.is_blocked(self._block(peer), peer)
+        return self._refusals.tls_turn(self._block(peer), peer)
 
     def accept(self, accepted: socket.socket, address: object) -> NewConnection:
         """One was accepted. It counts from now on, also while it agrees on TLS; where there are too many, one of them goes."""
@@ -102,11 +102,14 @@ class ClientPort:
             self._make_room()
         return connection
 
-    def failed(self, connection: NewConnection, _address: object, cause: str) -> None:
+    def failed(
+        self, connection: NewConnection, _address: object, cause: str, *, begun: bool
+    ) -> None:
         """One is over, since the client and the node have not agreed on TLS."""
-        if connection.begins:
+        if connection.begins and cause:
             self._refusals.note("tls_failed", connection.address, cause)
-        self._refusals.failed(connection)
+        if begun:
+            self._refusals.wasted(connection)
         self.leave(connection)
 
     # -- from the connections -----------------------------------------------------------------
@@ -149,7 +152,7 @@ class ClientPort:
 
     def wasted(self, connection: NewConnection) -> None:
         """One has agreed on TLS, and is over without a request."""
-        self._refusals.failed(connection)
+        self._refusals.wasted(connection)
 
     def refused(self, connection: NewConnection) -> None:
         """One was refused, and counts until it is gone, also one whose token was valid."""

@@ -15,6 +15,7 @@ from gateway.node.ports import Clock
 from gateway.node.stats import Stats
 from gateway.web.failed_authentications import FailedAuthentications
 from gateway.web.new_connection import NewConnection
+from gateway.web.wasted_tls import WastedTls
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +59,12 @@ _NOT_TRUSTED: Final = (
 class RefusedConnections:
     """Counts every refusal. Anybody can cause one, so only a few of each kind are logged."""
 
-    def __init__(self, stats: Stats, failures: FailedAuthentications, clock: Clock) -> None:
+    def __init__(
+        self, stats: Stats, failures: FailedAuthentications, wasted_tls: WastedTls, clock: Clock
+    ) -> None:
         self._stats = stats
         self._failures = failures
+        self._wasted_tls = wasted_tls
         self._clock = clock
         self._limit = LogLimit(clock())
         self._hint_limit = LogLimit(clock(), burst=1.0)
@@ -108,16 +112,16 @@ class RefusedConnections:
                 _NOT_TRUSTED,
             )
 
-    def failed(self, connection: NewConnection) -> None:
+    def wasted(self, connection: NewConnection) -> None:
         """One has cost a handshake of TLS, and shows no token any more."""
-        self._failures.note(connection.block)
+        self._wasted_tls.note(connection.block)
 
-    def is_blocked(self, block: str | None, address: str) -> bool:
-        """Whether an address gets no handshake of TLS, since too many were for nothing; if so, this is counted."""
-        is_blocked = self._failures.wait(block) > 0
-        if is_blocked:
-            self.note(_TOO_MANY_FAILURES.code, address)
-        return is_blocked
+    def tls_turn(self, block: str | None, address: str | None) -> float | None:
+        """In how many seconds TLS may be begun with one from an address; ``None``, and counted, where too many wait."""
+        seconds = self._wasted_tls.turn(block)
+        if seconds is None:
+            self.note(_TOO_MANY_FAILURES.code, address, "tls_wasted")
+        return seconds
 
     def reject(
         self, connection: NewConnection, reason: str, cause: str = "", **details: str
@@ -127,6 +131,8 @@ class RefusedConnections:
         It is not where strangers have shown no valid token too often from its address: then it has been answered in HTTP.
         """
         if reason in _FAILURES:
+            if connection.plain_socket is None:
+                self.wasted(connection)
             seconds = self._failures.wait(connection.block)
             if seconds:
                 again = {"Retry-After": str(math.ceil(seconds))}

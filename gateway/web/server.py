@@ -216,15 +216,22 @@ class InternalPort:
     pages: HttpPages
     refusals: RefusedConnections
 
-    def is_worth_tls(self, _address: object) -> bool:
-        """Whether to agree on TLS with who comes from this address."""
-        return True
+    def tls_turn(self, _address: object) -> float | None:
+        """TLS is begun at once with whoever comes."""
+        return 0.0
 
     def accept(self, _accepted: socket.socket, _address: object) -> asyncio.Protocol:
         """One was accepted."""
         return self.pages.protocol()
 
-    def failed(self, _protocol: asyncio.Protocol, address: object, cause: str) -> None:
+    def failed(
+        self,
+        _protocol: asyncio.Protocol,
+        address: object,
+        cause: str,
+        *,
+        begun: bool,  # noqa: ARG002 - few can reach this port
+    ) -> None:
         """One is over, since the client and the node have not agreed on TLS."""
         peer = str(address[0]) if isinstance(address, tuple) else None
         self.refusals.note("internal_tls_failed", peer, cause)

@@ -48,6 +48,20 @@ async def bad_tokens_from_many_addresses(target: Target) -> None:
     await target.for_some_time(once, target.size.strangers)
 
 
+async def bad_tokens_by_the_thousand(target: Target) -> None:
+    """Ten thousand, where the numbers are large, from the address that users come from too."""
+    left = iter(range(target.size.messages * 10))
+    head = handshake(f"eyJhbGciOiJIUzI1NiJ9.{MARK}.{MARK}")
+
+    async def some() -> None:
+        for _ in left:
+            with contextlib.suppress(Ended):
+                async with target.line(head) as line:
+                    await line.head()
+
+    await asyncio.gather(*(some() for _ in range(target.size.strangers)))
+
+
 async def tokens_of_keys_that_nobody_published(target: Target) -> None:
     """Each makes the node ask for the keys, as often as it may, and the answer is none: it hangs, redirects, never ends.
 
@@ -174,6 +188,17 @@ def _hello() -> bytes:
     with contextlib.suppress(ssl.SSLWantReadError):
         client.do_handshake()
     return outgoing.read()
+
+
+async def tls_wasted_at_the_address_of_users(target: Target) -> None:
+    """A crowd that has begun with TLS goes away and begins again, behind the address from which users come too."""
+    hello = _hello()
+
+    async def once(_number: int) -> None:
+        async with target.line(hello) as line:
+            await line.until(b"\x16\x03\x03")
+
+    await target.for_some_time(once, target.size.strangers)
 
 
 async def beginnings_of_tls(target: Target) -> None:

@@ -92,6 +92,7 @@ KINDS = (
     Kind(strangers.secrets_in_odd_places),
     # -- what controls access (doors.py) --
     Kind(doors.bad_tokens_from_many_addresses),
+    Kind(doors.bad_tokens_by_the_thousand),
     Kind(doors.tokens_of_keys_that_nobody_published, beside=identity_provider, settings=EVER_AGAIN),
     Kind(
         doors.cookies_by_the_kilobyte,
@@ -113,15 +114,23 @@ KINDS = (
         settings={"handshakes_per_second": 100},
         newcomer_seconds=15,
     ),
+    # Nobody can tell the users from the crowd before TLS, so they wait among it, for ten seconds at most.
+    Kind(
+        doors.tls_wasted_at_the_address_of_users,
+        beside=certificates,
+        settings={"failed_authentications_per_minute": 1_200},
+        newcomer_seconds=10,
+        variant=True,
+    ),
     Kind(doors.beginnings_of_tls, beside=certificates, settings=EVER_AGAIN),
     Kind(
         doors.tls_and_no_request,
         beside=certificates,
         settings={"failed_authentications_per_minute": 10},
     ),
-    # Each of a thousand may hold the buffers of TLS.
-    Kind(doors.halves_of_tls, beside=certificates, memory_mib=128),
-    Kind(doors.hellos_held_back, beside=certificates, settings=EVER_AGAIN, memory_mib=192),
+    # Each of five hundred may hold what TLS needs to begin.
+    Kind(doors.halves_of_tls, beside=certificates, memory_mib=64),
+    Kind(doors.hellos_held_back, beside=certificates, settings=EVER_AGAIN, memory_mib=80),
     Kind(doors.anything_but_tls, beside=certificates, settings=EVER_AGAIN),
     Kind(doors.disconnects_by_the_thousand, redis_share=0.75),
     # -- frames (floods.py) --

@@ -24,6 +24,7 @@ from gateway.web.handshake_queue import HandshakeQueue
 from gateway.web.refused_connections import RefusedConnections
 from gateway.web.server import Ports
 from gateway.web.tls import ServerTls
+from gateway.web.wasted_tls import WastedTls
 
 _NEVER: Final = 1e9  # a rate, a burst and a mark that no client reaches
 _FILES: Final = 1_000
@@ -98,7 +99,8 @@ async def endpoint(max_message_bytes: int, tls: ServerTls | None = None) -> Asyn
     """
     stats, anybody, echo = Stats(), Anybody(), Echo()
     failures = FailedAuthentications(int(_NEVER), stats, time.monotonic)
-    refusals = RefusedConnections(stats, failures, time.monotonic)
+    wasted = WastedTls(int(_NEVER), time.monotonic)
+    refusals = RefusedConnections(stats, failures, wasted, time.monotonic)
     endless = Allowance(_NEVER, _NEVER)
     room = capacity(_FILES, _CONNECTIONS, None)
     queue = HandshakeQueue(_NEVER, lambda: True, stats, time.monotonic)

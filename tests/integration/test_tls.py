@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from gateway.web import accepting
+from gateway.web import beginning_tls
 from gateway.web import socket as socket_module
 from gateway.web.socket import ClientSocket
 from publisher import AsyncPublisher
@@ -181,7 +181,7 @@ async def test_who_connects_after_a_renewal_sees_the_new_certificate_and_open_co
 @pytest.fixture
 def long_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not begin with TLS is not ended for that."""
-    monkeypatch.setattr(accepting, "_TLS_SECONDS", 600.0)
+    monkeypatch.setattr(beginning_tls, "_TLS_SECONDS", 600.0)
 
 
 @pytest.mark.usefixtures("long_handshakes")
@@ -222,8 +222,10 @@ async def test_of_too_many_tls_handshakes_at_a_time_the_oldest_ends(
 ) -> None:
     """They could all go on in the same moment, and nobody else would be served for as long as that takes."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(accepting, "_MOST_IN_TLS", 5)
+    monkeypatch.setattr(beginning_tls, "_MOST", 5)
     async with silent(node, 20) as lines:
+        for each in lines:
+            each.writer.write(b"\x16")
         await until(lambda: refused(node) == {"tls_failed": 15})
         assert await lines[0].ended()
         assert len(node.new_connections) == 5
@@ -237,8 +239,8 @@ async def test_a_tls_handshake_may_not_last_for_long(
     node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    assert accepting._TLS_SECONDS == 10
-    monkeypatch.setattr(accepting, "_TLS_SECONDS", 0.05)
+    assert beginning_tls._TLS_SECONDS == 10
+    monkeypatch.setattr(beginning_tls, "_TLS_SECONDS", 0.05)
     half_a_hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(99)
     async with line(node.url, half_a_hello) as each:
         assert await each.ended()
@@ -264,38 +266,49 @@ GARBAGE = b"\x16\x03\x01\x00\x05hello"
 UNASKED = {"leaves": b"", "sends no request": b"\xff" * 1_000, "leaves amid it": b"GET / HT"}
 
 
+async def wasted(node: Node, data: bytes, tls: ssl.SSLContext | None) -> None:
+    async with line(node.url, data, tls) as each:
+        if tls is None:
+            assert await each.ended()
+    await until(lambda: not node.new_connections)
+
+
 async def is_dropped(node: Node) -> bool:
-    """Whether a connection is closed before anything was sent over it."""
-    async with line(node.url) as each:
+    """Whether a connection is closed although what it begins TLS with is nearly right."""
+    async with line(node.url, b"\x16") as each:
         return await each.ended()
 
 
-@pytest.mark.parametrize("data", UNASKED.values(), ids=UNASKED)
-async def test_an_address_that_wastes_tls_too_often_gets_no_more_of_it_for_a_while(
+@pytest.mark.parametrize("data", [*UNASKED.values(), handshake("bad")], ids=[*UNASKED, "bad token"])
+async def test_who_has_a_valid_token_gets_in_where_an_address_wastes_tls_too_often(
     start_node: StartNode, own_tls: dict[str, Any], trust: ssl.SSLContext, data: bytes
 ) -> None:
     node = await start_node(failed_authentications_per_minute=3, **own_tls)
-    stats = node.gateway.stats
-    for _ in range(3):
-        async with line(node.url, data, trust):
-            assert stats.addresses_blocked == 0
-        await until(lambda: not node.new_connections)
-    assert stats.addresses_blocked == 1
-    assert await is_dropped(node)
-    assert refused(node)["too_many_failures"] == 1
+    for _ in range(5):
+        await wasted(node, data, trust)
+    for _ in range(2):
+        async with connected(node.url, make_token("u"), ssl=trust):
+            pass
 
 
-async def test_an_address_that_fails_to_agree_on_tls_too_often_gets_no_more_of_it_for_a_while(
-    start_node: StartNode, own_tls: dict[str, Any]
+@pytest.mark.usefixtures("long_handshakes")
+@pytest.mark.parametrize("fails", [False, True])
+async def test_an_address_that_wastes_tls_too_often_has_it_in_turns_and_not_all_wait(
+    start_node: StartNode, own_tls: dict[str, Any], trust: ssl.SSLContext, fails: bool
 ) -> None:
     node = await start_node(failed_authentications_per_minute=3, **own_tls)
-    for _ in range(3):
-        async with line(node.url, GARBAGE) as each:
-            assert await each.ended()
-        await until(lambda: not node.new_connections)
-    assert node.gateway.stats.addresses_blocked == 1
-    assert await is_dropped(node)
-    assert refused(node) == {"tls_failed": 3, "too_many_failures": 1}
+    turns = node.gateway.entrance.client_port._refusals._wasted_tls._turns
+    for number in range(3):
+        assert not turns, number
+        await wasted(node, GARBAGE if fails else b"", None if fails else trust)
+    async with contextlib.AsyncExitStack() as stack:
+        # One begins at once, and one more in each of the next ten seconds.
+        for _ in range(12):
+            await stack.enter_async_context(line(node.url, b"\x16"))
+        await until(lambda: refused(node).get("too_many_failures"))
+        assert await is_dropped(node)
+    assert refused(node)["too_many_failures"] <= 2
+    assert node.gateway.stats.addresses_blocked == 0
 
 
 async def test_who_asks_for_something_wastes_no_tls(
@@ -354,7 +367,7 @@ async def test_a_node_that_stops_waits_for_no_tls_handshake(
     async with silent(node, 5) as lines:
         await until(lambda: len(node.new_connections) == 5)
         # Less than a TLS handshake may take.
-        async with asyncio.timeout(accepting._TLS_SECONDS / 2):
+        async with asyncio.timeout(beginning_tls._TLS_SECONDS / 2):
             await node.gateway.stop()
         for each in lines:
             assert await each.ended()
@@ -431,8 +444,8 @@ async def test_a_client_that_reads_slowly_gets_its_close_frame_behind_all_that_w
     monkeypatch.setattr(ClientSocket, "_lingered", counted)
     monkeypatch.setattr(socket_module, "LINGER_SECONDS", 0.1)
     # However slow the machine is.
-    assert accepting._FAREWELL_SECONDS == socket_module.CLOSE_TIMEOUT_SECONDS
-    monkeypatch.setattr(accepting, "_FAREWELL_SECONDS", 600.0)
+    assert beginning_tls._FAREWELL_SECONDS == socket_module.CLOSE_TIMEOUT_SECONDS
+    monkeypatch.setattr(beginning_tls, "_FAREWELL_SECONDS", 600.0)
     monkeypatch.setattr(socket_module, "CLOSE_TIMEOUT_SECONDS", 600.0)
     async with slow_client(node, trust) as slow:
         below = slow.writer.transport._ssl_protocol._transport  # type: ignore[attr-defined]

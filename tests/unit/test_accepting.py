@@ -20,22 +20,19 @@ class Tls:
 
 
 class Doorkeeper:
-    """Takes whoever comes, or nobody."""
+    """Takes whoever comes."""
 
-    def __init__(self, *, worth_tls: bool = True) -> None:
-        self.worth_tls = worth_tls
-        self.asked = 0
+    def __init__(self) -> None:
         self.accepted: list[socket.socket] = []
 
-    def is_worth_tls(self, _address: object) -> bool:
-        self.asked += 1
-        return self.worth_tls
+    def tls_turn(self, _address: object) -> float:
+        return 0.0
 
     def accept(self, accepted: socket.socket, _address: object) -> asyncio.Protocol:
         self.accepted.append(accepted)
         return asyncio.Protocol()
 
-    def failed(self, *_why: object) -> None:
+    def failed(self, *_who: object, **_how: object) -> None:
         pass
 
 
@@ -48,13 +45,13 @@ async def test_what_was_accepted_has_its_protocol_when_the_port_is_closed() -> N
             made.append(transport)
 
     class Service:
-        def is_worth_tls(self, _address: object) -> bool:
+        def tls_turn(self, _address: object) -> float:
             raise AssertionError
 
         def accept(self, _accepted: socket.socket, _address: object) -> Served:
             return Served()
 
-        def failed(self, *_why: object) -> None:
+        def failed(self, *_who: object, **_how: object) -> None:
             raise AssertionError
 
     listener = socket.create_server(("127.0.0.1", 0))
@@ -87,28 +84,17 @@ class Crowd:
         self.acceptor._bucket = TokenBucket(0.0, tokens, 0.0)
 
 
-async def test_tls_is_begun_with_no_more_than_the_rate_and_the_others_wait_in_the_backlog() -> None:
+async def test_no_more_than_the_rate_are_accepted_for_tls_and_the_others_wait_in_the_backlog() -> (
+    None
+):
     async with contextlib.AsyncExitStack() as stack:
         doorkeeper = Doorkeeper()
         crowd = Crowd(stack, doorkeeper, 8)
         crowd.acceptor._accept()
-        assert len(doorkeeper.accepted) == doorkeeper.asked == 3
+        assert len(doorkeeper.accepted) == 3
         # It does not look again at each turn of the loop, but after a moment.
         assert crowd.acceptor._pause is not None
         crowd.fill(4)
         while len(doorkeeper.accepted) < 7:
             await asyncio.sleep(0.001)
-        assert doorkeeper.asked == 7
-
-
-async def test_who_is_not_worth_tls_gets_none_and_takes_nobodys_turn() -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        doorkeeper = Doorkeeper(worth_tls=False)
-        crowd = Crowd(stack, doorkeeper, 8)
-        crowd.acceptor._accept()
-        assert (doorkeeper.asked, doorkeeper.accepted) == (8, [])
-        for each in crowd.lines:
-            each.settimeout(10)
-            with contextlib.suppress(ConnectionResetError):
-                assert each.recv(1) == b""
-        assert crowd.acceptor._bucket.has(3.0, 0.0)
+        assert len(doorkeeper.accepted) == 7
