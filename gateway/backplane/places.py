@@ -114,7 +114,7 @@ class Places:
         user, connection = claim.user, claim.connection
         self._taking.add(connection)
         try:
-            entry = await self._take(claim, CHECK_SECONDS, waits)
+            entry = await self._take_surely(claim, waits)
         except BaseException:
             # Redis may take the place all the same, now or when it wakes up.
             self.releases.release(user, connection)
@@ -124,6 +124,18 @@ class Places:
         if not isinstance(entry, Denied):
             self._held[connection] = Held(user, entry)
         return entry
+
+    async def _take_surely(self, claim: Claim, waits: Callable[[], bool]) -> Entry:
+        """Take a place, from the server that has the places by then.
+
+        A primary that hung while another one took over may still answer. What it gives is lost, and the renewal that
+        follows a failover may have been made before.
+        """
+        while True:
+            in_question = self._in_question
+            entry = await self._take(claim, CHECK_SECONDS, waits)
+            if in_question == self._in_question:
+                return entry
 
     async def _take(
         self, claim: Claim, patience: float, waits: Callable[[], bool], *, again: bool = False

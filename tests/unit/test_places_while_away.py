@@ -19,6 +19,7 @@ from publisher.contract import scripts
 from publisher.contract.calls import Call
 from publisher.contract.keys import Keys
 from publisher.errors import Unavailable
+from tests.support.waiting import until
 
 PlacesOf: TypeAlias = Callable[["Redis"], Places]
 KEYS = Keys(sharded=True)
@@ -145,3 +146,30 @@ async def test_the_places_of_a_server_that_hangs_cost_one_round_of_renewing_its_
         f"{KEYS.connections('u0')} hangs"
     ]
     assert set(redis.renewed) >= {KEYS.connections(user) for user in users[1::2]}
+
+
+async def test_a_place_that_was_given_while_places_came_into_question_is_taken_once_more(
+    places_of: PlacesOf,
+) -> None:
+    """Who has given it may have been a primary until then."""
+    redis = Redis([HERE])
+    redis.gone = [b"dead/1"]
+    places = places_of(redis)
+    asked, answers = 0, asyncio.Event()
+    call = redis.call
+
+    async def late(what: Call) -> Any:
+        nonlocal asked
+        asked += 1
+        number = asked
+        await answers.wait()
+        return await call(what) + number
+
+    redis.call = late  # type: ignore[method-assign]
+    taking = asyncio.create_task(places.acquire(Claim("u", "1")))
+    await until(lambda: asked)
+    places.recount()
+    answers.set()
+    assert await taking == 7
+    assert asked == 2
+    assert places._held["1"] == Held("u", 7)
