@@ -49,7 +49,10 @@ def _grant(publisher: Publisher, options: argparse.Namespace) -> int:
 def _revoke(publisher: Publisher, options: argparse.Namespace) -> int:
     revoked = publisher.revoke(options.channel, grantee(options))
     other_grant = "a grant of their own" if options.everybody else "a grant to everybody"
-    note = f"{other_grant}, or a token whose claim channels names the channel, still lets a user in"
+    note = (
+        f"{other_grant}, a token whose claim channels names the channel, or a channel token still lets a user in; "
+        "revoke-token and revoke-tokens-before take back tokens"
+    )
     print_result({"channel": options.channel, **_named(options), "revoked": revoked, "note": note})
     return 0
 

@@ -249,7 +249,7 @@ class Publisher(Client):
     def revoke(self, channel: str, user: Grantee) -> bool:
         """Take a grant back; the subscriptions it allowed end at once. Returns whether there was one.
 
-        A grant to ``EVERYBODY``, or a token that names the channel, still lets the user in. After a lost reply
+        A grant to ``EVERYBODY``, a token that names the channel, or a channel token still lets the user in. After a lost reply
         ``False`` may also mean that the first try has removed it. Raises as :meth:`grant` does, and
         ``GrantWithoutEffect`` where the namespace's rule lets the user in.
         """

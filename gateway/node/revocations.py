@@ -43,8 +43,9 @@ _REMEMBERED_SECONDS: Final = 30.0
 _MOST_REMEMBERED: Final = 10_000
 _RECHECK_SECONDS: Final = 300.0
 """So often all are asked about without a reason: the bus of a cluster may lose a command."""
-_SURELY_BEFORE_SECONDS: Final = 1.0
-"""A command is heard within this time: who has been here for longer was here when it was given."""
+_SURELY_BEFORE_SECONDS: Final = 10.0
+"""A command is heard within this time, also where so much is delivered that Redis is read from slowly: who has been here for
+longer was here when it was given."""
 
 
 class Revocations:

@@ -304,9 +304,10 @@ def test_grant_and_revoke_say_what_they_did(cli: Cli, server: redis.Redis, keys:
 
 def test_who_revokes_is_told_what_else_may_let_the_user_in(cli: Cli):
     of_one = json.loads(cli("revoke", "run-results/s", "u").stdout)["note"]
-    assert "a grant to everybody, or a token" in of_one
+    assert "a grant to everybody, a token" in of_one
+    assert "or a channel token still lets a user in; revoke-token" in of_one
     of_all = json.loads(cli("revoke", "run-results/s", "--everybody").stdout)["note"]
-    assert "a grant of their own, or a token" in of_all
+    assert "a grant of their own, a token" in of_all
 
 
 @pytest.mark.parametrize(

@@ -79,11 +79,20 @@ async def test_a_clock_of_redis_that_was_set_back_keeps_nobody_here(
     """Only when it is told for the first time: whoever has come since would be ended by each repetition."""
     now = world.node.clock()
     world.let_in("here", at=AT + 3_600_000_000, begun=now - 60)
-    world.let_in("coming", at=AT + 3_600_000_001, begun=now - 0.5)
+    world.let_in("coming", at=AT + 3_600_000_001, begun=now - 9)
     world.let_in("old", at=AT, begun=now)
     world.revocations.hear(Disconnect("u", AT, again=again))
     expected = {"old": "disconnected"} | ({} if again else {"here": "disconnected"})
     assert world.ended() == expected
+
+
+async def test_who_has_come_back_stays_though_the_command_is_heard_late(world: World) -> None:
+    """Redis is read from slowly where much is delivered."""
+    world.let_in("1", at=AT - 5)
+    world.let_in("back", at=AT + 200_000)
+    world.node.clock.now += 5
+    world.revocations.hear(Disconnect("u", AT))
+    assert world.ended() == {"1": "disconnected"}
 
 
 async def test_of_several_connections_the_one_is_ended_that_is_meant(world: World) -> None:
