@@ -104,8 +104,11 @@ class Tokens:
             if now < expires_at:
                 self._warn(connection, expires_at)
             else:
-                log.info("token_expired connection=%s user=%r", connection.id, connection.user)
-                self._hub.close(connection, closing.TOKEN_EXPIRED)
+                self._expire(connection)
+
+    def _expire(self, connection: Connection) -> None:
+        log.info("token_expired connection=%s user=%r", connection.id, connection.user)
+        self._hub.close(connection, closing.TOKEN_EXPIRED)
 
     def _warn(self, connection: Connection, expires_at: float) -> None:
         self._expiries.expect(connection, expires_at)
@@ -171,12 +174,19 @@ class Tokens:
                 self._put_in_force(connection, found)
         except BadRequest as error:
             if not connection.closed:
-                self._expect_end(connection, connection.identity.expires_at)
                 self._hub.stats.client_errors[error.code] += 1
                 self._hub.send(connection, frames.text(error.render()))
+                self._go_by_the_old(connection)
         finally:
             if connection.refreshing is asyncio.current_task():
                 connection.refreshing = None
+
+    def _go_by_the_old(self, connection: Connection) -> None:
+        """Go on by the token before one that was refused; end the connection at once if that has run out meanwhile."""
+        if _is_over(connection.identity, self._wall_clock()):
+            self._expire(connection)
+        else:
+            self._expect_end(connection, connection.identity.expires_at)
 
     def _expect_end(self, connection: Connection, expires_at: float | None) -> None:
         if connection.closed:
@@ -208,7 +218,7 @@ class Tokens:
         Raises:
             BadRequest: it has.
         """
-        if identity.expires_at is not None and identity.expires_at <= self._wall_clock():
+        if _is_over(identity, self._wall_clock()):
             raise _refused(ErrorCode.TOKEN_EXPIRED, "Token rejected")
 
     def _put_in_force(self, connection: Connection, identity: Identity) -> None:
@@ -227,6 +237,11 @@ class Tokens:
                 reason,
                 left_out or None,
             )
+
+
+def _is_over(identity: Identity, now: float) -> bool:
+    """Whether a token has run out."""
+    return identity.expires_at is not None and identity.expires_at <= now
 
 
 def _later(*identities: Identity) -> float | None:
