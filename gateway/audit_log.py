@@ -6,6 +6,7 @@ What is written is decided in ``node/audit.py``. A node never waits for a disk: 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ import queue
 import sys
 from collections.abc import Callable, Iterator
 from logging.handlers import QueueHandler, QueueListener, WatchedFileHandler
+from pathlib import Path
 from typing import IO, Any, Final
 
 from gateway.logs import LineFormatter
@@ -58,6 +60,19 @@ def audit_log(
         audit.log.removeHandler(handler)
         writer.stop()
         target.close()
+
+
+def unwritable(where: str) -> str | None:
+    """Why the log cannot go to this place, as far as can be told without a trace there."""
+    path = Path(where)
+    if where in _STREAMS:
+        return None
+    if path.is_dir():
+        return os.strerror(errno.EISDIR)
+    if not path.parent.is_dir():
+        return os.strerror(errno.ENOENT)
+    there, right = (path, os.W_OK) if path.exists() else (path.parent, os.W_OK | os.X_OK)
+    return None if os.access(there, right) else os.strerror(errno.EACCES)
 
 
 class _Lines(LineFormatter):

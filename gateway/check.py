@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
+from gateway.audit_log import unwritable
 from gateway.backplane.sentinels import doubts_of
+from gateway.backplane.store import as_announced, as_text
 from gateway.backplane.trial import Redis, Trial, connected, explained, of_all
 from gateway.credentials import (
     internal_tls_files,
@@ -20,16 +22,22 @@ from gateway.credentials import (
     make_verifier,
     tls_files,
 )
-from gateway.options import advice, doubts
+from gateway.options import advice
+from gateway.redis_acl import publishers_url
+from gateway.setting_doubts import doubts
 from gateway.settings import Settings, UsageError
 from gateway.web.key_fetching import NoKeys
 from gateway.web.key_set import KeySet
 from gateway.web.keys import BadKey
 from gateway.web.tls import BadCertificate, Files, load
-from publisher.errors import InvalidURL, Unavailable
+from publisher.contract.calls import Call
+from publisher.contract.channels import Namespace
+from publisher.contract.keys import Keys
+from publisher.errors import InvalidInput, InvalidURL, Unavailable
 from publisher.transport.failures import code, meaning
 from publisher.transport.pipeline import Pipeline
 from publisher.transport.redis_py import Connector
+from publisher.transport.topology import Topology, asyncio_topology
 
 _OLDEST: Final = (7, 0)
 """From here on ``SET`` takes ``NX`` together with ``GET``; ``ZADD GT`` came with 6.2."""
@@ -61,11 +69,17 @@ async def check(settings: Settings) -> dict[str, Any]:
     warnings = [*advice(os.environ), *doubts(settings)]
     keys_found: list[dict[str, Any]] = []
     try:
-        keys_found = await _look_for_keys(make_verifier(settings).keys, errors)
+        keys = make_verifier(settings).keys
+        warnings += keys.doubts()
+        keys_found = await _look_for_keys(keys, errors)
     except BadKey as error:
         errors.append(str(error))
     for each in (tls_files, internal_tls_files):
         _look_at_files(each, settings, errors, warnings)
+    if settings.audit_log is not None and (why := unwritable(settings.audit_log)) is not None:
+        errors.append(
+            f"GATEWAY_AUDIT_LOG: {settings.audit_log}: {why}; name a file in a folder that is there"
+        )
     ring = None
     try:
         ring = make_ring(settings)
@@ -109,7 +123,7 @@ async def _look_for_keys(keys: KeySet, errors: list[str]) -> list[dict[str, Any]
         try:
             published = await each.look()
         except NoKeys as error:
-            errors.append(f"keys of {each.host}: {error}")
+            errors.append(f"{keys.setting_of(each)}: keys of {each.host}: {error}")
             continue
         algorithms = sorted({name for one in published for name in one.key.algorithms})
         found.append({"host": each.host, "keys": len(published), "algorithms": algorithms})
@@ -152,15 +166,53 @@ async def _look_at_redis(
             if silent:
                 warnings.append(_NOT_TRIED)
             elif not old:
-                trial = Trial(seconds, redis, topology.keys(settings.redis_prefix))
-                errors += await trial.problems()
-                warnings += trial.hints
+                errors += await _try_out(settings, topology, redis, warnings)
     except Unavailable as error:
         errors.append(f"Redis: {_explained_opening(error.reason, topology.servers)}")
         return {"reachable": False}
     found: dict[str, Any] = {"reachable": bool(infos), "version": _versions(infos.values())}
     if topology.cluster is not None:
         found["servers"] = {each: "down" if each in silent else "up" for each in redis.servers}
+    return found
+
+
+async def _try_out(
+    settings: Settings, topology: Topology, redis: Redis, warnings: list[str]
+) -> list[str]:
+    """What a node cannot do in Redis."""
+    keys = topology.keys(settings.redis_prefix)
+    trial = Trial(settings.redis_timeout_seconds, redis, keys)
+    problems = await trial.problems()
+    if not _has_publishers_user(topology):
+        warnings += trial.hints
+    if not problems:
+        warnings += await _announced_otherwise(redis, keys, settings.all_namespaces)
+    return problems
+
+
+def _has_publishers_user(own: Topology) -> bool:
+    """Whether backends are known to have a Redis user of their own, so that nobody needs to be told."""
+    try:
+        url = publishers_url()
+        return url is not None and asyncio_topology(url).servers.login != own.servers.login
+    except InvalidInput:
+        return False
+
+
+async def _announced_otherwise(
+    redis: Redis, keys: Keys, namespaces: Mapping[str, Namespace]
+) -> list[str]:
+    """Of which namespaces gateways have announced other rules than those of the settings."""
+    announced = await redis.calls.call(Call(("HGETALL", keys.namespaces)))
+    found = []
+    for name, rules in zip(map(bytes.decode, announced[::2]), announced[1::2], strict=True):
+        if name in namespaces and (told := as_announced(name, rules)) != (
+            own := as_text(namespaces[name])
+        ):
+            found.append(
+                f"namespace {name!r}: gateways announce {told.decode(errors='backslashreplace')}, and these settings say "
+                f"{own.decode()}; give all gateways the same GATEWAY_NAMESPACES"
+            )
     return found
 
 

@@ -18,12 +18,11 @@ import orjson
 from pydantic import SecretStr
 
 from gateway import logs, redis_acl, serve
-from gateway.options import add_options, advice, doubts, load_settings
+from gateway.options import add_options, advice, load_settings
 from gateway.planning import command as planning
 from gateway.planning.load import InvalidLoad
+from gateway.setting_doubts import doubts
 from gateway.settings import Settings, UsageError
-from publisher.contract.redis_url import check_url
-from publisher.contract.secret_values import read_secret
 from publisher.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -54,9 +53,6 @@ _SETTINGS_OF_TOKENS: Final = (
     "data_folder",
 )
 """What ``gateway token`` looks at. It takes the others too, because all commands read the same file and environment."""
-
-
-_PUBLISHERS_URL: Final = "PUBLISHER_REDIS_URL"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -264,7 +260,7 @@ def _acl(options: argparse.Namespace) -> int:
     try:
         lines = redis_acl.lines(
             url.get_secret_value() if url else None,
-            _publishers_url(),
+            redis_acl.publishers_url(),
             settings.redis_prefix,
             options.redis_version,
         )
@@ -278,18 +274,6 @@ def _acl(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0
-
-
-def _publishers_url() -> str | None:
-    given = os.environ.get(_PUBLISHERS_URL)
-    if not given:
-        return None
-    try:
-        url = read_secret(given)
-        check_url(url)
-    except InvalidInput as error:
-        raise UsageError(f"{_PUBLISHERS_URL}: {error}") from None
-    return url
 
 
 def _plan(options: argparse.Namespace) -> int:

@@ -114,19 +114,6 @@ def advice(variables: Mapping[str, str]) -> list[str]:
     return unknown_variables.advice(variables, Settings.model_fields)
 
 
-_EVERY_PAGE: Final = (
-    "GATEWAY_ALLOWED_ORIGINS is empty, so pages of every origin may connect: list those of yours, "
-    "or write * if that is meant"
-)
-
-
-def doubts(settings: Settings) -> list[str]:
-    """A sentence for each setting that may be meant as it is, and probably is not."""
-    if settings.development or settings.allowed_origins:
-        return []
-    return [_EVERY_PAGE]
-
-
 def _explain(error: ValidationError) -> str:
     """One line for each setting that is wrong; never its value, which may be a secret."""
     lines = []

@@ -299,16 +299,17 @@ _TIME: Final = re.compile(rb',?"announced":[0-9]+}$')
 """What the script adds to the rules."""
 
 
-def _text(namespace: Namespace) -> bytes:
+def as_text(namespace: Namespace) -> bytes:
+    """Rules as they are announced."""
     return orjson.dumps(namespace.to_dict())
 
 
-def _announced(name: str, rules: bytes) -> bytes:
+def as_announced(name: str, rules: bytes) -> bytes:
     """Rules that were announced, in the way in which this version writes them; as they are where it cannot read them."""
     text = _TIME.sub(b"}", rules)
     try:
         found = orjson.loads(text)
-        return _text(Namespace.from_dict(name, found)) if isinstance(found, dict) else text
+        return as_text(Namespace.from_dict(name, found)) if isinstance(found, dict) else text
     except (orjson.JSONDecodeError, InvalidNamespace):
         return text
 
@@ -334,7 +335,7 @@ class Announcing:
         self._pipeline = pipeline
         self._namespaces = namespaces
         self._told: FirstTimes[tuple[str, bytes]] = FirstTimes()
-        rules = (part for name, each in namespaces.items() for part in (name, _text(each)))
+        rules = (part for name, each in namespaces.items() for part in (name, as_text(each)))
         lifetime = "" if longest is None else repr(longest)
         self._calls = (
             Call.run(scripts.ANNOUNCE, [keys.namespaces], _FORGOTTEN_SECONDS, *rules),
@@ -366,8 +367,8 @@ class Announcing:
 
     def _tell_of(self, differing: list[bytes]) -> None:
         for name, rules in zip(map(bytes.decode, differing[::2]), differing[1::2], strict=True):
-            own = _text(self._namespaces[name])
-            announced = _announced(name, rules)
+            own = as_text(self._namespaces[name])
+            announced = as_announced(name, rules)
             # The script compares texts, and another version may write the same in another way.
             if announced != own and self._told.admit((name, announced)):
                 log.warning(

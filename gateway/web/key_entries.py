@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,6 +26,7 @@ _SOURCES: Final = ("secret", "public_key", "jwks_url", "discovery")
 _PUBLISHED: Final = ("jwks_url", "discovery")
 """Those of the sources that are an issuer's set of keys."""
 _FIELDS: Final = (*_SOURCES, "kid", "issuer", "audience", "algorithms", "until", "for")
+_NAME: Final = re.compile("[a-z_]{1,20}")
 _FIRST_MILLISECOND: Final = 1e11
 """Larger numbers are milliseconds: as seconds they are in the year 5138."""
 
@@ -123,7 +125,8 @@ def in_list(text: str, demands: Demands) -> list[Described]:
         found = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise BadKey(f"GATEWAY_JWT_KEYS is not JSON ({place})") from None
+        hint = "; write double quotes" if "'" in text and '"' not in text else ""
+        raise BadKey(f"GATEWAY_JWT_KEYS is not JSON ({place}){hint}") from None
     if not isinstance(found, list) or not 1 <= len(found) <= _MOST:
         raise BadKey(f"GATEWAY_JWT_KEYS must be a list of 1 to {_MOST} keys")
     return [_entry(each, number, demands) for number, each in enumerate(found)]
@@ -136,8 +139,10 @@ def _entry(given: Any, number: int, demands: Demands) -> Described:
     where = f"GATEWAY_JWT_KEYS[{number}]"
     if not isinstance(given, dict):
         raise BadKey(f"{where} must be an object")
-    if given.keys() - set(_FIELDS):
-        raise BadKey(f"{where} has a field that is none of {', '.join(_FIELDS)}")
+    for name in given.keys() - set(_FIELDS):
+        # Anything else may be a secret that has slipped into this place.
+        which = f"the field {name}, which" if _NAME.fullmatch(name) else "a field that"
+        raise BadKey(f"{where} has {which} is none of {', '.join(_FIELDS)}")
     sources = [name for name in _SOURCES if given.get(name) not in (None, False)]
     if len(sources) != 1:
         raise BadKey(f"{where} must have exactly one of {', '.join(_SOURCES)}")
@@ -274,6 +279,7 @@ def entries(
             each.kid,
             each.until,
             each.use,
+            each.setting(each.source),
         )
         for each, key in zip([*own, *listed], keys, strict=True)
     ]

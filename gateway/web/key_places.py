@@ -11,6 +11,8 @@ from gateway.web.key_fetching import Fetch, NoKeys, host_of, is_local, is_trustw
 
 _DOCUMENT: Final = "/.well-known/openid-configuration"
 _MOST_BYTES: Final = 64 * 1_024
+_SHOWN: Final = 200
+"""So many characters of what a document says are told."""
 _SECONDS: Final = 3_600.0
 """So long a document is believed."""
 _RETRY_SECONDS: Final = 60.0
@@ -96,7 +98,11 @@ class DiscoveredPlace:
             raise NoKeys("what came is no document")
         # Or another issuer's keys would be taken for this one's (§4.3).
         if document.get("issuer") != self._issuer:
-            raise NoKeys("the document's issuer is not the one that is configured")
+            named = repr(str(document.get("issuer", ""))[:_SHOWN])
+            raise NoKeys(
+                f"the document names the issuer {named}, and {self._issuer!r} is configured: "
+                "they must be equal, character by character"
+            )
         url = document.get("jwks_uri")
         if not isinstance(url, str) or not is_trustworthy(url):
             raise NoKeys("jwks_uri is neither https nor on this machine")

@@ -36,13 +36,14 @@ class Entry:
     """A configured key, or an issuer's set of keys.
 
     ``kid``: its name in the headers of tokens. ``until``: from then on it verifies nothing, in seconds since 1970.
-    ``use``: what its tokens are for; ``None`` for everything.
+    ``use``: what its tokens are for; ``None`` for everything. ``setting``: where it was given.
     """
 
     source: Decoder | RemoteKeys
     kid: str | None = None
     until: float = math.inf
     use: Use | None = None
+    setting: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,26 @@ class KeySet:
     def remote(self) -> list[RemoteKeys]:
         """The sets of keys that issuers publish."""
         return [each.source for each in self._entries if isinstance(each.source, RemoteKeys)]
+
+    def setting_of(self, remote: RemoteKeys) -> str:
+        """Where a set was configured."""
+        return next(each.setting for each in self._entries if each.source is remote)
+
+    def doubts(self) -> list[str]:
+        """A sentence for each key that is of no use any more, and one if nobody can be let in."""
+        now = self._wall_clock()
+        good = [each for each in self._entries if now < each.until]
+        found = [
+            f"{each.setting} verifies nothing any more, because its until is over: take it out of the list"
+            for each in self._entries
+            if each not in good
+        ]
+        if all(each.use is Use.CHANNEL for each in good):
+            found.append(
+                "no key verifies the tokens of connections, so nobody is let in: "
+                "GATEWAY_JWT_KEYS needs one that is not only for channels, and whose until is not over"
+            )
+        return found
 
     @property
     def usable(self) -> bool:
@@ -164,7 +185,7 @@ class KeySet:
         algorithm, kid = header.get("alg"), header.get("kid")
         fitting = [each for each in self._entries if algorithm in each.source.algorithms]
         _refuse_without(fitting, ALGORITHM_NOT_ACCEPTED)
-        fitting = [each for each in fitting if each.use in (None, use)]
+        for_all, fitting = fitting, [each for each in fitting if each.use in (None, use)]
         _refuse_without(fitting, f"no key with its alg is for a {use.value}")
         if self._by_issuer:
             fitting = [each for each in fitting if each.source.demands.issuer in (None, issuer)]
@@ -173,7 +194,13 @@ class KeySet:
             named = [each for each in fitting if each.kid == kid]
             # A published set has the names of its keys itself.
             fitting = named or [each for each in fitting if each.kid is None]
-            _refuse_without(fitting, "its kid is that of no key")
+            is_for_another = any(each.kid == kid for each in for_all)
+            _refuse_without(
+                fitting,
+                f"its key is not for a {use.value}"
+                if is_for_another
+                else "its kid is that of no key",
+            )
         now = self._wall_clock()
         fitting = [each for each in fitting if now < each.until]
         _refuse_without(fitting, "its key is not accepted any more")

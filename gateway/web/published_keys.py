@@ -46,6 +46,10 @@ def read_set(body: bytes) -> tuple[list[PublishedKey], int]:
         raise NoKeys("what came is not JSON") from None
     listed = found.get("keys") if isinstance(found, dict) else None
     if not isinstance(listed, list):
+        if isinstance(found, dict) and "jwks_uri" in found:
+            raise NoKeys(
+                "what came is a discovery document and no set of keys: set discovery in the place of the URL"
+            )
         raise NoKeys("what came is no set of keys")
     if len(listed) > _MOST:
         raise NoKeys(f"more than {_MOST} keys")

@@ -33,6 +33,7 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.setting_checks": "publisher.errors publisher.contract gateway.core",
         "gateway.settings": "publisher.errors publisher.contract gateway.core gateway.unknown_variables "
         "gateway.setting_checks",
+        "gateway.setting_doubts": "publisher.contract gateway.settings",
         "gateway.options": "publisher.contract gateway.unknown_variables gateway.settings",
         "gateway.metrics": "publisher.errors publisher.contract gateway.core gateway.node",
         "gateway.development": "publisher.contract gateway.settings gateway.web",
@@ -43,13 +44,14 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.app": "gateway.core gateway.node gateway.backplane gateway.web gateway.settings "
         "gateway.assembly",
         "gateway.check": "publisher.errors publisher.contract publisher.transport gateway.node "
-        "gateway.backplane gateway.web gateway.settings gateway.options gateway.credentials",
+        "gateway.backplane gateway.web gateway.audit_log gateway.settings gateway.setting_doubts gateway.options gateway.credentials "
+        "gateway.redis_acl",
         "gateway.redis_acl": "publisher.errors publisher.contract publisher.transport",
         # Arithmetic about a gateway, which knows no part of one.
         "gateway.planning": "",
         "gateway.serve": "publisher.errors gateway.web gateway.logs gateway.audit_log gateway.settings gateway.app",
         "gateway.supervisor": "publisher.contract gateway.core gateway.web gateway.settings gateway.serve",
-        "gateway.cli": "publisher.errors publisher.contract gateway.redis_acl gateway.logs gateway.settings gateway.options gateway.planning "
+        "gateway.cli": "publisher.errors publisher.contract gateway.redis_acl gateway.logs gateway.settings gateway.setting_doubts gateway.options gateway.planning "
         "gateway.development gateway.app gateway.check gateway.serve gateway.supervisor",
         "gateway.__main__": "gateway.cli",
     }.items()
@@ -71,6 +73,7 @@ _FORBIDDEN: Final = {
     "gateway.unknown_variables": "aiohttp asyncio hiredis redis",
     "gateway.setting_checks": "aiohttp asyncio hiredis redis",
     "gateway.settings": "aiohttp asyncio hiredis redis",
+    "gateway.setting_doubts": "aiohttp asyncio hiredis redis",
     "gateway.options": "aiohttp asyncio hiredis redis",
     "gateway.logs": "aiohttp asyncio hiredis redis",
     "gateway.audit_log": "aiohttp asyncio hiredis redis",

@@ -183,8 +183,12 @@ def test_a_mistake_in_the_publishers_url_is_told_with_its_name(wrong: str) -> No
         ("redis://a%20b:c@h", None, "rt1"),
         ("redis://h", None, "rt 1"),
         ("redis://h", None, "r*"),
+        ("redis://a:c@h", "redis://b:c@h/5", "rt1"),
     ],
-    ids=["one user for both", "a name with a space", "a prefix with a space", "a pattern"],
+    ids=[
+        *("one user for both", "a name with a space", "a prefix with a space", "a pattern"),
+        "two databases",
+    ],
 )
 def test_what_an_acl_file_cannot_say_is_refused(
     gateway: str, publisher: str | None, prefix: str

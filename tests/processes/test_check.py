@@ -97,6 +97,57 @@ async def test_it_warns_of_a_certificate_that_clients_refuse_soon_or_now(
         assert re.match(re.escape(str(own.certificate)) + told, warning)
 
 
+async def test_an_audit_log_that_serving_could_not_write_is_an_error(
+    redis_url: str, prefix: str, tmp_path: Path
+) -> None:
+    there = tmp_path / "there.log"
+    there.touch()
+    (tmp_path / "sub").mkdir()
+    for good in ("stdout", "stderr", there, tmp_path / "new.log"):
+        report = await checked(redis_url, prefix, audit_log=str(good))
+        assert (report["ok"], report["errors"]) == (True, [])
+    assert not (tmp_path / "new.log").exists()
+    for bad, why in (
+        (tmp_path / "sub", "Is a directory"),
+        (tmp_path / "nowhere" / "a.log", "No such file or directory"),
+        (there / "a.log", "No such file or directory"),
+    ):
+        [error] = (await checked(redis_url, prefix, audit_log=str(bad)))["errors"]
+        assert error.startswith(f"GATEWAY_AUDIT_LOG: {bad}: {why}; ")
+        code, _, told = await run(
+            "serve",
+            GATEWAY_REDIS_URL=redis_url,
+            GATEWAY_JWT_SECRET=SECRET,
+            GATEWAY_AUDIT_LOG=str(bad),
+            GATEWAY_PORT="0",
+            GATEWAY_INTERNAL_PORT="0",
+        )
+        assert code == 2
+        assert f"GATEWAY_AUDIT_LOG: {bad}: " in told
+
+
+async def test_it_warns_of_rules_that_gateways_announce_otherwise(
+    redis_url: str, prefix: str
+) -> None:
+    ours = {"lessons": {"owner": "anyone"}, "new": {}}
+    async with running_node(redis_url, prefix, namespaces=ours) as node:
+        await until(node.gateway.ready)
+        before = (await checked(redis_url, prefix, namespaces=ours))["warnings"]
+        theirs = {"lessons": {"owner": "grant"}}
+        report = await checked(redis_url, prefix, namespaces=theirs)
+    assert report["ok"]
+    [told] = set(report["warnings"]) - set(before)
+    assert told.startswith("namespace 'lessons': gateways announce {")
+    assert '"owner":"anyone"' in told
+    assert '"owner":"grant"' in told
+
+
+async def test_keys_that_let_nobody_in_are_warned_of(redis_url: str, prefix: str) -> None:
+    keys = [{"secret": SECRET, "for": "channel"}]
+    report = await checked(redis_url, prefix, jwt_secret=None, jwt_keys=keys)
+    assert any(each.startswith("no key verifies") for each in report["warnings"])
+
+
 async def test_it_disturbs_nobody(redis_url: str, prefix: str) -> None:
     async with running_node(redis_url, prefix) as node:
         await until(node.gateway.ready)
@@ -494,7 +545,9 @@ async def test_it_says_what_an_issuer_publishes(redis_url: str, prefix: str) -> 
         assert provider.asked == ["/jwks"]
         provider.trouble = "redirects"
         report = await checked(redis_url, prefix, **given)
-    assert report["errors"] == ["keys of 127.0.0.1: a redirect to localhost, which is not followed"]
+    assert report["errors"] == [
+        "GATEWAY_JWT_JWKS_URL: keys of 127.0.0.1: a redirect to localhost, which is not followed"
+    ]
     assert report["keys"] == []
 
 

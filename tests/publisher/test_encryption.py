@@ -148,9 +148,14 @@ def test_who_lacks_a_key_is_told_which_one_and_no_half_of_a_history(with_keys: M
 
 
 def test_what_was_encrypted_stays_so_when_its_namespace_is_no_longer(
-    with_keys: MakePublisher, publisher: Publisher, announce: Announce
+    with_keys: MakePublisher,
+    publisher: Publisher,
+    announce: Announce,
+    server: topology.Looking,
+    keys: Keys,
 ):
     with_keys(key(1)).publish(CHANNEL, SECRET)
+    server.delete(keys.namespaces)  # as if nobody had announced it for a while
     announce(Namespace("lessons", Owner.GRANT, KEPT))
     with pytest.raises(InvalidData, match="encryption_keys"):
         publisher.history(CHANNEL)
@@ -163,6 +168,7 @@ def test_a_gateway_that_does_not_know_of_it_makes_no_publisher_write_plaintext(
     """An older gateway, or one that was forgotten, announces the namespace without it."""
     secretive = with_keys(key(1))
     secretive.publish(CHANNEL, SECRET)
+    server.delete(keys.namespaces)
     announce(Namespace("lessons", Owner.GRANT, KEPT), Namespace("open", Owner.ANYONE, KEPT))
     secretive.publish("open/1", SECRET)  # it has read what is announced now
     secretive.publish(CHANNEL, SECRET)

@@ -63,6 +63,22 @@ def test_it_is_kept_while_one_of_several_nodes_has_it(
     assert announced(server, keys).keys() == {"orders", "run-results"}
 
 
+def test_a_node_that_was_forgotten_takes_no_encryption_away_while_another_one_has_it(
+    announce: Announce, server: redis.Redis, keys: Keys
+):
+    sealed = Namespace("orders", encrypted=True)
+    for seconds in (60, 149, 0):
+        announce(sealed)
+        let_pass(server, keys, seconds)
+        announce(ORDERS)
+        assert announced(server, keys)["orders"]["encrypted"] is True
+    let_pass(server, keys, 150)
+    announce(ORDERS)
+    assert "encrypted" not in announced(server, keys)["orders"]
+    announce(sealed)
+    assert announced(server, keys)["orders"]["encrypted"] is True
+
+
 def test_without_any_node_nothing_is_forgotten(
     announce: Announce, server: redis.Redis, keys: Keys, publisher: Publisher
 ):

@@ -22,6 +22,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "too many": ([GOOD] * 33, "must be a list of 1 to 32 keys"),
     "no object": ([GOOD, SECRET], "[1] must be an object"),
     "an unknown field": ([{**GOOD, SECRET: 1}], "has a field that is none of secret"),
+    "a field that is misspelt": (
+        [{**GOOD, "untill": 1}],
+        "[0] has the field untill, which is none of",
+    ),
     "no key": ([{"kid": "a"}], "must have exactly one of secret"),
     "two keys": ([{**GOOD, "public_key": public_pem(RSA_KEY)}], "must have exactly one of secret"),
     "an empty secret": ([{"secret": ""}], "[0].secret must be text that is not empty"),

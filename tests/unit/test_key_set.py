@@ -145,6 +145,34 @@ def test_a_key_for_channels_lets_nobody_in() -> None:
     assert refused(judge({"secret": OLD, "for": "channel"}), signed(OLD)).endswith("a connection")
 
 
+def test_whose_key_is_for_something_else_is_told_so() -> None:
+    verifier = judge({"secret": NEW}, {"secret": OLD, "kid": "c", "for": "channel"})
+    told = refused(verifier, signed(OLD, header={"kid": "c"}))
+    assert told in ("its key is not for a connection", "its signature was not made with this key")
+    named = judge({"secret": NEW, "kid": "n"}, {"secret": OLD, "kid": "c", "for": "channel"})
+    assert refused(named, signed(OLD, header={"kid": "c"})) == "its key is not for a connection"
+    assert refused(named, signed(OLD, header={"kid": "x"})) == "its kid is that of no key"
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ([{"secret": NEW}], []),
+        ([{"secret": NEW}, {"secret": OLD, "for": "channel"}], []),
+        ([{"secret": OLD, "for": "channel"}], ["no key verifies the tokens of connections"]),
+        ([{"secret": NEW}, {"secret": OLD, "until": 1}], ["GATEWAY_JWT_KEYS[1].secret verifies"]),
+        (
+            [{"secret": OLD, "until": 1}],
+            ["GATEWAY_JWT_KEYS[0].secret verifies", "no key verifies the tokens of connections"],
+        ),
+    ],
+)
+def test_keys_that_are_of_no_use_are_told(keys: list[dict[str, Any]], told: list[str]) -> None:
+    found = judge(*keys).keys.doubts()
+    assert len(found) == len(told)
+    assert all(map(str.startswith, found, told))
+
+
 def test_each_key_verifies_its_own_kind_only() -> None:
     pem = public_pem(RSA_KEY)
     verifier = judge({"secret": OLD}, {"public_key": pem, "algorithms": ["RS256", "PS512"]})

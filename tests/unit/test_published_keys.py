@@ -84,6 +84,7 @@ def test_a_key_that_verifies_no_signature_is_left_out(key: Any) -> None:
         (b"\xff", "not JSON"),
         (b"[]", "no set of keys"),
         (b"{}", "no set of keys"),
+        (b'{"issuer": "a", "jwks_uri": "b"}', "a discovery document"),
         (b'{"keys": {}}', "no set of keys"),
         (b'{"keys": []}', "no key in the set"),
         (as_json(*[GOOD] * 101), "more than 100 keys"),

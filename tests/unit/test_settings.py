@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.credentials import make_verifier
-from gateway.options import add_options, doubts, load_settings
+from gateway.options import add_options, load_settings
+from gateway.setting_doubts import doubts
 from gateway.settings import Settings, UsageError
 from tests.support.tokens import SECRET, make_token
 
@@ -182,3 +183,46 @@ def test_an_empty_list_of_origins_is_advised_against_except_in_development_mode(
     assert "or write *" in told
     for meant in ("--allowed-origins=*", "--allowed-origins=https://a.org", "--development"):
         assert doubts(loaded(meant)) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--trusted-proxies=10.0.0.0/8,0.0.0.0/0"], "GATEWAY_TRUSTED_PROXIES holds every address"),
+        (["--trusted-proxies=::/0"], "GATEWAY_TRUSTED_PROXIES holds every address"),
+        (["--proxy-protocol"], "GATEWAY_PROXY_PROTOCOL has no effect"),
+        (["--no-jwt-require-expiry"], "GATEWAY_JWT_REQUIRE_EXPIRY is false"),
+        (["--jwt-cookie=token"], "GATEWAY_JWT_COOKIE does not begin with __Host-"),
+        (["--allowed-origins=https://*.org:8443"], "GATEWAY_ALLOWED_ORIGINS has a pattern"),
+        (["--redis-url=rediss://r?ssl_cert_reqs=none"], "GATEWAY_REDIS_URL has ssl_cert_reqs"),
+    ],
+)
+def test_a_weak_setting_is_advised_against(arguments: list[str], told: str) -> None:
+    given = ["--allowed-origins=https://app.example.org", *arguments]
+    [advised] = doubts(loaded(*given))
+    assert advised.startswith(told)
+    if "--jwt-cookie=token" not in arguments:
+        assert doubts(loaded(*given, "--development")) == []
+
+
+@pytest.mark.parametrize("user", ["", "default"])
+def test_redis_default_user_with_a_password_is_advised_against(
+    monkeypatch: pytest.MonkeyPatch, user: str
+) -> None:
+    monkeypatch.setenv("GATEWAY_ALLOWED_ORIGINS", "*")
+    monkeypatch.setenv("GATEWAY_REDIS_URL", f"redis://{user}:p4ssw0rd@r:6379")
+    [advised] = doubts(loaded())
+    assert "default user" in advised
+    assert "p4ssw0rd" not in advised
+
+
+def test_settings_that_are_as_the_docs_have_them_are_not_advised_against(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GATEWAY_REDIS_URL", "rediss://gateway:p4ssw0rd@r?ssl_ca_certs=ca.pem")
+    given = (
+        *("--jwt-cookie=__Host-token", "--trusted-proxies=10.0.0.0/8", "--proxy-protocol"),
+        *("--no-jwt-require-expiry", "--jwt-max-lifetime-seconds=600"),
+        "--allowed-origins=https://*.example.org,http://*.localhost:3000",
+    )
+    assert doubts(loaded(*given)) == []

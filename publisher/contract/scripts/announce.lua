@@ -6,6 +6,9 @@
 -- Gateways before version 0.2 announce without a time. This gives one to whatever has none; a gateway that still
 -- has the namespace writes it without a time again.
 -- Reply: name, rules, name, rules, ... of those that were announced otherwise before
+-- What one gateway says to be encrypted stays so while it says it: one that was forgotten makes no publisher write what
+-- can be read.
+local SECONDS_OF_SECRECY = 150
 local now = tonumber(redis.call('TIME')[1])
 
 local function announce(name, rules)
@@ -18,6 +21,11 @@ end
 local given = {}
 for i = 2, #ARGV, 2 do given[ARGV[i]] = ARGV[i + 1] end
 
+local function stays_encrypted(rules, announced, own)
+  return string.find(rules, '"encrypted":true', 1, true) and not string.find(own, '"encrypted":true', 1, true)
+    and announced and now - announced < SECONDS_OF_SECRECY
+end
+
 local differing = {}
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
@@ -28,6 +36,7 @@ for i = 1, #all, 2 do
       table.insert(differing, name)
       table.insert(differing, rules)
     end
+    if stays_encrypted(rules, announced, given[name]) then given[name] = nil end
   elseif not announced then
     announce(name, rules)
   elseif now - announced > tonumber(ARGV[1]) then
