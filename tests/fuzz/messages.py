@@ -82,9 +82,7 @@ class Messages:
         self._turn: list[Callable[[], None]] = []
         confirmation = Confirmation(RecordingPositions(), DEFAULT_NAMESPACES, clock, 1.0)
         nothing = lambda _: None  # noqa: E731
-        self._hub = Hub(
-            self._turn.append, confirmation, Stats(), Events(nothing, nothing, nothing, nothing), 1
-        )
+        self._hub = Hub(self._turn.append, confirmation, Stats(), Events(*[nothing] * 5), 1)
         self._requests = Requests(
             self._hub,
             _Subscriptions(self._hub),  # type: ignore[arg-type]

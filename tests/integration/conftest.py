@@ -44,7 +44,7 @@ async def start_node(gateway_url: str, prefix: str) -> AsyncIterator[StartNode]:
 
         async def start(**settings: Any) -> Node:
             node = await stack.enter_async_context(running_node(gateway_url, prefix, **settings))
-            # A node of a cluster is ready once it hears most primaries. When it hears the next one it asks for its lease again.
+            # A node of a cluster waits only for a while for the last primary. When it hears that one it asks for its lease again.
             servers = node.gateway.redis.hearing.servers
             await until(lambda: all(servers().values()) and node.gateway.ready())
             return node
