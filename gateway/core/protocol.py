@@ -6,7 +6,7 @@ server has to say into JSON bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
@@ -143,6 +143,14 @@ class Subscribe:
     channel: Channel
     since: int | None = None
     token: str | None = None
+
+    def after(self, earlier: Subscribe | None) -> Subscribe:
+        """What it asks for where an ``earlier`` one waits for its answer: what it leaves out is as in that one."""
+        if earlier is None:
+            return self
+        since = earlier.since if self.since is None else self.since
+        token = earlier.token if self.token is None else self.token
+        return replace(self, since=since, token=token)
 
 
 @dataclass(frozen=True, slots=True)

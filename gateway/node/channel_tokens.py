@@ -214,10 +214,8 @@ class _Renewals:
         return self.judged + self.behind
 
     def show(self, request: Subscribe) -> None:
-        """Let a request wait, in the place of the one before it; what that one wants replayed is replayed."""
-        if self.waiting is not None and request.since is None:
-            request = replace(request, since=self.waiting.since)
-        self.waiting = request
+        """Let a request wait, in the place of the one before it."""
+        self.waiting = request.after(self.waiting)
         self.behind += 1
 
     def take(self) -> Subscribe:

@@ -82,7 +82,7 @@ class Subscriptions:
         passed = None
         if existing is not None:
             passed = existing.passed
-            request = _with_earlier(request, existing.request)
+            request = request.after(existing.request)
             self._leave(existing)
         if len(connection.subscriptions) >= self._limit:
             detail = f"a connection may hold {self._limit}; unsubscribe from one first"
@@ -176,12 +176,3 @@ class Subscriptions:
             log.warning(
                 "channel_refused_by_redis channel=%s user=%r reason=%s", name, user, error.reason
             )
-
-
-def _with_earlier(request: Subscribe, earlier: Subscribe | None) -> Subscribe:
-    """A request that comes while an earlier one waits for its answer: what it leaves out is as in that one."""
-    if earlier is None:
-        return request
-    since = earlier.since if request.since is None else request.since
-    token = earlier.token if request.token is None else request.token
-    return replace(request, since=since, token=token)
