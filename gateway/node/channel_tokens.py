@@ -11,13 +11,13 @@ from typing import Final
 
 from gateway.core import budget, frames, protocol
 from gateway.core.access import ChannelPass, KeyUnknown, TokenRejected
-from gateway.core.log_limit import LogLimit
 from gateway.core.protocol import BadRequest, EndReason, ErrorCode, Refused, Subscribe
 from gateway.node.connection import Connection
 from gateway.node.hub import Hub
 from gateway.node.pacing import Pacing
 from gateway.node.ports import Clock, Verifier
 from gateway.node.recheck import Recheck
+from gateway.node.rejected_tokens import RejectedTokens
 from gateway.node.revocations import Revocations
 from gateway.node.tasks import Tasks
 from publisher.errors import Unavailable
@@ -62,9 +62,8 @@ class ChannelTokens:
         self._revocations = revocations
         self._pacing = pacing
         self._tasks = tasks
-        self._clock = clock
         self._wall_clock = wall_clock
-        self._log_limit = LogLimit(clock())
+        self._rejected = RejectedTokens(clock)
         self._renewals: dict[Connection, dict[str, _Renewals]] = {}
 
     async def check(self, connection: Connection, channel: str, token: str) -> ChannelPass:
@@ -78,7 +77,9 @@ class ChannelTokens:
             passed = await self._judge(token, connection.user, channel)
         except TokenRejected as rejected:
             connection.budget.owe(budget.MISTAKE)
-            self._log_rejection(connection, channel, str(rejected))
+            self._rejected.tell(
+                "channel_token_rejected", connection, str(rejected), channel=channel
+            )
             raise _refused(rejected.code, channel) from None
         if not await self._revocations.admits(connection.user, passed.issued_at, passed.token_id):
             raise _refused(ErrorCode.TOKEN_REVOKED, channel)
@@ -182,18 +183,6 @@ class ChannelTokens:
     def _refuse(self, connection: Connection, error: BadRequest, answers: int = 1) -> None:
         self._hub.stats.client_errors[error.code] += answers
         self._hub.send(connection, frames.text(error.render()) * answers)
-
-    def _log_rejection(self, connection: Connection, channel: str, reason: str) -> None:
-        left_out = self._log_limit.admit("channel_token_rejected", self._clock())
-        if left_out is not None:
-            log.info(
-                "channel_token_rejected connection=%s user=%r channel=%s reason=%s left_out=%s",
-                connection.id,
-                connection.user,
-                channel,
-                reason,
-                left_out or None,
-            )
 
 
 class _Renewals:

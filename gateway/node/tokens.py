@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from gateway.core import closing, frames, protocol
 from gateway.core.access import Identity, KeyUnknown, TokenRejected
-from gateway.core.log_limit import LogLimit
 from gateway.core.protocol import BadRequest, ErrorCode
 from gateway.core.timing import Expiries
 from gateway.node.connection import Connection
 from gateway.node.hub import Hub
 from gateway.node.ports import Clock, Verifier
 from gateway.node.recheck import Recheck
+from gateway.node.rejected_tokens import RejectedTokens
 from gateway.node.revocations import Revocations
 from gateway.node.tasks import Tasks
 from publisher.errors import Unavailable
@@ -54,10 +54,9 @@ class Tokens:
         self._revocations = revocations
         self._tasks = tasks
         self._times = times
-        self._clock = clock
         self._wall_clock = wall_clock
         self._expiries: Expiries[Connection] = Expiries(wall_clock())
-        self._log_limit = LogLimit(clock())
+        self._rejected = RejectedTokens(clock)
 
     def watch(self, connection: Connection) -> None:
         """End a connection when its token does, and tell its client a while before, once for each token; to be called when
@@ -148,10 +147,10 @@ class Tokens:
         except TokenRejected as rejected:
             if isinstance(rejected, KeyUnknown) and not learned:
                 raise
-            self._log_rejection(connection, str(rejected))
+            self._rejected.tell("refresh_rejected", connection, str(rejected))
             raise _refused(rejected.code, "Token rejected") from None
         if identity.user != connection.user:
-            self._log_rejection(connection, "it is another user's")
+            self._rejected.tell("refresh_rejected", connection, "it is another user's")
             raise BadRequest(
                 ErrorCode.TOKEN_INVALID,
                 "Token rejected",
@@ -226,17 +225,6 @@ class Tokens:
         connection.identity = identity
         self.watch(connection)
         self._recheck.refreshed(connection)
-
-    def _log_rejection(self, connection: Connection, reason: str) -> None:
-        left_out = self._log_limit.admit("refresh_rejected", self._clock())
-        if left_out is not None:
-            log.info(
-                "refresh_rejected connection=%s user=%r reason=%s left_out=%s",
-                connection.id,
-                connection.user,
-                reason,
-                left_out or None,
-            )
 
 
 def _is_over(identity: Identity, now: float) -> bool:

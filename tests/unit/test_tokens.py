@@ -12,6 +12,7 @@ from gateway.core.closing import TOKEN_EXPIRED
 from gateway.core.protocol import BadRequest
 from gateway.node.passes import Passes
 from gateway.node.recheck import Recheck
+from gateway.node.rejected_tokens import RejectedTokens
 from gateway.node.tasks import Tasks
 from gateway.node.tokens import Tokens, TokenTimes
 from publisher.contract.revocations import digest_of
@@ -230,3 +231,17 @@ async def test_a_wall_clock_that_is_set_changes_nothing_of_how_many_rejections_a
     wall_clock.now -= 2 * 86_400
     node.clock.now += 10
     assert logged_of(100) == 1
+
+
+async def test_a_token_that_is_not_accepted_is_told_of_with_what_it_was_shown_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rejected = RejectedTokens(lambda: 0.0)
+    client, _ = make_connection(user="100% ann", id="c")
+    with caplog.at_level("INFO"):
+        rejected.tell("refresh_rejected", client, "expired")
+        rejected.tell("channel_token_rejected", client, "expired", channel="a/%s")
+    assert caplog.messages == [
+        "refresh_rejected connection=c user='100% ann' reason=expired left_out=None",
+        "channel_token_rejected connection=c user='100% ann' channel=a/%s reason=expired left_out=None",
+    ]
