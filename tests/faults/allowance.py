@@ -16,6 +16,8 @@ class Allowance:
     than the node that has given its place to another. ``evictions``: a node was away for so long that
     its users' places went to others, and has to close what is too many. ``turn_seconds``: nodes may turn
     unready or ready so much later than promised, where other tests use the machine at the same time.
+    ``apart``: commands to all nodes come over another connection than messages, so a node that was frozen may deliver what it
+    reads first before it hears that a connection has ended.
     """
 
     losses: bool = False
@@ -23,6 +25,7 @@ class Allowance:
     limit_seconds: float = 0.5
     evictions: bool = False
     turn_seconds: float = 1.5
+    apart: bool = False
 
 
 STRICT: Final = Allowance()

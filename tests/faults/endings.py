@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from publisher import AsyncPublisher
+from tests.faults.allowance import Allowance
 from tests.faults.moderation import REVOKED_SECONDS, until_done
 from tests.faults.plain_client import PlainClient
 from tests.faults.trace import Device, Ending, Rejection, Session, Trace
@@ -112,14 +113,14 @@ class Ender:
         self._trace.endings.append(Ending(self._user, asked_at, time.monotonic(), **what))
 
 
-def ended_wrongly(trace: Trace, promised_seconds: float = REVOKED_SECONDS) -> Iterator[str]:
+def ended_wrongly(trace: Trace, allowance: Allowance) -> Iterator[str]:
     """Who was let in, or went on to hear, after the end; and whom something has sent away that was not about them."""
     for device in trace.devices:
         of_user = [each for each in trace.endings if each.user == device.user]
         lasting = [each for each in of_user if not trace.undone_on_purpose(each)]
         for session in device.sessions:
             yield from _let_in(device, session, lasting)
-            yield from _heard_on(trace, device, session, lasting, promised_seconds)
+            yield from _heard_on(trace, device, session, lasting, allowance)
             yield from _sent_away(device, session, of_user)
         for each in device.rejections:
             if not any(one.revokes(each.token) and one.asked_at <= each.at for one in of_user):
@@ -140,12 +141,15 @@ def _heard_on(
     device: Device,
     session: Session,
     endings: Sequence[Ending],
-    promised_seconds: float,
+    allowance: Allowance,
 ) -> Iterator[str]:
     ended = [each.done_at for each in endings if _ends(each, session)]
     if not ended:
         return
-    over = min(ended) + promised_seconds
+    over = min(ended) + REVOKED_SECONDS
+    for each in trace.occurrences if allowance.apart else ():
+        if each.name == "node_frozen" and each.begun_at <= over:
+            over = max(over, each.ended_at)
     published = {
         (each.channel, each.id): each for each in trace.publications if each.asked_at > over
     }

@@ -36,7 +36,7 @@ def violations(trace: Trace, allowance: Allowance = STRICT) -> list[str]:
         *(each for device in trace.devices for each in _misbehaved(trace, device, allowance)),
         *(() if allowance.losses else dishonest(trace)),
         *overheard(trace),
-        *ended_wrongly(trace),
+        *ended_wrongly(trace, allowance),
         *leftovers(trace),
         *unexplained(trace),
         *late(trace, allowance.turn_seconds),

@@ -86,7 +86,8 @@ class Outcome:
 
 def _allowed(seconds: float) -> Allowance:
     """A run of less than a minute is a part of the tests, which use the machine at the same time."""
-    return ALLOWED if seconds < _ALONE_SECONDS else replace(ALLOWED, turn_seconds=0.0)
+    allowed = replace(ALLOWED, apart=topology.chosen() == topology.CLUSTER)
+    return allowed if seconds < _ALONE_SECONDS else replace(allowed, turn_seconds=0.0)
 
 
 async def soak(folder: Path, seed: int, seconds: float) -> Outcome:

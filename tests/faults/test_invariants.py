@@ -499,3 +499,16 @@ def test_a_gap_must_be_reported_on_the_connection_that_has_it() -> None:
     assert [each.split(":")[0] for each in violations(trace, Allowance(losses=True))] == ["gap"]
     report(trace, 4.0, session=0)
     assert violations(trace, Allowance(losses=True)) == []
+
+
+def test_a_node_that_was_frozen_may_read_messages_before_commands_where_they_come_apart() -> None:
+    trace = good()
+    end(trace, 3.0)
+    fault(trace, "node_frozen", 2.5, 6.5)
+    assert violations(trace, Allowance(apart=True)) == []
+    assert violations(trace)
+    trace.occurrences.clear()
+    fault(trace, "node_frozen", 2.5, 5.5)
+    assert [each.partition(":")[0] for each in violations(trace, Allowance(apart=True))] == [
+        "overheard"
+    ]
