@@ -48,6 +48,10 @@ _LOST: Final = (
 )
 _NOT_TRIED: Final = "what a node does in Redis was not tried, because not all primaries answer"
 _NO_TLS: Final = "the URL asks for TLS, which this server may not speak: then use redis://"
+_CLOSED: Final = re.compile("reset by peer|closed|lost", re.IGNORECASE)
+"""What becomes of a connection if one side speaks TLS and the other one does not, or does not trust a certificate."""
+_ITS_CERTIFICATE: Final = "Redis may want a certificate of this side that it trusts: name one by ssl_certfile and ssl_keyfile"
+_ONLY_TLS: Final = "if this server speaks TLS only, use rediss://"
 _INFO_FORBIDDEN: Final = (
     "the Redis user may not use INFO: version, append-only file and eviction were not looked at"
 )
@@ -284,6 +288,18 @@ async def _coverage(primary: Pipeline) -> list[str]:
 def _explained_opening(reason: str, connector: Connector) -> str:
     """The same where not even a connection came about: a server that waits for a command sees none in TLS."""
     told = explained(reason, connector.database)
-    # A certificate that is not accepted has come in TLS.
-    unclear = "in time" in reason or ("SSL" in reason and "CERTIFICATE" not in reason)
-    return f"{told} ({_NO_TLS})" if connector.tls and unclear else told
+    hint = (_hint_with_tls if connector.tls else _hint_without_tls)(reason)
+    return f"{told} ({hint})" if hint else told
+
+
+def _hint_with_tls(reason: str) -> str:
+    # What is said of a certificate was said in TLS.
+    if "in time" in reason or (
+        "SSL" in reason and "CERTIFICATE" not in reason and "_ALERT_" not in reason
+    ):
+        return _NO_TLS
+    return _ITS_CERTIFICATE if _CLOSED.search(reason) else ""
+
+
+def _hint_without_tls(reason: str) -> str:
+    return _ONLY_TLS if _CLOSED.search(reason) else ""

@@ -23,7 +23,8 @@ from gateway.planning import command as planning
 from gateway.planning.load import InvalidLoad
 from gateway.setting_doubts import doubts
 from gateway.settings import Settings, UsageError
-from publisher.errors import InvalidInput
+from publisher.contract.channels import NOTIFICATIONS, parse_channel
+from publisher.errors import InvalidChannel, InvalidInput
 
 if TYPE_CHECKING:
     from gateway.app import Addresses
@@ -223,6 +224,7 @@ def _token(options: argparse.Namespace) -> int:
     settings = load_settings(options)
     if options.ttl < 1:
         raise UsageError("--ttl must be a positive number of seconds")
+    _check_names(options)
     if settings.jwt_secret is not None:
         secret: str | None = settings.jwt_secret.get_secret_value()
     else:
@@ -231,10 +233,30 @@ def _token(options: argparse.Namespace) -> int:
             print(f"signed with the development secret of {settings.data_folder}", file=sys.stderr)  # noqa: T201
     if secret is None:
         raise UsageError(
-            "there is no secret to sign with: set GATEWAY_JWT_SECRET, or start `make run` once"
+            "there is no secret to sign with: set GATEWAY_JWT_SECRET, or start `make run` once "
+            "(keys of GATEWAY_JWT_KEYS are not used here)"
         )
     print(make_token(secret, options.user, options.channel, options.ttl, settings))  # noqa: T201
     return 0
+
+
+def _check_names(options: argparse.Namespace) -> None:
+    """See to it that a token names a user whom a gateway lets in, and channels that there can be.
+
+    Raises:
+        UsageError: it would be refused, or of no use.
+    """
+    try:
+        parse_channel(f"{NOTIFICATIONS}/{options.user}")
+    except InvalidChannel:
+        raise UsageError("--user must be the id of a user, without control characters") from None
+    for name in options.channel:
+        try:
+            parse_channel(name)
+        except InvalidChannel:
+            raise UsageError(
+                f"--channel {name!r} must be <namespace>/<id> or <namespace>/*"
+            ) from None
 
 
 def _check(options: argparse.Namespace) -> int:

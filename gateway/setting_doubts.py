@@ -14,6 +14,8 @@ from publisher.contract.redis_url import holds_password
 _HOST_COOKIE: Final = "__Host-"
 _WHOLE_DOMAIN: Final = re.compile(r"[^:]+://\*\.(?!localhost\b)[^.:]+(:.*)?")
 """A pattern for all names below one that ends a name, such as ``https://*.org``."""
+_WRAPPED: Final = re.compile(r"""^[\s"'\ufeff]|[\s"']$|^[A-Z][A-Z_]+=.""")
+"""What comes along with a secret that was copied with what stood around it."""
 
 
 def doubts(settings: Settings) -> list[str]:
@@ -29,6 +31,11 @@ def _trusts_everybody(settings: Settings) -> bool:
 
 def _trusts_a_domain(settings: Settings) -> bool:
     return any(map(_WHOLE_DOMAIN.fullmatch, settings.allowed_origins))
+
+
+def _secret_is_wrapped(settings: Settings) -> bool:
+    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret is not None else ""
+    return _WRAPPED.search(secret) is not None
 
 
 def _url(settings: Settings) -> str:
@@ -85,6 +92,13 @@ _DOUBTS: Final[tuple[tuple[Callable[[Settings], bool], str], ...]] = (
         (
             "GATEWAY_JWT_COOKIE does not begin with __Host-, so a neighbouring domain can set this cookie for yours: "
             "let the login name it so"
+        ),
+    ),
+    (
+        _secret_is_wrapped,
+        (
+            "GATEWAY_JWT_SECRET begins or ends with a space, a quotation mark or a byte order mark, or begins with NAME=: tokens are "
+            "signed with all of it; take away what is not part of the secret"
         ),
     ),
     (

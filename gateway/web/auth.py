@@ -58,6 +58,12 @@ def find_token(head: Head, parameters: Mapping[str, str], cookie: str | None = N
     return None
 
 
+def why_none(head: Head, cookie: str | None) -> str:
+    """Why a token that a handshake without one seems to have did not count; empty where it seems to have none."""
+    has_cookie = cookie is not None and bool(cookies(head.fields.get("cookie", ()), cookie))
+    return f"its cookie {cookie} does not count, because it names no Origin" if has_cookie else ""
+
+
 def _from_cookie(head: Head, name: str) -> str | None:
     found = cookies(head.fields.get("cookie", ()), name)
     if len(found) > 1:

@@ -24,7 +24,7 @@ from gateway.node.requests import Requests
 from gateway.node.tasks import Tasks
 from gateway.node.user_budgets import UserBudgets
 from gateway.web.admission import Admission, unavailable
-from gateway.web.auth import find_token, query_parameters, wants_batches
+from gateway.web.auth import find_token, query_parameters, wants_batches, why_none
 from gateway.web.new_connection import NewConnection
 from gateway.web.reading import Turns
 from gateway.web.refused_connections import RefusedConnections
@@ -125,7 +125,9 @@ class Handshakes:
         try:
             token = find_token(head, parameters, self._limits.cookie)
             if token is None:
-                self._reject(new, agreement, closing.TOKEN_MISSING)
+                self._reject(
+                    new, agreement, closing.TOKEN_MISSING, why_none(head, self._limits.cookie)
+                )
                 return
             identity = self._verifier.verify(token)
         except TokenRejected as rejected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from redis.exceptions import (
@@ -53,11 +54,31 @@ _PASSING: Final = frozenset(
     | {"READONLY", "TRYAGAIN"}
 )
 
-_OF_A_CLUSTER: Final = frozenset({"ASK", "CROSSSLOT", "MOVED"})
 _OF_AUTHENTICATION: Final = frozenset({"NOAUTH", "WRONGPASS"})
 _UNKNOWN_COMMAND: Final = (
     "the server forbids it or has renamed it, or is a sentinel: name that by redis+sentinel://"
 )
+
+_HINTS: Final = (
+    (
+        re.compile("^(ASK|CROSSSLOT|MOVED) "),
+        "this is a Redis Cluster: name it by redis+cluster://",
+    ),
+    (
+        re.compile("^NOPERM .*'select'"),
+        "this Redis user may use another database only: name that one in the URL",
+    ),
+    (re.compile("^NOPERM "), "give the Redis user this right"),
+    (
+        re.compile("user executing the script can't run this command"),
+        "give the Redis user the rights that `gateway acl` prints",
+    ),
+    (
+        re.compile("_ALERT_(UNKNOWN_CA|DECRYPT_ERROR|[A-Z_]*CERTIFICATE)"),
+        "Redis wants a certificate of this side that it trusts: name one by ssl_certfile and ssl_keyfile",
+    ),
+)
+"""What to do about an error, by what is said in it."""
 
 
 def code(error: Any) -> str:
@@ -133,10 +154,8 @@ def _reason(error: BaseException) -> str:
     name = code(error)
     if name in _CODES.values() and not said.startswith(name):
         said = f"{name} {said}"
-    if name in _OF_A_CLUSTER:
-        return f"{said}; this is a Redis Cluster: name it by redis+cluster://"
-    if name == "NOPERM":
-        return f"{said}; give the Redis user this right"
+    if hint := next((hint for sign, hint in _HINTS if sign.search(said)), None):
+        return f"{said}; {hint}"
     if isinstance(error, ResponseError) and is_unknown_command(error):
         return f"{said}; {_UNKNOWN_COMMAND}"
     return said or type(error).__name__

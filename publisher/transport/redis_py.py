@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
@@ -65,6 +66,7 @@ _PLAIN: Final[tuple[tuple[Any, Any], ...]] = (
     (redis.asyncio.sentinel.SentinelManagedConnection, redis.asyncio.Connection),
 )
 
+_FILES: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 _DRIVER: Final[dict[str, Any]] = {}
 with contextlib.suppress(ImportError):
     from redis.driver_info import DriverInfo
@@ -101,7 +103,24 @@ def _checked(kind: Any, url: str, **options: Any) -> Any:
     client = _made(kind, url, options)
     if client is None:
         raise InvalidURL(_about_options(kind, url, options))
+    _check_files(url)
     return client
+
+
+def _check_files(url: str) -> None:
+    """See to it that the files of TLS can be read: later errors name neither the option nor the file.
+
+    Raises:
+        InvalidURL: one cannot be read.
+    """
+    for name, value in parse_qsl(url.partition("?")[2]):
+        if name in _FILES:
+            try:
+                Path(value).open("rb").close()
+            except OSError as error:
+                raise InvalidURL(
+                    f"the file that its option {name} names cannot be read: {error.strerror}"
+                ) from None
 
 
 def _made(kind: Any, url: str, options: dict[str, Any]) -> Any:

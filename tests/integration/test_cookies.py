@@ -38,10 +38,17 @@ async def test_a_listed_page_is_let_in_by_its_cookie(start_node: StartNode) -> N
     assert (said["type"], said["userId"]) == ("connected", "u")
 
 
-async def test_who_names_no_origin_has_shown_no_token(start_node: StartNode) -> None:
+async def test_who_names_no_origin_has_shown_no_token_and_the_log_says_why(
+    start_node: StartNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     node = await start_node(**SETTINGS)
+    said = await told(node)
+    assert (said["type"], said["code"]) == ("error", "token_missing")
+    assert "its cookie" not in caplog.text
     said = await told(node, f"Cookie: {COOKIE}={make_token('u')}")
     assert (said["type"], said["code"]) == ("error", "token_missing")
+    assert f"cause='its cookie {COOKIE} does not count, because it names no Origin'" in caplog.text
 
 
 async def test_a_page_of_another_origin_is_refused_whatever_it_sends_along(

@@ -284,6 +284,21 @@ MISTAKES = {
         {},
         "set GATEWAY_REDIS_URL, or give @FILE",
     ),
+    "a token for nobody": (
+        ["token", "--user", ""],
+        {"GATEWAY_JWT_SECRET": "hidden"},
+        "--user must be the id of a user",
+    ),
+    "a token for what is no channel": (
+        ["token", "--user", "u", "--channel", "foo"],
+        {"GATEWAY_JWT_SECRET": "hidden"},
+        "--channel 'foo' must be <namespace>/<id> or <namespace>/*",
+    ),
+    "a token of a key of the list": (
+        ["token", "--user", "u"],
+        {"GATEWAY_JWT_KEYS": '[{"secret": "hidden"}]'},
+        "keys of GATEWAY_JWT_KEYS are not used here",
+    ),
     "a secret in a file that is not there": (
         ["check"],
         {"GATEWAY_JWT_SECRET": "@hidden"},

@@ -11,7 +11,9 @@ import pytest
 import redis
 
 from gateway import redis_acl
-from publisher import AsyncPublisher, Published, Publisher, Unavailable
+from gateway.check import check
+from gateway.settings import Settings
+from publisher import AsyncPublisher, InvalidURL, Published, Publisher, Unavailable
 from tests.support.certificates import Authority, Certificate
 from tests.support.client import connected
 from tests.support.nodes import running_node
@@ -20,7 +22,7 @@ from tests.support.redis_cluster import redis_cluster
 from tests.support.redis_server import free_port, redis_server
 from tests.support.redis_users import as_user, user_of_line
 from tests.support.sentinel_servers import NAME, SentinelServer
-from tests.support.tokens import make_token
+from tests.support.tokens import SECRET, make_token
 from tests.support.waiting import until
 
 CHANNEL = "notifications/u"
@@ -116,6 +118,28 @@ async def test_publishers_and_nodes_show_their_certificate_and_verify_the_others
             await publisher.publish(CHANNEL, 2)
         async with running_node(url, prefix) as node:
             await until(node.gateway.ready)
+
+
+async def test_what_is_wrong_about_tls_is_told_with_what_to_do(secured: Secured, tmp_path: Path):
+    async def told(url: str) -> str:
+        report = await check(Settings(redis_url=url, jwt_secret=SECRET, redis_timeout_seconds=2))
+        return " | ".join(report["errors"])
+
+    stranger = Authority(tmp_path).sign("stranger")
+    shown = f"ssl_certfile={stranger.certificate}&ssl_keyfile={stranger.key}"
+    url = f"rediss://localhost:{secured.port}?ssl_ca_certs={secured.authority}"
+    refused = await told(f"{url}&{shown}")
+    assert "name one by ssl_certfile and ssl_keyfile" in refused
+    assert "redis://" not in refused
+    assert "use rediss://" in await told(f"redis://localhost:{secured.port}")
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
+@pytest.mark.parametrize("place", ["localhost", "a,b/mymaster"], ids=["one server", "Sentinel"])
+def test_a_file_of_tls_that_cannot_be_read_is_told_by_its_option(place: str, option: str):
+    scheme = "rediss+sentinel" if "," in place else "rediss"
+    with pytest.raises(InvalidURL, match=f"option {option} names cannot be read: No such file"):
+        Publisher.from_url(f"{scheme}://:hidden@{place}?{option}=/nowhere/file.pem")
 
 
 async def test_users_with_the_rights_that_gateway_acl_prints_are_served_over_tls(

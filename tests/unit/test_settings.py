@@ -226,3 +226,19 @@ def test_settings_that_are_as_the_docs_have_them_are_not_advised_against(
         "--allowed-origins=https://*.example.org,http://*.localhost:3000",
     )
     assert doubts(loaded(*given)) == []
+
+
+@pytest.mark.parametrize(
+    "around", ['"{}"', "'{}'", " {}", "{} ", "\ufeff{}", "GATEWAY_JWT_SECRET={}"]
+)
+def test_a_secret_with_what_stood_around_it_is_advised_against(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, around: str
+) -> None:
+    monkeypatch.setenv("GATEWAY_ALLOWED_ORIGINS", "*")
+    file = tmp_path / "secret"
+    monkeypatch.setenv("GATEWAY_JWT_SECRET", f"@{file}")
+    for written, advised in ((around.format(SECRET), 1), (f"{SECRET}\n", 0), ("k" * 31 + "=", 0)):
+        file.write_text(written, "utf-8")
+        told = doubts(loaded())
+        assert len(told) == advised
+        assert not any(SECRET in each for each in told)
