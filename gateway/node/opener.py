@@ -95,7 +95,7 @@ class Opener:
         return bool(self._encrypted) and namespace_of(channel) in self._encrypted
 
     def _tell(self, error: CannotOpen, message: Message) -> None:
-        if self._told_keys.admit((error.key, error.reason)):
+        if self._told_keys.admit((error.channel, error.key)):
             log.error(
                 "decryption_failed channel=%s id=%d key=%s reason=%r advice=%r",
                 error.channel,

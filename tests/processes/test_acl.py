@@ -220,7 +220,7 @@ def test_only_a_version_that_knows_a_right_is_given_it(version: str | None) -> N
         assert ("+client|setinfo" in line) == (version not in (None, "7.0", "7.0.15"))
 
 
-@pytest.mark.parametrize("version", ["seven", "7", "", "7.x", "Valkey"])
+@pytest.mark.parametrize("version", ["seven", "7", "", "7.x", "Valkey", "6.2"])
 def test_a_version_that_is_none_is_refused(version: str) -> None:
     done = command("--redis-version", version)
     assert (done.returncode, done.stdout) == (2, "")

@@ -30,7 +30,7 @@ from tests.support.nodes import running_node
 from tests.support.programs import RequireProgram
 from tests.support.redis_cluster import PRIMARIES, RedisCluster, redis_cluster
 from tests.support.redis_server import RedisServer, free_port, redis_server
-from tests.support.redis_users import redis_user
+from tests.support.redis_users import as_user, redis_user
 from tests.support.sentinel_servers import NAME, SentinelServer
 from tests.support.tokens import SECRET
 from tests.support.waiting import until
@@ -238,6 +238,21 @@ async def test_it_is_ok_under_the_least_rights_of_a_gateway(
     assert not caplog.records
     with redis.Redis.from_url(any_server, db=database) as server:
         assert server.dbsize() == 0
+
+
+async def test_of_backends_users_nothing_is_said_where_there_is_one(
+    any_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with redis_user(any_server, "gateway", rules_of(0, any_server)) as url:
+        for publishers, told in (
+            (None, True),
+            (url, True),
+            (as_user(any_server, "backend"), False),
+        ):
+            if publishers is not None:
+                monkeypatch.setenv("PUBLISHER_REDIS_URL", publishers)
+            warnings = (await checked(url))["warnings"]
+            assert any("user of their own" in each for each in warnings) == told
 
 
 async def test_the_least_rights_of_a_backend_are_too_few_for_a_gateway(

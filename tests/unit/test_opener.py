@@ -176,6 +176,16 @@ def test_other_channels_pay_nothing_for_it() -> None:
     assert (receive.func, receive.args) == (hub.receive, ("other/a",))
 
 
+def test_each_channel_that_stops_is_told_once_for_a_key(caplog: pytest.LogCaptureFixture) -> None:
+    opener = Opener(RING, Stats(), {})
+    other = KeyRing({"k2": bytes(32)})
+    for channel in ("news/a", "news/b", "news/a"):
+        opener.open_page(channel, page(sealed(1, by=other), sealed(2, 1, by=other)))
+    told = [each.getMessage().partition(" reason=")[0] for each in caplog.records]
+    name = other.names[0]
+    assert told == [f"decryption_failed channel=news/{each} id=1 key={name}" for each in "ab"]
+
+
 def test_of_however_many_keys_and_channels_few_are_told(caplog: pytest.LogCaptureFixture) -> None:
     opener = Opener(RING, Stats(), {"news": Namespace("news", encrypted=True)})
     for number in range(150):
