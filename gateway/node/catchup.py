@@ -178,7 +178,11 @@ class Catchup:
             self._go_on(subscription)
 
     def pause_all(self, connection: Connection) -> None:
-        """The same for all that a connection listens to, and will: whatever becomes of its subscriptions meanwhile."""
+        """The same for all that a connection listens to, and will: whatever becomes of its subscriptions meanwhile.
+
+        Whoever has paused it has to let it go on, once; there may be several.
+        """
+        connection.pauses += 1
         if connection.paused is None:
             connection.paused = asyncio.Event()
             for subscription in connection.subscriptions.values():
@@ -186,8 +190,9 @@ class Catchup:
                     self._hub.set_away(subscription.live, subscription)
 
     def resume_all(self, connection: Connection) -> None:
-        """Let a connection go on that was paused; one that was not is no error."""
-        if connection.paused is not None:
+        """Let a connection go on that was paused, unless somebody else keeps it so."""
+        connection.pauses -= 1
+        if connection.paused is not None and not connection.pauses:
             connection.paused.set()
             connection.paused = None
             for subscription in connection.subscriptions.values():

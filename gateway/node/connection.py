@@ -29,7 +29,7 @@ class Connection:
     repeats nothing. Only so many are kept; ``forgetful`` says that there were more. ``behind``: too much waits for the
     client to take it, so it is left out of live delivery (``catchup.py``). ``replays`` is held while the client takes
     what waits for it and the next page of the log is read. ``refreshing`` puts another token in force. ``paused``: it may
-    hear nothing for now, in any channel; set when it may.
+    hear nothing for now, in any channel; set when it may. ``pauses``: for how many reasons.
     """
 
     __slots__ = (
@@ -45,6 +45,7 @@ class Connection:
         "identity",
         "outbox",
         "paused",
+        "pauses",
         "positions",
         "refreshing",
         "replays",
@@ -75,6 +76,7 @@ class Connection:
         self.closed = False
         self.behind = False
         self.paused: asyncio.Event | None = None
+        self.pauses = 0
         self.replays = asyncio.Semaphore(_REPLAYS_AT_ONCE)
         self._paying: asyncio.Lock | None = None
         self.refreshing: asyncio.Task[None] | None = None

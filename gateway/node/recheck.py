@@ -180,6 +180,14 @@ class Recheck:
         for subscription in list(connection.subscriptions.values()):
             self.reconsider(subscription)
 
+    def doubt(self, connection: Connection) -> None:
+        """Let a connection hear nothing: its token has ended, and it is not known whether another one is good."""
+        self._catchup.pause_all(connection)
+
+    def trust(self, connection: Connection) -> None:
+        """Let it go on."""
+        self._catchup.resume_all(connection)
+
     def go_by(self, subscription: Subscription, passed: ChannelPass) -> None:
         """Let a subscription go by a channel token; one that has begun is to be reconsidered."""
         self._passes.give(subscription, passed)

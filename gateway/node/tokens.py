@@ -57,6 +57,9 @@ class Tokens:
         self._wall_clock = wall_clock
         self._expiries: Expiries[Connection] = Expiries(wall_clock())
         self._rejected = RejectedTokens(clock)
+        # Who has shown a genuine token of which Redis has not said yet whether it is revoked, and whose own has ended since.
+        self._asked_about: set[Connection] = set()
+        self._doubted: set[Connection] = set()
 
     def watch(self, connection: Connection) -> None:
         """End a connection when its token does, and tell its client a while before, once for each token; to be called when
@@ -89,6 +92,7 @@ class Tokens:
         """Keep no watch over a connection any more."""
         self._revocations.forget(connection)
         self._expiries.forget(connection)
+        self._doubted.discard(connection)
         if connection.refreshing is not None:
             connection.refreshing.cancel()
 
@@ -102,8 +106,16 @@ class Tokens:
             assert expires_at is not None
             if now < expires_at:
                 self._warn(connection, expires_at)
+            elif connection in self._asked_about:
+                # Else whoever has renewed in time would be ended because Redis is away.
+                self._doubt(connection)
             else:
                 self._expire(connection)
+
+    def _doubt(self, connection: Connection) -> None:
+        if connection not in self._doubted:
+            self._doubted.add(connection)
+            self._recheck.doubt(connection)
 
     def _expire(self, connection: Connection) -> None:
         log.info("token_expired connection=%s user=%r", connection.id, connection.user)
@@ -111,7 +123,7 @@ class Tokens:
 
     def _warn(self, connection: Connection, expires_at: float) -> None:
         self._expiries.expect(connection, expires_at)
-        if not connection.closed:
+        if not connection.closed and connection.refreshing is None:
             self._hub.stats.tokens_expiring += 1
             told = protocol.token_expiring(int(self._told_end(expires_at) * 1000))
             self._hub.send(connection, frames.text(told))
@@ -165,8 +177,7 @@ class Tokens:
             if isinstance(found, KeyUnknown):
                 await found.learn()
                 found = self._verified(connection, token, learned=True)
-            # Else whoever has renewed in time would be ended because Redis is away.
-            self._expect_end(connection, _later(connection.identity, found))
+            self._asked_about.add(connection)
             await self._see_to_revocation(found)
             self._refuse_expired(found)
             if not connection.closed:
@@ -177,6 +188,7 @@ class Tokens:
                 self._hub.send(connection, frames.text(error.render()))
                 self._go_by_the_old(connection)
         finally:
+            self._asked_about.discard(connection)
             if connection.refreshing is asyncio.current_task():
                 connection.refreshing = None
 
@@ -184,16 +196,6 @@ class Tokens:
         """Go on by the token before one that was refused; end the connection at once if that has run out meanwhile."""
         if _is_over(connection.identity, self._wall_clock()):
             self._expire(connection)
-        else:
-            self._expect_end(connection, connection.identity.expires_at)
-
-    def _expect_end(self, connection: Connection, expires_at: float | None) -> None:
-        if connection.closed:
-            return
-        if expires_at is None:
-            self._expiries.forget(connection)
-        else:
-            self._expiries.expect(connection, expires_at)
 
     async def _see_to_revocation(self, identity: Identity) -> None:
         """Return if a genuine token may be put in force.
@@ -225,17 +227,14 @@ class Tokens:
         connection.identity = identity
         self.watch(connection)
         self._recheck.refreshed(connection)
+        if connection in self._doubted:
+            self._doubted.discard(connection)
+            self._recheck.trust(connection)
 
 
 def _is_over(identity: Identity, now: float) -> bool:
     """Whether a token has run out."""
     return identity.expires_at is not None and identity.expires_at <= now
-
-
-def _later(*identities: Identity) -> float | None:
-    """The end of the token that lasts longest; ``None`` where one has no end."""
-    ends = [each.expires_at for each in identities if each.expires_at is not None]
-    return max(ends) if len(ends) == len(identities) else None
 
 
 def _refused(code: ErrorCode, message: str) -> BadRequest:

@@ -38,22 +38,23 @@ class Paused:
     had: bytes | None = None
 
     def pause(self, bench: Bench) -> None:
-        if self.whole:
-            bench.catchup.pause_all(self.subscription.connection)
-        else:
+        if not self.whole:
             bench.catchup.pause(self.subscription)
+        elif self.had is None:
+            bench.catchup.pause_all(self.subscription.connection)
         bench.node.hub.flush()  # what was due to it before
         if self.had is None:
             self.had = self.socket.received
 
     def resume(self, bench: Bench) -> None:
+        was_paused = self.had is not None
         if self.had is not None:
             assert self.socket.received == self.had
             self.had = None
-        if self.whole:
-            bench.catchup.resume_all(self.subscription.connection)
-        else:
+        if not self.whole:
             bench.catchup.resume(self.subscription)
+        elif was_paused:
+            bench.catchup.resume_all(self.subscription.connection)
 
 
 @settings(max_examples=400)
@@ -168,6 +169,20 @@ async def test_a_connection_and_one_of_its_subscriptions_are_paused_each_for_its
     await bench.settle()
     assert not ids(socket)
     bench.catchup.resume(it)
+    await bench.settle()
+    assert ids(socket) == [2]
+    await bench.close()
+
+
+async def test_who_is_paused_for_two_reasons_stays_out_until_both_are_over() -> None:
+    bench, it, socket = await beside_another()
+    for _ in range(2):
+        bench.catchup.pause_all(it.connection)
+    bench.catchup.resume_all(it.connection)
+    await bench.step("live")
+    await bench.settle()
+    assert not ids(socket)
+    bench.catchup.resume_all(it.connection)
     await bench.settle()
     assert ids(socket) == [2]
     await bench.close()

@@ -154,7 +154,7 @@ async def test_nobody_is_told_where_that_is_switched_off() -> None:
 async def test_who_renews_in_time_is_not_ended_because_redis_is_away(
     revoked: bool, ends_at: int
 ) -> None:
-    """The new token's end counts, until Redis has said that it is revoked: with that the connection ends, at 99 s."""
+    """But it hears nothing while none of its tokens is known to be good; it ends with the answer, at 99 s, if that is bad."""
     accepting = Accepting(Identity("u"))
     world = World(leeway=0, verifier=accepting)
     exp = world.show(60)
@@ -165,10 +165,16 @@ async def test_who_renews_in_time_is_not_ended_because_redis_is_away(
     world.redis.digests.update({digest_of("t")} if revoked else ())
     world.tokens.refresh(world.client, "t")
     await asyncio.sleep(0)
-    assert world.told(99) == []
+    it = world.node.listen(world.client)
+    assert world.told(59) == []
+    assert it.live is not None
+    assert world.told(40) == []
+    assert it.live is None
+    assert it.pause is not None
     assert world.socket.closing is None
     world.redis.answers.set()
     await world.client.refreshed()
+    assert (it.pause is None) == (not revoked)
     lived = 99.0
     while world.socket.closing is None:
         world.told(1)
