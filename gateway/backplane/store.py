@@ -376,5 +376,5 @@ class Announcing:
                     name,
                     own.decode(),
                     announced.decode("utf-8", "backslashreplace"),
-                    "publishers go by whichever was announced last: give all gateways the same GATEWAY_NAMESPACES",
+                    "publishers go by whichever was announced last, or by one that encrypts: give all gateways the same GATEWAY_NAMESPACES",
                 )

@@ -20,6 +20,7 @@ from publisher import (
     Unavailable,
 )
 from publisher.contract.keys import Keys
+from publisher.transport.failures import meaning
 from tests.publisher.listening import listening
 from tests.publisher.reply_cutter import ReplyCutter
 from tests.publisher.test_publishing import CHANNEL, announce
@@ -236,3 +237,27 @@ def test_the_password_is_in_no_error_log_or_repr(
             ]
         assert SECRET not in "".join(shown)
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("said", "what_to_do"),
+    [
+        (
+            "ERR The user executing the script can't run this command or subcommand script: 1, on @user_script:11.",
+            "`gateway acl`",
+        ),
+        (
+            "NOPERM this user has no permissions to run the 'select' command",
+            "another database only",
+        ),
+        (
+            "NOPERM this user has no permissions to run the 'zadd' command",
+            "give the Redis user this right",
+        ),
+        ("MOVED 1 127.0.0.1:1", "name it by redis+cluster://"),
+    ],
+)
+def test_what_to_do_about_an_error_of_redis_is_said(said: str, what_to_do: str):
+    told = meaning(redis.ResponseError(said))
+    assert told.reason.startswith(said)
+    assert what_to_do in told.reason.removeprefix(said)
