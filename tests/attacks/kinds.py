@@ -130,7 +130,7 @@ KINDS = (
     ),
     # Each of five hundred may hold what TLS needs to begin.
     Kind(doors.halves_of_tls, beside=certificates, memory_mib=64),
-    Kind(doors.hellos_held_back, beside=certificates, settings=EVER_AGAIN, memory_mib=80),
+    Kind(doors.hellos_held_back, beside=certificates, settings=EVER_AGAIN, memory_mib=112),
     Kind(doors.anything_but_tls, beside=certificates, settings=EVER_AGAIN),
     Kind(doors.disconnects_by_the_thousand, redis_share=0.75),
     # -- frames (floods.py) --
