@@ -12,6 +12,7 @@ from typing import Final
 from gateway.assembly.access import Access
 from gateway.assembly.delivery import Delivery, DeliveryEvents
 from gateway.assembly.entrance import Entrance, State
+from gateway.assembly.operators import Operators
 from gateway.assembly.redis_side import RedisEvents, RedisSide
 from gateway.assembly.shared import Shared
 from gateway.backplane.hearing import Events
@@ -79,6 +80,7 @@ class Gateway:
         state = State(self.readiness, self.ready, self._welcoming)
         self.entrance = Entrance(shared, self.redis, self.delivery, self.access, state)
         self.capacity = self.entrance.capacity
+        self.operators = Operators(shared, self.redis, self.delivery, self.entrance, state)
 
     # -- state --------------------------------------------------------------------------------
 
@@ -178,6 +180,7 @@ class Gateway:
             self.access.recheck.run,
             self.access.revocations.run,
             self.entrance.sweep.run,
+            *self.operators.loops(),
             *(tls.run for tls in encrypting),
             *(each.run for each in self.entrance.keys.remote),
         ):
@@ -206,6 +209,7 @@ class Gateway:
                 take_step("write positions", self.redis.positions.flush()),
                 take_step("give places back", self.redis.places.releases.release_all()),
             )
+            await take_step("remove the report", self.operators.reports.remove())
             await take_step("give up the node lease", self.redis.node_lease.give_up())
         self.delivery.interests.close()
         self.access.interests_in_grants.close()

@@ -14,6 +14,7 @@ from publisher.async_client import AsyncPublisher
 from publisher.client import Publisher
 from publisher.contract.channels import Namespace, Owner, Retention
 from publisher.contract.grants import EVERYBODY, Everybody
+from publisher.contract.node_report import NodeReport
 from publisher.errors import (
     GrantWithoutEffect,
     InvalidChannel,
@@ -28,7 +29,7 @@ from publisher.errors import (
     Unavailable,
     UnknownNamespace,
 )
-from publisher.records import Connection, Entry, Outgoing, Published
+from publisher.records import Connection, Entry, Node, Outgoing, Published
 from publisher.redis_address import NoRedis
 
 __all__ = [
@@ -46,6 +47,8 @@ __all__ = [
     "MessageTooLarge",
     "Namespace",
     "NoRedis",
+    "Node",
+    "NodeReport",
     "NotReplicated",
     "Outgoing",
     "Owner",

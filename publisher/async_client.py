@@ -23,7 +23,7 @@ from publisher.contract.sealing import KeyRing
 from publisher.errors import PublisherError
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES, Options, Publication
-from publisher.records import Connection, Entry, Outgoing, Published, check_timeout
+from publisher.records import Connection, Entry, Node, Outgoing, Published, check_timeout
 from publisher.redis_address import from_environment
 from publisher.transport import loops
 from publisher.transport.flows import Flow, T
@@ -225,6 +225,10 @@ class AsyncPublisher(Client):
     async def connections(self, user: str) -> list[Connection]:
         """As :meth:`Publisher.connections`."""
         return await self._run(self._operations.connections(user))
+
+    async def nodes(self) -> list[Node]:
+        """As :meth:`Publisher.nodes`."""
+        return await self._run(self._operations.nodes())
 
     async def ping(self) -> None:
         """As :meth:`Publisher.ping`."""

@@ -22,7 +22,7 @@ from publisher.contract.sealing import KeyRing
 from publisher.errors import PublisherError
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES, Options
-from publisher.records import Connection, Entry, Outgoing, Published, check_timeout
+from publisher.records import Connection, Entry, Node, Outgoing, Published, check_timeout
 from publisher.redis_address import from_environment
 from publisher.transport.flows import Flow, T
 from publisher.transport.topology import Topology, blocking_topology
@@ -299,6 +299,12 @@ class Publisher(Client):
     def connections(self, user: str) -> list[Connection]:
         """The user's live connections, on all nodes. Raises as :meth:`history` does."""
         return self._run(self._operations.connections(user))
+
+    def nodes(self) -> list[Node]:
+        """All living gateways by name, each with what it has said of itself a few seconds ago. Raises as
+        :meth:`history` does.
+        """
+        return self._run(self._operations.nodes())
 
     def ping(self) -> None:
         """Ask Redis for something, once: returns when it has answered.

@@ -25,12 +25,14 @@ from publisher.contract.message import Message
 from publisher.contract.sealing import KeyRing, is_sealed, without_keys
 from publisher.errors import InvalidInput, PublisherError, Unavailable
 from publisher.intake import BATCH
+from publisher.living_nodes import nodes
 from publisher.preflight import Preflight
 from publisher.publication import Options, Publication, unique_names
 from publisher.publishing import Publishing
 from publisher.records import (
     Connection,
     Entry,
+    Node,
     Outgoing,
     Published,
     channel_of_session,
@@ -290,6 +292,10 @@ class Operations:
             if node in living:
                 found.append(Connection(node.decode(), identifier.decode(), int(float(expiry))))
         return found
+
+    def nodes(self) -> Flow[list[Node]]:
+        """All living gateways, as :class:`Node`."""
+        return nodes(self._keys, self._retries)
 
     def ping(self) -> Flow[None]:
         """Ask Redis for something once, a thing that every publisher has the right to."""

@@ -20,6 +20,7 @@ import orjson
 from publisher.contract.channels import NOTIFICATIONS, RUN_RESULTS, Retention
 from publisher.contract.grants import EVERYBODY
 from publisher.contract.message import MAX_ID
+from publisher.contract.node_report import NodeReport
 from publisher.errors import InvalidData, MessageTooLarge
 
 
@@ -67,6 +68,14 @@ class Connection:
     node: str
     id: str
     lease_expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A living gateway; ``report`` is ``None`` of one that has just begun, and of one before version 0.2."""
+
+    name: str
+    report: NodeReport | None
 
 
 MAX_TTL_SECONDS: Final = 1_000_000_000

@@ -26,6 +26,7 @@
                                                  gateway has announced it last, as in ``rt1:namespaces``
 ``rt1:nodes``                        sorted set  node -> lease expiry (ms, Redis time); ``/beat`` and
                                                  ``/grace``: see ``renew_node.lua``
+``rt1:node:<node>``                  string      what the node says of itself (``node_report.py``), as long as its lease
 ``rt1:namespaces``                   hash        namespace -> its rules as JSON, written by the gateways, and
                                                  when (``announced``, seconds); five minutes later it is removed
 ``rt1:marker``                       string      a random value; another one, or none, means that Redis has
@@ -163,6 +164,9 @@ class Keys:
     @property
     def nodes(self) -> str:
         return f"{self.prefix}:nodes"
+
+    def node(self, name: str) -> str:
+        return f"{self.prefix}:node:{name}"
 
     @property
     def namespaces(self) -> str:

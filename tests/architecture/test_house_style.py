@@ -129,6 +129,8 @@ def test_the_public_names_of_the_publisher_are_pinned() -> None:
         "MessageTooLarge",
         "Namespace",
         "NoRedis",
+        "Node",
+        "NodeReport",
         "NotReplicated",
         "Outgoing",
         "Owner",

@@ -32,7 +32,9 @@ def run(flow: Flow[T], connection: Connection) -> T:
 @pytest.fixture(autouse=True)
 def as_the_library_packs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands stay readable."""
-    monkeypatch.setattr(blocking, "pack_all", lambda commands: "".join(map(repr, commands)).encode())
+    monkeypatch.setattr(
+        blocking, "pack_all", lambda commands: "".join(map(repr, commands)).encode()
+    )
 
 
 class Connection:

@@ -29,6 +29,7 @@ SIGNATURES = {
     "revoke_tokens_before": "(self, user: 'str', time: 'datetime | float') -> 'None'",
     "history": "(self, channel: 'str', since: 'int' = 0, limit: 'int | None' = None) -> 'list[Entry]'",
     "connections": "(self, user: 'str') -> 'list[Connection]'",
+    "nodes": "(self) -> 'list[Node]'",
     "ping": "(self) -> 'None'",
 }
 

@@ -78,6 +78,7 @@ async def calls_of_a_node(keys: Keys) -> list[Call]:
         table.answer(CheckPlaces("u", ("node",), (), "node")),
         *(Call.run(scripts.GRANTED, [keys.grant(channel)], "u") for channel in CHANNELS),
         Call(("SET", keys.marker, "m", "NX", "GET")),
+        Call(("SET", keys.node("node"), "{}", "PX", 1)),
     ]
     revocations = RevocationReader(pipeline, pipeline, keys)
     await revocations.ended(USERS)
