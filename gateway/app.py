@@ -207,6 +207,7 @@ class Gateway:
             # At the same time: a Redis that hangs is waited for once.
             await asyncio.gather(
                 take_step("write positions", self.redis.positions.flush()),
+                take_step("note who has left", self.redis.presence.flush()),
                 take_step("give places back", self.redis.places.releases.release_all()),
             )
             await take_step("remove the report", self.operators.reports.remove())

@@ -12,7 +12,7 @@ import logging
 
 from publisher.async_client import AsyncPublisher
 from publisher.client import Publisher
-from publisher.contract.channels import Namespace, Owner, Retention
+from publisher.contract.channels import Namespace, Owner, Presence, Retention
 from publisher.contract.grants import EVERYBODY, Everybody
 from publisher.contract.node_report import NodeReport
 from publisher.errors import (
@@ -52,6 +52,7 @@ __all__ = [
     "NotReplicated",
     "Outgoing",
     "Owner",
+    "Presence",
     "Published",
     "Publisher",
     "PublisherError",

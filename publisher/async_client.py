@@ -230,6 +230,10 @@ class AsyncPublisher(Client):
         """As :meth:`Publisher.nodes`."""
         return await self._run(self._operations.nodes())
 
+    async def presence(self, channel: str) -> list[str]:
+        """As :meth:`Publisher.presence`."""
+        return await self._run(self._operations.presence.users(channel))
+
     async def ping(self) -> None:
         """As :meth:`Publisher.ping`."""
         await self._run(self._operations.ping())

@@ -165,6 +165,12 @@ def _connections(publisher: Publisher, options: argparse.Namespace) -> int:
     return 0
 
 
+def _presence(publisher: Publisher, options: argparse.Namespace) -> int:
+    for user in publisher.presence(options.channel):
+        print_result({"user": user})
+    return 0
+
+
 def _ping(publisher: Publisher, _options: argparse.Namespace) -> int:
     began = time.monotonic()
     publisher.ping()
@@ -223,6 +229,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_reading(
         add("history", _history, "Print a channel's retained messages, oldest first"),
         add("connections", _connections, "Print a user's live connections"),
+        add("presence", _presence, "Print the users who are in a channel"),
     )
     add("ping", _ping, "Ask Redis for an answer, to try the address, the password and the database")
     return parser
@@ -260,7 +267,11 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_replicas(parser)
 
 
-def _add_reading(history: argparse.ArgumentParser, connections: argparse.ArgumentParser) -> None:
+def _add_reading(
+    history: argparse.ArgumentParser,
+    connections: argparse.ArgumentParser,
+    presence: argparse.ArgumentParser,
+) -> None:
     history.add_argument("channel", metavar="CHANNEL")
     history.add_argument(
         "--since", metavar="ID", type=int, default=0, help="only messages after this id"
@@ -269,6 +280,7 @@ def _add_reading(history: argparse.ArgumentParser, connections: argparse.Argumen
         "--limit", metavar="N", type=int, help="at most this many messages (default: all)"
     )
     connections.add_argument("user", metavar="USER")
+    presence.add_argument("channel", metavar="CHANNEL")
 
 
 def _add_replicas(parser: argparse.ArgumentParser) -> None:

@@ -306,6 +306,17 @@ class Publisher(Client):
         """
         return self._run(self._operations.nodes())
 
+    def presence(self, channel: str) -> list[str]:
+        """The users who are in a channel now, each once, in the order of their ids, on however many nodes and tabs.
+
+        Whoever has left is gone within a second; the users of a node that was killed, once its lease has run out.
+
+        Raises:
+            InvalidInput: a bad channel, an unknown namespace, or one without ``presence``.
+            Unavailable: Redis did not answer.
+        """
+        return self._run(self._operations.presence.users(channel))
+
     def ping(self) -> None:
         """Ask Redis for something, once: returns when it has answered.
 

@@ -27,6 +27,7 @@ from publisher.errors import InvalidInput, PublisherError, Unavailable
 from publisher.intake import BATCH
 from publisher.living_nodes import nodes
 from publisher.preflight import Preflight
+from publisher.presence import PresenceReader
 from publisher.publication import Options, Publication, unique_names
 from publisher.publishing import Publishing
 from publisher.records import (
@@ -79,6 +80,7 @@ class Operations:
         self._publishing = Publishing(keys, self._preflight, clock, wall_clock, retries, options)
         self._actor = options.actor
         self.revoking = Revoking(keys, self._preflight, retries, options, wall_clock)
+        self.presence = PresenceReader(keys, self._preflight, retries)
         self._told_of_asterisk = False
         self._names = unique_names()
         self._process = os.getpid()

@@ -16,6 +16,7 @@ from publisher.contract.grants import Grantee
 from publisher.contract.keys import Keys
 from publisher.errors import (
     GrantWithoutEffect,
+    InvalidData,
     InvalidInput,
     Rejected,
     Unavailable,
@@ -115,6 +116,22 @@ class Preflight:
         """Whether a namespace is known to be encrypted."""
         namespace = self.namespaces.get(name)
         return namespace is not None and namespace.encrypted
+
+    def check_presence(self, name: str) -> Flow[None]:
+        """Whether nodes note who is in the channels of a namespace.
+
+        Raises:
+            UnknownNamespace: no gateway has it, as far as is known.
+            InvalidData: they do not.
+        """
+        yield from self.refresh({name})
+        if self.namespace(name).presence is None:
+            # It may have been switched on since the rules were learnt.
+            yield from self.refresh({name}, fresh_seconds=0.0)
+            if self.namespace(name).presence is None:
+                raise InvalidData(
+                    f'namespace {name!r} has no presence: give it "presence": true in GATEWAY_NAMESPACES'
+                )
 
     def check_effect(self, channel: Channel, user: Grantee, *, let_in: bool) -> Flow[None]:
         """Whether the channel's namespace lets a grant (``let_in``), or its end, decide about ``user``.
@@ -285,9 +302,11 @@ def _namespaces(reply: Reply) -> dict[str, Namespace]:
     for key, rules in pairs:
         try:
             name = key.decode()
-            known = _only(orjson.loads(rules), "owner", "retention", "encrypted")
+            known = _only(orjson.loads(rules), "owner", "retention", "encrypted", "presence")
             if isinstance(limits := known.get("retention"), dict):
                 known["retention"] = _only(limits, "max_messages", "max_age_seconds")
+            if isinstance(told := known.get("presence"), dict):
+                known["presence"] = _only(told, "announce", "max_members")
             found[name] = Namespace.from_dict(name, known)
         except (InvalidInput, ValueError, TypeError):
             log.warning("namespace_unreadable name=%r rules=%r", key, rules)

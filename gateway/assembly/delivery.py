@@ -99,4 +99,5 @@ class Delivery:
             namespaces,
             events.failed,
             settings.max_subscriptions,
+            redis.presence.present,
         )

@@ -13,6 +13,7 @@ from gateway.backplane.health import NodeEntry, NodeLease
 from gateway.backplane.hearing import Events, Parts, hearing
 from gateway.backplane.place_table import PlaceTable
 from gateway.backplane.places import PlaceEvents, Places
+from gateway.backplane.presence import PresenceTable, PresenceWriter
 from gateway.backplane.pubsub import ListeningTime, ModeratedReader
 from gateway.backplane.read_turn import ReadTurn
 from gateway.backplane.redis_connections import connections
@@ -61,6 +62,13 @@ class RedisSide:
             self.pipeline, self.keys, namespaces, random.random, self.servers
         )
         self.places = self._make_places(shared, events)
+        self.presence = PresenceWriter(
+            self.pipeline,
+            PresenceTable(self.keys, shared.node_id, settings.node_lease_seconds),
+            namespaces,
+            random.random,
+            self.servers,
+        )
         # In a cluster messages come over other connections, and another primary may bring the commands at once.
         self.patience_without_commands = 1.0 if topology.cluster else 0.0
         self.node_lease = NodeLease(
@@ -104,6 +112,7 @@ class RedisSide:
             self.places.releases.run,
             self.positions.run,
             self.announcing.run,
+            *([self.presence.run] if self.presence.present.noted else []),
         ]
 
     def _primary_moved(self) -> None:
@@ -112,5 +121,6 @@ class RedisSide:
 
     def _returned(self) -> None:
         self.places.recount()
+        self.presence.renew()
         self.announcing.at_once()
         self._events.returned()

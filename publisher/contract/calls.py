@@ -119,6 +119,16 @@ def raise_last(keys: Keys, channel: str, position: int, lifetime: int) -> Call:
     return Call.run(scripts.RAISE_LAST, all_keys, position, lifetime)
 
 
+def present(keys: Keys, channel: str) -> Call:
+    """Read who is in a channel, on which nodes."""
+    return Call.run(scripts.PRESENT, [keys.presence(channel)])
+
+
+def users_of(members: Reply) -> set[str]:
+    """The users in the reply to :func:`present`, each once. No node's name holds a ``/``; a user's id may."""
+    return {member.partition(b"/")[2].decode() for member in members}
+
+
 def parse_log(reply: Reply) -> LogPage:
     """The reply to :func:`read_log`."""
     position, newest, *entries = reply

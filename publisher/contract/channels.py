@@ -19,6 +19,8 @@ MAX_CHANNEL_BYTES: Final = 255
 POSITIONS_SECONDS: Final = 30 * 86_400
 RESULTS_SECONDS: Final = 86_400
 
+MAX_LISTED_MEMBERS: Final = 100_000
+
 # About 31 years, or as many messages: far from where Redis refuses an expiry in the middle of a script.
 MAX_RETENTION: Final = 1_000_000_000
 
@@ -100,17 +102,63 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Presence:
+    """What clients are told of who is in a channel.
+
+    An answer lists at most ``max_members`` users. ``announce``: subscribers are told who joins and leaves, up to so many
+    members.
+    """
+
+    announce: bool = False
+    max_members: int = 1_000
+
+    def __post_init__(self) -> None:
+        if (
+            type(self.announce) is not bool
+            or type(self.max_members) is not int
+            or not 1 <= self.max_members <= MAX_LISTED_MEMBERS
+        ):
+            raise InvalidNamespace(
+                "presence needs announce, true or false, and max_members, an integer from 1 to "
+                f"{MAX_LISTED_MEMBERS}; both may be left out"
+            )
+
+    def to_value(self) -> bool | dict[str, Any]:
+        """What :meth:`from_value` reads."""
+        if self == Presence():
+            return True
+        return {"announce": self.announce, "max_members": self.max_members}
+
+    @classmethod
+    def from_value(cls, value: object) -> Presence | None:
+        """Read ``true``, ``false`` or ``{"announce": true, "max_members": 1000}``, whose keys may be left out.
+
+        Raises:
+            InvalidNamespace: anything else.
+        """
+        if type(value) is bool:
+            return cls() if value else None
+        if not isinstance(value, Mapping) or set(value) - {"announce", "max_members"}:
+            raise InvalidNamespace(
+                'presence must be true, false or {"announce": true or false, "max_members": integer}'
+            )
+        return cls(**value)
+
+
+@dataclass(frozen=True, slots=True)
 class Namespace:
     """The rules shared by all channels ``<name>/…``.
 
     ``retention`` of ``None`` means that messages are not logged: they reach whoever is subscribed
-    at that moment, carry no id, and are gone. ``encrypted``: publishers seal the bodies (``sealing.py``).
+    at that moment, carry no id, and are gone. ``encrypted``: publishers seal the bodies (``sealing.py``). With
+    ``presence`` nodes note in Redis which users are in each channel.
     """
 
     name: str
     owner: Owner = Owner.GRANT
     retention: Retention | None = Retention(1_000, 7 * 86_400)
     encrypted: bool = False
+    presence: Presence | None = None
 
     def __post_init__(self) -> None:
         if not _NAMESPACE.fullmatch(self.name):
@@ -125,20 +173,23 @@ class Namespace:
             "owner": self.owner.value,
             "retention": kept
             and {"max_messages": kept.max_messages, "max_age_seconds": kept.max_age_seconds},
-            # Left out where it is as in versions that do not know it.
+            # Left out where they are as in versions that do not know them.
             **({"encrypted": True} if self.encrypted else {}),
+            **({"presence": self.presence.to_value()} if self.presence else {}),
         }
 
     @classmethod
     def from_dict(cls, name: str, value: Mapping[str, Any]) -> Namespace:
-        """Read ``{"owner": "user", "retention": {"max_messages": 1000, "max_age_seconds": 604800}, "encrypted": true}``.
+        """Read ``{"owner": "user", "retention": {"max_messages": 1000, "max_age_seconds": 604800}, "encrypted": true,
+        "presence": true}``.
 
         All keys are optional; ``"retention": null`` switches the log off.
 
         Raises:
-            InvalidNamespace: an unknown key, owner rule or a retention that is not two positive integers.
+            InvalidNamespace: an unknown key, owner rule, a retention that is not two positive integers, or what is no
+                presence.
         """
-        unknown = set(value) - {"owner", "retention", "encrypted"}
+        unknown = set(value) - {"owner", "retention", "encrypted", "presence"}
         if unknown:
             raise InvalidNamespace(f"namespace {name!r}: unknown key {min(unknown)!r}")
         try:
@@ -149,11 +200,15 @@ class Namespace:
         encrypted = value.get("encrypted", False)
         if type(encrypted) is not bool:
             raise InvalidNamespace(f"namespace {name!r}: encrypted must be true or false")
+        try:
+            presence = Presence.from_value(value.get("presence", False))
+        except InvalidNamespace as error:
+            raise InvalidNamespace(f"namespace {name!r}: {error}") from None
         if "retention" not in value:
-            return cls(name, owner, encrypted=encrypted)
+            return cls(name, owner, encrypted=encrypted, presence=presence)
         kept = value["retention"]
         if kept is None:
-            return cls(name, owner, None, encrypted)
+            return cls(name, owner, None, encrypted, presence)
         if (
             not isinstance(kept, Mapping)
             or set(kept) != {"max_messages", "max_age_seconds"}
@@ -163,7 +218,7 @@ class Namespace:
                 f"namespace {name!r}: retention must be null or "
                 '{"max_messages": integer, "max_age_seconds": integer}'
             )
-        return cls(name, owner, Retention(**kept), encrypted)
+        return cls(name, owner, Retention(**kept), encrypted, presence)
 
 
 NOTIFICATIONS: Final = "notifications"

@@ -9,6 +9,8 @@
                                                  has brought along; it counts while that is the newest
 ``rt1:confirmed:{<channel>}``        sorted set  user -> id of the last message confirmed for them
 ``rt1:grant:{<channel>}``            sorted set  user, or everybody (``grants.py``) -> expiry (ms, Redis time)
+``rt1:presence:{<channel>}``         sorted set  ``<node>/<user>`` -> until when the user is in the channel there (ms,
+                                                 Redis time): only in namespaces with ``presence``
 ``rt1:granted:{<channel>}``          pub/sub     to whom the channel was granted just now, as in ``rt1:grant``
 ``rt1:live:{<channel>}``             pub/sub     the same entries, as they are published; in a cluster
                                                  also what ends access to the channel (``control.py``)
@@ -112,6 +114,9 @@ class Keys:
 
     def grant(self, channel: str) -> str:
         return f"{self.prefix}:grant:{{{channel}}}"
+
+    def presence(self, channel: str) -> str:
+        return f"{self.prefix}:presence:{{{channel}}}"
 
     def granted(self, channel: str) -> str:
         return f"{self._pubsub}:granted:{{{channel}}}"

@@ -134,6 +134,7 @@ def test_the_public_names_of_the_publisher_are_pinned() -> None:
         "NotReplicated",
         "Outgoing",
         "Owner",
+        "Presence",
         "Published",
         "Publisher",
         "PublisherError",

@@ -14,6 +14,7 @@ from publisher.contract.channels import (
     Channel,
     Namespace,
     Owner,
+    Presence,
     Retention,
     configured,
     parse_channel,
@@ -118,6 +119,8 @@ def test_retention_takes_two_positive_integers(limit: object):
         *DEFAULT_NAMESPACES.values(),
         Namespace("ticker", Owner.ANYONE, None),
         Namespace("orders", Owner.GRANT, Retention(1, 2)),
+        Namespace("rooms", presence=Presence()),
+        Namespace("rooms", retention=None, presence=Presence(announce=True, max_members=5)),
     ],
 )
 def test_a_namespace_survives_being_written_and_read(namespace: Namespace):
@@ -126,6 +129,23 @@ def test_a_namespace_survives_being_written_and_read(namespace: Namespace):
 
 def test_a_namespace_of_no_rules_is_granted_and_logged():
     assert Namespace.from_dict("orders", {}) == Namespace("orders")
+
+
+@pytest.mark.parametrize(
+    ("rule", "presence"),
+    [
+        (True, Presence(announce=False, max_members=1_000)),
+        ({}, Presence()),
+        ({"announce": True}, Presence(announce=True, max_members=1_000)),
+        ({"max_members": 5}, Presence(announce=False, max_members=5)),
+        (False, None),
+    ],
+)
+def test_what_is_left_out_of_presence_is_as_by_default(rule: object, presence: Presence | None):
+    found = Namespace.from_dict("rooms", {"presence": rule})
+    assert found.presence == presence
+    # Older versions read what is announced of a namespace without it.
+    assert ("presence" in found.to_dict()) is (presence is not None)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +159,11 @@ def test_a_namespace_of_no_rules_is_granted_and_logged():
         ({"retention": {"max_messages": 5, "max_age_seconds": 1.5}}, "retention must be"),
         ({"retention": {"max_messages": True, "max_age_seconds": 1}}, "retention must be"),
         ({"retention": {"max_messages": 0, "max_age_seconds": 1}}, "from 1"),
+        ({"presence": 1}, "presence must be"),
+        ({"presence": None}, "presence must be"),
+        ({"presence": {"members": 5}}, "presence must be"),
+        ({"presence": {"announce": 1}}, "presence needs"),
+        ({"presence": {"max_members": 0}}, "presence needs"),
     ],
 )
 def test_rules_that_cannot_be_used_are_named(rules: dict[str, object], complaint: str):

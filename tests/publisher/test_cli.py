@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 import redis
 
-from publisher import EVERYBODY, Publisher
+from publisher import EVERYBODY, Namespace, Presence, Publisher
 from publisher.contract.keys import Keys
 from publisher.contract.revocations import digest_of
 from publisher.contract.sealing import KeyRing
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES
+from tests.publisher.announcing import Announce
 from tests.support.topology import on_database
 
 COMMAND = (sys.executable, "-m", "publisher")
@@ -383,6 +384,20 @@ def test_connections_prints_a_line_for_each(cli: Cli, server: redis.Redis, keys:
     expected = {"node": "node", "id": "a", "lease_expires_at": later}
     assert json.loads(cli("connections", "u").stdout) == expected
     assert cli("connections", "nobody").stdout == ""
+
+
+def test_presence_prints_a_line_for_each_user(
+    cli: Cli, server: redis.Redis, keys: Keys, announce: Announce
+):
+    announce(Namespace("rooms", presence=Presence()), Namespace("halls"))
+    now = int(time.time() * 1000)
+    members = {"n1/b": now + 60_000, "n2/b": now + 60_000, "n1/a/c": now + 60_000, "n3/d": now - 1}
+    server.zadd(keys.presence("rooms/x"), members)
+    lines = cli("presence", "rooms/x").stdout.splitlines()
+    assert list(map(json.loads, lines)) == [{"user": "a/c"}, {"user": "b"}]
+    refused = cli("presence", "halls/x")
+    assert refused.returncode == 2
+    assert "has no presence" in refused.stderr
 
 
 def test_a_reader_that_has_had_enough_causes_no_complaint(

@@ -418,7 +418,13 @@ def test_namespaces_are_learnt_once_a_minute(operations: Operations, now: list[f
 
 def test_rules_that_a_later_gateway_adds_do_not_hide_the_namespace(operations: Operations):
     limits = {"max_messages": 7, "max_age_seconds": 8, "max_bytes": 9}
-    rules = {"owner": "anyone", "retention": limits, "presence": True, "announced": 1}
+    rules = {
+        "owner": "anyone",
+        "retention": limits,
+        "presence": {"announce": True, "places": 5},
+        "later": 1,
+        "announced": 1,
+    }
     announcement = [b"orders", orjson.dumps(rules)]
     run = Run(operations.publish(Outgoing("orders/1", 1)), [announcement, TIME], [b"17:0"])
     assert limits_of(run.trips[1][0])[:2] == ("7", "8")

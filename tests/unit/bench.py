@@ -17,6 +17,7 @@ from gateway.node.connection import Channel, Connection, Subscription
 from gateway.node.interest import Interests
 from gateway.node.pacing import Pacing
 from gateway.node.ports import Grants
+from gateway.node.presence import PresentUsers
 from gateway.node.recovery import Pages
 from gateway.node.refusals import Refusals
 from gateway.node.stalls import Patience
@@ -167,6 +168,7 @@ class Bench:
             NAMESPACES,
             lambda *failure: self.failed.append(failure),
             MAX_SUBSCRIPTIONS,
+            PresentUsers(NAMESPACES, lambda _channel, _user: None),
         )
 
     def refusals(self, grants: Grants, feed: RecordingFeed) -> Refusals:

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.backplane.health import NodeEntry
 from gateway.backplane.place_table import PlaceTable
+from gateway.backplane.presence import PresenceTable
 from gateway.backplane.revocation_reader import RevocationReader
 from gateway.backplane.store import Announcing, LogReader, Positions
 from gateway.node.opener import Opener
@@ -18,7 +19,7 @@ from gateway.node.stats import Stats
 from publisher import EVERYBODY
 from publisher.contract import scripts
 from publisher.contract.calls import Call
-from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, Owner, Retention
+from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, Owner, Presence, Retention
 from publisher.contract.control import CheckPlaces
 from publisher.contract.keys import Keys
 from publisher.contract.scripts import Script
@@ -80,6 +81,8 @@ async def calls_of_a_node(keys: Keys) -> list[Call]:
         Call(("SET", keys.marker, "m", "NX", "GET")),
         Call(("SET", keys.node("node"), "{}", "PX", 1)),
     ]
+    presence = PresenceTable(keys, "node", 10)
+    noted.calls += [presence.note(channel, ["u"], ["v"]) for channel in CHANNELS]
     revocations = RevocationReader(pipeline, pipeline, keys)
     await revocations.ended(USERS)
     await revocations.revoked(["digest", "another"])
@@ -105,6 +108,7 @@ class Publisher:
         self._now = 1.0
         retries = Retries(9, lambda: 0.5, give_up_after=1e9, clock=self._clock)
         namespaces = DEFAULT_NAMESPACES | {
+            "rooms": Namespace("rooms", presence=Presence()),
             "ticker": Namespace("ticker", Owner.ANYONE, None),
         }
         self.operations = Operations(
@@ -156,7 +160,7 @@ class Publisher:
             return b"\n".join([b"7"] * _messages(call))
         if script is scripts.READ:
             return [b"-1", b"0"]
-        reads = script in (scripts.CONNECTIONS, scripts.LIVE_NODES)
+        reads = script in (scripts.CONNECTIONS, scripts.LIVE_NODES, scripts.PRESENT)
         return [] if reads or call.arguments[0] == "HGETALL" else 1
 
 
@@ -180,6 +184,7 @@ def calls_of_a_publisher(keys: Keys) -> list[Call]:
     publisher.run(operations.publish_many(messages))
     for channel in CHANNELS:
         publisher.run(operations.history(channel))
+    publisher.run(operations.presence.users("rooms/a}b"))
     publisher.run(operations.grant(CHANNELS[0], "u"))
     publisher.run(operations.grant(CHANNELS[1], EVERYBODY))
     publisher.run(operations.revoke(CHANNELS[0], "u"))

@@ -1,0 +1,181 @@
+"""Who is in a channel, seen from outside: over tabs and nodes, and after nodes have died."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Any
+
+import pytest
+
+from publisher import AsyncPublisher, InvalidData
+from tests.integration.conftest import StartNode
+from tests.support.client import connected
+from tests.support.processes import gateway_process
+from tests.support.tokens import make_token
+from tests.support.topology import keys
+from tests.support.waiting import until
+
+ROOM = "rooms/a"
+RULES: dict[str, Any] = {
+    "rooms": {"owner": "anyone", "presence": True},
+    "halls": {"owner": "anyone", "retention": None},
+}
+
+
+async def there(publisher: AsyncPublisher, *users: str, channel: str = ROOM) -> None:
+    """Return once exactly these users are in the channel."""
+
+    async def are_there() -> bool:
+        return await publisher.presence(channel) == sorted(users)
+
+    await until(are_there)
+
+
+async def test_a_user_is_there_once_however_many_tabs_and_nodes(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    first, second = await start_node(namespaces=RULES), await start_node(namespaces=RULES)
+    assert await publisher.presence(ROOM) == []
+    async with (
+        connected(first.url, make_token("auth0|a/b")) as one,
+        connected(first.url, make_token("auth0|a/b")) as tab,
+        connected(second.url, make_token("auth0|a/b")) as elsewhere,
+        connected(second.url, make_token("张三")) as other,
+    ):
+        for client in (one, tab, elsewhere, other):
+            await client.subscribe(ROOM)
+        await there(publisher, "auth0|a/b", "张三")
+        await other.send({"type": "unsubscribe", "channel": ROOM})
+        await other.expect(type="unsubscribed", channel=ROOM)
+        await there(publisher, "auth0|a/b")
+        await other.subscribe(ROOM)
+        await there(publisher, "auth0|a/b", "张三")
+        assert await publisher.presence("rooms/b") == []
+        # Whoever leaves with some of their connections is still there.
+        await one.close()
+        await elsewhere.close()
+        await other.close()
+        await there(publisher, "auth0|a/b")
+        await tab.close()
+        await there(publisher)
+
+
+async def test_who_subscribes_again_stays_and_whose_grant_ends_leaves(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    node = await start_node(namespaces={"rooms": {"owner": "grant", "presence": True}})
+    await publisher.grant(ROOM, "u")
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(ROOM)
+        await client.subscribe(ROOM, since=0)
+        await there(publisher, "u")
+        await publisher.revoke(ROOM, "u")
+        await client.expect(type="unsubscribed", channel=ROOM)
+        await there(publisher)
+        await client.send({"type": "subscribe", "channel": ROOM})
+        await client.expect(type="error", code="forbidden")
+        await client.sync()
+    assert await publisher.presence(ROOM) == []
+
+
+async def test_leases_are_renewed_and_outlive_a_redis_that_has_lost_them(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    node = await start_node(namespaces=RULES, node_lease_seconds=2)
+    key = keys(prefix).presence(ROOM)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(ROOM)
+        await there(publisher, "u")
+        (member,) = await publisher._client.zrange(key, 0, -1)
+        first = await publisher._client.zscore(key, member)
+
+        async def renewed() -> bool:
+            return bool(first + 1_000 < (await publisher._client.zscore(key, member) or 0))
+
+        await until(renewed)
+        await publisher._client.delete(key)
+        await there(publisher, "u")
+
+
+async def test_the_users_of_a_dead_node_are_gone_with_its_lease_and_no_others(
+    start_node: StartNode, gateway_url: str, publisher: AsyncPublisher, prefix: str
+) -> None:
+    lease = 2
+    node = await start_node(namespaces=RULES, node_lease_seconds=lease)
+    rules = '{"rooms": {"owner": "anyone", "presence": true}, "halls": {"owner": "anyone"}}'
+    async with (
+        gateway_process(gateway_url, prefix, namespaces=rules, node_lease_seconds=lease) as dying,
+        connected(node.url, make_token("stays")) as staying,
+        connected(node.url, make_token("both")) as here,
+        connected(dying.url, make_token("both")) as both,
+        connected(dying.url, make_token("dies")) as lost,
+    ):
+        for client in (staying, here, both, lost):
+            await client.subscribe(ROOM)
+        await there(publisher, "both", "dies", "stays")
+        await dying.kill()
+        began = time.monotonic()
+        await there(publisher, "both", "stays")
+        # Its lease was renewed a moment before, at the latest.
+        assert time.monotonic() - began < lease + 1
+
+        # What it has left in Redis goes with the next renewal of another node.
+        async def swept() -> bool:
+            return await publisher._client.zcard(keys(prefix).presence(ROOM)) == 2
+
+        await until(swept)
+
+
+async def test_a_node_that_ends_takes_its_users_along(
+    start_node: StartNode, gateway_url: str, publisher: AsyncPublisher, prefix: str
+) -> None:
+    await start_node(namespaces=RULES)
+    rules = '{"rooms": {"owner": "anyone", "presence": true}, "halls": {"owner": "anyone"}}'
+    settings: dict[str, Any] = {"namespaces": rules, "node_lease_seconds": 60, "drain_seconds": 0}
+    async with (
+        gateway_process(gateway_url, prefix, **settings) as leaving,
+        connected(leaving.url, make_token("u")) as client,
+    ):
+        await client.subscribe(ROOM)
+        await there(publisher, "u")
+        assert await leaving.terminate() == 0
+        assert await publisher.presence(ROOM) == []
+
+
+async def test_what_is_not_noted_is_refused_and_costs_nothing(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    node = await start_node(namespaces=RULES)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe("halls/a")
+        await client.subscribe(ROOM)
+        await there(publisher, "u")
+        assert not await publisher._client.exists(keys(prefix).presence("halls/a"))
+        with pytest.raises(InvalidData, match="namespace 'halls' has no presence"):
+            await publisher.presence("halls/a")
+
+
+async def test_many_who_come_together_are_noted_in_one_call(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    node = await start_node(namespaces=RULES)
+    calls: list[int] = []
+    write = node.gateway.redis.presence._write
+
+    async def counted(channel: str, users: tuple[str, ...]) -> Any:
+        calls.append(len(users))
+        return await write(channel, users)
+
+    node.gateway.redis.presence._write = counted  # type: ignore[method-assign]
+
+    users = [f"u{number}" for number in range(20)]
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(connected(node.url, make_token(user))) for user in users
+        ]
+        await asyncio.gather(*(client.subscribe(ROOM) for client in clients))
+        await there(publisher, *users)
+        assert sum(calls) >= len(users)
+        assert len(calls) <= 5

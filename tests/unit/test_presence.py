@@ -1,0 +1,136 @@
+"""Who is noted to be in a channel: by the node, and in Redis while that is in trouble."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.backplane.presence import PresenceTable, PresenceWriter
+from gateway.backplane.servers import Servers
+from gateway.node.presence import PresentUsers
+from publisher.contract.calls import Call
+from publisher.contract.channels import Namespace, Presence, parse_channel
+from publisher.contract.keys import Keys
+from publisher.errors import Rejected, Unavailable
+
+KEYS = Keys()
+NAMESPACES = {"rooms": Namespace("rooms", presence=Presence()), "halls": Namespace("halls")}
+ROOM, HALL = parse_channel("rooms/a"), parse_channel("halls/a")
+
+
+def test_only_a_users_first_and_last_subscription_count() -> None:
+    changes: list[tuple[str, str]] = []
+    present = PresentUsers(NAMESPACES, lambda *change: changes.append(change))
+    present.enter(ROOM, "u")
+    present.enter(ROOM, "u")
+    present.enter(HALL, "u")
+    present.leave(ROOM, "u")
+    present.leave(HALL, "u")
+    assert changes == [("rooms/a", "u")]
+    assert dict(present.users("rooms/a")) == {"u": 1}
+    present.leave(ROOM, "u")
+    assert changes == [("rooms/a", "u")] * 2
+    assert not list(present.channels())
+
+
+class Redis:
+    """Keeps who is there as the script does; ``error`` comes in place of an answer."""
+
+    def __init__(self) -> None:
+        self.error: Unavailable | None = None
+        self.away: set[str] = set()
+        self.calls = 0
+        self.there: dict[str, set[str]] = {}
+
+    async def call(self, call: Call) -> Any:
+        await asyncio.sleep(0)
+        self.calls += 1
+        if self.error is not None:
+            raise self.error
+        _, key, _, _, count, *members = map(str, call.arguments)
+        there = self.there.setdefault(key, set())
+        there |= set(members[: int(count)])
+        there -= set(members[int(count) :])
+        return None
+
+
+@pytest.fixture
+def redis() -> Redis:
+    return Redis()
+
+
+@pytest.fixture
+def writer(redis: Redis) -> PresenceWriter:
+    pipeline: Any = redis
+    table = PresenceTable(KEYS, "n", 10)
+    servers = Servers(away=lambda key: key in redis.away)
+    return PresenceWriter(pipeline, table, NAMESPACES, lambda: 0.0, servers)
+
+
+async def test_what_could_not_be_written_is_written_later_as_it_is_then(
+    redis: Redis, writer: PresenceWriter
+) -> None:
+    for user in ("stays", "leaves"):
+        writer.present.enter(ROOM, user)
+    redis.error = Unavailable("cut", maybe_sent=True)
+    with pytest.raises(Unavailable):
+        await writer.flush()
+    writer.present.leave(ROOM, "leaves")
+    redis.error = None
+    await writer.flush()
+    assert redis.there == {KEYS.presence("rooms/a"): {"n/stays"}}
+    calls = redis.calls
+    await writer.flush()
+    assert redis.calls == calls
+
+
+async def test_who_leaves_while_they_are_written_is_written_again(
+    redis: Redis, writer: PresenceWriter
+) -> None:
+    writer.present.enter(ROOM, "u")
+    writing = asyncio.create_task(writer.flush())
+    await asyncio.sleep(0)
+    writer.present.leave(ROOM, "u")
+    await writing
+    await writer.flush()
+    assert redis.there == {KEYS.presence("rooms/a"): set()}
+
+
+async def test_what_redis_refuses_is_told_once_and_tried_with_the_next_renewal(
+    redis: Redis, writer: PresenceWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis.error = Rejected("WRONGTYPE", maybe_sent=False)
+    writer.present.enter(ROOM, "u")
+    await writer.flush()
+    writer.renew()
+    await writer.flush()
+    assert redis.calls == 2
+    assert caplog.text.count("presence_refused") == 1
+    redis.error = None
+    writer.renew()
+    await writer.flush()
+    assert redis.there == {KEYS.presence("rooms/a"): {"n/u"}}
+
+
+async def test_a_server_that_is_away_is_told_when_it_is_back(
+    redis: Redis, writer: PresenceWriter
+) -> None:
+    redis.away = {KEYS.presence("rooms/a")}
+    writer.present.enter(ROOM, "u")
+    await writer.flush()
+    assert redis.calls == 0
+    redis.away = set()
+    writer.renew()
+    await writer.flush()
+    assert redis.there == {KEYS.presence("rooms/a"): {"n/u"}}
+
+
+async def test_a_crowd_is_noted_500_users_in_a_call(redis: Redis, writer: PresenceWriter) -> None:
+    users = [f"u{number}" for number in range(1_200)]
+    for user in users:
+        writer.present.enter(ROOM, user)
+    await writer.flush()
+    assert redis.calls == 3
+    assert redis.there == {KEYS.presence("rooms/a"): {f"n/{user}" for user in users}}
