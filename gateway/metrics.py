@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from gateway.node.hub import Hub
 from gateway.node.stats import Stats
+from gateway.node.timings import BOUNDS, Histogram, Timings
+
+_BUILD = {"version": version("realtime-gateway"), "python": platform.python_version()}
 
 _COUNTERS = {
     "messages_received": "Messages that came from Redis",
@@ -26,6 +37,7 @@ _COUNTERS = {
     "decryption_failures": "Encrypted messages that this node could not open; their channels stop here",
     "losses_reported": "Times that clients were told of lost messages that their users had not confirmed",
     "socket_writes": "Writes to sockets",
+    "socket_bytes": "Bytes written to sockets, as frames; TLS comes on top",
     "client_messages": "Messages from clients",
     "requests_delayed": "Subscribes, and pages of what a client was sent before, that waited for its budget",
     "connections_opened": "Connections that were let in",
@@ -53,7 +65,20 @@ class NodeCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """All metrics of the node, named ``gateway_…``."""
         for name, text in _COUNTERS.items():
-            yield CounterMetricFamily(f"gateway_{name}", text, value=getattr(self.stats, name))
+            yield _counter(name, text, getattr(self.stats, name))
+        yield from _histograms(self.stats.timings)
+        yield _build()
+        yield _counter(
+            "redis_round_trips",
+            "Writes of commands to Redis, each of one command or more",
+            self.stats.round_trips.writes,
+        )
+        yield _labelled(
+            "compression_bytes",
+            "Bytes of messages that were compressed, before and after; once for all sockets that share the result",
+            "stage",
+            {"before": self.stats.compression.before, "after": self.stats.compression.after},
+        )
         yield _labelled(
             "connections_refused", "Handshakes refused", "reason", self.stats.connections_refused
         )
@@ -89,6 +114,7 @@ class NodeCollector(Collector):
             "Redis servers through which the node does not hear itself",
             list(self.redis_servers().values()).count(False),
         )
+        yield _servers(self.redis_servers())
         yield _gauge("connections", "Open connections", len(connections))
         yield _gauge(
             "connections_behind",
@@ -125,6 +151,73 @@ class NodeCollector(Collector):
             "outcome",
             self.stats.tls_reloads,
         )
+
+
+def _histograms(timings: Timings) -> Iterable[Metric]:
+    yield _histogram(
+        "publish_to_write",
+        "From the publish of a message until it was written to the last of its sockets here: of each turn the oldest "
+        "message that came live or was repaired",
+        {"": timings.publish_to_write},
+    )
+    yield _histogram(
+        "publish_to_confirmation",
+        "From the publish of a message until its user has confirmed it, of those published while the user was connected; "
+        "a client is asked about several together",
+        {"": timings.publish_to_confirmation},
+    )
+    yield _histogram(
+        "handshake",
+        "Handshakes: token: until it was verified, keys fetched; turn: until there was one; place: until Redis had given it; "
+        "start: until the client was greeted",
+        timings.handshake,
+        "phase",
+    )
+    yield _histogram(
+        "subscribe",
+        "Subscribes: access: until the client may hear the channel; log: until it has what it missed, and is live",
+        timings.subscribe,
+        "phase",
+    )
+    yield _histogram(
+        "redis_round_trip",
+        "Round trips to Redis, of a connection one at a time",
+        {"": timings.round_trips.seconds},
+    )
+
+
+def _histogram(
+    name: str, text: str, histograms: Mapping[str, Histogram], label: str = ""
+) -> HistogramMetricFamily:
+    """One of seconds, a series for each key of ``histograms``, or one without a ``label``."""
+    family = HistogramMetricFamily(
+        f"gateway_{name}_seconds", text, labels=[label] if label else None
+    )
+    for value, histogram in histograms.items():
+        up_to = zip((*map(str, BOUNDS), "+Inf"), accumulate(histogram.counts), strict=True)
+        family.add_metric([value] if label else [], list(up_to), histogram.total)
+    return family
+
+
+def _build() -> GaugeMetricFamily:
+    family = GaugeMetricFamily("gateway_build_info", "What runs here; 1", labels=list(_BUILD))
+    family.add_metric(list(_BUILD.values()), 1)
+    return family
+
+
+def _servers(servers: Mapping[str, bool]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "gateway_redis_primary_up",
+        "Whether the node hears itself through a Redis server: one, or each primary of a cluster",
+        labels=["server"],
+    )
+    for server, heard in servers.items():
+        family.add_metric([server], int(heard))
+    return family
+
+
+def _counter(name: str, text: str, value: int) -> CounterMetricFamily:
+    return CounterMetricFamily(f"gateway_{name}", text, value=value)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -52,7 +52,11 @@ class Delivery:
         namespaces = settings.all_namespaces
         opener = Opener(make_ring(settings), stats, namespaces)
         self.confirmation = Confirmation(
-            redis.positions, namespaces, CLOCK, settings.confirm_interval_seconds
+            redis.positions,
+            namespaces,
+            CLOCK,
+            settings.confirm_interval_seconds,
+            stats.timings,
         )
         self.hub = Hub(
             redis.read_turn.call_soon,

@@ -81,7 +81,9 @@ class Entrance:
         rate = settings.handshakes_per_second
         queue = HandshakeQueue(rate, state.welcoming, stats, CLOCK)
         self.handshakes = Handshakes(
-            Admission(redis.places, access.revocations, state.welcoming, room, queue),
+            Admission(
+                redis.places, access.revocations, state.welcoming, room, queue, stats.timings
+            ),
             verifier,
             Lifetimes(*parts, delivery.patience),
             Requests(*parts, CLOCK, time.time, settings.max_message_bytes),

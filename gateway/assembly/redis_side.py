@@ -17,6 +17,7 @@ from gateway.backplane.presence import PresenceTable, PresenceWriter
 from gateway.backplane.pubsub import ListeningTime, ModeratedReader
 from gateway.backplane.read_turn import ReadTurn
 from gateway.backplane.redis_connections import connections
+from gateway.backplane.redis_time import RedisTime
 from gateway.backplane.servers import Servers
 from gateway.backplane.store import Announcing, Positions
 from gateway.credentials import make_topology
@@ -80,6 +81,7 @@ class RedisSide:
             random.random,
             of_several=topology.cluster is not None,
         )
+        self.time = RedisTime(self.health_connection, stats.timings.redis_clock, CLOCK)
         longest = settings.jwt_max_lifetime_seconds
         self.announcing = Announcing(self.pipeline, self.keys, namespaces, longest, random.random)
 
@@ -113,6 +115,7 @@ class RedisSide:
             self.positions.run,
             self.announcing.run,
             *([self.presence.run] if self.presence.present.noted else []),
+            self.time.run,
         ]
 
     def _primary_moved(self) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks
+from gateway.node.timings import Timings
 from gateway.settings import Settings
 
 CLOCK: Final = time.monotonic
@@ -19,5 +20,5 @@ class Shared:
 
     settings: Settings
     node_id: str
-    stats: Stats = field(default_factory=Stats)
+    stats: Stats = field(default_factory=lambda: Stats(timings=Timings(CLOCK)))
     tasks: Tasks = field(default_factory=Tasks)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from struct import pack
 from typing import Final, NamedTuple
@@ -166,16 +167,29 @@ def encoding(window_bits: int, batch: bool) -> Encoding:
 MAX_BATCH_BYTES: Final = 256 * 1024
 """A frame with a batch grows no larger, so that a client's first message does not wait for its last."""
 
+
+@dataclass(slots=True)
+class Compression:
+    """Bytes ``before`` and ``after`` compression, once for each message and way of compressing, not for each socket."""
+
+    before: int = 0
+    after: int = 0
+
+
 _BATCH_EXTRA_BYTES: Final = 2  # the brackets; a comma counts with its message
 
 
 def encode(
-    prefix: bytes, messages: Sequence[Message], encodings: Iterable[Encoding], threshold: int
+    prefix: bytes,
+    messages: Sequence[Message],
+    encodings: Iterable[Encoding],
+    threshold: int,
+    compression: Compression,
 ) -> dict[Encoding, bytes]:
     """Turn a channel's messages into what each kind of socket is to be sent, all in one piece.
 
     Each message is rendered once, and compressed at most once for all sockets that want it alike;
-    only what is longer than ``threshold`` bytes is compressed.
+    only what is longer than ``threshold`` bytes is compressed. ``compression`` is told what that has saved.
     """
     if len(messages) == 1:
         only = protocol.data(prefix, messages[0])
@@ -189,22 +203,30 @@ def encode(
     encoded: dict[Encoding, bytes] = {}
     for encoding in encodings:
         if encoding.batch and len(texts) > 1:
-            encoded[encoding] = _frames(_batches(texts), encoding.window_bits, threshold)
+            encoded[encoding] = _frames(
+                _batches(texts), encoding.window_bits, threshold, compression
+            )
             continue
         window_bits = encoding.window_bits if large else 0
         if window_bits not in singly:
-            singly[window_bits] = _frames(texts, window_bits, threshold)
+            singly[window_bits] = _frames(texts, window_bits, threshold, compression)
         encoded[encoding] = singly[window_bits]
     return encoded
 
 
-def _frames(texts: Iterable[bytes], window_bits: int, threshold: int) -> bytes:
-    return b"".join(
-        [
-            deflated(each, window_bits) if window_bits and len(each) > threshold else text(each)
-            for each in texts
-        ]
-    )
+def _frames(
+    texts: Iterable[bytes], window_bits: int, threshold: int, compression: Compression
+) -> bytes:
+    frames = []
+    for each in texts:
+        if not window_bits or len(each) <= threshold:
+            frames.append(text(each))
+            continue
+        frame = deflated(each, window_bits)
+        compression.before += len(each)
+        compression.after += len(frame)
+        frames.append(frame)
+    return b"".join(frames)
 
 
 def _batches(texts: Sequence[bytes]) -> Iterator[bytes]:

@@ -24,6 +24,7 @@ from gateway.core.access import retention_of
 from gateway.core.rate_limit import Quota
 from gateway.node.connection import Connection
 from gateway.node.ports import Clock, Positions
+from gateway.node.timings import Timings
 from publisher.contract.channels import Namespace
 
 _MARK: Final = b"c"
@@ -75,7 +76,9 @@ class Confirmation:
         namespaces: Mapping[str, Namespace],
         clock: Clock,
         interval: float,
+        timings: Timings,
     ) -> None:
+        self._timings = timings
         self._namespaces = namespaces
         self._positions = positions
         self._clock = clock
@@ -182,6 +185,9 @@ class Confirmation:
             if upto == subscription.proven:
                 return
             subscription.proven = upto
+            # What was published before waited for its user, and not for this node.
+            if upto > connection.entered_at:
+                self._timings.confirmed(upto)
         if upto > 0:
             self._positions.advance(channel, connection.user, upto)
 

@@ -3,8 +3,7 @@
 All within one turn of the event loop: messages gather per channel as they arrive; at the end of the read that
 brought them (there is one in a turn for each connection to Redis) each channel's are encoded once, laid into the outboxes,
 and every socket is written to once. When that is more than a turn bears, the rest is written in the next ones, before
-anything more is read from Redis.
-Nothing here waits for a socket or for Redis.
+anything more is read from Redis. Nothing here waits for a socket or for Redis.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from gateway.core import frames
@@ -75,7 +75,9 @@ class Hub:
         self._confirmation = confirmation
         self.stats = stats
         self._events = events
-        self._threshold = compression_threshold
+        self._encode = partial(
+            frames.encode, threshold=compression_threshold, compression=stats.compression
+        )
         self._opener = opener or Opener(None, stats, {})
         self.connections: dict[str, Connection] = {}
         self.channels: dict[str, Channel] = {}
@@ -266,6 +268,9 @@ class Hub:
                 log.exception("write_failed connection=%s", connection.id)
             room -= len(data)
         self.stats.socket_writes += written
+        self.stats.socket_bytes += BYTES_PER_TURN - room
+        if not self._outgoing:
+            self.stats.timings.written()
         if bool(self._outgoing) != self.congested:
             self.congested = not self.congested
             self._events.congested(self.congested)
@@ -278,6 +283,7 @@ class Hub:
         data, connection.outbox = connection.outbox, b""
         if data:
             self.stats.socket_writes += 1
+            self.stats.socket_bytes += len(data)
             try:
                 if not connection.write(data):
                     self._events.behind(connection)
@@ -298,7 +304,8 @@ class Hub:
         pending, channel.pending = channel.pending, []
         if not pending or not channel.members:
             return
-        encoded = frames.encode(channel.prefix, pending, channel.members, self._threshold)
+        self.stats.timings.laid(pending[0].id)
+        encoded = self._encode(channel.prefix, pending, channel.members)
         # Ids rise within a channel.
         upto = next((message.id for message in reversed(pending) if message.logged), 0)
         question = self._confirmation.sent(channel.name, upto, len(pending)) if upto else b""
@@ -334,8 +341,7 @@ class Hub:
         fresh = [message for message in messages if not message.removed]
         if fresh:
             encoding = connection.socket.encoding
-            data = frames.encode(channel.prefix, fresh, [encoding], self._threshold)[encoding]
-            self.send(connection, data)
+            self.send(connection, self._encode(channel.prefix, fresh, [encoding])[encoding])
             self.stats.messages_replayed += len(fresh)
 
     # -- joining and leaving ------------------------------------------------------------------

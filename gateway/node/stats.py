@@ -1,9 +1,12 @@
-"""What a node has counted. Plain integers, read when Prometheus scrapes (``gateway/metrics.py``)."""
+"""What a node has counted and measured. Plain numbers, read when Prometheus scrapes (``gateway/metrics.py``)."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+
+from gateway.core.frames import Compression
+from gateway.node.timings import RoundTrips, Timings
 
 
 @dataclass(slots=True)
@@ -22,6 +25,9 @@ class Stats:
     messages_unknown: int = 0
     decryption_failures: int = 0
     socket_writes: int = 0
+    socket_bytes: int = 0
+    compression: Compression = field(default_factory=Compression)
+    timings: Timings = field(default_factory=Timings)
     client_messages: int = 0
     connections_opened: int = 0
     tokens_expiring: int = 0
@@ -43,3 +49,8 @@ class Stats:
     event_loop_lag: float = 0.0
     tls_reloads: Counter[str] = field(default_factory=Counter)
     tls_certificates_end: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def round_trips(self) -> RoundTrips:
+        """What pipelines tell of their round trips."""
+        return self.timings.round_trips

@@ -121,6 +121,8 @@ class Subscriptions:
     # -- the way to live delivery -------------------------------------------------------------
 
     async def _join(self, subscription: Subscription, request: Subscribe) -> None:
+        timings = self._hub.stats.timings
+        since = timings.clock()
         connection, token = subscription.connection, request.token
         shown = budget.CHANNEL_TOKEN if token is not None else 0.0
         await self._pacing.bear(connection, budget.SUBSCRIBE + shown)
@@ -140,7 +142,9 @@ class Subscriptions:
         elif self._catchup.members(subscription.channel) >= self._most_members:
             self._turn_away(subscription, self._full(request.channel))
         else:
+            since = timings.phase(timings.subscribe, "access", since)
             await self._catchup.join(subscription, request.since)
+            timings.phase(timings.subscribe, "log", since)
 
     def _turn_away(self, subscription: Subscription, error: Refused) -> None:
         """Refuse a subscription that has not begun: its token is not good, or its channel is full."""

@@ -13,6 +13,7 @@ from gateway.core.closing import Closing
 from gateway.core.handshake import Refusal
 from gateway.node.ports import Claim, Denied, Places
 from gateway.node.revocations import Revocations
+from gateway.node.timings import Timings
 from gateway.web.handshake_queue import HandshakeQueue
 
 _RETRY_AFTER: Final[Mapping[str, str]] = {hdrs.RETRY_AFTER: "2"}
@@ -42,6 +43,7 @@ class Admission:
 
     Args:
         ready: whether new connections are welcome: Redis is there, and the node is not leaving.
+        timings: told how long each phase of a handshake takes, here and in ``Handshakes``.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class Admission:
         ready: Callable[[], bool],
         room: Room,
         queue: HandshakeQueue,
+        timings: Timings,
     ) -> None:
+        self.timings = timings
         self._places = places
         self._revocations = revocations
         self._queue = queue
@@ -103,9 +107,13 @@ class Admission:
         self._present += 1
         asking.append(waits)
         entry: int | Closing | Refusal = closing.CONNECTION_LIMIT
+        timings = self.timings
+        since = timings.clock()
         try:
             if await self._queue.turn(waits):
+                since = timings.phase(timings.handshake, "turn", since)
                 entry = await self._ask(claim, waits)
+                timings.phase(timings.handshake, "place", since)
             else:
                 entry = unavailable("too_many_handshakes" if self._ready() else "not_ready")
         finally:

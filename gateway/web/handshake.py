@@ -80,6 +80,7 @@ class Handshakes:
         self._requests = requests
         self._refusals = refusals
         self._limits = limits
+        self._timings = admission.timings
         self._clock = clock
         self._wall_clock = wall_clock
         # Unique within a node, whose own id is unique in the cluster.
@@ -98,7 +99,7 @@ class Handshakes:
         if isinstance(agreement, Refusal):
             self._refusals.refuse(new, agreement)
         elif not self._turned_away(new, head):
-            self._authenticate(new, head, agreement)
+            self._authenticate(new, head, agreement, self._timings.clock())
 
     def _turned_away(self, new: NewConnection, head: Head) -> bool:
         """Whether it was refused before the upgrade, so that a load balancer can try another node."""
@@ -119,7 +120,13 @@ class Handshakes:
     # -- before or after the upgrade ----------------------------------------------------------
 
     def _authenticate(
-        self, new: NewConnection, head: Head, agreement: Agreement, *, learned: bool = False
+        self,
+        new: NewConnection,
+        head: Head,
+        agreement: Agreement,
+        since: float,
+        *,
+        learned: bool = False,
     ) -> None:
         parameters = query_parameters(head)
         try:
@@ -132,17 +139,24 @@ class Handshakes:
             identity = self._verifier.verify(token)
         except TokenRejected as rejected:
             if isinstance(rejected, KeyUnknown) and not learned:
-                self._under_way.spawn(self._learn(new, head, agreement, rejected), "learn a key")
+                learning = self._learn(new, head, agreement, since, rejected)
+                self._under_way.spawn(learning, "learn a key")
                 return
             why = closing.REJECTED_TOKEN[rejected.code]
             self._reject(new, agreement, why, cause=str(rejected))
             return
         new.known()
+        self._timings.phase(self._timings.handshake, "token", since)
         encoding = frames.encoding(agreement.window_bits, wants_batches(parameters))
         self._under_way.spawn(self._admit(new, agreement, encoding, identity), "handshake")
 
     async def _learn(
-        self, new: NewConnection, head: Head, agreement: Agreement, unknown: KeyUnknown
+        self,
+        new: NewConnection,
+        head: Head,
+        agreement: Agreement,
+        since: float,
+        unknown: KeyUnknown,
     ) -> None:
         """Judge a token again when its key may be known. Until then its client counts as one that has shown none."""
         try:
@@ -150,7 +164,7 @@ class Handshakes:
             if not new.waits:
                 new.drop()
             elif not self._not_welcome(new):
-                self._authenticate(new, head, agreement, learned=True)
+                self._authenticate(new, head, agreement, since, learned=True)
         except asyncio.CancelledError:  # the node stops
             new.drop()
             raise
@@ -226,7 +240,7 @@ class Handshakes:
         """Upgrade the connection, and let a session serve it."""
         limits = self._limits
         socket = ClientSocket(encoding, limits.high_water_bytes, self._turns, new.plain_socket)
-        now = self._clock()
+        now, since = self._clock(), self._timings.clock()
         budget = Budget(*limits.budget, limits.max_subscriptions, now)
         connection = Connection(
             connection_id, identity, socket, budget, new.address, entered_at, now
@@ -242,6 +256,7 @@ class Handshakes:
         )
         session = Session(self._lifetimes, self._requests, connection, socket, self._left)
         session.begin(limits.max_message_bytes * _READ_LIMIT_FACTOR, agreement.answer, early)
+        self._timings.phase(self._timings.handshake, "start", since)
 
     def _left(self, connection: Connection, code: int | None) -> None:
         """A client has closed, or is gone."""

@@ -78,6 +78,13 @@ async def _open(server: Server, connection: Any, seconds: float) -> asyncio.Tran
     return transport
 
 
+class RoundTrips(Protocol):
+    """Measures round trips: how long the last command of a write waits for its reply."""
+
+    def written(self) -> float: ...
+    def answered(self, written_at: float, /) -> None: ...
+
+
 class Reader(asyncio.Protocol):
     """Reads what arrives and hands every reply on.
 
@@ -213,6 +220,7 @@ class Commands(Reader):
     Args:
         refused: told the request that Redis has answered with an error, and the error.
         room: told that something was answered, once for all that arrived together.
+        round_trips: told of the writes; of several under way one is measured.
     """
 
     def __init__(
@@ -220,8 +228,12 @@ class Commands(Reader):
         transport: asyncio.Transport,
         refused: Callable[[Commands, Request, ResponseError], None],
         room: Callable[[], None],
+        round_trips: RoundTrips | None = None,
     ) -> None:
         super().__init__(transport, self._answer)
+        self._round_trips = round_trips
+        self._measured: Request | None = None
+        self._written_at = 0.0
         self._refused = refused
         self._room = room
         self._clock = asyncio.get_running_loop().time
@@ -259,6 +271,12 @@ class Commands(Reader):
                 packed.append(request.packed if request.sha in self.known else self._whole(request))
         if packed:
             self.write(b"".join(packed))
+            if self._round_trips is not None:
+                self._measure(self._round_trips.written())
+
+    def _measure(self, written_at: float) -> None:
+        if self._measured is None:
+            self._measured, self._written_at = self.under_way[-1], written_at
 
     def _whole(self, request: Request) -> bytes:
         """A script's text instead of its hash: Redis knows it from then on."""
@@ -280,6 +298,9 @@ class Commands(Reader):
             self.transport.abort()
             raise RuntimeError(f"Redis says what nobody asked for: {reply!r}")
         request = self.under_way.popleft()
+        if request is self._measured and self._round_trips is not None:
+            self._measured = None
+            self._round_trips.answered(self._written_at)
         if type(reply) is ResponseError:
             self._refused(self, request, reply)
         elif type(request) is Batch:

@@ -17,7 +17,15 @@ from redis.exceptions import ResponseError
 
 from publisher.contract.calls import Call, Command, Reply
 from publisher.errors import Unavailable
-from publisher.transport.connection import Batch, Commands, Request, Server, Single, opened
+from publisher.transport.connection import (
+    Batch,
+    Commands,
+    Request,
+    RoundTrips,
+    Server,
+    Single,
+    opened,
+)
 from publisher.transport.failures import (
     FAILURES,
     OTHER_CONNECTION,
@@ -39,9 +47,12 @@ reading of what it brings back cost as much as ten calls: in a storm this saves 
 
 
 class Counts(Protocol):
-    """Where errors are counted."""
+    """Where errors are counted, and where round trips are measured."""
 
     redis_errors: int
+
+    @property
+    def round_trips(self) -> RoundTrips | None: ...
 
 
 class Calls(Protocol):
@@ -54,6 +65,7 @@ class Calls(Protocol):
 @dataclass
 class _Uncounted:
     redis_errors: int = 0
+    round_trips: None = None
 
 
 def has_failed(answer: asyncio.Future[Reply]) -> bool:
@@ -255,7 +267,9 @@ class Pipeline:
         try:
             async with opened(self._server, self._timeout) as transport:
                 self._opening = False
-                self._commands = commands = Commands(transport, self._refused, self._schedule)
+                self._commands = commands = Commands(
+                    transport, self._refused, self._schedule, self._stats.round_trips
+                )
                 self._open.append(commands)
                 self._schedule()
                 await commands.lost

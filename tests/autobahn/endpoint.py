@@ -16,6 +16,7 @@ from gateway.core.origins import AllowedOrigins
 from gateway.node.connection import Connection
 from gateway.node.ports import Claim
 from gateway.node.stats import Stats
+from gateway.node.timings import Timings
 from gateway.web.admission import Admission, Room
 from gateway.web.client_port import ClientPort, Surroundings
 from gateway.web.failed_authentications import FailedAuthentications
@@ -97,7 +98,8 @@ async def endpoint(max_message_bytes: int, tls: ServerTls | None = None) -> Asyn
         max_message_bytes: as ``GATEWAY_MAX_MESSAGE_BYTES``: what is sixteen times as long is still read.
         tls: what encrypts the connections, if anything does.
     """
-    stats, anybody, echo = Stats(), Anybody(), Echo()
+    anybody, echo, timings = Anybody(), Echo(), Timings(time.monotonic)
+    stats = Stats(timings=timings)
     failures = FailedAuthentications(int(_NEVER), stats, time.monotonic)
     wasted = WastedTls(int(_NEVER), time.monotonic)
     refusals = RefusedConnections(stats, failures, wasted, time.monotonic)
@@ -105,7 +107,7 @@ async def endpoint(max_message_bytes: int, tls: ServerTls | None = None) -> Asyn
     room = capacity(_FILES, _CONNECTIONS, None)
     queue = HandshakeQueue(_NEVER, lambda: True, stats, time.monotonic)
     handshakes = Handshakes(
-        Admission(anybody, anybody, lambda: True, Room(_CONNECTIONS, _CONNECTIONS), queue),
+        Admission(anybody, anybody, lambda: True, Room(_CONNECTIONS, _CONNECTIONS), queue, timings),
         anybody,
         echo,
         echo,

@@ -80,9 +80,12 @@ class Messages:
     def __init__(self) -> None:
         clock = FakeClock()
         self._turn: list[Callable[[], None]] = []
-        confirmation = Confirmation(RecordingPositions(), DEFAULT_NAMESPACES, clock, 1.0)
+        stats = Stats()
+        confirmation = Confirmation(
+            RecordingPositions(), DEFAULT_NAMESPACES, clock, 1.0, stats.timings
+        )
         nothing = lambda _: None  # noqa: E731
-        self._hub = Hub(self._turn.append, confirmation, Stats(), Events(*[nothing] * 5), 1)
+        self._hub = Hub(self._turn.append, confirmation, stats, Events(*[nothing] * 5), 1)
         self._requests = Requests(
             self._hub,
             _Subscriptions(self._hub),  # type: ignore[arg-type]

@@ -109,15 +109,16 @@ class Payloads:
         self._clock = FakeClock()
         self._turn: list[Callable[[], None]] = []
         self._commands: list[bytes] = []
+        stats = Stats()
         self._confirmation = Confirmation(
-            RecordingPositions(), DEFAULT_NAMESPACES, self._clock, 1.0
+            RecordingPositions(), DEFAULT_NAMESPACES, self._clock, 1.0, stats.timings
         )
         nothing = lambda _: None  # noqa: E731
         events = Events(nothing, nothing, nothing, self._commands.append, nothing)
         self._hub = Hub(
             self._turn.append,
             self._confirmation,
-            Stats(),
+            stats,
             events,
             1_024,
             Opener(_RING, Stats(), DEFAULT_NAMESPACES),

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from gateway.node.timings import HANDSHAKE_PHASES, SUBSCRIBE_PHASES
 from publisher import AsyncPublisher
 from publisher.contract.calls import Call
 from publisher.contract.keys import Keys
@@ -130,6 +131,40 @@ async def test_health_readiness_and_metrics(node: Node, publisher: AsyncPublishe
             "gateway_connections_opened_total 1.0",
         ):
             assert line in metrics.splitlines()
+
+
+async def test_what_takes_time_is_measured(node: Node, publisher: AsyncPublisher) -> None:
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        # Redis is asked what time it is as the node starts; without that nothing is measured from a publish on.
+        await until(lambda: node.gateway.stats.timings.redis_clock.age(0) is not None)
+        await publisher.publish(CHANNEL, 1)
+        await client.data(1)
+        await until(lambda: sum(node.gateway.stats.timings.publish_to_confirmation.counts) == 1)
+        counted = dict(
+            line.rsplit(" ", 1)
+            for line in (await node.get("/metrics"))[1].splitlines()
+            if line.startswith("gateway_")
+        )
+    for name in (
+        "gateway_publish_to_write_seconds_count",
+        "gateway_publish_to_confirmation_seconds_count",
+        *(f'gateway_handshake_seconds_count{{phase="{each}"}}' for each in HANDSHAKE_PHASES),
+        *(f'gateway_subscribe_seconds_count{{phase="{each}"}}' for each in SUBSCRIBE_PHASES),
+    ):
+        assert counted[name] == "1.0", name
+    for name in ("write", "confirmation"):
+        # Not microseconds, not Unix seconds: both clocks are this machine's.
+        assert 0 < float(counted[f"gateway_publish_to_{name}_seconds_sum"]) < 60
+    assert float(counted["gateway_redis_round_trip_seconds_count"]) > 0
+    assert float(counted["gateway_redis_round_trip_seconds_count"]) <= float(
+        counted["gateway_redis_round_trips_total"]
+    )
+    assert float(counted["gateway_socket_bytes_total"]) > 0
+    (up,) = {
+        value for name, value in counted.items() if name.startswith("gateway_redis_primary_up")
+    }
+    assert up == "1.0"
 
 
 async def test_a_node_whose_lease_has_run_out_does_not_count_itself_as_alive(

@@ -16,6 +16,7 @@ from gateway.node.connection import Channel, Connection, Subscription
 from gateway.node.hub import Events, Hub
 from gateway.node.revocations import Revocations
 from gateway.node.stats import Stats
+from gateway.node.timings import Timings
 from publisher.contract.channels import parse_channel
 from publisher.contract.message import NOT_LOGGED, LogPage, Message
 from publisher.errors import Rejected
@@ -185,13 +186,15 @@ class Node:
     def __init__(self, *, threshold: int = 1024, interval: float = float("inf")) -> None:
         self.clock = FakeClock()
         self.positions = RecordingPositions()
-        self.stats = Stats()
+        self.stats = Stats(timings=Timings(self.clock))
         self.gaps: list[str] = []
         self.throttled: list[bool] = []
         self.commands: list[bytes] = []
         self.sealed: list[str] = []
         self.places = RecordingPlaces()
-        self.confirmation = Confirmation(self.positions, {}, self.clock, interval)
+        self.confirmation = Confirmation(
+            self.positions, {}, self.clock, interval, self.stats.timings
+        )
         self.hub = Hub(
             lambda callback: asyncio.get_running_loop().call_soon(callback),
             self.confirmation,

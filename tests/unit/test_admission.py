@@ -39,7 +39,7 @@ async def test_no_user_holds_the_room_of_a_node_with_attempts(waits: bool, most:
     node = Node()
     queue = HandshakeQueue(1e9, lambda: True, node.stats, time.monotonic)
     room = Room(1_000, PER_USER)
-    admission = Admission(places, node.revocations(), lambda: True, room, queue)
+    admission = Admission(places, node.revocations(), lambda: True, room, queue, node.stats.timings)
     attempts = [
         asyncio.create_task(admission.enter(Claim("u", str(n)), lambda: waits)) for n in range(50)
     ]
@@ -63,7 +63,9 @@ async def test_those_who_come_in_the_same_turn_find_no_more_room_than_there_is()
         return True
 
     queue = HandshakeQueue(1e9, ready, node.stats, time.monotonic)
-    admission = Admission(places, node.revocations(), ready, Room(2, PER_USER), queue)
+    admission = Admission(
+        places, node.revocations(), ready, Room(2, PER_USER), queue, node.stats.timings
+    )
     claims = [Claim(f"user-{n}", str(n)) for n in range(3)]
     assert [admission.refusal() for _ in claims] == [None] * 3
     attempts = [asyncio.create_task(admission.enter(each, lambda: True)) for each in claims]

@@ -9,6 +9,7 @@ import pytest
 from gateway.node import confirmation as confirmation_module
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Connection, Subscription
+from gateway.node.timings import Timings
 from publisher.contract.channels import Namespace, Owner, Retention
 from tests.unit.fakes import NEWS, FakeClock, RecordingPositions, make_connection
 from tests.unit.wire import PING, frames_in
@@ -25,7 +26,10 @@ class Bench:
         namespaces = {"news": Namespace("news", Owner.ANYONE, kept)}
         self.positions = RecordingPositions()
         self.clock = FakeClock()
-        self.confirmation = Confirmation(self.positions, namespaces, self.clock, INTERVAL)
+        self.timings = Timings(self.clock)
+        self.confirmation = Confirmation(
+            self.positions, namespaces, self.clock, INTERVAL, self.timings
+        )
         self.client: Connection = make_connection(user="ann")[0]
         self.subscription = subscribed(self.client, upto=1_000)
         self.asked: list[tuple[str, bytes]] = []

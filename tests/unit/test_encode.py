@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core import frames, protocol
-from gateway.core.frames import MAX_BATCH_BYTES, PLAIN, Encoding, encode
+from gateway.core.frames import MAX_BATCH_BYTES, PLAIN, Compression, Encoding
 from publisher.contract.channels import parse_channel
 from publisher.contract.message import Message
 from tests.unit.fakes import logged
@@ -24,6 +24,12 @@ BATCH = Encoding(0, True)
 SQUEEZED = Encoding(15, False)
 SQUEEZED_BATCH = Encoding(15, True)
 ALL = [Encoding(bits, batch) for bits in (0, *range(9, 16)) for batch in (False, True)]
+
+
+def encode(
+    prefix: bytes, messages: list[Message], encodings: list[Encoding], threshold: int
+) -> dict[Encoding, bytes]:
+    return frames.encode(prefix, messages, encodings, threshold, Compression())
 
 
 def series(*sizes: int) -> list[Message]:
@@ -112,6 +118,16 @@ def test_nothing_is_compressed_when_nobody_can_read_it(
 ) -> None:
     encode(PREFIX, series(500, 600), [PLAIN, BATCH], THRESHOLD)
     assert not compressions
+
+
+def test_what_compression_saves_is_counted_once_for_all_who_share_it() -> None:
+    counted = Compression()
+    messages = series(500, 1)
+    encoded = frames.encode(PREFIX, messages, ALL, THRESHOLD, counted)
+    before = len(protocol.data(PREFIX, messages[0]))
+    # Seven windows, and in each the message alone and the array of both.
+    assert counted.before == 7 * (before + before + len(protocol.data(PREFIX, messages[1])) + 3)
+    assert 0 < counted.after < sum(map(len, encoded.values()))
 
 
 def test_each_message_is_rendered_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.backplane.store import Positions
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection, Subscription
+from gateway.node.timings import Timings
 from publisher.contract import scripts
 from publisher.contract.calls import Call
 from publisher.contract.channels import Namespace, Owner, Retention
@@ -53,7 +54,7 @@ class Bench:
         self.redis = Redis()
         self.clock = FakeClock()
         self.positions = Positions(self.redis, Keys(), NAMESPACES, lambda: 1.0)  # type: ignore[arg-type]
-        self.confirmation = Confirmation(self.positions, NAMESPACES, self.clock, 1.0)
+        self.confirmation = Confirmation(self.positions, NAMESPACES, self.clock, 1.0, Timings())
         self.clients = [self.client(user) for user in (*USERS, "ann")]
         self.wires: list[deque[bytes | int]] = [deque() for _ in self.clients]
         self.arrived = [0] * len(self.clients)
