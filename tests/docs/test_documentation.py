@@ -22,6 +22,7 @@ from tests.support.tokens import SECRET, verifier
 from tests.unit.fakes import Node
 
 ROOT = Path(__file__).parents[2]
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text("utf-8")
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text("utf-8")
@@ -160,11 +161,32 @@ def test_no_secret_that_is_shown_to_operators_is_served_when_pasted() -> None:
             secret_key(value)
 
 
-def test_every_alert_is_in_the_operators_table() -> None:
+def test_every_alert_leads_to_its_entry_in_the_runbook() -> None:
     alerts = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text("utf-8")
-    (table,) = re.findall(r"^\| alert \|.*?\n\n", DEPLOYMENT, re.DOTALL | re.MULTILINE)
-    told = {name for alert, *_ in rows(table) for name in re.findall(r"`(\w+)`", alert)}
-    assert set(re.findall(r"- alert: (\w+)", alerts)) == told
+    found = dict(re.findall(r"- alert: (\w+)\n(?:.*\n)*?\s+runbook_url: (\S+)\n", alerts))
+    assert list(found) == re.findall(r"- alert: (\w+)", alerts)
+    assert found == {name: f"docs/runbook.md#{name.lower()}" for name in found}
+    assert sorted(found) == sorted(re.findall(r"^## (.*)", RUNBOOK, re.MULTILINE))
+
+
+def test_each_entry_of_the_runbook_names_metrics_settings_and_lines_of_the_log_that_there_are() -> (
+    None
+):
+    sources = "\n".join(path.read_text("utf-8") for path in (ROOT / "gateway").rglob("*.py"))
+    collector = NodeCollector(Node().hub, Stats(), lambda: True, 1, dict)
+    metrics = {family.name for family in collector.collect()}
+    named = set(re.findall(r"`(gateway_\w+?)(?:_total)?(?: == 0)?`", RUNBOOK))
+    assert named
+    assert named <= metrics
+    for setting in re.findall(r"`GATEWAY_(\w+)`", RUNBOOK):
+        assert setting.lower() in Settings.model_fields, setting
+    words = set(re.findall(r"`((?!gateway_)[a-z]+(?:_[a-z]+)+)`", RUNBOOK)) - OF_OTHERS
+    assert len(words) > 10
+    assert [each for each in words if not re.search(rf"[\"']{each}\b|\b{each}: ", sources)] == []
+
+
+OF_OTHERS = {"least_conn", "process_resident_memory_bytes", "runbook_url"}
+"""Words of the runbook that are nginx's and Prometheus'."""
 
 
 def test_the_example_client_gives_up_where_the_protocol_says_so() -> None:
@@ -256,7 +278,7 @@ def test_the_map_of_the_code_names_files_that_are_there() -> None:
     named = re.findall(r"`([\w./]*[/.][\w./]*)`", table)
     assert len(named) > 50
     for path in named:
-        below = ROOT if path.startswith(("publisher/", "tests/")) else ROOT / "gateway"
+        below = ROOT if path.startswith(("publisher/", "tests/", "deploy/")) else ROOT / "gateway"
         assert (below / path).exists(), path
 
 

@@ -72,11 +72,14 @@ def test_a_clock_that_was_set_is_believed_after_some_answers() -> None:
 
 async def test_what_is_written_is_measured_from_the_oldest_message_of_the_turn() -> None:
     node = informed(Node())
-    node.listen(make_connection()[0])
+    client = make_connection()[0]
+    node.listen(client)
+    node.listen(client, "news/other")
     first = id_now(node)
     node.clock.now += 0.25
     node.hub.receive(NEWS.name, payload(first))
     node.hub.receive(NEWS.name, payload(id_now(node), first))
+    node.hub.receive("news/other", payload(id_now(node)))
     await turn()
     assert observed(node.stats.timings.publish_to_write) == (1, 0.25)
 
