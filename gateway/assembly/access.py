@@ -10,6 +10,7 @@ from gateway.assembly.delivery import Delivery
 from gateway.assembly.redis_side import RedisSide
 from gateway.assembly.shared import CLOCK, Shared
 from gateway.backplane.channel_feed import ChannelFeed
+from gateway.backplane.presence_reader import PresenceReader
 from gateway.backplane.revocation_reader import RevocationReader
 from gateway.backplane.store import GrantReader
 from gateway.core.protocol import EndReason
@@ -19,6 +20,7 @@ from gateway.node.control import Control
 from gateway.node.cut_off import CutOff
 from gateway.node.interest import Interests
 from gateway.node.passes import Passes
+from gateway.node.presence_requests import PresenceRequests
 from gateway.node.recheck import Recheck
 from gateway.node.refusals import Refusals
 from gateway.node.revocations import Revocations
@@ -73,6 +75,15 @@ class Access:
             ChannelTokens(hub, *shown, delivery.pacing, shared.tasks, CLOCK, time.time),
             settings.max_subscriptions,
             settings.max_channel_members or settings.max_connections,
+        )
+        present = redis.presence.present
+        self.presence_requests = PresenceRequests(
+            hub,
+            PresenceReader(redis.pipeline, redis.keys, shared.node_id, present),
+            settings.all_namespaces,
+            delivery.pacing,
+            shared.tasks,
+            random.random,
         )
         checks = redis.places.checks
         self.control = Control(self.recheck, checks.hear, checks.checked, self.revocations)

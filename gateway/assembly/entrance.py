@@ -20,6 +20,7 @@ from gateway.core.timing import EXPIRY_STEP
 from gateway.credentials import internal_tls_files, tls_files
 from gateway.metrics import NodeCollector, exposition
 from gateway.node.lifetimes import Lifetimes
+from gateway.node.ports import Clocks
 from gateway.node.requests import Requests
 from gateway.node.stats import Stats
 from gateway.node.sweep import Sweep
@@ -86,7 +87,12 @@ class Entrance:
             ),
             verifier,
             Lifetimes(*parts, delivery.patience),
-            Requests(*parts, CLOCK, time.time, settings.max_message_bytes),
+            Requests(
+                *parts,
+                access.presence_requests.ask,
+                Clocks(CLOCK, time.time),
+                settings.max_message_bytes,
+            ),
             refused,
             _limits(settings, delivery.heartbeats.longest_silence),
             CLOCK,

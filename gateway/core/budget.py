@@ -37,6 +37,9 @@ SUBSCRIBE: Final = 4.0
 CHANNEL_TOKEN: Final = 4.0
 """On top of that, for the signature of a token that comes with it, and for what Redis is asked about it."""
 
+PRESENCE: Final = 4.0
+"""On top of the message, for the answer who is in a channel, and its bytes as those that are repeated."""
+
 REPEATED_MESSAGE: Final = 0.05
 REPEATED_BYTE: Final = 1 / 4_096
 """Of what a connection was sent before and asks for again. What it has not been sent yet is free."""
@@ -52,6 +55,11 @@ def arrived(octets: int, *, ends_frame: bool, read: int = 0) -> float:
     """
     is_part = not ends_frame and read >= SHORT_READ
     return (PART_OF_FRAME if is_part else FRAME) + octets * BYTE
+
+
+def presence(octets: int) -> float:
+    """The price of an answer who is in a channel, of so many bytes."""
+    return PRESENCE + octets * REPEATED_BYTE
 
 
 def message(paid: float) -> float:

@@ -55,6 +55,8 @@ class ErrorCode(StrEnum):
     FORBIDDEN = "forbidden"
     TOO_MANY_SUBSCRIPTIONS = "too_many_subscriptions"
     CHANNEL_FULL = "channel_full"
+    NOT_SUBSCRIBED = "not_subscribed"
+    NO_PRESENCE = "no_presence"
     FLOOD = "flood"
     TOKEN_MISSING = "token_missing"  # noqa: S105 - a code, not a password
     TOKEN_INVALID = "token_invalid"  # noqa: S105
@@ -134,6 +136,18 @@ def too_many_subscriptions(channel: str, detail: str) -> Refused:
     )
 
 
+def not_subscribed(channel: str) -> Refused:
+    """What a client is told that asks who is in a channel, and is not in it."""
+    detail = "subscribe to the channel first"
+    return Refused(ErrorCode.NOT_SUBSCRIBED, "Not subscribed", detail=detail, channel=channel)
+
+
+def no_presence(channel: str) -> Refused:
+    """What a client is told that asks who is in a channel where nobody notes that."""
+    detail = "the channel's namespace has no presence"
+    return Refused(ErrorCode.NO_PRESENCE, "No presence", detail=detail, channel=channel)
+
+
 @dataclass(frozen=True, slots=True)
 class Subscribe:
     """``since``: replay what came after this id, whatever was delivered before. ``token``: what lets the user hear the
@@ -180,7 +194,14 @@ class Refresh:
     token: str
 
 
-Request: TypeAlias = Subscribe | Unsubscribe | Heartbeat | Ack | Refresh
+@dataclass(frozen=True, slots=True)
+class WhoIsThere:
+    """Who is in a channel."""
+
+    channel: Channel
+
+
+Request: TypeAlias = Subscribe | Unsubscribe | Heartbeat | Ack | Refresh | WhoIsThere
 
 
 def parse(text: str | bytes) -> Request:
@@ -213,6 +234,8 @@ def _request(message: dict[str, Any]) -> Request:
             return Unsubscribe(_channel(message))
         case "heartbeat":
             return Heartbeat()
+        case "presence":
+            return WhoIsThere(_channel(message))
         case "ack":
             id_ = _id(message, "id")
             assert id_ is not None
@@ -226,7 +249,7 @@ def _request(message: dict[str, Any]) -> Request:
             raise BadRequest(
                 ErrorCode.UNKNOWN_TYPE,
                 "Unknown message type",
-                detail="'type' must be one of subscribe, unsubscribe, heartbeat, ack, refresh",
+                detail="'type' must be one of subscribe, unsubscribe, heartbeat, ack, refresh, presence",
             )
         case _:
             raise _invalid("'type' must be a string")
@@ -300,6 +323,11 @@ def unsubscribed(channel: str, reason: EndReason | None = None) -> bytes:
 def granted(channel: str) -> bytes:
     """A channel that the connection was refused a short while ago is open to its user now."""
     return orjson.dumps({"type": "granted", "channel": channel})
+
+
+def presence(channel: str, users: list[str], count: int) -> bytes:
+    """Who is in a channel: the first ``users``, and how many there are."""
+    return orjson.dumps({"type": "presence", "channel": channel, "users": users, "count": count})
 
 
 def token_expiring(expires_at_ms: int) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from gateway.core.access import ChannelPass, Identity
 from gateway.core.closing import Closing
@@ -15,6 +15,13 @@ from publisher.contract.message import LogPage
 
 Clock = Callable[[], float]
 """Seconds of a monotonic clock."""
+
+
+class Clocks(NamedTuple):
+    """A monotonic clock, and one that shows the seconds since 1970."""
+
+    monotonic: Clock
+    wall: Clock
 
 
 class Socket(Protocol):
@@ -121,6 +128,17 @@ class Positions(Protocol):
 
     def hurry(self) -> None:
         """Write what is noted now rather than soon."""
+
+
+class PresenceLog(Protocol):
+    """Who is in channels, on all nodes."""
+
+    async def users(self, channel: str) -> list[str]:
+        """The users in a channel, each once, in the order of their ids.
+
+        Raises:
+            publisher.errors.Unavailable: Redis did not answer, or answered with an error.
+        """
 
 
 @dataclass(frozen=True, slots=True)

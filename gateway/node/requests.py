@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from gateway.core import budget, closing, frames, protocol
 from gateway.core.log_limit import LogLimit
@@ -16,14 +17,16 @@ from gateway.core.protocol import (
     Request,
     Subscribe,
     Unsubscribe,
+    WhoIsThere,
 )
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection
 from gateway.node.heartbeats import Heartbeats
 from gateway.node.hub import Hub
-from gateway.node.ports import Clock
+from gateway.node.ports import Clocks
 from gateway.node.subscriptions import Subscriptions
 from gateway.node.tokens import Tokens
+from publisher.contract.channels import Channel
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ class Requests:
     """Carries out what clients ask for, and answers what is wrong with it.
 
     Args:
-        wall_clock: seconds since 1970.
+        who_is_there: answers a connection who is in a channel, or raises ``Refused``.
         max_message_bytes: size of a client's message.
     """
 
@@ -43,8 +46,8 @@ class Requests:
         tokens: Tokens,
         heartbeats: Heartbeats,
         confirmation: Confirmation,
-        clock: Clock,
-        wall_clock: Clock,
+        who_is_there: Callable[[Connection, Channel], None],
+        clocks: Clocks,
         max_message_bytes: int,
     ) -> None:
         self._hub = hub
@@ -52,10 +55,10 @@ class Requests:
         self._tokens = tokens
         self._heartbeats = heartbeats
         self._confirmation = confirmation
-        self._clock = clock
-        self._wall_clock = wall_clock
+        self._who_is_there = who_is_there
+        self._clock, self._wall_clock = clocks
         self._max_message_bytes = max_message_bytes
-        self._log_limit = LogLimit(clock())
+        self._log_limit = LogLimit(self._clock())
 
     # -- what a client says -------------------------------------------------------------------
 
@@ -162,6 +165,8 @@ class Requests:
                 self._subscriptions.subscribe(connection, request)
             case Unsubscribe(channel):
                 self._subscriptions.unsubscribe(connection, channel)
+            case WhoIsThere(channel):
+                self._who_is_there(connection, channel)
             case Ack(channel, id_):
                 self._confirmation.confirm(connection, channel.name, id_)
             case Refresh(token) if self._afford(connection, budget.REFRESH, "refreshes"):

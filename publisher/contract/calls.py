@@ -124,7 +124,7 @@ def present(keys: Keys, channel: str) -> Call:
     return Call.run(scripts.PRESENT, [keys.presence(channel)])
 
 
-def users_of(members: Reply) -> set[str]:
+def users_of(members: Iterable[bytes]) -> set[str]:
     """The users in the reply to :func:`present`, each once. No node's name holds a ``/``; a user's id may."""
     return {member.partition(b"/")[2].decode() for member in members}
 

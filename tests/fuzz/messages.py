@@ -17,6 +17,7 @@ from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection
 from gateway.node.heartbeats import Heartbeats
 from gateway.node.hub import Events, Hub
+from gateway.node.ports import Clocks
 from gateway.node.requests import Requests
 from gateway.node.revocations import Revocations
 from gateway.node.stats import Stats
@@ -73,7 +74,9 @@ class Messages:
     )
     structured = st.dictionaries(
         st.sampled_from(["type", "channel", "since", "id", "token", "x"]),
-        st.sampled_from(["subscribe", "unsubscribe", "heartbeat", "ack", "refresh", "a/b"])
+        st.sampled_from(
+            ["subscribe", "unsubscribe", "heartbeat", "ack", "refresh", "presence", "a/b"]
+        )
         | _values,
     ).map(lambda message: json.dumps(message).encode("utf-8", "surrogatepass"))
 
@@ -103,8 +106,8 @@ class Messages:
             ),
             Heartbeats(self._hub, clock, random.Random(1).random, 30.0, 30.0),
             confirmation,
-            clock,
-            clock,
+            _not_there,
+            Clocks(clock, clock),
             _MAX_BYTES,
         )
 
@@ -139,6 +142,10 @@ def _is_text(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _not_there(_connection: Connection, channel: Channel) -> None:
+    raise protocol.not_subscribed(channel.name)
 
 
 class _Subscriptions:

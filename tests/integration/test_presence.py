@@ -179,3 +179,118 @@ async def test_many_who_come_together_are_noted_in_one_call(
         await there(publisher, *users)
         assert sum(calls) >= len(users)
         assert len(calls) <= 5
+
+
+# -- clients that ask ---------------------------------------------------------------------------
+
+
+def ask(channel: str = ROOM) -> dict[str, str]:
+    return {"type": "presence", "channel": channel}
+
+
+async def test_a_client_is_told_who_else_is_in_its_channel_on_all_nodes(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    first, second = await start_node(namespaces=RULES), await start_node(namespaces=RULES)
+    async with (
+        connected(first.url, make_token("auth0|a/b")) as one,
+        connected(first.url, make_token("auth0|a/b")) as tab,
+        connected(second.url, make_token("v")) as other,
+    ):
+        # Right behind the subscribe, and before Redis has been told of it.
+        await one.send({"type": "subscribe", "channel": ROOM})
+        await one.send(ask())
+        await one.expect(type="subscribed", channel=ROOM)
+        assert await one.receive() == {**ask(), "users": ["auth0|a/b"], "count": 1}
+        await tab.subscribe(ROOM)
+        await other.subscribe(ROOM)
+        await there(publisher, "auth0|a/b", "v")
+        for client in (one, tab, other):
+            await client.send(ask())
+            assert await client.receive() == {**ask(), "users": ["auth0|a/b", "v"], "count": 2}
+        await other.send({"type": "unsubscribe", "channel": ROOM})
+        await other.expect(type="unsubscribed", channel=ROOM)
+        await there(publisher, "auth0|a/b")
+        await one.send(ask())
+        await one.expect(type="presence", users=["auth0|a/b"], count=1)
+
+
+async def test_only_those_in_a_channel_are_told_who_is_and_only_where_it_is_noted(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    rules = {"rooms": {"owner": "grant", "presence": True}, "halls": {"owner": "anyone"}}
+    node = await start_node(namespaces=rules)
+    await publisher.grant(ROOM, "u")
+    async with (
+        connected(node.url, make_token("u")) as client,
+        connected(node.url, make_token("stranger")) as stranger,
+    ):
+        await client.send(ask())
+        await client.expect(type="error", code="not_subscribed", channel=ROOM)
+        await client.subscribe(ROOM)
+        await client.subscribe("halls/a")
+        await client.send(ask("halls/a"))
+        await client.expect(type="error", code="no_presence", channel="halls/a")
+        # Who is not let in hears nothing either, however early they ask.
+        await stranger.send({"type": "subscribe", "channel": ROOM})
+        await stranger.send(ask())
+        codes = [(await stranger.expect(type="error", channel=ROOM))["code"] for _ in range(2)]
+        assert codes == ["forbidden", "not_subscribed"]
+        await publisher.revoke(ROOM, "u")
+        await client.expect(type="unsubscribed", channel=ROOM)
+        await client.send(ask())
+        await client.expect(type="error", code="not_subscribed", channel=ROOM)
+
+
+async def test_a_list_is_cut_and_the_count_is_not(start_node: StartNode) -> None:
+    rules = {"rooms": {"owner": "anyone", "presence": {"max_members": 2}}}
+    node = await start_node(namespaces=rules)
+    async with contextlib.AsyncExitStack() as stack:
+        for user in "dcba":
+            client = await stack.enter_async_context(connected(node.url, make_token(user)))
+            await client.subscribe(ROOM)
+        await client.send(ask())
+        await client.expect(type="presence", users=["a", "b"], count=4)
+
+
+async def test_a_crowd_that_asks_is_answered_by_few_readings(start_node: StartNode) -> None:
+    node = await start_node(namespaces=RULES)
+    log = node.gateway.access.presence_requests._log
+    readings = 0
+    users = log.users
+
+    async def counted(channel: str) -> list[str]:
+        nonlocal readings
+        readings += 1
+        return await users(channel)
+
+    log.users = counted  # type: ignore[method-assign]
+    names = sorted(f"u{number}" for number in range(20))
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(connected(node.url, make_token(user))) for user in names
+        ]
+        for client in clients:
+            await client.subscribe(ROOM)
+        for client in clients:
+            await client.send(ask())
+        for client in clients:
+            await client.expect(type="presence", users=names, count=20)
+    assert readings <= 3
+
+
+async def test_answers_cost_what_they_bring_and_wait_rather_than_end_the_connection(
+    start_node: StartNode,
+) -> None:
+    node = await start_node(
+        namespaces=RULES, client_message_burst=40.0, client_messages_per_second=20.0
+    )
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(ROOM)
+        (connection,) = node.gateway.hub.connections.values()
+        spent = connection.budget.spent(time.monotonic())
+        for _ in range(3):
+            await client.send(ask())
+            await client.expect(type="presence", users=["u"])
+        assert connection.budget.spent(time.monotonic()) - spent > 3
+        await client.sync()

@@ -17,6 +17,7 @@ from gateway.core.protocol import (
     Refresh,
     Subscribe,
     Unsubscribe,
+    WhoIsThere,
     parse,
 )
 from publisher.contract.channels import parse_channel
@@ -92,13 +93,13 @@ def test_the_error_for_an_unknown_type_does_not_repeat_it() -> None:
     assert b"script" not in caught.value.render()
 
 
-@pytest.mark.parametrize("type_", ["subscribe", "unsubscribe", "ack"])
+@pytest.mark.parametrize("type_", ["subscribe", "unsubscribe", "ack", "presence"])
 @pytest.mark.parametrize("channel", [None, 1, True, [], {}, ["news/today"]])
 def test_a_channel_that_is_no_string_is_an_invalid_message(type_: str, channel: Any) -> None:
     assert refusal(message(type=type_, channel=channel, id=1)) is ErrorCode.INVALID_MESSAGE
 
 
-@pytest.mark.parametrize("type_", ["subscribe", "unsubscribe", "ack"])
+@pytest.mark.parametrize("type_", ["subscribe", "unsubscribe", "ack", "presence"])
 @pytest.mark.parametrize(
     "channel",
     [
@@ -180,6 +181,10 @@ def test_a_refresh_needs_a_token_that_is_a_string(token: Any) -> None:
 
 def test_a_refresh_carries_its_token() -> None:
     assert parse(message(type="refresh", token="a.b.c")) == Refresh("a.b.c")
+
+
+def test_who_is_in_a_channel_is_asked_by_its_name() -> None:
+    assert parse(message(type="presence", channel="news/today")) == WhoIsThere(NEWS)
 
 
 def test_unknown_keys_are_ignored() -> None:

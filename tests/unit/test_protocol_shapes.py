@@ -252,6 +252,8 @@ def test_error_codes_are_pinned_for_programs_that_read_them() -> None:
         "forbidden",
         "too_many_subscriptions",
         "channel_full",
+        "not_subscribed",
+        "no_presence",
         "flood",
         "token_missing",
         "token_invalid",

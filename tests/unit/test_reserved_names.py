@@ -17,6 +17,7 @@ SAID = [
     protocol.subscribed("a/b"),
     protocol.unsubscribed("a/b"),
     protocol.heartbeat(1),
+    protocol.presence("a/b", ["u"], 1),
     protocol.error(ErrorCode.FLOOD, "flood"),
     protocol.messages_lost("a/b"),
 ]

@@ -9,6 +9,8 @@ const ADVICE = {
   invalid_channel: 'This is no name of a channel, which is a namespace, “/” and an id.',
   forbidden: 'This channel is not granted to this user. After “publisher grant” the page subscribes by itself (notifications are for their own user only).',
   too_many_subscriptions: 'Leave another channel first.',
+  not_subscribed: 'Only those in a channel are told who is there. Subscribe to it first.',
+  no_presence: 'Nobody notes who is in this channel: its namespace has no presence.',
   channel_full: 'As many are in this channel as may be. Subscribe again later.',
   messages_lost: 'Some messages were no longer kept when they could have been sent.',
 
