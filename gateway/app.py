@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import socket
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 _READY_POLL_SECONDS: Final = 0.02
 
+_PASSED_WAITS_SECONDS: Final = 10.0
+"""So long clients wait in a socket that another process holds, for the node to be ready; then they are told that it is not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
@@ -40,6 +44,7 @@ class Gateway:
 
     Args:
         settings: with a Redis URL and a key.
+        passed: a socket on which clients connect, if another process holds one for them; else the settings' port is taken.
 
     Raises:
         gateway.web.keys.BadKey: the key or the algorithms cannot be used.
@@ -47,8 +52,9 @@ class Gateway:
         publisher.errors.InvalidURL: the URL cannot be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, passed: socket.socket | None = None) -> None:
         self._settings = settings
+        self._passed = passed
         self._started = False
         self._ports = Ports(shared=settings.workers > 1)
         self.node_id = f"{socket.gethostname().replace('/', '-')}-{secrets.token_hex(4)}"
@@ -164,6 +170,7 @@ class Gateway:
                 last_file=self.capacity.last_file,
                 tls=entrance.tls,
                 tls_rate=settings.handshakes_per_second,
+                passed=self._passed,
             ),
             await self._ports.listen(
                 entrance.internal_port,
@@ -185,6 +192,8 @@ class Gateway:
             *(each.run for each in self.entrance.keys.remote),
         ):
             self._tasks.spawn(keep_going(work), work.__qualname__)
+        if self._passed is not None:
+            self._tasks.spawn(self._take_passed(), "take the passed socket")
         for name in (self.redis.keys.control, self.redis.keys.answers(self.node_id)):
             self.redis.subscriber.listen(name, self.access.control.receive)
         self._started = True
@@ -192,12 +201,19 @@ class Gateway:
         log.info("node_started node=%s address=%s internal=%s", self.node_id, public, internal)
         return addresses
 
+    async def _take_passed(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PASSED_WAITS_SECONDS):
+                await self.until_ready()
+        self._ports.start_passed()
+
     async def stop(self) -> None:
         """Leave: take nobody in, close everybody with 1001, write what is known, give places back.
 
         Every step is taken, whatever became of those before it.
         """
         if self._started:
+            self._ports.leave_passed()
             await take_step("drain", self.delivery.drain.run(), None)
         await take_step("close the ports", self._ports.aclose())
         await take_step("close the clients' port", self.entrance.client_port.aclose(), None)

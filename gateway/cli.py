@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import random
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from gateway import logs, redis_acl, serve
 from gateway.options import add_options, advice, load_settings
 from gateway.planning import command as planning
 from gateway.planning.load import InvalidLoad
+from gateway.service_manager import ServiceManager, passed_socket
 from gateway.setting_doubts import doubts
 from gateway.settings import Settings, UsageError
 from publisher.contract.channels import NOTIFICATIONS, parse_channel
@@ -130,35 +132,45 @@ def _serve(options: argparse.Namespace) -> int:
     logs.configure(settings.log_level, settings.log_format)
     for warning in [*advice(os.environ), *doubts(settings)]:
         log.warning("setting_doubtful advice=%r", warning)
+    manager = ServiceManager.from_environment(os.environ, os.getpid())
+    passed = passed_socket(os.environ, os.getpid())
     if settings.workers > 1:
-        return asyncio.run(_serve_with_workers(settings))
-    return serve.run(_serve_here(settings))
+        return asyncio.run(_serve_with_workers(settings, manager, passed))
+    return serve.run(_serve_here(settings, manager, passed))
 
 
-async def _serve_here(settings: Settings) -> int:
+async def _serve_here(
+    settings: Settings, manager: ServiceManager, passed: socket.socket | None
+) -> int:
     told = asyncio.Event()
     serve.on_signals(told)
     async with contextlib.AsyncExitStack() as stack:
         settings = await _complete(settings, stack)
+        await stack.enter_async_context(manager.attended(told))
 
         def ready(addresses: Addresses) -> None:
+            manager.ready()
             _tell_developer(settings, addresses.public[1], [addresses.internal[1]])
 
-        await serve.run_node(settings, told, lambda _addresses: None, ready)
+        await serve.run_node(settings, told, lambda _addresses: None, ready, passed=passed)
     return 0
 
 
-async def _serve_with_workers(settings: Settings) -> int:
+async def _serve_with_workers(
+    settings: Settings, manager: ServiceManager, passed: socket.socket | None
+) -> int:
     from gateway.supervisor import Supervisor, reserve_ports  # noqa: PLC0415 - for those who want it
 
     told = asyncio.Event()
-    supervisor = Supervisor(told, time.monotonic, random.random)
+    supervisor = Supervisor(told, time.monotonic, random.random, passed)
     serve.on_signals(told, supervisor.kill)
     async with contextlib.AsyncExitStack() as stack:
         held = stack.enter_context(contextlib.ExitStack())
-        workers = await reserve_ports(await _complete(settings, stack), held)
+        workers = await reserve_ports(await _complete(settings, stack), held, passed)
+        await stack.enter_async_context(manager.attended(told))
 
         def ready() -> None:
+            manager.ready()
             _tell_developer(workers[0], workers[0].port, [each.internal_port for each in workers])
 
         return await supervisor.run(workers, ready)

@@ -1,6 +1,7 @@
 """Running a node in this process until it is told to end; also as one of a supervisor's workers.
 
-A worker is ``python -m gateway.serve <number>``. Standard input is a pipe that brings the settings, pickled, and
+A worker is ``python -m gateway.serve <number> [<file number>]``; the second is that of the socket on which clients connect, where
+the supervisor hands one over. Standard input is a pipe that brings the settings, pickled, and
 stays open while the worker shall serve: when it is closed, by a supervisor that wants it to leave or that has died,
 the worker drains. On standard output it says how far it has come.
 """
@@ -14,6 +15,7 @@ import logging
 import os
 import pickle
 import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -91,6 +93,7 @@ async def run_node(
     listening: Callable[[Addresses], None],
     ready: Callable[[Addresses], None],
     worker: int | None = None,
+    passed: socket.socket | None = None,
 ) -> None:
     """Serve until ``told``, then drain.
 
@@ -100,6 +103,7 @@ async def run_node(
         listening: called once, when it listens.
         ready: called once, when it first takes connections, unless it shall leave before.
         worker: the worker's number, if the process is one.
+        passed: a socket on which clients connect, if another process holds one.
 
     Raises:
         UsageError: the audit log cannot be written, the key, a certificate or Redis's URL cannot be used, or a port is not to be had.
@@ -110,7 +114,7 @@ async def run_node(
     from gateway.web.tls import BadCertificate  # noqa: PLC0415
 
     try:
-        gateway = Gateway(settings)
+        gateway = Gateway(settings, passed)
     except (BadKey, BadCertificate, InvalidURL) as error:
         raise UsageError(str(error)) from None
     # A developer opens fewer than any limit has room for, and should not read of it first.
@@ -189,19 +193,20 @@ def _collect_seldom() -> None:
 def main() -> None:
     """Be a worker; exits with 2 for a mistake in the configuration."""
     number = int(sys.argv[1])
+    passed = socket.socket(fileno=int(sys.argv[2])) if sys.argv[2:] else None
     try:
         settings: Settings = pickle.load(sys.stdin.buffer)  # noqa: S301 - our parent's own
     except EOFError:
         sys.exit("a worker is started by `gateway serve --workers`")
     logs.configure(settings.log_level, settings.log_format, number)
     try:
-        sys.exit(run(_work(settings, number)))
+        sys.exit(run(_work(settings, number, passed)))
     except UsageError as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
 
 
-async def _work(settings: Settings, number: int) -> int:
+async def _work(settings: Settings, number: int, passed: socket.socket | None) -> int:
     # A closed pipe is not counted as a signal. Service managers send theirs to the supervisor and the
     # workers alike; a worker that had been told both ways by signals would take the second for haste.
     told = asyncio.Event()
@@ -220,6 +225,7 @@ async def _work(settings: Settings, number: int) -> int:
         lambda _addresses: _report(LISTENING),
         lambda _addresses: _report(READY),
         number,
+        passed,
     )
     return 0
 

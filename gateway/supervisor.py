@@ -82,12 +82,18 @@ class Supervisor:
         told: set when all shall drain.
         clock: monotonic, in seconds.
         jitter: a number from 0 to 1.
+        passed: the socket on which clients connect, if the service manager holds one; all workers then accept there.
     """
 
     def __init__(
-        self, told: asyncio.Event, clock: Callable[[], float], jitter: Callable[[], float]
+        self,
+        told: asyncio.Event,
+        clock: Callable[[], float],
+        jitter: Callable[[], float],
+        passed: socket.socket | None = None,
     ) -> None:
         self._told = told
+        self._passed = passed
         self._clock = clock
         self._jitter = jitter
         self._processes: dict[int, Process] = {}
@@ -189,8 +195,11 @@ class Supervisor:
         return code, None if listens_since is None else self._clock() - listens_since
 
     async def _start(self, number: int, settings: Settings) -> Process:
+        files = () if self._passed is None else (self._passed.fileno(),)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, *_search_path(), "-m", "gateway.serve", str(number)),
+            *map(str, files),
+            pass_fds=files,
             stdin=PIPE,
             stdout=PIPE,
             env=without_secrets(os.environ),
@@ -229,8 +238,15 @@ def _search_path() -> list[str]:
     return [] if {"", str(Path.cwd())} & set(sys.path) else ["-P"]
 
 
-async def reserve_ports(settings: Settings, stack: contextlib.ExitStack) -> list[Settings]:
+async def reserve_ports(
+    settings: Settings, stack: contextlib.ExitStack, passed: socket.socket | None = None
+) -> list[Settings]:
     """Hold one port for clients and an internal one for each worker, until the stack is closed.
+
+    Args:
+        settings: of all workers.
+        stack: closed when no worker is left.
+        passed: the socket on which clients connect, if the service manager holds one.
 
     Returns:
         the settings of each worker.
@@ -243,7 +259,8 @@ async def reserve_ports(settings: Settings, stack: contextlib.ExitStack) -> list
             "this system does not let processes share a port: GATEWAY_WORKERS must be 1"
         )
     try:
-        public = stack.enter_context(await reserve(settings.host, settings.port, "port"))
+        public = passed or await reserve(settings.host, settings.port, "port")
+        stack.enter_context(public)
         internal = [
             stack.enter_context(await _reserve_internal(settings, index))
             for index in range(settings.workers)

@@ -40,7 +40,7 @@ class Service(beginning_tls.Service[P], Protocol[P]):
 
 
 class Acceptor(Generic[P]):
-    """Accepts the connections of a listener.
+    """Accepts the connections of a listener, from ``start`` on.
 
     The event loops would do that too. But uvloop closes its listener, or the connections, without a word when the
     process has no more files, and asyncio logs each try with a traceback; both accept the whole backlog at once.
@@ -73,15 +73,25 @@ class Acceptor(Generic[P]):
         self._pause: asyncio.TimerHandle | None = None
         self._beginning: set[asyncio.Task[object]] = set()
         listener.setblocking(False)
-        self._resume()
 
-    async def aclose(self) -> None:
-        """Accept no more, and close the listener; what was accepted has its protocol then."""
+    def start(self) -> None:
+        """Accept from now on, unless it is over."""
+        if self._listener.fileno() >= 0:
+            self._resume()
+
+    def leave(self) -> None:
+        """Accept no more, and close the listener; those who have begun go on."""
+        if self._listener.fileno() < 0:
+            return
         if self._pause is None:
             self._loop.remove_reader(self._listener)
         else:
             self._pause.cancel()
         self._listener.close()
+
+    async def aclose(self) -> None:
+        """The same, and what was accepted has its protocol then."""
+        self.leave()
         if self._tls is not None:
             await self._tls.aclose()
         await asyncio.gather(*self._beginning, return_exceptions=True)

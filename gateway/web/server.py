@@ -90,11 +90,15 @@ async def open_listener(host: str, port: int, setting: str, *, shared: bool) -> 
         )
     except OSError as error:
         raise CannotListen(host, port, setting, error) from None
+    _prepare(listener)
+    return listener
+
+
+def _prepare(listener: socket.socket) -> None:
     # These are inherited by every connection that is accepted. asyncio sets the first one only where it accepts itself.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-    return listener
 
 
 async def reserve(host: str, port: int, setting: str) -> socket.socket:
@@ -161,6 +165,7 @@ class Ports:
     def __init__(self, *, shared: bool) -> None:
         self._shared = shared
         self._acceptors: list[Acceptor[Any]] = []
+        self._passed: list[Acceptor[Any]] = []
 
     async def listen(
         self,
@@ -173,6 +178,7 @@ class Ports:
         tls: ServerTls | None = None,
         tls_rate: float = math.inf,
         may_choose: bool = False,
+        passed: socket.socket | None = None,
     ) -> tuple[str, int]:
         """Accept connections; returns the address with the port chosen.
 
@@ -185,25 +191,48 @@ class Ports:
             tls: what encrypts them, if anything does.
             tls_rate: with how many TLS is begun in a second.
             may_choose: whether a free port will do where this one is in use.
+            passed: a socket that listens already, whose address then counts; another process keeps it open, too. Nothing is
+                accepted there before ``start_passed``.
 
         Raises:
             CannotListen: the port is in use, or not ours to take.
         """
+        if passed is not None:
+            _prepare(passed)
+            self._passed.append(Acceptor(passed, service, last_file, tls, tls_rate))
+            return _address(passed)
         try:
             listener = await open_listener(host, port, setting, shared=self._shared)
         except CannotListen as error:
             if not (error.in_use and may_choose):
                 raise
             listener = await open_listener(host, 0, setting, shared=False)
-        self._acceptors.append(Acceptor(listener, service, last_file, tls, tls_rate))
-        address = listener.getsockname()
-        return address[0], address[1]
+        acceptor = Acceptor(listener, service, last_file, tls, tls_rate)
+        acceptor.start()
+        self._acceptors.append(acceptor)
+        return _address(listener)
+
+    def start_passed(self) -> None:
+        """Accept on sockets that another process keeps open, unless they were left."""
+        for acceptor in self._passed:
+            acceptor.start()
+
+    def leave_passed(self) -> None:
+        """Accept no more on sockets that another process keeps open: whoever comes waits there for the next node."""
+        for acceptor in self._passed:
+            acceptor.leave()
 
     async def aclose(self) -> None:
         """Accept no more connections."""
-        for acceptor in self._acceptors:
+        for acceptor in (*self._acceptors, *self._passed):
             await acceptor.aclose()
         self._acceptors.clear()
+        self._passed.clear()
+
+
+def _address(listener: socket.socket) -> tuple[str, int]:
+    address = listener.getsockname()
+    return address[0], address[1]
 
 
 # -- internal pages -------------------------------------------------------------------------------

@@ -52,7 +52,8 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.serve": "publisher.errors gateway.web gateway.logs gateway.audit_log gateway.settings gateway.app",
         "gateway.supervisor": "publisher.contract gateway.core gateway.web gateway.settings gateway.serve",
         "gateway.cli": "publisher.errors publisher.contract gateway.redis_acl gateway.logs gateway.settings gateway.setting_doubts gateway.options gateway.planning "
-        "gateway.development gateway.app gateway.check gateway.serve gateway.supervisor",
+        "gateway.development gateway.app gateway.check gateway.serve gateway.supervisor gateway.service_manager",
+        "gateway.service_manager": "gateway.settings",
         "gateway.__main__": "gateway.cli",
     }.items()
 }
@@ -83,6 +84,7 @@ _FORBIDDEN: Final = {
     "gateway.redis_acl": "aiohttp hiredis redis",
     "gateway.planning": "aiohttp asyncio hiredis random redis socket time",
     "gateway.serve": "aiohttp hiredis redis",
+    "gateway.service_manager": "aiohttp hiredis redis",
     "gateway.supervisor": "aiohttp hiredis redis",
     "gateway.cli": "aiohttp hiredis redis",
 }

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,12 @@ from tests.support.waiting import until
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
+
+_AS_A_SERVICE_MANAGER = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ |= {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '1'}; "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
+)
+"""Hands over a socket as systemd does: as file 3, and with the process's own number."""
 
 
 @dataclass
@@ -119,6 +126,8 @@ async def gateway_process(
     workers: int = 1,
     code: Path | None = None,
     files: int | None = None,
+    passed: socket.socket | None = None,
+    environment: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> AsyncIterator[GatewayProcess]:
     """Run a node until the block ends; its output is told with whatever error leaves the block.
@@ -131,6 +140,8 @@ async def gateway_process(
         workers: how many processes serve.
         code: the folder whose gateway it is; this one's unless given.
         files: how many it may open; as many as this process unless given.
+        passed: the socket that it is handed over, as systemd does it.
+        environment: further variables.
         settings: further settings by their names, as of ``gateway.settings.Settings``.
     """
     port, internal_port = port or free_port(), internal_port or free_port(workers)
@@ -145,14 +156,18 @@ async def gateway_process(
         **settings,
     }
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+    inherited |= environment or {}
     if code is not None:
         inherited["PYTHONPATH"] = str(code)
+    handed = () if passed is None else (passed.fileno(),)
     with tempfile.TemporaryDirectory(prefix="gateway-") as folder:
         log = Path(folder) / "output"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 *(() if files is None else ("sh", "-c", f'ulimit -n {files}; exec "$@"', "sh")),
-                *(sys.executable, "-m", "gateway", "serve", "--port", str(port)),
+                *(sys.executable, *(("-c", _AS_A_SERVICE_MANAGER, str(*handed)) if handed else ())),
+                *("-m", "gateway", "serve", "--port", str(port)),
+                pass_fds=handed,
                 env=inherited | {f"GATEWAY_{name.upper()}": str(v) for name, v in given.items()},
                 cwd=code,
                 stdin=asyncio.subprocess.DEVNULL,
