@@ -7,6 +7,7 @@ import contextlib
 import logging
 import secrets
 import socket
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,11 +16,14 @@ from gateway.assembly.delivery import Delivery, DeliveryEvents
 from gateway.assembly.entrance import Entrance, State
 from gateway.assembly.operators import Operators
 from gateway.assembly.redis_side import RedisEvents, RedisSide
-from gateway.assembly.shared import Shared
+from gateway.assembly.shared import CLOCK, Shared
 from gateway.backplane.hearing import Events
 from gateway.backplane.places import PlaceEvents
 from gateway.core import closing
+from gateway.node.events import EventLog
+from gateway.node.stats import Stats
 from gateway.node.tasks import keep_going, take_step
+from gateway.node.timings import Timings
 from gateway.settings import Settings
 from gateway.web.server import Ports, shown
 
@@ -58,7 +62,9 @@ class Gateway:
         self._started = False
         self._ports = Ports(shared=settings.workers > 1)
         self.node_id = f"{socket.gethostname().replace('/', '-')}-{secrets.token_hex(4)}"
-        shared = Shared(settings, self.node_id)
+        stats = Stats(timings=Timings(CLOCK))
+        event_log = EventLog(settings.events, self.node_id, time.time, stats)
+        shared = Shared(settings, self.node_id, event_log, stats)
         self.stats, self._tasks = shared.stats, shared.tasks
         # Each is made of those before it. What they tell those behind them goes by way of the node.
         self.redis = RedisSide(
@@ -225,6 +231,7 @@ class Gateway:
                 take_step("write positions", self.redis.positions.flush()),
                 take_step("note who has left", self.redis.presence.flush()),
                 take_step("give places back", self.redis.places.releases.release_all()),
+                take_step("write events", self.redis.event_writer.close()),
             )
             await take_step("remove the report", self.operators.reports.remove())
             await take_step("give up the node lease", self.redis.node_lease.give_up())

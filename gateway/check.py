@@ -185,7 +185,7 @@ async def _try_out(
 ) -> list[str]:
     """What a node cannot do in Redis."""
     keys = topology.keys(settings.redis_prefix)
-    trial = Trial(settings.redis_timeout_seconds, redis, keys)
+    trial = Trial(settings.redis_timeout_seconds, redis, keys, bool(settings.events))
     problems = await trial.problems()
     if not _has_publishers_user(topology):
         warnings += trial.hints

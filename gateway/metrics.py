@@ -44,6 +44,7 @@ _COUNTERS = {
     "tokens_expiring": "Times that a client was told that its token ends soon",
     "addresses_blocked": "Times that an address was not heard for the rest of a minute after too many failed authentications",
     "audit_dropped": "Lines that the audit log has lost: too many waited, or they could not be written",
+    "events_dropped": "Events that backends were not told: too many waited for Redis, or it has refused them",
     "redis_reconnects": "Pub/sub connections that were made anew after they had been lost",
     "probes_unheard": "Times the pub/sub connection was silent and was made anew",
     "redis_data_losses": "Times Redis came back without its data, and so without its grants",

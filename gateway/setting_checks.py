@@ -18,6 +18,7 @@ from gateway.core.header_lists import is_cookie_name
 from gateway.core.origins import AllowedOrigins, in_clear_text, of_strangers
 from gateway.core.protocol import RESERVED
 from publisher.contract.channels import configured
+from publisher.contract.events import KINDS
 from publisher.contract.redis_url import check_url
 from publisher.contract.sealing import KeyRing
 from publisher.contract.secret_values import read_secret
@@ -159,6 +160,14 @@ def ring(value: SecretStr | None) -> SecretStr | None:
     """Keys for encrypted namespaces."""
     if value is not None:
         KeyRing.parse(value.get_secret_value())
+    return value
+
+
+def events(value: list[str]) -> list[str]:
+    """Kinds of events."""
+    for kind in value:
+        if kind not in KINDS:
+            raise ValueError(f"{kind!r} is no event; there are {', '.join(KINDS)}")
     return value
 
 

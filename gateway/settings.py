@@ -275,6 +275,15 @@ class Settings(BaseSettings):
         10.0, description="At shutdown, time over which connections are closed"
     )
 
+    events: Annotated[Names, AfterValidator(setting_checks.events)] = Field(
+        [],
+        description="Events that backends are told, comma-separated: connected, disconnected, subscribed, unsubscribed, confirmed, lost; by default none",
+    )
+    events_max_length: PositiveInt = Field(
+        100_000,
+        description="Events that are kept in Redis for backends that have not read them yet",
+    )
+
     development: bool = Field(
         False, description="Development mode: its own Redis, its own secret and a test page"
     )

@@ -13,6 +13,7 @@ import logging
 from publisher.async_client import AsyncPublisher
 from publisher.client import Publisher
 from publisher.contract.channels import Namespace, Owner, Presence, Retention
+from publisher.contract.events import Event
 from publisher.contract.grants import EVERYBODY, Everybody
 from publisher.contract.node_report import NodeReport
 from publisher.errors import (
@@ -37,6 +38,7 @@ __all__ = [
     "AsyncPublisher",
     "Connection",
     "Entry",
+    "Event",
     "Everybody",
     "GrantWithoutEffect",
     "InvalidChannel",

@@ -17,10 +17,12 @@ from publisher.client_base import (
     Tries,
 )
 from publisher.contract.channels import Retention
+from publisher.contract.events import Start
 from publisher.contract.grants import Grantee
 from publisher.contract.keys import DEFAULT_PREFIX
 from publisher.contract.sealing import KeyRing
 from publisher.errors import PublisherError
+from publisher.events import AsyncEvents
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES, Options, Publication
 from publisher.records import Connection, Entry, Node, Outgoing, Published, check_timeout
@@ -233,6 +235,10 @@ class AsyncPublisher(Client):
     async def presence(self, channel: str) -> list[str]:
         """As :meth:`Publisher.presence`."""
         return await self._run(self._operations.presence.users(channel))
+
+    def events(self, group: str, start: Start = "new") -> AsyncEvents:
+        """As :meth:`Publisher.events`, for ``async for``."""
+        return AsyncEvents(self._operations.events(group, start), self._run)
 
     async def ping(self) -> None:
         """As :meth:`Publisher.ping`."""

@@ -171,6 +171,14 @@ def _presence(publisher: Publisher, options: argparse.Namespace) -> int:
     return 0
 
 
+def _events(publisher: Publisher, options: argparse.Namespace) -> int:
+    for event in publisher.events(options.group, options.start):
+        print_result(event.plain())
+        # Asking for the next one acknowledges it.
+        sys.stdout.flush()
+    return 0
+
+
 def _ping(publisher: Publisher, _options: argparse.Namespace) -> int:
     began = time.monotonic()
     publisher.ping()
@@ -231,6 +239,7 @@ def _parser() -> argparse.ArgumentParser:
         add("connections", _connections, "Print a user's live connections"),
         add("presence", _presence, "Print the users who are in a channel"),
     )
+    _add_events(add("events", _events, "Print what happens to users and their connections"))
     add("ping", _ping, "Ask Redis for an answer, to try the address, the password and the database")
     return parser
 
@@ -281,6 +290,21 @@ def _add_reading(
     )
     connections.add_argument("user", metavar="USER")
     presence.add_argument("channel", metavar="CHANNEL")
+
+
+def _add_events(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--group",
+        metavar="NAME",
+        required=True,
+        help="those who read with the same name share the events",
+    )
+    parser.add_argument(
+        "--start",
+        choices=("new", "oldest"),
+        default="new",
+        help="where a group begins that is not there yet (default: new)",
+    )
 
 
 def _add_replicas(parser: argparse.ArgumentParser) -> None:

@@ -16,10 +16,12 @@ from publisher.client_base import (
     Tries,
 )
 from publisher.contract.channels import Retention
+from publisher.contract.events import Start
 from publisher.contract.grants import Grantee
 from publisher.contract.keys import DEFAULT_PREFIX
 from publisher.contract.sealing import KeyRing
 from publisher.errors import PublisherError
+from publisher.events import Events
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES, Options
 from publisher.records import Connection, Entry, Node, Outgoing, Published, check_timeout
@@ -316,6 +318,20 @@ class Publisher(Client):
             Unavailable: Redis did not answer.
         """
         return self._run(self._operations.presence.users(channel))
+
+    def events(self, group: str, start: Start = "new") -> Events:
+        """What the nodes tell of users and their connections (``GATEWAY_EVENTS``), in order and without an end.
+
+        The consumers of a ``group`` share the events. An event is acknowledged when the next is asked for; what a consumer that has
+        died had not acknowledged, another one is given a minute later. So each is given at least once. ``start``: where a
+        group begins that is not there yet, with what happens from now on or with the ``"oldest"`` event that is kept.
+        While Redis is away the iterator waits.
+
+        Raises:
+            InvalidInput: a bad group or ``start``.
+            Rejected: Redis does not accept the command, while events are asked for.
+        """
+        return Events(self._operations.events(group, start), self._run)
 
     def ping(self) -> None:
         """Ask Redis for something, once: returns when it has answered.

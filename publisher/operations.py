@@ -19,11 +19,13 @@ from publisher.contract.channels import (
     namespace_of,
     parse_channel,
 )
+from publisher.contract.events import Start
 from publisher.contract.grants import ASTERISK, Grantee, member_of
 from publisher.contract.keys import Keys
 from publisher.contract.message import Message
 from publisher.contract.sealing import KeyRing, is_sealed, without_keys
 from publisher.errors import InvalidInput, PublisherError, Unavailable
+from publisher.events import EventReader
 from publisher.intake import BATCH
 from publisher.living_nodes import nodes
 from publisher.preflight import Preflight
@@ -81,6 +83,7 @@ class Operations:
         self._actor = options.actor
         self.revoking = Revoking(keys, self._preflight, retries, options, wall_clock)
         self.presence = PresenceReader(keys, self._preflight, retries)
+        self._clock = clock
         self._told_of_asterisk = False
         self._names = unique_names()
         self._process = os.getpid()
@@ -298,6 +301,10 @@ class Operations:
     def nodes(self) -> Flow[list[Node]]:
         """All living gateways, as :class:`Node`."""
         return nodes(self._keys, self._retries)
+
+    def events(self, group: str, start: Start) -> EventReader:
+        """One more consumer of a group's events."""
+        return EventReader(self._keys, group, start, self._retries, self._clock)
 
     def ping(self) -> Flow[None]:
         """Ask Redis for something once, a thing that every publisher has the right to."""

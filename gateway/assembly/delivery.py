@@ -26,6 +26,7 @@ from gateway.node.pacing import Pacing
 from gateway.node.recovery import Pages
 from gateway.node.stalls import Patience
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
+from publisher.contract.events import CONFIRMED
 
 _FAREWELL_SECONDS: Final = CLOSE_TIMEOUT_SECONDS + 1.0
 """By then the last client has answered its close frame, or has been cut off."""
@@ -57,6 +58,7 @@ class Delivery:
             CLOCK,
             settings.confirm_interval_seconds,
             stats.timings,
+            shared.event_log.confirmed if CONFIRMED in shared.event_log.kinds else None,
         )
         self.hub = Hub(
             redis.read_turn.call_soon,
@@ -71,6 +73,7 @@ class Delivery:
             ),
             settings.compression_threshold_bytes,
             opener,
+            shared.event_log,
         )
         self.interests = Interests(
             ChannelFeed(

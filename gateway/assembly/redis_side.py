@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from gateway.assembly.shared import CLOCK, Shared
+from gateway.backplane.event_writer import EventWriter
 from gateway.backplane.health import NodeEntry, NodeLease
 from gateway.backplane.hearing import Events, Parts, hearing
 from gateway.backplane.place_table import PlaceTable
@@ -82,6 +83,16 @@ class RedisSide:
             of_several=topology.cluster is not None,
         )
         self.time = RedisTime(self.health_connection, stats.timings.redis_clock, CLOCK)
+        self.event_writer = EventWriter(
+            self.pipeline,
+            self.keys,
+            shared.node_id,
+            shared.event_log,
+            settings.node_lease_seconds,
+            settings.events_max_length,
+            CLOCK,
+            random.random,
+        )
         longest = settings.jwt_max_lifetime_seconds
         self.announcing = Announcing(self.pipeline, self.keys, namespaces, longest, random.random)
 
@@ -116,6 +127,7 @@ class RedisSide:
             self.announcing.run,
             *([self.presence.run] if self.presence.present.noted else []),
             self.time.run,
+            self.event_writer.run,
         ]
 
     def _primary_moved(self) -> None:
@@ -125,5 +137,6 @@ class RedisSide:
     def _returned(self) -> None:
         self.places.recount()
         self.presence.renew()
+        self.event_writer.recheck()
         self.announcing.at_once()
         self._events.returned()

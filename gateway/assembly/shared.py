@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.node.events import EventLog
 from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks
-from gateway.node.timings import Timings
 from gateway.settings import Settings
 
 CLOCK: Final = time.monotonic
@@ -16,9 +16,10 @@ CLOCK: Final = time.monotonic
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A node's id and settings, what it counts, and who owns its tasks."""
+    """A node's id and settings, what it tells backends and counts, and who owns its tasks."""
 
     settings: Settings
     node_id: str
-    stats: Stats = field(default_factory=lambda: Stats(timings=Timings(CLOCK)))
+    event_log: EventLog
+    stats: Stats
     tasks: Tasks = field(default_factory=Tasks)

@@ -112,11 +112,13 @@ class Trial:
 
     Args:
         seconds: what a call may take.
+        events: whether backends are told of events.
     """
 
     seconds: float
     redis: Redis
     keys: Keys
+    events: bool
     hints: list[str] = field(default_factory=list)
     _failed: dict[str, list[str]] = field(default_factory=dict)
 
@@ -139,7 +141,8 @@ class Trial:
 
     async def _node_rights(self, keys: Keys) -> None:
         # Whatever is missing at a server that has none of our keys yet is missed when it gets some. HSET is cleaned up.
-        calls = [*rights.to_serve(keys), ("HSET", keys.namespaces, "check", "{}")]
+        told = rights.to_tell(keys) if self.events else ()
+        calls = [*rights.to_serve(keys), *told, ("HSET", keys.namespaces, "check", "{}")]
         lacking = {}
         for address in self.redis.servers:
             missing = await self._missing(address, calls, rights.to_listen(keys))

@@ -137,6 +137,8 @@ class Catchup:
             self._interests.release(name)
             self._present.leave(subscription.channel, connection.user)
             if not subscription.answers:  # one that has not begun was sent nothing
+                if not connection.closed:
+                    self._hub.event_log.unsubscribed(subscription)
                 connection.remember(name, subscription.position, self._max_subscriptions)
         # A cancelled task keeps what it was about, the subscription too: they would be there until some collection.
         task, subscription.task = subscription.task, None
@@ -332,6 +334,7 @@ class Catchup:
         name, user = audience.channel.name, audience.user or None
         if loss is Loss.UNCONFIRMED:
             self._hub.stats.losses_reported += 1
+            self._hub.event_log.lost(name, audience.users)
             log.warning("messages_lost channel=%s user=%s", name, user)
         elif loss is Loss.CLAIMED:
             log.debug("replay_incomplete channel=%s user=%s", name, user)

@@ -68,6 +68,7 @@ class Confirmation:
 
     Args:
         interval: seconds between two questions in a channel; three times as many where it is confirmed regularly.
+        told: told a channel, a user, and up to which id they have everything; if anybody wants to know.
     """
 
     def __init__(
@@ -77,8 +78,10 @@ class Confirmation:
         clock: Clock,
         interval: float,
         timings: Timings,
+        told: Callable[[str, str, int], None] | None = None,
     ) -> None:
         self._timings = timings
+        self._told = told
         self._namespaces = namespaces
         self._positions = positions
         self._clock = clock
@@ -190,6 +193,8 @@ class Confirmation:
                 self._timings.confirmed(upto)
         if upto > 0:
             self._positions.advance(channel, connection.user, upto)
+            if self._told is not None:
+                self._told(channel, connection.user, upto)
 
     def begins(self, channel: str, user: str, position: int) -> None:
         """Note where a user begins who was not in ``channel`` before: from here on a loss is one."""

@@ -1,9 +1,8 @@
 """The fan-out: from a message on a live channel to bytes on every socket that listens to it.
 
-All within one turn of the event loop: messages gather per channel as they arrive; at the end of the read that
-brought them (there is one in a turn for each connection to Redis) each channel's are encoded once, laid into the outboxes,
-and every socket is written to once. When that is more than a turn bears, the rest is written in the next ones, before
-anything more is read from Redis. Nothing here waits for a socket or for Redis.
+All within one turn of the event loop: messages gather per channel as they arrive; at the end of the read that brought them (there is one in a
+turn for each connection to Redis) each channel's are encoded once, laid into the outboxes, and every socket is written to once. When that is more
+than a turn bears, the rest is written in the next ones, before anything more is read from Redis. Nothing here waits for a socket or for Redis.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from gateway.core.reader import Verdict
 from gateway.node import audit
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Connection, Subscription
+from gateway.node.events import EventLog
 from gateway.node.opener import Opener
 from gateway.node.stats import Stats
 from publisher.contract import channels
@@ -32,9 +32,8 @@ log = logging.getLogger(__name__)
 
 WRITES_PER_TURN: Final = 1_000
 BYTES_PER_TURN: Final = 8 * 1024 * 1024
-"""What is handed to sockets in one turn of the event loop, some ten milliseconds' worth. A burst to more is
-carried on in the next turns, so that pongs, handshakes and the probe are not kept waiting for all of it.
-Nothing more is read from Redis meanwhile: it would be copied for each socket that still waits."""
+"""What is handed to sockets in one turn of the event loop, some ten milliseconds' worth. A burst to more is carried on in the next turns, so that
+pongs, handshakes and the probe are not kept waiting. Nothing more is read from Redis meanwhile: it would be copied for each socket that waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +59,7 @@ class Hub:
         call_soon: runs a callback at the end of what is being read, or of this turn (``ReadTurn.call_soon``).
         compression_threshold: messages of more bytes are compressed for sockets that can.
         opener: opens encrypted messages; without one there are no keys.
+        event_log: what backends are told of; without one nothing.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Hub:
         events: Events,
         compression_threshold: int,
         opener: Opener | None = None,
+        event_log: EventLog | None = None,
     ) -> None:
         self._call_soon = call_soon
         self._confirmation = confirmation
@@ -79,6 +80,7 @@ class Hub:
             frames.encode, threshold=compression_threshold, compression=stats.compression
         )
         self._opener = opener or Opener(None, stats, {})
+        self.event_log = event_log or EventLog((), "", lambda: 0.0, stats)
         self.connections: dict[str, Connection] = {}
         self.channels: dict[str, Channel] = {}
         # Where what comes is looked up: in ``channels``, or nowhere while nothing is delivered.
@@ -87,8 +89,7 @@ class Hub:
         self.released.set()
         self._changed: list[Channel] = []
         self._outgoing: list[Connection] = []
-        self._scheduled = False
-        self.congested = False
+        self._scheduled = self.congested = False
         self._unknown_extensions: FirstTimes[bytes] = FirstTimes()
 
     # -- from Redis ---------------------------------------------------------------------------
@@ -381,10 +382,7 @@ class Hub:
     # -- ending -------------------------------------------------------------------------------
 
     def close(self, connection: Connection, closing: Closing, *, actor: str | None = None) -> None:
-        """End a connection: what is due to it, the ``error`` message if there is one, the close frame.
-
-        What it answers to the questions before the close frame still counts. ``actor``: on whose behalf.
-        """
+        """End a connection: what is due to it, the ``error`` message if there is one, the close frame. What it answers before still counts."""
         if connection.closed:
             return
         connection.closed = True

@@ -37,6 +37,7 @@ class Lifetimes:
         self._hub.send(connection, answer)
         self._hub.stats.connections_opened += 1
         self._hub.connections[connection.id] = connection
+        self._hub.event_log.connected(connection)
         self._heartbeats.watch(connection)
         self._tokens.watch(connection)
         self._hub.send(connection, frames.text(protocol.connected(connection.user)))
@@ -67,4 +68,5 @@ class Lifetimes:
         self._tokens.forget(connection)
         self._patience.forget(connection)
         self._subscriptions.leave_all(connection)
+        self._hub.event_log.disconnected(connection)
         self._confirmation.departed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import Final
 
 from gateway.core import budget, frames, protocol
@@ -48,6 +49,11 @@ class Audience(ABC):
         return self.reader.position
 
     @property
+    def users(self) -> Collection[str]:
+        """Whose messages they are."""
+        return (self.user,)
+
+    @property
     @abstractmethod
     def listens(self) -> bool:
         """Whether anybody is there to be sent anything."""
@@ -86,6 +92,11 @@ class Members(Audience):
         super().__init__(channel, channel)
         self._hub = hub
         self._confirmation = confirmation
+
+    @property
+    def users(self) -> Collection[str]:
+        """Those of all members."""
+        return {each.connection.user for each in self.channel.subscriptions()}
 
     @property
     def listens(self) -> bool:
@@ -297,3 +308,4 @@ def answer(hub: Hub, subscription: Subscription, recovered: bool | None) -> None
     hub.send(subscription.connection, text * subscription.answers)
     subscription.answers = 0
     subscription.request = None
+    hub.event_log.subscribed(subscription)

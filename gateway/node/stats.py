@@ -42,6 +42,7 @@ class Stats:
     revocations: Counter[str] = field(default_factory=Counter)
     requests_delayed: int = 0
     audit_dropped: int = 0
+    events_dropped: int = 0
     redis_reconnects: int = 0
     redis_errors: int = 0
     redis_data_losses: int = 0

@@ -31,6 +31,11 @@
 ``rt1:node:<node>``                  string      what the node says of itself (``node_report.py``), as long as its lease
 ``rt1:namespaces``                   hash        namespace -> its rules as JSON, written by the gateways, and
                                                  when (``announced``, seconds); five minutes later it is removed
+``rt1:events``                       stream      what has happened to users and their connections (``events.py``)
+``rt1:reporting:{rt1:events}``       sorted set  node that tells of events -> lease expiry (ms, Redis time); ``/beat``:
+                                                 see ``renew_reporter.lua``
+``rt1:connected:{rt1:events}``         hash        user -> how many connections of theirs the events have told of
+``rt1:connected:{rt1:events}:<node>``  hash        ``<node>/<connection>`` -> user; ``/batch``: see ``write_events.lua``
 ``rt1:marker``                       string      a random value; another one, or none, means that Redis has
                                                  lost its data
 ``rt1:control``                      pub/sub     commands to all nodes (``control.py``)
@@ -39,7 +44,7 @@
 ===================================  ==========  ========================================================
 
 The prefix is the version of this contract. All keys of a channel, and all of a user, share a hash tag, so that each
-script touches one slot of a Redis Cluster. The tag begins at a key's first ``{`` and ends at the first ``}`` behind it, whatever the
+script touches one slot of a Redis Cluster; so do all that belong to the events. The tag begins at a key's first ``{`` and ends at the first ``}`` behind it, whatever the
 channel's id holds. ``<name>`` holds letters, digits and dots only, so no two channels share a key. A tag that would be empty is none:
 the keys of a user whose id begins with ``}`` are ``rt1:conn_:{u}:<user>`` and so on.
 
@@ -176,6 +181,21 @@ class Keys:
     @property
     def namespaces(self) -> str:
         return f"{self.prefix}:namespaces"
+
+    @property
+    def events(self) -> str:
+        return f"{self.prefix}:events"
+
+    @property
+    def reporting(self) -> str:
+        return f"{self.prefix}:reporting:{{{self.events}}}"
+
+    @property
+    def connected(self) -> str:
+        return f"{self.prefix}:connected:{{{self.events}}}"
+
+    def connected_at(self, node: str) -> str:
+        return f"{self.connected}:{node}"
 
     @property
     def marker(self) -> str:

@@ -101,6 +101,18 @@ def to_end(keys: Keys) -> list[Command]:
     ]
 
 
+def to_consume(keys: Keys) -> list[Command]:
+    """Uses that change nothing of all that reading events needs, but for :data:`_ONLY_TO_CONSUME`."""
+    return [
+        ("EVAL", _SCRIPT, 0),
+        ("EVALSHA", _SCRIPT_SHA, 0),
+        ("XACK", keys.events, _NOWHERE, "0-1"),
+    ]
+
+
+_ONLY_TO_CONSUME: Final = ("xautoclaim", "xgroup", "xinfo", "xreadgroup")
+"""What that needs besides: these need a group that is there."""
+
 _TO_READ: Final = ("evalsha", "eval", "get", "time", "zrangebyscore", "zrevrange", "zscore")
 _OF_THE_VERSION_BEFORE: Final = ("mget",)
 """What a publisher of the version before needs besides: both work during a rolling upgrade."""
@@ -115,8 +127,8 @@ _IN_A_CLUSTER: Final = ("cluster|info", "cluster|slots", "asking")
 
 def of_a_publisher(keys: Keys) -> list[str]:
     """An ACL's rules for a backend that uses every method of the library, ``min_replicas`` too."""
-    used = [*to_publish(keys), *to_grant(keys), *to_revoke(keys), *to_end(keys)]
-    further = [*_TO_READ, *_OF_THE_VERSION_BEFORE, *_OF_CLIENTS, "wait"]
+    used = [*to_publish(keys), *to_grant(keys), *to_revoke(keys), *to_end(keys), *to_consume(keys)]
+    further = [*_ONLY_TO_CONSUME, *_TO_READ, *_OF_THE_VERSION_BEFORE, *_OF_CLIENTS, "wait"]
     if keys.sharded:
         further += _IN_A_CLUSTER
     return _rules(keys, [*(str(each[0]) for each in used), *further])
@@ -154,6 +166,16 @@ def to_serve(keys: Keys) -> list[Command]:
     ]
 
 
+def to_tell(keys: Keys) -> list[Command]:
+    """Uses that change nothing of all that a node needs besides where it tells backends of events."""
+    return [
+        ("HGET", keys.connected, _NOWHERE),
+        ("HLEN", keys.connected),
+        ("HRANDFIELD", keys.connected),
+        ("XADD", keys.events, "NOMKSTREAM", "*", "kind", ""),
+    ]
+
+
 def _to_serve_in_a_cluster(keys: Keys) -> list[Command]:
     return [
         # ASKING is about the command behind it.
@@ -183,7 +205,7 @@ _TO_CHECK: Final = ("info",)
 
 def of_a_gateway(keys: Keys) -> list[str]:
     """An ACL's rules for a node, and for ``gateway check``."""
-    used = [_name(each) for each in (*to_serve(keys), *to_listen(keys))]
+    used = [_name(each) for each in (*to_serve(keys), *to_tell(keys), *to_listen(keys))]
     return _rules(keys, [*used, *_ONLY_IN_EARNEST, *_TO_CHECK])
 
 

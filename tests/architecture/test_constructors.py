@@ -15,6 +15,7 @@ LARGER = {
     "gateway/node/stats.py:Stats": "counters, each of which begins at 0",
     "gateway/planning/load.py:Load": "numbers that a plan is asked for: each is an option of the command",
     "gateway/node/catchup.py:Catchup": "joining, coming back and repairing in one loop, with what each of them needs",
+    "publisher/contract/events.py:Event": "a record: each field is one of the event",
     "publisher/contract/node_report.py:NodeReport": "a record: each field is one of the report",
     "publisher/async_client.py:AsyncPublisher": "what its users may set, a keyword each",
     "publisher/client.py:Publisher": "what its users may set, a keyword each",

@@ -119,6 +119,7 @@ def test_the_public_names_of_the_publisher_are_pinned() -> None:
         "Connection",
         "EVERYBODY",
         "Entry",
+        "Event",
         "Everybody",
         "GrantWithoutEffect",
         "InvalidChannel",

@@ -45,6 +45,7 @@ async def checked(url: str, prefix: str = "rt1", **settings: Any) -> dict[str, A
         "redis_prefix": prefix,
         "jwt_secret": SECRET,
         "allowed_origins": ["https://app.example.org"],
+        "events": ["connected"],
     }
     report = await check(Settings(**given | settings, redis_timeout_seconds=2))
     return dict(json.loads(json.dumps(report)))
@@ -238,6 +239,14 @@ async def test_it_is_ok_under_the_least_rights_of_a_gateway(
     assert not caplog.records
     with redis.Redis.from_url(any_server, db=database) as server:
         assert server.dbsize() == 0
+
+
+async def test_who_tells_of_no_events_needs_no_rights_for_them(any_server: str) -> None:
+    events = {f"+{str(each[0]).lower()}" for each in rights.to_tell(Keys())}
+    rules = [each for each in rules_of(0, any_server) if each not in events]
+    with redis_user(any_server, "gateway", rules) as url:
+        assert (await checked(url, events=[]))["ok"]
+        assert not (await checked(url))["ok"]
 
 
 async def test_of_backends_users_nothing_is_said_where_there_is_one(

@@ -45,9 +45,17 @@ def test_the_signatures_are_pinned_and_the_same_for_both_clients(client: type):
     assert found == SIGNATURES
 
 
+@pytest.mark.parametrize(
+    ("client", "kind"), [(Publisher, "Events"), (AsyncPublisher, "AsyncEvents")]
+)
+def test_events_are_pinned_too(client: type, kind: str):
+    found = str(inspect.signature(client.events))
+    assert found == f"(self, group: 'str', start: 'Start' = 'new') -> '{kind}'"
+
+
 def test_neither_client_has_a_method_that_the_other_lacks():
-    assert public_methods(Publisher) == {*SIGNATURES, "close"}
-    assert public_methods(AsyncPublisher) == {*SIGNATURES, "aclose"}
+    assert public_methods(Publisher) == {*SIGNATURES, "close", "events"}
+    assert public_methods(AsyncPublisher) == {*SIGNATURES, "aclose", "events"}
 
 
 @pytest.mark.parametrize("name", sorted({*SIGNATURES} - {"from_url", "from_env"}))

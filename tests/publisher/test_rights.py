@@ -13,6 +13,7 @@ import redis
 from publisher import (
     EVERYBODY,
     AsyncPublisher,
+    Event,
     NotReplicated,
     Outgoing,
     Publisher,
@@ -75,7 +76,13 @@ def test_the_least_rights_are_enough_for_every_call(as_user: AsUser, database: i
     publisher.revoke_tokens_before("u", 1_640_995_200)
     assert len(publisher.history(CHANNEL)) == 3
     assert publisher.connections("u") == []
+    assert take_events(publisher) == []
     publisher.ping()
+
+
+def take_events(publisher: Publisher) -> list[Event]:
+    """What reading events asks of Redis, though there are none to wait for."""
+    return publisher._run(publisher._operations.events("g", "new").take(["0-1"]))
 
 
 def use_everything(publisher: Publisher) -> Iterator[Callable[[], object]]:
@@ -91,6 +98,7 @@ def use_everything(publisher: Publisher) -> Iterator[Callable[[], object]]:
     yield lambda: publisher.revoke_tokens_before("u", time.time())
     yield lambda: publisher.history(CHANNEL)
     yield lambda: publisher.connections("u")
+    yield lambda: take_events(publisher)
     yield publisher.ping
 
 
@@ -229,7 +237,9 @@ def test_trying_them_changes_nothing_and_reaches_nobody(
         rights.to_grant,
         rights.to_revoke,
         rights.to_end,
+        rights.to_consume,
         rights.to_serve,
+        rights.to_tell,
     ):
         for command in use(keys):
             assert server.execute_command(*command) in (
@@ -247,6 +257,7 @@ def test_trying_them_changes_nothing_and_reaches_nobody(
 
 OF_PUBLISHERS = [scripts.PUBLISH, scripts.SETTLE, scripts.GRANT, scripts.READ, scripts.CONNECTIONS]
 OF_PUBLISHERS += [scripts.LIVE_NODES]
+OF_PUBLISHERS += [scripts.TAKE_EVENTS]
 OF_PUBLISHERS += [scripts.DISCONNECT, scripts.REVOKE_TOKEN, scripts.REVOKE_TOKENS]
 
 
@@ -260,7 +271,15 @@ def test_what_a_publish_uses_is_tried_before_it(script: Script):
     assert used_by(script) <= set(missing_for_a_publish(Keys("x")))
 
 
-FOR_PUBLISHERS_ALONE = {"publish", "settle", "grant", "disconnect", "revoke_token", "revoke_tokens"}
+FOR_PUBLISHERS_ALONE = {
+    "publish",
+    "settle",
+    "grant",
+    "disconnect",
+    "revoke_token",
+    "revoke_tokens",
+    "take_events",
+}
 ALL = [each for each in vars(scripts).values() if isinstance(each, Script)]
 
 

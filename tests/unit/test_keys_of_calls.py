@@ -17,7 +17,7 @@ from gateway.node.opener import Opener
 from gateway.node.ports import Claim
 from gateway.node.stats import Stats
 from publisher import EVERYBODY
-from publisher.contract import scripts
+from publisher.contract import events, scripts
 from publisher.contract.calls import Call
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, Owner, Presence, Retention
 from publisher.contract.control import CheckPlaces
@@ -83,6 +83,13 @@ async def calls_of_a_node(keys: Keys) -> list[Call]:
     ]
     presence = PresenceTable(keys, "node", 10)
     noted.calls += [presence.note(channel, ["u"], ["v"]) for channel in CHANNELS]
+    told = [events.told("connected", "u", "node", 1, change="+", connection="node/1")]
+    noted.calls += [
+        events.write(keys, "node", 1, 10, told),
+        events.renew(keys, "node", 10),
+        events.end(keys, "gone", 10, tell=True),
+        events.leave(keys, "node"),
+    ]
     revocations = RevocationReader(pipeline, pipeline, keys)
     await revocations.ended(USERS)
     await revocations.revoked(["digest", "another"])
@@ -160,7 +167,12 @@ class Publisher:
             return b"\n".join([b"7"] * _messages(call))
         if script is scripts.READ:
             return [b"-1", b"0"]
-        reads = script in (scripts.CONNECTIONS, scripts.LIVE_NODES, scripts.PRESENT)
+        reads = script in (
+            scripts.CONNECTIONS,
+            scripts.TAKE_EVENTS,
+            scripts.LIVE_NODES,
+            scripts.PRESENT,
+        )
         return [] if reads or call.arguments[0] == "HGETALL" else 1
 
 
@@ -193,6 +205,9 @@ def calls_of_a_publisher(keys: Keys) -> list[Call]:
         publisher.run(operations.revoking.revoke_tokens_before(user, 1))
         publisher.run(operations.connections(user))
     publisher.run(operations.revoking.revoke_token("a}b", 4_000_000_000))
+    reader = operations.events("g", "new")
+    publisher.run(reader.take())
+    publisher.calls.append(events.acknowledge(keys, "g", ["1-0"]))
     publisher.run(operations.ping())
     return publisher.calls
 

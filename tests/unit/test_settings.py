@@ -13,7 +13,7 @@ from gateway.setting_doubts import doubts
 from gateway.settings import Settings, UsageError
 from tests.support.tokens import SECRET, make_token
 
-LISTS = ["allowed_origins", "jwt_algorithms", "trusted_proxies"]
+LISTS = ["allowed_origins", "events", "jwt_algorithms", "trusted_proxies"]
 
 
 def loaded(*arguments: str) -> Settings:
@@ -56,6 +56,7 @@ def test_an_empty_list_may_be_meant(monkeypatch: pytest.MonkeyPatch, name: str) 
 
 
 SEPARATED = {
+    "events": ["connected", "disconnected"],
     "allowed_origins": ("https://a.org", "https://b.org"),
     "jwt_algorithms": ("HS256", "HS384"),
     "trusted_proxies": ("10.0.0.0/8", "fd00::/8"),
@@ -242,3 +243,9 @@ def test_a_secret_with_what_stood_around_it_is_advised_against(
         told = doubts(loaded())
         assert len(told) == advised
         assert not any(SECRET in each for each in told)
+
+
+def test_a_kind_of_event_that_there_is_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_EVENTS", "connected,left")
+    with pytest.raises(UsageError, match=r"'left' is no event; there are connected, disconnected"):
+        loaded()

@@ -1,0 +1,129 @@
+"""Reading what the nodes tell: the next event, and what is acknowledged by asking for it, apart from the waiting."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import Final, get_args
+
+from publisher.contract import events
+from publisher.contract.calls import Call, Reply
+from publisher.contract.events import Consumer, Event, Start
+from publisher.contract.keys import Keys
+from publisher.errors import InvalidData, Unavailable
+from publisher.records import check_name
+from publisher.retrying import Retries, repeat
+from publisher.transport.flows import Flow, Pause
+
+_COUNT: Final = 100
+_ASKED_SECONDS: Final = 0.25
+"""So often a consumer asks while there is nothing. To wait inside Redis would take a connection of its own."""
+_OTHERS_SECONDS: Final = 15.0
+_STALE_SECONDS: Final = 15.0
+"""What was taken longer ago is taken once more: after a minute it would be another consumer's."""
+_MANY: Final = 16
+"""After so many failures in a row the pauses do not grow any more."""
+
+
+class EventReader:
+    """One consumer of a group. What it is given stays its own for a minute; then others may be given it, too.
+
+    Args:
+        clock: a monotonic clock in seconds.
+    """
+
+    def __init__(
+        self, keys: Keys, group: str, start: Start, retries: Retries, clock: Callable[[], float]
+    ) -> None:
+        check_name("group", group)
+        if start not in get_args(Start):
+            raise InvalidData(f"start must be {' or '.join(map(repr, get_args(Start)))}")
+        name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._keys = keys
+        self._consumer = Consumer(group, name, _COUNT)
+        self._start: Start = start
+        self._retries = retries
+        self._clock = clock
+        self._taken: deque[Event] = deque()
+        self._taken_at = self._others_at = float("-inf")
+        self._given: str | None = None
+        # Until Redis has noted it; a call may be cancelled.
+        self._handled: list[str] = []
+
+    def next(self) -> Flow[Event]:
+        """Acknowledge what was given last, and give the next event; waits until there is one, and while Redis is away.
+
+        Raises:
+            Rejected: Redis has answered with an error that asking again does not mend.
+        """
+        if self._given is not None:
+            self._handled.append(self._given)
+            self._given = None
+        if self._clock() - self._taken_at >= _STALE_SECONDS:
+            self._taken.clear()
+        if self._handled and self._taken:
+            group, handled = self._consumer.group, tuple(self._handled)
+            yield from self._insist(events.acknowledge(self._keys, group, handled))
+            self._handled.clear()
+        while not self._taken:
+            taken = yield from self.take(tuple(self._handled))
+            self._handled.clear()
+            self._taken.extend(taken)
+            if not taken:
+                yield Pause(_ASKED_SECONDS)
+        event = self._taken.popleft()
+        self._given = event.id
+        return event
+
+    def take(self, handled: Sequence[str] = (), *, own: bool = True) -> Flow[list[Event]]:
+        """Acknowledge the events that are ``handled``, and give the next ones, if there are any.
+
+        ``own``: those first that were given before and not acknowledged. Without it some may be given late after an error.
+        Raises as :meth:`next` does.
+        """
+        now = self._clock()
+        others = now - self._others_at >= _OTHERS_SECONDS
+        call = events.take(self._keys, self._consumer, self._start, handled, own=own, others=others)
+        reply = yield from self._insist(call)
+        # A group that is gone now was lost by Redis: what stands in the stream has come since.
+        self._start = "oldest"
+        self._taken_at = self._clock()
+        if others:
+            self._others_at = now
+        return events.parse(reply)
+
+    def _insist(self, call: Call) -> Flow[Reply]:
+        while True:
+            try:
+                (reply,) = yield from repeat([call], self._retries)
+            except Unavailable as error:
+                if not error.retryable:
+                    raise
+                yield self._retries.pause(_MANY)
+            else:
+                return reply
+
+
+class Events(Iterator[Event]):
+    """The events of a group, without an end. Asking for the next acknowledges the one before."""
+
+    def __init__(self, reader: EventReader, run: Callable[[Flow[Event]], Event]) -> None:
+        self._reader = reader
+        self._run = run
+
+    def __next__(self) -> Event:
+        return self._run(self._reader.next())
+
+
+class AsyncEvents(AsyncIterator[Event]):
+    """The same for asyncio. Asking for the next one while another task does is an error of the caller's."""
+
+    def __init__(self, reader: EventReader, run: Callable[[Flow[Event]], Awaitable[Event]]) -> None:
+        self._reader = reader
+        self._run = run
+
+    async def __anext__(self) -> Event:
+        return await self._run(self._reader.next())
