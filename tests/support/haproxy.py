@@ -91,6 +91,7 @@ def haproxy_before(program: str, folder: Path, *ports: int) -> HAProxy:
                 "server gateway-1", f"server gateway-{number}"
             )
         )
+    folder.mkdir(exist_ok=True)
     file = folder / "haproxy.cfg"
     file.write_text("\n".join([*kept, ""]))
     return HAProxy(program, file, port)
