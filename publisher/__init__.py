@@ -30,7 +30,15 @@ from publisher.errors import (
     Unavailable,
     UnknownNamespace,
 )
-from publisher.records import Connection, Entry, Node, Outgoing, Published
+from publisher.records import (
+    Connection,
+    Entry,
+    Node,
+    Outgoing,
+    Published,
+    Receipt,
+    Scheduled,
+)
 from publisher.redis_address import NoRedis
 
 __all__ = [
@@ -58,8 +66,10 @@ __all__ = [
     "Published",
     "Publisher",
     "PublisherError",
+    "Receipt",
     "Rejected",
     "Retention",
+    "Scheduled",
     "Unavailable",
     "UnknownNamespace",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import redis.asyncio
 
@@ -25,7 +25,16 @@ from publisher.errors import PublisherError
 from publisher.events import AsyncEvents
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES, Options, Publication
-from publisher.records import Connection, Entry, Node, Outgoing, Published, check_timeout
+from publisher.records import (
+    Connection,
+    Entry,
+    Node,
+    Outgoing,
+    Published,
+    Receipt,
+    Scheduled,
+    check_timeout,
+)
 from publisher.redis_address import from_environment
 from publisher.transport import loops
 from publisher.transport.flows import Flow, T
@@ -115,6 +124,7 @@ class AsyncPublisher(Client):
         url, found = from_environment()
         return cls.from_url(url, **{**found, **options})
 
+    @overload
     async def publish(
         self,
         channel: str,
@@ -123,12 +133,52 @@ class AsyncPublisher(Client):
         idempotency_key: str | None = None,
         retention: Retention | None = None,
         min_replicas: int | None = None,
-    ) -> Published:
+        collapse_key: str | None = None,
+        ttl: int | None = None,
+        at: None = None,
+        wait_confirmed: float | None = None,
+    ) -> Published: ...
+    @overload
+    async def publish(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        idempotency_key: str | None = None,
+        retention: Retention | None = None,
+        min_replicas: int | None = None,
+        collapse_key: str | None = None,
+        ttl: int | None = None,
+        at: datetime | float,
+    ) -> Scheduled: ...
+    async def publish(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        idempotency_key: str | None = None,
+        retention: Retention | None = None,
+        min_replicas: int | None = None,
+        collapse_key: str | None = None,
+        ttl: int | None = None,
+        at: datetime | float | None = None,
+        wait_confirmed: float | None = None,
+    ) -> Published | Scheduled:
         """As :meth:`Publisher.publish`."""
         message: Outgoing | tuple[str, Any] = (channel, data)
-        if (idempotency_key, retention, min_replicas) != (None, None, None):
-            message = Outgoing(channel, data, idempotency_key, retention, min_replicas)
-        return await self._publish(message)
+        options = idempotency_key, retention, min_replicas, collapse_key, ttl
+        if options != (None,) * len(options):
+            message = Outgoing(channel, data, *options)
+        if at is not None:
+            scheduled = Outgoing(channel, data, *options)
+            return await self._run(self._operations.schedule(scheduled, at, wait_confirmed))
+        if wait_confirmed is None:
+            return await self._publish(message)
+        receipts = self._operations.receipts
+        publication = self._operations.accept(message)
+        await self._run(receipts.check(channel, wait_confirmed))
+        await self._finished(publication)
+        return await self._run(receipts.confirmed(publication.answer(), wait_confirmed))
 
     def _finished(self, publication: Publication) -> Awaitable[None]:
         """Returns once it has its outcome."""
@@ -148,6 +198,17 @@ class AsyncPublisher(Client):
     ) -> list[Published | PublisherError]:
         """As :meth:`Publisher.publish_many`."""
         return await self._run(self._operations.publish_many(messages))
+
+    async def broadcast(
+        self,
+        data: Any,
+        *,
+        channels: Iterable[str] | None = None,
+        users: Iterable[str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> list[Published | PublisherError]:
+        """As :meth:`Publisher.broadcast`."""
+        return await self._run(self._operations.broadcast(data, channels, users, idempotency_key))
 
     async def notify(
         self,
@@ -219,6 +280,18 @@ class AsyncPublisher(Client):
     async def revoke_tokens_before(self, user: str, time: datetime | float) -> None:
         """As :meth:`Publisher.revoke_tokens_before`."""
         await self._run(self._operations.revoking.revoke_tokens_before(user, time))
+
+    async def cancel(self, scheduled: Scheduled | str) -> bool:
+        """As :meth:`Publisher.cancel`."""
+        return await self._run(self._operations.scheduling.cancel(scheduled))
+
+    async def delete(self, channel: str, id: int) -> bool:
+        """As :meth:`Publisher.delete`."""
+        return await self._run(self._operations.removing.delete(channel, id))
+
+    async def receipts(self, channel: str, id: int) -> list[Receipt]:
+        """As :meth:`Publisher.receipts`."""
+        return await self._run(self._operations.receipts.receipts(channel, id))
 
     async def history(self, channel: str, since: int = 0, limit: int | None = None) -> list[Entry]:
         """As :meth:`Publisher.history`."""

@@ -18,18 +18,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final, NoReturn
 
-import orjson
-
-from publisher import cli_access, redis_address
+from publisher import cli_access, cli_messages, redis_address
 from publisher import run_command as execution
-from publisher.cli_access import Command, Everybody, grantee
+from publisher.cli_access import Command, Everybody, grantee, moment
 from publisher.cli_output import complain, print_result
 from publisher.client import Publisher
 from publisher.contract.channels import parse_channel
 from publisher.contract.keys import DEFAULT_PREFIX
 from publisher.contract.sealing import KeyRing
 from publisher.errors import (
-    InvalidData,
     InvalidInput,
     NotReplicated,
     PublisherError,
@@ -104,17 +101,25 @@ def _execute(options: argparse.Namespace) -> int:
 
 
 def _publish(publisher: Publisher, options: argparse.Namespace) -> int:
-    text = sys.stdin.buffer.read() if options.json == "-" else options.json
-    try:
-        data = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise InvalidData(f"this is not JSON: {error}") from None
-    print_result(publisher.publish(options.channel, data, idempotency_key=options.idempotency_key))
+    data = cli_messages.data_of(options)
+    asked = {
+        "idempotency_key": options.idempotency_key,
+        "collapse_key": options.collapse_key,
+        "ttl": options.ttl,
+    }
+    if options.at is not None:
+        at = moment("--at", options.at)
+        print_result(publisher.publish(options.channel, data, at=at, **asked))
+        return 0
+    published = publisher.publish(
+        options.channel, data, wait_confirmed=options.wait_confirmed, **asked
+    )
+    cli_messages.print_published(published)
     return 0
 
 
 def _notify(publisher: Publisher, options: argparse.Namespace) -> int:
-    print_result(
+    cli_messages.print_published(
         publisher.notify(
             options.user,
             title=options.title,
@@ -140,7 +145,7 @@ def _run(publisher: Publisher, options: argparse.Namespace) -> int:
     ended = execution.run(options.program, DEFAULT_MAX_MESSAGE_BYTES)
     stdout, stderr = ended.texts(DEFAULT_MAX_MESSAGE_BYTES - _RESULT_FRAME_BYTES)
     options.exit_code = ended.exit_code
-    print_result(
+    cli_messages.print_published(
         publisher.run_result(
             options.session,
             stdout=stdout,
@@ -234,6 +239,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_notify(add("notify", _notify, "Send a notification to a user"))
     _add_run(add("run", _run, "Run a command and publish its result"))
     cli_access.add_commands(add)
+    cli_messages.add_commands(add)
     _add_reading(
         add("history", _history, "Print a channel's retained messages, oldest first"),
         add("connections", _connections, "Print a user's live connections"),
@@ -246,9 +252,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_publish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("channel", metavar="CHANNEL", help="<namespace>/<id>")
-    parser.add_argument(
-        "json", metavar="JSON", help="the message's data; - reads it from standard input"
-    )
+    cli_messages.add_data(parser)
+    cli_messages.add_publishing(parser)
     _add_idempotency_key(parser)
     _add_replicas(parser)
 

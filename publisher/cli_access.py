@@ -64,20 +64,20 @@ def _disconnect(publisher: Publisher, options: argparse.Namespace) -> int:
 
 
 def _revoke_token(publisher: Publisher, options: argparse.Namespace) -> int:
-    until = _moment("--until", options.until)
+    until = moment("--until", options.until)
     publisher.revoke_token(options.jti, until)
     print_result({"jti": options.jti, "until": until})
     return 0
 
 
 def _revoke_tokens_before(publisher: Publisher, options: argparse.Namespace) -> int:
-    time = _moment("TIME", options.time)
+    time = moment("TIME", options.time)
     publisher.revoke_tokens_before(options.user, time)
     print_result({"user": options.user, "before": time})
     return 0
 
 
-def _moment(name: str, given: str) -> float:
+def moment(name: str, given: str) -> float:
     """A moment as it is typed, in seconds since 1970.
 
     Raises:
@@ -165,12 +165,12 @@ def _add_ends(
     )
     revoke_token.add_argument("jti", metavar="JTI", help="the token's jti claim")
     revoke_token.add_argument(
-        "--until", metavar="TIME", required=True, help=f"when the token ends by itself: {_TIME}"
+        "--until", metavar="TIME", required=True, help=f"when the token ends by itself: {TIME}"
     )
     revoke_tokens_before.add_argument("user", metavar="USER")
     revoke_tokens_before.add_argument(
-        "time", metavar="TIME", help=f"tokens issued before are revoked: {_TIME}"
+        "time", metavar="TIME", help=f"tokens issued before are revoked: {TIME}"
     )
 
 
-_TIME = "2026-01-31T12:00:00Z, or seconds since 1970"
+TIME = "2026-01-31T12:00:00Z, or seconds since 1970"

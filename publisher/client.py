@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import redis
 
@@ -15,22 +15,20 @@ from publisher.client_base import (
     Client,
     Tries,
 )
+from publisher.client_calls import Calls
 from publisher.contract.channels import Retention
-from publisher.contract.events import Start
 from publisher.contract.grants import Grantee
 from publisher.contract.keys import DEFAULT_PREFIX
 from publisher.contract.sealing import KeyRing
 from publisher.errors import PublisherError
-from publisher.events import Events
-from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES, Options
-from publisher.records import Connection, Entry, Node, Outgoing, Published, check_timeout
+from publisher.records import Outgoing, Published, Scheduled, check_timeout
 from publisher.redis_address import from_environment
 from publisher.transport.flows import Flow, T
 from publisher.transport.topology import Topology, blocking_topology
 
 
-class Publisher(Client):
+class Publisher(Calls, Client):
     """Publishes messages to users, through Redis. Safe to share between threads, and with forked processes.
 
     Each thread that is inside a call has a connection, which others use afterwards. A publisher of
@@ -141,6 +139,7 @@ class Publisher(Client):
         url, found = from_environment()
         return cls.from_url(url, **{**found, **options})
 
+    @overload
     def publish(
         self,
         channel: str,
@@ -149,24 +148,61 @@ class Publisher(Client):
         idempotency_key: str | None = None,
         retention: Retention | None = None,
         min_replicas: int | None = None,
-    ) -> Published:
+        collapse_key: str | None = None,
+        ttl: int | None = None,
+        at: None = None,
+        wait_confirmed: float | None = None,
+    ) -> Published: ...
+    @overload
+    def publish(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        idempotency_key: str | None = None,
+        retention: Retention | None = None,
+        min_replicas: int | None = None,
+        collapse_key: str | None = None,
+        ttl: int | None = None,
+        at: datetime | float,
+    ) -> Scheduled: ...
+    def publish(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        idempotency_key: str | None = None,
+        retention: Retention | None = None,
+        min_replicas: int | None = None,
+        collapse_key: str | None = None,
+        ttl: int | None = None,
+        at: datetime | float | None = None,
+        wait_confirmed: float | None = None,
+    ) -> Published | Scheduled:
         """Publish ``data`` (anything JSON can hold) to ``channel``.
 
         With an ``idempotency_key`` a message is published at most once while the log retains it; a
         second call returns the first one's id and ``duplicate=True``. ``retention`` replaces the
         namespace's: the channel's whole log is trimmed to it, now. ``min_replicas`` replaces the
-        publisher's.
+        publisher's. It takes the message before it that has the same ``collapse_key`` out of the channel, read or not. After ``ttl``
+        seconds nobody is sent the message any more.
+
+        ``at`` a moment (with a time zone, or in seconds since 1970) a gateway publishes it, at most a second later; then
+        ``Scheduled`` is returned, by which it can be cancelled. ``wait_confirmed``: so many seconds it is waited until a
+        client of a user's has confirmed the message, of the owner's where the channel has one; ``Published.confirmed``
+        names who has by then.
 
         Raises:
             InvalidInput: a bad channel, unknown namespace, data that is no JSON or too large.
             NotReplicated: it is published, but fewer than ``min_replicas`` have confirmed it in time.
             Unavailable: Redis did not answer; ``maybe_sent`` says whether the message may be out.
         """
-        return self._run(
-            self._operations.publish(
-                Outgoing(channel, data, idempotency_key, retention, min_replicas)
-            )
+        message = Outgoing(
+            channel, data, idempotency_key, retention, min_replicas, collapse_key, ttl
         )
+        if at is not None:
+            return self._run(self._operations.schedule(message, at, wait_confirmed))
+        return self._run(self._operations.publish(message, wait_confirmed))
 
     def publish_many(
         self, messages: Iterable[Outgoing | tuple[str, Any]]
@@ -180,6 +216,23 @@ class Publisher(Client):
         replicas each round trip is waited for once, as long as its most demanding message asks.
         """
         return self._run(self._operations.publish_many(messages))
+
+    def broadcast(
+        self,
+        data: Any,
+        *,
+        channels: Iterable[str] | None = None,
+        users: Iterable[str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> list[Published | PublisherError]:
+        """Publish the same to many ``channels``, or to the notifications of many ``users``, as :meth:`publish_many` does.
+
+        The JSON is written once. An ``idempotency_key`` counts within each channel.
+
+        Raises:
+            InvalidInput: ``data`` cannot be published to anybody; a name that is wrong is an outcome.
+        """
+        return self._run(self._operations.broadcast(data, channels, users, idempotency_key))
 
     def notify(
         self,
@@ -233,116 +286,6 @@ class Publisher(Client):
             )
         )
         return self._run(self._operations.publish(message))
-
-    def grant(
-        self, channel: str, user: Grantee, ttl: int | None = DEFAULT_GRANT_TTL_SECONDS
-    ) -> None:
-        """Let ``user`` subscribe to ``channel``; ``EVERYBODY`` lets every authenticated user.
-
-        For ``ttl`` seconds, or for ever with ``None``; a second grant replaces the first one's time.
-
-        Raises:
-            InvalidInput: a bad channel, user or ttl.
-            GrantWithoutEffect: the namespace's rule keeps the user out, whatever is granted.
-            Unavailable: Redis did not answer. Calling again is always safe.
-        """
-        self._run(self._operations.grant(channel, user, ttl))
-
-    def revoke(self, channel: str, user: Grantee) -> bool:
-        """Take a grant back; the subscriptions it allowed end at once. Returns whether there was one.
-
-        A grant to ``EVERYBODY``, a token that names the channel, or a channel token still lets the user in. After a lost reply
-        ``False`` may also mean that the first try has removed it. Raises as :meth:`grant` does, and
-        ``GrantWithoutEffect`` where the namespace's rule lets the user in.
-        """
-        return self._run(self._operations.revoke(channel, user))
-
-    def disconnect(self, user: str, *, reason: str = "", connection: str | None = None) -> None:
-        """End the user's connections on all nodes, or only ``connection`` (``<node>/<id>``, as :meth:`connections` lists
-        it).
-
-        Their clients are told ``disconnected``, with the ``reason`` as its message (at most 500 bytes), and may come
-        back at once. A node that is cut off from Redis does it when it is back, to connections that are older than
-        this call, up to ten minutes later.
-
-        Raises:
-            InvalidInput: a bad user, reason or connection.
-            Unavailable: Redis did not answer. Calling again is always safe; it ends those who have come back meanwhile.
-        """
-        self._run(self._operations.revoking.disconnect(user, reason, connection))
-
-    def revoke_token(self, jti: str, until: datetime | float) -> None:
-        """Let nobody in with the token that has this ``jti`` claim, and end the connections that have shown it.
-
-        ``until``: when the token ends by itself, its ``exp``, with a time zone or in seconds since 1970. A ``jti``
-        counts whoever has issued the token. Raises as :meth:`disconnect` does; nobody is ended who has another token.
-        """
-        self._run(self._operations.revoking.revoke_token(jti, until))
-
-    def revoke_tokens_before(self, user: str, time: datetime | float) -> None:
-        """Let nobody in with a token of the user that was issued (``iat``) before ``time``, or does not say when, and end the
-        connections that have shown one.
-
-        It only moves forward: an earlier time than that of a call before changes nothing. A time to come also
-        revokes tokens that are made until then. It is kept as long as a token may live (``jwt_max_lifetime_seconds`` of
-        the gateways), for ever where there is no limit. Raises as :meth:`revoke_token` does.
-        """
-        self._run(self._operations.revoking.revoke_tokens_before(user, time))
-
-    def history(self, channel: str, since: int = 0, limit: int | None = None) -> list[Entry]:
-        """The retained messages after id ``since``, oldest first, at most ``limit``.
-
-        Raises:
-            InvalidInput: a bad channel, ``since`` or ``limit``.
-            Unavailable: Redis did not answer.
-        """
-        return self._run(self._operations.history(channel, since, limit))
-
-    def connections(self, user: str) -> list[Connection]:
-        """The user's live connections, on all nodes. Raises as :meth:`history` does."""
-        return self._run(self._operations.connections(user))
-
-    def nodes(self) -> list[Node]:
-        """All living gateways by name, each with what it has said of itself a few seconds ago. Raises as
-        :meth:`history` does.
-        """
-        return self._run(self._operations.nodes())
-
-    def presence(self, channel: str) -> list[str]:
-        """The users who are in a channel now, each once, in the order of their ids, on however many nodes and tabs.
-
-        Whoever has left is gone within a second; the users of a node that was killed, once its lease has run out.
-
-        Raises:
-            InvalidInput: a bad channel, an unknown namespace, or one without ``presence``.
-            Unavailable: Redis did not answer.
-        """
-        return self._run(self._operations.presence.users(channel))
-
-    def events(self, group: str, start: Start = "new") -> Events:
-        """What the nodes tell of users and their connections (``GATEWAY_EVENTS``), in order and without an end.
-
-        The consumers of a ``group`` share the events. An event is acknowledged when the next is asked for; what a consumer that has
-        died had not acknowledged, another one is given a minute later. So each is given at least once. ``start``: where a
-        group begins that is not there yet, with what happens from now on or with the ``"oldest"`` event that is kept.
-        While Redis is away the iterator waits.
-
-        Raises:
-            InvalidInput: a bad group or ``start``.
-            Rejected: Redis does not accept the command, while events are asked for.
-        """
-        return Events(self._operations.events(group, start), self._run)
-
-    def ping(self) -> None:
-        """Ask Redis for something, once: returns when it has answered.
-
-        It proves the address, the password and the database, not the right to publish.
-
-        Raises:
-            Rejected: Redis does not accept the password, the database or the command.
-            Unavailable: Redis did not answer.
-        """
-        self._run(self._operations.ping())
 
     def close(self) -> None:
         """Close the connections. A later call opens another."""

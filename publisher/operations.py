@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from itertools import takewhile
 from typing import Any, Final
 
@@ -22,9 +23,9 @@ from publisher.contract.channels import (
 from publisher.contract.events import Start
 from publisher.contract.grants import ASTERISK, Grantee, member_of
 from publisher.contract.keys import Keys
-from publisher.contract.message import Message
+from publisher.contract.message import Message, expire
 from publisher.contract.sealing import KeyRing, is_sealed, without_keys
-from publisher.errors import InvalidInput, PublisherError, Unavailable
+from publisher.errors import InvalidData, InvalidInput, PublisherError, Unavailable
 from publisher.events import EventReader
 from publisher.intake import BATCH
 from publisher.living_nodes import nodes
@@ -32,22 +33,29 @@ from publisher.preflight import Preflight
 from publisher.presence import PresenceReader
 from publisher.publication import Options, Publication, unique_names
 from publisher.publishing import Publishing
+from publisher.receipts import Receipts
 from publisher.records import (
     Connection,
+    Encoded,
     Entry,
     Node,
     Outgoing,
     Published,
+    Scheduled,
     channel_of_session,
     channel_of_user,
+    channels_of,
     check_grantee,
     check_integer,
     check_text,
     check_ttl,
     check_user,
+    dump_json,
 )
+from publisher.removing import Removing
 from publisher.retrying import Retries, log, once, read, repeat
 from publisher.revoking import Revoking
+from publisher.scheduling import Scheduling
 from publisher.transport.flows import Flow
 
 DEFAULT_GRANT_TTL_SECONDS: Final = 30 * 86_400
@@ -80,9 +88,12 @@ class Operations:
             keys, clock, retries, _known(options.ring), seals=options.ring is not None
         )
         self._publishing = Publishing(keys, self._preflight, clock, wall_clock, retries, options)
-        self._actor = options.actor
+        self._options = options
         self.revoking = Revoking(keys, self._preflight, retries, options, wall_clock)
+        self.removing = Removing(keys, self._preflight, retries, options)
+        self.receipts = Receipts(keys, self._preflight, retries, clock)
         self.presence = PresenceReader(keys, self._preflight, retries)
+        self.scheduling = Scheduling(keys, self._preflight, retries, options, self.accept)
         self._clock = clock
         self._told_of_asterisk = False
         self._names = unique_names()
@@ -90,11 +101,28 @@ class Operations:
 
     # -- publishing ---------------------------------------------------------------------------
 
-    def publish(self, message: Outgoing) -> Flow[Published]:
-        """Publish one message; returns :class:`Published`, raises what stopped it."""
+    def publish(self, message: Outgoing, wait_confirmed: float | None = None) -> Flow[Published]:
+        """Publish one message; returns :class:`Published`, raises what stopped it.
+
+        ``wait_confirmed``: so many seconds it is waited for somebody to confirm it.
+        """
         publication = self.accept(message)
+        if wait_confirmed is None:
+            yield from self.together([publication])
+            return publication.answer()
+        yield from self.receipts.check(publication.channel, wait_confirmed)
         yield from self.together([publication])
-        return publication.answer()
+        return (yield from self.receipts.confirmed(publication.answer(), wait_confirmed))
+
+    def schedule(
+        self, message: Outgoing, at: datetime | float, wait_confirmed: float | None
+    ) -> Flow[Scheduled]:
+        """Let a gateway publish one message at a moment."""
+        if wait_confirmed is not None:
+            raise InvalidData(
+                "nobody can confirm now what is published later: at or wait_confirmed"
+            )
+        return self.scheduling.schedule(message, at)
 
     def accept(self, message: Outgoing | tuple[str, Any]) -> Publication:
         """A message for :meth:`together`; raises what is wrong with it."""
@@ -121,6 +149,19 @@ class Operations:
     ) -> Flow[list[Published | PublisherError]]:
         """Publish in as few round trips as can be; returns the outcome of each message."""
         return self._publishing.many(messages)
+
+    def broadcast(
+        self,
+        data: Any,
+        channels: Iterable[str] | None,
+        users: Iterable[str] | None,
+        idempotency_key: str | None,
+    ) -> Flow[list[Published | PublisherError]]:
+        """Publish the same to many channels, or to the notifications of many users; the JSON is written once."""
+        options = self._options
+        encoded = Encoded(dump_json(data, options.max_message_bytes, options.default))
+        names = channels_of(channels, users)
+        return self._publishing.many(Outgoing(name, encoded, idempotency_key) for name in names)
 
     def notification(
         self,
@@ -176,7 +217,7 @@ class Operations:
     ) -> Flow[None]:
         """Let ``user`` (or everybody) subscribe to ``channel`` for ``ttl`` seconds, ``None`` for ever."""
         told = {"channel": channel, "user": user, "ttl": ttl}
-        return audited(self._grant(channel, user, ttl), "granted", self._actor, told)
+        return audited(self._grant(channel, user, ttl), "granted", self._options.actor, told)
 
     def _grant(self, channel: str, user: Grantee, ttl: int | None) -> Flow[None]:
         parsed = parse_channel(channel)
@@ -186,7 +227,7 @@ class Operations:
         yield from self._preflight.check_effect(parsed, user, let_in=True)
         self._preflight.namespace(parsed.namespace)
         lifetime = "" if ttl is None else ttl * 1000
-        ask_again = control.encode(control.GrantRevoked(channel, user, self._actor))
+        ask_again = control.encode(control.GrantRevoked(channel, user, self._options.actor))
         keys = self._keys
         script = scripts.GRANT_SHARDED if keys.sharded else scripts.GRANT
         live = (keys.live(channel),) if keys.sharded else ()
@@ -197,14 +238,14 @@ class Operations:
     def revoke(self, channel: str, user: Grantee) -> Flow[bool]:
         """Take the grant back and end the subscriptions it allowed; returns whether there was one."""
         told = {"channel": channel, "user": user}
-        return audited(self._revoke(channel, user), "revoked", self._actor, told)
+        return audited(self._revoke(channel, user), "revoked", self._options.actor, told)
 
     def _revoke(self, channel: str, user: Grantee) -> Flow[bool]:
         parsed = parse_channel(channel)
         self._check_grantee(user)
         yield from self._preflight.check_rights_of(rights.to_revoke, self._keys.grant(channel))
         yield from self._preflight.check_effect(parsed, user, let_in=False)
-        command = control.encode(control.GrantRevoked(channel, user, self._actor))
+        command = control.encode(control.GrantRevoked(channel, user, self._options.actor))
         keys = self._keys
         remove = Call(("ZREM", keys.grant(channel), member_of(user)))
         tell = [Call(("PUBLISH", keys.control, command))]
@@ -252,6 +293,9 @@ class Operations:
             call = read_log(self._keys, channel, "", since, size, kept)
             (page,) = yield from read([call], self._retries)
             found = parse_log(page)
+            now = self._preflight.now()
+            for each in found.messages:
+                expire(each, now)
             known = list(
                 takewhile(lambda each: not each.extension or is_sealed(each), found.messages)
             )

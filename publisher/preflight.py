@@ -95,6 +95,10 @@ class Preflight:
         self._asked_at = float("-inf")
         self._failed: _Failed | None = None
 
+    def now(self) -> int:
+        """What the clock of Redis shows, in microseconds, or a little less."""
+        return self.redis_clock.at(self._clock())
+
     def namespace(self, name: str) -> Namespace:
         """The rules of a namespace.
 

@@ -12,11 +12,12 @@ from typing import Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from publisher.contract.calls import Call, Reply
+from publisher.contract.calls import Call, Reply, further_keys
 from publisher.contract.channels import Namespace, Retention, parse_channel
 from publisher.contract.keys import Keys
-from publisher.contract.message import encode_unlogged
-from publisher.contract.sealing import KeyRing, without_keys
+from publisher.contract.message import encode_unlogged, lives_for
+from publisher.contract.scheduling import Planned
+from publisher.contract.sealing import VERSION, KeyRing, without_keys
 from publisher.errors import InvalidData, NotReplicated, PublisherError, Rejected, Unavailable
 from publisher.records import (
     Outgoing,
@@ -25,6 +26,7 @@ from publisher.records import (
     check_min_replicas,
     check_replica_timeout,
     check_text,
+    check_ttl,
     dump_json,
 )
 from publisher.transport.failures import meaning
@@ -74,7 +76,7 @@ _NEVER_ASKED_FOR: Final = Moment(0.0, 0)
 class Publication:
     """A message with its nonce, by which Redis recognises it.
 
-    ``name`` is one of :func:`unique_names`. ``body`` is its JSON, in an encrypted namespace sealed with ``extension``;
+    ``name`` is one of :func:`unique_names`. ``body`` is its JSON, in an encrypted namespace sealed with what ``extension`` says;
     ``size`` is the length of that. ``run`` is how it is published
     and within which limits (``publish.lua``), ``logged`` whether there is a log; ``shares``, whether it may share a call. ``result_key``
     is where a retry of its last try leaves a note. ``doubtful_at`` is when the try began that may have arrived;
@@ -86,6 +88,7 @@ class Publication:
     """
 
     __slots__ = (
+        "_collapse",
         "_needs_log",
         "_retention",
         "body",
@@ -111,8 +114,12 @@ class Publication:
             # looks at each object again and again.
             channel, data, key = message.channel, message.data, message.idempotency_key
             retention, min_replicas = message.retention, message.min_replicas
+            collapse_key, ttl = message.collapse_key, message.ttl
+            self._needs_log = _needs_log(message)
         elif isinstance(message, tuple) and len(message) == 2:
-            (channel, data), key, retention, min_replicas = message, None, None, None
+            channel, data = message
+            key = retention = min_replicas = collapse_key = ttl = None
+            self._needs_log = ""
         else:
             raise InvalidData("a message must be an Outgoing or (channel, data)")
         # Only what is a string and nothing else is found again by what is equal to it.
@@ -123,9 +130,12 @@ class Publication:
         self.keyed = key is not None
         self.nonce = name if key is None else _with_key(key, name)
         self.extension = ""
+        if ttl is not None:
+            check_ttl(ttl)
+            self.extension = f"+{lives_for(ttl)}"
         self.min_replicas = options.min_replicas
         self._retention = retention
-        self._needs_log = _needs_log(key, retention, min_replicas)
+        self._collapse = "" if collapse_key is None else _digest("collapse_key", collapse_key)
         if min_replicas is not None:
             check_min_replicas(min_replicas)
             self.min_replicas = min_replicas
@@ -157,15 +167,18 @@ class Publication:
         self.run = kept.run
         if self._retention is not None:
             self.run = _own_run(self._retention, kept)
-        if self.keyed:
+        if self.keyed or self._collapse:
             how, limits = self.run
-            self.run = f"{how}k", limits
+            letters = "k" * self.keyed + "c" * bool(self._collapse)
+            self.run = f"{how}{letters}", limits
 
     def _seal(self, ring: KeyRing | None) -> None:
         if ring is None:
             raise without_keys(self.namespace)
-        if not self.extension:
-            self.extension = f"+{ring.extension}"
+        if VERSION not in self.extension:
+            self.extension = (
+                f"{self.extension},{ring.extension}" if self.extension else f"+{ring.extension}"
+            )
             self.body = ring.seal(self.channel, self.body)
             self.size = len(self.body)
 
@@ -200,12 +213,13 @@ class Publication:
 
     def further_keys(self, keys: Keys) -> list[str]:
         """Of ``publish.lua``, besides its channel's log and last id."""
-        further = []
-        if self.keyed:
-            further.append(keys.result(self.channel, self.nonce.partition(".")[0]))
-        if self._retention is not None:
-            further.append(keys.retention(self.channel))
-        return further
+        return further_keys(keys, self.channel, self.run[0], self.nonce, self._collapse)
+
+    def planned(self) -> Planned:
+        """The message as it is kept until it is published, where it has a key."""
+        how, limits = self.run
+        nonce = self.nonce + self.extension
+        return Planned(self.channel, how, limits, self._collapse, nonce, self.body)
 
     def published(self, identifier: int, *, duplicate: bool = False) -> None:
         """Note that Redis has it, under this id."""
@@ -258,13 +272,12 @@ class Publication:
         self.outcome = error.told(maybe_sent=self.maybe_sent)
 
 
-def _needs_log(key: str | None, retention: Retention | None, min_replicas: int | None) -> str:
+def _needs_log(message: Outgoing) -> str:
     """The option of a message that makes no sense without a log, if it has one."""
-    if key is not None:
-        return "idempotency_key"
-    if retention is not None:
-        return "retention"
-    return "min_replicas" if min_replicas else ""
+    for name in ("idempotency_key", "retention", "collapse_key", "ttl"):
+        if getattr(message, name) is not None:
+            return name
+    return "min_replicas" if message.min_replicas else ""
 
 
 def _own_run(own: Retention, kept: Retention) -> tuple[str, str]:
@@ -286,7 +299,10 @@ def unique_names() -> Iterator[str]:
 
 def _with_key(key: str, name: str) -> str:
     """The nonce under a key, ``k<key>.<name>``: the script tells a call's own try from another's."""
-    check_text("idempotency_key", key)
-    # A key may hold any character; the entry's format may not.
-    digest = blake2b(key.encode(), digest_size=12).hexdigest()
-    return f"k{digest}.{name}"
+    return f"k{_digest('idempotency_key', key)}.{name}"
+
+
+def _digest(name: str, key: str) -> str:
+    """What stands for a key in Redis: it may hold any character, and names and entries may not."""
+    check_text(name, key)
+    return blake2b(key.encode(), digest_size=12).hexdigest()

@@ -28,7 +28,8 @@ from publisher.errors import InvalidData, MessageTooLarge
 class Outgoing:
     """One message for ``publish_many``.
 
-    ``retention`` replaces the namespace's for this publish, ``min_replicas`` the publisher's.
+    ``retention`` replaces the namespace's for this publish, ``min_replicas`` the publisher's. A newer message with the
+    same ``collapse_key`` takes this one out of the channel. After ``ttl`` seconds nobody is sent it any more.
     """
 
     channel: str
@@ -36,6 +37,8 @@ class Outgoing:
     idempotency_key: str | None = None
     retention: Retention | None = None
     min_replicas: int | None = None
+    collapse_key: str | None = None
+    ttl: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,30 @@ class Published:
 
     ``id`` is the message's id, in microseconds of the Redis clock; 0 when the namespace keeps no log.
     ``duplicate``: an earlier call has published under this idempotency key, and ``id`` is its message's.
+    ``confirmed``: the users who have confirmed it, where ``wait_confirmed`` was asked for; ``None`` where not.
     """
 
     id: int
     channel: str
     duplicate: bool = False
+    confirmed: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A message that is to be published ``at`` a moment, in seconds since 1970. It can be cancelled by its ``id`` until then."""
+
+    id: str
+    channel: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A user who has confirmed all that was sent to them of a channel, up to the message with the id ``up_to``."""
+
+    user: str
+    up_to: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +109,13 @@ MAX_REPLICAS: Final = 1_000
 MAX_REPLICA_SECONDS: Final = 3_600
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Data that :func:`dump_json` has written already, for several messages."""
+
+    body: bytes
+
+
 def dump_json(data: Any, max_bytes: int, default: Callable[[Any], Any] | None = None) -> bytes:
     """``data`` as JSON of at most ``max_bytes``.
 
@@ -97,6 +126,8 @@ def dump_json(data: Any, max_bytes: int, default: Callable[[Any], Any] | None = 
             is no string, an object that ``default`` does not take.
         MessageTooLarge: it is longer.
     """
+    if type(data) is Encoded:
+        return data.body
     convert = default or plain
     try:
         body = orjson.dumps(data, convert)
@@ -200,6 +231,28 @@ def channel_of_user(user: str) -> str:
     return f"{NOTIFICATIONS}/{user}"
 
 
+def channels_of(channels: Iterable[str] | None, users: Iterable[str] | None) -> Iterable[str]:
+    """The channels of a broadcast: those given, or the notifications of ``users``, one after the other.
+
+    What is wrong with one of them is found when it is its turn, and is told in its place.
+
+    Raises:
+        InvalidData: both are given or neither, or a single name in the place of several.
+    """
+    if (channels is None) == (users is None):
+        raise InvalidData("a broadcast needs channels or users, and not both")
+    name, given = ("channels", channels) if users is None else ("users", users)
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InvalidData(f"{name} must be several: a list of strings, for example")
+    if users is None:
+        return given
+    # What is no user's id is left as it is, and refused as a channel.
+    return (
+        f"{NOTIFICATIONS}/{user}" if isinstance(user, str) and str(user) == user else user
+        for user in users
+    )
+
+
 def channel_of_session(session: str) -> str:
     """The channel of a session's results.
 
@@ -239,6 +292,14 @@ def check_timeout(value: object) -> None:
     if type(value) not in {int, float} or not 0 < value <= MAX_TIMEOUT_SECONDS:  # type: ignore[operator]
         raise InvalidData(
             f"timeout must be a number of seconds over 0, at most {MAX_TIMEOUT_SECONDS}"
+        )
+
+
+def check_wait_confirmed(value: object) -> None:
+    """How long a publish waits until somebody has confirmed it, in seconds."""
+    if type(value) not in {int, float} or not 0 < value <= MAX_TIMEOUT_SECONDS:  # type: ignore[operator]
+        raise InvalidData(
+            f"wait_confirmed must be a number of seconds over 0, at most {MAX_TIMEOUT_SECONDS}"
         )
 
 

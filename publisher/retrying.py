@@ -124,6 +124,26 @@ def repeat(calls: Sequence[Call], retries: Retries) -> Flow[list[Reply]]:
     return (yield from again(partial(once, calls), retries))
 
 
+def write(call: Call, retries: Retries, min_replicas: int, replica_timeout: float) -> Flow[Reply]:
+    """Run a call until it is answered, and as many replicas have what it has written. It must be as with :func:`again`.
+
+    Raises:
+        Unavailable: as :func:`repeat`, or fewer replicas have confirmed it within ``replica_timeout`` seconds.
+    """
+    wait = Wait(min_replicas, replica_timeout) if min_replicas else None
+
+    def attempt() -> Flow[Reply]:
+        replies = yield from once([call], wait)
+        if wait is not None and replies[-1] < min_replicas:
+            reason = (
+                f"only {replies[-1]} of {min_replicas} replicas have it: a failover may lose it"
+            )
+            raise Unavailable(reason, maybe_sent=True)
+        return replies[0]
+
+    return (yield from again(attempt, retries))
+
+
 def read(calls: Sequence[Call], retries: Retries) -> Flow[list[Reply]]:
     """Run calls that change nothing. Raises as :func:`repeat` does."""
     return (yield from without_effect(repeat(calls, retries)))

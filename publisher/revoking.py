@@ -6,12 +6,11 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from typing import Any, Final
 
 from publisher.audit import audited
 from publisher.contract import control, rights, scripts
-from publisher.contract.calls import Argument, Call, Wait
+from publisher.contract.calls import Argument, Call
 from publisher.contract.control import Disconnect, TokenRevoked, TokensRevoked
 from publisher.contract.keys import Keys
 from publisher.contract.revocations import (
@@ -32,7 +31,7 @@ from publisher.records import (
     check_user,
     seconds_since_1970,
 )
-from publisher.retrying import Retries, again, once, read
+from publisher.retrying import Retries, read, write
 from publisher.transport.flows import Flow
 
 _FURTHEST_AHEAD_SECONDS: Final = 86_400
@@ -141,15 +140,8 @@ class Revoking:
     def _end(self, script: Script, key: str, *arguments: Argument) -> Flow[None]:
         yield from self._preflight.check_rights_of(rights.to_end, key)
         call = Call.run(script, [key], *arguments)
-        yield from again(partial(self._try, call), self._retries)
-
-    def _try(self, call: Call) -> Flow[None]:
-        asked = self._options.min_replicas
-        wait = Wait(asked, self._options.replica_timeout) if asked else None
-        replies = yield from once([call], wait)
-        if asked and replies[-1] < asked:
-            reason = f"only {replies[-1]} of {asked} replicas have it: a failover may lose it"
-            raise Unavailable(reason, maybe_sent=True)
+        options = self._options
+        yield from write(call, self._retries, options.min_replicas, options.replica_timeout)
 
 
 def _digest_of(jti: object) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -51,7 +52,7 @@ class Delivery:
     def __init__(self, shared: Shared, redis: RedisSide, events: DeliveryEvents) -> None:
         settings, stats, tasks = shared.settings, shared.stats, shared.tasks
         namespaces = settings.all_namespaces
-        opener = Opener(make_ring(settings), stats, namespaces)
+        opener = Opener(make_ring(settings), stats, namespaces, time.time)
         self.confirmation = Confirmation(
             redis.positions,
             namespaces,

@@ -19,6 +19,7 @@ from gateway.backplane.pubsub import ListeningTime, ModeratedReader
 from gateway.backplane.read_turn import ReadTurn
 from gateway.backplane.redis_connections import connections
 from gateway.backplane.redis_time import RedisTime
+from gateway.backplane.scheduled import Scheduler
 from gateway.backplane.servers import Servers
 from gateway.backplane.store import Announcing, Positions
 from gateway.credentials import make_topology
@@ -83,6 +84,7 @@ class RedisSide:
             of_several=topology.cluster is not None,
         )
         self.time = RedisTime(self.health_connection, stats.timings.redis_clock, CLOCK)
+        self.scheduler = Scheduler(self.pipeline, self.keys, shared.node_id)
         self.event_writer = EventWriter(
             self.pipeline,
             self.keys,
@@ -125,6 +127,7 @@ class RedisSide:
             self.places.releases.run,
             self.positions.run,
             self.announcing.run,
+            self.scheduler.run,
             *([self.presence.run] if self.presence.present.noted else []),
             self.time.run,
             self.event_writer.run,

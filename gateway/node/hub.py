@@ -58,6 +58,7 @@ class Hub:
     Args:
         call_soon: runs a callback at the end of what is being read, or of this turn (``ReadTurn.call_soon``).
         compression_threshold: messages of more bytes are compressed for sockets that can.
+        opener: opens encrypted messages; without one there are no keys, and no message's time is ever over.
         opener: opens encrypted messages; without one there are no keys.
         event_log: what backends are told of; without one nothing.
     """
@@ -79,7 +80,7 @@ class Hub:
         self._encode = partial(
             frames.encode, threshold=compression_threshold, compression=stats.compression
         )
-        self._opener = opener or Opener(None, stats, {})
+        self._opener = opener or Opener(None, stats, {}, lambda: 0.0)
         self.event_log = event_log or EventLog((), "", lambda: 0.0, stats)
         self.connections: dict[str, Connection] = {}
         self.channels: dict[str, Channel] = {}

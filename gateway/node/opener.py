@@ -1,4 +1,6 @@
-"""Opens encrypted messages with the keys that this node has, before anything else looks at their bodies."""
+"""Reads what the extensions of messages say, before anything else looks at their bodies: how long one counts, and that one is
+encrypted, which is opened with the keys that this node has.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from typing import Final
 from gateway.core.log_limit import FirstTimes
 from gateway.node.stats import Stats
 from publisher.contract.channels import Namespace, namespace_of
-from publisher.contract.message import Message, decode
+from publisher.contract.message import Message, decode, expire
 from publisher.contract.sealing import CHANGED, CannotOpen, KeyRing, is_sealed, key_of
 
 log = logging.getLogger(__name__)
@@ -31,24 +33,34 @@ _TAKE_OUT: Final = (
 
 
 class Opener:
-    """Opens messages for delivery. One that it cannot open keeps its extension, so that its channel stops before it.
+    """Opens messages for delivery. One that it cannot open keeps its extension, so that its channel stops before it. One whose
+    time is over becomes a tombstone.
 
     Args:
         ring: none where no namespace is encrypted.
         namespaces: those that are encrypted should hold no message that is not.
+        clock: seconds since 1970.
     """
 
     def __init__(
-        self, ring: KeyRing | None, stats: Stats, namespaces: Mapping[str, Namespace]
+        self,
+        ring: KeyRing | None,
+        stats: Stats,
+        namespaces: Mapping[str, Namespace],
+        clock: Callable[[], float],
     ) -> None:
         self._ring = ring
         self._stats = stats
+        self._clock = clock
         self._encrypted = {name for name, each in namespaces.items() if each.encrypted}
         self._told_keys: FirstTimes[tuple[str, str]] = FirstTimes()
         self._told_channels: FirstTimes[str] = FirstTimes()
 
     def open(self, channel: str, message: Message) -> bool:
         """Whether a message with an extension is as any other now; one of a later version never is."""
+        expire(message, int(self._clock() * 1_000_000))
+        if not message.extension:
+            return True
         if not is_sealed(message):
             return False
         failure = self._failure(channel, message)

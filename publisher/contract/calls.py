@@ -82,6 +82,21 @@ class Wait:
         return ("WAIT", self.replicas, max(1, math.ceil(self.seconds * 1000)))
 
 
+def further_keys(keys: Keys, channel: str, how: str, nonce: str, collapse: str) -> list[str]:
+    """Of a message of ``publish.lua``, besides its channel's log and last id: in the order that the script takes them.
+
+    ``how`` says which there are; ``collapse`` is the digest of the collapse key.
+    """
+    further = []
+    if "k" in how:
+        further.append(keys.result(channel, nonce.partition(".")[0]))
+    if "o" in how:
+        further.append(keys.retention(channel))
+    if "c" in how:
+        further.append(keys.collapse(channel, collapse))
+    return further
+
+
 def read_log(
     keys: Keys,
     channel: str,

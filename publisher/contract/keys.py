@@ -7,6 +7,7 @@
                                                  keyed message's, or a try's whose answer was lost
 ``rt1:retention:{<channel>}``        string      ``<id> <max messages> <max age>``: the retention that a message
                                                  has brought along; it counts while that is the newest
+``rt1:collapse:{<channel>}:<key>``   string      id of the newest message with this collapse key (a digest)
 ``rt1:confirmed:{<channel>}``        sorted set  user -> id of the last message confirmed for them
 ``rt1:grant:{<channel>}``            sorted set  user, or everybody (``grants.py``) -> expiry (ms, Redis time)
 ``rt1:presence:{<channel>}``         sorted set  ``<node>/<user>`` -> until when the user is in the channel there (ms,
@@ -31,6 +32,10 @@
 ``rt1:node:<node>``                  string      what the node says of itself (``node_report.py``), as long as its lease
 ``rt1:namespaces``                   hash        namespace -> its rules as JSON, written by the gateways, and
                                                  when (``announced``, seconds); five minutes later it is removed
+``rt1:{scheduled}:waiting``          sorted set  id of a message that is to be published later -> when (ms)
+``rt1:{scheduled}:publishing``       sorted set  the same of those that are being published, and cannot be cancelled
+``rt1:{scheduled}:<id>``             string      such a message (``scheduling.py``)
+``rt1:{scheduled}:taker``            string      the node that publishes them, as long as it looks
 ``rt1:events``                       stream      what has happened to users and their connections (``events.py``)
 ``rt1:reporting:{rt1:events}``       sorted set  node that tells of events -> lease expiry (ms, Redis time); ``/beat``:
                                                  see ``renew_reporter.lua``
@@ -114,6 +119,9 @@ class Keys:
     def retention(self, channel: str) -> str:
         return f"{self.prefix}:retention:{{{channel}}}"
 
+    def collapse(self, channel: str, digest: str) -> str:
+        return f"{self.prefix}:collapse:{{{channel}}}:{digest}"
+
     def confirmed(self, channel: str) -> str:
         return f"{self.prefix}:confirmed:{{{channel}}}"
 
@@ -181,6 +189,21 @@ class Keys:
     @property
     def namespaces(self) -> str:
         return f"{self.prefix}:namespaces"
+
+    @property
+    def scheduled(self) -> str:
+        return f"{self.prefix}:{{scheduled}}:waiting"
+
+    @property
+    def scheduled_publishing(self) -> str:
+        return f"{self.prefix}:{{scheduled}}:publishing"
+
+    @property
+    def scheduled_taker(self) -> str:
+        return f"{self.prefix}:{{scheduled}}:taker"
+
+    def scheduled_message(self, identifier: str) -> str:
+        return f"{self.prefix}:{{scheduled}}:{identifier}"
 
     @property
     def events(self) -> str:

@@ -9,13 +9,15 @@
 (0 for none), ``nonce`` names the publish. A message that is not logged has an empty ``prev``, and its
 ``id`` is only a time. An entry without a body is a tombstone: its message was taken out on purpose.
 
-An ``extension`` says that an entry must be read in another way: ``e1.<key>`` that its body is sealed (``sealing.py``).
+An ``extension`` says that an entry must be read in another way: ``e1.<key>`` that its body is sealed (``sealing.py``),
+``t<seconds>`` that it counts for so long after its id, ``t<seconds>,e1.<key>`` both.
 A reader that does not know the extension, or lacks the key, stops before that entry, and neither delivers nor confirms
 anything behind it. A tombstone has nothing left to read, so its extension does not count.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
 NOT_LOGGED: Final = -1
@@ -107,6 +109,27 @@ def decode(entry: bytes) -> Message:
         message.nonce, _, extension = nonce.partition(b"+")
         message.extension = extension if body else b""
     return message
+
+
+_LIVES_FOR: Final = re.compile(rb"t([0-9]{1,10})(?:,(.+))?", re.DOTALL)
+
+
+def lives_for(seconds: int) -> str:
+    """The extension of a message that counts for so long."""
+    return f"t{seconds}"
+
+
+def expire(message: Message, now_us: int) -> None:
+    """Read how long a message counts, if its extension says so. One whose time is over is a tombstone from here on.
+
+    ``now_us``: microseconds since 1970. What else the extension says is left in it.
+    """
+    lives = _LIVES_FOR.fullmatch(message.extension)
+    if lives is None:
+        return
+    message.extension = lives[2] or b""
+    if now_us >= message.id + int(lives[1]) * 1_000_000:
+        message.body = message.extension = b""
 
 
 def encode_unlogged(timestamp_us: int, nonce: bytes, body: bytes) -> bytes:

@@ -36,6 +36,7 @@ def to_publish(keys: Keys) -> list[Command]:
         ("ZRANGEBYSCORE", log, 0, 0),
         # XX: only what is there is changed, and nothing is.
         ("ZADD", log, "XX", 1, ""),
+        ("ZREM", log, ""),
         ("ZREMRANGEBYRANK", log, 0, 0),
         ("ZREMRANGEBYSCORE", log, 0, 0),
         ("EXPIRE", log, 1),
@@ -101,6 +102,43 @@ def to_end(keys: Keys) -> list[Command]:
     ]
 
 
+def to_delete(keys: Keys) -> list[Command]:
+    """Uses that change nothing of all that taking a message out needs."""
+    log = keys.log(_NOWHERE)
+    return [
+        ("EVAL", _SCRIPT, 0),
+        ("EVALSHA", _SCRIPT_SHA, *_two_slots(keys, log)),
+        ("ZRANGEBYSCORE", log, 0, 0),
+        ("ZREM", log, ""),
+        ("ZADD", log, "XX", 1, ""),
+    ]
+
+
+def to_schedule(keys: Keys) -> list[Command]:
+    """Uses that change nothing of all that publishing later, and cancelling it, needs."""
+    waiting, message = keys.scheduled, keys.scheduled_message(_NOWHERE)
+    return [
+        ("EVAL", _SCRIPT, 0),
+        ("EVALSHA", _SCRIPT_SHA, *_two_slots(keys, waiting)),
+        ("ZSCORE", waiting, ""),
+        ("ZADD", waiting, "XX", 1, ""),
+        ("ZREM", waiting, ""),
+        ("GET", message),
+        ("SET", message, "", "XX"),
+        ("EXPIRE", message, 1),
+    ]
+
+
+def to_await(keys: Keys) -> list[Command]:
+    """Uses that change nothing of all that asking who has confirmed a message needs."""
+    confirmed = keys.confirmed(_NOWHERE)
+    return [
+        ("ZSCORE", confirmed, ""),
+        ("ZRANGEBYSCORE", confirmed, 0, 0),
+        ("ZSCAN", confirmed, 0),
+    ]
+
+
 def to_consume(keys: Keys) -> list[Command]:
     """Uses that change nothing of all that reading events needs, but for :data:`_ONLY_TO_CONSUME`."""
     return [
@@ -127,7 +165,20 @@ _IN_A_CLUSTER: Final = ("cluster|info", "cluster|slots", "asking")
 
 def of_a_publisher(keys: Keys) -> list[str]:
     """An ACL's rules for a backend that uses every method of the library, ``min_replicas`` too."""
-    used = [*to_publish(keys), *to_grant(keys), *to_revoke(keys), *to_end(keys), *to_consume(keys)]
+    used = [
+        command
+        for use in (
+            to_publish,
+            to_grant,
+            to_revoke,
+            to_end,
+            to_delete,
+            to_schedule,
+            to_await,
+            to_consume,
+        )
+        for command in use(keys)
+    ]
     further = [*_ONLY_TO_CONSUME, *_TO_READ, *_OF_THE_VERSION_BEFORE, *_OF_CLIENTS, "wait"]
     if keys.sharded:
         further += _IN_A_CLUSTER

@@ -139,8 +139,10 @@ def test_the_public_names_of_the_publisher_are_pinned() -> None:
         "Published",
         "Publisher",
         "PublisherError",
+        "Receipt",
         "Rejected",
         "Retention",
+        "Scheduled",
         "Unavailable",
         "UnknownNamespace",
     ]

@@ -63,7 +63,7 @@ def entries(text: str, *, encrypted: bool, channels: int = 1) -> list[tuple[str,
 async def receiving(found: list[tuple[str, bytes]]) -> float:
     """What a node does for live messages, each to one client."""
     node = Node()
-    node.hub._opener = Opener(RING, node.stats, {})
+    node.hub._opener = Opener(RING, node.stats, {}, time.time)
     for name in {name for name, _ in found}:
         node.listen(make_connection(id=name)[0], name)
 

@@ -121,7 +121,7 @@ class Payloads:
             stats,
             events,
             1_024,
-            Opener(_RING, Stats(), DEFAULT_NAMESPACES),
+            Opener(_RING, Stats(), DEFAULT_NAMESPACES, self._clock),
         )
         self._revocations = Revocations(
             self._hub, FakeRevokedTokens(), "here", lambda *_who: None, self._clock, lambda: 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -133,7 +134,7 @@ async def test_what_handshakes_and_subscribes_of_one_turn_ask_is_one_write(
     events = PlaceEvents(look, print, print)
     places = Places(pipeline, pipeline, table, events, Tasks(), lambda: 0.0)
     positions = Positions(pipeline, keys, {}, lambda: 0.0)
-    history = LogReader(pipeline, keys, positions, Opener(None, Stats(), {}), Stats())
+    history = LogReader(pipeline, keys, positions, Opener(None, Stats(), {}, time.time), Stats())
     grants = GrantReader(pipeline, keys, Stats())
     await asyncio.gather(
         places.acquire(Claim("u", "c")),

@@ -74,6 +74,51 @@ def fails(run: subprocess.CompletedProcess[str], code: int, message: str) -> Non
     assert message in run.stderr
 
 
+def test_who_has_confirmed_a_message_is_printed(
+    cli: Cli, publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    run = cli("publish", "run-results/s", "1", "--wait-confirmed", "0.01")
+    sent = json.loads(run.stdout)
+    assert sent["confirmed"] == []
+    server.zadd(keys.confirmed("run-results/s"), {"u": sent["id"]})
+    told = json.loads(cli("receipts", "run-results/s", str(sent["id"])).stdout)
+    assert told == {"user": "u", "up_to": sent["id"]}
+
+
+def test_a_broadcast_reaches_each_and_tells_of_those_that_it_does_not(
+    cli: Cli, publisher: Publisher
+):
+    run = cli("broadcast", '{"a": 1}', "--user", "u", "--user", "v", "--idempotency-key", "k")
+    told = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [each["channel"] for each in told] == ["notifications/u", "notifications/v"]
+    assert [each.data for each in publisher.history("notifications/v")] == [{"a": 1}]
+    run = cli("broadcast", "-", "--channel", "wrong", "--channel", "run-results/s", stdin="[2]")
+    assert run.returncode == 2
+    assert json.loads(run.stdout)["channel"] == "run-results/s"
+    assert "wrong" in run.stderr
+    fails(cli("broadcast", "1"), 2, "--user --channel")
+
+
+def test_a_message_that_is_to_be_published_later_is_printed_and_cancelled(
+    cli: Cli, publisher: Publisher
+):
+    arguments = ("run-results/s", "1", "--at", "2100-01-31T12:00:00Z", "--ttl", "60")
+    scheduled = json.loads(cli("publish", *arguments).stdout)
+    assert (scheduled["channel"], scheduled["at"]) == ("run-results/s", 4_105_080_000)
+    told = [json.loads(cli("cancel", scheduled["id"]).stdout) for _ in range(2)]
+    assert [each["cancelled"] for each in told] == [True, False]
+    fails(cli("publish", *arguments, "--wait-confirmed", "1"), 2, "not allowed with")
+    fails(cli("publish", "run-results/s", "1", "--at", "tomorrow"), 2, "--at must be like")
+
+
+def test_a_message_is_deleted_once(cli: Cli, publisher: Publisher):
+    sent = publisher.publish("run-results/s", 1)
+    told = [json.loads(cli("delete", "run-results/s", str(sent.id)).stdout) for _ in range(2)]
+    assert [each["deleted"] for each in told] == [True, False]
+    assert publisher.history("run-results/s") == []
+    fails(cli("delete", "run-results/s", "x"), 2, "invalid int value")
+
+
 def test_publish_prints_what_was_published(cli: Cli, publisher: Publisher):
     run = cli("publish", "run-results/s", '{"a": [1, null]}')
     (entry,) = publisher.history("run-results/s")

@@ -55,7 +55,7 @@ def test_every_public_name_is_explained(name: str):
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in vars(Publisher) if not name.startswith("_") and not name.startswith("from_")],
+    [name for name in dir(Publisher) if not name.startswith("_") and not name.startswith("from_")],
 )
 def test_the_table_of_methods_has_each_with_its_arguments(name: str):
     (row,) = re.findall(rf"^\| `{name}\((.*?)\)`.*$", DOCS, re.MULTILINE)

@@ -36,7 +36,8 @@ RESULTS = st.text("0123456789abcdefk.r", min_size=1, max_size=4)
 
 
 def all_keys(channel: str, result: str) -> list[str]:
-    return [*(name(channel) for name in OF_A_CHANNEL), KEYS.result(channel, result)]
+    names = [name(channel) for name in OF_A_CHANNEL]
+    return [*names, KEYS.result(channel, result), KEYS.collapse(channel, result)]
 
 
 @given(NAMES, RESULTS)
@@ -52,7 +53,7 @@ def test_all_keys_of_a_channel_share_a_slot(channel: str, result: str):
 def test_no_two_channels_share_a_key(one: str, other: str, first: str, second: str):
     if one != other:
         assert not set(all_keys(one, first)) & set(all_keys(other, second))
-    assert len(set(all_keys(one, first))) == len(OF_A_CHANNEL) + 1
+    assert len(set(all_keys(one, first))) == len(OF_A_CHANNEL) + 2
 
 
 @given(st.text(min_size=1).filter(lambda text: text.isprintable()), st.booleans())
@@ -74,6 +75,7 @@ def test_the_keys_of_names_from_before_stay_as_they_are(channel: str):
         f"rt1:granted:{{{channel}}}",
         f"rt1:live:{{{channel}}}",
         f"rt1:result:{{{channel}}}:k12.34",
+        f"rt1:collapse:{{{channel}}}:k12.34",
     ]
 
 

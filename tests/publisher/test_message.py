@@ -10,7 +10,16 @@ from publisher.contract.control import GrantRevoked
 from publisher.contract.control import decode as decode_command
 from publisher.contract.control import encode as encode_command
 from publisher.contract.grants import EVERYBODY, Grantee, grantee_of, member_of
-from publisher.contract.message import MAX_ID, NOT_LOGGED, Message, decode, encode_unlogged
+from publisher.contract.message import (
+    MAX_ID,
+    NOT_LOGGED,
+    Message,
+    decode,
+    encode_unlogged,
+    expire,
+    lives_for,
+)
+from publisher.records import MAX_TTL_SECONDS
 
 
 def test_an_entry_has_id_predecessor_nonce_and_body():
@@ -101,3 +110,37 @@ def test_a_control_command_of_a_newer_version_is_skipped():
 def test_what_is_no_control_command_is_a_value_error(payload: bytes):
     with pytest.raises(ValueError):
         decode_command(payload)
+
+
+SECOND = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("extension", "left"),
+    [(b"t5", b""), (b"t5,e1.k.0011", b"e1.k.0011"), (b"t5,later", b"later")],
+)
+def test_a_message_counts_for_as_long_as_it_says(extension: bytes, left: bytes):
+    message = decode(b"1000000:0:n+" + extension + b":1")
+    assert (message.extension, message.body) == (extension, b"1")
+    expire(message, 6 * SECOND - 1)
+    assert (message.extension, message.body) == (left, b"1")
+    message = decode(b"1000000:0:n+" + extension + b":1")
+    expire(message, 6 * SECOND)
+    assert message.removed
+    assert message.extension == b""
+
+
+@pytest.mark.parametrize(
+    "extension", [b"t", b"t-1", b"tx", b"t5;x", b"t99999999999", b"e1.t5", b""]
+)
+def test_what_says_something_else_is_left_as_it_is(extension: bytes):
+    message = Message(1, 0, b"1", b"n", extension)
+    expire(message, 2**53)
+    assert (message.extension, message.body) == (extension, b"1")
+
+
+@given(st.integers(1, MAX_TTL_SECONDS))
+def test_what_is_written_is_read(seconds: int):
+    message = Message(7, 0, b"1", b"n", lives_for(seconds).encode())
+    expire(message, 7 + seconds * SECOND - 1)
+    assert (message.extension, message.body) == (b"", b"1")

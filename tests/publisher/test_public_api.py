@@ -18,8 +18,9 @@ from publisher import AsyncPublisher, Publisher
 SIGNATURES = {
     "from_url": "(url: 'str', *, prefix: 'str' = 'rt1', max_message_bytes: 'int' = 1048576, retries: 'int' = 3, give_up_after: 'float' = 15.0, timeout: 'float' = 5.0, min_replicas: 'int' = 0, replica_timeout: 'float' = 1.0, default: 'Callable[[Any], Any] | None' = None, encryption_keys: 'str | None' = None, actor: 'str | None' = None) -> 'Self'",
     "from_env": "(**options: 'Any') -> 'Self'",
-    "publish": "(self, channel: 'str', data: 'Any', *, idempotency_key: 'str | None' = None, retention: 'Retention | None' = None, min_replicas: 'int | None' = None) -> 'Published'",
+    "publish": "(self, channel: 'str', data: 'Any', *, idempotency_key: 'str | None' = None, retention: 'Retention | None' = None, min_replicas: 'int | None' = None, collapse_key: 'str | None' = None, ttl: 'int | None' = None, at: 'datetime | float | None' = None, wait_confirmed: 'float | None' = None) -> 'Published | Scheduled'",
     "publish_many": "(self, messages: 'Iterable[Outgoing | tuple[str, Any]]') -> 'list[Published | PublisherError]'",
+    "broadcast": "(self, data: 'Any', *, channels: 'Iterable[str] | None' = None, users: 'Iterable[str] | None' = None, idempotency_key: 'str | None' = None) -> 'list[Published | PublisherError]'",
     "notify": "(self, user: 'str', *, title: 'str', message: 'str', action: 'str | None' = None, request_id: 'str | None' = None, idempotency_key: 'str | None' = None) -> 'Published'",
     "run_result": "(self, session: 'str', *, stdout: 'str', stderr: 'str', exit_code: 'int', duration: 'int', user: 'Grantee | None' = None, idempotency_key: 'str | None' = None) -> 'Published'",
     "grant": "(self, channel: 'str', user: 'Grantee', ttl: 'int | None' = 2592000) -> 'None'",
@@ -27,6 +28,9 @@ SIGNATURES = {
     "disconnect": "(self, user: 'str', *, reason: 'str' = '', connection: 'str | None' = None) -> 'None'",
     "revoke_token": "(self, jti: 'str', until: 'datetime | float') -> 'None'",
     "revoke_tokens_before": "(self, user: 'str', time: 'datetime | float') -> 'None'",
+    "cancel": "(self, scheduled: 'Scheduled | str') -> 'bool'",
+    "delete": "(self, channel: 'str', id: 'int') -> 'bool'",
+    "receipts": "(self, channel: 'str', id: 'int') -> 'list[Receipt]'",
     "history": "(self, channel: 'str', since: 'int' = 0, limit: 'int | None' = None) -> 'list[Entry]'",
     "connections": "(self, user: 'str') -> 'list[Connection]'",
     "nodes": "(self) -> 'list[Node]'",
@@ -36,7 +40,7 @@ SIGNATURES = {
 
 
 def public_methods(client: type) -> set[str]:
-    return {name for name in vars(client) if not name.startswith("_")}
+    return {name for name in dir(client) if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("client", [Publisher, AsyncPublisher])
@@ -69,7 +73,16 @@ def test_every_public_name_is_there_and_documented():
         assert inspect.getdoc(getattr(publisher, name)), name
 
 
-@pytest.mark.parametrize("result", [publisher.Published, publisher.Entry, publisher.Connection])
+@pytest.mark.parametrize(
+    "result",
+    [
+        publisher.Published,
+        publisher.Entry,
+        publisher.Connection,
+        publisher.Receipt,
+        publisher.Scheduled,
+    ],
+)
 def test_results_are_frozen(result: Any):
     assert result.__dataclass_params__.frozen
 

@@ -71,6 +71,10 @@ def test_the_least_rights_are_enough_for_every_call(as_user: AsUser, database: i
     publisher.grant(CHANNEL, "u", None)
     publisher.grant(CHANNEL, EVERYBODY)
     assert publisher.revoke(CHANNEL, "u")
+    assert publisher.delete(CHANNEL, publisher.publish(CHANNEL, 1).id)
+    assert publisher.cancel(publisher.publish(CHANNEL, 1, at=4_000_000_000))
+    assert publisher.receipts(CHANNEL, 1) == []
+    assert publisher.publish("run-results/t", 1, wait_confirmed=0.01).confirmed == ()
     publisher.disconnect("u", reason="bye")
     publisher.revoke_token("a", 4_000_000_000)
     publisher.revoke_tokens_before("u", 1_640_995_200)
@@ -93,6 +97,12 @@ def use_everything(publisher: Publisher) -> Iterator[Callable[[], object]]:
     yield lambda: publisher.grant(CHANNEL, "u", None)
     yield lambda: publisher.grant(CHANNEL, "u")
     yield lambda: publisher.revoke(CHANNEL, "u")
+    yield lambda: publisher.delete(CHANNEL, 1)
+    yield lambda: publisher.publish(CHANNEL, 1, collapse_key="c")
+    yield lambda: publisher.publish(CHANNEL, 1, at=4_000_000_000, idempotency_key="k")
+    yield lambda: publisher.cancel(32 * "0")
+    yield lambda: publisher.receipts(CHANNEL, 1)
+    yield lambda: publisher.publish(CHANNEL, 1, wait_confirmed=0.01)
     yield lambda: publisher.disconnect("u")
     yield lambda: publisher.revoke_token("jti", time.time() + 60)
     yield lambda: publisher.revoke_tokens_before("u", time.time())
@@ -237,6 +247,9 @@ def test_trying_them_changes_nothing_and_reaches_nobody(
         rights.to_grant,
         rights.to_revoke,
         rights.to_end,
+        rights.to_delete,
+        rights.to_schedule,
+        rights.to_await,
         rights.to_consume,
         rights.to_serve,
         rights.to_tell,
@@ -251,12 +264,13 @@ def test_trying_them_changes_nothing_and_reaches_nobody(
                 True,
                 [None],
                 [None, None],
+                (0, []),  # ZSCAN
             ) or command[0] in {"TIME", "PTTL"}
     assert not topology.names(server, f"{keys.prefix}*")
 
 
 OF_PUBLISHERS = [scripts.PUBLISH, scripts.SETTLE, scripts.GRANT, scripts.READ, scripts.CONNECTIONS]
-OF_PUBLISHERS += [scripts.LIVE_NODES]
+OF_PUBLISHERS += [scripts.LIVE_NODES, scripts.DELETE, scripts.SCHEDULE, scripts.CANCEL]
 OF_PUBLISHERS += [scripts.TAKE_EVENTS]
 OF_PUBLISHERS += [scripts.DISCONNECT, scripts.REVOKE_TOKEN, scripts.REVOKE_TOKENS]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from gateway.backplane.health import NodeEntry
 from gateway.backplane.place_table import PlaceTable
 from gateway.backplane.presence import PresenceTable
 from gateway.backplane.revocation_reader import RevocationReader
+from gateway.backplane.scheduled import Scheduler
 from gateway.backplane.store import Announcing, LogReader, Positions
 from gateway.node.opener import Opener
 from gateway.node.ports import Claim
@@ -22,6 +24,7 @@ from publisher.contract.calls import Call
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, Owner, Presence, Retention
 from publisher.contract.control import CheckPlaces
 from publisher.contract.keys import Keys
+from publisher.contract.scheduling import Planned
 from publisher.contract.scripts import Script
 from publisher.errors import Unavailable
 from publisher.operations import Operations
@@ -58,7 +61,7 @@ async def calls_of_a_node(keys: Keys) -> list[Call]:
     noted = Noted()
     pipeline: Any = noted
     positions = Positions(pipeline, keys, DEFAULT_NAMESPACES, lambda: 0.0)
-    log = LogReader(pipeline, keys, positions, Opener(None, Stats(), {}), Stats())
+    log = LogReader(pipeline, keys, positions, Opener(None, Stats(), {}, time.time), Stats())
     for channel in CHANNELS:
         for user in ("u", "v"):
             positions.advance(channel, user, 5)
@@ -83,6 +86,7 @@ async def calls_of_a_node(keys: Keys) -> list[Call]:
     ]
     presence = PresenceTable(keys, "node", 10)
     noted.calls += [presence.note(channel, ["u"], ["v"]) for channel in CHANNELS]
+    noted.calls.append(Scheduler(pipeline, keys, "node").look)
     told = [events.told("connected", "u", "node", 1, change="+", connection="node/1")]
     noted.calls += [
         events.write(keys, "node", 1, 10, told),
@@ -182,6 +186,14 @@ def _messages(call: Call) -> int:
     return sum(":log:" in str(name) for name in names)
 
 
+def planned(publisher: Publisher) -> Planned:
+    """The message that was scheduled last."""
+    scheduled = [call for call in publisher.calls if call.script is scripts.SCHEDULE]
+    kept = scheduled[-1].arguments[-1]
+    assert isinstance(kept, bytes)
+    return Planned.decode(kept)
+
+
 def calls_of_a_publisher(keys: Keys) -> list[Call]:
     publisher = Publisher(keys)
     operations = publisher.operations
@@ -190,12 +202,21 @@ def calls_of_a_publisher(keys: Keys) -> list[Call]:
         *((channel, number) for number in range(3) for channel in CHANNELS),
         *(Outgoing(channel, 1, idempotency_key="k") for channel in CHANNELS),
         *(Outgoing(channel, 1, retention=own) for channel in CHANNELS),
+        *(Outgoing(channel, 1, retention=own, collapse_key="c") for channel in CHANNELS),
         *(Outgoing(channel, 1, idempotency_key="k", retention=own) for channel in CHANNELS),
         ("ticker/x", 1),
     ]
     publisher.run(operations.publish_many(messages))
     for channel in CHANNELS:
         publisher.run(operations.history(channel))
+        publisher.run(operations.removing.delete(channel, 7))
+        for message in (
+            Outgoing(channel, 1),
+            Outgoing(channel, 1, "k", own, collapse_key="c"),
+        ):
+            scheduled = publisher.run(operations.schedule(message, 5, None))
+            publisher.run(operations.scheduling.cancel(scheduled))
+            publisher.calls.append(planned(publisher).call(keys))
     publisher.run(operations.presence.users("rooms/a}b"))
     publisher.run(operations.grant(CHANNELS[0], "u"))
     publisher.run(operations.grant(CHANNELS[1], EVERYBODY))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import pytest
@@ -27,7 +28,7 @@ def sealed(id: int, prev: int | None = 0, body: bytes = b'"secret"', by: KeyRing
 
 def node_with(ring: KeyRing | None) -> Node:
     node = Node()
-    node.hub._opener = Opener(ring, node.stats, {})
+    node.hub._opener = Opener(ring, node.stats, {}, time.time)
     return node
 
 
@@ -123,7 +124,7 @@ def test_a_page_is_opened_up_to_the_first_that_cannot_be() -> None:
     stats = Stats()
     other = KeyRing({"k2": bytes(32)})
     messages = page(sealed(1), payload(2, 1), sealed(3, 2, by=other), sealed(4, 3))
-    Opener(RING, stats, {}).open_page(NEWS.name, messages)
+    Opener(RING, stats, {}, time.time).open_page(NEWS.name, messages)
     assert [bool(each.extension) for each in messages] == [False, False, True, True]
     assert stats.decryption_failures == 1
 
@@ -131,7 +132,7 @@ def test_a_page_is_opened_up_to_the_first_that_cannot_be() -> None:
 def test_one_of_a_later_version_is_not_its_business() -> None:
     stats = Stats()
     messages = page(b"1:0:n+z9:1", sealed(2, 1))
-    Opener(RING, stats, {}).open_page(NEWS.name, messages)
+    Opener(RING, stats, {}, time.time).open_page(NEWS.name, messages)
     assert messages[0].extension == b"z9"
     assert stats.decryption_failures == 0
 
@@ -139,7 +140,7 @@ def test_one_of_a_later_version_is_not_its_business() -> None:
 def test_what_is_not_encrypted_where_all_should_be_is_delivered_and_told_once_a_channel(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    opener = Opener(RING, Stats(), {"news": Namespace("news", encrypted=True)})
+    opener = Opener(RING, Stats(), {"news": Namespace("news", encrypted=True)}, time.time)
     for channel in ("news/a", "news/a", "other/a", "news/b"):
         messages = page(payload(1), payload(2, 1, b""))
         opener.open_page(channel, messages)
@@ -151,7 +152,7 @@ def test_what_is_not_encrypted_where_all_should_be_is_delivered_and_told_once_a_
 def test_what_comes_live_and_is_not_encrypted_where_all_should_be_goes_on_and_is_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    opener = Opener(RING, Stats(), {"news": Namespace("news", encrypted=True)})
+    opener = Opener(RING, Stats(), {"news": Namespace("news", encrypted=True)}, time.time)
     taken: list[tuple[str, bytes]] = []
     receive = opener.receiver(NEWS.name, lambda *what: taken.append(what))
     # Sealed, of a later version, a tombstone, a command, and what nobody of ours wrote.
@@ -169,7 +170,7 @@ def test_what_comes_live_and_is_not_encrypted_where_all_should_be_goes_on_and_is
 
 
 def test_other_channels_pay_nothing_for_it() -> None:
-    opener = Opener(RING, Stats(), {"news": Namespace("news", encrypted=True)})
+    opener = Opener(RING, Stats(), {"news": Namespace("news", encrypted=True)}, time.time)
     hub = Node().hub
     receive = opener.receiver("other/a", hub.receive)
     assert isinstance(receive, partial)
@@ -177,7 +178,7 @@ def test_other_channels_pay_nothing_for_it() -> None:
 
 
 def test_each_channel_that_stops_is_told_once_for_a_key(caplog: pytest.LogCaptureFixture) -> None:
-    opener = Opener(RING, Stats(), {})
+    opener = Opener(RING, Stats(), {}, time.time)
     other = KeyRing({"k2": bytes(32)})
     for channel in ("news/a", "news/b", "news/a"):
         opener.open_page(channel, page(sealed(1, by=other), sealed(2, 1, by=other)))
@@ -187,8 +188,36 @@ def test_each_channel_that_stops_is_told_once_for_a_key(caplog: pytest.LogCaptur
 
 
 def test_of_however_many_keys_and_channels_few_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    opener = Opener(RING, Stats(), {"news": Namespace("news", encrypted=True)})
+    opener = Opener(RING, Stats(), {"news": Namespace("news", encrypted=True)}, time.time)
     for number in range(150):
         opener.open("news/a", Message(1, 0, b"x" * 40, b"n", b"e1.%d" % number))
         opener.open_page(f"news/{number}", page(payload(1)))
     assert len(caplog.records) == 200
+
+
+async def test_a_message_whose_time_is_over_is_passed_by_live_and_is_no_gap() -> None:
+    node = Node()
+    now = 0.0
+    node.hub._opener = Opener(RING, node.stats, {}, lambda: now)
+    client, socket = make_connection()
+    node.listen(client)
+    node.hub.receive(NEWS.name, b"1:0:n+t5:1")
+    now = 5.000001
+    node.hub.receive(NEWS.name, b"2:1:n+t5:2")
+    node.hub.receive(NEWS.name, b"3:2:n+t5,%b" % sealed(3).split(b"+", 1)[1])
+    node.hub.receive(NEWS.name, b"4:3:n+t4:4")
+    node.hub.receive(NEWS.name, payload(5, 4))
+    await turn()
+    assert ids(socket) == [1, 2, 3, 5]
+    assert messages_in(socket.received)[2]["data"] == "secret"
+    assert node.stats.gaps == node.stats.messages_unknown == 0
+
+
+def test_of_a_page_those_become_tombstones_whose_time_is_over() -> None:
+    stats = Stats()
+    key = RING.extension.encode()
+    messages = page(b"1:0:n+t5:1", b"2:1:n+t5,%b:foreign" % key, b"3:2:n+t50:3", b"4:3:n+z:4")
+    Opener(RING, stats, {}, lambda: 6.0).open_page(NEWS.name, messages)
+    assert [each.removed for each in messages] == [True, True, False, False]
+    assert [each.extension for each in messages] == [b"", b"", b"", b"z"]
+    assert stats.decryption_failures == 0

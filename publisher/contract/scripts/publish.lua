@@ -3,9 +3,9 @@
 -- KEYS[1]  result of this try: there where a retry has taken its place (settle.lua)
 -- KEYS[2], KEYS[3], ...  for each message its log and last; where it has an idempotency key, then its result:
 --          "<id>:<nonce>" of the message that was published under this key; where it has limits of its own, then
---          retention: "<id> <max messages> <max age>"
+--          retention: "<id> <max messages> <max age>"; where it has a collapse key, then the id of the newest with it
 -- ARGV[1], ARGV[2], ...  runs of messages that are alike. First how many, how and limits. How is made of letters: k they
---          have idempotency keys, o they have limits of their own, s their logs are short, w a WAIT follows. Limits are
+--          have idempotency keys, o they have limits of their own, c they have collapse keys, s their logs are short, w a WAIT follows. Limits are
 --          "<max messages> <max age> <for how long the log may have to be kept> <how long the last id is kept> <how
 --          long a result is kept>", in seconds. Then of each message: live channel, nonce (behind it "+" and the
 --          extension, if the body is sealed), body
@@ -24,17 +24,22 @@ local key, argument = 2, 1
 while argument <= #ARGV do
   local how, limits = ARGV[argument + 1], ARGV[argument + 2]
   local keyed, own = string.find(how, 'k', 1, true), string.find(how, 'o', 1, true)
+  local collapses = string.find(how, 'c', 1, true)
   local always = own or string.find(how, 's', 1, true)
   local last_argument = argument + 3 * ARGV[argument]
   while argument < last_argument do
     argument = argument + 3
     local log, last, result, retention = KEYS[key], KEYS[key + 1], nil, nil
+    local collapse = nil
     key = key + 2
     if keyed then
       result, key = KEYS[key], key + 1
     end
     if own then
       retention, key = KEYS[key], key + 1
+    end
+    if collapses then
+      collapse, key = KEYS[key], key + 1
     end
     local nonce, problem = ARGV[argument + 1], nil
     -- Each has its own microsecond, which has passed when its turn comes: several may be of one channel.
@@ -75,7 +80,7 @@ while argument <= #ARGV do
         -- trimmed, and made to expire, with about every 16th message and with the first of a minute.
         local is_due = always or not before or id % 16 == 0
           or math.floor(id / 60000000) ~= math.floor(prev / 60000000)
-        if is_due or result then
+        if is_due or result or collapse then
           local messages, age, kept, positions, results = string.match(limits, '(%d+) (%d+) (%d+) (%d+) (%d+)')
           if is_due then
             redis.pcall('ZREMRANGEBYRANK', log, 0, -1 - messages)
@@ -89,6 +94,16 @@ while argument <= #ARGV do
           end
           if own then
             redis.pcall('SET', retention, name .. ' ' .. messages .. ' ' .. age, 'EX', positions)
+          end
+          if collapse then
+            local older = redis.pcall('GET', collapse)
+            local replaced = type(older) == 'string' and redis.pcall('ZRANGEBYSCORE', log, older, older)[1]
+            if replaced then
+              -- As delete.lua does.
+              redis.pcall('ZREM', log, replaced)
+              redis.pcall('ZADD', log, older, string.match(replaced, '^%d+:%d+:[^:+]*') .. ':')
+            end
+            redis.pcall('SET', collapse, name, 'EX', kept + 60)
           end
         end
         local heard = redis.pcall('PUBLISH', ARGV[argument], entry)

@@ -1,0 +1,90 @@
+"""Messages that are published later, by the gateways, apart from the waiting (``retrying.py``)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from hashlib import blake2b
+
+from publisher.contract import rights, scripts
+from publisher.contract.calls import Call
+from publisher.contract.keys import Keys
+from publisher.contract.scheduling import is_id
+from publisher.errors import InvalidData
+from publisher.preflight import Preflight
+from publisher.publication import Options, Publication
+from publisher.records import Outgoing, Scheduled, seconds_since_1970
+from publisher.retrying import Retries, write
+from publisher.transport.flows import Flow
+
+
+class Scheduling:
+    """Builds the flows. Twice does no more than once.
+
+    Args:
+        accept: makes a message ready to be sent; raises what is wrong with it.
+        options: which replicas must have what is written, and the keys of encrypted namespaces.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        preflight: Preflight,
+        retries: Retries,
+        options: Options,
+        accept: Callable[[Outgoing], Publication],
+    ) -> None:
+        self._keys = keys
+        self._preflight = preflight
+        self._retries = retries
+        self._options = options
+        self._accept = accept
+
+    def schedule(self, message: Outgoing, at: datetime | float) -> Flow[Scheduled]:
+        """Keep a message until ``at``, when a gateway publishes it."""
+        moment = int(seconds_since_1970("at", at) * 1000)
+        identifier = _identifier(message)
+        if message.idempotency_key is None:
+            message = replace(message, idempotency_key=f"scheduled {identifier}")
+        publication = self._accept(message)
+        name = publication.namespace
+        yield from self._preflight.refresh({name})
+        namespace = self._preflight.namespace(name)
+        if namespace.retention is None:
+            raise InvalidData(f"at needs a log, and namespace {name!r} keeps none")
+        publication.follow(namespace, self._options.ring)
+        keys = self._keys
+        yield from self._preflight.check_rights_of(rights.to_schedule, keys.scheduled)
+        call = Call.run(
+            scripts.SCHEDULE,
+            [keys.scheduled_message(identifier), keys.scheduled, keys.scheduled_publishing],
+            identifier,
+            str(moment),
+            publication.planned().encode(),
+        )
+        written = yield from self._write(call, publication.min_replicas)
+        return Scheduled(identifier, publication.channel, int(written) / 1000)
+
+    def cancel(self, scheduled: Scheduled | str) -> Flow[bool]:
+        """Take a message back that waits; returns whether it did."""
+        identifier = scheduled.id if isinstance(scheduled, Scheduled) else scheduled
+        if not (isinstance(identifier, str) and is_id(identifier)):
+            raise InvalidData("this is no Scheduled, and no id of one")
+        keys = self._keys
+        yield from self._preflight.check_rights_of(rights.to_schedule, keys.scheduled)
+        names = [keys.scheduled_message(identifier), keys.scheduled]
+        call = Call.run(scripts.CANCEL, names, identifier)
+        return bool((yield from self._write(call, self._options.min_replicas)))
+
+    def _write(self, call: Call, min_replicas: int) -> Flow[bytes]:
+        return write(call, self._retries, min_replicas, self._options.replica_timeout)
+
+
+def _identifier(message: Outgoing) -> str:
+    """One that nothing else has; the same for the same idempotency key of a channel."""
+    if not isinstance(message.idempotency_key, str):
+        return secrets.token_hex(16)
+    named = repr((message.channel, message.idempotency_key))
+    return blake2b(named.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,35 @@
+"""Receipts from outside: a client that never acknowledges anything has received a message."""
+
+from __future__ import annotations
+
+import asyncio
+
+from publisher import AsyncPublisher
+from tests.support.client import connected
+from tests.support.nodes import Node
+from tests.support.tokens import make_token
+
+CHANNEL = "notifications/u"
+
+
+async def test_a_publish_waits_until_a_plain_client_has_the_message(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        waiting = asyncio.create_task(publisher.publish(CHANNEL, 1, wait_confirmed=60))
+        message = await client.receive()
+        # Its pong goes out while it reads.
+        reading = asyncio.create_task(client.receive())
+        sent = await waiting
+        reading.cancel()
+    assert (sent.id, sent.confirmed) == (message["id"], ("u",))
+    assert [each.user for each in await publisher.receipts(CHANNEL, sent.id)] == ["u"]
+
+
+async def test_of_a_user_who_is_away_there_is_no_receipt(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    sent = await publisher.publish(CHANNEL, 1, wait_confirmed=0.2)
+    assert sent.confirmed == ()
+    assert await publisher.receipts(CHANNEL, sent.id) == []

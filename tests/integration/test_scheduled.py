@@ -1,0 +1,140 @@
+"""Messages that nodes publish at their moment: once, and in time, whatever becomes of a node or of its way to Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from gateway.backplane.scheduled import Scheduler
+from publisher import AsyncPublisher
+from publisher.contract.calls import Call
+from publisher.errors import Rejected
+from tests.faults.proxy import Proxy
+from tests.integration.conftest import StartNode
+from tests.support.client import connected
+from tests.support.nodes import Node, running_node
+from tests.support.tokens import make_token
+from tests.support.topology import keys
+from tests.support.waiting import until
+
+CHANNEL = "notifications/u"
+
+
+async def data(publisher: AsyncPublisher) -> list[object]:
+    return [entry.data for entry in await publisher.history(CHANNEL)]
+
+
+async def test_a_client_hears_a_message_at_its_moment(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        scheduled = await publisher.publish(CHANNEL, "then", at=time.time() + 0.3)
+        cancelled = await publisher.publish(CHANNEL, "never", at=time.time() + 0.3)
+        assert await publisher.cancel(cancelled)
+        await publisher.publish(CHANNEL, "now")
+        assert await client.data(1) == ["now"]
+        message = await client.receive()
+    assert message["data"] == "then"
+    # By the clock of Redis, which gives the id.
+    assert scheduled.at <= message["id"] / 1_000_000
+    assert await data(publisher) == ["now", "then"]
+    assert not await publisher.cancel(scheduled)
+
+
+async def test_nothing_is_left_of_what_was_published(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    for number in range(40):  # more than are taken at a time
+        await publisher.publish(CHANNEL, number, at=time.time() - 40 + number)
+    await until(lambda: all_are_there(publisher, 40))
+    assert await data(publisher) == list(range(40))
+    client, names = publisher._client, keys(prefix)
+
+    async def gone() -> bool:
+        return not await client.exists(names.scheduled_publishing)
+
+    await until(gone)
+    assert not await client.exists(names.scheduled)
+
+
+async def all_are_there(publisher: AsyncPublisher, count: int) -> bool:
+    return len(await publisher.history(CHANNEL)) == count
+
+
+async def test_another_node_goes_on_where_one_has_ended(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    first = await start_node()
+    client, names = publisher._client, keys(prefix)
+
+    async def taken() -> bool:
+        return (await client.get(names.scheduled_taker) or b"").decode() == first.gateway.node_id
+
+    await until(taken)
+    second = await start_node()
+    # It had taken one, and had published another without removing it.
+    for text in ("taken", "published"):
+        await publisher.publish(CHANNEL, text, at=time.time() + 3_600)
+    (identifiers) = [each.decode() for each in await client.zrange(names.scheduled, 0, -1)]
+    await first.gateway.stop()
+    for each in identifiers:
+        await client.zadd(names.scheduled_publishing, {each: 1})
+        await client.zrem(names.scheduled, each)
+    await until(lambda: all_are_there(publisher, 2))
+
+    async def by_the_other() -> bool:
+        return (await client.get(names.scheduled_taker) or b"").decode() == second.gateway.node_id
+
+    await until(by_the_other)
+    assert sorted(await data(publisher)) == ["published", "taken"]  # type: ignore[type-var]
+
+
+async def test_two_nodes_that_both_publish_leave_it_in_the_log_once(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    """One has stood still, and its turn was another's meanwhile."""
+    pipeline, names = node.gateway.redis.pipeline, keys(prefix)
+    scheduled = await publisher.publish(CHANNEL, "once", at=time.time() + 3_600)
+    kept = await publisher._client.get(names.scheduled_message(scheduled.id))
+    late = Scheduler(pipeline, names, "late")
+    await asyncio.gather(*(late._publish(scheduled.id, kept) for _ in range(3)))
+    assert await data(publisher) == ["once"]
+
+
+async def test_it_goes_on_when_redis_is_back(
+    publisher: AsyncPublisher, proxy: Proxy, prefix: str
+) -> None:
+    async with running_node(f"redis://127.0.0.1:{proxy.port}", prefix) as node:
+        proxy.refuse()
+        await until(lambda: not node.gateway.ready())
+        for number in range(3):
+            await publisher.publish(CHANNEL, number, at=time.time() - 3 + number)
+        await proxy.start()
+        await until(lambda: all_are_there(publisher, 3))
+    assert await data(publisher) == [0, 1, 2]
+
+
+class Refusing:
+    """A way to Redis on which publishing is not allowed."""
+
+    def __init__(self, replies: list[bytes]) -> None:
+        self.calls: list[Call] = []
+        self._replies = replies
+
+    async def call(self, call: Call) -> object:
+        self.calls.append(call)
+        if call.script is not None and call.script.name == "publish":
+            raise Rejected("NOPERM", maybe_sent=False)
+        return [0, b"a" * 32] if call.script is not None else self._replies.pop()
+
+
+async def test_what_redis_refuses_for_good_is_kept_and_tried_later(prefix: str) -> None:
+    names = keys(prefix)
+    kept = b"1\nnotifications/u\nk\n1 2 3 4 5\n\nk1.2\n1"
+    for reply, removed in ((kept, "ZADD"), (b"9\nof a later version", "ZADD"), (None, "DEL")):
+        redis = Refusing([1, 1, reply])  # type: ignore[list-item]
+        scheduler = Scheduler(redis, names, "n")  # type: ignore[arg-type]
+        assert await scheduler._turn() == 0
+        plain = [call.arguments[0] for call in redis.calls if call.script is None]
+        assert plain == ["GET", removed, "ZREM"]

@@ -1,0 +1,231 @@
+"""Messages that are taken out again: what stays of them in Redis, and what readers see."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from publisher import (
+    AsyncPublisher,
+    InvalidChannel,
+    InvalidData,
+    Outgoing,
+    Publisher,
+    Retention,
+    Unavailable,
+)
+from publisher.contract.channels import Namespace, Owner
+from publisher.contract.keys import Keys
+from publisher.contract.message import decode
+from tests.publisher.announcing import Announce
+from tests.publisher.reply_cutter import ReplyCutter
+from tests.support import topology
+
+CHANNEL = "run-results/s"
+
+
+def test_a_deleted_message_is_gone_and_its_place_is_kept(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    first, second, third = (publisher.publish(CHANNEL, text).id for text in ("a", "secret", "c"))
+    assert publisher.delete(CHANNEL, second)
+    assert [entry.id for entry in publisher.history(CHANNEL)] == [first, third]
+    entries = server.zrange(keys.log(CHANNEL), 0, -1, withscores=True)
+    assert [(decode(entry).id, decode(entry).prev) for entry, _ in entries[1:]] == [
+        (second, first),
+        (third, second),
+    ]
+    assert [int(score) for _, score in entries] == [first, second, third]
+    assert b"secret" not in entries[1][0]
+    assert decode(entries[1][0]).removed
+
+
+async def test_the_newest_message_can_be_deleted_and_the_chain_goes_on(
+    async_publisher: AsyncPublisher, server: redis.Redis, keys: Keys
+):
+    gone = await async_publisher.publish(CHANNEL, 1)
+    assert await async_publisher.delete(CHANNEL, gone.id)
+    kept = await async_publisher.publish(CHANNEL, 2)
+    assert decode(server.zrange(keys.log(CHANNEL), -1, -1)[0]).prev == gone.id
+    assert [entry.id for entry in await async_publisher.history(CHANNEL)] == [kept.id]
+
+
+def test_what_is_not_there_is_told(publisher: Publisher, server: redis.Redis, keys: Keys):
+    sent = publisher.publish(CHANNEL, 1).id
+    assert not publisher.delete(CHANNEL, sent + 1)
+    assert not publisher.delete("run-results/other", sent)
+    assert publisher.delete(CHANNEL, sent)
+    assert not publisher.delete(CHANNEL, sent)
+    assert server.zcard(keys.log(CHANNEL)) == 1
+    assert not server.exists(keys.log("run-results/other"))
+
+
+@pytest.mark.parametrize("identifier", [0, -1, "1", True, 2**53])
+def test_what_is_no_id_is_refused(publisher: Publisher, identifier: object):
+    with pytest.raises(InvalidData, match="id must be an integer"):
+        publisher.delete(CHANNEL, identifier)  # type: ignore[arg-type]
+
+
+def test_a_channel_that_cannot_be_is_refused(publisher: Publisher):
+    with pytest.raises(InvalidChannel):
+        publisher.delete("nothing", 1)
+
+
+def test_a_key_remembers_a_message_that_was_deleted(publisher: Publisher):
+    sent = publisher.publish(CHANNEL, 1, idempotency_key="k")
+    publisher.delete(CHANNEL, sent.id)
+    again = publisher.publish(CHANNEL, 1, idempotency_key="k")
+    assert (again.id, again.duplicate) == (sent.id, True)
+    assert publisher.history(CHANNEL) == []
+
+
+def test_a_retry_finds_its_message_although_it_was_deleted_meanwhile(
+    cutter: ReplyCutter, publisher: Publisher, prefix: str
+):
+    """By the nonce, which the tombstone keeps."""
+
+    def delete() -> None:
+        (entry,) = publisher.history(CHANNEL)
+        assert publisher.delete(CHANNEL, entry.id)
+
+    with Publisher.from_url(cutter.url, prefix=prefix) as cut_off:
+        cutter.cut(b'"lost"', meanwhile=delete)
+        sent = cut_off.publish(CHANNEL, "lost")
+    assert cutter.cut_replies == 1
+    assert publisher.history(CHANNEL) == []
+    assert not publisher.delete(CHANNEL, sent.id)
+
+
+def test_a_lost_reply_does_no_harm(cutter: ReplyCutter, publisher: Publisher, prefix: str):
+    kept, gone = publisher.publish(CHANNEL, 1).id, publisher.publish(CHANNEL, 2).id
+    with Publisher.from_url(cutter.url, prefix=prefix) as cut_off:
+        assert not cut_off.delete(CHANNEL, kept + 1)  # learns its rights
+        cutter.cut(str(gone).encode(), 1)
+        assert not cut_off.delete(CHANNEL, gone)  # the first try has removed it
+    assert cutter.cut_replies == 1
+    assert [entry.id for entry in publisher.history(CHANNEL)] == [kept]
+
+
+@pytest.mark.one_server("it has no replica")
+def test_one_that_replicas_have_not_confirmed_is_told(publisher_url: str, prefix: str):
+    with Publisher.from_url(
+        publisher_url, prefix=prefix, retries=1, replica_timeout=0.01
+    ) as publisher:
+        sent = publisher.publish(CHANNEL, 1)
+    with (
+        Publisher.from_url(
+            publisher_url, prefix=prefix, retries=1, min_replicas=1, replica_timeout=0.01
+        ) as demanding,
+        pytest.raises(Unavailable, match="only 0 of 1 replicas") as caught,
+    ):
+        demanding.delete(CHANNEL, sent.id)
+    assert caught.value.maybe_sent
+
+
+def test_deleting_costs_the_same_in_a_long_log(
+    publisher: Publisher, server: topology.Looking, keys: Keys
+):
+    """Three commands, whatever the log holds."""
+    topology.require_one_server("its counts of commands are looked at")
+    sent = publisher.publish_many(("notifications/u", n) for n in range(500))
+    publisher.delete("notifications/u", sent[0].id)
+    server.config_resetstat()
+    assert publisher.delete("notifications/u", sent[250].id)
+    stats = server.info("commandstats")
+    used = {name: stats[f"cmdstat_{name}"]["calls"] for name in ("zrangebyscore", "zrem", "zadd")}
+    assert used == {"zrangebyscore": 1, "zrem": 1, "zadd": 1}
+
+
+def data(publisher: Publisher, channel: str = CHANNEL) -> list[object]:
+    return [entry.data for entry in publisher.history(channel)]
+
+
+def test_a_newer_message_takes_the_older_one_with_its_key_out(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    publisher.publish(CHANNEL, "kept")
+    first = publisher.publish(CHANNEL, "old secret", collapse_key="a")
+    publisher.publish(CHANNEL, "other", collapse_key="b")
+    publisher.publish(CHANNEL, "new", collapse_key="a")
+    publisher.publish("run-results/t", "elsewhere", collapse_key="a")
+    assert data(publisher) == ["kept", "other", "new"]
+    entries = [decode(entry) for entry in server.zrange(keys.log(CHANNEL), 0, -1)]
+    assert [each.prev for each in entries[1:]] == [each.id for each in entries[:-1]]
+    assert [each.id for each in entries if each.removed] == [first.id]
+
+
+def test_messages_of_one_call_collapse_in_their_order(publisher: Publisher):
+    messages = [
+        Outgoing(CHANNEL, (key, n), collapse_key=key) for n in range(40) for key in ("a", "b")
+    ]
+    publisher.publish_many([*messages, (CHANNEL, "last")])
+    assert data(publisher) == [["a", 39], ["b", 39], "last"]
+
+
+def test_a_duplicate_takes_nothing_out(publisher: Publisher):
+    publisher.publish(CHANNEL, 1, collapse_key="a", idempotency_key="k1")
+    publisher.publish(CHANNEL, 2, collapse_key="a", idempotency_key="k2")
+    again = publisher.publish(CHANNEL, 1, collapse_key="a", idempotency_key="k1")
+    assert again.duplicate
+    assert data(publisher) == [2]
+
+
+def test_a_key_is_remembered_as_long_as_the_log(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    publisher.publish(CHANNEL, 1, collapse_key="a")
+    (name,) = topology.names(server, keys.collapse(CHANNEL, "*"))
+    assert 86_400 < server.ttl(name) <= 86_460
+    publisher.publish(CHANNEL, 2, collapse_key="a", retention=Retention(5, 2 * 86_400))
+    assert 2 * 86_400 < server.ttl(name) <= 2 * 86_460
+    assert data(publisher) == [2]
+
+
+def test_an_older_message_that_is_gone_already_is_no_error(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    old = publisher.publish(CHANNEL, 1, collapse_key="a")
+    assert publisher.delete(CHANNEL, old.id)
+    publisher.publish(CHANNEL, 2, collapse_key="a")
+    server.delete(keys.log(CHANNEL))
+    publisher.publish(CHANNEL, 3, collapse_key="a")
+    assert data(publisher) == [3]
+
+
+def test_a_lost_reply_collapses_once(cutter: ReplyCutter, publisher: Publisher, prefix: str):
+    publisher.publish(CHANNEL, 1, collapse_key="a")
+    with Publisher.from_url(cutter.url, prefix=prefix) as cut_off:
+        cutter.cut(b'"lost"')
+        sent = cut_off.publish(CHANNEL, "lost", collapse_key="a")
+    assert cutter.cut_replies == 1
+    assert [(entry.id, entry.data) for entry in publisher.history(CHANNEL)] == [(sent.id, "lost")]
+
+
+@pytest.mark.parametrize("key", ["", 7, "\ud800"])
+def test_what_is_no_collapse_key_is_refused(publisher: Publisher, key: object):
+    with pytest.raises(InvalidData, match="collapse_key"):
+        publisher.publish(CHANNEL, 1, collapse_key=key)  # type: ignore[arg-type]
+
+
+async def test_a_collapse_key_needs_a_log(async_publisher: AsyncPublisher, announce: Announce):
+    announce(Namespace("ticker", Owner.ANYONE, None))
+    with pytest.raises(InvalidData, match="collapse_key needs a log"):
+        await async_publisher.publish("ticker/x", 1, collapse_key="a")
+
+
+@pytest.mark.one_server("its counts of commands are looked at")
+def test_collapsing_costs_the_same_in_a_long_log_and_nothing_where_it_is_not_asked_for(
+    publisher: Publisher, server: redis.Redis
+):
+    publisher.publish("notifications/u", 0, collapse_key="a")
+    publisher.publish_many(("notifications/u", n) for n in range(500))
+    commands = ("get", "set", "zrangebyscore", "zrem")
+
+    def used(key: str | None) -> dict[str, int]:
+        server.config_resetstat()
+        publisher.publish("notifications/u", 1, collapse_key=key)
+        stats = server.info("commandstats")
+        return {each: stats.get(f"cmdstat_{each}", {"calls": 0})["calls"] for each in commands}
+
+    assert used("a") == {"get": 2, "set": 2, "zrangebyscore": 1, "zrem": 1}
+    assert used(None) == {"get": 1, "set": 1, "zrangebyscore": 0, "zrem": 0}
