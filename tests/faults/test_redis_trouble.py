@@ -39,16 +39,8 @@ async def judge(w: World, allowance: Allowance = STRICT) -> Trace:
     assert all(node.running for node in w.nodes)
     trace = await w.finish()
     require(trace, allowance)
-    assert breaks(trace) == 0
+    assert trace.breaks() == []
     return trace
-
-
-def breaks(trace: Trace) -> int:
-    return sum(
-        session.lasted_until(trace.ended_at) < trace.ended_at
-        for device in trace.devices
-        for session in device.sessions
-    )
 
 
 @pytest.mark.timeout(120)

@@ -233,6 +233,15 @@ class Trace:
     """Ids of nodes that were killed, and could give nothing back."""
     ended_at: float = 0.0
 
+    def breaks(self) -> list[Session]:
+        """The sessions that ended before the run did, and that no backend had ended."""
+        return [
+            session
+            for device in self.devices
+            for session in device.sessions
+            if not session.ended_as and session.lasted_until(self.ended_at) < self.ended_at
+        ]
+
     def lost_on_purpose(self, publication: Publication) -> bool:
         """Whether Redis had it only while what it wrote was to be lost."""
         return self.in_question(publication) and not self.kept(publication)
