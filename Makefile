@@ -15,10 +15,11 @@ TOPOLOGY ?=
 # Tests that are too long for every change.
 LONG := tests/packaging/test_oldest_and_newest.py tests/model/test_tenants.py
 
-.PHONY: help run test test-all matrix soak attacks fuzz model autobahn bench check lock format clean
+.PHONY: help run cluster test test-all matrix soak attacks fuzz model autobahn bench check lock format clean
 
 help:
 	@echo "make run     start a development gateway on port 3001 (or GATEWAY_PORT), with a Redis of its own"
+	@echo "make cluster  what deploy/compose.yaml has as processes of this machine, from port BASE_PORT=4000 on; Ctrl-C ends all"
 	@echo "make test    run the tests against a real server"
 	@echo "make test-all  the same, with publishers and nodes on Sentinel and on a cluster too, and five minutes of all faults at random"
 	@echo "make matrix  test the publisher with each Python and each redis package found here"
@@ -44,6 +45,9 @@ $(DEV): $(RUN)
 	@echo "Installing what the tests need (once)..."
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded,test,check]'
 	@touch $@
+
+cluster: $(RUN)
+	@exec $(BIN)/python deploy/cluster.py $(if $(BASE_PORT),--base-port $(BASE_PORT))
 
 run: $(RUN)
 	@exec $(BIN)/gateway serve --development

@@ -41,8 +41,11 @@ def environment_of_image(dockerfile: list[str]) -> dict[str, str]:
     return dict(re.findall(r"(GATEWAY_\w+)=(\S+)", " ".join(dockerfile)))
 
 
-def test_there_are_three_gateways_a_redis_a_balancer_and_prometheus(compose):
-    assert set(compose["services"]) == {*GATEWAYS, "redis", "nginx", "prometheus"}
+def test_there_are_three_gateways_a_redis_a_balancer_and_what_watches_them(compose):
+    assert set(compose["services"]) == {
+        *GATEWAYS,
+        *("redis", "nginx", "prometheus", "alertmanager"),
+    }
 
 
 @pytest.mark.parametrize("name", GATEWAYS)
@@ -84,8 +87,9 @@ def test_only_the_balancer_is_open_to_the_world(compose):
         for name, service in compose["services"].items()
         if "ports" in service
     }
-    assert set(published) == {"nginx", "prometheus"}
-    assert all(port.startswith("127.0.0.1:") for port in published["prometheus"])
+    assert published.pop("nginx")
+    assert published
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
 
 def test_the_gateways_believe_nginx_about_addresses_and_nobody_else(compose):
@@ -260,3 +264,31 @@ def test_all_that_is_copied_into_the_image_is_sent_to_the_builder(dockerfile):
 def test_the_image_installs_the_gateway_and_not_only_the_publisher(dockerfile):
     # The lock is that of the extra (tests/packaging/test_lock.py).
     assert any("pip install" in line and "requirements.lock" in line for line in dockerfile)
+
+
+def test_every_image_of_others_is_pinned_to_a_version(compose, dockerfile):
+    images = [service["image"] for service in compose["services"].values()]
+    images += [line.partition("=")[2] for line in dockerfile if line.startswith("ARG PYTHON=")]
+    others = {image for image in images if image != compose["x-gateway"]["image"]}
+    assert len(others) >= 5
+    assert [image for image in others if not re.search(r":v?\d+\.?\d*", image)] == []
+
+
+def test_prometheus_tells_alertmanager_which_sends_alerts_to_somebody(compose):
+    load = require_module("yaml").safe_load
+    prometheus = load((DEPLOY / "prometheus/prometheus.yml").read_text())
+    ((target,),) = [
+        each["static_configs"][0]["targets"] for each in prometheus["alerting"]["alertmanagers"]
+    ]
+    name, _, port = target.partition(":")
+    assert compose["services"][name]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    settings = load((DEPLOY / "alertmanager/alertmanager.yml").read_text())
+    receivers = {each["name"] for each in settings["receivers"]}
+    assert {settings["route"]["receiver"]} <= receivers
+    # Its rules name alerts that there are.
+    alerts = set(re.findall(r"- alert: (\w+)", (DEPLOY / "prometheus/alerts.yml").read_text()))
+    named = re.findall(
+        r'alertname =~? "([\w|]+)"', (DEPLOY / "alertmanager/alertmanager.yml").read_text()
+    )
+    assert named
+    assert {name for each in named for name in each.split("|")} <= alerts

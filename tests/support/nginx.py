@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 
+from deploy.cluster import configure_nginx
 from tests.support.redis_server import free_port
 from tests.support.waiting import until
 
@@ -21,7 +21,7 @@ NGINX = Path(__file__).parents[2] / "deploy" / "nginx"
 class Nginx:
     """nginx with the very nginx.conf, and addresses of the test's own."""
 
-    program: str
+    command: tuple[str, ...]
     folder: Path
     port: int
 
@@ -37,14 +37,6 @@ class Nginx:
     def logs(self) -> str:
         """Both logs, as they come out of the container."""
         return (self.folder / "output").read_text()
-
-    @property
-    def command(self) -> tuple[str, ...]:
-        return (
-            self.program,
-            *("-p", str(self.folder), "-c", str(self.folder / "nginx.conf")),
-            *("-g", f"daemon off; pid {self.folder / 'nginx.pid'};"),
-        )
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -75,15 +67,5 @@ class Nginx:
 
 def nginx_before(program: str, folder: Path, *ports: int) -> Nginx:
     """The deployment's nginx.conf in ``folder``, with gateways at these ports."""
-    folder.mkdir()
-    shutil.copy(NGINX / "nginx.conf", folder)
     port = free_port()
-    # Its temporary folders too: those it was built with are for root alone.
-    places = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temporary = "".join(f"{name}_temp_path {folder / name};\n" for name in places)
-    listen = (NGINX / "listen.conf").read_text().replace("80 default_server", f"127.0.0.1:{port}")
-    (folder / "listen.conf").write_text(f"{listen}\n{temporary}")
-    (folder / "upstream.conf").write_text(
-        "".join(f"server 127.0.0.1:{p} max_fails=0;\n" for p in ports)
-    )
-    return Nginx(program, folder, port)
+    return Nginx(configure_nginx(program, folder, port, ports), folder, port)

@@ -1,0 +1,417 @@
+"""The deployment of compose.yaml as processes of this machine: `make cluster`, and one Ctrl-C ends them all.
+
+Redis with an append-only file, three gateways, nginx, Prometheus, Alertmanager and Grafana, with the configurations of this folder. What is
+not installed is left out, but for Redis and the gateways.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from gateway.development.login import development_secret
+from gateway.development.redis_server import server_binary
+
+DEPLOY: Final = Path(__file__).parent
+GATEWAYS: Final = 3
+HOST: Final = "127.0.0.1"
+
+_START_SECONDS: Final = 60.0
+_END_SECONDS: Final = 8.0
+"""What has not ended then is killed, so that all is over within ten seconds."""
+_RESTART_SECONDS: Final = 1.0
+
+REDIS_OPTIONS: Final = (
+    *("--appendonly", "yes", "--appendfsync", "everysec"),
+    *("--maxmemory", "1gb", "--maxmemory-policy", "noeviction"),
+    *("--client-output-buffer-limit", "pubsub 256mb 64mb 60"),
+)
+"""Those of compose.yaml."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A program, and how it is seen to be ready.
+
+    Args:
+        name: as in compose.yaml.
+        url: what is told of it.
+        command: the program and its arguments.
+        check: a URL that answers 200 when it is ready; for ``tcp://`` one that takes connections.
+        environment: further variables.
+    """
+
+    name: str
+    url: str
+    command: Sequence[str]
+    check: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+class CannotStart(Exception):
+    """The message says why."""
+
+
+# -- what there is --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ports:
+    """All ports follow the first one, at which clients connect."""
+
+    base: int
+
+    @property
+    def clients(self) -> int:
+        return self.base
+
+    @property
+    def gateways(self) -> list[int]:
+        return [self.base + 1 + number for number in range(GATEWAYS)]
+
+    @property
+    def internal(self) -> list[int]:
+        return [self.base + 4 + number for number in range(GATEWAYS)]
+
+    @property
+    def redis(self) -> int:
+        return self.base + 7
+
+    @property
+    def prometheus(self) -> int:
+        return self.base + 8
+
+    @property
+    def alertmanager(self) -> int:
+        return self.base + 9
+
+    @property
+    def grafana(self) -> int:
+        return self.base + 10
+
+    def require_free(self) -> None:
+        """Raises CannotStart where one is in use."""
+        for port in range(self.base, self.grafana + 1):
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((HOST, port))
+                except OSError as error:
+                    raise CannotStart(
+                        f"port {port} cannot be had ({error.strerror}); make cluster BASE_PORT={self.base + 100} takes others"
+                    ) from None
+
+
+def redis(folder: Path, ports: Ports) -> Service:
+    (folder / "redis").mkdir(exist_ok=True)
+    command = (
+        *(str(server_binary()), "--bind", HOST, "--port", str(ports.redis)),
+        *("--dir", str(folder / "redis"), *REDIS_OPTIONS),
+    )
+    return Service(
+        "redis", f"redis://{HOST}:{ports.redis}/0", command, f"tcp://{HOST}:{ports.redis}"
+    )
+
+
+def gateway(number: int, ports: Ports, secret: str) -> Service:
+    port, internal = ports.gateways[number], ports.internal[number]
+    environment = {
+        "GATEWAY_HOST": HOST,
+        "GATEWAY_PORT": str(port),
+        "GATEWAY_INTERNAL_PORT": str(internal),
+        "GATEWAY_REDIS_URL": f"redis://{HOST}:{ports.redis}/0",
+        "GATEWAY_JWT_SECRET": secret,
+        "GATEWAY_TRUSTED_PROXIES": HOST,
+        "GATEWAY_DRAIN_DELAY_SECONDS": "0",
+        "GATEWAY_DRAIN_SECONDS": "2",
+    }
+    command = (sys.executable, "-m", "gateway", "serve")
+    check = f"http://{HOST}:{internal}/readyz"
+    return Service(f"gateway-{number + 1}", f"ws://{HOST}:{port}", command, check, environment)
+
+
+def nginx(program: str, folder: Path, ports: Ports) -> Service:
+    below = folder / "nginx"
+    command = configure_nginx(program, below, ports.clients, ports.gateways)
+    return Service(
+        "nginx", f"ws://{HOST}:{ports.clients}", command, f"http://{HOST}:{ports.clients}/healthz"
+    )
+
+
+def configure_nginx(
+    program: str, folder: Path, port: int, gateways: Sequence[int]
+) -> tuple[str, ...]:
+    """The nginx.conf of this folder with addresses of this machine, in ``folder``; returns the command that runs it."""
+    folder.mkdir(exist_ok=True)
+    shutil.copy(DEPLOY / "nginx" / "nginx.conf", folder)
+    # Its temporary folders too: those it was built with are for root alone.
+    places = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "".join(f"{name}_temp_path {folder / name};\n" for name in places)
+    listen = (DEPLOY / "nginx" / "listen.conf").read_text()
+    listen = listen.replace("80 default_server", f"{HOST}:{port}")
+    (folder / "listen.conf").write_text(f"{listen}\n{temporary}")
+    (folder / "upstream.conf").write_text(
+        "".join(f"server {HOST}:{each} max_fails=0;\n" for each in gateways)
+    )
+    options = ("-p", str(folder), "-c", str(folder / "nginx.conf"))
+    return (program, *options, "-g", f"daemon off; pid {folder / 'nginx.pid'};")
+
+
+def prometheus(program: str, folder: Path, ports: Ports) -> Service:
+    below = folder / "prometheus"
+    below.mkdir(exist_ok=True)
+    copied(DEPLOY / "prometheus", below, ports)
+    url = f"http://{HOST}:{ports.prometheus}"
+    command = (
+        *(program, f"--config.file={below / 'prometheus.yml'}"),
+        *(
+            f"--storage.tsdb.path={below / 'data'}",
+            f"--web.listen-address={HOST}:{ports.prometheus}",
+        ),
+    )
+    return Service("prometheus", url, command, f"{url}/-/ready")
+
+
+def alertmanager(program: str, folder: Path, ports: Ports) -> Service:
+    below = folder / "alertmanager"
+    below.mkdir(exist_ok=True)
+    url = f"http://{HOST}:{ports.alertmanager}"
+    command = (
+        *(program, f"--config.file={DEPLOY / 'alertmanager' / 'alertmanager.yml'}"),
+        *(f"--storage.path={below}", f"--web.listen-address={HOST}:{ports.alertmanager}"),
+        "--cluster.listen-address=",
+    )
+    return Service("alertmanager", url, command, f"{url}/-/ready")
+
+
+def grafana(program: str, folder: Path, ports: Ports) -> Service:
+    below = folder / "grafana"
+    below.mkdir(exist_ok=True)
+    copied(DEPLOY / "grafana", below, ports)
+    url = f"http://{HOST}:{ports.grafana}"
+    environment = {
+        "GF_PATHS_PROVISIONING": str(below / "provisioning"),
+        "GF_PATHS_DATA": str(below / "data"),
+        "GF_PATHS_LOGS": str(below / "logs"),
+        "GF_SERVER_HTTP_ADDR": HOST,
+        "GF_SERVER_HTTP_PORT": str(ports.grafana),
+        "GF_AUTH_ANONYMOUS_ENABLED": "true",
+        "GF_ANALYTICS_REPORTING_ENABLED": "false",
+    }
+    command = (program, "server", "--homepath", "/usr/share/grafana")
+    return Service("grafana", url, command, f"{url}/api/health", environment)
+
+
+def copied(source: Path, target: Path, ports: Ports) -> None:
+    """Copy a folder of configurations, with the addresses of this machine in the place of compose.yaml's."""
+    addresses = {
+        **{
+            f"gateway-{number}:9300": f"{HOST}:{port}"
+            for number, port in enumerate(ports.internal, 1)
+        },
+        "prometheus:9090": f"{HOST}:{ports.prometheus}",
+        "alertmanager:9093": f"{HOST}:{ports.alertmanager}",
+        "/etc/grafana/dashboards": str(target / "dashboards"),
+    }
+    for path in source.rglob("*"):
+        if path.is_file():
+            text = path.read_text("utf-8")
+            for theirs, ours in addresses.items():
+                text = text.replace(theirs, ours)
+            place = target / path.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text, "utf-8")
+
+
+_OPTIONAL: Final[dict[str, Callable[[str, Path, Ports], Service]]] = {
+    "nginx": nginx,
+    "prometheus": prometheus,
+    "alertmanager": alertmanager,
+    "grafana": grafana,
+}
+
+
+def planned(folder: Path, ports: Ports, secret: str) -> tuple[list[Service], list[str]]:
+    """The services in the order in which they start, and the names of those whose programs are not installed."""
+    services = [redis(folder, ports)]
+    services += [gateway(number, ports, secret) for number in range(GATEWAYS)]
+    missing = []
+    for name, make in _OPTIONAL.items():
+        program = find(name)
+        if program is None:
+            missing.append(name)
+        else:
+            services.append(make(program, folder, ports))
+    return services, missing
+
+
+def find(name: str) -> str | None:
+    # Debian keeps servers in sbin, which is not on every user's PATH, and has a prefix for this one.
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    return shutil.which(name, path=path) or shutil.which(f"prometheus-{name}", path=path)
+
+
+# -- running --------------------------------------------------------------------------------------
+
+
+class Cluster:
+    """Runs the services until told, and starts again what ends by itself, as `restart: unless-stopped` does."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._told = asyncio.Event()
+        self._keepers: list[asyncio.Task[None]] = []
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+
+    def end(self) -> None:
+        """Let ``run`` return."""
+        self._told.set()
+
+    async def run(self, services: Sequence[Service], missing: Sequence[str]) -> None:
+        """Start them, say where they are, and end them when told.
+
+        Raises:
+            CannotStart: one is not ready in time.
+        """
+        try:
+            # Each group needs the one before: Redis, the gateways, whatever looks at them.
+            for group in (services[:1], services[1 : GATEWAYS + 1], services[GATEWAYS + 1 :]):
+                self._keepers += [asyncio.create_task(self._keep(each)) for each in group]
+                await asyncio.gather(*(self._ready(each) for each in group))
+                if self._told.is_set():
+                    return
+            for each in services:
+                say(f"{each.name}: {each.url}")
+            for name in missing:
+                say(f"{name}: not installed, goes without")
+            say(f"logs: {self._folder.as_uri()}")
+            await self._told.wait()
+            say("ending")
+        finally:
+            await self._end(services)
+
+    async def _keep(self, service: Service) -> None:
+        while not self._told.is_set():
+            log = (self._folder / f"{service.name}.log").open("ab")
+            with log:
+                process = await asyncio.create_subprocess_exec(
+                    *service.command,
+                    env=without_settings() | service.environment,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    # Ctrl-C is for this process, which ends them in order.
+                    start_new_session=True,
+                )
+            self._processes[service.name] = process
+            status = await process.wait()
+            if not self._told.is_set():
+                say(f"{service.name}: ended with {status}, is started again")
+                await asyncio.sleep(_RESTART_SECONDS)
+
+    async def _ready(self, service: Service) -> None:
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                while not self._told.is_set() and not await asyncio.to_thread(  # noqa: ASYNC110 - it is another process's state
+                    answers, service.check
+                ):
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            log = self._folder / f"{service.name}.log"
+            raise CannotStart(f"{service.name} is not ready; its log is {log}") from None
+
+    async def _end(self, services: Sequence[Service]) -> None:
+        self._told.set()
+        # Redis last: gateways give their users' places back.
+        last = services[0].name
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_SECONDS):
+                await self._terminate({name for name in self._processes if name != last})
+                await self._terminate({last})
+        for process in self._processes.values():
+            if process.returncode is None:
+                process.kill()
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*(each.wait() for each in self._processes.values()))
+
+    async def _terminate(self, names: set[str]) -> None:
+        processes = [self._processes[name] for name in names if name in self._processes]
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+        await asyncio.gather(*(process.wait() for process in processes))
+
+
+def without_settings() -> dict[str, str]:
+    """The environment without settings that are meant for another gateway."""
+    return {name: value for name, value in os.environ.items() if not re.match("GATEWAY_|GF_", name)}
+
+
+def answers(check: str) -> bool:
+    """Whether who is behind this URL is ready."""
+    if check.startswith("tcp://"):
+        host, port = check.removeprefix("tcp://").split(":")
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
+            return True
+        return False
+    try:
+        with urllib.request.urlopen(check, timeout=2) as answer:  # noqa: S310 - addresses of ours
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
+
+
+async def serve(base: int, folder: Path) -> None:
+    ports = Ports(base)
+    ports.require_free()
+    secret = development_secret(folder, create=True)
+    assert secret is not None
+    cluster = Cluster(folder)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, cluster.end)
+    await cluster.run(*planned(folder, ports, secret))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--base-port",
+        type=int,
+        default=4000,
+        metavar="PORT",
+        help="the first of eleven ports, at which clients connect (4000)",
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path(".gateway/cluster"),
+        help="for data, logs and the configurations as they are used (.gateway/cluster)",
+    )
+    options = parser.parse_args()
+    try:
+        asyncio.run(serve(options.base_port, options.folder.absolute()))
+    except CannotStart as error:
+        sys.exit(f"cluster: {error}")
+
+
+if __name__ == "__main__":
+    main()
