@@ -236,6 +236,7 @@ class Gateway:
             await take_step("remove the report", self.operators.reports.remove())
             await take_step("give up the node lease", self.redis.node_lease.give_up())
         self.delivery.interests.close()
+        self.delivery.interests_in_presence.close()
         self.access.interests_in_grants.close()
         await take_step("end the tasks", self._tasks.aclose())
         await self.redis.connections.aclose()

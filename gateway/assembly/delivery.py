@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from gateway.assembly.redis_side import RedisSide
@@ -24,6 +25,7 @@ from gateway.node.interest import Interests
 from gateway.node.life_checks import LifeChecks
 from gateway.node.opener import Opener
 from gateway.node.pacing import Pacing
+from gateway.node.presence_changes import PresenceChanges
 from gateway.node.recovery import Pages
 from gateway.node.stalls import Patience
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
@@ -85,6 +87,17 @@ class Delivery:
             self.hub.forget,
             settings.unsubscribe_linger_seconds,
         )
+        self.interests_in_presence = Interests(
+            ChannelFeed(
+                redis.hearing.channels,
+                redis.keys.presence_changes,
+                lambda channel: partial(self.presence.hear, channel),
+            ),
+            lambda _channel: None,
+            settings.unsubscribe_linger_seconds,
+        )
+        present = redis.presence.present
+        self.presence = PresenceChanges(self.hub, present, self.interests_in_presence, namespaces)
         interval, timeout = settings.ping_interval_seconds, settings.pong_timeout_seconds
         self.heartbeats = Heartbeats(self.hub, CLOCK, random.random, interval, timeout)
         self.life_checks = LifeChecks(
@@ -107,5 +120,5 @@ class Delivery:
             namespaces,
             events.failed,
             settings.max_subscriptions,
-            redis.presence.present,
+            self.presence,
         )

@@ -67,8 +67,7 @@ class RedisSide:
         self.places = self._make_places(shared, events)
         self.presence = PresenceWriter(
             self.pipeline,
-            PresenceTable(self.keys, shared.node_id, settings.node_lease_seconds),
-            namespaces,
+            PresenceTable(self.keys, shared.node_id, settings.node_lease_seconds, namespaces),
             random.random,
             self.servers,
         )

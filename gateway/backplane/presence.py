@@ -19,7 +19,7 @@ from gateway.node.presence import PresentUsers
 from gateway.node.tasks import Sleep
 from publisher.contract import scripts
 from publisher.contract.calls import Call
-from publisher.contract.channels import Namespace
+from publisher.contract.channels import Namespace, namespace_of
 from publisher.contract.keys import MAX_NODE_LEASE_SECONDS, Keys
 from publisher.errors import Rejected, Unavailable
 from publisher.transport.pipeline import Calls
@@ -43,15 +43,20 @@ class PresenceTable:
     keys: Keys
     node: str
     seconds: float
+    namespaces: Mapping[str, Namespace]
 
     def note(self, channel: str, there: list[str], gone: list[str]) -> Call:
         """Note who is there, for the time of a lease, and who is not any more."""
+        rules = self.namespaces[namespace_of(channel)].presence
+        announced = rules is not None and rules.announce
         return Call.run(
-            scripts.PRESENCE,
+            scripts.PRESENCE_SHARDED if self.keys.sharded else scripts.PRESENCE,
             [self.keys.presence(channel)],
             str(int(self.seconds * 1000)),
             _MAX_LEASE,
             str(len(there)),
+            self.keys.presence_changes(channel) if announced else "",
+            str(rules.max_members) if rules is not None and announced else "0",
             *(f"{self.node}/{user}" for user in (*there, *gone)),
         )
 
@@ -68,11 +73,10 @@ class PresenceWriter:
         self,
         pipeline: Calls,
         table: PresenceTable,
-        namespaces: Mapping[str, Namespace],
         random: Callable[[], float],
         servers: Servers = ONE,
     ) -> None:
-        self.present = PresentUsers(namespaces, self._note)
+        self.present = PresentUsers(table.namespaces, self._note)
         self._pipeline = pipeline
         self._table = table
         self._random = random

@@ -330,6 +330,15 @@ def presence(channel: str, users: list[str], count: int) -> bytes:
     return orjson.dumps({"type": "presence", "channel": channel, "users": users, "count": count})
 
 
+CHANGES: Final = ("joined", "left")
+"""How users become members of a channel and cease to be."""
+
+
+def change(kind: str, channel: str, users: list[str]) -> bytes:
+    """Users have come into a channel or left it, by one of :data:`CHANGES`."""
+    return orjson.dumps({"type": kind, "channel": channel, "users": users})
+
+
 def token_expiring(expires_at_ms: int) -> bytes:
     """The connection's token ends soon, in milliseconds since 1970; the connection ends with it."""
     return orjson.dumps({"type": "token_expiring", "expiresAt": expires_at_ms})

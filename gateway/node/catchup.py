@@ -25,7 +25,7 @@ from gateway.node.hub import Hub
 from gateway.node.interest import Interests
 from gateway.node.log_readers import Audience, Members, MissingKey, One, answer
 from gateway.node.pacing import Pacing
-from gateway.node.presence import PresentUsers
+from gateway.node.presence_changes import PresenceChanges
 from gateway.node.recovery import Loss, Pages
 from gateway.node.stalls import Patience
 from gateway.node.tasks import Tasks
@@ -57,7 +57,7 @@ class Catchup:
         namespaces: Mapping[str, Namespace],
         failed: Callable[[Subscription, Exception], None],
         max_subscriptions: int,
-        present: PresentUsers,
+        presence: PresenceChanges,
     ) -> None:
         self._hub = hub
         self._interests = interests
@@ -69,7 +69,7 @@ class Catchup:
         self._namespaces = namespaces
         self._failed = failed
         self._max_subscriptions = max_subscriptions
-        self._present = present
+        self._presence = presence
         self._repairs: dict[Channel, asyncio.Task[None]] = {}
 
     def keeps_log(self, channel: channels.Channel) -> bool:
@@ -111,9 +111,10 @@ class Catchup:
             Unavailable: Redis has answered with an error that does not pass.
         """
         channel = self._open(subscription.channel)
+        # First: once the node hears the channel it hears who comes and leaves, too.
+        self._presence.enter(subscription.channel, subscription.connection.user)
         confirmed = self._interests.take(channel.name)
         subscription.interested = True
-        self._present.enter(subscription.channel, subscription.connection.user)
         await asyncio.shield(confirmed)
         if channel.keeps_log:
             await self._catch_up(self._one(channel, subscription, since))
@@ -135,7 +136,7 @@ class Catchup:
         if subscription.interested:
             self._hub.leave(self._open(subscription.channel), subscription)
             self._interests.release(name)
-            self._present.leave(subscription.channel, connection.user)
+            self._presence.leave(subscription.channel, connection.user)
             if not subscription.answers:  # one that has not begun was sent nothing
                 if not connection.closed:
                     self._hub.event_log.unsubscribed(subscription)

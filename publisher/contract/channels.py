@@ -19,7 +19,7 @@ MAX_CHANNEL_BYTES: Final = 255
 POSITIONS_SECONDS: Final = 30 * 86_400
 RESULTS_SECONDS: Final = 86_400
 
-MAX_LISTED_MEMBERS: Final = 100_000
+MAX_LISTED_MEMBERS: Final = 10_000
 
 # About 31 years, or as many messages: far from where Redis refuses an expiry in the middle of a script.
 MAX_RETENTION: Final = 1_000_000_000

@@ -12,6 +12,7 @@
 ``rt1:grant:{<channel>}``            sorted set  user, or everybody (``grants.py``) -> expiry (ms, Redis time)
 ``rt1:presence:{<channel>}``         sorted set  ``<node>/<user>`` -> until when the user is in the channel there (ms,
                                                  Redis time): only in namespaces with ``presence``
+``rt1:presence-changes:{<channel>}`` pub/sub     who has come into the channel and left it (``presence.lua``)
 ``rt1:granted:{<channel>}``          pub/sub     to whom the channel was granted just now, as in ``rt1:grant``
 ``rt1:live:{<channel>}``             pub/sub     the same entries, as they are published; in a cluster
                                                  also what ends access to the channel (``control.py``)
@@ -130,6 +131,9 @@ class Keys:
 
     def presence(self, channel: str) -> str:
         return f"{self.prefix}:presence:{{{channel}}}"
+
+    def presence_changes(self, channel: str) -> str:
+        return f"{self._pubsub}:presence-changes:{{{channel}}}"
 
     def granted(self, channel: str) -> str:
         return f"{self._pubsub}:granted:{{{channel}}}"

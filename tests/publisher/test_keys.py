@@ -21,6 +21,7 @@ OF_A_CHANNEL: list[Callable[[str], str]] = [
     KEYS.confirmed,
     KEYS.grant,
     KEYS.presence,
+    KEYS.presence_changes,
     KEYS.granted,
     KEYS.live,
 ]
@@ -72,6 +73,7 @@ def test_the_keys_of_names_from_before_stay_as_they_are(channel: str):
         f"rt1:confirmed:{{{channel}}}",
         f"rt1:grant:{{{channel}}}",
         f"rt1:presence:{{{channel}}}",
+        f"rt1:presence-changes:{{{channel}}}",
         f"rt1:granted:{{{channel}}}",
         f"rt1:live:{{{channel}}}",
         f"rt1:result:{{{channel}}}:k12.34",

@@ -18,6 +18,7 @@ from gateway.node.interest import Interests
 from gateway.node.pacing import Pacing
 from gateway.node.ports import Grants
 from gateway.node.presence import PresentUsers
+from gateway.node.presence_changes import PresenceChanges
 from gateway.node.recovery import Pages
 from gateway.node.refusals import Refusals
 from gateway.node.stalls import Patience
@@ -168,7 +169,12 @@ class Bench:
             NAMESPACES,
             lambda *failure: self.failed.append(failure),
             MAX_SUBSCRIPTIONS,
-            PresentUsers(NAMESPACES, lambda _channel, _user: None),
+            PresenceChanges(
+                self.node.hub,
+                PresentUsers(NAMESPACES, lambda _channel, _user: None),
+                self.interests,
+                NAMESPACES,
+            ),
         )
 
     def refusals(self, grants: Grants, feed: RecordingFeed) -> Refusals:

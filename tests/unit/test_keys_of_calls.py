@@ -38,7 +38,8 @@ from publisher.transport.flows import Flow, Owners, Pause, RoundTrip, SideBySide
 USERS = ["u", "a}b", "}x", "}"]
 CHANNELS = ["run-results/a", "run-results/b}{c", "notifications/d:{e}", "notifications/ü"]
 KEYS = [Keys(sharded=True), Keys("other", sharded=True), Keys(sharded=True).below("check")]
-NOT_IN_A_CLUSTER = {scripts.PUBLISH, scripts.GRANT}
+NOT_IN_A_CLUSTER = {scripts.PUBLISH, scripts.GRANT, scripts.PRESENCE}
+ROOMS = Namespace("rooms", presence=Presence(announce=True))
 
 
 class Noted:
@@ -84,8 +85,8 @@ async def calls_of_a_node(keys: Keys) -> list[Call]:
         Call(("SET", keys.marker, "m", "NX", "GET")),
         Call(("SET", keys.node("node"), "{}", "PX", 1)),
     ]
-    presence = PresenceTable(keys, "node", 10)
-    noted.calls += [presence.note(channel, ["u"], ["v"]) for channel in CHANNELS]
+    presence = PresenceTable(keys, "node", 10, {"rooms": ROOMS})
+    noted.calls += [presence.note(f"rooms/{user}", ["u"], ["v"]) for user in USERS]
     noted.calls.append(Scheduler(pipeline, keys, "node").look)
     told = [events.told("connected", "u", "node", 1, change="+", connection="node/1")]
     noted.calls += [
@@ -119,7 +120,7 @@ class Publisher:
         self._now = 1.0
         retries = Retries(9, lambda: 0.5, give_up_after=1e9, clock=self._clock)
         namespaces = DEFAULT_NAMESPACES | {
-            "rooms": Namespace("rooms", presence=Presence()),
+            "rooms": ROOMS,
             "ticker": Namespace("ticker", Owner.ANYONE, None),
         }
         self.operations = Operations(
@@ -257,17 +258,21 @@ async def test_the_keys_of_each_call_of_a_script_are_of_one_slot(keys: Keys) -> 
 @pytest.mark.parametrize("keys", KEYS, ids=lambda keys: keys.prefix)
 async def test_what_a_script_publishes_of_a_channel_is_of_its_keys_slot(keys: Keys) -> None:
     """A script may ``SPUBLISH`` in the slots that it has declared keys of."""
-    published = 0
-    for call in calls_of_a_publisher(keys):
+    published = changes = 0
+    for call in await calls_of_a_node(keys) + calls_of_a_publisher(keys):
         if call.script is scripts.PUBLISH_SHARDED:
             names = keys_of(call)
             live = [each for each in map(str, call.arguments) if ":live:" in each]
             assert live
             assert {slot_of(each) for each in live} == {slot_of(names[0])}
             published += len(live)
+        elif call.script is scripts.PRESENCE_SHARDED:
+            assert slot_of(str(call.arguments[5])) == slot_of(str(call.key))
+            changes += 1
         elif call.script is scripts.GRANT_SHARDED:
             assert slot_of(str(call.arguments[-1])) == slot_of(str(call.key))
     assert published
+    assert changes
 
 
 @pytest.mark.parametrize(

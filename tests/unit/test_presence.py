@@ -49,7 +49,7 @@ class Redis:
         self.calls += 1
         if self.error is not None:
             raise self.error
-        _, key, _, _, count, *members = map(str, call.arguments)
+        _, key, _, _, count, _, _, *members = map(str, call.arguments)
         there = self.there.setdefault(key, set())
         there |= set(members[: int(count)])
         there -= set(members[int(count) :])
@@ -64,9 +64,9 @@ def redis() -> Redis:
 @pytest.fixture
 def writer(redis: Redis) -> PresenceWriter:
     pipeline: Any = redis
-    table = PresenceTable(KEYS, "n", 10)
+    table = PresenceTable(KEYS, "n", 10, NAMESPACES)
     servers = Servers(away=lambda key: key in redis.away)
-    return PresenceWriter(pipeline, table, NAMESPACES, lambda: 0.0, servers)
+    return PresenceWriter(pipeline, table, lambda: 0.0, servers)
 
 
 async def test_what_could_not_be_written_is_written_later_as_it_is_then(

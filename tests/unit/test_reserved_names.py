@@ -18,6 +18,7 @@ SAID = [
     protocol.unsubscribed("a/b"),
     protocol.heartbeat(1),
     protocol.presence("a/b", ["u"], 1),
+    *(protocol.change(kind, "a/b", ["u"]) for kind in protocol.CHANGES),
     protocol.error(ErrorCode.FLOOD, "flood"),
     protocol.messages_lost("a/b"),
 ]

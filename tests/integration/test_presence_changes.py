@@ -1,0 +1,135 @@
+"""What the members of a channel are told of others who come and go."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+
+from publisher import AsyncPublisher
+from tests.integration.conftest import StartNode
+from tests.support.client import Client, connected
+from tests.support.processes import gateway_process
+from tests.support.tokens import make_token
+from tests.support.topology import ask_all, keys
+from tests.support.waiting import until
+
+ROOM = "rooms/a"
+
+
+def rules(**presence: Any) -> dict[str, Any]:
+    return {"rooms": {"owner": "anyone", "presence": {"announce": True, **presence}}}
+
+
+async def told(client: Client, kind: str, *users: str) -> None:
+    """Of these users and no others a client is told, in however many messages."""
+    missing = set(users)
+    while missing:
+        message = await client.expect(type=kind, channel=ROOM)
+        assert message.keys() == {"type", "channel", "users"}
+        assert message["users"]
+        assert set(message["users"]) <= missing
+        missing -= set(message["users"])
+
+
+async def test_the_members_of_a_channel_are_told_who_joins_and_leaves_on_all_nodes(
+    start_node: StartNode,
+) -> None:
+    first, second = await start_node(namespaces=rules()), await start_node(namespaces=rules())
+    async with (
+        connected(first.url, make_token("u")) as client,
+        connected(first.url, make_token("stranger")) as stranger,
+        connected(second.url, make_token("auth0|a/b 张")) as other,
+        connected(first.url, make_token("auth0|a/b 张")) as tab,
+    ):
+        await client.subscribe(ROOM)
+        await told(client, "joined", "u")
+        await other.subscribe(ROOM)
+        await told(client, "joined", "auth0|a/b 张")
+        await told(other, "joined", "auth0|a/b 张")
+        # Another tab on another node changes nothing, nor does it when the first one goes.
+        await tab.subscribe(ROOM)
+        await until(lambda: not first.gateway.redis.presence._changed)
+        await other.close()
+        await until(lambda: not second.gateway.redis.presence._changed)
+        await tab.close()
+        await told(client, "left", "auth0|a/b 张")
+        await client.sync()
+        # Who is not in the channel hears nothing.
+        await stranger.sync()
+
+
+async def test_the_users_of_a_dead_node_leave(
+    start_node: StartNode, gateway_url: str, prefix: str
+) -> None:
+    node = await start_node(namespaces=rules(), node_lease_seconds=2)
+    written = '{"rooms": {"owner": "anyone", "presence": {"announce": true}}}'
+    async with (
+        gateway_process(gateway_url, prefix, namespaces=written, node_lease_seconds=2) as dying,
+        connected(node.url, make_token("stays")) as client,
+        connected(dying.url, make_token("stays")) as both,
+        connected(dying.url, make_token("dies")) as lost,
+    ):
+        await client.subscribe(ROOM)
+        await told(client, "joined", "stays")
+        await both.subscribe(ROOM)
+        await lost.subscribe(ROOM)
+        await told(client, "joined", "dies")
+        await dying.kill()
+        await told(client, "left", "dies")
+        await client.sync()
+
+
+async def test_nobody_is_told_of_a_channel_with_too_many_members(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    node = await start_node(namespaces=rules(max_members=2))
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(connected(node.url, make_token(user))) for user in "abc"
+        ]
+        for client, user in zip(clients[:2], "ab", strict=True):
+            await client.subscribe(ROOM)
+            await told(client, "joined", user)
+        await told(clients[0], "joined", "b")
+        await clients[2].subscribe(ROOM)
+
+        async def are_there(count: int) -> bool:
+            return await publisher._client.zcard(keys(prefix).presence(ROOM)) == count
+
+        await until(lambda: are_there(3))
+        await clients[0].sync()
+        # With the third they were too many; from the second on they are told again.
+        await clients[1].close()
+        await told(clients[0], "left", "b")
+        await clients[2].close()
+        await told(clients[0], "left", "c")
+
+
+@pytest.mark.parametrize("said", ["", "no json", "[1]", '{"joined": "u"}', '{"left": [1]}'])
+async def test_what_nobody_of_ours_has_told_is_left_out(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str, said: str
+) -> None:
+    node = await start_node(namespaces=rules())
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(ROOM)
+        await told(client, "joined", "u")
+        name = keys(prefix).presence_changes(ROOM)
+        await publisher._client.execute_command(keys(prefix).publish, name, said)
+        await until(lambda: node.gateway.stats.messages_invalid == 1)
+        await client.sync()
+
+
+async def test_where_it_is_not_announced_nobody_listens(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    silent = {"rooms": {"owner": "anyone", "presence": True}}
+    node = await start_node(namespaces=silent)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(ROOM)
+        await client.sync()
+        ask = "SHARDNUMSUB" if keys(prefix).sharded else "NUMSUB"
+        name = keys(prefix).presence_changes(ROOM)
+        answers = await ask_all(publisher._client, "PUBSUB", ask, name)
+        assert {int(count) for _name, count in answers} == {0}
