@@ -19,6 +19,7 @@ import orjson
 from pydantic import SecretStr
 
 from gateway import logs, redis_acl, serve
+from gateway.client import tail
 from gateway.options import add_options, advice, load_settings
 from gateway.planning import command as planning
 from gateway.planning.load import InvalidLoad
@@ -120,6 +121,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan.set_defaults(run=_plan)
     planning.add_options(plan)
+
+    listen = commands.add_parser(
+        "tail", help="show the messages of channels", description=tail.DESCRIPTION
+    )
+    listen.set_defaults(run=_tail)
+    tail.add_options(listen)
     return parser
 
 
@@ -227,7 +234,7 @@ def _missing(settings: Settings) -> list[str]:
     return missing
 
 
-# -- gateway token, gateway check, gateway acl, gateway plan ----------------------------------
+# -- gateway token, gateway check, gateway acl, gateway plan, gateway tail --------------------
 
 
 def _token(options: argparse.Namespace) -> int:
@@ -316,3 +323,10 @@ def _plan(options: argparse.Namespace) -> int:
     except InvalidLoad as error:
         raise UsageError(str(error)) from None
     return 0
+
+
+def _tail(options: argparse.Namespace) -> int:
+    try:
+        return tail.run(options)
+    except ValueError as error:
+        raise UsageError(str(error)) from None

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 _PREFIX: Final = "GATEWAY_"
-_NOT_SETTINGS: Final = frozenset({"GATEWAY_CONFIG"})
+_NOT_SETTINGS: Final = frozenset({"GATEWAY_CONFIG", "GATEWAY_TOKEN"})
 
 _LINK: Final = re.compile(
     r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"

@@ -1,0 +1,123 @@
+"""``gateway tail``: its options, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from gateway.client.errors import ReceiverError
+from gateway.client.receiver import Receiver
+from gateway.client.subscription import Message, Subscription
+
+DESCRIPTION: Final = (
+    "Show the messages of channels as they come, a line each, and connect again whenever the connection is lost. What is "
+    "shown counts as received by the token's user. Ctrl-C ends it. Exit codes: 0 ended by you, 1 the client is not let in "
+    "or a channel has ended, 2 a mistake in the command."
+)
+_TOKEN: Final = "GATEWAY_TOKEN"  # noqa: S105 - a variable's name
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``gateway tail``."""
+    parser.add_argument("channels", nargs="+", metavar="CHANNEL", help="what to listen to")
+    parser.add_argument("--url", required=True, help="of the gateway: ws://… or wss://…")
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help=f"the user's token, read before each attempt to connect [{_TOKEN}: the token itself]",
+    )
+    parser.add_argument(
+        "--since",
+        type=int,
+        metavar="ID",
+        help="begin behind the message with this id; 0 for all that is kept (what the user has not received)",
+    )
+    parser.add_argument("--json", action="store_true", help="print an object a line")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show messages until a signal; the exit code.
+
+    Raises:
+        ValueError: an option cannot be used.
+    """
+    source = _token(options.token_file)
+    tail = _Tail(options.json)
+    receiver = Receiver(options.url, token=source, on_gap=tail.show_loss)
+    channels = dict.fromkeys(options.channels)
+    failure = asyncio.run(_show(receiver, [*channels], options.since, tail))
+    if failure is not None:
+        print(f"gateway: {failure}", file=sys.stderr)  # noqa: T201
+    return 0 if failure is None else 1
+
+
+def _token(file: Path | None) -> str | Callable[[], str]:
+    if file is not None:
+        try:
+            file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"--token-file {file}: {error}") from None
+        return lambda: file.read_text("utf-8").strip()
+    if token := os.environ.get(_TOKEN):
+        return token.strip()
+    raise ValueError(f"give the user's token: --token-file FILE, or {_TOKEN}")
+
+
+class _Tail:
+    """Prints what comes, each line at once."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def show(self, message: Message) -> None:
+        if self._as_json:
+            line = orjson.dumps(message).decode()
+        else:
+            time = datetime.fromtimestamp(message.timestamp / 1000, UTC)
+            shown = time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            line = f"{shown} {message.channel} {orjson.dumps(message.data).decode()}"
+        print(line, flush=True)  # noqa: T201
+
+    def show_loss(self, channel: str) -> None:
+        if self._as_json:
+            print(orjson.dumps({"channel": channel, "lost": True}).decode(), flush=True)  # noqa: T201
+        else:
+            print(f"gateway: {channel}: messages are lost here", file=sys.stderr, flush=True)  # noqa: T201
+
+
+async def _show(
+    receiver: Receiver, channels: list[str], since: int | None, tail: _Tail
+) -> Exception | None:
+    """Show all channels until a signal, or until one of them ends; returns why, if it did."""
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told.set)
+    failure = None
+    async with receiver:
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(_show_one(receiver.subscribe(channel, since=since), tail))
+                    for channel in channels
+                ]
+                await told.wait()
+                for task in tasks:
+                    task.cancel()
+        except* ReceiverError as errors:
+            failure = errors.exceptions[0]
+    return failure
+
+
+async def _show_one(messages: Subscription, tail: _Tail) -> None:
+    async for message in messages:
+        tail.show(message)
