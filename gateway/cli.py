@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from gateway import logs, redis_acl, serve
 from gateway.client import tail
+from gateway.load_generator import command as load_generator
 from gateway.options import add_options, advice, load_settings
 from gateway.planning import command as planning
 from gateway.planning.load import InvalidLoad
@@ -127,6 +128,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     listen.set_defaults(run=_tail)
     tail.add_options(listen)
+
+    load = commands.add_parser(
+        "load", help="put a load on a deployment", description=load_generator.DESCRIPTION
+    )
+    load.set_defaults(run=_load)
+    load_generator.add_options(load)
+    add_options(load, load_generator.SETTINGS)
     return parser
 
 
@@ -234,29 +242,39 @@ def _missing(settings: Settings) -> list[str]:
     return missing
 
 
-# -- gateway token, gateway check, gateway acl, gateway plan, gateway tail --------------------
+# -- gateway token, gateway check, gateway acl, gateway plan ----------------------------------
 
 
 def _token(options: argparse.Namespace) -> int:
-    from gateway.development.login import development_secret, make_token  # noqa: PLC0415
+    from gateway.development.login import make_token  # noqa: PLC0415
 
     settings = load_settings(options)
     if options.ttl < 1:
         raise UsageError("--ttl must be a positive number of seconds")
     _check_names(options)
+    secret = _signing_secret(settings)
+    print(make_token(secret, options.user, options.channel, options.ttl, settings))  # noqa: T201
+    return 0
+
+
+def _signing_secret(settings: Settings) -> str:
+    """What a token for trying out is signed with.
+
+    Raises:
+        UsageError: there is no secret.
+    """
+    from gateway.development.login import development_secret  # noqa: PLC0415
+
     if settings.jwt_secret is not None:
-        secret: str | None = settings.jwt_secret.get_secret_value()
-    else:
-        secret = development_secret(settings.data_folder)
-        if secret is not None:
-            print(f"signed with the development secret of {settings.data_folder}", file=sys.stderr)  # noqa: T201
+        return settings.jwt_secret.get_secret_value()
+    secret = development_secret(settings.data_folder)
     if secret is None:
         raise UsageError(
             "there is no secret to sign with: set GATEWAY_JWT_SECRET, or start `make run` once "
             "(keys of GATEWAY_JWT_KEYS are not used here)"
         )
-    print(make_token(secret, options.user, options.channel, options.ttl, settings))  # noqa: T201
-    return 0
+    print(f"signed with the development secret of {settings.data_folder}", file=sys.stderr)  # noqa: T201
+    return secret
 
 
 def _check_names(options: argparse.Namespace) -> None:
@@ -325,8 +343,35 @@ def _plan(options: argparse.Namespace) -> int:
     return 0
 
 
+# -- gateway tail, gateway load: clients of a gateway -----------------------------------------
+
+
 def _tail(options: argparse.Namespace) -> int:
     try:
         return tail.run(options)
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def _load(options: argparse.Namespace) -> int:
+    from gateway.development.login import make_token  # noqa: PLC0415
+    from gateway.load_generator.generator import CannotLoad, generate  # noqa: PLC0415
+
+    settings = load_settings(options)
+    if settings.redis_url is None:
+        raise UsageError("set GATEWAY_REDIS_URL: messages are published there")
+    secret, redis_url = _signing_secret(settings), settings.redis_url.get_secret_value()
+
+    def token_of(user: str) -> str:
+        return make_token(secret, user, [], 3600, settings)
+
+    try:
+        load = load_generator.load_of(options)
+        result = serve.run(generate(load, redis_url, settings.redis_prefix, token_of))
+    except (ValueError, InvalidInput) as error:
+        raise UsageError(str(error)) from None
+    except CannotLoad as error:
+        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    print(load_generator.output(result, as_json=options.json), flush=True)  # noqa: T201
+    return 0 if result.is_good else 1

@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gateway import logs
 from gateway.settings import Settings, UsageError
@@ -27,6 +27,8 @@ from publisher.errors import InvalidURL
 
 if TYPE_CHECKING:
     from gateway.app import Addresses, Gateway
+
+T = TypeVar("T")
 
 log = logging.getLogger("gateway.serve")  # in a worker this module is `__main__`
 
@@ -44,8 +46,8 @@ _STDOUT: Final = 1
 _ANYTHING: Final = 1024
 
 
-def run(node: Coroutine[Any, Any, int]) -> int:
-    """Run what serves a node, in a process that is prepared for tens of thousands of connections."""
+def run(node: Coroutine[Any, Any, T]) -> T:
+    """Run what serves a node, or a load of clients, in a process that is prepared for tens of thousands of connections."""
     open_files.raise_limit()
     _collect_seldom()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

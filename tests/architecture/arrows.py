@@ -49,11 +49,13 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.redis_acl": "publisher.errors publisher.contract publisher.transport",
         # A client, which knows of a gateway what the protocol says.
         "gateway.client": "",
+        # Users and a backend, for whom a deployment is what both see of it from outside.
+        "gateway.load_generator": "publisher gateway.client",
         # Arithmetic about a gateway, which knows no part of one.
         "gateway.planning": "",
         "gateway.serve": "publisher.errors gateway.web gateway.logs gateway.audit_log gateway.settings gateway.app",
         "gateway.supervisor": "publisher.contract gateway.core gateway.web gateway.settings gateway.serve",
-        "gateway.cli": "publisher.errors publisher.contract gateway.redis_acl gateway.logs gateway.settings gateway.setting_doubts gateway.options gateway.planning gateway.client "
+        "gateway.cli": "publisher.errors publisher.contract gateway.redis_acl gateway.logs gateway.settings gateway.setting_doubts gateway.options gateway.planning gateway.client gateway.load_generator "
         "gateway.development gateway.app gateway.check gateway.serve gateway.supervisor gateway.service_manager",
         "gateway.service_manager": "gateway.settings",
         "gateway.__main__": "gateway.cli",
@@ -85,6 +87,7 @@ _FORBIDDEN: Final = {
     "gateway.check": "aiohttp",
     "gateway.redis_acl": "aiohttp hiredis redis",
     "gateway.client": "aiohttp hiredis redis",
+    "gateway.load_generator": "aiohttp hiredis redis",
     "gateway.planning": "aiohttp asyncio hiredis random redis socket time",
     "gateway.serve": "aiohttp hiredis redis",
     "gateway.service_manager": "aiohttp hiredis redis",
