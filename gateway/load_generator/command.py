@@ -8,6 +8,7 @@ from typing import Final
 
 import orjson
 
+from gateway.client.connecting import check_url
 from gateway.load_generator.generator import Load
 from gateway.load_generator.tally import Result
 
@@ -53,8 +54,9 @@ def load_of(options: argparse.Namespace) -> Load:
     """The load that is asked for.
 
     Raises:
-        ValueError: a number is out of bounds.
+        ValueError: a number is out of bounds, or the URL is none of a WebSocket.
     """
+    check_url(options.url)
     if not 1 <= options.connections <= MOST_CONNECTIONS:
         raise ValueError(f"--connections must be 1 to {MOST_CONNECTIONS}")
     for name in ("rate", "seconds", "patience"):
@@ -77,12 +79,13 @@ def output(result: Result, *, as_json: bool) -> str:
     if as_json:
         return orjson.dumps(asdict(result), option=orjson.OPT_INDENT_2).decode()
     latency = ", ".join(f"{name} {value:g}" for name, value in result.latency_ms.items())
+    counted = result.messages
     lines = [
         f"connections  {result.connections:,}",
-        f"published    {result.published:,} in {result.seconds:g} s, {result.rate:g} a second"
-        + (f"; {result.failed:,} failed" if result.failed else ""),
-        f"received     {result.received:,}; lost {result.lost:,}, repeated {result.repeated:,}"
-        + (f", losses told {result.losses_told:,}" if result.losses_told else ""),
+        f"published    {counted.published:,} in {result.seconds:g} s, {result.rate:g} a second"
+        + (f"; {counted.failed:,} failed" if counted.failed else ""),
+        f"received     {counted.received:,}; lost {counted.lost:,}, repeated {counted.repeated:,}"
+        + (f", losses told {counted.losses_told:,}" if counted.losses_told else ""),
         f"latency      {latency or 'none'} ms",
     ]
     return "\n".join(lines)

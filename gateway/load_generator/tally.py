@@ -11,24 +11,31 @@ _PERCENTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """A load and what it has shown. Rates are messages a second, ``latency_ms`` milliseconds by percentile."""
+class Messages:
+    """How many there were. ``losses_told``: how often a client was told that it has missed some."""
 
-    connections: int
-    seconds: float
     published: int
     failed: int
     received: int
     lost: int
     repeated: int
     losses_told: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A load and what it has shown. ``rate`` is messages a second, ``latency_ms`` milliseconds by percentile."""
+
+    connections: int
+    seconds: float
     rate: float
+    messages: Messages
     latency_ms: dict[str, float]
 
     @property
     def is_good(self) -> bool:
         """Whether everything was published, and has arrived."""
-        return not self.lost and not self.failed
+        return not self.messages.lost and not self.messages.failed
 
 
 class Tally:
@@ -70,16 +77,19 @@ class Tally:
 
     def result(self, connections: int, seconds: float) -> Result:
         """What all this comes to."""
-        return Result(
-            connections=connections,
-            seconds=round(seconds, 3),
+        messages = Messages(
             published=self.published,
             failed=self.failed,
             received=len(self._latencies),
             lost=self.missing,
             repeated=self.repeated,
             losses_told=self.losses_told,
+        )
+        return Result(
+            connections=connections,
+            seconds=round(seconds, 3),
             rate=round(self.published / seconds, 1) if seconds else 0.0,
+            messages=messages,
             latency_ms=percentiles(self._latencies),
         )
 

@@ -23,7 +23,7 @@ def test_latency_counts_from_when_a_message_was_due() -> None:
     counted.arrived(1, 1.75)
     result = counted.result(1, 2.0)
     assert (result.latency_ms["p50"], result.latency_ms["max"]) == (250, 750)
-    assert (result.rate, result.received, result.lost) == (1.0, 2, 0)
+    assert (result.rate, result.messages.received, result.messages.lost) == (1.0, 2, 0)
     assert result.is_good
 
 
@@ -31,7 +31,7 @@ def test_what_has_not_arrived_is_lost() -> None:
     counted = tally(3)
     counted.arrived(1, 1.0)
     result = counted.result(1, 1.0)
-    assert (result.received, result.lost) == (1, 2)
+    assert (result.messages.received, result.messages.lost) == (1, 2)
     assert not result.is_good
 
 
@@ -41,7 +41,7 @@ def test_what_could_not_be_published_is_not_lost_but_the_load_is_not_good() -> N
     counted.publishing(1, due=1.0)
     counted.fails(1)
     result = counted.result(1, 1.0)
-    assert (result.published, result.failed, result.lost) == (1, 1, 0)
+    assert (result.messages.published, result.messages.failed, result.messages.lost) == (1, 1, 0)
     assert not result.is_good
 
 
@@ -52,7 +52,7 @@ def test_a_message_may_arrive_before_its_publish_has_returned_and_twice() -> Non
     counted.done()
     counted.arrived(0, 0.002)
     result = counted.result(1, 1.0)
-    assert (result.received, result.repeated, result.lost) == (1, 1, 0)
+    assert (result.messages.received, result.messages.repeated, result.messages.lost) == (1, 1, 0)
     assert result.latency_ms["max"] == 1
 
 
