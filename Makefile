@@ -12,10 +12,14 @@ SECONDS  ?= 60
 SEED     ?=
 TOPOLOGY ?=
 
+# For `make manifests`.
+HELM      ?= helm
+MANIFESTS ?= deploy/kubernetes
+
 # Tests that are too long for every change.
 LONG := tests/packaging/test_oldest_and_newest.py tests/model/test_tenants.py
 
-.PHONY: help run cluster test test-all matrix soak attacks fuzz model autobahn bench check lock format clean
+.PHONY: help run cluster manifests test test-all matrix soak attacks fuzz model autobahn bench check lock format clean
 
 help:
 	@echo "make run     start a development gateway on port 3001 (or GATEWAY_PORT), with a Redis of its own"
@@ -31,6 +35,7 @@ help:
 	@echo "make bench   measure what the gateway costs; PEERS=1 also measures other servers"
 	@echo "make check   ruff, mypy --strict, and pip-audit"
 	@echo "make lock    write requirements.lock and sbom.cdx.json anew"
+	@echo "make manifests  write deploy/kubernetes anew from the chart in deploy/helm; needs Helm"
 	@echo "make format  format the code"
 	@echo "make clean   remove the virtual environment and the development data"
 
@@ -97,6 +102,15 @@ check: $(DEV)
 lock: $(DEV)
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lock]'
 	@$(BIN)/python -m tests.packaging.supply make
+
+# After a change of the chart. What is Helm's own business is left out.
+TEMPLATE = $(HELM) template realtime-gateway deploy/helm
+PLAIN    = sed -e '/^\# Source:/d' -e '/helm.sh\/chart:/d' -e '/managed-by: Helm/d' -e '/^ *namespace: default$$/d'
+manifests:
+	@mkdir -p $(MANIFESTS)
+	@$(TEMPLATE) | $(PLAIN) > $(MANIFESTS)/gateway.yaml
+	@$(TEMPLATE) --set autoscaling.enabled=true --show-only templates/horizontalpodautoscaler.yaml | $(PLAIN) > $(MANIFESTS)/autoscaling.yaml
+	@$(TEMPLATE) --set monitoring.serviceMonitor=true --show-only templates/monitoring.yaml | $(PLAIN) > $(MANIFESTS)/monitoring.yaml
 
 format: $(DEV)
 	$(BIN)/ruff format .

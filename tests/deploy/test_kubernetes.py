@@ -1,0 +1,313 @@
+"""The Helm chart, and the plain manifests that are made from it: held against Kubernetes's own schemas; no cluster is needed.
+
+The manifests are the chart's work with its defaults, so most of what is shown of them is shown of the chart. Where Helm is installed, the chart
+is rendered anew and with other values.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.settings import Settings
+from tests.support.programs import require_module, require_toolchain
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+CHART = DEPLOY / "helm"
+MANIFESTS = DEPLOY / "kubernetes"
+VERSIONS = ("1.27", "1.37")
+"""The oldest that the chart admits, and the newest whose schemas are at hand."""
+OPERATORS = {"ServiceMonitor", "PrometheusRule"}
+"""Kinds of the Prometheus Operator, whose schemas Kubernetes has not."""
+
+
+def documents(text: str) -> list[Any]:
+    return [each for each in require_module("yaml").safe_load_all(text) if each]
+
+
+def committed() -> list[Any]:
+    return [
+        each for path in sorted(MANIFESTS.glob("*.yaml")) for each in documents(path.read_text())
+    ]
+
+
+def of_kind(kind: str, given: list[Any] | None = None) -> Any:
+    (found,) = [each for each in (committed() if given is None else given) if each["kind"] == kind]
+    return found
+
+
+def pod(given: list[Any] | None = None) -> Any:
+    return of_kind("Deployment", given)["spec"]["template"]["spec"]
+
+
+def container(given: list[Any] | None = None) -> Any:
+    (only,) = pod(given)["containers"]
+    return only
+
+
+def environment(given: list[Any] | None = None) -> dict[str, str]:
+    return {each["name"]: each["value"] for each in container(given)["env"]}
+
+
+def values() -> Any:
+    return require_module("yaml").safe_load((CHART / "values.yaml").read_text())
+
+
+def check(manifests: list[Any]) -> None:
+    """Each fits the schema of its kind, in each version; nothing unknown is in it."""
+    validate = require_module("kubernetes_validate")
+    for manifest in manifests:
+        for each in VERSIONS if manifest["kind"] not in OPERATORS else ():
+            validate.validate(manifest, each, strict=True)
+
+
+# -- the manifests ------------------------------------------------------------------------------
+
+
+def test_kubernetes_understands_the_manifests() -> None:
+    manifests = committed()
+    check(manifests)
+    assert {each["kind"] for each in manifests} == {
+        *("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"),
+        *("HorizontalPodAutoscaler", "ServiceMonitor"),
+    }
+
+
+def test_a_mistake_in_a_manifest_is_found() -> None:
+    manifest = of_kind("Deployment")
+    manifest["spec"]["template"]["spec"]["containers"][0]["livenessprobe"] = {}
+    with pytest.raises(require_module("kubernetes_validate").ValidationError):
+        check([manifest])
+
+
+def test_the_settings_of_the_container_exist_and_are_enough_to_serve(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dockerfile: list[str]
+) -> None:
+    given = environment()
+    secrets = {name: each for name, each in given.items() if each.startswith("@")}
+    assert set(secrets) == {"GATEWAY_REDIS_URL", "GATEWAY_JWT_SECRET"}
+    for name, text in {
+        "redis_url": "redis://redis:6379/0",
+        "jwt_secret": "s" * 31 + "ecret",
+    }.items():
+        (tmp_path / name).write_text(text)
+    for name, value in given.items():
+        assert name.removeprefix("GATEWAY_").lower() in Settings.model_fields
+        monkeypatch.setenv(name, value.replace("@/run/secrets/gateway", f"@{tmp_path}"))
+    settings = Settings()
+    assert settings.redis_url is not None
+    assert settings.max_connections == values()["settings"]["max_connections"]
+    image = " ".join(dockerfile)
+    for port in container()["ports"]:
+        assert f"_PORT={port['containerPort']}" in image
+    assert f"USER {pod()['securityContext']['runAsUser']}" in dockerfile
+
+
+def test_secrets_are_files_from_a_secret_and_in_no_variable() -> None:
+    assert not any("valueFrom" in each for each in container()["env"])
+    (volume,) = pod()["volumes"]
+    paths = {
+        item["path"]: source["secret"]["name"]
+        for source in volume["projected"]["sources"]
+        for item in source["secret"]["items"]
+    }
+    (mount,) = container()["volumeMounts"]
+    for value in environment().values():
+        if value.startswith("@"):
+            assert value == f"@{mount['mountPath']}/{Path(value).name}"
+            assert Path(value).name in paths
+
+
+def test_the_grace_period_fits_the_drain() -> None:
+    delay, drain = (float(environment()[f"GATEWAY_DRAIN_{part}SECONDS"]) for part in ("DELAY_", ""))
+    assert pod()["terminationGracePeriodSeconds"] >= delay + drain + 10
+    probe = container()["readinessProbe"]
+    # Long enough for the endpoint to go, by deletion or by readiness.
+    assert delay > probe["periodSeconds"] * probe["failureThreshold"]
+
+
+def test_the_probes_ask_for_pages_that_the_internal_port_has() -> None:
+    each = container()
+    assert each["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "internal"}
+    assert each["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "internal"}
+
+
+def test_all_select_the_pods() -> None:
+    labels = of_kind("Deployment")["spec"]["template"]["metadata"]["labels"].items()
+    services = [each for each in committed() if each["kind"] == "Service"]
+    assert len(services) == 2
+    selectors = [
+        of_kind("Deployment")["spec"]["selector"]["matchLabels"],
+        of_kind("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        of_kind("NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        *(each["spec"]["selector"] for each in services),
+        *(each["labelSelector"]["matchLabels"] for each in pod()["topologySpreadConstraints"]),
+    ]
+    assert all(selector and selector.items() <= labels for selector in selectors)
+    monitored = of_kind("ServiceMonitor")["spec"]
+    matching = [
+        each
+        for each in services
+        if monitored["selector"]["matchLabels"].items() <= each["metadata"]["labels"].items()
+    ]
+    # The port for clients is not asked for metrics; and the job has the name that the alerts know.
+    assert [each["spec"]["ports"][0]["name"] for each in matching] == ["internal"]
+    assert matching[0]["metadata"]["labels"][monitored["jobLabel"]] == "gateway"
+    assert 'job="gateway"' in (DEPLOY / "prometheus" / "alerts.yml").read_text()
+    assert (
+        of_kind("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"]
+        == (of_kind("Deployment")["metadata"]["name"])
+    )
+
+
+def test_nobody_but_prometheus_reaches_the_internal_port() -> None:
+    clients, internal = of_kind("NetworkPolicy")["spec"]["ingress"]
+    assert "from" not in clients
+    assert [each["port"] for each in clients["ports"]] == ["clients"]
+    assert [each["port"] for each in internal["ports"]] == ["internal"]
+    assert internal["from"]
+
+
+def test_the_container_may_do_little() -> None:
+    assert pod()["securityContext"]["runAsNonRoot"]
+    assert pod()["automountServiceAccountToken"] is False
+    assert container()["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_the_chart_is_for_this_version() -> None:
+    chart = require_module("yaml").safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == version("realtime-gateway")
+
+
+# -- the values ---------------------------------------------------------------------------------
+
+
+def schema() -> Any:
+    return json.loads((CHART / "values.schema.json").read_text())
+
+
+def test_the_schema_knows_every_value_and_no_other() -> None:
+    require_module("jsonschema").validate(values(), schema())
+    assert set(schema()["properties"]) == {*values(), "global"}
+    for name, given in values().items():
+        known = schema()["properties"][name]
+        if isinstance(given, dict) and known.get("additionalProperties") is False:
+            assert set(known["properties"]) == set(given), name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"replica": 3},
+        {"replicas": "3"},
+        {"image": {"repository": ""}},
+        {"image": {"repository": "x", "digest": "latest"}},
+        {"secrets": {"jwt_secret": {"name": "x", "key": "y"}}},
+        {"secrets": {"redis_url": {"name": "x"}}},
+        {"settings": {"redis_url": "redis://:password@redis"}},
+        {"settings": {"port": 80}},
+        {"settings": {"MAX_CONNECTIONS": 80}},
+        {"drain": {"preStopSeconds": -1, "delaySeconds": 1, "seconds": 1}},
+    ],
+    ids=str,
+)
+def test_a_mistake_in_the_values_is_refused(change: dict[str, Any]) -> None:
+    jsonschema = require_module("jsonschema")
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**values(), **change}, schema())
+
+
+def test_the_values_that_name_settings_name_ones_that_there_are() -> None:
+    names = schema()["properties"]["settings"]["propertyNames"]["not"]["enum"]
+    assert {*names, *values()["settings"], *values()["secrets"]} <= set(Settings.model_fields)
+
+
+# -- the chart, where Helm is installed -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def helm() -> str:
+    advice = "helm.sh has it, or `go install helm.sh/helm/v3/cmd/helm@latest`"
+    return require_toolchain("helm", str(Path.home() / "go" / "bin"), advice)
+
+
+def rendered(helm: str, *options: str) -> list[Any]:
+    done = run(helm, "template", "realtime-gateway", str(CHART), *options)
+    assert done.returncode == 0, done.stderr
+    return documents(done.stdout)
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_the_manifests_are_those_of_the_chart(helm: str, tmp_path: Path) -> None:
+    done = run("make", "-C", str(ROOT), "manifests", f"HELM={helm}", f"MANIFESTS={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    for path in MANIFESTS.glob("*.yaml"):
+        made = documents((tmp_path / path.name).read_text())
+        assert by_name(made) == by_name(documents(path.read_text()))
+
+
+def by_name(manifests: list[Any]) -> dict[tuple[str, str], Any]:
+    return {(each["kind"], each["metadata"]["name"]): each for each in manifests}
+
+
+def test_helm_finds_nothing_to_complain_of(helm: str) -> None:
+    done = run(helm, "lint", "--strict", str(CHART))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def everything() -> Iterator[str]:
+    for each in (
+        *("autoscaling.enabled=true", "monitoring.serviceMonitor=true"),
+        *("monitoring.prometheusRule=true", "monitoring.labels.release=prometheus"),
+        *("tls.secretName=realtime-tls", "drain.preStopSeconds=5", "service.type=LoadBalancer"),
+        *("imagePullSecrets[0].name=registry", "priorityClassName=high", "podLabels.a=b"),
+        *("podAnnotations.a=b", "nodeSelector.a=b", "service.annotations.a=b"),
+        *("tolerations[0].key=a", "networkPolicy.egress[0].ports[0].port=6379"),
+        *("networkPolicy.clients[0].podSelector.matchLabels.app=ingress",),
+        *("settings.max_connections=1000000", "settings.compression=false"),
+        *("settings.coalesce_seconds=0.5", "image.digest=sha256:" + "0" * 64),
+        *("secrets.encryption_keys.name=keys", "secrets.encryption_keys.key=ring"),
+    ):
+        yield from ("--set", each)
+
+
+def test_the_chart_with_everything_is_as_kubernetes_wants_it(helm: str) -> None:
+    manifests = rendered(helm, *everything())
+    check(manifests)
+    assert len(manifests) == 8
+    given = environment(manifests)
+    # A large number keeps its digits.
+    assert given["GATEWAY_MAX_CONNECTIONS"] == "1000000"
+    assert given["GATEWAY_COALESCE_SECONDS"] == "0.5"
+    assert given["GATEWAY_COMPRESSION"] == "false"
+    assert given["GATEWAY_ENCRYPTION_KEYS"] == "@/run/secrets/gateway/encryption_keys"
+    assert container(manifests)["image"] == "realtime-gateway@sha256:" + "0" * 64
+    assert pod(manifests)["terminationGracePeriodSeconds"] == 5 + 10 + 30 + 15
+    assert "replicas" not in of_kind("Deployment", manifests)["spec"]
+
+
+def test_the_rules_are_the_alerts_of_the_deployment(helm: str) -> None:
+    manifests = rendered(helm, "--set", "monitoring.prometheusRule=true")
+    (alerts,) = documents((DEPLOY / "prometheus" / "alerts.yml").read_text())
+    assert of_kind("PrometheusRule", manifests)["spec"] == alerts
+
+
+@pytest.mark.parametrize("mistake", ["replica=3", "settings.port=80", "drain.seconds=-1"])
+def test_helm_refuses_a_mistake_in_the_values(helm: str, mistake: str) -> None:
+    done = run(helm, "template", "x", str(CHART), "--set", mistake)
+    assert done.returncode != 0
+    assert mistake.partition("=")[0].rpartition(".")[2] in done.stderr
