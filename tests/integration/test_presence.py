@@ -36,7 +36,9 @@ async def there(publisher: AsyncPublisher, *users: str, channel: str = ROOM) -> 
 async def test_a_user_is_there_once_however_many_tabs_and_nodes(
     start_node: StartNode, publisher: AsyncPublisher
 ) -> None:
-    first, second = await start_node(namespaces=RULES), await start_node(namespaces=RULES)
+    # Nobody leaves because a lease runs out.
+    settings: dict[str, Any] = {"namespaces": RULES, "node_lease_seconds": 60}
+    first, second = await start_node(**settings), await start_node(**settings)
     assert await publisher.presence(ROOM) == []
     async with (
         connected(first.url, make_token("auth0|a/b")) as one,

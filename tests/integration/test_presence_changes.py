@@ -33,8 +33,17 @@ async def told(client: Client, kind: str, *users: str) -> None:
         missing -= set(message["users"])
 
 
+async def noted(publisher: AsyncPublisher, prefix: str, count: int) -> None:
+    """Return once Redis knows of so many users on a node."""
+
+    async def are_there() -> bool:
+        return await publisher._client.zcard(keys(prefix).presence(ROOM)) == count
+
+    await until(are_there)
+
+
 async def test_the_members_of_a_channel_are_told_who_joins_and_leaves_on_all_nodes(
-    start_node: StartNode,
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
 ) -> None:
     first, second = await start_node(namespaces=rules()), await start_node(namespaces=rules())
     async with (
@@ -50,9 +59,10 @@ async def test_the_members_of_a_channel_are_told_who_joins_and_leaves_on_all_nod
         await told(other, "joined", "auth0|a/b 张")
         # Another tab on another node changes nothing, nor does it when the first one goes.
         await tab.subscribe(ROOM)
-        await until(lambda: not first.gateway.redis.presence._changed)
+        await noted(publisher, prefix, 3)
         await other.close()
-        await until(lambda: not second.gateway.redis.presence._changed)
+        await noted(publisher, prefix, 2)
+        await client.sync()
         await tab.close()
         await told(client, "left", "auth0|a/b 张")
         await client.sync()
@@ -94,11 +104,7 @@ async def test_nobody_is_told_of_a_channel_with_too_many_members(
             await told(client, "joined", user)
         await told(clients[0], "joined", "b")
         await clients[2].subscribe(ROOM)
-
-        async def are_there(count: int) -> bool:
-            return await publisher._client.zcard(keys(prefix).presence(ROOM)) == count
-
-        await until(lambda: are_there(3))
+        await noted(publisher, prefix, 3)
         await clients[0].sync()
         # With the third they were too many; from the second on they are told again.
         await clients[1].close()

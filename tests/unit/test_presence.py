@@ -9,11 +9,15 @@ import pytest
 
 from gateway.backplane.presence import PresenceTable, PresenceWriter
 from gateway.backplane.servers import Servers
+from gateway.node.connection import Subscription
 from gateway.node.presence import PresentUsers
+from gateway.node.presence_changes import PresenceChanges
 from publisher.contract.calls import Call
 from publisher.contract.channels import Namespace, Presence, parse_channel
 from publisher.contract.keys import Keys
 from publisher.errors import Rejected, Unavailable
+from tests.unit.fakes import Node, make_connection
+from tests.unit.wire import messages_in
 
 KEYS = Keys()
 NAMESPACES = {"rooms": Namespace("rooms", presence=Presence()), "halls": Namespace("halls")}
@@ -134,3 +138,21 @@ async def test_a_crowd_is_noted_500_users_in_a_call(redis: Redis, writer: Presen
     await writer.flush()
     assert redis.calls == 3
     assert redis.there == {KEYS.presence("rooms/a"): {f"n/{user}" for user in users}}
+
+
+async def test_members_are_told_of_changes_unless_it_is_not_known_who_may_hear_them() -> None:
+    node = Node()
+    channel = node.hub.open(ROOM, keeps_log=False)
+    connection, socket = make_connection()
+    subscription = connection.subscriptions[ROOM.name] = Subscription(connection, ROOM)
+    node.hub.go_live(channel, subscription)
+    nothing: Any = None
+    announced = {"rooms": Namespace("rooms", presence=Presence(announce=True))}
+    changes = PresenceChanges(node.hub, nothing, nothing, announced)
+    node.hub.hold()
+    changes.hear(ROOM.name, b'{"joined":["a"]}')
+    node.hub.release()
+    changes.hear(ROOM.name, b'{"left":["b","c"],"joined":["d"],"later":1}')
+    node.hub.flush()
+    told = [{"type": "joined", "users": ["d"]}, {"type": "left", "users": ["b", "c"]}]
+    assert messages_in(socket.received) == [{**each, "channel": ROOM.name} for each in told]
