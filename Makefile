@@ -35,11 +35,8 @@ help:
 	@echo "make bench   measure what the gateway costs; PEERS=1 also measures other servers"
 	@echo "make check   ruff, mypy --strict, and pip-audit"
 	@echo "make lock    write requirements.lock and sbom.cdx.json anew"
-<<<<<<< HEAD
 	@echo "make manifests  write deploy/kubernetes anew from the chart in deploy/helm; needs Helm"
-=======
 	@echo "make dist    build the wheel and the sdist into dist/, the same bytes from the same commit (COMMIT=...)"
->>>>>>> c68a20d (make dist builds the same wheel and sdist from the same commit; CONTRIBUTING, forms for issues, and what works with what)
 	@echo "make format  format the code"
 	@echo "make clean   remove the virtual environment and the development data"
 
@@ -107,7 +104,6 @@ lock: $(DEV)
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lock]'
 	@$(BIN)/python -m tests.packaging.supply make
 
-<<<<<<< HEAD
 # After a change of the chart. What is Helm's own business is left out.
 TEMPLATE = $(HELM) template realtime-gateway deploy/helm
 PLAIN    = sed -e '/^\# Source:/d' -e '/helm.sh\/chart:/d' -e '/managed-by: Helm/d' -e '/^ *namespace: default$$/d'
@@ -116,10 +112,9 @@ manifests:
 	@$(TEMPLATE) | $(PLAIN) > $(MANIFESTS)/gateway.yaml
 	@$(TEMPLATE) --set autoscaling.enabled=true --show-only templates/horizontalpodautoscaler.yaml | $(PLAIN) > $(MANIFESTS)/autoscaling.yaml
 	@$(TEMPLATE) --set monitoring.serviceMonitor=true --show-only templates/monitoring.yaml | $(PLAIN) > $(MANIFESTS)/monitoring.yaml
-=======
+
 dist: $(DEV)
 	@$(BIN)/python -m tests.packaging.dist --commit $(or $(COMMIT),HEAD)
->>>>>>> c68a20d (make dist builds the same wheel and sdist from the same commit; CONTRIBUTING, forms for issues, and what works with what)
 
 format: $(DEV)
 	$(BIN)/ruff format .
