@@ -27,6 +27,7 @@ from gateway.planning.load import InvalidLoad
 from gateway.service_manager import ServiceManager, passed_socket
 from gateway.setting_doubts import doubts
 from gateway.settings import Settings, UsageError
+from gateway.webhooks import command as webhooks
 from publisher.contract.channels import NOTIFICATIONS, parse_channel
 from publisher.errors import InvalidChannel, InvalidInput
 
@@ -116,6 +117,13 @@ def _parser() -> argparse.ArgumentParser:
         "version loads)",
     )
     add_options(acl, ("redis_url", "redis_prefix"))
+
+    hooks = commands.add_parser(
+        "webhooks", help="send events to a backend's URL", description=webhooks.DESCRIPTION
+    )
+    hooks.set_defaults(run=_webhooks)
+    webhooks.add_options(hooks)
+    add_options(hooks, ("redis_url", "redis_prefix", "log_level", "log_format"))
 
     plan = commands.add_parser(
         "plan", help="how many machines a load needs", description=planning.DESCRIPTION
@@ -333,6 +341,17 @@ def _acl(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0
+
+
+def _webhooks(options: argparse.Namespace) -> int:
+    settings = load_settings(options)
+    logs.configure(settings.log_level, settings.log_format)
+    given = settings.redis_url
+    try:
+        url = redis_acl.publishers_url() or (given.get_secret_value() if given else None)
+        return webhooks.send(options, url, settings.redis_prefix, serve.on_signals)
+    except (webhooks.BadOption, InvalidInput) as error:
+        raise UsageError(str(error)) from None
 
 
 def _plan(options: argparse.Namespace) -> int:

@@ -30,6 +30,7 @@ from publisher.errors import (
     Unavailable,
     UnknownNamespace,
 )
+from publisher.events import AsyncEvents, Events
 from publisher.records import (
     Connection,
     Entry,
@@ -43,10 +44,12 @@ from publisher.redis_address import NoRedis
 
 __all__ = [
     "EVERYBODY",
+    "AsyncEvents",
     "AsyncPublisher",
     "Connection",
     "Entry",
     "Event",
+    "Events",
     "Everybody",
     "GrantWithoutEffect",
     "InvalidChannel",

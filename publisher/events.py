@@ -7,7 +7,7 @@ import secrets
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import Final, get_args
+from typing import Final, Protocol, get_args
 
 from publisher.contract import events
 from publisher.contract.calls import Call, Reply
@@ -16,7 +16,7 @@ from publisher.contract.keys import Keys
 from publisher.errors import InvalidData, Unavailable
 from publisher.records import check_name
 from publisher.retrying import Retries, repeat
-from publisher.transport.flows import Flow, Pause
+from publisher.transport.flows import Flow, Pause, T
 
 _COUNT: Final = 100
 _ASKED_SECONDS: Final = 0.25
@@ -43,7 +43,7 @@ class EventReader:
             raise InvalidData(f"start must be {' or '.join(map(repr, get_args(Start)))}")
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._keys = keys
-        self._consumer = Consumer(group, name, _COUNT)
+        self._consumer = Consumer(group, name)
         self._start: Start = start
         self._retries = retries
         self._clock = clock
@@ -65,8 +65,7 @@ class EventReader:
         if self._clock() - self._taken_at >= _STALE_SECONDS:
             self._taken.clear()
         if self._handled and self._taken:
-            group, handled = self._consumer.group, tuple(self._handled)
-            yield from self._insist(events.acknowledge(self._keys, group, handled))
+            yield from self.acknowledge(tuple(self._handled))
             self._handled.clear()
         while not self._taken:
             taken = yield from self.take(tuple(self._handled))
@@ -78,15 +77,19 @@ class EventReader:
         self._given = event.id
         return event
 
-    def take(self, handled: Sequence[str] = (), *, own: bool = True) -> Flow[list[Event]]:
-        """Acknowledge the events that are ``handled``, and give the next ones, if there are any.
+    def take(
+        self, handled: Sequence[str] = (), *, most: int = _COUNT, own: bool = True
+    ) -> Flow[list[Event]]:
+        """Acknowledge the events that are ``handled``, and give the next ones, at most so many, if there are any.
 
         ``own``: those first that were given before and not acknowledged. Without it some may be given late after an error.
         Raises as :meth:`next` does.
         """
         now = self._clock()
         others = now - self._others_at >= _OTHERS_SECONDS
-        call = events.take(self._keys, self._consumer, self._start, handled, own=own, others=others)
+        call = events.take(
+            self._keys, self._consumer, self._start, handled, most=most, own=own, others=others
+        )
         reply = yield from self._insist(call)
         # A group that is gone now was lost by Redis: what stands in the stream has come since.
         self._start = "oldest"
@@ -94,6 +97,15 @@ class EventReader:
         if others:
             self._others_at = now
         return events.parse(reply)
+
+    def acknowledge(self, handled: Sequence[str]) -> Flow[None]:
+        """Note that events are handled. Raises as :meth:`next` does."""
+        yield from self._insist(events.acknowledge(self._keys, self._consumer.group, handled))
+
+    def set_aside(self, event: Event, reason: str) -> Flow[None]:
+        """Note that an event cannot be handled, and why. Raises as :meth:`next` does."""
+        call = events.set_aside(self._keys, self._consumer.group, event, reason)
+        yield from self._insist(call)
 
     def _insist(self, call: Call) -> Flow[Reply]:
         while True:
@@ -105,6 +117,12 @@ class EventReader:
                 yield self._retries.pause(_MANY)
             else:
                 return reply
+
+
+class Run(Protocol):
+    """Takes the steps of a flow."""
+
+    def __call__(self, flow: Flow[T], /) -> Awaitable[T]: ...
 
 
 class Events(Iterator[Event]):
@@ -119,11 +137,34 @@ class Events(Iterator[Event]):
 
 
 class AsyncEvents(AsyncIterator[Event]):
-    """The same for asyncio. Asking for the next one while another task does is an error of the caller's."""
+    """The same for asyncio, by ``async for`` in one task; or by :meth:`take`, for who handles several events side by side."""
 
-    def __init__(self, reader: EventReader, run: Callable[[Flow[Event]], Awaitable[Event]]) -> None:
+    def __init__(self, reader: EventReader, run: Run) -> None:
         self._reader = reader
         self._run = run
 
     async def __anext__(self) -> Event:
         return await self._run(self._reader.next())
+
+    async def take(
+        self, handled: Sequence[str] = (), *, most: int = _COUNT, own: bool = True
+    ) -> list[Event]:
+        """Acknowledge the events with the ids ``handled``, and give the next ones, at most so many; none where there are none.
+
+        ``own``: those first that were given here before and are not acknowledged. Within a minute they have to be given so again, or
+        they may be given to another consumer too.
+
+        Raises:
+            Rejected: Redis does not accept the command.
+        """
+        return await self._run(self._reader.take(handled, most=most, own=own))
+
+    async def acknowledge(self, handled: Sequence[str]) -> None:
+        """Acknowledge events. Raises as :meth:`take` does."""
+        await self._run(self._reader.acknowledge(handled))
+
+    async def set_aside(self, event: Event, reason: str) -> None:
+        """Acknowledge an event that cannot be handled, and keep it, with the reason, among the last 10,000 such ones
+        (``rt1:aside:{rt1:events}``). Raises as :meth:`take` does.
+        """
+        await self._run(self._reader.set_aside(event, reason))

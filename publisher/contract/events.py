@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+import orjson
+
 from publisher.contract import scripts
 from publisher.contract.calls import Argument, Call, Reply
 from publisher.contract.keys import MAX_NODE_LEASE_SECONDS, Keys
@@ -37,6 +39,7 @@ _KEPT_MS: Final = 86_400_000
 _ENDED_AT_ONCE: Final = 500
 _IDLE_MS: Final = 60_000
 _FORGOTTEN_MS: Final = 3_600_000
+_ASIDE: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +138,10 @@ def leave(keys: Keys, node: str) -> Call:
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """One who reads the events of a group, ``count`` at a time."""
+    """One who reads the events of a group."""
 
     group: str
     name: str
-    count: int
 
 
 def take(
@@ -148,10 +150,11 @@ def take(
     start: Start,
     handled: Sequence[str] = (),
     *,
+    most: int = 100,
     own: bool = True,
     others: bool = False,
 ) -> Call:
-    """Take the next events after those that are ``handled``; twice does no more than once where ``own`` is set.
+    """Take the next events, at most so many, after those that are ``handled``; twice does no more than once where ``own`` is set.
 
     ``own``: those first that the consumer was given before. ``others``: before new ones those that another consumer was given a minute
     ago and has not handled.
@@ -162,7 +165,7 @@ def take(
         consumer.group,
         consumer.name,
         _START[start],
-        consumer.count,
+        most,
         "1" if own else "",
         _IDLE_MS if others else "",
         _FORGOTTEN_MS,
@@ -173,6 +176,14 @@ def take(
 def acknowledge(keys: Keys, group: str, handled: Sequence[str]) -> Call:
     """Note that events are handled."""
     return Call(("XACK", keys.events, group, *handled))
+
+
+def set_aside(keys: Keys, group: str, event: Event, reason: str) -> Call:
+    """Put an event aside that the group cannot handle, and acknowledge it."""
+    body = orjson.dumps(event.plain())
+    fields = ("group", group, "reason", reason, "event", body)
+    arguments = (group, event.id, _ASIDE, *fields)
+    return Call.run(scripts.SET_EVENT_ASIDE, [keys.events, keys.aside], *arguments)
 
 
 def parse(reply: Reply) -> list[Event]:

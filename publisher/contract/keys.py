@@ -42,6 +42,7 @@
                                                  see ``renew_reporter.lua``
 ``rt1:connected:{rt1:events}``         hash        user -> how many connections of theirs the events have told of
 ``rt1:connected:{rt1:events}:<node>``  hash        ``<node>/<connection>`` -> user; ``/batch``: see ``write_events.lua``
+``rt1:aside:{rt1:events}``           stream      events that a group could not handle, and why (``set_event_aside.lua``)
 ``rt1:marker``                       string      a random value; another one, or none, means that Redis has
                                                  lost its data
 ``rt1:control``                      pub/sub     commands to all nodes (``control.py``)
@@ -223,6 +224,10 @@ class Keys:
 
     def connected_at(self, node: str) -> str:
         return f"{self.connected}:{node}"
+
+    @property
+    def aside(self) -> str:
+        return f"{self.prefix}:aside:{{{self.events}}}"
 
     @property
     def marker(self) -> str:

@@ -145,6 +145,7 @@ def to_consume(keys: Keys) -> list[Command]:
         ("EVAL", _SCRIPT, 0),
         ("EVALSHA", _SCRIPT_SHA, 0),
         ("XACK", keys.events, _NOWHERE, "0-1"),
+        ("XADD", keys.aside, "NOMKSTREAM", "*", "group", ""),
     ]
 
 

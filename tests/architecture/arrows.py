@@ -53,9 +53,11 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.load_generator": "publisher gateway.client",
         # Arithmetic about a gateway, which knows no part of one.
         "gateway.planning": "",
+        # A backend like any other, which uses what the library has for all.
+        "gateway.webhooks": "publisher",
         "gateway.serve": "publisher.errors gateway.web gateway.logs gateway.audit_log gateway.settings gateway.app",
         "gateway.supervisor": "publisher.contract gateway.core gateway.web gateway.settings gateway.serve",
-        "gateway.cli": "publisher.errors publisher.contract gateway.redis_acl gateway.logs gateway.settings gateway.setting_doubts gateway.options gateway.planning gateway.client gateway.load_generator "
+        "gateway.cli": "publisher.errors publisher.contract gateway.redis_acl gateway.logs gateway.settings gateway.setting_doubts gateway.options gateway.planning gateway.client gateway.load_generator gateway.webhooks "
         "gateway.development gateway.app gateway.check gateway.serve gateway.supervisor gateway.service_manager",
         "gateway.service_manager": "gateway.settings",
         "gateway.__main__": "gateway.cli",

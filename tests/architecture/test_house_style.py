@@ -115,11 +115,13 @@ def test_no_file_is_named_for_holding_this_and_that() -> None:
 
 def test_the_public_names_of_the_publisher_are_pinned() -> None:
     assert sorted(publisher.__all__) == [
+        "AsyncEvents",
         "AsyncPublisher",
         "Connection",
         "EVERYBODY",
         "Entry",
         "Event",
+        "Events",
         "Everybody",
         "GrantWithoutEffect",
         "InvalidChannel",

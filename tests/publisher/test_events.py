@@ -58,7 +58,7 @@ def test_a_group_begins_with_what_comes_unless_it_asks_for_the_oldest(
     publisher: Publisher, server: redis.Redis, keys: Keys
 ):
     tell(server, keys, "old")
-    ask(server, [contract.take(keys, contract.Consumer("new", "x", 1), "new")])
+    ask(server, [contract.take(keys, contract.Consumer("new", "x"), "new")])
     tell(server, keys, "a")
     assert users(publisher.events("new"), 1) == ["a"]
     assert users(publisher.events("old", start="oldest"), 2) == ["old", "a"]
@@ -90,7 +90,7 @@ def test_what_a_dead_consumer_has_not_acknowledged_another_one_is_given(
 def test_a_consumer_without_anything_to_handle_is_forgotten_after_a_while(
     publisher: Publisher, server: redis.Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ):
-    consumer = contract.Consumer("g", "gone", 1)
+    consumer = contract.Consumer("g", "gone")
     ask(server, [contract.take(keys, consumer, "new")])
     tell(server, keys, "a", "b")
     assert users(publisher.events("g"), 1) == ["a"]
@@ -132,7 +132,7 @@ def test_what_was_trimmed_away_before_it_was_handled_is_not_given(
 def test_a_group_that_redis_has_lost_goes_on_with_all_that_came_since(
     publisher: Publisher, server: redis.Redis, keys: Keys
 ):
-    ask(server, [contract.take(keys, contract.Consumer("g", "x", 1), "new")])
+    ask(server, [contract.take(keys, contract.Consumer("g", "x"), "new")])
     tell(server, keys, "a")
     events = publisher.events("g")
     assert next(events).user == "a"

@@ -86,7 +86,9 @@ def test_the_least_rights_are_enough_for_every_call(as_user: AsUser, database: i
 
 def take_events(publisher: Publisher) -> list[Event]:
     """What reading events asks of Redis, though there are none to wait for."""
-    return publisher._run(publisher._operations.events("g", "new").take(["0-1"]))
+    reader = publisher._operations.events("g", "new")
+    publisher._run(reader.set_aside(Event("lost", "u", "n", 1, "0-1"), "why"))
+    return publisher._run(reader.take(["0-1"]))
 
 
 def use_everything(publisher: Publisher) -> Iterator[Callable[[], object]]:
@@ -117,6 +119,7 @@ HARMLESS = {"client|setinfo"}
 """The redis package tries it when it connects, and goes on."""
 
 NOT_ALWAYS_USED = {
+    "+xadd": "it is used where an event is set aside, as tests/integration/test_webhooks.py shows",
     "+asking": "it is used while a slot moves",
     "+mget": "only publishers of version 0.1.0 need it",
     "+ping": "a client with a health_check_interval needs it, as the test before shows",
@@ -271,7 +274,7 @@ def test_trying_them_changes_nothing_and_reaches_nobody(
 
 OF_PUBLISHERS = [scripts.PUBLISH, scripts.SETTLE, scripts.GRANT, scripts.READ, scripts.CONNECTIONS]
 OF_PUBLISHERS += [scripts.LIVE_NODES, scripts.DELETE, scripts.SCHEDULE, scripts.CANCEL]
-OF_PUBLISHERS += [scripts.TAKE_EVENTS]
+OF_PUBLISHERS += [scripts.TAKE_EVENTS, scripts.SET_EVENT_ASIDE]
 OF_PUBLISHERS += [scripts.DISCONNECT, scripts.REVOKE_TOKEN, scripts.REVOKE_TOKENS]
 
 
@@ -293,6 +296,7 @@ FOR_PUBLISHERS_ALONE = {
     "revoke_token",
     "revoke_tokens",
     "take_events",
+    "set_event_aside",
 }
 ALL = [each for each in vars(scripts).values() if isinstance(each, Script)]
 

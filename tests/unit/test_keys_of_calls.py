@@ -229,7 +229,8 @@ def calls_of_a_publisher(keys: Keys) -> list[Call]:
     publisher.run(operations.revoking.revoke_token("a}b", 4_000_000_000))
     reader = operations.events("g", "new")
     publisher.run(reader.take())
-    publisher.calls.append(events.acknowledge(keys, "g", ["1-0"]))
+    publisher.run(reader.acknowledge(["1-0"]))
+    publisher.run(reader.set_aside(events.Event("lost", "u", "n", 1, "1-0"), "why"))
     publisher.run(operations.ping())
     return publisher.calls
 

@@ -1,0 +1,146 @@
+"""``gateway webhooks``: its options, and one run of it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from gateway.webhooks.delivery import Delivery, Gone, pause_after
+from gateway.webhooks.receiver import BadURL, Receiver, check_url
+from gateway.webhooks.signing import BadSecret, secrets_of
+from publisher import AsyncPublisher, Unavailable
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION: Final = (
+    "Send the events that GATEWAY_EVENTS names to a URL, each in a signed request (standardwebhooks.com), until it has "
+    "arrived. Redis is that of PUBLISHER_REDIS_URL, or else of GATEWAY_REDIS_URL; the user of backends has the rights. "
+    "Exit codes: 0 a signal has ended it, 1 the receiver wants no more (410), or Redis refuses, 2 the input is wrong."
+)
+
+
+class BadOption(ValueError):
+    """An option that cannot be used, and why."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options to the command's parser."""
+    parser.add_argument(
+        "--url",
+        required=True,
+        help="where events are sent to: https, or http to this machine; no redirect is followed",
+    )
+    parser.add_argument(
+        "--secret-file",
+        required=True,
+        metavar="FILE",
+        type=Path,
+        help="secrets that sign the requests, one a line, such as whsec_<base64>",
+    )
+    parser.add_argument(
+        "--group",
+        default="webhooks",
+        metavar="NAME",
+        help="processes of the same name share the events (webhooks)",
+    )
+    parser.add_argument(
+        "--start",
+        choices=("new", "oldest"),
+        default="new",
+        help="where a group begins that is not there yet (new)",
+    )
+
+
+def send(
+    options: argparse.Namespace,
+    redis_url: str | None,
+    prefix: str,
+    on_signals: Callable[[asyncio.Event], None],
+) -> int:
+    """Run the command; returns the exit code.
+
+    Args:
+        options: the command's.
+        redis_url: where the events are.
+        prefix: of the keys in Redis.
+        on_signals: lets a signal set an event, in the loop that runs.
+
+    Raises:
+        BadOption: an option cannot be used.
+        publisher.errors.InvalidInput: the URL of Redis cannot be used.
+    """
+    secrets = _secrets(options)
+    if redis_url is None:
+        raise BadOption("set PUBLISHER_REDIS_URL or GATEWAY_REDIS_URL")
+    publisher = AsyncPublisher.from_url(redis_url, prefix=prefix)
+
+    async def run() -> bool:
+        told = asyncio.Event()
+        on_signals(told)
+        return await _run(publisher, options, secrets, told)
+
+    try:
+        return 0 if asyncio.run(run()) else 1
+    except Unavailable as error:
+        log.error("webhooks_failed reason=%s", error.reason)  # noqa: TRY400 - a traceback says no more
+        return 1
+
+
+def _secrets(options: argparse.Namespace) -> list[bytes]:
+    """The secrets to sign with, once the URL is known to be one that events may be sent to.
+
+    Raises:
+        BadOption: an option cannot be used.
+    """
+    try:
+        check_url(options.url)
+    except BadURL as error:
+        raise BadOption(f"--url: {error}") from None
+    try:
+        return secrets_of(options.secret_file.read_text("utf-8"))
+    except UnicodeDecodeError:
+        raise BadOption("--secret-file: it is no text") from None
+    except OSError as error:
+        raise BadOption(f"--secret-file: {error.strerror}") from None
+    except BadSecret as error:
+        raise BadOption(f"--secret-file: {error}") from None
+
+
+async def _run(
+    publisher: AsyncPublisher,
+    options: argparse.Namespace,
+    secrets: list[bytes],
+    told: asyncio.Event,
+) -> bool:
+    """Send events until ``told``; ``False`` when the receiver wants no more.
+
+    Raises:
+        publisher.errors.Rejected: Redis does not accept the commands.
+    """
+    async with publisher, contextlib.aclosing(Receiver(options.url, secrets)) as receiver:
+        events = publisher.events(options.group, options.start)
+        delivery = Delivery(
+            events, receiver, partial(pause_after, random=random.random), time.monotonic
+        )
+        sending = asyncio.create_task(delivery.run(), name="webhooks")
+        ending = asyncio.create_task(told.wait(), name="wait for a signal")
+        log.info("webhooks_started group=%s", options.group)
+        await asyncio.wait([sending, ending], return_when=asyncio.FIRST_COMPLETED)
+        for task in (sending, ending):
+            task.cancel()
+        try:
+            await sending
+        except Gone:
+            log.error("webhook_gone url=%s", options.url)  # noqa: TRY400 - it is the receiver's answer
+            return False
+        except asyncio.CancelledError:
+            log.info("webhooks_stopped group=%s", options.group)
+        return True
