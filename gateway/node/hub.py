@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from gateway.core import frames
@@ -77,9 +76,7 @@ class Hub:
         self._confirmation = confirmation
         self.stats = stats
         self._events = events
-        self._encode = partial(
-            frames.encode, threshold=compression_threshold, compression=stats.compression
-        )
+        self._compressing = compression_threshold, stats.compression
         self._opener = opener or Opener(None, stats, {}, lambda: 0.0)
         self.event_log = event_log or EventLog((), "", lambda: 0.0, stats)
         self.connections: dict[str, Connection] = {}
@@ -294,6 +291,8 @@ class Hub:
 
     def _distribute_all(self) -> None:
         changed, self._changed = self._changed, []
+        if changed and changed[0].pending and changed[0].members:
+            self.stats.timings.laid(changed[0].pending[0].id)
         for channel in changed:
             try:
                 self._distribute(channel)
@@ -306,8 +305,7 @@ class Hub:
         pending, channel.pending = channel.pending, []
         if not pending or not channel.members:
             return
-        self.stats.timings.laid(pending[0].id)
-        encoded = self._encode(channel.prefix, pending, channel.members)
+        encoded = frames.encode(channel.prefix, pending, channel.members, *self._compressing)
         # Ids rise within a channel.
         upto = next((message.id for message in reversed(pending) if message.logged), 0)
         question = self._confirmation.sent(channel.name, upto, len(pending)) if upto else b""
@@ -343,7 +341,8 @@ class Hub:
         fresh = [message for message in messages if not message.removed]
         if fresh:
             encoding = connection.socket.encoding
-            self.send(connection, self._encode(channel.prefix, fresh, [encoding])[encoding])
+            data = frames.encode(channel.prefix, fresh, [encoding], *self._compressing)[encoding]
+            self.send(connection, data)
             self.stats.messages_replayed += len(fresh)
 
     # -- joining and leaving ------------------------------------------------------------------

@@ -18,6 +18,7 @@ from publisher import Publisher
 from publisher.contract.channels import DEFAULT_NAMESPACES
 from tests.attacks.harness import MOST_NEWCOMER_SECONDS, MOST_SECONDS
 from tests.attacks.kinds import Kind
+from tests.deploy.dashboard import panels
 from tests.support.tokens import SECRET, verifier
 from tests.unit.fakes import Node
 
@@ -58,6 +59,18 @@ def test_every_metric_is_in_the_operators_table() -> None:
     rows = "\n".join(line for line in DEPLOYMENT.splitlines() if line.startswith("| `gateway_"))
     told = set(re.findall(r"`(gateway_\w+?)(?:_total)?`", rows))
     assert {family.name for family in collector.collect()} == told
+
+
+def test_every_metric_is_on_the_dashboard() -> None:
+    """In a panel of ``deploy/grafana/dashboards/gateway.json``; its queries are tried by ``tests/deploy/test_grafana.py``."""
+    collector = NodeCollector(Node().hub, Stats(), lambda: True, 1, dict)
+    shown = {
+        re.sub(r"_(total|bucket)$", "", name)
+        for panel in panels()
+        for target in panel.targets
+        for name in re.findall(r"\bgateway_\w+", target.expression)
+    }
+    assert shown == {family.name for family in collector.collect()}
 
 
 @pytest.mark.parametrize("code", ErrorCode)
