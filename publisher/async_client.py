@@ -293,6 +293,10 @@ class AsyncPublisher(Client):
         """As :meth:`Publisher.receipts`."""
         return await self._run(self._operations.receipts.receipts(channel, id))
 
+    async def forget(self, user: str) -> None:
+        """As :meth:`Publisher.forget`."""
+        await self._run(self._operations.forgetting.forget(user))
+
     async def history(self, channel: str, since: int = 0, limit: int | None = None) -> list[Entry]:
         """As :meth:`Publisher.history`."""
         return await self._run(self._operations.history(channel, since, limit))

@@ -26,6 +26,8 @@ def add_commands(add: Add) -> None:
         add("grant", _grant, "Let a user subscribe to a channel"),
         add("revoke", _revoke, "Take a grant back and end what it allowed"),
     )
+    forget = add("forget", _forget, "Erase what Redis keeps of a user, and end their connections")
+    forget.add_argument("user", metavar="USER")
     _add_ends(
         add("disconnect", _disconnect, "End a user's connections"),
         add("revoke-token", _revoke_token, "Let nobody in with a token, and end its connections"),
@@ -60,6 +62,12 @@ def _revoke(publisher: Publisher, options: argparse.Namespace) -> int:
 def _disconnect(publisher: Publisher, options: argparse.Namespace) -> int:
     publisher.disconnect(options.user, reason=options.reason, connection=options.connection)
     print_result({"user": options.user, "connection": options.connection, "reason": options.reason})
+    return 0
+
+
+def _forget(publisher: Publisher, options: argparse.Namespace) -> int:
+    publisher.forget(options.user)
+    print_result({"user": options.user, "forgotten": True})
     return 0
 
 

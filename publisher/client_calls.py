@@ -100,6 +100,13 @@ class Calls(ABC):
         """
         return self._run(self._operations.receipts.receipts(channel, id))
 
+    def forget(self, user: str) -> None:
+        """Erase what Redis keeps of a user: grants, positions, notifications and revocations; their connections end.
+
+        It looks through all keys. Let the user log in no more before. Raises as :meth:`disconnect` does; calling again is always safe.
+        """
+        self._run(self._operations.forgetting.forget(user))
+
     def history(self, channel: str, since: int = 0, limit: int | None = None) -> list[Entry]:
         """The retained messages after id ``since``, oldest first, at most ``limit``.
 

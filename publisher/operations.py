@@ -27,6 +27,7 @@ from publisher.contract.message import Message, expire
 from publisher.contract.sealing import KeyRing, is_sealed, without_keys
 from publisher.errors import InvalidData, InvalidInput, PublisherError, Unavailable
 from publisher.events import EventReader
+from publisher.forgetting import Forgetting
 from publisher.intake import BATCH
 from publisher.living_nodes import nodes
 from publisher.preflight import Preflight
@@ -95,6 +96,9 @@ class Operations:
         self.presence = PresenceReader(keys, self._preflight, retries)
         self.scheduling = Scheduling(keys, self._preflight, retries, options, self.accept)
         self._clock = clock
+        self.forgetting = Forgetting(
+            keys, self._preflight, retries, options, self.revoking.disconnect
+        )
         self._told_of_asterisk = False
         self._names = unique_names()
         self._process = os.getpid()

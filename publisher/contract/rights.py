@@ -129,6 +129,17 @@ def to_schedule(keys: Keys) -> list[Command]:
     ]
 
 
+def to_forget(keys: Keys) -> list[Command]:
+    """Uses that change nothing of all that erasing what is kept of a user needs, besides ending their connections."""
+    return [
+        ("SCAN", 0, "MATCH", keys.log(_NOWHERE), "COUNT", 1),
+        ("ZREM", keys.grant(_NOWHERE), ""),
+        ("EXPIRE", keys.log(_NOWHERE), 0),
+        ("PUBLISH", keys.control, _SKIPPED),
+        *([(keys.publish, keys.live(_NOWHERE), "")] if keys.sharded else []),
+    ]
+
+
 def to_await(keys: Keys) -> list[Command]:
     """Uses that change nothing of all that asking who has confirmed a message needs."""
     confirmed = keys.confirmed(_NOWHERE)
@@ -175,6 +186,7 @@ def of_a_publisher(keys: Keys) -> list[str]:
             to_end,
             to_delete,
             to_schedule,
+            to_forget,
             to_await,
             to_consume,
         )

@@ -33,3 +33,19 @@ async def test_of_a_user_who_is_away_there_is_no_receipt(
     sent = await publisher.publish(CHANNEL, 1, wait_confirmed=0.2)
     assert sent.confirmed == ()
     assert await publisher.receipts(CHANNEL, sent.id) == []
+
+
+async def test_a_user_who_is_forgotten_hears_nothing_more(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    channel = "run-results/s"
+    await publisher.grant(channel, "u")
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(channel)
+        await publisher.forget("u")
+        told = await client.receive()
+        assert told["type"] in {"error", "unsubscribed"}
+    await publisher.publish(channel, 1)
+    async with connected(node.url, make_token("u")) as client:
+        await client.send({"type": "subscribe", "channel": channel})
+        assert (await client.receive())["code"] == "forbidden"

@@ -31,6 +31,7 @@ SIGNATURES = {
     "cancel": "(self, scheduled: 'Scheduled | str') -> 'bool'",
     "delete": "(self, channel: 'str', id: 'int') -> 'bool'",
     "receipts": "(self, channel: 'str', id: 'int') -> 'list[Receipt]'",
+    "forget": "(self, user: 'str') -> 'None'",
     "history": "(self, channel: 'str', since: 'int' = 0, limit: 'int | None' = None) -> 'list[Entry]'",
     "connections": "(self, user: 'str') -> 'list[Connection]'",
     "nodes": "(self) -> 'list[Node]'",

@@ -75,6 +75,7 @@ def test_the_least_rights_are_enough_for_every_call(as_user: AsUser, database: i
     assert publisher.cancel(publisher.publish(CHANNEL, 1, at=4_000_000_000))
     assert publisher.receipts(CHANNEL, 1) == []
     assert publisher.publish("run-results/t", 1, wait_confirmed=0.01).confirmed == ()
+    publisher.forget("somebody")
     publisher.disconnect("u", reason="bye")
     publisher.revoke_token("a", 4_000_000_000)
     publisher.revoke_tokens_before("u", 1_640_995_200)
@@ -106,6 +107,7 @@ def use_everything(publisher: Publisher) -> Iterator[Callable[[], object]]:
     yield lambda: publisher.receipts(CHANNEL, 1)
     yield lambda: publisher.publish(CHANNEL, 1, wait_confirmed=0.01)
     yield lambda: publisher.disconnect("u")
+    yield lambda: publisher.forget("u")
     yield lambda: publisher.revoke_token("jti", time.time() + 60)
     yield lambda: publisher.revoke_tokens_before("u", time.time())
     yield lambda: publisher.history(CHANNEL)
@@ -253,6 +255,7 @@ def test_trying_them_changes_nothing_and_reaches_nobody(
         rights.to_delete,
         rights.to_schedule,
         rights.to_await,
+        rights.to_forget,
         rights.to_consume,
         rights.to_serve,
         rights.to_tell,
@@ -268,7 +271,7 @@ def test_trying_them_changes_nothing_and_reaches_nobody(
                 [None],
                 [None, None],
                 (0, []),  # ZSCAN
-            ) or command[0] in {"TIME", "PTTL"}
+            ) or command[0] in {"TIME", "PTTL", "SCAN"}
     assert not topology.names(server, f"{keys.prefix}*")
 
 

@@ -1,0 +1,136 @@
+"""Erases what Redis holds of a user, apart from the waiting (``retrying.py``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from itertools import count
+from typing import Final
+
+from redis.exceptions import ResponseError
+
+from publisher.audit import audited
+from publisher.contract import control, rights
+from publisher.contract.calls import Call, Reply
+from publisher.contract.channels import parse_channel
+from publisher.contract.grants import member_of
+from publisher.contract.keys import Keys
+from publisher.errors import InvalidChannel
+from publisher.preflight import Preflight
+from publisher.publication import Options
+from publisher.records import channel_of_user, check_user
+from publisher.retrying import Retries, again, repeat
+from publisher.transport.cluster import SLOTS, slot_of
+from publisher.transport.failures import meaning
+from publisher.transport.flows import Flow, Owners, round_trips
+from publisher.transport.redis_py import Host
+
+_PAGE: Final = "1000"
+_GLOB: Final = re.compile(r"([\\*?\[\]])")
+
+
+class Forgetting:
+    """Builds the flow. Twice does no more than once.
+
+    Args:
+        options: who acts.
+        disconnect: ends a user's connections.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        preflight: Preflight,
+        retries: Retries,
+        options: Options,
+        disconnect: Callable[[str, str, str | None], Flow[None]],
+    ) -> None:
+        self._keys = keys
+        self._preflight = preflight
+        self._retries = retries
+        self._options = options
+        self._disconnect = disconnect
+
+    def forget(self, user: str) -> Flow[None]:
+        """Erase the user's grants, positions, notifications and revocations, and end their connections."""
+        return audited(self._forget(user), "forgotten", self._options.actor, {"user": user})
+
+    def _forget(self, user: str) -> Flow[None]:
+        check_user(user)
+        hosts = yield from again(self._primaries, self._retries)
+        yield from self._disconnect(user, "", None)
+        for host in hosts:
+            yield from self._erase_at(host, user)
+        for key in self._own_keys(user):
+            yield from repeat([Call(("EXPIRE", key, "0"))], self._retries)
+
+    def _primaries(self) -> Flow[list[Host | None]]:
+        """The servers that have keys, where they are several; each lets us do what we need there."""
+        if not self._keys.sharded:
+            yield from self._preflight.check_rights(rights.to_forget)
+            return [None]
+        hosts = dict.fromkeys((yield Owners(_key_of_each_slot())))
+        for host in hosts:
+            yield from self._preflight.check_rights_at(rights.to_forget, host)
+        return list(hosts)
+
+    def _erase_at(self, host: Host | None, user: str) -> Flow[None]:
+        """Take the user out of the grants and positions of all channels that a server has."""
+        keys = self._keys
+        for of_channel, member in ((keys.grant, member_of(user)), (keys.confirmed, user)):
+            cursor = b"0"
+            begin = of_channel("").removesuffix("}")
+            pattern = _GLOB.sub(r"\\\1", begin) + "*"
+            while True:
+                scan = Call(("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE))
+                ((cursor, found),) = yield from self._at(host, [scan])
+                removals = [Call(("ZREM", each, member)) for each in found]
+                removed = yield from self._at(host, removals)
+                if of_channel == keys.grant:
+                    for each, done in zip(found, removed, strict=True):
+                        if done:
+                            yield from self._tell(each.decode()[len(begin) : -1], user)
+                if int(cursor) == 0:
+                    break
+
+    def _tell(self, channel: str, user: str) -> Flow[None]:
+        """End the subscriptions that a grant has allowed."""
+        keys = self._keys
+        command = control.encode(control.GrantRevoked(channel, user, self._options.actor))
+        yield from repeat([Call(("PUBLISH", keys.control, command))], self._retries)
+        if keys.sharded:
+            yield from repeat([Call((keys.publish, keys.live(channel), command))], self._retries)
+
+    def _at(self, host: Host | None, calls: Sequence[Call]) -> Flow[list[Reply]]:
+        return again(partial(_once_at, host, calls), self._retries)
+
+    def _own_keys(self, user: str) -> Iterator[str]:
+        """What is kept of this user alone. That they were disconnected is needed for ten minutes more."""
+        keys = self._keys
+        yield from (keys.before(user), keys.entered(user), keys.replaced(user))
+        try:
+            channel = parse_channel(channel_of_user(user)).name
+        except InvalidChannel:
+            return
+        yield from (keys.log(channel), keys.last(channel), keys.retention(channel))
+
+
+def _once_at(host: Host | None, calls: Sequence[Call]) -> Flow[list[Reply]]:
+    if not calls:
+        return []
+    replies = yield from round_trips(calls, at=host)
+    for reply in replies:
+        if isinstance(reply, ResponseError):
+            raise meaning(reply)
+    return replies
+
+
+@lru_cache(1)
+def _key_of_each_slot() -> tuple[str, ...]:
+    found: dict[int, str] = {}
+    numbers = map(str, count())
+    while len(found) < SLOTS:
+        number = next(numbers)
+        found.setdefault(slot_of(number), number)
+    return tuple(found.values())

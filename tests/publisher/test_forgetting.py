@@ -1,0 +1,60 @@
+"""What is left in Redis of a user who is forgotten."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from publisher import EVERYBODY, AsyncPublisher, InvalidData, Publisher
+from publisher.contract.keys import Keys
+from tests.support import topology
+
+CHANNELS = [f"run-results/s{n}" for n in range(60)] + ["run-results/{x}[*]", "run-results/ü"]
+
+
+def test_nothing_is_left_but_that_the_connections_were_ended(
+    publisher: Publisher, server: topology.Looking, keys: Keys
+):
+    for channel in CHANNELS:
+        publisher.grant(channel, "gone")
+        publisher.grant(channel, "kept")
+        sent = publisher.publish(channel, 1)
+        server.zadd(keys.confirmed(channel), {"gone": sent.id, "kept": sent.id})
+    publisher.publish_many([("notifications/gone", 1), ("notifications/kept", 1)])
+    publisher.revoke_tokens_before("gone", time.time() - 5)
+    publisher.revoke_tokens_before("kept", time.time() - 5)
+    publisher.forget("gone")
+    for channel in CHANNELS:
+        assert server.zrange(keys.grant(channel), 0, -1) == [b"kept"]
+        assert server.zrange(keys.confirmed(channel), 0, -1) == [b"kept"]
+        assert len(publisher.history(channel)) == 1
+    assert publisher.history("notifications/gone") == []
+    assert len(publisher.history("notifications/kept")) == 1
+    assert server.exists(keys.before("kept"))
+    named = {name.decode() for name in topology.names(server, f"{keys.prefix}*") if b"gone" in name}
+    # What a retry asks by lasts for minutes, as such keys always do.
+    assert {name for name in named if ":result:" not in name} == {keys.disconnected("gone")}
+
+
+async def test_one_whose_id_means_everybody_elsewhere_is_one_user(
+    async_publisher: AsyncPublisher, server: topology.Looking, keys: Keys
+):
+    await async_publisher.grant(CHANNELS[0], EVERYBODY)
+    await async_publisher.grant(CHANNELS[0], "*")
+    await async_publisher.forget("*")
+    await async_publisher.forget("*")
+    assert server.zrange(keys.grant(CHANNELS[0]), 0, -1) == [b"*"]
+
+
+def test_everybody_is_not_forgotten(publisher: Publisher):
+    with pytest.raises(InvalidData, match="EVERYBODY"):
+        publisher.forget(EVERYBODY)  # type: ignore[arg-type]
+
+
+def test_one_who_can_have_no_notifications_is_forgotten(
+    publisher: Publisher, server: topology.Looking, keys: Keys
+):
+    publisher.grant(CHANNELS[0], 250 * "x")
+    publisher.forget(250 * "x")
+    assert server.zcard(keys.grant(CHANNELS[0])) == 0
