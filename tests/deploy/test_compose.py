@@ -44,7 +44,7 @@ def environment_of_image(dockerfile: list[str]) -> dict[str, str]:
 def test_there_are_three_gateways_a_redis_a_balancer_and_what_watches_them(compose):
     assert set(compose["services"]) == {
         *GATEWAYS,
-        *("redis", "nginx", "prometheus", "alertmanager"),
+        *("redis", "nginx", "prometheus", "alertmanager", "grafana"),
     }
 
 

@@ -91,10 +91,21 @@ def test_the_dashboard_asks_the_prometheus_that_is_chosen_in_it() -> None:
 
 
 def test_what_is_provisioned_is_the_prometheus_of_this_folder() -> None:
-    text = (FOLDER / "provisioning" / "datasources.yml").read_text("utf-8")
+    text = (FOLDER / "provisioning" / "datasources" / "gateway.yml").read_text("utf-8")
     scraped = (FOLDER.parent / "prometheus" / "prometheus.yml").read_text("utf-8")
     (interval,) = re.findall(r"timeInterval: (\S+)", text)
     assert f"scrape_interval: {interval}" in scraped
+
+
+def test_grafana_finds_in_compose_what_the_provisioning_names() -> None:
+    mounted = (FOLDER.parent / "compose.yaml").read_text("utf-8")
+    for kind in ("dashboards", "datasources"):
+        # Grafana looks for each kind in a folder of this name.
+        assert list((FOLDER / "provisioning" / kind).glob("*.yml"))
+    assert "./grafana/provisioning:/etc/grafana/provisioning:ro" in mounted
+    provider = (FOLDER / "provisioning" / "dashboards" / "gateway.yml").read_text("utf-8")
+    (path,) = re.findall(r"path: (\S+)", provider)
+    assert f"./grafana/dashboards:{path}:ro" in mounted
 
 
 def test_the_picture_in_the_docs_has_each_panel() -> None:
