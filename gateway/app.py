@@ -8,10 +8,11 @@ import logging
 import secrets
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.assembly.access import Access
+from gateway.assembly.api import HttpApi
 from gateway.assembly.delivery import Delivery, DeliveryEvents
 from gateway.assembly.entrance import Entrance, State
 from gateway.assembly.operators import Operators
@@ -41,6 +42,7 @@ class Addresses:
 
     public: tuple[str, int]
     internal: tuple[str, int]
+    api: tuple[str, int] | None = None
 
 
 class Gateway:
@@ -93,6 +95,7 @@ class Gateway:
         self.entrance = Entrance(shared, self.redis, self.delivery, self.access, state)
         self.capacity = self.entrance.capacity
         self.operators = Operators(shared, self.redis, self.delivery, self.entrance, state)
+        self.api = None if settings.api_port is None else HttpApi(shared, self.entrance)
 
     # -- state --------------------------------------------------------------------------------
 
@@ -159,6 +162,7 @@ class Gateway:
 
         Raises:
             BadCertificate: a certificate or its key cannot be used.
+            BadApiKeys: there are no keys for the HTTP API, or they cannot be used.
             CannotListen: a port is in use, or not ours to take.
         """
         settings, entrance = self._settings, self.entrance
@@ -188,12 +192,15 @@ class Gateway:
                 may_choose=settings.may_choose_internal_port,
             ),
         )
+        if self.api is not None:
+            addresses = replace(addresses, api=await self._listen_for_backends(self.api))
         for work in (
             *self.redis.loops(),
             self.access.recheck.run,
             self.access.revocations.run,
             self.entrance.sweep.run,
             *self.operators.loops(),
+            *(self.api.loops() if self.api is not None else ()),
             *(tls.run for tls in encrypting),
             *(each.run for each in self.entrance.keys.remote),
         ):
@@ -204,7 +211,13 @@ class Gateway:
             self.redis.subscriber.listen(name, self.access.control.receive)
         self._started = True
         public, internal = shown(addresses.public), shown(addresses.internal)
-        log.info("node_started node=%s address=%s internal=%s", self.node_id, public, internal)
+        log.info(
+            "node_started node=%s address=%s internal=%s api=%s",
+            self.node_id,
+            public,
+            internal,
+            None if addresses.api is None else shown(addresses.api),
+        )
         return addresses
 
     async def _take_passed(self) -> None:
@@ -212,6 +225,19 @@ class Gateway:
             async with asyncio.timeout(_PASSED_WAITS_SECONDS):
                 await self.until_ready()
         self._ports.start_passed()
+
+    async def _listen_for_backends(self, api: HttpApi) -> tuple[str, int]:
+        settings = self._settings
+        assert settings.api_port is not None
+        await api.start()
+        return await self._ports.listen(
+            api.port,
+            settings.api_host,
+            settings.api_port,
+            "api_port",
+            last_file=self.capacity.last_file,
+            tls=self.entrance.internal_tls,
+        )
 
     async def stop(self) -> None:
         """Leave: take nobody in, close everybody with 1001, write what is known, give places back.
@@ -223,6 +249,8 @@ class Gateway:
             await take_step("drain", self.delivery.drain.run(), None)
         await take_step("close the ports", self._ports.aclose())
         await take_step("close the clients' port", self.entrance.client_port.aclose(), None)
+        if self.api is not None:
+            await take_step("close the HTTP API", self.api.aclose(), None)
         for pages in (self.entrance.public_pages, self.entrance.internal_pages):
             await take_step("close the pages", pages.aclose(), None)
         if self._started:

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
+from gateway.api.keys import BadApiKeys
+from gateway.api.keys import read as read_api_keys
 from gateway.audit_log import unwritable
 from gateway.backplane.sentinels import doubts_of
 from gateway.backplane.store import as_announced, as_text
@@ -84,6 +86,7 @@ async def check(settings: Settings) -> dict[str, Any]:
         errors.append(
             f"GATEWAY_AUDIT_LOG: {settings.audit_log}: {why}; name a file in a folder that is there"
         )
+    _look_at_api_keys(settings, errors)
     ring = None
     try:
         ring = make_ring(settings)
@@ -117,6 +120,16 @@ def _look_at_files(
         if files is not None and (doubt := load(files).doubt(time.time())) is not None:
             warnings.append(doubt)
     except BadCertificate as error:
+        errors.append(str(error))
+
+
+def _look_at_api_keys(settings: Settings, errors: list[str]) -> None:
+    """See whether somebody may use the HTTP API, if there is one."""
+    if settings.api_port is None:
+        return
+    try:
+        read_api_keys(settings.api_keys.get_secret_value() if settings.api_keys else None)
+    except BadApiKeys as error:
         errors.append(str(error))
 
 

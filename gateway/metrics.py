@@ -86,6 +86,9 @@ class NodeCollector(Collector):
         yield _labelled(
             "connections_closed", "Connections ended", "code", self.stats.connections_closed
         )
+        yield _labelled(
+            "api_requests", "Answers of the HTTP API, by status", "status", self.stats.api_requests
+        )
         yield _labelled("client_errors", "Errors told to clients", "code", self.stats.client_errors)
         yield _labelled(
             "floods", "Connections closed for a flood", "exhausted_by", self.stats.floods

@@ -110,6 +110,7 @@ async def run_node(
     Raises:
         UsageError: the audit log cannot be written, the key, a certificate or Redis's URL cannot be used, or a port is not to be had.
     """
+    from gateway.api.keys import BadApiKeys  # noqa: PLC0415
     from gateway.app import Gateway  # noqa: PLC0415 - `gateway --help` stays quick
     from gateway.web.keys import BadKey  # noqa: PLC0415
     from gateway.web.server import CannotListen  # noqa: PLC0415
@@ -135,7 +136,7 @@ async def run_node(
             if not told.is_set():
                 ready(addresses)
             await told.wait()
-        except (BadCertificate, CannotListen) as error:
+        except (BadApiKeys, BadCertificate, CannotListen) as error:
             raise UsageError(str(error)) from None
         finally:
             await gateway.stop()

@@ -79,6 +79,16 @@ class Settings(BaseSettings):
         1, description="Worker processes that share the port; each uses one core"
     )
 
+    api_host: str = Field("127.0.0.1", description="Address of the HTTP API for backends")
+    api_port: Port | None = Field(
+        None,
+        description="Port of the HTTP API; without it there is none. The certificate of the internal port encrypts it too",
+    )
+    api_keys: SecretStr | None = Field(
+        None,
+        description="Who may use the HTTP API, as a JSON object, or @FILE, which is read again when it changes",
+    )
+
     redis_url: Annotated[SecretStr | None, ReadsFile, AfterValidator(setting_checks.redis_url)] = (
         Field(
             None,

@@ -261,6 +261,10 @@ async def reserve_ports(
     try:
         public = passed or await reserve(settings.host, settings.port, "port")
         stack.enter_context(public)
+        api = None
+        if settings.api_port is not None:
+            held = await reserve(settings.api_host, settings.api_port, "api_port")
+            api = stack.enter_context(held).getsockname()[1]
         internal = [
             stack.enter_context(await _reserve_internal(settings, index))
             for index in range(settings.workers)
@@ -269,7 +273,7 @@ async def reserve_ports(
         raise UsageError(str(error)) from None
     ports = [each.getsockname()[1] for each in internal]
     log.info("workers_starting port=%d internal_ports=%s", public.getsockname()[1], ports)
-    found = {"port": public.getsockname()[1]}
+    found = {"port": public.getsockname()[1], "api_port": api}
     return [settings.model_copy(update=found | {"internal_port": port}) for port in ports]
 
 

@@ -77,7 +77,9 @@ class Entrance:
         parts = hub, access.subscriptions, tokens, delivery.heartbeats, delivery.confirmation
         most_failures = settings.failed_authentications_per_minute
         failures = FailedAuthentications(most_failures, stats, CLOCK)
-        refused = RefusedConnections(stats, failures, WastedTls(most_failures, CLOCK), CLOCK)
+        self.refused = refused = RefusedConnections(
+            stats, failures, WastedTls(most_failures, CLOCK), CLOCK
+        )
         room = Room(limit, settings.max_connections_per_user)
         rate = settings.handshakes_per_second
         queue = HandshakeQueue(rate, state.welcoming, stats, CLOCK)

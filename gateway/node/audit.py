@@ -86,6 +86,13 @@ def grant_revoked(command: GrantRevoked) -> None:
     )
 
 
+def api_call(call: str, key: str, user: object, channel: object, outcome: str) -> None:
+    """Somebody with a key of the HTTP API has changed whose access, or has tried to."""
+    log.info(
+        "api_call call=%s key=%s user=%s channel=%s outcome=%s", call, key, user, channel, outcome
+    )
+
+
 def ending(command: Disconnect | TokenRevoked | TokensRevoked) -> None:
     """A backend ends connections, or revokes tokens."""
     match command:

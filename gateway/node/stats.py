@@ -41,6 +41,7 @@ class Stats:
     floods: Counter[str] = field(default_factory=Counter)
     revocations: Counter[str] = field(default_factory=Counter)
     requests_delayed: int = 0
+    api_requests: Counter[str] = field(default_factory=Counter)
     audit_dropped: int = 0
     events_dropped: int = 0
     redis_reconnects: int = 0

@@ -28,9 +28,13 @@ class HttpPages:
     """Serves an application over connections that are given to it.
 
     ``paths``: where it has pages.
+
+    Args:
+        exchange: how one connection is served, where it is not as usual.
     """
 
-    def __init__(self, app: web.Application) -> None:
+    def __init__(self, app: web.Application, exchange: type[Exchange] | None = None) -> None:
+        self._exchange = exchange or Exchange
         self.paths = frozenset(each.canonical for each in app.router.resources())
         # aiohttp's access log would write the query string, and with it the token.
         self._runner = web.AppRunner(
@@ -52,10 +56,10 @@ class HttpPages:
             gone: called when the connection has ended; given where the request is here already, and is the only one.
         """
         assert self._runner.server is not None
-        return _Exchange(self._runner.server, gone)
+        return self._exchange(self._runner.server, gone)
 
 
-class _Exchange(web.RequestHandler):
+class Exchange(web.RequestHandler):
     """aiohttp's, except for what is said: aiohttp sends back and logs parts of a request that fails, and tells of itself."""
 
     __slots__ = ("_deadline", "_gone")
@@ -66,6 +70,8 @@ class _Exchange(web.RequestHandler):
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type] # as AppRunner passes it on
             keepalive_timeout=_IDLE_SECONDS,
+            # What is small here would be large there.
+            auto_decompress=False,
         )
         self._gone = gone
         self._deadline: asyncio.TimerHandle | None = None
@@ -107,9 +113,19 @@ class _Exchange(web.RequestHandler):
             log.debug("request_malformed error=%s", type(exc).__name__)
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the answer is sent already")
-        answer = _answer(_FAILED if status == 500 else MALFORMED)
+        answer = self.refuse(_FAILED if status == 500 else MALFORMED)
         answer.force_close()
         return answer
+
+    def refuse(self, refusal: Refusal) -> web.Response:
+        """The answer to a request that is malformed, or that failed."""
+        return web.Response(
+            status=refusal.status,
+            body=refusal.body,
+            headers=refusal.fields,
+            content_type="application/json",
+            charset="utf-8",
+        )
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -117,22 +133,12 @@ class _Exchange(web.RequestHandler):
         """Send an answer."""
         # aiohttp refuses in plain text, and sends back what it did not expect in `Expect`.
         if isinstance(resp, web.HTTPException):
-            resp = _answer(_refusal(resp))
+            resp = self.refuse(_refusal(resp))
         # Else aiohttp would tell everybody its version, and Python's.
         resp.headers.setdefault(hdrs.SERVER, "gateway")
         for name, value in PRECAUTIONS.items():
             resp.headers.setdefault(name, value)
         return await super().finish_response(request, resp, start_time)
-
-
-def _answer(refusal: Refusal) -> web.Response:
-    return web.Response(
-        status=refusal.status,
-        body=refusal.body,
-        headers=refusal.fields,
-        content_type="application/json",
-        charset="utf-8",
-    )
 
 
 def _refusal(error: web.HTTPException) -> Refusal:

@@ -27,6 +27,8 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.backplane": "publisher.errors publisher.contract publisher.transport gateway.core "
         "gateway.node",
         "gateway.web": "publisher.errors publisher.contract gateway.core gateway.node",
+        # A backend like any other: it uses what the publisher has for all.
+        "gateway.api": "publisher publisher.errors publisher.contract gateway.core gateway.node gateway.web",
         "gateway.logs": "gateway.core",
         "gateway.audit_log": "gateway.logs gateway.node",
         "gateway.unknown_variables": "",
@@ -40,11 +42,11 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.credentials": "publisher.errors publisher.contract publisher.transport gateway.node gateway.web "
         "gateway.settings",
         "gateway.assembly": "publisher.errors publisher.contract publisher.transport gateway.core gateway.node "
-        "gateway.backplane gateway.web gateway.metrics gateway.settings gateway.credentials",
+        "gateway.backplane gateway.web gateway.api gateway.metrics gateway.settings gateway.credentials publisher",
         "gateway.app": "gateway.core gateway.node gateway.backplane gateway.web gateway.settings "
         "gateway.assembly",
         "gateway.check": "publisher.errors publisher.contract publisher.transport gateway.node "
-        "gateway.backplane gateway.web gateway.audit_log gateway.settings gateway.setting_doubts gateway.options gateway.credentials "
+        "gateway.backplane gateway.web gateway.api gateway.audit_log gateway.settings gateway.setting_doubts gateway.options gateway.credentials "
         "gateway.redis_acl",
         "gateway.redis_acl": "publisher.errors publisher.contract publisher.transport",
         # A client, which knows of a gateway what the protocol says.
@@ -55,7 +57,7 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.planning": "",
         # A backend like any other, which uses what the library has for all.
         "gateway.webhooks": "publisher",
-        "gateway.serve": "publisher.errors gateway.web gateway.logs gateway.audit_log gateway.settings gateway.app",
+        "gateway.serve": "publisher.errors gateway.web gateway.api gateway.logs gateway.audit_log gateway.settings gateway.app",
         "gateway.supervisor": "publisher.contract gateway.core gateway.web gateway.settings gateway.serve",
         "gateway.cli": "publisher.errors publisher.contract gateway.redis_acl gateway.logs gateway.settings gateway.setting_doubts gateway.options gateway.planning gateway.client gateway.load_generator gateway.webhooks "
         "gateway.development gateway.app gateway.check gateway.serve gateway.supervisor gateway.service_manager",
@@ -77,6 +79,7 @@ _FORBIDDEN: Final = {
     "gateway.node": "aiohttp hiredis http random redis socket time",
     "gateway.backplane": "aiohttp",
     "gateway.web": "hiredis redis",
+    "gateway.api": "hiredis redis",
     "gateway.unknown_variables": "aiohttp asyncio hiredis redis",
     "gateway.setting_checks": "aiohttp asyncio hiredis redis",
     "gateway.settings": "aiohttp asyncio hiredis redis",

@@ -24,6 +24,7 @@ class Node:
     gateway: Gateway
     url: str
     internal_url: str
+    api_url: str = ""
 
     @property
     def new_connections(self) -> list[NewConnection]:
@@ -63,6 +64,9 @@ async def running_node(redis_url: str, prefix: str, **settings: Any) -> AsyncIte
             gateway,
             f"{'wss' if 'tls_certificate' in given else 'ws'}://127.0.0.1:{addresses.public[1]}",
             f"{'https' if 'internal_tls_certificate' in given else 'http'}://127.0.0.1:{addresses.internal[1]}",
+            f"{'https' if 'internal_tls_certificate' in given else 'http'}://127.0.0.1:{addresses.api[1]}"
+            if addresses.api
+            else "",
         )
     finally:
         await gateway.stop()

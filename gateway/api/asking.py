@@ -1,0 +1,122 @@
+"""One request of the HTTP API: who asks, what for, and what it may do."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from aiohttp import hdrs, web
+
+from gateway.api.keys import ApiKey, ApiKeys, Scope
+from gateway.api.problems import Problem
+from gateway.api.shapes import Field, Schema, Shape
+from publisher import AsyncPublisher
+
+KEY_HEADER: Final = "Idempotency-Key"
+DEFAULT_BODY_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that is let in: its key, the publisher that acts for it, and what it holds."""
+
+    request: web.Request
+    key: ApiKey
+    keys: ApiKeys
+    publisher: AsyncPublisher
+    body: Mapping[str, Any]
+    query: Mapping[str, Any]
+
+    @property
+    def channel(self) -> str:
+        """The one that the path names."""
+        parts = self.request.match_info
+        channel = f"{parts['namespace']}/{parts['id']}"
+        self.allow(channel)
+        return channel
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """What makes a repeated call recognisable.
+
+        Raises:
+            Problem: it is there twice.
+        """
+        given = self.request.headers.getall(KEY_HEADER, [])
+        if len(given) > 1:
+            raise Problem(400, "invalid_request", f"{KEY_HEADER} is there twice")
+        return given[0] if given else None
+
+    def allow(self, channel: str) -> None:
+        """Go on where the key counts for the channel.
+
+        Raises:
+            Problem: it does not.
+        """
+        allowed = self.key.namespaces
+        if allowed is not None and channel.partition("/")[0] not in allowed:
+            raise Problem(403, "namespace_forbidden", "the key does not count in this namespace")
+
+    def spend(self, messages: int) -> None:
+        """Count messages that are to be published.
+
+        Raises:
+            Problem: they are more than the key's rate allows.
+        """
+        rate = self.key.rate
+        if rate is not None and messages > rate:
+            raise Problem(
+                413, "too_many_messages", f"the key may publish {rate:g} messages a second"
+            )
+        if not self.keys.take(self.key, messages):
+            raise Problem(
+                429,
+                "rate_limited",
+                f"the key may publish {rate:g} messages a second",
+                {hdrs.RETRY_AFTER: "1"},
+                maybe_sent=False,
+                retryable=True,
+            )
+
+
+Answer = Mapping[str, Any] | web.Response | None
+"""A JSON object; a whole response; or nothing, which is 204."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What is served at a path: the one table by which requests are routed and read, and OpenAPI describes them.
+
+    Attributes:
+        scope: what the key must have.
+        answer: the schema of the answer; ``None`` where there is nothing to say.
+        body: its members; ``None`` where there is none, or where it consists of lines.
+        lines: the members of each line of a body in NDJSON.
+        most: bytes of the body, or of a line.
+        keyed: whether ``Idempotency-Key`` counts.
+    """
+
+    method: str
+    path: str
+    summary: str
+    scope: Scope
+    handle: Callable[[Asked], Awaitable[Answer]]
+    answer: Schema | None = None
+    body: Shape | None = None
+    lines: Shape | None = None
+    query: tuple[Field, ...] = ()
+    most: int = DEFAULT_BODY_BYTES
+    keyed: bool = False
+    problems: frozenset[int] = field(default=frozenset())
+
+
+def respond(answer: Answer) -> web.Response:
+    """An answer as it is sent."""
+    if isinstance(answer, web.Response):
+        return answer
+    if answer is None:
+        return web.Response(status=HTTPStatus.NO_CONTENT)
+    return web.Response(body=orjson.dumps(answer), content_type="application/json")

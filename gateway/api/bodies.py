@@ -1,0 +1,133 @@
+"""Bodies of requests, read with a bound on their bytes and on the time that they take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import orjson
+from aiohttp import hdrs, web
+
+from gateway.api.problems import Problem, invalid, too_large
+
+JSON: Final = "application/json"
+LINES: Final = "application/x-ndjson"
+
+_BODY_SECONDS: Final = 30.0
+_LINES_SECONDS: Final = 300.0
+MOST_LINES: Final = 10_000
+MOST_BYTES_OF_LINES: Final = 64 * 1024 * 1024
+
+
+async def read_json(request: web.Request, most: int) -> Any:
+    """What the body says, of at most ``most`` bytes.
+
+    Raises:
+        Problem: it is too large or too slow, no JSON, or says that it is something else.
+    """
+    _check_type(request, JSON)
+    over = too_large(f"the body has more than {most} bytes")
+    if (request.content_length or 0) > most:
+        raise over
+    parts, size = [], 0
+    deadline = asyncio.get_running_loop().time() + _BODY_SECONDS
+    while part := await _next_part(request, deadline):
+        size += len(part)
+        if size > most:
+            raise over
+        parts.append(part)
+    return parsed(b"".join(parts))
+
+
+def parsed(text: bytes | bytearray) -> Any:
+    """What a JSON text says.
+
+    Raises:
+        Problem: it is none.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise invalid(f"no JSON: {error.msg} at byte {error.pos}") from None
+
+
+async def read_lines(request: web.Request, most: int) -> AsyncIterator[list[bytes | Problem]]:
+    """The lines of a body as they come; one of more than ``most`` bytes is a problem in its place.
+
+    Raises:
+        Problem: the body is too large or too slow, has too many lines, or says that it is something else.
+    """
+    _check_type(request, LINES)
+    if (request.content_length or 0) > MOST_BYTES_OF_LINES:
+        raise too_large(f"the body has more than {MOST_BYTES_OF_LINES} bytes")
+    deadline = asyncio.get_running_loop().time() + _LINES_SECONDS
+    cutter, size, count, part = _Cutter(most), 0, 0, b" "
+    while part:
+        part = await _next_part(request, deadline)
+        size += len(part)
+        lines = cutter.feed(part) if part else cutter.end()
+        fitting = lines[: MOST_LINES - count]
+        count += len(lines)
+        if fitting:
+            yield fitting
+        if count > MOST_LINES:
+            raise too_large(f"the body has more than {MOST_LINES} lines; the rest is not published")
+        if size > MOST_BYTES_OF_LINES:
+            raise too_large(
+                f"the body has more than {MOST_BYTES_OF_LINES} bytes; the rest is not published"
+            )
+
+
+async def _next_part(request: web.Request, deadline: float) -> bytes:
+    """What comes next of a body; empty at its end."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await request.content.readany()
+    except TimeoutError:
+        too_slow = {str(hdrs.CONNECTION): "close"}
+        raise Problem(408, "body_too_slow", "the body did not come in time", too_slow) from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise invalid("the body has ended early, or is malformed") from None
+
+
+class _Cutter:
+    """Cuts bytes into lines; of one that is too long nothing is kept."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._begun = bytearray()
+        self._over = False
+
+    def feed(self, part: bytes) -> list[bytes | Problem]:
+        """The lines that end in this part."""
+        *ended, rest = part.split(b"\n")
+        lines: list[bytes | Problem] = []
+        for each in ended:
+            self._grow(each)
+            lines += self.end()
+        self._grow(rest)
+        return lines
+
+    def end(self) -> list[bytes | Problem]:
+        """The line that has begun, unless it is empty."""
+        line, over = bytes(self._begun), self._over
+        self._begun, self._over = bytearray(), False
+        if over:
+            return [too_large(f"the line has more than {self._most} bytes")]
+        return [line] if line.strip() else []
+
+    def _grow(self, part: bytes) -> None:
+        if self._over or len(self._begun) + len(part) > self._most:
+            self._begun, self._over = bytearray(), True
+        else:
+            self._begun += part
+
+
+def _check_type(request: web.Request, expected: str) -> None:
+    if request.content_type != expected or hdrs.CONTENT_TYPE not in request.headers:
+        raise Problem(415, "unsupported_media_type", f"the Content-Type must be {expected}")
+    if (request.charset or "utf-8").lower() != "utf-8":
+        raise Problem(415, "unsupported_media_type", "the charset must be UTF-8")
+    if hdrs.CONTENT_ENCODING in request.headers:
+        raise Problem(415, "unsupported_media_type", "a body is sent without Content-Encoding")

@@ -1,0 +1,237 @@
+"""The keys of the HTTP API: who may do what, and how often. Their file is read again when it has changed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from gateway.core.rate_limit import TokenBucket
+from gateway.node.ports import Clock
+from publisher.contract.secret_values import read_secret
+from publisher.errors import InvalidInput
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS: Final = 2.0
+_SHORTEST: Final = 32
+"""As for a JWT secret: what is shorter can be guessed."""
+_SETTING: Final = "GATEWAY_API_KEYS"
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_FIELDS: Final = frozenset({"key", "key_sha256", "scopes", "namespaces", "rate"})
+
+
+class BadApiKeys(Exception):
+    """The keys cannot be used; the message says which, and why, and repeats none."""
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    PUBLISH = "publish"
+    GRANT = "grant"
+    READ = "read"
+    DISCONNECT = "disconnect"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key.
+
+    Attributes:
+        name: on whose behalf its calls are made.
+        digest: SHA-256 of the key itself, which is kept nowhere.
+        scopes: what it may do.
+        namespaces: where it may do that; ``None`` for everywhere.
+        rate: messages that it may publish in a second at each node; ``None`` for any number.
+    """
+
+    name: str
+    digest: bytes = field(repr=False)
+    scopes: frozenset[Scope]
+    namespaces: frozenset[str] | None = None
+    rate: float | None = None
+
+
+def parse(text: str) -> dict[bytes, ApiKey]:
+    """The keys of a JSON object ``{"name": {"key" | "key_sha256", "scopes", "namespaces"?, "rate"?}}``, by digest.
+
+    Raises:
+        BadApiKeys: what to correct.
+    """
+    try:
+        described = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise BadApiKeys(f"{_SETTING} is no JSON") from None
+    if not isinstance(described, dict) or not described:
+        raise BadApiKeys(f"{_SETTING} must be a JSON object with a name for each key")
+    found: dict[bytes, ApiKey] = {}
+    for name, each in described.items():
+        if not _NAME.fullmatch(name):
+            raise BadApiKeys(
+                f"{_SETTING}: a name has 1 to 64 letters, digits and . _ -, and not {name!r}"
+            )
+        key = _key(name, each)
+        if key.digest in found:
+            raise BadApiKeys(f"{_SETTING}: {found[key.digest].name} and {name} have the same key")
+        found[key.digest] = key
+    return found
+
+
+def _key(name: str, described: object) -> ApiKey:
+    if not isinstance(described, dict):
+        raise BadApiKeys(f"{_SETTING}: {name} must be an object with a key and scopes")
+    if unknown := sorted(described.keys() - _FIELDS):
+        raise BadApiKeys(f"{_SETTING}: {name} has {', '.join(unknown)}, which nothing reads")
+    return ApiKey(
+        name,
+        _digest(name, described),
+        _scopes(name, described.get("scopes")),
+        _namespaces(name, described.get("namespaces")),
+        _rate(name, described.get("rate")),
+    )
+
+
+def _digest(name: str, described: Mapping[str, Any]) -> bytes:
+    key, digest = described.get("key"), described.get("key_sha256")
+    if (key is None) == (digest is None):
+        raise BadApiKeys(f"{_SETTING}: {name} needs either key or key_sha256")
+    if digest is not None:
+        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            raise BadApiKeys(f"{_SETTING}: key_sha256 of {name} must be 64 hexadecimal digits")
+        return bytes.fromhex(digest)
+    if not isinstance(key, str) or not key.isascii() or len(key) < _SHORTEST or " " in key:
+        raise BadApiKeys(
+            f"{_SETTING}: the key of {name} must have {_SHORTEST} ASCII characters or more and no space; "
+            "make one with: openssl rand -base64 32"
+        )
+    return _digest_of(key)
+
+
+def _scopes(name: str, given: object) -> frozenset[Scope]:
+    known = [each.value for each in Scope]
+    if not isinstance(given, list) or not given or any(each not in known for each in given):
+        raise BadApiKeys(f"{_SETTING}: scopes of {name} must be a list of {', '.join(known)}")
+    return frozenset(map(Scope, given))
+
+
+def _namespaces(name: str, given: object) -> frozenset[str] | None:
+    if given is None:
+        return None
+    if not isinstance(given, list) or not given or not all(isinstance(x, str) for x in given):
+        raise BadApiKeys(f"{_SETTING}: namespaces of {name} must be a list of names, or left out")
+    return frozenset(given)
+
+
+def _rate(name: str, given: object) -> float | None:
+    if given is None:
+        return None
+    if type(given) not in {int, float} or not 1 <= given <= 1e9:  # type: ignore[operator]
+        raise BadApiKeys(
+            f"{_SETTING}: rate of {name} must be messages a second, 1 or more, or left out"
+        )
+    return float(given)  # type: ignore[arg-type]
+
+
+def _digest_of(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def read(setting: str | None) -> dict[bytes, ApiKey]:
+    """The keys that a setting holds, or that its file does (``@FILE``).
+
+    Raises:
+        BadApiKeys: there are none, or they cannot be read or used.
+    """
+    if setting is None:
+        raise BadApiKeys(f"GATEWAY_API_PORT needs {_SETTING}: who may use the HTTP API")
+    try:
+        return parse(read_secret(setting))
+    except (InvalidInput, ValueError) as error:
+        raise BadApiKeys(f"{_SETTING}: {error}") from None
+
+
+class ApiKeys:
+    """The keys that count now.
+
+    Args:
+        setting: the keys as JSON, or ``@FILE``.
+        clock: monotonic, in seconds.
+    """
+
+    def __init__(self, setting: str | None, clock: Clock) -> None:
+        self._setting = setting
+        self._clock = clock
+        self._buckets: dict[tuple[str, float], TokenBucket] = {}
+        self._file = Path(setting[1:]) if setting and setting.startswith("@") else None
+        self._stamp: tuple[int, ...] | None = None
+        self._keys: dict[bytes, ApiKey] = {}
+
+    async def start(self) -> None:
+        """Read them.
+
+        Raises:
+            BadApiKeys: there are none, or they cannot be used.
+        """
+        self._stamp = await asyncio.to_thread(_stamp_of, self._file)
+        self._keys = await asyncio.to_thread(read, self._setting)
+
+    def find(self, presented: str) -> ApiKey | None:
+        """The key that is shown, if it is one."""
+        digest = _digest_of(presented)
+        # What is looked up is a digest: how long that takes tells nothing of a key, whatever is shown.
+        key = self._keys.get(digest)
+        return key if key is not None and hmac.compare_digest(key.digest, digest) else None
+
+    def take(self, key: ApiKey, messages: int) -> bool:
+        """Whether it may publish so many messages now; then they are counted."""
+        if key.rate is None:
+            return True
+        bucket = self._buckets.get((key.name, key.rate))
+        now = self._clock()
+        if bucket is None:
+            bucket = TokenBucket(key.rate, key.rate, now)
+            self._buckets[key.name, key.rate] = bucket
+        return bucket.take(messages, now)
+
+    async def run(self) -> None:
+        """Look again and again whether the file has changed."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            await self.look()
+
+    async def look(self) -> None:
+        """Take over a file that has changed; what cannot be used leaves the keys as they are."""
+        stamp = await asyncio.to_thread(_stamp_of, self._file)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._keys = await asyncio.to_thread(read, self._setting)
+        except BadApiKeys as error:
+            log.error("api_keys_unusable former_ones=stay error=%s", error)  # noqa: TRY400
+            return
+        names = frozenset(each.name for each in self._keys.values())
+        self._buckets = {of: bucket for of, bucket in self._buckets.items() if of[0] in names}
+        log.info("api_keys_read keys=%d", len(self._keys))
+
+
+def _stamp_of(file: Path | None) -> tuple[int, ...] | None:
+    """What tells one state of a file from another."""
+    if file is None:
+        return None
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

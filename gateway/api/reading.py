@@ -1,0 +1,123 @@
+"""Looking inside over HTTP: a channel's history, a user's connections, the nodes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Final
+
+import orjson
+
+from gateway.api.asking import Answer, Asked
+from gateway.api.shapes import Field
+from publisher import Node
+
+_MOST_MESSAGES: Final = 1_000
+_USUAL_MESSAGES: Final = 100
+_MOST_BYTES: Final = 8 * 1024 * 1024
+_FIRST_PAGE: Final = 8
+"""So few may be large without doing harm; how large they are tells how many the next page may have."""
+
+HISTORY_QUERY: Final = (
+    Field("after", {"type": "integer", "minimum": 0, "maximum": 2**53 - 1}),
+    Field(
+        "limit",
+        {"type": "integer", "minimum": 1, "maximum": _MOST_MESSAGES, "default": _USUAL_MESSAGES},
+    ),
+)
+_ID: Final = {"type": "integer", "description": "Microseconds since 1970"}
+_MILLISECONDS: Final = {"type": "integer", "description": "Milliseconds since 1970"}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _list(**properties: Any) -> dict[str, Any]:
+    return {"type": "array", "items": _object(**properties)}
+
+
+MESSAGES: Final = _object(
+    messages=_list(
+        id=_ID,
+        channel={"type": "string"},
+        data={"description": "Any JSON"},
+        timestamp=_MILLISECONDS,
+    ),
+    more={"type": "boolean", "description": "Ask again after the last id"},
+)
+CONNECTIONS: Final = _object(
+    connections=_list(
+        connection={"type": "string", "description": "<node>/<id>"}, lease_expires_at=_MILLISECONDS
+    )
+)
+NODES: Final = _object(nodes=_list(name={"type": "string"}, report={"type": ["object", "null"]}))
+_SUMMED: Final = (
+    "connections",
+    "connections_limit",
+    "subscriptions",
+    "received_per_second",
+    "delivered_per_second",
+    "opened_per_second",
+)
+STATS: Final = _object(
+    nodes={"type": "integer"},
+    ready={"type": "integer", "description": "Nodes that take connections"},
+    draining={"type": "integer"},
+    silent={
+        "type": "integer",
+        "description": "Nodes that live and have told nothing of themselves",
+    },
+    **{name: {"type": "number"} for name in _SUMMED},
+    event_loop_lag={"type": "number", "description": "The longest, in seconds"},
+)
+
+
+async def history(asked: Asked) -> Answer:
+    """``GET /v1/history/{namespace}/{id}``: the messages after an id, until there are enough of them or of bytes."""
+    channel, after = asked.channel, asked.query.get("after", 0)
+    limit = asked.query.get("limit", _USUAL_MESSAGES)
+    found: list[dict[str, Any]] = []
+    size, page, more = 0, _FIRST_PAGE, True
+    while more and len(found) < limit and size < _MOST_BYTES:
+        page = min(page, limit - len(found))
+        entries = await asked.publisher.history(channel, after, page)
+        more = len(entries) == page
+        for each in entries:
+            found.append(asdict(each))
+            size += len(orjson.dumps(each.data))
+            after = each.id
+        page = max(1, (_MOST_BYTES - size) * len(found) // (size + 1))
+    return {"messages": found, "more": more}
+
+
+async def connections(asked: Asked) -> Answer:
+    """``GET /v1/connections/{user}``."""
+    found = await asked.publisher.connections(asked.request.match_info["user"])
+    told = [
+        {"connection": f"{each.node}/{each.id}", "lease_expires_at": each.lease_expires_at}
+        for each in found
+    ]
+    return {"connections": told}
+
+
+async def nodes(asked: Asked) -> Answer:
+    """``GET /v1/nodes``."""
+    return {"nodes": [asdict(each) for each in await asked.publisher.nodes()]}
+
+
+async def stats(asked: Asked) -> Answer:
+    """``GET /v1/stats``."""
+    return summed(await asked.publisher.nodes())
+
+
+def summed(found: list[Node]) -> dict[str, Any]:
+    """All nodes together."""
+    reports = [each.report for each in found if each.report is not None]
+    return {
+        "nodes": len(found),
+        "ready": sum(each.ready for each in reports),
+        "draining": sum(each.draining for each in reports),
+        "silent": len(found) - len(reports),
+        **{name: round(sum(getattr(each, name) for each in reports), 1) for name in _SUMMED},
+        "event_loop_lag": max((each.event_loop_lag for each in reports), default=0.0),
+    }

@@ -1,0 +1,183 @@
+"""Serves the HTTP API: who asks, whether they may, and the answer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from gateway.api.asking import Answer, Asked, Endpoint, respond
+from gateway.api.bodies import read_json
+from gateway.api.endpoints import ENDPOINTS
+from gateway.api.keys import ApiKey, ApiKeys
+from gateway.api.openapi import document
+from gateway.api.problems import Problem, failed, invalid, of_error, of_http
+from gateway.api.shapes import check_object, check_query
+from gateway.core.handshake import Refusal
+from gateway.core.log_limit import LogLimit
+from gateway.node import audit
+from gateway.node.stats import Stats
+from gateway.web.pages import Exchange
+from publisher import AsyncPublisher, PublisherError
+
+log = logging.getLogger(__name__)
+
+DOCUMENT: Final = "/v1/openapi.json"
+"""Whoever reaches the port may read what is served there."""
+
+_SCHEME: Final = "bearer"
+_MOST_AT_WORK: Final = 1_000
+"""Requests of keys that are under way: each may hold a body, and waits for Redis."""
+
+
+class Publishers:
+    """A publisher for each key: its name is the actor of what is done with it.
+
+    Args:
+        make: a publisher for this actor.
+    """
+
+    def __init__(self, make: Callable[[str], AsyncPublisher]) -> None:
+        self._make = make
+        self._made: dict[str, AsyncPublisher] = {}
+
+    def of(self, name: str) -> AsyncPublisher:
+        """The publisher of the key with this name."""
+        found = self._made.get(name)
+        if found is None:
+            found = self._made[name] = self._make(name)
+        return found
+
+    async def aclose(self) -> None:
+        """Close the connections of all."""
+        for each in self._made.values():
+            await each.aclose()
+        self._made.clear()
+
+
+class Api:
+    """The application.
+
+    Args:
+        version: of the gateway.
+    """
+
+    def __init__(self, keys: ApiKeys, publishers: Publishers, stats: Stats, version: str) -> None:
+        self._keys = keys
+        self._publishers = publishers
+        self._stats = stats
+        self._at_work = 0
+        self._limit = LogLimit(time.monotonic())
+        self._document = document(ENDPOINTS, version)
+
+    def app(self) -> web.Application:
+        """What serves requests."""
+        app = web.Application(middlewares=[self._answered])
+        app.router.add_get(DOCUMENT, self._describe, allow_head=False)
+        for each in ENDPOINTS:
+            # An id may hold slashes, unescaped too.
+            path = each.path.replace("{id}", "{id:.+}").replace("{user}", "{user:.+}")
+            app.router.add_route(each.method, path, self._handler(each))
+        return app
+
+    @web.middleware
+    async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Whatever goes wrong is told in one form, and counted."""
+        try:
+            answer = await handler(request)
+        except Problem as problem:
+            answer = problem.response
+        except PublisherError as error:
+            answer = of_error(error).response
+        except web.HTTPException as error:
+            answer = of_http(error).response
+        except Exception:
+            log.exception("api_failed path=%s", request.path)
+            answer = failed().response
+        self._stats.api_requests[str(answer.status)] += 1
+        return answer
+
+    async def _describe(self, request: web.Request) -> web.Response:
+        check_query((), request.query)
+        return respond(self._document)
+
+    def _handler(self, endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def serve(request: web.Request) -> web.Response:
+            key = self._authenticated(request)
+            if endpoint.scope not in key.scopes:
+                raise Problem(403, "scope_missing", f"the key needs the scope {endpoint.scope}")
+            if self._at_work >= _MOST_AT_WORK:
+                raise _busy()
+            self._at_work += 1
+            try:
+                return respond(await self._ask(endpoint, request, key))
+            finally:
+                self._at_work -= 1
+
+        return serve
+
+    async def _ask(self, endpoint: Endpoint, request: web.Request, key: ApiKey) -> Answer:
+        query = check_query(endpoint.query, request.query)
+        body: Any = {}
+        if endpoint.body is not None:
+            body = check_object(endpoint.body, await read_json(request, endpoint.most))
+        elif endpoint.lines is None and request.body_exists:
+            raise invalid("this is asked without a body")
+        asked = Asked(request, key, self._keys, self._publishers.of(key.name), body, query)
+        try:
+            answer = await endpoint.handle(asked)
+        except PublisherError as error:
+            self._tell(endpoint, asked, type(error).__name__)
+            raise
+        self._tell(endpoint, asked, "done")
+        return answer
+
+    def _tell(self, endpoint: Endpoint, asked: Asked, outcome: str) -> None:
+        """Write into the audit log who has changed whose access."""
+        if endpoint.scope in {"grant", "disconnect"}:
+            given = asked.body or asked.query
+            call = f"{endpoint.method} {endpoint.path}"
+            audit.api_call(call, asked.key.name, given.get("user"), given.get("channel"), outcome)
+
+    def _authenticated(self, request: web.Request) -> ApiKey:
+        given = request.headers.getall(hdrs.AUTHORIZATION, [])
+        if len(given) > 1:
+            raise invalid("Authorization is there twice")
+        scheme, _, presented = (given[0] if given else "").partition(" ")
+        if scheme.lower() != _SCHEME or not presented:
+            raise _unauthorized("key_missing", "show a key: Authorization: Bearer KEY", "")
+        key = self._keys.find(presented)
+        if key is None:
+            left_out = self._limit.admit("", time.monotonic())
+            if left_out is not None:
+                log.warning("api_key_unknown address=%s left_out=%d", request.remote, left_out)
+            raise _unauthorized("key_unknown", "no such key", ', error="invalid_token"')
+        return key
+
+
+def _unauthorized(code: str, detail: str, error: str) -> Problem:
+    return Problem(401, code, detail, {hdrs.WWW_AUTHENTICATE: f'Bearer realm="gateway"{error}'})
+
+
+def _busy() -> Problem:
+    detail = f"{_MOST_AT_WORK} requests are under way"
+    return Problem(503, "busy", detail, {hdrs.RETRY_AFTER: "1"}, maybe_sent=False, retryable=True)
+
+
+class ApiExchange(Exchange):
+    """One connection: what is no request, or fails below the application, is told in the same form."""
+
+    __slots__ = ()
+
+    def refuse(self, refusal: Refusal) -> web.Response:
+        """The answer to a request that is malformed, or that failed."""
+        problem = (
+            failed()
+            if refusal.status == 500
+            else Problem(refusal.status, refusal.code, refusal.message, refusal.fields)
+        )
+        return problem.response

@@ -1,0 +1,130 @@
+"""What a body or a query holds: one table of fields, by which requests are read and OpenAPI describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from gateway.api.problems import invalid
+
+Schema: TypeAlias = Mapping[str, Any]
+"""JSON Schema, of which :func:`_check` knows the words that are used here."""
+
+_KINDS: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "string": lambda value: isinstance(value, str),
+    "integer": lambda value: type(value) is int,
+    "number": lambda value: type(value) in {int, float},
+    "boolean": lambda value: isinstance(value, bool),
+    "array": lambda value: isinstance(value, list),
+    "null": lambda value: value is None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A member of a body, or a parameter of a query."""
+
+    name: str
+    schema: Schema
+    required: bool = False
+
+
+Shape: TypeAlias = tuple[Field, ...]
+
+
+def schema_of(shape: Shape) -> dict[str, Any]:
+    """The JSON Schema of an object."""
+    required = [each.name for each in shape if each.required]
+    return {
+        "type": "object",
+        "properties": {each.name: dict(each.schema) for each in shape},
+        **({"required": required} if required else {}),
+        "additionalProperties": False,
+    }
+
+
+def check_object(shape: Shape, given: object) -> dict[str, Any]:
+    """The members of a JSON object.
+
+    Raises:
+        Problem: it is none, lacks one, or has one that is wrong or unknown.
+    """
+    if not isinstance(given, dict):
+        raise invalid("the body must be a JSON object")
+    known = {each.name: each for each in shape}
+    for name in given:
+        if name not in known:
+            raise invalid(f"{name!r} is unknown here: there are {', '.join(known)}")
+    for each in shape:
+        if each.name in given:
+            _check(each.name, each.schema, given[each.name])
+        elif each.required:
+            raise invalid(f"{each.name} is missing")
+    return given
+
+
+def check_query(shape: Shape, given: Mapping[str, str]) -> dict[str, Any]:
+    """The parameters of a query, of the types that they shall have.
+
+    Raises:
+        Problem: one is missing, wrong, unknown or there twice.
+    """
+    if len(given) > len(set(given)):
+        raise invalid("a parameter of the query is there twice")
+    known = {each.name: each for each in shape}
+    for name in given:
+        if name not in known:
+            raise invalid(
+                "the query has an unknown parameter; a key belongs into the header Authorization"
+            )
+    found = {name: _converted(known[name], text) for name, text in given.items()}
+    return check_object(shape, found)
+
+
+def _converted(field: Field, text: str) -> Any:
+    kind = field.schema["type"]
+    if kind == "integer":
+        # int() takes blanks, underscores and the digits of other scripts, too.
+        if not (text.isascii() and text.isdigit() and len(text) <= 18):
+            raise invalid(f"{field.name} must be an integer that is not negative")
+        return int(text)
+    if kind == "boolean":
+        if text not in {"true", "false"}:
+            raise invalid(f"{field.name} must be true or false")
+        return text == "true"
+    return text
+
+
+def _check(name: str, schema: Schema, value: Any) -> None:
+    kinds = schema.get("type")
+    if kinds is None:
+        return  # anything
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if not any(_KINDS[kind](value) for kind in kinds):
+        raise invalid(f"{name} must be of type {' or '.join(kinds)}")
+    if value is None or isinstance(value, bool):
+        return
+    _check_size(name, schema, value)
+    if isinstance(value, list):
+        for each in value:
+            _check(f"each of {name}", schema["items"], each)
+
+
+def _check_size(name: str, schema: Schema, value: Any) -> None:
+    sized = isinstance(value, str | list)
+    kind, unit = ("Length", " characters") if isinstance(value, str) else ("Items", " items")
+    least = schema.get(f"min{kind}" if sized else "minimum")
+    most = schema.get(f"max{kind}" if sized else "maximum")
+    found = len(value) if sized else value
+    unit = unit if sized else ""
+    if least is not None and found < least:
+        raise invalid(
+            f"{name} must have at least {least}{unit}"
+            if sized
+            else f"{name} must be at least {least}"
+        )
+    if most is not None and found > most:
+        raise invalid(
+            f"{name} must have at most {most}{unit}" if sized else f"{name} must be at most {most}"
+        )

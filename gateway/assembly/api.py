@@ -1,0 +1,64 @@
+"""The sixth group: the HTTP API, where there is one. It is a backend like any other, but for its port."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from importlib.metadata import version
+from typing import Any, Final
+
+from gateway.api.keys import ApiKeys
+from gateway.api.server import Api, ApiExchange, Publishers
+from gateway.assembly.entrance import Entrance
+from gateway.assembly.shared import CLOCK, Shared
+from gateway.settings import Settings
+from gateway.web.pages import HttpPages
+from gateway.web.server import InternalPort
+from publisher import AsyncPublisher
+
+_VERSION: Final = version("realtime-gateway")
+
+
+class HttpApi:
+    """Its keys, its publishers and its port."""
+
+    def __init__(self, shared: Shared, entrance: Entrance) -> None:
+        settings = shared.settings
+        # Its calls are in the node's audit log, where that is kept.
+        logging.getLogger("publisher.audit").setLevel(logging.WARNING)
+        keys = settings.api_keys
+        self._keys = ApiKeys(keys.get_secret_value() if keys is not None else None, CLOCK)
+        self._publishers = Publishers(lambda name: _publisher(settings, name))
+        api = Api(self._keys, self._publishers, shared.stats, _VERSION)
+        self.pages = HttpPages(api.app(), ApiExchange)
+        self.port = InternalPort(self.pages, entrance.refused)
+
+    async def start(self) -> None:
+        """Make it ready to serve.
+
+        Raises:
+            BadApiKeys: there are no keys, or they cannot be used.
+        """
+        await self._keys.start()
+        await self.pages.start()
+
+    def loops(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """What runs as long as the node does."""
+        return [self._keys.run]
+
+    async def aclose(self) -> None:
+        """Let requests under way end, and close the connections to Redis."""
+        await self.pages.aclose()
+        await self._publishers.aclose()
+
+
+def _publisher(settings: Settings, name: str) -> AsyncPublisher:
+    url, keys = settings.redis_url, settings.encryption_keys
+    assert url is not None
+    return AsyncPublisher.from_url(
+        url.get_secret_value(),
+        prefix=settings.redis_prefix,
+        timeout=settings.redis_timeout_seconds,
+        encryption_keys=keys.get_secret_value() if keys is not None else None,
+        actor=name,
+    )
