@@ -148,6 +148,28 @@ def test_the_stream_holds_no_more_than_it_may(server: redis.Redis, keys: Keys):
     assert server.xlen(keys.events) <= 300
 
 
+def test_the_end_of_a_dead_nodes_connections_is_told_once_and_of_a_living_ones_never(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    def run(*calls):
+        return ask(server, list(calls))
+
+    begun = contract.told("connected", "u", "n", 1, change="+", connection="n/1")
+    end = contract.end(keys, "n", 1000, tell=True)
+    assert run(contract.renew(keys, "n", 60)) == [[0]]
+    assert run(contract.write(keys, "n", 1, 1000, [begun])) == [1]
+    assert run(end) == [0]
+    assert run(contract.renew(keys, "n", 60)) == [[1]]
+    run(contract.leave(keys, "n"))
+    assert run(contract.renew(keys, "m", 60)) == [[0, b"n"]]
+    assert run(end, end) == [0, 0]
+    assert run(contract.renew(keys, "m", 60)) == [[1]]
+    found = list(itertools.islice(publisher.events("g", start="oldest"), 2))
+    assert [each.kind for each in found] == ["connected", "disconnected"]
+    assert found[1].last
+    assert server.xlen(keys.events) == 2
+
+
 @pytest.mark.parametrize("group", ["", 5, None])
 def test_a_bad_group_is_refused_before_anything_is_sent(publisher: Publisher, group):
     with pytest.raises(InvalidData):
