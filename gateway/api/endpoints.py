@@ -89,6 +89,14 @@ ENDPOINTS: Final = (
     ),
     Endpoint(
         "GET",
+        "/v1/channels/{namespace}/{id}",
+        "The users who are in a channel, on all nodes",
+        _READ,
+        reading.channel,
+        reading.CHANNEL,
+    ),
+    Endpoint(
+        "GET",
         "/v1/connections/{user}",
         "A user's live connections on all nodes",
         _READ,

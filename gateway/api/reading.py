@@ -1,4 +1,4 @@
-"""Looking inside over HTTP: a channel's history, a user's connections, the nodes."""
+"""Looking inside over HTTP: a channel's history and who is in it, a user's connections, the nodes."""
 
 from __future__ import annotations
 
@@ -50,6 +50,10 @@ CONNECTIONS: Final = _object(
         connection={"type": "string", "description": "<node>/<id>"}, lease_expires_at=_MILLISECONDS
     )
 )
+CHANNEL: Final = _object(
+    users={"type": "array", "items": {"type": "string"}, "description": "Each user once, sorted"},
+    count={"type": "integer"},
+)
 NODES: Final = _object(nodes=_list(name={"type": "string"}, report={"type": ["object", "null"]}))
 _SUMMED: Final = (
     "connections",
@@ -88,6 +92,12 @@ async def history(asked: Asked) -> Answer:
             after = each.id
         page = max(1, (_MOST_BYTES - size) * len(found) // (size + 1))
     return {"messages": found, "more": more}
+
+
+async def channel(asked: Asked) -> Answer:
+    """``GET /v1/channels/{namespace}/{id}``: who is there."""
+    users = await asked.publisher.presence(asked.channel)
+    return {"users": users, "count": len(users)}
 
 
 async def connections(asked: Asked) -> Answer:

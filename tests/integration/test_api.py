@@ -25,7 +25,8 @@ CHANNEL = "notifications/u"
 async def node(redis_url: str, prefix: str, tmp_path: Path) -> AsyncIterator[Node]:
     # Its Redis user needs what a backend's does, besides.
     keys = SecretStr(f"@{keys_in(tmp_path)}")
-    async with running_node(redis_url, prefix, api_port=0, api_keys=keys) as node:
+    rooms = {"rooms": {"owner": "anyone", "presence": True}}
+    async with running_node(redis_url, prefix, api_port=0, api_keys=keys, namespaces=rooms) as node:
         yield node
 
 
@@ -161,6 +162,21 @@ async def test_a_history_of_large_messages_ends_before_it_is_too_much(
     told = (await api.ask("GET", "/v1/history/notifications/u")).json
     assert told["more"] is True
     assert 8 <= len(told["messages"]) < 20
+
+
+async def test_who_is_in_a_channel_is_read_where_that_is_noted(api: Api, node: Node) -> None:
+    assert (await api.ask("GET", "/v1/channels/rooms/a%2Fb")).json == {"users": [], "count": 0}
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe("rooms/a/b")
+
+        async def is_there() -> bool:
+            told = (await api.ask("GET", "/v1/channels/rooms/a/b")).json
+            return bool(told == {"users": ["u"], "count": 1})
+
+        await until(is_there)
+    refused = await api.ask("GET", "/v1/channels/notifications/u")
+    assert refused.status == 400
+    assert "has no presence" in refused.json["detail"]
 
 
 async def test_nodes_and_their_sums_are_read(api: Api) -> None:
