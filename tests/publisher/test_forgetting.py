@@ -7,6 +7,7 @@ import time
 import pytest
 
 from publisher import EVERYBODY, AsyncPublisher, InvalidData, Publisher
+from publisher.contract import control
 from publisher.contract.keys import Keys
 from tests.support import topology
 
@@ -58,3 +59,25 @@ def test_one_who_can_have_no_notifications_is_forgotten(
     publisher.grant(CHANNELS[0], 250 * "x")
     publisher.forget(250 * "x")
     assert server.zcard(keys.grant(CHANNELS[0])) == 0
+
+
+def test_the_nodes_are_told_of_each_grant_that_is_gone(
+    publisher: Publisher, redis_url: str, keys: Keys
+):
+    """Who has come back in between, before the grant was erased, hears nothing more."""
+    for channel in CHANNELS[:3]:
+        publisher.grant(channel, "gone")
+    publisher.grant(CHANNELS[3], "kept")
+    with topology.looking_at(redis_url) as client, client.pubsub() as pubsub:
+        pubsub.subscribe(keys.control)
+        publisher.forget("gone")
+        told: set[str] = set()
+        silent = 0
+        while told < set(CHANNELS[:3]) and silent < 20:
+            # It may return without one before its time is over.
+            message = pubsub.get_message(timeout=1)
+            silent = silent + 1 if message is None else 0
+            command = message and message["type"] == "message" and control.decode(message["data"])
+            if isinstance(command, control.GrantRevoked):
+                told.add(command.channel)
+    assert told == set(CHANNELS[:3])
