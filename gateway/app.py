@@ -8,6 +8,7 @@ import logging
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -27,6 +28,7 @@ from gateway.node.tasks import keep_going, take_step
 from gateway.node.timings import Timings
 from gateway.settings import Settings
 from gateway.web.server import Ports, shown
+from publisher.contract.control import DrainNode
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class Gateway:
     Args:
         settings: with a Redis URL and a key.
         passed: a socket on which clients connect, if another process holds one for them; else the settings' port is taken.
+        leave: called when an operator has told the node to end: whoever runs it then stops it.
 
     Raises:
         gateway.web.keys.BadKey: the key or the algorithms cannot be used.
@@ -58,15 +61,21 @@ class Gateway:
         publisher.errors.InvalidURL: the URL cannot be used.
     """
 
-    def __init__(self, settings: Settings, passed: socket.socket | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        passed: socket.socket | None = None,
+        leave: Callable[[], None] = lambda: None,
+    ) -> None:
         self._settings = settings
         self._passed = passed
+        self._leave = leave
         self._started = False
         self._ports = Ports(shared=settings.workers > 1)
         self.node_id = f"{socket.gethostname().replace('/', '-')}-{secrets.token_hex(4)}"
         stats = Stats(timings=Timings(CLOCK))
         event_log = EventLog(settings.events, self.node_id, time.time, stats)
-        shared = Shared(settings, self.node_id, event_log, stats)
+        shared = Shared(settings, self.node_id, event_log, stats, self._drain)
         self.stats, self._tasks = shared.stats, shared.tasks
         # Each is made of those before it. What they tell those behind them goes by way of the node.
         self.redis = RedisSide(
@@ -147,6 +156,11 @@ class Gateway:
         self.redis.node_lease.recheck()
         self.access.recheck.ask_again()
         self.access.revocations.recheck()
+
+    def _drain(self, command: DrainNode) -> None:
+        if command.node == self.node_id:
+            log.info("drain_commanded node=%s actor=%r", command.node, command.actor)
+            self._leave()
 
     def _place_lost(self, connection_id: str) -> None:
         connection = self.hub.connections.get(connection_id)

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from gateway import logs, redis_acl, serve
 from gateway.client import tail
 from gateway.load_generator import command as load_generator
+from gateway.operating import command as operating
 from gateway.options import add_options, advice, load_settings
 from gateway.planning import command as planning
 from gateway.planning.load import InvalidLoad
@@ -143,6 +144,10 @@ def _parser() -> argparse.ArgumentParser:
     load.set_defaults(run=_load)
     load_generator.add_options(load)
     add_options(load, load_generator.SETTINGS)
+
+    for operate in operating.add_commands(commands):
+        operate.set_defaults(run=_operate)
+        add_options(operate, operating.SETTINGS)
     return parser
 
 
@@ -394,3 +399,10 @@ def _load(options: argparse.Namespace) -> int:
         return 1
     print(load_generator.output(result, as_json=options.json), flush=True)  # noqa: T201
     return 0 if result.is_good else 1
+
+
+def _operate(options: argparse.Namespace) -> int:
+    settings = load_settings(options)
+    if settings.redis_url is None:
+        raise UsageError("set GATEWAY_REDIS_URL: the gateways are asked there")
+    return operating.run(options, settings.redis_url.get_secret_value(), settings.redis_prefix)

@@ -117,7 +117,7 @@ async def run_node(
     from gateway.web.tls import BadCertificate  # noqa: PLC0415
 
     try:
-        gateway = Gateway(settings, passed)
+        gateway = Gateway(settings, passed, told.set)
     except (BadKey, BadCertificate, InvalidURL) as error:
         raise UsageError(str(error)) from None
     # A developer opens fewer than any limit has room for, and should not read of it first.

@@ -309,6 +309,10 @@ class AsyncPublisher(Client):
         """As :meth:`Publisher.nodes`."""
         return await self._run(self._operations.nodes())
 
+    async def drain(self, node: str) -> None:
+        """As :meth:`Publisher.drain`."""
+        await self._run(self._operations.drain(node))
+
     async def presence(self, channel: str) -> list[str]:
         """As :meth:`Publisher.presence`."""
         return await self._run(self._operations.presence.users(channel))

@@ -126,6 +126,15 @@ class Calls(ABC):
         """
         return self._run(self._operations.nodes())
 
+    def drain(self, node: str) -> None:
+        """Let a living gateway end as SIGTERM does; ``node`` is its name in :meth:`nodes`.
+
+        Raises:
+            InvalidInput: there is no living node of this name.
+            Unavailable: Redis did not answer.
+        """
+        return self._run(self._operations.drain(node))
+
     def presence(self, channel: str) -> list[str]:
         """The users who are in a channel now, each once, in the order of their ids, on however many nodes and tabs.
 

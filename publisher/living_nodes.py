@@ -1,12 +1,13 @@
-"""Which gateways live, and what each says of itself."""
+"""Which gateways live, what each says of itself, and how one is told to end."""
 
 from __future__ import annotations
 
-from publisher.contract import node_report, scripts
+from publisher.contract import control, node_report, scripts
 from publisher.contract.calls import Call
 from publisher.contract.keys import Keys
+from publisher.errors import InvalidInput
 from publisher.records import Node
-from publisher.retrying import Retries, read
+from publisher.retrying import Retries, read, repeat
 from publisher.transport.flows import Flow
 
 
@@ -23,3 +24,12 @@ def nodes(keys: Keys, retries: Retries) -> Flow[list[Node]]:
     return [
         Node(name, node_report.decode(reply)) for name, reply in zip(names, replies, strict=True)
     ]
+
+
+def drain(keys: Keys, retries: Retries, node: str, actor: str | None) -> Flow[None]:
+    """Tell a node to end as after SIGTERM. Twice does no more than once."""
+    living = yield from nodes(keys, retries)
+    if node not in {each.name for each in living}:
+        raise InvalidInput(f"there is no living node {node!r}")
+    command = control.encode(control.DrainNode(node, actor))
+    yield from repeat([Call(("PUBLISH", keys.control, command))], retries)

@@ -29,7 +29,7 @@ from publisher.errors import InvalidData, InvalidInput, PublisherError, Unavaila
 from publisher.events import EventReader
 from publisher.forgetting import Forgetting
 from publisher.intake import BATCH
-from publisher.living_nodes import nodes
+from publisher.living_nodes import drain, nodes
 from publisher.preflight import Preflight
 from publisher.presence import PresenceReader
 from publisher.publication import Options, Publication, unique_names
@@ -349,6 +349,10 @@ class Operations:
     def nodes(self) -> Flow[list[Node]]:
         """All living gateways, as :class:`Node`."""
         return nodes(self._keys, self._retries)
+
+    def drain(self, node: str) -> Flow[None]:
+        """Let a living node end."""
+        return drain(self._keys, self._retries, node, self._options.actor)
 
     def events(self, group: str, start: Start) -> EventReader:
         """One more consumer of a group's events."""

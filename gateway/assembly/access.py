@@ -86,7 +86,9 @@ class Access:
             random.random,
         )
         checks = redis.places.checks
-        self.control = Control(self.recheck, checks.hear, checks.checked, self.revocations)
+        self.control = Control(
+            self.recheck, checks.hear, checks.checked, self.revocations, shared.drain
+        )
         self.cut_off = CutOff(
             hub,
             catchup,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,16 +11,18 @@ from gateway.node.events import EventLog
 from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks
 from gateway.settings import Settings
+from publisher.contract.control import DrainNode
 
 CLOCK: Final = time.monotonic
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A node's id and settings, what it tells backends and counts, and who owns its tasks."""
+    """A node's id and settings, what it tells backends and counts, who ends it, and who owns its tasks."""
 
     settings: Settings
     node_id: str
     event_log: EventLog
     stats: Stats
+    drain: Callable[[DrainNode], None]
     tasks: Tasks = field(default_factory=Tasks)

@@ -11,6 +11,7 @@ from gateway.node.revocations import Revocations
 from publisher.contract.control import (
     CheckPlaces,
     Disconnect,
+    DrainNode,
     GrantRevoked,
     PlaceReplaced,
     PlacesChecked,
@@ -28,6 +29,7 @@ class Control:
     Args:
         check: told of a user at the limit, whose places some nodes are to look through.
         checked: told of an answer to that.
+        drain: told of a node that is to end, perhaps this one.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class Control:
         check: Callable[[CheckPlaces], None],
         checked: Callable[[PlacesChecked], None],
         revocations: Revocations,
+        drain: Callable[[DrainNode], None],
     ) -> None:
         self._recheck = recheck
         self._revocations = revocations
         self._check = check
         self._checked = checked
+        self._drain = drain
 
     def receive(self, payload: bytes) -> None:
         """Carry out one command; one that cannot be read is logged and left."""
@@ -63,3 +67,5 @@ class Control:
                 self._check(command)
             case PlacesChecked():
                 self._checked(command)
+            case DrainNode():
+                self._drain(command)

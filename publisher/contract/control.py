@@ -88,6 +88,14 @@ class PlaceReplaced:
     member: str
 
 
+@dataclass(frozen=True, slots=True)
+class DrainNode:
+    """``node`` ends as after SIGTERM. Nodes before version 0.2 do not know it, and skip it."""
+
+    node: str
+    actor: str | None = None
+
+
 Command: TypeAlias = (
     GrantRevoked
     | Disconnect
@@ -96,6 +104,7 @@ Command: TypeAlias = (
     | CheckPlaces
     | PlacesChecked
     | PlaceReplaced
+    | DrainNode
 )
 
 
@@ -111,7 +120,7 @@ def encode(command: Command) -> bytes:
 
 
 def _message(
-    command: GrantRevoked | TokenRevoked | TokensRevoked | CheckPlaces | PlacesChecked,
+    command: GrantRevoked | TokenRevoked | TokensRevoked | CheckPlaces | PlacesChecked | DrainNode,
 ) -> dict[str, Any]:
     match command:
         case GrantRevoked(channel, user, actor):
@@ -131,6 +140,8 @@ def _message(
             }
         case PlacesChecked(user, node):
             return {"type": "places_checked", "user": user, "node": node}
+        case DrainNode(node, actor):
+            return {"type": "drain_node", "node": node, "actor": actor}
 
 
 def head_of(command: Disconnect) -> bytes:
@@ -207,6 +218,8 @@ def _about_places(message: dict[str, Any]) -> Command | None:
             return PlacesChecked(user, node)
         case {"type": "place_replaced", "user": str(user), "member": str(member)}:
             return PlaceReplaced(user, member)
+        case {"type": "drain_node", "node": str(node)}:
+            return DrainNode(node, _actor(message))
         case _:
             return None
 

@@ -43,7 +43,7 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.settings",
         "gateway.assembly": "publisher.errors publisher.contract publisher.transport gateway.core gateway.node "
         "gateway.backplane gateway.web gateway.api gateway.metrics gateway.settings gateway.credentials publisher",
-        "gateway.app": "gateway.core gateway.node gateway.backplane gateway.web gateway.settings "
+        "gateway.app": "publisher.errors publisher.contract gateway.core gateway.node gateway.backplane gateway.web gateway.settings "
         "gateway.assembly",
         "gateway.check": "publisher.errors publisher.contract publisher.transport gateway.node "
         "gateway.backplane gateway.web gateway.api gateway.audit_log gateway.settings gateway.setting_doubts gateway.options gateway.credentials "
@@ -53,13 +53,15 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.client": "",
         # Users and a backend, for whom a deployment is what both see of it from outside.
         "gateway.load_generator": "publisher gateway.client",
+        # What an operator does to all nodes from outside.
+        "gateway.operating": "publisher",
         # Arithmetic about a gateway, which knows no part of one.
         "gateway.planning": "",
         # A backend like any other, which uses what the library has for all.
         "gateway.webhooks": "publisher",
         "gateway.serve": "publisher.errors gateway.web gateway.api gateway.logs gateway.audit_log gateway.settings gateway.app",
         "gateway.supervisor": "publisher.contract gateway.core gateway.web gateway.settings gateway.serve",
-        "gateway.cli": "publisher.errors publisher.contract gateway.redis_acl gateway.logs gateway.settings gateway.setting_doubts gateway.options gateway.planning gateway.client gateway.load_generator gateway.webhooks "
+        "gateway.cli": "publisher.errors publisher.contract gateway.redis_acl gateway.logs gateway.settings gateway.setting_doubts gateway.options gateway.planning gateway.client gateway.load_generator gateway.operating gateway.webhooks "
         "gateway.development gateway.app gateway.check gateway.serve gateway.supervisor gateway.service_manager",
         "gateway.service_manager": "gateway.settings",
         "gateway.__main__": "gateway.cli",
@@ -93,6 +95,7 @@ _FORBIDDEN: Final = {
     "gateway.redis_acl": "aiohttp hiredis redis",
     "gateway.client": "aiohttp hiredis redis",
     "gateway.load_generator": "aiohttp hiredis redis",
+    "gateway.operating": "aiohttp asyncio hiredis redis",
     "gateway.planning": "aiohttp asyncio hiredis random redis socket time",
     "gateway.serve": "aiohttp hiredis redis",
     "gateway.service_manager": "aiohttp hiredis redis",

@@ -131,6 +131,7 @@ class Payloads:
             nothing,
             nothing,
             self._revocations,
+            nothing,
         )
 
     def take(self, data: bytes, dice: random.Random) -> None:
