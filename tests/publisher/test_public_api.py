@@ -35,6 +35,7 @@ SIGNATURES = {
     "history": "(self, channel: 'str', since: 'int' = 0, limit: 'int | None' = None) -> 'list[Entry]'",
     "connections": "(self, user: 'str') -> 'list[Connection]'",
     "nodes": "(self) -> 'list[Node]'",
+    "drain": "(self, node: 'str') -> 'None'",
     "presence": "(self, channel: 'str') -> 'list[str]'",
     "ping": "(self) -> 'None'",
 }
