@@ -259,35 +259,15 @@ def _missing(settings: Settings) -> list[str]:
 
 
 def _token(options: argparse.Namespace) -> int:
-    from gateway.development.login import make_token  # noqa: PLC0415
+    from gateway.development.login import make_token, signing_secret  # noqa: PLC0415
 
     settings = load_settings(options)
     if options.ttl < 1:
         raise UsageError("--ttl must be a positive number of seconds")
     _check_names(options)
-    secret = _signing_secret(settings)
+    secret = signing_secret(settings)
     print(make_token(secret, options.user, options.channel, options.ttl, settings))  # noqa: T201
     return 0
-
-
-def _signing_secret(settings: Settings) -> str:
-    """What a token for trying out is signed with.
-
-    Raises:
-        UsageError: there is no secret.
-    """
-    from gateway.development.login import development_secret  # noqa: PLC0415
-
-    if settings.jwt_secret is not None:
-        return settings.jwt_secret.get_secret_value()
-    secret = development_secret(settings.data_folder)
-    if secret is None:
-        raise UsageError(
-            "there is no secret to sign with: set GATEWAY_JWT_SECRET, or start `make run` once "
-            "(keys of GATEWAY_JWT_KEYS are not used here)"
-        )
-    print(f"signed with the development secret of {settings.data_folder}", file=sys.stderr)  # noqa: T201
-    return secret
 
 
 def _check_names(options: argparse.Namespace) -> None:
@@ -378,13 +358,13 @@ def _tail(options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace) -> int:
-    from gateway.development.login import make_token  # noqa: PLC0415
+    from gateway.development.login import make_token, signing_secret  # noqa: PLC0415
     from gateway.load_generator.generator import CannotLoad, generate  # noqa: PLC0415
 
     settings = load_settings(options)
     if settings.redis_url is None:
         raise UsageError("set GATEWAY_REDIS_URL: messages are published there")
-    secret, redis_url = _signing_secret(settings), settings.redis_url.get_secret_value()
+    secret, redis_url = signing_secret(settings), settings.redis_url.get_secret_value()
 
     def token_of(user: str) -> str:
         return make_token(secret, user, [], 3600, settings)

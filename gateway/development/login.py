@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 import time
 from pathlib import Path
 from typing import Final
 
 import jwt
 
-from gateway.settings import Settings
+from gateway.settings import Settings, UsageError
 
 _SECRET_FILE: Final = "jwt-secret"  # noqa: S105 - a file's name
 
@@ -47,4 +48,22 @@ def development_secret(folder: Path, *, create: bool = False) -> str | None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as handle:
         handle.write(secret + "\n")
+    return secret
+
+
+def signing_secret(settings: Settings) -> str:
+    """What a token for trying out is signed with.
+
+    Raises:
+        UsageError: there is no secret.
+    """
+    if settings.jwt_secret is not None:
+        return settings.jwt_secret.get_secret_value()
+    secret = development_secret(settings.data_folder)
+    if secret is None:
+        raise UsageError(
+            "there is no secret to sign with: set GATEWAY_JWT_SECRET, or start `make run` once "
+            "(keys of GATEWAY_JWT_KEYS are not used here)"
+        )
+    print(f"signed with the development secret of {settings.data_folder}", file=sys.stderr)  # noqa: T201
     return secret
