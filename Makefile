@@ -105,13 +105,16 @@ lock: $(DEV)
 	@$(BIN)/python -m tests.packaging.supply make
 
 # After a change of the chart. What is Helm's own business is left out.
-TEMPLATE = $(HELM) template realtime-gateway deploy/helm
+TEMPLATE = $(HELM) template realtime-gateway deploy/helm --kube-version 1.37.0
 PLAIN    = sed -e '/^\# Source:/d' -e '/helm.sh\/chart:/d' -e '/managed-by: Helm/d' -e '/^ *namespace: default$$/d'
 manifests:
 	@mkdir -p $(MANIFESTS)
-	@$(TEMPLATE) | $(PLAIN) > $(MANIFESTS)/gateway.yaml
-	@$(TEMPLATE) --set autoscaling.enabled=true --show-only templates/horizontalpodautoscaler.yaml | $(PLAIN) > $(MANIFESTS)/autoscaling.yaml
-	@$(TEMPLATE) --set monitoring.serviceMonitor=true --show-only templates/monitoring.yaml | $(PLAIN) > $(MANIFESTS)/monitoring.yaml
+	@set -e; rendered=$$(mktemp); \
+	write() { file=$$1; shift; $(TEMPLATE) "$$@" > $$rendered; $(PLAIN) $$rendered > $(MANIFESTS)/$$file; }; \
+	write gateway.yaml; \
+	write autoscaling.yaml --set autoscaling.enabled=true --show-only templates/horizontalpodautoscaler.yaml; \
+	write monitoring.yaml --set monitoring.serviceMonitor=true --show-only templates/monitoring.yaml; \
+	rm $$rendered
 
 dist: $(DEV)
 	@$(BIN)/python -m tests.packaging.dist --commit $(or $(COMMIT),HEAD)
