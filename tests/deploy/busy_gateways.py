@@ -16,6 +16,7 @@ from tests.support.client import Client, connected, opened
 from tests.support.identity_provider import IdentityProvider
 from tests.support.processes import GatewayProcess, gateway_process
 from tests.support.prometheus import Prometheus, prometheus_scraping
+from tests.support.redis_server import free_port
 from tests.support.tokens import make_token
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "prometheus" / "prometheus.yml"
@@ -38,8 +39,14 @@ async def busy_gateways(
     provider.publish("a")
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(provider.running())
+        keys, api_port = folder / "keys.json", free_port()
+        keys.write_text(
+            '{"backend": {"key": "a-key-of-the-tests-that-is-long-enough", "scopes": ["read"]}}'
+        )
         start = {"confirm_interval_seconds": 0.2, "drain_seconds": 0}
-        first = await stack.enter_async_context(gateway_process(redis_url, prefix, **start))
+        first = await stack.enter_async_context(
+            gateway_process(redis_url, prefix, **start, api_port=api_port, api_keys=f"@{keys}")
+        )
         second = await stack.enter_async_context(
             gateway_process(
                 redis_url,
@@ -67,7 +74,7 @@ async def busy_gateways(
         ann = await stack.enter_async_context(connected(second.url, token, ssl=trust))
         await ann.subscribe(CHANNEL)
         authority.sign("localhost", addresses=_HERE)  # a renewed one, which the second will notice
-        traffic = asyncio.gather(_publish(publisher), _visit(first, publisher))
+        traffic = asyncio.gather(_publish(publisher), _visit(first, publisher), _ask(api_port))
         try:
             yield prometheus
         finally:
@@ -91,6 +98,15 @@ async def _publish(publisher: AsyncPublisher) -> None:
         number += 1
         await publisher.publish(CHANNEL, _LARGE if number % 10 == 0 else number)
         await asyncio.sleep(_PAUSE)
+
+
+async def _ask(port: int) -> None:
+    """A backend without a key, which reads what the HTTP API is."""
+    async with aiohttp.ClientSession() as session:
+        while True:
+            async with session.get(f"http://127.0.0.1:{port}/v1/openapi.json") as answer:
+                await answer.read()
+            await asyncio.sleep(_BETWEEN_VISITS)
 
 
 async def _visit(node: GatewayProcess, publisher: AsyncPublisher) -> None:
