@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 from typing import Any, Final
 
 import orjson
@@ -13,7 +12,7 @@ from gateway.api.asking import Answer, Asked
 from gateway.api.bodies import LINES, parsed, read_lines
 from gateway.api.problems import Problem, invalid, of_error, too_large
 from gateway.api.shapes import Field, Shape, check_object
-from publisher import Outgoing, Published, PublisherError
+from publisher import Outgoing, Published, PublisherError, Scheduled
 
 MOST_BODY_BYTES: Final = 2 * 1024 * 1024
 """Twice what the library takes as a message's JSON: escapes like \\u00fc, which it does not keep, make a body longer."""
@@ -21,7 +20,6 @@ MOST_BROADCAST_BYTES: Final = 8 * 1024 * 1024
 MOST_RECIPIENTS: Final = 10_000
 _MOST_COPIED_BYTES: Final = 64 * 1024 * 1024
 """As many as a body of lines may have: so much a request may write into Redis."""
-_AT_ONCE: Final = 500
 
 CHANNEL: Final = {
     "type": "string",
@@ -34,11 +32,24 @@ USER: Final = {"type": "string", "minLength": 1, "maxLength": 255, "description"
 _DATA: Final = {"description": "Any JSON"}
 _IDEMPOTENCY_KEY: Final = {"type": "string", "minLength": 1, "maxLength": 1024}
 
-MESSAGE: Final[Shape] = (
+_OPTIONS: Final[Shape] = (
+    Field("ttl", {"type": "integer", "minimum": 1, "description": "Seconds"}),
+    Field("collapse_key", {"type": "string", "minLength": 1}),
+)
+_MESSAGE: Final[Shape] = (
     Field("channel", CHANNEL, required=True),
     Field("data", _DATA, required=True),
+    *_OPTIONS,
 )
-LINE: Final[Shape] = (*MESSAGE, Field("idempotency_key", _IDEMPOTENCY_KEY))
+MESSAGE: Final[Shape] = (
+    *_MESSAGE,
+    Field("at", {"type": "number", "minimum": 0, "description": "Seconds since 1970"}),
+    Field("wait_confirmed", {"type": "number", "minimum": 0, "maximum": 60}),
+)
+LINE: Final[Shape] = (*_MESSAGE, Field("idempotency_key", _IDEMPOTENCY_KEY))
+WHICH: Final[Shape] = (
+    Field("message", {"type": "integer", "minimum": 1, "maximum": 2**53 - 1}, required=True),
+)
 BROADCAST: Final[Shape] = (
     Field("data", _DATA, required=True),
     Field(
@@ -59,6 +70,20 @@ PUBLISHED: Final = {
     },
     "required": ["id", "channel", "duplicate", "timestamp"],
 }
+SCHEDULED: Final = {
+    "type": "object",
+    "properties": {"scheduled": {"type": "string"}, "at": {"type": "number"}},
+    "required": ["scheduled", "at"],
+}
+PUBLISHED_OR_SCHEDULED: Final = {"anyOf": [PUBLISHED, SCHEDULED]}
+
+
+def _told_whether(name: str) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: {"type": "boolean"}}, "required": [name]}
+
+
+CANCELLED: Final = _told_whether("cancelled")
+DELETED: Final = _told_whether("deleted")
 RESULTS: Final = {
     "type": "object",
     "properties": {"results": {"type": "array", "items": {"type": "object"}}},
@@ -68,13 +93,32 @@ RESULTS: Final = {
 
 async def publish(asked: Asked) -> Answer:
     """``POST /v1/publish``."""
-    channel = asked.body["channel"]
+    channel, data = asked.body["channel"], asked.body["data"]
     asked.allow(channel)
+    if "at" in asked.body and "wait_confirmed" in asked.body:
+        raise invalid(
+            "nobody waits for a message that is published later: leave wait_confirmed out"
+        )
     asked.spend(1)
-    published = await asked.publisher.publish(
-        channel, asked.body["data"], idempotency_key=asked.idempotency_key
+    options = {name: given for name, given in asked.body.items() if name not in {"channel", "data"}}
+    publisher: Any = asked.publisher
+    made: Published | Scheduled = await publisher.publish(
+        channel, data, idempotency_key=asked.idempotency_key, **options
     )
-    return _told(published)
+    if isinstance(made, Scheduled):
+        return {"scheduled": made.id, "at": made.at}
+    told = _told(made)
+    return told if made.confirmed is None else {**told, "confirmed": list(made.confirmed)}
+
+
+async def cancel(asked: Asked) -> Answer:
+    """``DELETE /v1/scheduled/{scheduled}``."""
+    return {"cancelled": await asked.publisher.cancel(asked.request.match_info["scheduled"])}
+
+
+async def delete(asked: Asked) -> Answer:
+    """``DELETE /v1/messages/{namespace}/{id}``."""
+    return {"deleted": await asked.publisher.delete(asked.channel, asked.query["message"])}
 
 
 def _told(published: Published) -> dict[str, Any]:
@@ -124,7 +168,7 @@ def _read_line(asked: Asked, line: bytes | Problem) -> Outgoing | Problem:
         asked.spend(1)
     except Problem as problem:
         return problem
-    return Outgoing(told["channel"], told["data"], told.get("idempotency_key"))
+    return Outgoing(**told)
 
 
 def _outcome(outcome: Published | PublisherError) -> Mapping[str, Any]:
@@ -144,9 +188,10 @@ async def broadcast(asked: Asked) -> Answer:
     for channel in channels:
         asked.allow(channel)
     asked.spend(len(channels))
-    key = asked.idempotency_key
-    results: list[Mapping[str, Any]] = []
-    messages = (Outgoing(channel, body["data"], key) for channel in channels)
-    while part := list(islice(messages, _AT_ONCE)):
-        results += map(_outcome, await asked.publisher.publish_many(part))
-    return {"results": results}
+    outcomes = await asked.publisher.broadcast(
+        body["data"],
+        channels=body.get("channels"),
+        users=body.get("users"),
+        idempotency_key=asked.idempotency_key,
+    )
+    return {"results": list(map(_outcome, outcomes))}

@@ -50,6 +50,7 @@ CONNECTIONS: Final = _object(
         connection={"type": "string", "description": "<node>/<id>"}, lease_expires_at=_MILLISECONDS
     )
 )
+RECEIPTS: Final = _object(receipts=_list(user={"type": "string"}, up_to=_ID))
 CHANNEL: Final = _object(
     users={"type": "array", "items": {"type": "string"}, "description": "Each user once, sorted"},
     count={"type": "integer"},
@@ -108,6 +109,12 @@ async def connections(asked: Asked) -> Answer:
         for each in found
     ]
     return {"connections": told}
+
+
+async def receipts(asked: Asked) -> Answer:
+    """``GET /v1/receipts/{namespace}/{id}``."""
+    found = await asked.publisher.receipts(asked.channel, asked.query["message"])
+    return {"receipts": [asdict(each) for each in found]}
 
 
 async def nodes(asked: Asked) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
@@ -361,3 +362,30 @@ async def test_the_document_is_served_to_everybody(api: Api) -> None:
     assert (answer.status, answer.json["openapi"]) == (200, "3.1.0")
     assert "/v1/publish" in answer.json["paths"]
     assert (await api.ask("GET", f"/v1/openapi.json?key={KEY}", None)).status == 400
+
+
+async def test_a_message_is_scheduled_collapsed_deleted_and_confirmed(
+    api: Api, node: Node, publisher: AsyncPublisher
+) -> None:
+    later = {"channel": CHANNEL, "data": 1, "at": time.time() + 600}
+    scheduled = (await api.ask("POST", "/v1/publish", body=later)).json
+    assert scheduled["at"] == pytest.approx(later["at"])
+    path = f"/v1/scheduled/{quote(scheduled['scheduled'], safe='')}"
+    assert (await api.ask("DELETE", path)).json == {"cancelled": True}
+    assert (await api.ask("DELETE", path)).json == {"cancelled": False}
+    body = {"channel": CHANNEL, "ttl": 60, "collapse_key": "unread"}
+    await api.ask("POST", "/v1/publish", body={**body, "data": 1})
+    told = (await api.lines([{**body, "data": 2}])).lines[0]
+    assert [each.data for each in await publisher.history(CHANNEL)] == [2]
+    path = f"/v1/messages/notifications/u?message={told['id']}"
+    assert (await api.ask("DELETE", path)).json == {"deleted": True}
+    assert await publisher.history(CHANNEL) == []
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        confirmed = {"channel": CHANNEL, "data": 3, "wait_confirmed": 20}
+        told = (await api.ask("POST", "/v1/publish", body=confirmed)).json
+        assert told["confirmed"] == ["u"]
+    path = f"/v1/receipts/notifications/u?message={told['id']}"
+    assert (await api.ask("GET", path)).json == {"receipts": [{"user": "u", "up_to": told["id"]}]}
+    both = {**confirmed, "at": time.time() + 600}
+    assert (await api.ask("POST", "/v1/publish", body=both)).status == 400
