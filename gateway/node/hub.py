@@ -57,8 +57,7 @@ class Hub:
     Args:
         call_soon: runs a callback at the end of what is being read, or of this turn (``ReadTurn.call_soon``).
         compression_threshold: messages of more bytes are compressed for sockets that can.
-        opener: opens encrypted messages; without one there are no keys, and no message's time is ever over.
-        opener: opens encrypted messages; without one there are no keys.
+        opener: opens encrypted messages, and knows whose time is over; without one there are no keys.
         event_log: what backends are told of; without one nothing.
     """
 
