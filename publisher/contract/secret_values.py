@@ -15,6 +15,7 @@ _FILE: Final = "@"
 
 NAMES: Final = frozenset(
     {
+        "GATEWAY_API_KEYS",
         "GATEWAY_ENCRYPTION_KEYS",
         "GATEWAY_JWT_KEYS",
         "GATEWAY_JWT_SECRET",
