@@ -32,7 +32,7 @@ from gateway.web.key_fetching import NoKeys
 from gateway.web.key_set import KeySet
 from gateway.web.keys import BadKey
 from gateway.web.tls import BadCertificate, Files, load
-from publisher.contract.calls import Call
+from publisher.contract.calls import Call, pairs_of
 from publisher.contract.channels import Namespace
 from publisher.contract.keys import Keys
 from publisher.errors import InvalidInput, InvalidURL, Unavailable
@@ -222,7 +222,8 @@ async def _announced_otherwise(
     """Of which namespaces gateways have announced other rules than those of the settings."""
     announced = await redis.calls.call(Call(("HGETALL", keys.namespaces)))
     found = []
-    for name, rules in zip(map(bytes.decode, announced[::2]), announced[1::2], strict=True):
+    for field, rules in pairs_of(announced):
+        name = field.decode()
         if name in namespaces and (told := as_announced(name, rules)) != (
             own := as_text(namespaces[name])
         ):

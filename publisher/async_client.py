@@ -165,13 +165,13 @@ class AsyncPublisher(Client):
         wait_confirmed: float | None = None,
     ) -> Published | Scheduled:
         """As :meth:`Publisher.publish`."""
-        message: Outgoing | tuple[str, Any] = (channel, data)
         options = idempotency_key, retention, min_replicas, collapse_key, ttl
+        if at is not None:
+            later = Outgoing(channel, data, *options)
+            return await self._run(self._operations.schedule(later, at, wait_confirmed))
+        message: Outgoing | tuple[str, Any] = (channel, data)
         if options != (None,) * len(options):
             message = Outgoing(channel, data, *options)
-        if at is not None:
-            scheduled = Outgoing(channel, data, *options)
-            return await self._run(self._operations.schedule(scheduled, at, wait_confirmed))
         if wait_confirmed is None:
             return await self._publish(message)
         receipts = self._operations.receipts

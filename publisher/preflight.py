@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import orjson
 
 from publisher.contract import rights
-from publisher.contract.calls import Call, Command, Reply
+from publisher.contract.calls import Call, Command, Reply, pairs_of
 from publisher.contract.channels import DEFAULT_NAMESPACES, Channel, Namespace, Retention
 from publisher.contract.grants import Grantee
 from publisher.contract.keys import Keys
@@ -300,10 +300,8 @@ class Preflight:
 
 def _namespaces(reply: Reply) -> dict[str, Namespace]:
     """Read the gateways' announcement, without what a newer gateway may have added to it."""
-    # RESP3 has a type for maps, RESP2 lists keys and values in turn.
-    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
     found: dict[str, Namespace] = {}
-    for key, rules in pairs:
+    for key, rules in pairs_of(reply):
         try:
             name = key.decode()
             known = _only(orjson.loads(rules), "owner", "retention", "encrypted", "presence")

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from publisher.audit import audited
 from publisher.contract import control, rights, scripts
-from publisher.contract.calls import Argument, Call
+from publisher.contract.calls import Argument, Call, pairs_of
 from publisher.contract.control import Disconnect, TokenRevoked, TokensRevoked
 from publisher.contract.keys import Keys
 from publisher.contract.revocations import (
@@ -132,7 +132,7 @@ class Revoking:
             )
         except Unavailable:
             return None
-        announced = list(reply) if isinstance(reply, dict) else reply[::2]
+        announced = [longest for longest, _ in pairs_of(reply)]
         if not announced or b"" in announced:
             return None
         return max(map(float, announced))

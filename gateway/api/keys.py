@@ -17,7 +17,8 @@ import orjson
 
 from gateway.core.rate_limit import TokenBucket
 from gateway.node.ports import Clock
-from publisher.contract.secret_values import read_secret
+from gateway.web.file_state import state_of
+from publisher.contract.secret_values import names_file, read_secret
 from publisher.errors import InvalidInput
 
 log = logging.getLogger(__name__)
@@ -173,8 +174,8 @@ class ApiKeys:
         self._setting = setting
         self._clock = clock
         self._buckets: dict[tuple[str, float], TokenBucket] = {}
-        self._file = Path(setting[1:]) if setting and setting.startswith("@") else None
-        self._stamp: tuple[int, ...] | None = None
+        self._file = Path(setting[1:]) if setting and names_file(setting) else None
+        self._state: tuple[int, ...] | None = None
         self._keys: dict[bytes, ApiKey] = {}
 
     async def start(self) -> None:
@@ -183,7 +184,8 @@ class ApiKeys:
         Raises:
             BadApiKeys: there are none, or they cannot be used.
         """
-        self._stamp = await asyncio.to_thread(_stamp_of, self._file)
+        if self._file is not None:
+            self._state = await asyncio.to_thread(state_of, self._file)
         self._keys = await asyncio.to_thread(read, self._setting)
 
     def find(self, presented: str) -> ApiKey | None:
@@ -205,17 +207,18 @@ class ApiKeys:
         return bucket.take(messages, now)
 
     async def run(self) -> None:
-        """Look again and again whether the file has changed."""
-        while True:
+        """Look again and again whether the file has changed; keys that are in none cannot change."""
+        while self._file is not None:
             await asyncio.sleep(_LOOK_SECONDS)
             await self.look()
 
     async def look(self) -> None:
         """Take over a file that has changed; what cannot be used leaves the keys as they are."""
-        stamp = await asyncio.to_thread(_stamp_of, self._file)
-        if stamp == self._stamp:
+        assert self._file is not None
+        state = await asyncio.to_thread(state_of, self._file)
+        if state == self._state:
             return
-        self._stamp = stamp
+        self._state = state
         try:
             self._keys = await asyncio.to_thread(read, self._setting)
         except BadApiKeys as error:
@@ -224,14 +227,3 @@ class ApiKeys:
         names = frozenset(each.name for each in self._keys.values())
         self._buckets = {of: bucket for of, bucket in self._buckets.items() if of[0] in names}
         log.info("api_keys_read keys=%d", len(self._keys))
-
-
-def _stamp_of(file: Path | None) -> tuple[int, ...] | None:
-    """What tells one state of a file from another."""
-    if file is None:
-        return None
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

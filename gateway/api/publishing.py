@@ -13,6 +13,8 @@ from gateway.api.bodies import LINES, parsed, read_lines
 from gateway.api.problems import Problem, invalid, of_error, too_large
 from gateway.api.shapes import Field, Shape, check_object
 from publisher import Outgoing, Published, PublisherError, Scheduled
+from publisher.contract.channels import MAX_CHANNEL_BYTES
+from publisher.contract.message import MAX_ID
 
 MOST_BODY_BYTES: Final = 2 * 1024 * 1024
 """Twice what the library takes as a message's JSON: escapes like \\u00fc, which it does not keep, make a body longer."""
@@ -24,7 +26,7 @@ _MOST_COPIED_BYTES: Final = 64 * 1024 * 1024
 CHANNEL: Final = {
     "type": "string",
     "minLength": 3,
-    "maxLength": 255,
+    "maxLength": MAX_CHANNEL_BYTES,
     "pattern": "^[A-Za-z0-9._:@-]+/.+$",
     "description": "<namespace>/<id>",
 }
@@ -48,7 +50,7 @@ MESSAGE: Final[Shape] = (
 )
 LINE: Final[Shape] = (*_MESSAGE, Field("idempotency_key", _IDEMPOTENCY_KEY))
 WHICH: Final[Shape] = (
-    Field("message", {"type": "integer", "minimum": 1, "maximum": 2**53 - 1}, required=True),
+    Field("message", {"type": "integer", "minimum": 1, "maximum": MAX_ID}, required=True),
 )
 BROADCAST: Final[Shape] = (
     Field("data", _DATA, required=True),

@@ -10,6 +10,7 @@ import orjson
 from gateway.api.asking import Answer, Asked
 from gateway.api.shapes import Field
 from publisher import Node
+from publisher.contract.message import MAX_ID
 
 _MOST_MESSAGES: Final = 1_000
 _USUAL_MESSAGES: Final = 100
@@ -18,7 +19,7 @@ _FIRST_PAGE: Final = 8
 """So few may be large without doing harm; how large they are tells how many the next page may have."""
 
 HISTORY_QUERY: Final = (
-    Field("after", {"type": "integer", "minimum": 0, "maximum": 2**53 - 1}),
+    Field("after", {"type": "integer", "minimum": 0, "maximum": MAX_ID}),
     Field(
         "limit",
         {"type": "integer", "minimum": 1, "maximum": _MOST_MESSAGES, "default": _USUAL_MESSAGES},

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine
-from importlib.metadata import version
-from typing import Any, Final
+from typing import Any
 
 from gateway.api.keys import ApiKeys
 from gateway.api.server import Api, ApiExchange, Publishers
 from gateway.assembly.entrance import Entrance
-from gateway.assembly.shared import CLOCK, Shared
+from gateway.assembly.shared import CLOCK, VERSION, Shared
 from gateway.settings import Settings
 from gateway.web.pages import HttpPages
 from gateway.web.server import InternalPort
 from publisher import AsyncPublisher
-
-_VERSION: Final = version("realtime-gateway")
 
 
 class HttpApi:
@@ -29,7 +26,7 @@ class HttpApi:
         keys = settings.api_keys
         self._keys = ApiKeys(keys.get_secret_value() if keys is not None else None, CLOCK)
         self._publishers = Publishers(lambda name: _publisher(settings, name))
-        api = Api(self._keys, self._publishers, shared.stats, _VERSION)
+        api = Api(self._keys, self._publishers, shared.stats, VERSION)
         self.pages = HttpPages(api.app(), ApiExchange)
         self.port = InternalPort(self.pages, entrance.refused)
 

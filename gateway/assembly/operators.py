@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine
-from importlib.metadata import version
-from typing import Any, Final
+from typing import Any
 
 from gateway.assembly.delivery import Delivery
 from gateway.assembly.entrance import Entrance, State
 from gateway.assembly.redis_side import RedisSide
-from gateway.assembly.shared import CLOCK, Shared
+from gateway.assembly.shared import CLOCK, VERSION, Shared
 from gateway.backplane.node_reports import NodeReports
 from gateway.node.reporting import About, Condition, Reporter
-
-_VERSION: Final = version("realtime-gateway")
 
 
 class Operators:
@@ -28,7 +25,7 @@ class Operators:
         entrance: Entrance,
         state: State,
     ) -> None:
-        about = About(_VERSION, time.time_ns() // 1_000_000, entrance.capacity.connections)
+        about = About(VERSION, time.time_ns() // 1_000_000, entrance.capacity.connections)
         condition = Condition(state.ready, lambda: delivery.drain.leaving, redis.hearing.servers)
         reporter = Reporter(about, condition, delivery.hub, shared.stats, CLOCK)
         self.reports = NodeReports(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Final
 
 from gateway.node.events import EventLog
@@ -14,6 +15,7 @@ from gateway.settings import Settings
 from publisher.contract.control import DrainNode
 
 CLOCK: Final = time.monotonic
+VERSION: Final = version("realtime-gateway")
 
 
 @dataclass(frozen=True, slots=True)

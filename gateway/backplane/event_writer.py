@@ -12,7 +12,7 @@ from gateway.core.timing import Backoff
 from gateway.node.events import EventLog
 from gateway.node.ports import Clock
 from publisher.contract import events
-from publisher.contract.calls import Call, Reply
+from publisher.contract.calls import Call, pairs_of
 from publisher.contract.events import DISCONNECTED, Told
 from publisher.contract.keys import Keys
 from publisher.errors import Unavailable
@@ -101,7 +101,7 @@ class EventWriter:
             async with self._one_at_a_time:
                 await self._write_all()
                 if self._log.follows:
-                    await self._call(events.leave(self._keys, self._node))
+                    await self._pipeline.call(events.leave(self._keys, self._node))
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -111,7 +111,9 @@ class EventWriter:
 
     async def _write(self, batch: list[Told]) -> None:
         self._batch = batch
-        await self._call(events.write(self._keys, self._node, self._number, self._most, batch))
+        await self._pipeline.call(
+            events.write(self._keys, self._node, self._number, self._most, batch)
+        )
         self._batch = []
         self._number += 1
 
@@ -121,7 +123,7 @@ class EventWriter:
         now = self._clock()
         if not self._log.follows or now < self._renewal_due:
             return
-        reply = await self._call(events.renew(self._keys, self._node, self._lease))
+        reply = await self._pipeline.call(events.renew(self._keys, self._node, self._lease))
         held, dead = events.parse_renewal(reply)
         self._renewal_due = now + min(self._lease / _RENEWALS_PER_LEASE, _LONGEST_RENEWAL_SECONDS)
         if self._log.incomplete or not held:
@@ -134,11 +136,12 @@ class EventWriter:
         self._log.incomplete = True  # until it is done
         while self._batch:  # it comes first, since a batch that has no answer keeps its number
             await self._write(self._batch)
-        reply = await self._call(Call(("HGETALL", self._keys.connected_at(self._node))))
-        pairs = (
-            reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
-        )
-        known = {each.decode(): user.decode() for each, user in pairs if not each.startswith(b"/")}
+        reply = await self._pipeline.call(Call(("HGETALL", self._keys.connected_at(self._node))))
+        known = {
+            each.decode(): user.decode()
+            for each, user in pairs_of(reply)
+            if not each.startswith(b"/")
+        }
         present = self._log.present
         missing = [self._log.beginning(*each) for each in present.items() if each[0] not in known]
         over = [self._log.end(*each) for each in known.items() if each[0] not in present]
@@ -153,8 +156,5 @@ class EventWriter:
     async def _end(self, dead: str) -> None:
         log.info("events_of_dead_node node=%s", dead)
         tell = DISCONNECTED in self._log.kinds
-        while await self._call(events.end(self._keys, dead, self._most, tell=tell)):
+        while await self._pipeline.call(events.end(self._keys, dead, self._most, tell=tell)):
             pass
-
-    async def _call(self, call: Call) -> Reply:
-        return await self._pipeline.call(call)

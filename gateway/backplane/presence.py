@@ -14,6 +14,7 @@ from typing import Final
 
 from gateway.backplane.servers import ONE, Servers
 from gateway.core.chunks import chunks
+from gateway.core.log_limit import FirstTimes
 from gateway.core.timing import Backoff
 from gateway.node.presence import PresentUsers
 from gateway.node.tasks import Sleep
@@ -31,7 +32,6 @@ _GATHERED_SECONDS: Final = 0.25
 _RENEWALS_PER_LEASE: Final = 3
 _USERS_PER_CALL: Final = 500
 _CALLS_AT_ONCE: Final = 50
-_TOLD: Final = 100
 
 _MAX_LEASE: Final = str(MAX_NODE_LEASE_SECONDS * 1000)
 
@@ -86,7 +86,7 @@ class PresenceWriter:
         self._sleep = Sleep()
         self._one_at_a_time = asyncio.Lock()
         # Channels whose users Redis refuses to note: each is told once.
-        self._refused: set[str] = set()
+        self._refused: FirstTimes[str] = FirstTimes()
 
     def _note(self, channel: str, user: str) -> None:
         if not self._changed:
@@ -151,15 +151,11 @@ class PresenceWriter:
         try:
             await self._pipeline.call(self._table.note(channel, there, gone))
         except Rejected as error:
-            self._tell(channel, error)
+            if self._refused.admit(channel):
+                log.warning("presence_refused channel=%s reason=%s", channel, error.reason)
         except Unavailable as error:
             self._changed.setdefault(channel, set()).update(users)
             return error
         else:
-            self._refused.discard(channel)
+            self._refused.forget(channel)
         return None
-
-    def _tell(self, channel: str, error: Rejected) -> None:
-        if channel not in self._refused and len(self._refused) < _TOLD:
-            self._refused.add(channel)
-            log.warning("presence_refused channel=%s reason=%s", channel, error.reason)

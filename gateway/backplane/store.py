@@ -37,7 +37,6 @@ _USERS_PER_CALL: Final = 500
 _PRUNE_SHARE: Final = 1 / 16
 _PRUNED_AT_ONCE: Final = 1_000
 """With this share of the writes, at least twice as many old positions can be removed as new ones come."""
-_TOLD: Final = 100
 
 
 @dataclass(slots=True, eq=False)
@@ -90,7 +89,7 @@ class Positions:
         self._one_at_a_time = asyncio.Lock()
         self._sleep = Sleep()
         # Channels whose positions Redis refuses: each is told once.
-        self._refused: set[str] = set()
+        self._refused: FirstTimes[str] = FirstTimes()
 
     def advance(self, channel: str, user: str, id: int) -> None:
         """Note that ``user`` has everything up to ``id``."""
@@ -170,11 +169,10 @@ class Positions:
     def _settle(self, write: _Write) -> None:
         """Take note of what became of a write."""
         if not write.failed:
-            self._refused.discard(write.channel)
+            self._refused.forget(write.channel)
         elif (refusal := write.refusal) is not None:
             # The users get these messages once more; what they confirm next is tried again.
-            if write.channel not in self._refused and len(self._refused) < _TOLD:
-                self._refused.add(write.channel)
+            if self._refused.admit(write.channel):
                 log.warning("positions_refused channel=%s reason=%s", write.channel, refusal.reason)
         else:
             self._keep(write.channel, write.users)

@@ -57,3 +57,7 @@ class FirstTimes(Generic[T]):
             return False
         self._told.add(thing)
         return True
+
+    def forget(self, thing: T) -> None:
+        """It is over: when it comes again it is told again. What was not told of is no error."""
+        self._told.discard(thing)

@@ -381,7 +381,10 @@ class Hub:
     # -- ending -------------------------------------------------------------------------------
 
     def close(self, connection: Connection, closing: Closing, *, actor: str | None = None) -> None:
-        """End a connection: what is due to it, the ``error`` message if there is one, the close frame. What it answers before still counts."""
+        """End a connection: what is due to it, the ``error`` message if there is one, the close frame.
+
+        What it answers to the questions before the close frame still counts. ``actor``: on whose behalf.
+        """
         if connection.closed:
             return
         connection.closed = True

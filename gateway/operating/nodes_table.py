@@ -15,10 +15,7 @@ def as_json(nodes: Sequence[Node]) -> dict[str, Any]:
     """All nodes by name, each with its report (``null`` for one that has not said anything), and their sums."""
     reports = [node.report for node in nodes if node.report is not None]
     return {
-        "nodes": [
-            {"name": node.name, "report": None if node.report is None else asdict(node.report)}
-            for node in nodes
-        ],
+        "nodes": [asdict(node) for node in nodes],
         "connections": sum(each.connections for each in reports),
         "received_per_second": sum(each.received_per_second for each in reports),
         "delivered_per_second": sum(each.delivered_per_second for each in reports),

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias, cast
 from cryptography import x509
 
 from gateway.node.stats import Stats
+from gateway.web.file_state import state_of
 
 log = logging.getLogger(__name__)
 
@@ -271,16 +272,7 @@ def _load_authorities(context: ssl.SSLContext, path: Path) -> None:
 
 
 def _stamp_of(files: Files) -> _Stamp:
-    return tuple(map(_state, filter(None, (files.certificate, files.key, files.client_ca))))
-
-
-def _state(path: Path) -> tuple[int, ...] | None:
-    try:
-        # Of the file behind links: Kubernetes changes where a link leads.
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return tuple(map(state_of, filter(None, (files.certificate, files.key, files.client_ca))))
 
 
 def bound(transport: asyncio.Transport) -> None:

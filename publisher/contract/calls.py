@@ -134,6 +134,13 @@ def raise_last(keys: Keys, channel: str, position: int, lifetime: int) -> Call:
     return Call.run(scripts.RAISE_LAST, all_keys, position, lifetime)
 
 
+def pairs_of(reply: Reply) -> list[tuple[bytes, bytes]]:
+    """The fields and values in a reply to ``HGETALL``: RESP3 has a type for maps, RESP2 lists them in turn."""
+    if isinstance(reply, dict):
+        return list(reply.items())
+    return list(zip(reply[::2], reply[1::2], strict=True))
+
+
 def present(keys: Keys, channel: str) -> Call:
     """Read who is in a channel, on which nodes."""
     return Call.run(scripts.PRESENT, [keys.presence(channel)])

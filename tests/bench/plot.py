@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from html import escape
 from typing import Any, Final
+
+from tests.support import svg
 
 _PANELS: Final = (
     ("fanout", "One message every 50 ms"),
@@ -42,11 +43,16 @@ def plot(results: dict[str, Any], machine: str, sockets: int) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" {_STYLE}>',
         f"<title>Server CPU per delivered message, {sockets:,} sockets</title>",
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
-        _text(
-            16, 24, f"Server CPU per delivered message, {sockets:,} sockets", "start", 16, bold=True
-        ),
+        svg.text(16, 24, f"Server CPU per delivered message, {sockets:,} sockets", 16, bold=True),
         *(
-            _text(_LABELS - 8, _row(number), _NAMES.get(name, name), "end", bold=name == "gateway")
+            svg.text(
+                _LABELS - 8,
+                _row(number),
+                _NAMES.get(name, name),
+                13,
+                anchor="end",
+                bold=name == "gateway",
+            )
             for number, name in enumerate(names)
         ),
     ]
@@ -54,7 +60,7 @@ def plot(results: dict[str, Any], machine: str, sockets: int) -> str:
         left = _LABELS + number * (space + _GAP)
         costs = {name: results[kind][name]["us_per_delivery"] for name in names}
         parts += _panel(left, space - _FIGURES / 2, title, costs)
-    parts.append(_text(16, height - 12, machine, "start", 11, colour="#57606a"))
+    parts.append(svg.text(16, height - 12, machine, 11, colour="#57606a"))
     parts.append("</svg>\n")
     return "\n".join(parts)
 
@@ -64,13 +70,18 @@ def _panel(left: float, width: float, title: str, costs: dict[str, float]) -> It
     step = _round_step(highest)
     top = step * math.ceil(highest / step)
     bottom = _TOP + _STEP * len(costs)
-    yield _text(left, _TOP - 14, title, "start", bold=True)
+    yield svg.text(left, _TOP - 14, title, 13, bold=True)
     for tick in range(round(top / step) + 1):
         x = left + width * tick * step / top
         yield f'<path d="M{x:.1f} {_TOP - 4}V{bottom}" stroke="#e3e6e9"/>'
-        yield _text(x, bottom + 14, f"{tick * step:g}", "middle", 11, colour="#57606a")
-    yield _text(
-        left + width / 2, bottom + 30, "µs of CPU per delivery", "middle", 11, colour="#57606a"
+        yield svg.text(x, bottom + 14, f"{tick * step:g}", 11, anchor="middle", colour="#57606a")
+    yield svg.text(
+        left + width / 2,
+        bottom + 30,
+        "µs of CPU per delivery",
+        11,
+        anchor="middle",
+        colour="#57606a",
     )
     for number, (name, cost) in enumerate(costs.items()):
         y = _TOP + _STEP * number + (_STEP - _BAR) / 2
@@ -80,7 +91,7 @@ def _panel(left: float, width: float, title: str, costs: dict[str, float]) -> It
         if cost > top:  # cut off: a gap in the bar says so
             yield f'<path d="M{left + width - 26:.1f} {y + _BAR + 3:.1f}l8 -{_BAR + 6}" {_GAP_STYLE}/>'
         figure = f"{cost:.0f}" if cost > top else f"{cost:.2f}" if cost < 1 else f"{cost:.1f}"
-        yield _text(left + length + 5, _row(number), figure, "start", 12, bold=name == "gateway")
+        yield svg.text(left + length + 5, _row(number), figure, 12, bold=name == "gateway")
 
 
 def _highest(costs: Iterable[float]) -> float:
@@ -98,21 +109,4 @@ def _round_step(top: float) -> float:
     power = 10.0 ** math.floor(math.log10(top / 3))
     return next(
         power * factor for factor in (10, 5, 2, 1) if top / (power * factor) >= 3 or factor == 1
-    )
-
-
-def _text(
-    x: float,
-    y: float,
-    text: str,
-    anchor: str,
-    size: int = 13,
-    *,
-    bold: bool = False,
-    colour: str = "#1b1f23",
-) -> str:
-    weight = ' font-weight="600"' if bold else ""
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" '
-        f'fill="{colour}"{weight}>{escape(text)}</text>'
     )

@@ -12,12 +12,12 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterator
-from html import escape
 from pathlib import Path
 from typing import Final
 
 from tests.deploy.busy_gateways import busy_gateways
 from tests.deploy.dashboard import Panel, Target, panels
+from tests.support import svg
 from tests.support.programs import require_program
 from tests.support.prometheus import Prometheus, Series
 from tests.support.topology import running_redis
@@ -79,7 +79,7 @@ def drawn(shown: dict[int, list[Named]]) -> str:
 
 def _question(panel: Panel) -> Iterator[str]:
     x, y, _, _ = panel.place
-    yield _text(x * _COLUMN + 8, (y + 1) * _ROW - 7, panel.title, 15, bold=True)
+    yield svg.text(x * _COLUMN + 8, (y + 1) * _ROW - 7, panel.title, 15, bold=True)
 
 
 def _graph(panel: Panel, lines: list[Named]) -> Iterator[str]:
@@ -90,7 +90,7 @@ def _graph(panel: Panel, lines: list[Named]) -> Iterator[str]:
         f'<rect x="{left}" y="{top}" width="{width}" height="{height}" rx="3" fill="#ffffff" '
         'stroke="#d8dee4"/>'
     )
-    yield _text(left + 8, top + 16, panel.title, 12, bold=True)
+    yield svg.text(left + 8, top + 16, panel.title, 12, bold=True)
     names_height = 14 * math.ceil(min(len(lines), _MOST_NAMES) / 2)
     area = left + 48, top + 26, width - 58, height - 34 - names_height
     yield from _scale(panel.unit, lines, area)
@@ -101,7 +101,7 @@ def _graph(panel: Panel, lines: list[Named]) -> Iterator[str]:
             at = left + 8 + (number % 2) * (width / 2)
             base = top + height - names_height + 14 * (number // 2) + 6
             yield f'<rect x="{at}" y="{base - 7}" width="9" height="3" fill="{colour}"/>'
-            yield _text(at + 13, base, name[:26], 10, colour=_GREY)
+            yield svg.text(at + 13, base, name[:26], 10, colour=_GREY)
 
 
 def _ceiling(lines: list[Named]) -> float:
@@ -114,7 +114,7 @@ def _scale(unit: str, lines: list[Named], area: tuple[float, float, float, float
         y = top + height * (1 - part)
         yield f'<path d="M{left:.1f} {y:.1f}h{width:.1f}" stroke="#e3e6e9"/>'
         figure = told(_ceiling(lines) * part, unit)
-        yield _text(left - 4, y + 3, figure, 9, anchor="end", colour=_GREY)
+        yield svg.text(left - 4, y + 3, figure, 9, anchor="end", colour=_GREY)
 
 
 def told(value: float, unit: str) -> str:
@@ -148,28 +148,11 @@ def _line(
     return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
 
 
-def _text(
-    x: float,
-    y: float,
-    text: str,
-    size: int,
-    *,
-    anchor: str = "start",
-    bold: bool = False,
-    colour: str = "#1b1f23",
-) -> str:
-    weight = ' font-weight="600"' if bold else ""
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" '
-        f'fill="{colour}"{weight}>{escape(text)}</text>'
-    )
-
-
 async def _main() -> None:
     with tempfile.TemporaryDirectory() as folder, running_redis(Path(folder)) as url:
         program = require_program("prometheus")
         async with busy_gateways(url, secrets.token_hex(4), program, Path(folder)) as server:
-            FILE.write_text(drawn(await watched(server)), "utf-8")
+            FILE.writesvg.text(drawn(await watched(server)), "utf-8")
 
 
 if __name__ == "__main__":

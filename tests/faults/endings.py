@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 from publisher import AsyncPublisher
 from tests.faults.allowance import Allowance
+from tests.faults.backend import Backend
 from tests.faults.moderation import REVOKED_SECONDS, until_done
 from tests.faults.plain_client import PlainClient
 from tests.faults.trace import Device, Ending, Rejection, Session, Trace
@@ -44,7 +44,7 @@ class ReturningClient(PlainClient):
         self.show_another_token()
 
 
-class Ender:
+class Ender(Backend):
     """Disconnects a user, or revokes tokens of theirs, again and again until it is stopped.
 
     Args:
@@ -58,16 +58,12 @@ class Ender:
         trace: Trace,
         dice: random.Random,
     ) -> None:
+        super().__init__()
         self._publisher = publisher
         self._clients = clients
         self._user = clients[0].device.user
         self._trace = trace
         self._dice = dice
-        self._stopping = asyncio.Event()
-
-    def stop(self) -> None:
-        """End nothing more."""
-        self._stopping.set()
 
     async def run(self) -> None:
         """Go on until stopped."""
@@ -75,11 +71,8 @@ class Ender:
         while not self._stopping.is_set():
             for way in self._dice.sample(ways, len(ways)):
                 await way()
-                try:
-                    await asyncio.wait_for(self._stopping.wait(), self._dice.uniform(1.5, 4))
-                except TimeoutError:
-                    continue
-                return
+                if await self._stopped_within(self._dice.uniform(1.5, 4)):
+                    return
 
     async def _everybody(self) -> None:
         asked_at = time.monotonic()

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import aiohttp
 
 from publisher import AsyncPublisher, Unavailable
+from tests.faults.backend import Backend
 from tests.faults.plain_client import PlainClient
 from tests.faults.trace import AccessChange, Session, Trace
 
@@ -34,22 +35,18 @@ async def until_done(call: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(_RETRY_SECONDS)
 
 
-class Moderator:
+class Moderator(Backend):
     """Grants and revokes by turns until it is stopped; in the end the user is let in."""
 
     def __init__(
         self, publisher: AsyncPublisher, channel: str, user: str, trace: Trace, dice: random.Random
     ) -> None:
+        super().__init__()
         self._publisher = publisher
         self._channel = channel
         self._user = user
         self._trace = trace
         self._dice = dice
-        self._stopping = asyncio.Event()
-
-    def stop(self) -> None:
-        """Let the user in for good."""
-        self._stopping.set()
 
     async def run(self) -> None:
         """Go on until stopped."""
@@ -58,12 +55,8 @@ class Moderator:
             await self._change(allowed=allowed)
             if self._stopping.is_set() and allowed:
                 return
-            try:
-                await asyncio.wait_for(self._stopping.wait(), self._dice.uniform(1.5, 4))
-            except TimeoutError:
-                allowed = not allowed
-            else:
-                allowed = True
+            stopped = await self._stopped_within(self._dice.uniform(1.5, 4))
+            allowed = stopped or not allowed
 
     async def _change(self, *, allowed: bool) -> None:
         asked_at = time.monotonic()

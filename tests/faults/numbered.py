@@ -9,13 +9,14 @@ from itertools import count
 from typing import Final
 
 from publisher import AsyncPublisher, Published, Retention, Unavailable
+from tests.faults.backend import Backend
 from tests.faults.trace import Attempt, Outcome, Publication, Trace
 
 LONG: Final = Retention(max_messages=20_000, max_age_seconds=86_400)
 _FIRST_PAUSE_SECONDS: Final = 0.1
 
 
-class NumberedPublisher:
+class NumberedPublisher(Backend):
     """Publishes ``1, 2, 3, …`` to a channel, one after the other, about ``rate`` a second.
 
     A publish that may or may not have taken effect is repeated under the same idempotency key, as the
@@ -40,6 +41,7 @@ class NumberedPublisher:
         keyed: bool = True,
         retention: Retention = LONG,
     ) -> None:
+        super().__init__()
         self._publisher = publisher
         self._channel = channel
         self._trace = trace
@@ -48,11 +50,6 @@ class NumberedPublisher:
         self._padding = "x" * padding
         self._keyed = keyed
         self._retention = retention
-        self._stopping = asyncio.Event()
-
-    def stop(self) -> None:
-        """Publish no more than what has been begun."""
-        self._stopping.set()
 
     async def run(self) -> None:
         """Publish until stopped."""
@@ -60,13 +57,6 @@ class NumberedPublisher:
             if await self._stopped_within(self._pause * self._dice.uniform(0.5, 1.5)):
                 return
             await self._publish(number)
-
-    async def _stopped_within(self, seconds: float) -> bool:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
 
     async def _publish(self, number: int) -> None:
         asked_at, unsure = time.monotonic(), False

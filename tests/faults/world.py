@@ -19,6 +19,7 @@ import redis.asyncio
 
 from publisher import AsyncPublisher, Retention
 from publisher.contract.keys import Keys
+from tests.faults.backend import Backend
 from tests.faults.endings import Ender, ReturningClient
 from tests.faults.leftovers import keys_left
 from tests.faults.logs import OwnLog, lines
@@ -84,7 +85,7 @@ class World:
             redis.url(self.backend),
             *(prefix, BY_PROCESS, load.rate),
         )
-        self._publishers: list[NumberedPublisher | Moderator | Ender] = []
+        self._publishers: list[Backend] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._publishing: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
@@ -148,7 +149,7 @@ class World:
         self._let_work(Ender(self._publisher, clients, self.trace, self.dice))
         self.publish("notifications/hal", self.load.rate, 0)
 
-    def _let_work(self, backend: NumberedPublisher | Moderator | Ender) -> None:
+    def _let_work(self, backend: Backend) -> None:
         self._publishers.append(backend)
         self._publishing.append(self._spawn(backend.run()))
 
