@@ -1,8 +1,8 @@
-"""The fan-out: from a message on a live channel to bytes on every socket that listens to it.
+"""The fan-out: from a message on a live channel to bytes for every socket that listens to it.
 
-All within one turn of the event loop: messages gather per channel as they arrive; at the end of the read that brought them (there is one in a
-turn for each connection to Redis) each channel's are encoded once, laid into the outboxes, and every socket is written to once. When that is more
-than a turn bears, the rest is written in the next ones, before anything more is read from Redis. Nothing here waits for a socket or for Redis.
+All within one turn of the event loop: messages gather per channel as they arrive; at the end of the read that brought them
+(there is one in a turn for each connection to Redis) each channel's are encoded once and laid into the outboxes
+(``outboxes.py``), and every socket is written to once. Nothing here waits for a socket or for Redis.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from gateway.core import frames
 from gateway.core.closing import Closing
@@ -22,17 +21,13 @@ from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Connection, Subscription
 from gateway.node.events import EventLog
 from gateway.node.opener import Opener
+from gateway.node.outboxes import Outboxes
 from gateway.node.stats import Stats
 from publisher.contract import channels
 from publisher.contract.message import NOT_LOGGED, Message, decode
 from publisher.contract.sealing import is_sealed
 
 log = logging.getLogger(__name__)
-
-WRITES_PER_TURN: Final = 1_000
-BYTES_PER_TURN: Final = 8 * 1024 * 1024
-"""What is handed to sockets in one turn of the event loop, some ten milliseconds' worth. A burst to more is carried on in the next turns, so that
-pongs, handshakes and the probe are not kept waiting. Nothing more is read from Redis meanwhile: it would be copied for each socket that waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +50,7 @@ class Hub:
     """The connections and live channels of a node.
 
     Args:
-        call_soon: runs a callback at the end of what is being read, or of this turn (``ReadTurn.call_soon``).
+        call_soon: as in :class:`Outboxes`.
         compression_threshold: messages of more bytes are compressed for sockets that can.
         opener: opens encrypted messages, and knows whose time is over; without one there are no keys.
         event_log: what backends are told of; without one nothing.
@@ -71,7 +66,6 @@ class Hub:
         opener: Opener | None = None,
         event_log: EventLog | None = None,
     ) -> None:
-        self._call_soon = call_soon
         self._confirmation = confirmation
         self.stats = stats
         self._events = events
@@ -85,8 +79,11 @@ class Hub:
         self.released = asyncio.Event()
         self.released.set()
         self._changed: list[Channel] = []
-        self._outgoing: list[Connection] = []
-        self._scheduled = self.congested = False
+        self.outboxes = Outboxes(
+            call_soon, self._distribute_all, stats, events.behind, events.congested
+        )
+        # As they are, and not by way of methods: a call more for each frame would be to be paid for.
+        self.send, self.flush_to = self.outboxes.send, self.outboxes.flush_to
         self._unknown_extensions: FirstTimes[bytes] = FirstTimes()
 
     # -- from Redis ---------------------------------------------------------------------------
@@ -153,7 +150,7 @@ class Hub:
             channel.buffer.put(message)
         if not channel.pending:
             self._changed.append(channel)
-            self._schedule()
+            self.outboxes.schedule()
         channel.pending.append(message)
 
     def advance(self, channel: Channel, messages: Iterable[Message]) -> None:
@@ -228,66 +225,6 @@ class Hub:
 
     # -- to the sockets -----------------------------------------------------------------------
 
-    def send(self, connection: Connection, data: bytes) -> None:
-        """Lay whole frames into a connection's outbox, to be written at the end of this turn."""
-        if not data:
-            return
-        if not connection.outbox:
-            self._outgoing.append(connection)
-            self._schedule()
-        connection.outbox += data
-
-    def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            self._call_soon(self.flush)
-
-    def flush(self) -> None:
-        """End the turn: encode what came in, and write to each socket once, to so many as a turn bears."""
-        self._scheduled = False
-        self._distribute_all()
-        outgoing, self._outgoing = self._outgoing, []
-        room, written = BYTES_PER_TURN, 0
-        behind: list[Connection] = []
-        for number, connection in enumerate(outgoing):
-            if number == WRITES_PER_TURN or room < 0:
-                self._outgoing += outgoing[number:]
-                self._schedule()
-                break
-            data, connection.outbox = connection.outbox, b""
-            if not data:  # flush_to was faster
-                continue
-            written += 1
-            try:
-                if not connection.write(data):
-                    behind.append(connection)
-            except Exception:
-                # One broken socket must not cost the others their messages.
-                log.exception("write_failed connection=%s", connection.id)
-            room -= len(data)
-        self.stats.socket_writes += written
-        self.stats.socket_bytes += BYTES_PER_TURN - room
-        if not self._outgoing:
-            self.stats.timings.written()
-        if bool(self._outgoing) != self.congested:
-            self.congested = not self.congested
-            self._events.congested(self.congested)
-        for connection in behind:
-            self._events.behind(connection)
-
-    def flush_to(self, connection: Connection) -> None:
-        """Write what is due to one connection now, whatever the others have to wait for."""
-        self._distribute_all()
-        data, connection.outbox = connection.outbox, b""
-        if data:
-            self.stats.socket_writes += 1
-            self.stats.socket_bytes += len(data)
-            try:
-                if not connection.write(data):
-                    self._events.behind(connection)
-            except Exception:
-                log.exception("write_failed connection=%s", connection.id)
-
     def _distribute_all(self) -> None:
         changed, self._changed = self._changed, []
         if changed and changed[0].pending and changed[0].members:
@@ -309,21 +246,8 @@ class Hub:
         upto = next((message.id for message in reversed(pending) if message.logged), 0)
         question = self._confirmation.sent(channel.name, upto, len(pending)) if upto else b""
         for encoding, members in channel.members.items():
-            self._lay(members, encoded[encoding] + question)
+            self.outboxes.lay(members, encoded[encoding] + question)
             self.stats.messages_delivered += len(members) * len(pending)
-
-    def _lay(self, members: Iterable[Connection], data: bytes) -> None:
-        """Add to outboxes; what was the same bytes for many stays so, however much it is."""
-        before = after = b""
-        for connection in members:
-            if not connection.outbox:
-                connection.outbox = data
-                self._outgoing.append(connection)
-                continue
-            if connection.outbox is not before:
-                before = connection.outbox
-                after = before + data
-            connection.outbox = after
 
     def send_all(self, name: str, data: bytes) -> None:
         """Send whole frames to all members of a channel, behind what has come live before."""
@@ -332,8 +256,8 @@ class Hub:
             # A question that went out before a message it asks about would confirm what has not arrived.
             self._distribute(channel)
             for members in channel.members.values():
-                self._lay(members, data)
-            self._schedule()
+                self.outboxes.lay(members, data)
+            self.outboxes.schedule()
 
     def replay(self, channel: Channel, connection: Connection, messages: Sequence[Message]) -> None:
         """Send one connection what was read for it."""
@@ -395,6 +319,6 @@ class Hub:
                 self.leave(subscription.live, subscription)
         if closing.error is not None:
             self.send(connection, frames.text(closing.error))
-        self.flush_to(connection)
+        self.outboxes.flush_to(connection)
         self.stats.connections_closed[str(int(closing.code))] += 1
         connection.socket.close(closing)

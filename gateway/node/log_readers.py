@@ -105,7 +105,7 @@ class Members(Audience):
 
     async def ready(self) -> None:
         """Wait until the page before is written."""
-        while self._hub.congested:  # noqa: ASYNC110 - it is over in some turns
+        while self._hub.outboxes.congested:  # noqa: ASYNC110 - it is over in some turns
             await asyncio.sleep(0)  # each turn writes a part of the page before this one
 
     def done(self) -> None:

@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from gateway.node import hub as hub_module
+from gateway.node import outboxes
 from publisher import AsyncPublisher
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
@@ -24,7 +24,7 @@ ONE_READ = 256 * 1024
 async def test_who_keeps_up_has_all_of_a_burst_live_and_little_waits_meanwhile(
     start_node: StartNode, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_module, "BYTES_PER_TURN", 256 * 1024)
+    monkeypatch.setattr(outboxes, "BYTES_PER_TURN", 256 * 1024)
     node = await start_node()
     hub = node.gateway.hub
     most = 0

@@ -138,7 +138,7 @@ class World(Bench):
                 heard.redis_fell_back()
 
     def _listen(self) -> None:
-        self.node.hub.flush()  # so that a report is judged by what had been read for it
+        self.node.hub.outboxes.flush()  # so that a report is judged by what had been read for it
         for heard in self.present:
             heard.listen()
 
@@ -167,7 +167,7 @@ class World(Bench):
             self.interests.release(NEWS.name)
         if subscription.task is not None:
             subscription.task.cancel()
-        self.node.hub.flush()
+        self.node.hub.outboxes.flush()
         heard.listen()
         socket.slow, socket.waiting = False, 0
         self.gone.append(heard)

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.core import closing, frames, protocol
 from gateway.core.frames import PLAIN, Encoding
-from gateway.node.hub import BYTES_PER_TURN, WRITES_PER_TURN
+from gateway.node.outboxes import BYTES_PER_TURN, WRITES_PER_TURN
 from publisher.contract.message import Message
 from tests.unit.fakes import NEWS, Node, RecordingSocket, make_connection, payload, turn
 from tests.unit.wire import messages_in
@@ -75,7 +75,7 @@ async def test_nothing_is_written_when_nothing_is_due() -> None:
         node.hub.receive("news/a", payload(id_, id_ - 1))
         await turn()
     await turn()
-    node.hub.flush()
+    node.hub.outboxes.flush()
     assert quiet.writes == []
     assert len(busy.writes) == 3
 
@@ -83,7 +83,7 @@ async def test_nothing_is_written_when_nothing_is_due() -> None:
 async def test_a_turn_is_flushed_by_one_callback_however_much_it_brings() -> None:
     node = Node()
     scheduled: list[Callable[[], None]] = []
-    node.hub._call_soon = scheduled.append  # type: ignore[assignment]
+    node.hub.outboxes._call_soon = scheduled.append  # type: ignore[assignment]
     crowd(node, 5)
     burst(node)
     assert len(scheduled) == 1
@@ -180,7 +180,7 @@ async def test_a_message_nobody_listens_to_is_not_rendered(monkeypatch: pytest.M
     node.open()
     monkeypatch.setattr(protocol, "data", None)
     node.hub.receive(NEWS.name, payload(1))
-    node.hub.flush()
+    node.hub.outboxes.flush()
 
 
 async def test_each_large_message_is_compressed_once_for_all_sockets(
@@ -259,7 +259,7 @@ async def _allocated(sockets: int, body: bytes) -> int:
     node.hub.receive("news/a", payload(2, 1, body))
     tracemalloc.start()
     try:
-        node.hub.flush()
+        node.hub.outboxes.flush()
         allocated, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -285,7 +285,7 @@ async def test_a_delivery_makes_no_objects_for_a_socket() -> None:
         node.hub.receive("news/a", payload(id_, id_ - 1))
         gc.collect()
         tracemalloc.start()
-        node.hub.flush()
+        node.hub.outboxes.flush()
         snapshot = tracemalloc.take_snapshot()
         tracemalloc.stop()
         in_hub = snapshot.filter_traces([tracemalloc.Filter(True, "*/gateway/*")])

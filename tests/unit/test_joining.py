@@ -513,7 +513,7 @@ async def test_a_pong_for_what_redis_has_lost_proves_nothing_of_what_is_read_ins
     await bench.settle()
     socket.slow = True
     bench.catchup.leave_out(client)
-    bench.node.hub.flush()
+    bench.node.hub.outboxes.flush()
     late = [frame for frame in frames_in(socket.received) if frame.opcode != TEXT][-1]
     bench.redis.log = [logged(1), logged(3, 1)]
     bench.node.positions.advanced.clear()

@@ -42,7 +42,7 @@ class Paused:
             bench.catchup.pause(self.subscription)
         elif self.had is None:
             bench.catchup.pause_all(self.subscription.connection)
-        bench.node.hub.flush()  # what was due to it before
+        bench.node.hub.outboxes.flush()  # what was due to it before
         if self.had is None:
             self.had = self.socket.received
 

@@ -153,6 +153,6 @@ async def test_members_are_told_of_changes_unless_it_is_not_known_who_may_hear_t
     changes.hear(ROOM.name, b'{"joined":["a"]}')
     node.hub.release()
     changes.hear(ROOM.name, b'{"left":["b","c"],"joined":["d"],"later":1}')
-    node.hub.flush()
+    node.hub.outboxes.flush()
     told = [{"type": "joined", "users": ["d"]}, {"type": "left", "users": ["b", "c"]}]
     assert messages_in(socket.received) == [{**each, "channel": ROOM.name} for each in told]

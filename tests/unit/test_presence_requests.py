@@ -64,7 +64,7 @@ async def world() -> AsyncIterator[World]:
 
 
 def told(world: World, socket: RecordingSocket) -> list[Any]:
-    world.node.hub.flush()
+    world.node.hub.outboxes.flush()
     return messages_in(socket.received)
 
 

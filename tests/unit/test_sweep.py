@@ -135,7 +135,7 @@ async def test_nothing_is_kept_of_a_connection_that_is_gone() -> None:
         node.clock.now += 0.5
         heartbeats.tick()
         tokens.tick()
-    node.hub.flush()
+    node.hub.outboxes.flush()
     assert not socket.writes
     assert socket.closing is None
     assert not tokens._expiries._ending

@@ -12,7 +12,7 @@ import pytest
 from gateway.core.frames import Encoding
 from gateway.metrics import NodeCollector
 from gateway.node import timings
-from gateway.node.hub import WRITES_PER_TURN
+from gateway.node.outboxes import WRITES_PER_TURN
 from gateway.node.timings import BOUNDS, Histogram, RedisClock, Timings
 from tests.unit.fakes import NEWS, FakeClock, Node, make_connection, payload, turn
 
@@ -145,7 +145,7 @@ async def test_a_message_leaves_no_object_behind_for_what_is_measured() -> None:
             id_ = id_now(node)
             node.clock.now += 0.001
             node.hub.receive(NEWS.name, payload(id_, None))
-            node.hub.flush()
+            node.hub.outboxes.flush()
         snapshot = tracemalloc.take_snapshot()
         tracemalloc.stop()
         here = snapshot.filter_traces([tracemalloc.Filter(True, timings.__file__)])

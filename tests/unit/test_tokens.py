@@ -86,7 +86,7 @@ class World:
         for _ in range(int(seconds * 4)):
             self.wall_clock.now += 0.25
             self.tokens.tick()
-        self.node.hub.flush()
+        self.node.hub.outboxes.flush()
         return messages_in(self.socket.received)
 
 
