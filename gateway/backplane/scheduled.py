@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import Final
 
 from publisher.contract import scripts
@@ -87,14 +86,17 @@ class Scheduler:
         return True
 
     async def _end(self, identifier: str) -> None:
-        message = Call(("DEL", self._keys.scheduled_message(identifier)))
-        await self._both(message, identifier)
+        """Remove it; a call that fails leaves it among those that are being published, to be done again."""
+        await self._pipeline.call(Call(("DEL", self._keys.scheduled_message(identifier))))
+        await self._pipeline.call(Call(("ZREM", self._keys.scheduled_publishing, identifier)))
 
     async def _postpone(self, identifier: str) -> None:
-        moment = int((time.time() + _AGAIN_SECONDS) * 1000)
-        await self._both(Call(("ZADD", self._keys.scheduled, moment, identifier)), identifier)
-
-    async def _both(self, first: Call, identifier: str) -> None:
-        """Then it is no longer among those that are being published. A call that fails leaves it there, to be done again."""
-        await self._pipeline.call(first)
-        await self._pipeline.call(Call(("ZREM", self._keys.scheduled_publishing, identifier)))
+        # By the clock of Redis, as everything that is due: this node's may be wrong.
+        await self._pipeline.call(
+            Call.run(
+                scripts.POSTPONE,
+                [self._keys.scheduled, self._keys.scheduled_publishing],
+                identifier,
+                int(_AGAIN_SECONDS * 1000),
+            )
+        )

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
+
+import pytest
 
 from gateway.backplane.scheduled import Scheduler
 from publisher import AsyncPublisher
 from publisher.contract.calls import Call
 from publisher.errors import Rejected
+from publisher.transport.pipeline import Calls
 from tests.faults.proxy import Proxy
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
@@ -116,25 +120,51 @@ async def test_it_goes_on_when_redis_is_back(
 
 
 class Refusing:
-    """A way to Redis on which publishing is not allowed."""
+    """The way to a real Redis on which publishing is not allowed."""
 
-    def __init__(self, replies: list[bytes]) -> None:
-        self.calls: list[Call] = []
-        self._replies = replies
+    def __init__(self, pipeline: Calls) -> None:
+        self._pipeline = pipeline
 
-    async def call(self, call: Call) -> object:
-        self.calls.append(call)
+    async def call(self, call: Call) -> Any:
         if call.script is not None and call.script.name == "publish":
             raise Rejected("NOPERM", maybe_sent=False)
-        return [0, b"a" * 32] if call.script is not None else self._replies.pop()
+        return await self._pipeline.call(call)
 
 
-async def test_what_redis_refuses_for_good_is_kept_and_tried_later(prefix: str) -> None:
-    names = keys(prefix)
-    kept = b"1\nnotifications/u\nk\n1 2 3 4 5\n\nk1.2\n1"
-    for reply, removed in ((kept, "ZADD"), (b"9\nof a later version", "ZADD"), (None, "DEL")):
-        redis = Refusing([1, 1, reply])  # type: ignore[list-item]
-        scheduler = Scheduler(redis, names, "n")  # type: ignore[arg-type]
-        assert await scheduler._turn() == 0
-        plain = [call.arguments[0] for call in redis.calls if call.script is None]
-        assert plain == ["GET", removed, "ZREM"]
+@pytest.mark.parametrize("unreadable", [False, True])
+async def test_what_cannot_be_published_is_kept_and_tried_a_minute_later_by_the_clock_of_redis(
+    node: Node,
+    publisher: AsyncPublisher,
+    prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+    unreadable: bool,
+) -> None:
+    client, names = publisher._client, keys(prefix)
+    await client.set(names.scheduled_taker, "other")  # so that the node leaves it alone
+    scheduled = await publisher.publish(CHANNEL, "later", at=time.time() + 3_600)
+    if unreadable:
+        await client.set(names.scheduled_message(scheduled.id), b"9\nof a later version")
+    await client.zadd(names.scheduled_publishing, {scheduled.id: 1})
+    await client.zrem(names.scheduled, scheduled.id)
+    seconds, _ = await client.time()
+    # A node's own clock may be hours off.
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    scheduler = Scheduler(Refusing(node.gateway.redis.pipeline), names, "other")  # type: ignore[arg-type]
+    kept = await client.get(names.scheduled_message(scheduled.id))
+    assert await scheduler._publish(scheduled.id, kept)
+    due = await client.zscore(names.scheduled, scheduled.id)
+    assert seconds + 60 <= due / 1000 < seconds + 90
+    assert await client.exists(names.scheduled_message(scheduled.id))
+    assert not await client.exists(names.scheduled_publishing)
+
+
+async def test_what_was_cancelled_while_it_was_taken_is_done_with(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    client, names = publisher._client, keys(prefix)
+    await client.set(names.scheduled_taker, "other")
+    await client.zadd(names.scheduled_publishing, {"a" * 32: 1})
+    scheduler = Scheduler(node.gateway.redis.pipeline, names, "other")
+    assert await scheduler._publish("a" * 32, None)
+    assert not await client.exists(names.scheduled_publishing)
