@@ -61,8 +61,11 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.webhooks": "publisher",
         "gateway.serve": "publisher.errors gateway.web gateway.api gateway.logs gateway.audit_log gateway.settings gateway.app",
         "gateway.supervisor": "publisher.contract gateway.core gateway.web gateway.settings gateway.serve",
-        "gateway.cli": "publisher.errors publisher.contract gateway.redis_acl gateway.logs gateway.settings gateway.setting_doubts gateway.options gateway.planning gateway.client gateway.load_generator gateway.operating gateway.webhooks "
-        "gateway.development gateway.app gateway.check gateway.serve gateway.supervisor gateway.service_manager",
+        # Each uses the parts that it is about; the publisher as any backend does.
+        "gateway.commands": "publisher publisher.errors publisher.contract gateway.redis_acl gateway.logs gateway.settings "
+        "gateway.setting_doubts gateway.options gateway.planning gateway.client gateway.load_generator gateway.operating "
+        "gateway.webhooks gateway.development gateway.app gateway.check gateway.serve gateway.supervisor gateway.service_manager",
+        "gateway.cli": "publisher.errors gateway.settings gateway.commands",
         "gateway.service_manager": "gateway.settings",
         "gateway.__main__": "gateway.cli",
     }.items()
@@ -100,6 +103,7 @@ _FORBIDDEN: Final = {
     "gateway.serve": "aiohttp hiredis redis",
     "gateway.service_manager": "aiohttp hiredis redis",
     "gateway.supervisor": "aiohttp hiredis redis",
+    "gateway.commands": "aiohttp hiredis redis",
     "gateway.cli": "aiohttp hiredis redis",
 }
 _CORE_MAY_NOT_CALL: Final = frozenset(

@@ -6,45 +6,95 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from gateway.operating.nodes_table import as_json, as_text
 from publisher import Node
 from publisher.contract.node_report import NodeReport
 from tests.processes.test_serve import run
 from tests.support.client import connected
 from tests.support.processes import gateway_process
+from tests.support.redis_server import free_port
 from tests.support.tokens import make_token
 from tests.support.waiting import until
+
+
+async def gateway(redis_url: str, prefix: str, *arguments: str) -> tuple[int, str, str]:
+    return await run(*arguments, GATEWAY_REDIS_URL=redis_url, GATEWAY_REDIS_PREFIX=prefix)
+
+
+async def shown(redis_url: str, prefix: str) -> dict[str, Any]:
+    """All nodes by name, once each has said something."""
+
+    async def nodes() -> dict[str, Any]:
+        code, out, err = await gateway(redis_url, prefix, "top", "--json")
+        assert (code, err) == (0, "")
+        found = {node["name"]: node["report"] for node in json.loads(out)["nodes"]}
+        return found if all(found.values()) else {}
+
+    return await until(nodes, 20)
 
 
 async def test_a_node_that_is_shown_can_be_drained_and_the_other_stays(
     gateway_url: str, prefix: str
 ) -> None:
-    async def gateway(*arguments: str) -> tuple[int, str, str]:
-        return await run(*arguments, GATEWAY_REDIS_URL=gateway_url, GATEWAY_REDIS_PREFIX=prefix)
-
-    async def shown() -> list[dict[str, Any]]:
-        code, out, err = await gateway("top", "--json")
-        assert (code, err) == (0, "")
-        nodes = json.loads(out)["nodes"]
-        return nodes if all(node["report"] for node in nodes) else []
-
     async with (
         gateway_process(gateway_url, prefix) as leaving,
         gateway_process(gateway_url, prefix) as staying,
         connected(leaving.url, make_token("u")) as sent_away,
         connected(staying.url, make_token("v")) as kept,
     ):
-        names = [node["name"] for node in await until(shown, 20)]
+        names = await shown(gateway_url, prefix)
         assert len(names) == 2
         (name,) = [each for each in names if f"node={each} " in leaving.output]
-        assert (await gateway("drain", name))[:2] == (0, f"{name} has been told to drain\n")
+        code, out, err = await gateway(gateway_url, prefix, "drain", name)
+        assert (code, err) == (0, "")
+        assert out in {f"{name} is draining\n", f"{name} is gone\n"}
         assert await sent_away.expect_close() == (1001, "draining")
         assert await asyncio.wait_for(leaving.process.wait(), 10) == 0
         await kept.sync()
         # Its lease went with it.
-        code, out, err = await gateway("drain", name)
-        assert (code, out) == (1, "")
+        code, out, err = await gateway(gateway_url, prefix, "drain", name)
+        assert (code, out) == (2, "")
         assert err == f"gateway: there is no living node {name!r}\n"
+
+
+async def test_a_node_that_drains_already_is_left_alone(redis_url: str, prefix: str) -> None:
+    # Its reports come three times in a lease, and the delay is longer than that.
+    slow = {"drain_delay_seconds": 60, "node_lease_seconds": 2}
+    async with gateway_process(redis_url, prefix, **slow) as node:
+        (name,) = await shown(redis_url, prefix)
+        assert await gateway(redis_url, prefix, "drain", name) == (0, f"{name} is draining\n", "")
+        commands = node.output.count("drain_commanded")
+        again = await gateway(redis_url, prefix, "drain", name, "--json")
+        assert (again[0], json.loads(again[1])) == (0, {"node": name, "state": "draining"})
+        assert (await gateway(redis_url, prefix, "drain", name))[
+            1
+        ] == f"{name} is draining already\n"
+        assert node.output.count("drain_commanded") == commands == 1
+
+
+async def test_a_node_that_hangs_is_told_of(redis_url: str, prefix: str) -> None:
+    async with gateway_process(redis_url, prefix, node_lease_seconds=30) as node:
+        (name,) = await shown(redis_url, prefix)
+        node.freeze()
+        code, out, err = await gateway(redis_url, prefix, "drain", name, "--wait", "0.5")
+        assert (code, out) == (1, "")
+        assert err.startswith(f"gateway: {name} was told to drain and has not said within 0.5 s")
+        code, out, _ = await gateway(redis_url, prefix, "drain", name, "--wait", "0", "--json")
+        assert (code, json.loads(out)) == (1, {"node": name, "state": "silent"})
+
+
+@pytest.mark.parametrize("command", [("top",), ("top", "--json"), ("drain", "n")])
+async def test_a_mistake_or_a_redis_that_is_not_there_is_one_line(command: tuple[str, ...]) -> None:
+    code, out, err = await run(*command)
+    assert (code, out) == (2, "")
+    assert err == "gateway: set GATEWAY_REDIS_URL: the gateways are asked there\n"
+    code, out, err = await run(*command, GATEWAY_REDIS_URL=f"redis://127.0.0.1:{free_port()}")
+    if command != ("top",):  # which goes on until Redis is back
+        assert (code, out) == (1, "")
+        assert err.startswith("gateway: ")
+        assert err.count("\n") == 1
 
 
 REPORT = NodeReport("0.2.0", 0, True, False, 1_200, 20_000, 9, 7, 10.4, 2_000, 1, 0.012)

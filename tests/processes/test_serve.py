@@ -165,13 +165,13 @@ async def test_settings_come_from_options_before_environment_before_file(
     assert code == 0, err
     assert json.loads(out)["namespaces"]["lessons"]["owner"] == "anyone"
 
-    from gateway.cli import _parser
+    from gateway.cli import parser
     from gateway.options import load_settings
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GATEWAY_MAX_CONNECTIONS_PER_USER", "2")
         patch.setenv("GATEWAY_CONFIG", str(config))
-        options = _parser().parse_args(["serve", "--max-connections", "3"])
+        options = parser().parse_args(["serve", "--max-connections", "3"])
         settings = load_settings(options)
     assert settings.max_connections == 3
     assert settings.max_connections_per_user == 2

@@ -132,20 +132,17 @@ async def gateway_process(
 ) -> AsyncIterator[GatewayProcess]:
     """Run a node until the block ends; its output is told with whatever error leaves the block.
 
-        Args:
-            redis_url: the Redis it shares with the others.
-            prefix: of its keys there.
-            port: for clients; a free one unless given.
-            internal_port: for health, readiness and metrics; likewise. Further workers have the next ones.
-            workers: how many processes serve.
-            code: the folder whose gateway it is; this one's unless given.
-            files: how many it may open; as many as this process unless given.
-            passed: the socket that it is handed over, as systemd does it.
-            environment: further variables.
-            settings: further settings by their names, as of ``gateway.settings.Settings``.
-    =======
-            settings: further settings by their names, as of ``gateway.settings.Settings``; ``None`` for one that is not set.
-    >>>>>>> ea805f1 (wip)
+    Args:
+        redis_url: the Redis it shares with the others.
+        prefix: of its keys there.
+        port: for clients; a free one unless given.
+        internal_port: for health, readiness and metrics; likewise. Further workers have the next ones.
+        workers: how many processes serve.
+        code: the folder whose gateway it is; this one's unless given.
+        files: how many it may open; as many as this process unless given.
+        passed: the socket that it is handed over, as systemd does it.
+        environment: further variables.
+        settings: further settings by their names, as of ``gateway.settings.Settings``; ``None`` for one that is not set.
     """
     port, internal_port = port or free_port(), internal_port or free_port(workers)
     given = {

@@ -1,4 +1,4 @@
-"""``gateway webhooks``: its options, and one run of it."""
+"""``gateway webhooks``: events go to a backend's URL until a signal."""
 
 from __future__ import annotations
 
@@ -8,31 +8,35 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from gateway import logs, redis_acl, serve
+from gateway.commands.output import Commands
+from gateway.options import add_options, load_settings
+from gateway.settings import UsageError
 from gateway.webhooks.delivery import Delivery, Gone, pause_after
 from gateway.webhooks.receiver import BadURL, Receiver, check_url
 from gateway.webhooks.signing import BadSecret, secrets_of
 from publisher import AsyncPublisher, Unavailable
+from publisher.errors import InvalidInput
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("gateway.webhooks")
 
-DESCRIPTION: Final = (
+_DESCRIPTION: Final = (
     "Send the events that GATEWAY_EVENTS names to a URL, each in a signed request (standardwebhooks.com), until it has "
     "arrived. Redis is that of PUBLISHER_REDIS_URL, or else of GATEWAY_REDIS_URL; the user of backends has the rights. "
     "Exit codes: 0 a signal has ended it, 1 the receiver wants no more (410), or Redis refuses, 2 the input is wrong."
 )
 
 
-class BadOption(ValueError):
-    """An option that cannot be used, and why."""
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options to the command's parser."""
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "webhooks", help="send events to a backend's URL", description=_DESCRIPTION
+    )
+    parser.set_defaults(run=_run)
     parser.add_argument(
         "--url",
         required=True,
@@ -57,38 +61,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="new",
         help="where a group begins that is not there yet (new)",
     )
+    add_options(parser, ("redis_url", "redis_prefix", "log_level", "log_format"))
 
 
-def send(
-    options: argparse.Namespace,
-    redis_url: str | None,
-    prefix: str,
-    on_signals: Callable[[asyncio.Event], None],
-) -> int:
-    """Run the command; returns the exit code.
-
-    Args:
-        options: the command's.
-        redis_url: where the events are.
-        prefix: of the keys in Redis.
-        on_signals: lets a signal set an event, in the loop that runs.
-
-    Raises:
-        BadOption: an option cannot be used.
-        publisher.errors.InvalidInput: the URL of Redis cannot be used.
-    """
+def _run(options: argparse.Namespace) -> int:
+    settings = load_settings(options)
+    logs.configure(settings.log_level, settings.log_format)
     secrets = _secrets(options)
-    if redis_url is None:
-        raise BadOption("set PUBLISHER_REDIS_URL or GATEWAY_REDIS_URL")
-    publisher = AsyncPublisher.from_url(redis_url, prefix=prefix)
-
-    async def run() -> bool:
-        told = asyncio.Event()
-        on_signals(told)
-        return await _run(publisher, options, secrets, told)
-
+    given = settings.redis_url
     try:
-        return 0 if asyncio.run(run()) else 1
+        url = redis_acl.publishers_url() or (given.get_secret_value() if given else None)
+        if url is None:
+            raise UsageError("set PUBLISHER_REDIS_URL or GATEWAY_REDIS_URL")
+        publisher = AsyncPublisher.from_url(url, prefix=settings.redis_prefix)
+    except InvalidInput as error:
+        raise UsageError(str(error)) from None
+    try:
+        return 0 if asyncio.run(_send(publisher, options, secrets)) else 1
     except Unavailable as error:
         log.error("webhooks_failed reason=%s", error.reason)  # noqa: TRY400 - a traceback says no more
         return 1
@@ -98,33 +87,32 @@ def _secrets(options: argparse.Namespace) -> list[bytes]:
     """The secrets to sign with, once the URL is known to be one that events may be sent to.
 
     Raises:
-        BadOption: an option cannot be used.
+        UsageError: an option cannot be used.
     """
     try:
         check_url(options.url)
     except BadURL as error:
-        raise BadOption(f"--url: {error}") from None
+        raise UsageError(f"--url: {error}") from None
     try:
         return secrets_of(options.secret_file.read_text("utf-8"))
     except UnicodeDecodeError:
-        raise BadOption("--secret-file: it is no text") from None
+        raise UsageError("--secret-file: it is no text") from None
     except OSError as error:
-        raise BadOption(f"--secret-file: {error.strerror}") from None
+        raise UsageError(f"--secret-file: {error.strerror}") from None
     except BadSecret as error:
-        raise BadOption(f"--secret-file: {error}") from None
+        raise UsageError(f"--secret-file: {error}") from None
 
 
-async def _run(
-    publisher: AsyncPublisher,
-    options: argparse.Namespace,
-    secrets: list[bytes],
-    told: asyncio.Event,
+async def _send(
+    publisher: AsyncPublisher, options: argparse.Namespace, secrets: list[bytes]
 ) -> bool:
-    """Send events until ``told``; ``False`` when the receiver wants no more.
+    """Send events until a signal; ``False`` when the receiver wants no more.
 
     Raises:
         publisher.errors.Rejected: Redis does not accept the commands.
     """
+    told = asyncio.Event()
+    serve.on_signals(told)
     async with publisher, contextlib.aclosing(Receiver(options.url, secrets)) as receiver:
         events = publisher.events(options.group, options.start)
         delivery = Delivery(

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +13,11 @@ from typing import Final
 
 import orjson
 
-from gateway.client.errors import ReceiverError
-from gateway.client.receiver import Receiver
-from gateway.client.subscription import Message, Subscription
+from gateway.client import Message, Receiver, ReceiverError, Subscription
+from gateway.commands.output import Commands, complain, say
+from gateway.settings import UsageError
 
-DESCRIPTION: Final = (
+_DESCRIPTION: Final = (
     "Show the messages of channels as they come, a line each, and connect again whenever the connection is lost. What is "
     "shown counts as received by the token's user. Ctrl-C ends it. Exit codes: 0 ended by you, 1 the client is not let in "
     "or a channel has ended, 2 a mistake in the command."
@@ -26,8 +25,12 @@ DESCRIPTION: Final = (
 _TOKEN: Final = "GATEWAY_TOKEN"  # noqa: S105 - a variable's name
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``gateway tail``."""
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "tail", help="show the messages of channels", description=_DESCRIPTION
+    )
+    parser.set_defaults(run=_run)
     parser.add_argument("channels", nargs="+", metavar="CHANNEL", help="what to listen to")
     parser.add_argument("--url", required=True, help="of the gateway: ws://… or wss://…")
     parser.add_argument(
@@ -45,19 +48,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print an object a line")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Show messages until a signal; the exit code.
-
-    Raises:
-        ValueError: an option cannot be used.
-    """
-    source = _token(options.token_file)
+def _run(options: argparse.Namespace) -> int:
     tail = _Tail(options.json)
-    receiver = Receiver(options.url, token=source, on_gap=tail.show_loss)
-    channels = dict.fromkeys(options.channels)
-    failure = asyncio.run(_show(receiver, [*channels], options.since, tail))
+    try:
+        token = _token(options.token_file)
+        receiver = Receiver(options.url, token=token, on_gap=tail.show_loss)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    channels = [*dict.fromkeys(options.channels)]
+    failure = asyncio.run(_show(receiver, channels, options.since, tail))
     if failure is not None:
-        print(f"gateway: {failure}", file=sys.stderr)  # noqa: T201
+        complain(str(failure))
     return 0 if failure is None else 1
 
 
@@ -86,13 +87,13 @@ class _Tail:
             time = datetime.fromtimestamp(message.timestamp / 1000, UTC)
             shown = time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
             line = f"{shown} {message.channel} {orjson.dumps(message.data).decode()}"
-        print(line, flush=True)  # noqa: T201
+        say(line)
 
     def show_loss(self, channel: str) -> None:
         if self._as_json:
-            print(orjson.dumps({"channel": channel, "lost": True}).decode(), flush=True)  # noqa: T201
+            say(orjson.dumps({"channel": channel, "lost": True}).decode())
         else:
-            print(f"gateway: {channel}: messages are lost here", file=sys.stderr, flush=True)  # noqa: T201
+            complain(f"{channel}: messages are lost here")
 
 
 async def _show(

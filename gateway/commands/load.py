@@ -6,31 +6,35 @@ import argparse
 from dataclasses import asdict
 from typing import Final
 
-import orjson
-
+from gateway import serve
 from gateway.client.connecting import check_url
-from gateway.load_generator.generator import Load
+from gateway.commands.output import Commands, complain, say, say_json
+from gateway.commands.token import SIGNING
+from gateway.development.login import make_token, signing_secret
+from gateway.load_generator.generator import CannotLoad, Load, generate
 from gateway.load_generator.tally import Result
+from gateway.options import add_options, load_settings
+from gateway.settings import UsageError
+from publisher.errors import InvalidInput
 
-DESCRIPTION: Final = (
+_DESCRIPTION: Final = (
     "Put a load on a deployment: open connections, publish to their users, and see how late messages come and whether any "
     "is lost. Publishing needs the deployment's Redis (GATEWAY_REDIS_URL), and the tokens its secret (GATEWAY_JWT_SECRET). "
     "Exit codes: 0 everything has arrived, 1 something was lost or could not be published, 2 a mistake in the command."
 )
 
-SETTINGS: Final = (
-    *("redis_url", "redis_prefix"),
-    *("jwt_secret", "jwt_algorithms", "jwt_user_claim", "jwt_audience", "jwt_issuer"),
-    "data_folder",
-)
-"""What ``gateway load`` looks at."""
+_SETTINGS: Final = ("redis_url", "redis_prefix", *SIGNING)
 
-MOST_CONNECTIONS: Final = 50_000
+_MOST_CONNECTIONS: Final = 50_000
 """As many ports as an address has for connections to one server, less some (Linux: 28,232 unless widened)."""
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``gateway load``, but for settings."""
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "load", help="put a load on a deployment", description=_DESCRIPTION
+    )
+    parser.set_defaults(run=_run)
     parser.add_argument("--url", required=True, help="of the gateways: ws://… or wss://…")
     for name, kind, default, text in (
         ("connections", int, 100, "connections, each of a user of its own"),
@@ -48,17 +52,41 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             f"--{name}", type=kind, default=default, metavar="N", help=f"{text} ({default})"
         )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_options(parser, _SETTINGS)
 
 
-def load_of(options: argparse.Namespace) -> Load:
+def _run(options: argparse.Namespace) -> int:
+    settings = load_settings(options)
+    if settings.redis_url is None:
+        raise UsageError("set GATEWAY_REDIS_URL: messages are published there")
+    secret, redis_url = signing_secret(settings), settings.redis_url.get_secret_value()
+
+    def token_of(user: str) -> str:
+        return make_token(secret, user, [], 3600, settings)
+
+    try:
+        result = serve.run(generate(_load_of(options), redis_url, settings.redis_prefix, token_of))
+    except (ValueError, InvalidInput) as error:
+        raise UsageError(str(error)) from None
+    except CannotLoad as error:
+        complain(str(error))
+        return 1
+    if options.json:
+        say_json(asdict(result))
+    else:
+        say(_as_text(result))
+    return 0 if result.is_good else 1
+
+
+def _load_of(options: argparse.Namespace) -> Load:
     """The load that is asked for.
 
     Raises:
         ValueError: a number is out of bounds, or the URL is none of a WebSocket.
     """
     check_url(options.url)
-    if not 1 <= options.connections <= MOST_CONNECTIONS:
-        raise ValueError(f"--connections must be 1 to {MOST_CONNECTIONS}")
+    if not 1 <= options.connections <= _MOST_CONNECTIONS:
+        raise ValueError(f"--connections must be 1 to {_MOST_CONNECTIONS}")
     for name in ("rate", "seconds", "patience"):
         if not 0 < getattr(options, name) < 1e6:
             raise ValueError(f"--{name} must be a positive number below 1e6")
@@ -74,10 +102,7 @@ def load_of(options: argparse.Namespace) -> Load:
     )
 
 
-def output(result: Result, *, as_json: bool) -> str:
-    """What the command prints."""
-    if as_json:
-        return orjson.dumps(asdict(result), option=orjson.OPT_INDENT_2).decode()
+def _as_text(result: Result) -> str:
     latency = ", ".join(f"{name} {value:g}" for name, value in result.latency_ms.items())
     counted = result.messages
     lines = [

@@ -6,13 +6,13 @@ import argparse
 import math
 from typing import Final
 
-import orjson
-
-from gateway.planning.load import Load, option_of
+from gateway.commands.output import Commands, say, say_json
+from gateway.planning.load import InvalidLoad, Load, option_of
 from gateway.planning.plan import plan
 from gateway.planning.telling import as_json, as_text
+from gateway.settings import UsageError
 
-DESCRIPTION: Final = (
+_DESCRIPTION: Final = (
     "How many machines and Redis primaries a load needs, how busy they are, what a deploy costs, and which limit comes "
     "first. The figures behind it are measured (docs/scaling.md), so a plan is right to within a factor of two or so: "
     "measure your own load before you rely on it. Numbers may be written as 50000 or 5e4."
@@ -33,8 +33,12 @@ _OPTIONS: Final = {
 _REQUIRED: Final = {"connections", "publishes"}
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``gateway plan``."""
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "plan", help="how many machines a load needs", description=_DESCRIPTION
+    )
+    parser.set_defaults(run=_run)
     for name, (placeholder, text) in _OPTIONS.items():
         required = name in _REQUIRED
         parser.add_argument(
@@ -43,17 +47,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def output(options: argparse.Namespace) -> str:
-    """What the command prints.
-
-    Raises:
-        InvalidLoad: a number is out of bounds, or two contradict each other.
-    """
+def _run(options: argparse.Namespace) -> int:
     given = {name: value for name in _OPTIONS if (value := getattr(options, name)) is not None}
-    planned = plan(Load(**given))
+    try:
+        planned = plan(Load(**given))
+    except InvalidLoad as error:
+        raise UsageError(str(error)) from None
     if options.json:
-        return orjson.dumps(as_json(planned), option=orjson.OPT_INDENT_2).decode()
-    return as_text(planned)
+        say_json(as_json(planned))
+    else:
+        say(as_text(planned))
+    return 0
 
 
 def _number(text: str) -> float:

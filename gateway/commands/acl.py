@@ -1,0 +1,51 @@
+"""``gateway acl``: users of Redis with the least rights."""
+
+from __future__ import annotations
+
+import argparse
+
+from gateway import redis_acl
+from gateway.commands.output import Commands, complain, say
+from gateway.options import add_options, load_settings
+from gateway.settings import UsageError
+from publisher.errors import InvalidInput
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "acl",
+        help="the least rights in Redis, as lines of an ACL file",
+        description="Print the lines of an ACL file of Redis: one user for the gateways, one for the publishers, each with "
+        "the least rights. Names and passwords are those of GATEWAY_REDIS_URL and PUBLISHER_REDIS_URL, where "
+        "they are set; passwords are printed as their SHA-256.",
+    )
+    parser.set_defaults(run=_run)
+    parser.add_argument(
+        "--redis-version",
+        metavar="VERSION",
+        help="such as 7.2, or valkey: from 7.2 on with the right to say which library connects (default: lines that every "
+        "version loads)",
+    )
+    add_options(parser, ("redis_url", "redis_prefix"))
+
+
+def _run(options: argparse.Namespace) -> int:
+    settings = load_settings(options)
+    url = settings.redis_url
+    try:
+        lines = redis_acl.lines(
+            url.get_secret_value() if url else None,
+            redis_acl.publishers_url(),
+            settings.redis_prefix,
+            options.redis_version,
+        )
+    except InvalidInput as error:
+        raise UsageError(str(error)) from None
+    say("\n".join(lines))
+    if any(redis_acl.PLACEHOLDER in line for line in lines):
+        complain(
+            f"put the password's SHA-256 in the place of {redis_acl.PLACEHOLDER}, or >PASSWORD; until then "
+            "Redis does not load the line"
+        )
+    return 0

@@ -1,0 +1,76 @@
+"""``gateway drain``: one of the gateways ends, wherever it runs."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Final
+
+import orjson
+
+from gateway.commands import asking_redis
+from gateway.commands.output import Commands, complain, say
+from gateway.options import add_options
+from publisher import Publisher
+
+_DESCRIPTION: Final = (
+    "Let a gateway end as SIGTERM does: it is not ready any more, closes its connections one after the other, and exits. "
+    "Whoever runs it decides whether it is started again. The command returns when the gateway says that it drains, or is "
+    "gone. Exit codes: 0 it drains or is gone, 1 it does not answer, or Redis is unavailable, 2 there is no such gateway, "
+    "or another mistake in the command."
+)
+_ASKED_SECONDS: Final = 0.25
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser("drain", help="let a gateway end", description=_DESCRIPTION)
+    parser.set_defaults(run=_run)
+    parser.add_argument("node", metavar="NODE", help="its name, as `gateway top` shows it")
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="how long to wait for its answer (30); a gateway says every few seconds how it is",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_options(parser, asking_redis.SETTINGS)
+
+
+def _run(options: argparse.Namespace) -> int:
+    with asking_redis.publisher(options) as publisher:
+        before = _state(publisher, options.node)
+        if before != "draining":
+            publisher.drain(options.node)
+        after = before if before == "draining" else _wait(publisher, options.node, options.wait)
+    texts = {
+        "draining": "is draining" if before != "draining" else "is draining already",
+        "gone": "is gone",
+        "silent": f"was told to drain and has not said within {options.wait:g} s that it does. It may be dead, and is then "
+        "off the list when its lease has run out; or it is older than 0.2 and does not listen. Send its process SIGTERM",
+    }
+    told = f"{options.node} {texts[after]}"
+    if options.json:
+        say(orjson.dumps({"node": options.node, "state": after}).decode())
+    elif after != "silent":
+        say(told)
+    if after == "silent":
+        complain(told)
+    return 1 if after == "silent" else 0
+
+
+def _state(publisher: Publisher, name: str) -> str:
+    """``gone``, ``draining``, or ``silent`` when the node has not said that it drains."""
+    found = {node.name: node.report for node in publisher.nodes()}
+    if name not in found:
+        return "gone"
+    report = found[name]
+    return "draining" if report is not None and report.draining else "silent"
+
+
+def _wait(publisher: Publisher, name: str, seconds: float) -> str:
+    deadline = time.monotonic() + seconds
+    while (state := _state(publisher, name)) == "silent" and time.monotonic() < deadline:
+        time.sleep(_ASKED_SECONDS)
+    return state
