@@ -135,11 +135,11 @@ def dump_json(data: Any, max_bytes: int, default: Callable[[Any], Any] | None = 
         # What ``default`` says of an object is clearer than what orjson says of it.
         cause = error.__cause__
         raise InvalidData(f"data cannot be written as JSON: {cause or error}") from cause
+    if len(body) > max_bytes:
+        raise MessageTooLarge(len(body), max_bytes)
     # orjson writes null for what is not finite; without a null there is nothing to look for.
     if b"null" in body and not _finite(data, convert):
         raise InvalidData("data cannot be written as JSON: NaN and infinities are no JSON numbers")
-    if len(body) > max_bytes:
-        raise MessageTooLarge(len(body), max_bytes)
     return body
 
 

@@ -19,6 +19,9 @@ from publisher.records import Outgoing, Scheduled, seconds_since_1970
 from publisher.retrying import Retries, write
 from publisher.transport.flows import Flow
 
+_KNOWN_SECONDS = 60
+"""How long a cancelled message is still known. A try of its schedule that has been on the way for longer is not."""
+
 
 class Scheduling:
     """Builds the flows. Twice does no more than once.
@@ -75,7 +78,7 @@ class Scheduling:
         keys = self._keys
         yield from self._preflight.check_rights_of(rights.to_schedule, keys.scheduled)
         names = [keys.scheduled_message(identifier), keys.scheduled]
-        call = Call.run(scripts.CANCEL, names, identifier)
+        call = Call.run(scripts.CANCEL, names, identifier, _KNOWN_SECONDS)
         return bool((yield from self._write(call, self._options.min_replicas)))
 
     def _write(self, call: Call, min_replicas: int) -> Flow[bytes]:

@@ -66,8 +66,8 @@ async def read_lines(request: web.Request, most: int) -> AsyncIterator[list[byte
     while part:
         part = await _next_part(request, deadline)
         size += len(part)
-        lines = cutter.feed(part) if part else cutter.end()
-        fitting = lines[: MOST_LINES - count]
+        lines = cutter.feed(part) if part else [line for line in cutter.end() if line]
+        fitting = [line for line in lines[: MOST_LINES - count] if line]
         count += len(lines)
         if fitting:
             yield fitting
@@ -92,7 +92,7 @@ async def _next_part(request: web.Request, deadline: float) -> bytes:
 
 
 class _Cutter:
-    """Cuts bytes into lines; of one that is too long nothing is kept."""
+    """Cuts bytes into lines; of one that is too long or blank nothing is kept."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -100,8 +100,8 @@ class _Cutter:
         self._over = False
 
     def feed(self, part: bytes) -> list[bytes | Problem]:
-        """The lines that end in this part."""
-        *ended, rest = part.split(b"\n")
+        """The lines that end in this part, or as many of them as are too many for a body."""
+        *ended, rest = part.split(b"\n", MOST_LINES + 1)
         lines: list[bytes | Problem] = []
         for each in ended:
             self._grow(each)
@@ -110,12 +110,10 @@ class _Cutter:
         return lines
 
     def end(self) -> list[bytes | Problem]:
-        """The line that has begun, unless it is empty."""
-        line, over = bytes(self._begun), self._over
+        """The line that has begun; empty where it is blank."""
+        line, over = bytes(self._begun.strip()), self._over
         self._begun, self._over = bytearray(), False
-        if over:
-            return [too_large(f"the line has more than {self._most} bytes")]
-        return [line] if line.strip() else []
+        return [too_large(f"the line has more than {self._most} bytes") if over else line]
 
     def _grow(self, part: bytes) -> None:
         if self._over or len(self._begun) + len(part) > self._most:

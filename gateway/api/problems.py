@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -92,11 +92,10 @@ def too_large(detail: str) -> Problem:
 
 
 def of_error(error: PublisherError) -> Problem:
-    """What the library has raised. Of Redis itself only the log is told."""
-    status, code = next(found for kind, found in _ERRORS.items() if isinstance(error, kind))
+    """What the library has raised; of Redis itself little, since that is for the log (:func:`log_failures`)."""
+    status, code = _status_and_code(error)
     told = str(error)
-    if isinstance(error, Unavailable) and not isinstance(error, NotReplicated):
-        log.warning("api_call_failed code=%s error=%s", code, error)
+    if _is_of_redis(error):
         effect = "may have taken effect" if error.maybe_sent else "had no effect"
         said = "rejected the call" if code == "rejected" else "is unavailable"
         told = f"Redis {said}; the call {effect}"
@@ -104,6 +103,23 @@ def of_error(error: PublisherError) -> Problem:
     return Problem(
         status, code, told, headers, maybe_sent=error.maybe_sent, retryable=error.retryable
     )
+
+
+def log_failures(errors: Iterable[PublisherError]) -> None:
+    """Tell the log what Redis has answered, or that it has not: a line for each kind, however many have failed."""
+    kinds: dict[str, list[PublisherError]] = {}
+    for error in filter(_is_of_redis, errors):
+        kinds.setdefault(_status_and_code(error)[1], []).append(error)
+    for code, found in kinds.items():
+        log.warning("api_call_failed code=%s calls=%d error=%s", code, len(found), found[0])
+
+
+def _status_and_code(error: PublisherError) -> tuple[int, str]:
+    return next(found for kind, found in _ERRORS.items() if isinstance(error, kind))
+
+
+def _is_of_redis(error: PublisherError) -> bool:
+    return isinstance(error, Unavailable) and not isinstance(error, NotReplicated)
 
 
 def of_http(error: web.HTTPException) -> Problem:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -10,11 +10,12 @@ from aiohttp import web
 
 from gateway.api.asking import Answer, Asked
 from gateway.api.bodies import LINES, parsed, read_lines
-from gateway.api.problems import Problem, invalid, of_error, too_large
+from gateway.api.problems import Problem, invalid, log_failures, of_error, too_large
 from gateway.api.shapes import Field, Shape, check_object
 from publisher import Outgoing, Published, PublisherError, Scheduled
 from publisher.contract.channels import MAX_CHANNEL_BYTES
 from publisher.contract.message import MAX_ID
+from publisher.records import dump_json
 
 MOST_BODY_BYTES: Final = 2 * 1024 * 1024
 """Twice what the library takes as a message's JSON: escapes like \\u00fc, which it does not keep, make a body longer."""
@@ -153,12 +154,9 @@ async def publish_many(asked: Asked) -> Answer:
 async def _publish_lines(asked: Asked, lines: list[bytes | Problem]) -> list[Mapping[str, Any]]:
     """The answer to each line."""
     read = [_read_line(asked, line) for line in lines]
-    outcomes = iter(
-        await asked.publisher.publish_many(each for each in read if isinstance(each, Outgoing))
-    )
-    return [
-        each.members if isinstance(each, Problem) else _outcome(next(outcomes)) for each in read
-    ]
+    made = await asked.publisher.publish_many(each for each in read if isinstance(each, Outgoing))
+    outcomes = iter(_outcomes(made))
+    return [each.members if isinstance(each, Problem) else next(outcomes) for each in read]
 
 
 def _read_line(asked: Asked, line: bytes | Problem) -> Outgoing | Problem:
@@ -173,10 +171,12 @@ def _read_line(asked: Asked, line: bytes | Problem) -> Outgoing | Problem:
     return Outgoing(**told)
 
 
-def _outcome(outcome: Published | PublisherError) -> Mapping[str, Any]:
-    if isinstance(outcome, PublisherError):
-        return of_error(outcome).members
-    return _told(outcome)
+def _outcomes(made: Iterable[Published | PublisherError]) -> list[Mapping[str, Any]]:
+    made = list(made)
+    log_failures(each for each in made if isinstance(each, PublisherError))
+    return [
+        of_error(each).members if isinstance(each, PublisherError) else _told(each) for each in made
+    ]
 
 
 async def broadcast(asked: Asked) -> Answer:
@@ -185,7 +185,7 @@ async def broadcast(asked: Asked) -> Answer:
     if ("channels" in body) == ("users" in body):
         raise invalid("name either channels or users")
     channels = body.get("channels") or [f"notifications/{user}" for user in body["users"]]
-    if len(orjson.dumps(body["data"])) * len(channels) > _MOST_COPIED_BYTES:
+    if len(dump_json(body["data"], MOST_BROADCAST_BYTES)) * len(channels) > _MOST_COPIED_BYTES:
         raise too_large(f"the data and its copies have more than {_MOST_COPIED_BYTES} bytes")
     for channel in channels:
         asked.allow(channel)
@@ -196,4 +196,4 @@ async def broadcast(asked: Asked) -> Answer:
         users=body.get("users"),
         idempotency_key=asked.idempotency_key,
     )
-    return {"results": list(map(_outcome, outcomes))}
+    return {"results": _outcomes(outcomes)}

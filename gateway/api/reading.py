@@ -15,8 +15,9 @@ from publisher.contract.message import MAX_ID
 _MOST_MESSAGES: Final = 1_000
 _USUAL_MESSAGES: Final = 100
 _MOST_BYTES: Final = 8 * 1024 * 1024
-_FIRST_PAGE: Final = 8
-"""So few may be large without doing harm; how large they are tells how many the next page may have."""
+_LARGEST_PAGE: Final = 64
+_BYTES_OF_A_PAGE: Final = 1024 * 1024
+"""What is read, parsed and written again in one turn of the event loop, which has sockets to serve."""
 
 HISTORY_QUERY: Final = (
     Field("after", {"type": "integer", "minimum": 0, "maximum": MAX_ID}),
@@ -83,16 +84,27 @@ async def history(asked: Asked) -> Answer:
     channel, after = asked.channel, asked.query.get("after", 0)
     limit = asked.query.get("limit", _USUAL_MESSAGES)
     found: list[dict[str, Any]] = []
-    size, page, more = 0, _FIRST_PAGE, True
+    size, page, more = 0, 1, True
     while more and len(found) < limit and size < _MOST_BYTES:
         page = min(page, limit - len(found))
         entries = await asked.publisher.history(channel, after, page)
         more = len(entries) == page
         for each in entries:
-            found.append(asdict(each))
-            size += len(orjson.dumps(each.data))
+            data = orjson.dumps(each.data)
+            # As a fragment it is not written twice, and is nested no deeper than when it was published.
+            found.append(
+                {
+                    "id": each.id,
+                    "channel": each.channel,
+                    "data": orjson.Fragment(data),
+                    "timestamp": each.timestamp,
+                }
+            )
+            size += len(data)
             after = each.id
-        page = max(1, (_MOST_BYTES - size) * len(found) // (size + 1))
+        # Those so far tell how large the next ones are, which may be wrong.
+        fitting = _BYTES_OF_A_PAGE * len(found) // (size + 1)
+        page = max(1, min(fitting, 2 * page, _LARGEST_PAGE))
     return {"messages": found, "more": more}
 
 

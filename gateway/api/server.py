@@ -15,7 +15,7 @@ from gateway.api.bodies import read_json
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.keys import ApiKey, ApiKeys
 from gateway.api.openapi import document
-from gateway.api.problems import Problem, failed, invalid, of_error, of_http
+from gateway.api.problems import Problem, failed, invalid, log_failures, of_error, of_http
 from gateway.api.shapes import check_object, check_query
 from gateway.core.handshake import Refusal
 from gateway.core.log_limit import LogLimit
@@ -92,6 +92,7 @@ class Api:
         except Problem as problem:
             answer = problem.response
         except PublisherError as error:
+            log_failures([error])
             answer = of_error(error).response
         except web.HTTPException as error:
             answer = of_http(error).response

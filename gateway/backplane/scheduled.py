@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Final
 
@@ -22,6 +23,9 @@ LOOK_SECONDS: Final = 0.8
 """A node looks so often, and when a message is due that it knows of: no message is published more than a second late."""
 
 _AT_ONCE: Final = 16
+_MOST: Final = 256
+"""Messages that are being published. While there are so many no others are taken."""
+
 _AGAIN_SECONDS: Final = 60.0
 """What Redis refuses for good is tried again then: rights may be given, and a message is not thrown away."""
 
@@ -30,12 +34,14 @@ class Scheduler:
     """Looks for messages that are due, and publishes them.
 
     Each is taken first, so that nobody cancels it any more, then published under a key, then removed. Whatever ends in between is done
-    again by this node or by another, and the key lets the log have the message once.
+    again by this node or by another, and the key lets the log have the message once. Those whose part of Redis does not answer hold up
+    no others.
     """
 
     def __init__(self, pipeline: Calls, keys: Keys, node: str) -> None:
         self._pipeline = pipeline
         self._keys = keys
+        self._under_way: set[str] = set()
         self.look = Call.run(
             scripts.DUE,
             [keys.scheduled, keys.scheduled_publishing, keys.scheduled_taker],
@@ -43,35 +49,41 @@ class Scheduler:
             int(LEASE_SECONDS * 1000),
             _AT_ONCE,
             int(LOOK_SECONDS * 1000),
+            int(LEASE_SECONDS * 1000),
         )
 
     async def run(self) -> None:
         """Look and publish until cancelled."""
-        while True:
-            try:
-                pause = await self._turn()
-            except Unavailable:
+        async with asyncio.TaskGroup() as publishing:
+            while True:
                 pause = LOOK_SECONDS
-            await asyncio.sleep(pause)
+                with contextlib.suppress(Unavailable):
+                    pause = await self._turn(publishing)
+                await asyncio.sleep(pause)
 
-    async def _turn(self) -> float:
-        """Publish what is due; returns the seconds until the next look."""
+    async def _turn(self, publishing: asyncio.TaskGroup) -> float:
+        """Begin to publish what is due; returns the seconds until the next look."""
+        if len(self._under_way) >= _MOST:
+            return LOOK_SECONDS
         milliseconds, *identifiers = await self._pipeline.call(self.look)
-        names = [each.decode() for each in identifiers]
+        names = [name for each in identifiers if (name := each.decode()) not in self._under_way]
         messages = await asyncio.gather(
             *(
                 self._pipeline.call(Call(("GET", self._keys.scheduled_message(each))))
                 for each in names
             )
         )
-        outcomes = await asyncio.gather(*map(self._publish, names, messages))
-        return float(milliseconds) / 1000 if all(outcomes) else LOOK_SECONDS
+        for name, kept in zip(names, messages, strict=True):
+            self._under_way.add(name)
+            publishing.create_task(self._publish(name, kept))
+        return float(milliseconds) / 1000
 
-    async def _publish(self, identifier: str, kept: bytes | None) -> bool:
-        """Publish one message and remove it; returns whether Redis has answered."""
+    async def _publish(self, identifier: str, kept: bytes | None) -> None:
+        """Publish one message and remove it. What fails is handed out again."""
         try:
             if kept is not None:
                 await self._pipeline.call(Planned.decode(kept).call(self._keys))
+            await self._end(identifier)
         except ValueError as error:
             # A later version may have written it, and another node may be able to read it.
             log.warning("scheduled_unreadable id=%s reason=%r", identifier, str(error))
@@ -80,10 +92,9 @@ class Scheduler:
             log.warning("scheduled_refused id=%s reason=%r", identifier, error.reason)
             await self._postpone(identifier)
         except Unavailable:
-            return False
-        else:
-            await self._end(identifier)
-        return True
+            pass
+        finally:
+            self._under_way.discard(identifier)
 
     async def _end(self, identifier: str) -> None:
         """Remove it; a call that fails leaves it among those that are being published, to be done again."""
@@ -91,12 +102,14 @@ class Scheduler:
         await self._pipeline.call(Call(("ZREM", self._keys.scheduled_publishing, identifier)))
 
     async def _postpone(self, identifier: str) -> None:
-        # By the clock of Redis, as everything that is due: this node's may be wrong.
-        await self._pipeline.call(
-            Call.run(
-                scripts.POSTPONE,
-                [self._keys.scheduled, self._keys.scheduled_publishing],
-                identifier,
-                int(_AGAIN_SECONDS * 1000),
-            )
+        with contextlib.suppress(Unavailable):
+            await self._pipeline.call(self.postpone(identifier))
+
+    def postpone(self, identifier: str) -> Call:
+        """Let a message wait that cannot be published, by the clock of Redis: this node's may be wrong."""
+        return Call.run(
+            scripts.POSTPONE,
+            [self._keys.scheduled, self._keys.scheduled_publishing],
+            identifier,
+            int(_AGAIN_SECONDS * 1000),
         )

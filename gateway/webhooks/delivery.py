@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
 
-from publisher import AsyncEvents, Event
+from publisher import AsyncEvents, Event, PublisherError
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,8 @@ class Delivery:
                     await self._turn(group)
         except* Gone:
             raise Gone from None
+        except* PublisherError as found:
+            raise found.exceptions[0] from None
         finally:
             await self._acknowledge()
 

@@ -165,6 +165,32 @@ async def test_a_history_of_large_messages_ends_before_it_is_too_much(
     assert 8 <= len(told["messages"]) < 20
 
 
+async def test_blank_lines_are_left_out_and_are_lines_all_the_same(
+    api: Api, publisher: AsyncPublisher
+) -> None:
+    one = json.dumps({"channel": CHANNEL, "data": 1})
+    told = await api.lines(["\n", one + "\n", " \n"])
+    assert (told.status, told.text.count("\n")) == (200, 1)
+    refused = await api.lines(["\n" * 1_000_000, one + "\n"])
+    assert (refused.status, refused.json["code"]) == (413, "body_too_large")
+    assert len(await publisher.history(CHANNEL)) == 1
+
+
+async def test_what_is_nested_as_deeply_as_may_be_published_is_read_again(api: Api) -> None:
+    deep: list[object] = []
+    for _ in range(252):
+        deep = [deep]
+    body = {"channel": CHANNEL, "data": deep}
+    assert (await api.ask("POST", "/v1/publish", body=body)).status == 200
+    told = (await api.ask("GET", "/v1/history/notifications/u")).json
+    assert [each["data"] for each in told["messages"]] == [deep]
+    for _ in range(60):
+        deep = [deep]
+    for path, whom in (("publish", {"channel": CHANNEL}), ("broadcast", {"users": ["u"]})):
+        refused = await api.ask("POST", f"/v1/{path}", body={**whom, "data": deep})
+        assert (refused.status, refused.json["code"]) == (400, "invalid_data")
+
+
 async def test_who_is_in_a_channel_is_read_where_that_is_noted(api: Api, node: Node) -> None:
     assert (await api.ask("GET", "/v1/channels/rooms/a%2Fb")).json == {"users": [], "count": 0}
     async with connected(node.url, make_token("u")) as client:

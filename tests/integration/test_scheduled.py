@@ -11,7 +11,7 @@ import pytest
 from gateway.backplane.scheduled import Scheduler
 from publisher import AsyncPublisher
 from publisher.contract.calls import Call
-from publisher.errors import Rejected
+from publisher.errors import Rejected, Unavailable
 from publisher.transport.pipeline import Calls
 from tests.faults.proxy import Proxy
 from tests.integration.conftest import StartNode
@@ -119,16 +119,45 @@ async def test_it_goes_on_when_redis_is_back(
     assert await data(publisher) == [0, 1, 2]
 
 
-class Refusing:
-    """The way to a real Redis on which publishing is not allowed."""
+class Failing:
+    """The way to a real Redis on which a channel cannot be published in."""
 
-    def __init__(self, pipeline: Calls) -> None:
+    def __init__(self, pipeline: Calls, channel: str, error: Unavailable) -> None:
         self._pipeline = pipeline
+        self._channel = channel.encode()
+        self._error = error
 
     async def call(self, call: Call) -> Any:
-        if call.script is not None and call.script.name == "publish":
-            raise Rejected("NOPERM", maybe_sent=False)
+        publishes = call.script is not None and call.script.name.startswith("publish")
+        if publishes and any(self._channel in str(each).encode() for each in call.whole()):
+            raise self._error.told(maybe_sent=False)
         return await self._pipeline.call(call)
+
+
+async def test_a_part_of_redis_that_is_down_holds_up_only_its_own(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    names = keys(prefix)
+    await publisher._client.set(names.scheduled_taker, "this")
+    for number in range(40):  # more than are taken at a time
+        await publisher.publish("notifications/down", number, at=time.time() - 60 + number)
+    down = Failing(
+        node.gateway.redis.pipeline, "notifications/down", Unavailable("down", maybe_sent=False)
+    )
+    scheduler = Scheduler(down, names, "this")  # type: ignore[arg-type]
+    running = asyncio.create_task(scheduler.run())
+    try:
+        await publisher.publish(CHANNEL, "up", at=time.time() - 1)
+        await until(lambda: all_are_there(publisher, 1))
+        # Of those nothing is lost.
+        await until(lambda: left_are(publisher, names.scheduled_publishing, 40))
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def left_are(publisher: AsyncPublisher, key: str, count: int) -> bool:
+    return bool(await publisher._client.zcard(key) == count)
 
 
 @pytest.mark.parametrize("unreadable", [False, True])
@@ -150,9 +179,10 @@ async def test_what_cannot_be_published_is_kept_and_tried_a_minute_later_by_the_
     # A node's own clock may be hours off.
     monkeypatch.setattr(time, "time", lambda: 0.0)
     monkeypatch.setattr(time, "time_ns", lambda: 0)
-    scheduler = Scheduler(Refusing(node.gateway.redis.pipeline), names, "other")  # type: ignore[arg-type]
+    refusing = Failing(node.gateway.redis.pipeline, CHANNEL, Rejected("NOPERM", maybe_sent=False))
+    scheduler = Scheduler(refusing, names, "other")  # type: ignore[arg-type]
     kept = await client.get(names.scheduled_message(scheduled.id))
-    assert await scheduler._publish(scheduled.id, kept)
+    await scheduler._publish(scheduled.id, kept)
     due = await client.zscore(names.scheduled, scheduled.id)
     assert seconds + 60 <= due / 1000 < seconds + 90
     assert await client.exists(names.scheduled_message(scheduled.id))
@@ -166,5 +196,5 @@ async def test_what_was_cancelled_while_it_was_taken_is_done_with(
     await client.set(names.scheduled_taker, "other")
     await client.zadd(names.scheduled_publishing, {"a" * 32: 1})
     scheduler = Scheduler(node.gateway.redis.pipeline, names, "other")
-    assert await scheduler._publish("a" * 32, None)
+    await scheduler._publish("a" * 32, None)
     assert not await client.exists(names.scheduled_publishing)

@@ -21,7 +21,7 @@ from gateway.webhooks import delivery as deliveries
 from gateway.webhooks.delivery import Delivery, Gone, pause_after
 from gateway.webhooks.receiver import BadURL, Receiver, check_url
 from gateway.webhooks.signing import BadSecret, secrets_of
-from publisher import AsyncPublisher
+from publisher import AsyncPublisher, Rejected
 from publisher.contract import events as contract
 from publisher.contract.keys import Keys
 from tests.support import topology
@@ -239,6 +239,16 @@ async def test_those_under_way_stay_this_processs_and_are_not_sent_twice(
         backend.slow["u"].set()
         await until(lambda: _acknowledged(publisher, keys))
     assert len(backend.requests) == 2
+
+
+async def test_what_redis_refuses_for_good_is_raised_as_it_is(
+    publisher: AsyncPublisher, backend: Backend, keys: Keys
+) -> None:
+    client: Any = publisher._client  # type: ignore[attr-defined]
+    await client.set(keys.events, "no stream")
+    async with sending(publisher, backend) as task:
+        with pytest.raises(Rejected, match="WRONGTYPE"):
+            await asyncio.wait_for(task, 10)
 
 
 async def _is_over(given: Callable[[], Any], least: int) -> bool:

@@ -87,6 +87,19 @@ def test_what_a_dead_consumer_has_not_acknowledged_another_one_is_given(
     assert users(publisher.events("g"), 3) == ["b", "c", "d"]
 
 
+def test_a_consumer_that_is_busy_takes_over_what_a_dead_one_has_left_too(
+    publisher: Publisher, server: redis.Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+):
+    tell(server, keys, "a", "b")
+    dead, busy = contract.Consumer("g", "dead"), contract.Consumer("g", "busy")
+    ask(server, [contract.take(keys, dead, "oldest", most=1)])
+    ask(server, [contract.take(keys, busy, "oldest", most=1)])
+    monkeypatch.setattr(contract, "_IDLE_MS", 0)
+    (reply,) = ask(server, [contract.take(keys, busy, "oldest", own=True, others=True)])
+    assert not isinstance(reply, Exception)
+    assert sorted({each.user for each in contract.parse(reply)}) == ["a", "b"]
+
+
 def test_a_consumer_without_anything_to_handle_is_forgotten_after_a_while(
     publisher: Publisher, server: redis.Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ):

@@ -14,7 +14,7 @@ from publisher.contract.calls import Call
 from publisher.contract.channels import Namespace, Owner
 from publisher.contract.keys import Keys
 from publisher.contract.scheduling import Planned
-from publisher.contract.scripts import DUE
+from publisher.contract.scripts import DUE, SCHEDULE
 from tests.publisher.announcing import Announce
 from tests.publisher.asking import ask
 from tests.publisher.reply_cutter import ReplyCutter
@@ -24,10 +24,12 @@ CHANNEL = "run-results/s"
 LATER = 4_000_000_000
 
 
-def look(server: topology.Looking, keys: Keys, node: str = "n", most: int = 16) -> list[Any]:
-    """As a node looks: ms until it looks again, and what it has taken."""
+def look(
+    server: topology.Looking, keys: Keys, node: str = "n", most: int = 16, again: int = 0
+) -> list[Any]:
+    """As a node looks: ms until it looks again, and what it has taken, which is handed out ``again`` after so many ms."""
     names = [keys.scheduled, keys.scheduled_publishing, keys.scheduled_taker]
-    (reply,) = ask(server, [Call.run(DUE, names, node, 60_000, most, 1000)])
+    (reply,) = ask(server, [Call.run(DUE, names, node, 60_000, most, 1000, again)])
     assert not isinstance(reply, Exception), reply
     return [reply[0], *map(bytes.decode, reply[1:])]
 
@@ -57,7 +59,9 @@ async def test_a_cancelled_message_leaves_nothing(
     scheduled = await async_publisher.publish(CHANNEL, 1, at=LATER)
     assert await async_publisher.cancel(scheduled)
     assert not await async_publisher.cancel(scheduled.id)
-    assert not topology.names(server, f"{keys.prefix}:{{scheduled}}*")
+    # It is known for a minute, so that a try of its schedule that comes late is known, too.
+    (left,) = topology.names(server, f"{keys.prefix}:{{scheduled}}*")
+    assert 0 < server.ttl(left) <= 60
 
 
 def test_what_is_due_is_taken_once_and_cannot_be_cancelled(
@@ -71,6 +75,33 @@ def test_what_is_due_is_taken_once_and_cannot_be_cancelled(
     assert waiting(server, keys) == [future.id]
     # Until they are removed, they are handed out again: whoever had them may have ended.
     assert look(server, keys) == [0, past[0].id, past[1].id]
+
+
+def test_what_cannot_be_published_holds_up_nothing_else(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    stuck = [publisher.publish(CHANNEL, n, at=time.time() - 9 + n).id for n in range(3)]
+    assert look(server, keys, most=2, again=60_000) == [0, *stuck[:2]]
+    assert look(server, keys, most=2, again=0) == [0, stuck[2]]
+    other = publisher.publish(CHANNEL, "other", at=time.time() - 1)
+    assert look(server, keys, most=1) == [0, stuck[2], other.id]
+
+
+def test_a_late_try_of_what_was_cancelled_schedules_nothing(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    first = publisher.publish(CHANNEL, "first", at=LATER, idempotency_key="reminder")
+    names = [keys.scheduled_message(first.id), keys.scheduled, keys.scheduled_publishing]
+    late = Call.run(SCHEDULE, names, first.id, str(LATER), server.get(names[0]))
+    assert publisher.cancel(first)
+    ask(server, [late])
+    assert waiting(server, keys) == []
+    assert 0 < server.ttl(names[0]) <= 60
+    # A new call under the same key is another reminder.
+    second = publisher.publish(CHANNEL, "second", at=LATER, idempotency_key="reminder")
+    assert waiting(server, keys) == [second.id]
+    assert server.ttl(names[0]) == -1
+    assert b"second" in server.get(names[0])
 
 
 def test_one_node_looks_at_a_time(publisher: Publisher, server: redis.Redis, keys: Keys):

@@ -87,7 +87,8 @@ async def calls_of_a_node(keys: Keys) -> list[Call]:
     ]
     presence = PresenceTable(keys, "node", 10, {"rooms": ROOMS})
     noted.calls += [presence.note(f"rooms/{user}", ["u"], ["v"]) for user in USERS]
-    noted.calls.append(Scheduler(pipeline, keys, "node").look)
+    scheduler = Scheduler(pipeline, keys, "node")
+    noted.calls += [scheduler.look, scheduler.postpone("a" * 32)]
     told = [events.told("connected", "u", "node", 1, change="+", connection="node/1")]
     noted.calls += [
         events.write(keys, "node", 1, 10, told),

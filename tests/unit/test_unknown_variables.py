@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli import _parser
+from gateway.cli import parser
 from gateway.options import advice, load_settings
 from gateway.settings import Settings
 
@@ -34,7 +34,7 @@ def load(monkeypatch: pytest.MonkeyPatch):
     def loaded(variables: dict[str, str], *arguments: str) -> Settings:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        return load_settings(_parser().parse_args(["serve", *arguments]))
+        return load_settings(parser().parse_args(["serve", *arguments]))
 
     return loaded
 

@@ -2,7 +2,7 @@
 -- KEYS[1]  events
 -- ARGV[1]  group   ARGV[2] consumer   ARGV[3] where a group begins that is not there: "$" behind the last event, "0" with the oldest
 -- ARGV[4]  so many at most   ARGV[5] "1": those first that the consumer was given before
--- ARGV[6]  next those that another consumer has had for so long, ms; "" for none. Consumers that have nothing to handle and
+-- ARGV[6]  then those that another consumer has had for so long, ms; "" for none. Consumers that have nothing to handle and
 --          have asked for nothing for so long that ARGV[7], ms, is over are forgotten then
 -- ARGV[8], ...  ids of events that are handled
 -- Returns  {{id, {field, value, ...}}, ...}
@@ -33,10 +33,10 @@ if ARGV[5] == '1' then
   if found.err then return found end
   found = kept(found)
 end
-if #found == 0 and ARGV[6] ~= '' then
-  local claimed = redis.pcall('XAUTOCLAIM', events, group, consumer, ARGV[6], '0-0', 'COUNT', most)
+if #found < tonumber(most) and ARGV[6] ~= '' then
+  local claimed = redis.pcall('XAUTOCLAIM', events, group, consumer, ARGV[6], '0-0', 'COUNT', most - #found)
   if not claimed.err then
-    found = kept(claimed[2])
+    for _, each in ipairs(kept(claimed[2])) do found[#found + 1] = each end
     for _, each in ipairs(redis.call('XINFO', 'CONSUMERS', events, group)) do
       if each[4] == 0 and each[6] > tonumber(ARGV[7]) and each[2] ~= consumer then
         redis.call('XGROUP', 'DELCONSUMER', events, group, each[2])
