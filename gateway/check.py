@@ -198,7 +198,8 @@ async def _try_out(
 ) -> list[str]:
     """What a node cannot do in Redis."""
     keys = topology.keys(settings.redis_prefix)
-    trial = Trial(settings.redis_timeout_seconds, redis, keys, bool(settings.events))
+    events, api = bool(settings.events), settings.api_port is not None
+    trial = Trial(settings.redis_timeout_seconds, redis, keys, events, api)
     problems = await trial.problems()
     if not _has_publishers_user(topology):
         warnings += trial.hints

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from publisher.contract import rights
@@ -33,13 +34,18 @@ _PATTERN: Final = re.compile(r"[\s\"'\\*?\[\]]")
 
 
 def lines(
-    gateway_url: str | None, publisher_url: str | None, prefix: str, version: str | None = None
+    gateway_url: str | None,
+    publisher_url: str | None,
+    prefix: str,
+    version: str | None = None,
+    *,
+    api: bool = False,
 ) -> list[str]:
     """The line of the gateways' user and that of the publishers'; passwords are told by their SHA-256.
 
     Name, password and database are those of the URLs. Without one it is the same Redis as that of the other, and the
     user is called ``gateway`` or ``backend``. ``version`` is that of Redis, or ``valkey``: one before 7.2 loads no file with
-    a right that it does not know. Without it the lines are for every version.
+    a right that it does not know. Without it the lines are for every version. ``api``: the gateways serve the HTTP API.
 
     Raises:
         InvalidURL: a URL cannot be used.
@@ -48,7 +54,7 @@ def lines(
     if _PATTERN.search(prefix):
         raise InvalidData(f"an ACL would take the prefix {prefix!r} for a pattern")
     some = gateway_url or publisher_url or _SOME_REDIS
-    gateway = _line("gateway", gateway_url, some, prefix, rights.of_a_gateway)
+    gateway = _line("gateway", gateway_url, some, prefix, partial(rights.of_a_gateway, api=api))
     backend = _line("backend", publisher_url, some, prefix, rights.of_a_publisher)
     _check_databases(gateway_url, publisher_url)
     further = f" {_NAMES_LIBRARY}" if version is not None and _knows_it(version) else ""

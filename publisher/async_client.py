@@ -285,6 +285,10 @@ class AsyncPublisher(Client):
         """As :meth:`Publisher.cancel`."""
         return await self._run(self._operations.scheduling.cancel(scheduled))
 
+    async def scheduled(self, id: str) -> Scheduled | None:
+        """As :meth:`Publisher.scheduled`."""
+        return await self._run(self._operations.scheduling.scheduled(id))
+
     async def delete(self, channel: str, id: int) -> bool:
         """As :meth:`Publisher.delete`."""
         return await self._run(self._operations.removing.delete(channel, id))

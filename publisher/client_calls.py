@@ -85,6 +85,13 @@ class Calls(ABC):
         """
         return self._run(self._operations.scheduling.cancel(scheduled))
 
+    def scheduled(self, id: str) -> Scheduled | None:
+        """What waits to be published later under this id; ``None`` if nothing does, as after :meth:`cancel`.
+
+        Raises as :meth:`history` does.
+        """
+        return self._run(self._operations.scheduling.scheduled(id))
+
     def delete(self, channel: str, id: int) -> bool:
         """Take a message out of its channel's log, by its id; returns whether it was there.
 

@@ -309,7 +309,7 @@ def check_give_up_after(value: object) -> None:
         raise InvalidData(f"give_up_after must be a number of seconds, 0 to {MAX_TIMEOUT_SECONDS}")
 
 
-_LATEST_SECONDS: Final = 100_000_000_000
+LATEST_SECONDS: Final = 100_000_000_000
 """In the year 5138. What is later is a number of milliseconds."""
 
 
@@ -323,7 +323,7 @@ def seconds_since_1970(name: str, value: object) -> float:
         if value.utcoffset() is None:
             raise InvalidData(f"{name} must have a time zone: datetime.now(UTC), for example")
         value = value.timestamp()
-    if type(value) not in {int, float} or not 0 <= value < _LATEST_SECONDS:  # type: ignore[operator]
+    if type(value) not in {int, float} or not 0 <= value < LATEST_SECONDS:  # type: ignore[operator]
         raise InvalidData(
             f"{name} must be a datetime with a time zone, or a number of seconds since 1970"
         )

@@ -11,12 +11,12 @@ from hashlib import blake2b
 from publisher.contract import rights, scripts
 from publisher.contract.calls import Call
 from publisher.contract.keys import Keys
-from publisher.contract.scheduling import is_id
+from publisher.contract.scheduling import channel_of, is_id
 from publisher.errors import InvalidData
 from publisher.preflight import Preflight
 from publisher.publication import Options, Publication
 from publisher.records import Outgoing, Scheduled, seconds_since_1970
-from publisher.retrying import Retries, write
+from publisher.retrying import Retries, read, write
 from publisher.transport.flows import Flow
 
 _KNOWN_SECONDS = 60
@@ -73,16 +73,36 @@ class Scheduling:
     def cancel(self, scheduled: Scheduled | str) -> Flow[bool]:
         """Take a message back that waits; returns whether it did."""
         identifier = scheduled.id if isinstance(scheduled, Scheduled) else scheduled
-        if not (isinstance(identifier, str) and is_id(identifier)):
-            raise InvalidData("this is no Scheduled, and no id of one")
+        _check_id(identifier)
         keys = self._keys
         yield from self._preflight.check_rights_of(rights.to_schedule, keys.scheduled)
         names = [keys.scheduled_message(identifier), keys.scheduled]
         call = Call.run(scripts.CANCEL, names, identifier, _KNOWN_SECONDS)
         return bool((yield from self._write(call, self._options.min_replicas)))
 
+    def scheduled(self, identifier: str) -> Flow[Scheduled | None]:
+        """What waits under an id."""
+        _check_id(identifier)
+        keys = self._keys
+        kept, moment = yield from read(
+            [
+                Call(("GET", keys.scheduled_message(identifier))),
+                Call(("ZSCORE", keys.scheduled, identifier)),
+            ],
+            self._retries,
+        )
+        # It may have been taken between the two.
+        if kept is None or moment is None:
+            return None
+        return Scheduled(identifier, channel_of(kept), float(moment) / 1000)
+
     def _write(self, call: Call, min_replicas: int) -> Flow[bytes]:
         return write(call, self._retries, min_replicas, self._options.replica_timeout)
+
+
+def _check_id(identifier: object) -> None:
+    if not (isinstance(identifier, str) and is_id(identifier)):
+        raise InvalidData("this is no Scheduled, and no id of one")
 
 
 def _identifier(message: Outgoing) -> str:

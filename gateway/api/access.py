@@ -6,24 +6,19 @@ from typing import Any, Final
 
 from gateway.api.asking import Answer, Asked
 from gateway.api.problems import invalid
-from gateway.api.publishing import CHANNEL, USER
+from gateway.api.publishing import CHANNEL, MOMENT, TTL, USER
 from gateway.api.shapes import Field, Shape
 from publisher import EVERYBODY, Everybody
+from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
+from publisher.records import MAX_REASON_BYTES
 
 _TTL: Final = {
+    **TTL,
     "type": ["integer", "null"],
-    "minimum": 1,
-    "maximum": 1_000_000_000,
-    "description": "Seconds, 30 days unless given; null for ever",
+    "default": DEFAULT_GRANT_TTL_SECONDS,
+    "description": "Seconds; null for ever",
 }
 _EVERYBODY: Final = {"type": "boolean", "description": "true in place of a user: all users"}
-_MOMENT: Final = {
-    "type": "number",
-    "minimum": 0,
-    "exclusiveMaximum": 100_000_000_000,
-    "description": "Seconds since 1970",
-}
-
 GRANTEE: Final[Shape] = (
     Field("channel", CHANNEL, required=True),
     Field("user", USER),
@@ -32,14 +27,14 @@ GRANTEE: Final[Shape] = (
 GRANT: Final[Shape] = (*GRANTEE, Field("ttl", _TTL))
 DISCONNECT: Final[Shape] = (
     Field("user", USER, required=True),
-    Field("reason", {"type": "string", "maxLength": 500}),
+    Field("reason", {"type": "string", "maxLength": MAX_REASON_BYTES}),
     Field("connection", {"type": "string", "description": "<node>/<id>, as connections tells it"}),
 )
 TOKEN: Final[Shape] = (
     Field("jti", {"type": "string", "minLength": 1, "description": "With until: one token"}),
-    Field("until", {**_MOMENT, "description": "When the token ends by itself: its exp"}),
+    Field("until", {**MOMENT, "description": "When the token ends by itself: its exp"}),
     Field("user", {**USER, "description": "With before: all older tokens of the user"}),
-    Field("before", {**_MOMENT, "description": "Those that were issued before this are revoked"}),
+    Field("before", {**MOMENT, "description": "Those that were issued before this are revoked"}),
 )
 REVOKED: Final = {
     "type": "object",
@@ -76,6 +71,13 @@ async def disconnect(asked: Asked) -> Answer:
     await asked.publisher.disconnect(
         body["user"], reason=body.get("reason", ""), connection=body.get("connection")
     )
+    return None
+
+
+async def forget(asked: Asked) -> Answer:
+    """``DELETE /v1/users/{user}``."""
+    asked.allow_everywhere()
+    await asked.publisher.forget(asked.user)
     return None
 
 

@@ -39,6 +39,11 @@ class Asked:
         return channel
 
     @property
+    def user(self) -> str:
+        """The one that the path names."""
+        return self.request.match_info["user"]
+
+    @property
     def idempotency_key(self) -> str | None:
         """What makes a repeated call recognisable.
 
@@ -59,6 +64,17 @@ class Asked:
         allowed = self.key.namespaces
         if allowed is not None and channel.partition("/")[0] not in allowed:
             raise Problem(403, "namespace_forbidden", "the key does not count in this namespace")
+
+    def allow_everywhere(self) -> None:
+        """Go on where the key counts in all namespaces.
+
+        Raises:
+            Problem: it does not.
+        """
+        if self.key.namespaces is not None:
+            raise Problem(
+                403, "namespace_forbidden", "this needs a key that counts in all namespaces"
+            )
 
     def spend(self, messages: int) -> None:
         """Count messages that are to be published.

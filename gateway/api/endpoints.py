@@ -105,6 +105,13 @@ ENDPOINTS: Final = (
         body=access.TOKEN,
     ),
     Endpoint(
+        "DELETE",
+        "/v1/users/{user}",
+        "Erase what Redis holds of a user, and end their connections",
+        _DISCONNECT,
+        access.forget,
+    ),
+    Endpoint(
         "GET",
         "/v1/history/{namespace}/{id}",
         "The retained messages of a channel, oldest first",

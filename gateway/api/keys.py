@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -206,13 +206,17 @@ class ApiKeys:
             self._buckets[key.name, key.rate] = bucket
         return bucket.take(messages, now)
 
-    async def run(self) -> None:
-        """Look again and again whether the file has changed; keys that are in none cannot change."""
+    async def changes(self) -> AsyncIterator[frozenset[str]]:
+        """Look again and again whether the file has changed; the names of the keys after each look.
+
+        Keys that are in no file cannot change.
+        """
         while self._file is not None:
             await asyncio.sleep(_LOOK_SECONDS)
-            await self.look()
+            await self._look()
+            yield frozenset(each.name for each in self._keys.values())
 
-    async def look(self) -> None:
+    async def _look(self) -> None:
         """Take over a file that has changed; what cannot be used leaves the keys as they are."""
         assert self._file is not None
         state = await asyncio.to_thread(state_of, self._file)

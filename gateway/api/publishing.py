@@ -15,7 +15,7 @@ from gateway.api.shapes import Field, Shape, check_object
 from publisher import Outgoing, Published, PublisherError, Scheduled
 from publisher.contract.channels import MAX_CHANNEL_BYTES
 from publisher.contract.message import MAX_ID
-from publisher.records import dump_json
+from publisher.records import LATEST_SECONDS, MAX_TTL_SECONDS, dump_json
 
 MOST_BODY_BYTES: Final = 2 * 1024 * 1024
 """Twice what the library takes as a message's JSON: escapes like \\u00fc, which it does not keep, make a body longer."""
@@ -32,11 +32,23 @@ CHANNEL: Final = {
     "description": "<namespace>/<id>",
 }
 USER: Final = {"type": "string", "minLength": 1, "maxLength": 255, "description": "A user's id"}
+TTL: Final = {
+    "type": "integer",
+    "minimum": 1,
+    "maximum": MAX_TTL_SECONDS,
+    "description": "Seconds",
+}
+MOMENT: Final = {
+    "type": "number",
+    "minimum": 0,
+    "exclusiveMaximum": LATEST_SECONDS,
+    "description": "Seconds since 1970",
+}
 _DATA: Final = {"description": "Any JSON"}
 _IDEMPOTENCY_KEY: Final = {"type": "string", "minLength": 1, "maxLength": 1024}
 
 _OPTIONS: Final[Shape] = (
-    Field("ttl", {"type": "integer", "minimum": 1, "description": "Seconds"}),
+    Field("ttl", TTL),
     Field("collapse_key", {"type": "string", "minLength": 1}),
 )
 _MESSAGE: Final[Shape] = (
@@ -46,7 +58,7 @@ _MESSAGE: Final[Shape] = (
 )
 MESSAGE: Final[Shape] = (
     *_MESSAGE,
-    Field("at", {"type": "number", "minimum": 0, "description": "Seconds since 1970"}),
+    Field("at", MOMENT),
     Field("wait_confirmed", {"type": "number", "minimum": 0, "maximum": 60}),
 )
 LINE: Final[Shape] = (*_MESSAGE, Field("idempotency_key", _IDEMPOTENCY_KEY))
@@ -116,7 +128,13 @@ async def publish(asked: Asked) -> Answer:
 
 async def cancel(asked: Asked) -> Answer:
     """``DELETE /v1/scheduled/{scheduled}``."""
-    return {"cancelled": await asked.publisher.cancel(asked.request.match_info["scheduled"])}
+    identifier = asked.request.match_info["scheduled"]
+    if asked.key.namespaces is not None:
+        waiting = await asked.publisher.scheduled(identifier)
+        if waiting is None:
+            return {"cancelled": False}
+        asked.allow(waiting.channel)
+    return {"cancelled": await asked.publisher.cancel(identifier)}
 
 
 async def delete(asked: Asked) -> Answer:

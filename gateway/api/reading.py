@@ -116,7 +116,7 @@ async def channel(asked: Asked) -> Answer:
 
 async def connections(asked: Asked) -> Answer:
     """``GET /v1/connections/{user}``."""
-    found = await asked.publisher.connections(asked.request.match_info["user"])
+    found = await asked.publisher.connections(asked.user)
     told = [
         {"connection": f"{each.node}/{each.id}", "lease_expires_at": each.lease_expires_at}
         for each in found

@@ -16,6 +16,7 @@ from gateway.api.endpoints import ENDPOINTS
 from gateway.api.keys import ApiKey, ApiKeys
 from gateway.api.openapi import document
 from gateway.api.problems import Problem, failed, invalid, log_failures, of_error, of_http
+from gateway.api.publishers import MOST_AT_WORK, Publishers
 from gateway.api.shapes import check_object, check_query
 from gateway.core.handshake import Refusal
 from gateway.core.log_limit import LogLimit
@@ -30,33 +31,6 @@ DOCUMENT: Final = "/v1/openapi.json"
 """Whoever reaches the port may read what is served there."""
 
 _SCHEME: Final = "bearer"
-_MOST_AT_WORK: Final = 1_000
-"""Requests of keys that are under way: each may hold a body, and waits for Redis."""
-
-
-class Publishers:
-    """A publisher for each key: its name is the actor of what is done with it.
-
-    Args:
-        make: a publisher for this actor.
-    """
-
-    def __init__(self, make: Callable[[str], AsyncPublisher]) -> None:
-        self._make = make
-        self._made: dict[str, AsyncPublisher] = {}
-
-    def of(self, name: str) -> AsyncPublisher:
-        """The publisher of the key with this name."""
-        found = self._made.get(name)
-        if found is None:
-            found = self._made[name] = self._make(name)
-        return found
-
-    async def aclose(self) -> None:
-        """Close the connections of all."""
-        for each in self._made.values():
-            await each.aclose()
-        self._made.clear()
 
 
 class Api:
@@ -70,7 +44,6 @@ class Api:
         self._keys = keys
         self._publishers = publishers
         self._stats = stats
-        self._at_work = 0
         self._limit = LogLimit(time.monotonic())
         self._document = document(ENDPOINTS, version)
 
@@ -111,24 +84,23 @@ class Api:
             key = self._authenticated(request)
             if endpoint.scope not in key.scopes:
                 raise Problem(403, "scope_missing", f"the key needs the scope {endpoint.scope}")
-            if self._at_work >= _MOST_AT_WORK:
+            if self._publishers.busy:
                 raise _busy()
-            self._at_work += 1
-            try:
-                return respond(await self._ask(endpoint, request, key))
-            finally:
-                self._at_work -= 1
+            with self._publishers.of(key.name) as publisher:
+                return respond(await self._ask(endpoint, request, key, publisher))
 
         return serve
 
-    async def _ask(self, endpoint: Endpoint, request: web.Request, key: ApiKey) -> Answer:
+    async def _ask(
+        self, endpoint: Endpoint, request: web.Request, key: ApiKey, publisher: AsyncPublisher
+    ) -> Answer:
         query = check_query(endpoint.query, request.query)
         body: Any = {}
         if endpoint.body is not None:
             body = check_object(endpoint.body, await read_json(request, endpoint.most))
         elif endpoint.lines is None and request.body_exists:
             raise invalid("this is asked without a body")
-        asked = Asked(request, key, self._keys, self._publishers.of(key.name), body, query)
+        asked = Asked(request, key, self._keys, publisher, body, query)
         try:
             answer = await endpoint.handle(asked)
         except PublisherError as error:
@@ -140,7 +112,7 @@ class Api:
     def _tell(self, endpoint: Endpoint, asked: Asked, outcome: str) -> None:
         """Write into the audit log who has changed whose access."""
         if endpoint.scope in {"grant", "disconnect"}:
-            given = asked.body or asked.query
+            given = {**asked.request.match_info, **asked.body, **asked.query}
             call = f"{endpoint.method} {endpoint.path}"
             audit.api_call(call, asked.key.name, given.get("user"), given.get("channel"), outcome)
 
@@ -165,7 +137,7 @@ def _unauthorized(code: str, detail: str, error: str) -> Problem:
 
 
 def _busy() -> Problem:
-    detail = f"{_MOST_AT_WORK} requests are under way"
+    detail = f"{MOST_AT_WORK} requests are under way"
     return Problem(503, "busy", detail, {hdrs.RETRY_AFTER: "1"}, maybe_sent=False, retryable=True)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from gateway.api.keys import ApiKeys
-from gateway.api.server import Api, ApiExchange, Publishers
+from gateway.api.publishers import Publishers
+from gateway.api.server import Api, ApiExchange
 from gateway.assembly.entrance import Entrance
 from gateway.assembly.shared import CLOCK, VERSION, Shared
 from gateway.settings import Settings
@@ -41,7 +42,11 @@ class HttpApi:
 
     def loops(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """What runs as long as the node does."""
-        return [self._keys.run]
+        return [self._follow_keys]
+
+    async def _follow_keys(self) -> None:
+        async for names in self._keys.changes():
+            await self._publishers.keep(names)
 
     async def aclose(self) -> None:
         """Let requests under way end, and close the connections to Redis."""

@@ -113,12 +113,14 @@ class Trial:
     Args:
         seconds: what a call may take.
         events: whether backends are told of events.
+        api: whether backends call by the HTTP API.
     """
 
     seconds: float
     redis: Redis
     keys: Keys
     events: bool
+    api: bool
     hints: list[str] = field(default_factory=list)
     _failed: dict[str, list[str]] = field(default_factory=dict)
 
@@ -131,7 +133,7 @@ class Trial:
             await self._connections(keys, name)
             await self._messages(keys)
             await self._subscriptions(keys)
-            await self._step("publish and grant", lambda: self._publisher_rights(keys))
+            await self._backends(keys)
         finally:
             await self._step("clean up", lambda: self._clean_up(keys))
         return [
@@ -143,12 +145,29 @@ class Trial:
         # Whatever is missing at a server that has none of our keys yet is missed when it gets some. HSET is cleaned up.
         told = rights.to_tell(keys) if self.events else ()
         calls = [*rights.to_serve(keys), *told, ("HSET", keys.namespaces, "check", "{}")]
+        await self._all_allowed(calls, rights.to_listen(keys))
+
+    async def _all_allowed(
+        self, calls: Sequence[Command], listening: Sequence[Command] = ()
+    ) -> None:
+        """See to it that the user has the rights to these commands.
+
+        Raises:
+            Rejected: some are lacking at a server.
+        """
         lacking = {}
         for address in self.redis.servers:
-            missing = await self._missing(address, calls, rights.to_listen(keys))
+            missing = await self._missing(address, calls, listening)
             lacking[address] = [f"the user lacks the rights {' '.join(missing)}"] if missing else []
         if any(lacking.values()):
             raise Rejected("; ".join(of_all(lacking)), maybe_sent=False)
+
+    async def _backends(self, keys: Keys) -> None:
+        if self.api:
+            calls = rights.to_serve_backends(keys)
+            await self._step("do what the HTTP API does", lambda: self._all_allowed(calls))
+        else:
+            await self._step("publish and grant", lambda: self._publisher_rights(keys))
 
     async def _publisher_rights(self, keys: Keys) -> None:
         uses = (rights.to_publish, rights.to_grant, rights.to_revoke)

@@ -18,7 +18,8 @@ def add(commands: Commands) -> None:
         help="the least rights in Redis, as lines of an ACL file",
         description="Print the lines of an ACL file of Redis: one user for the gateways, one for the publishers, each with "
         "the least rights. Names and passwords are those of GATEWAY_REDIS_URL and PUBLISHER_REDIS_URL, where "
-        "they are set; passwords are printed as their SHA-256.",
+        "they are set; passwords are printed as their SHA-256. With GATEWAY_API_PORT set, the gateways' user also has what "
+        "the HTTP API needs.",
     )
     parser.set_defaults(run=_run)
     parser.add_argument(
@@ -27,7 +28,7 @@ def add(commands: Commands) -> None:
         help="such as 7.2, or valkey: from 7.2 on with the right to say which library connects (default: lines that every "
         "version loads)",
     )
-    add_options(parser, ("redis_url", "redis_prefix"))
+    add_options(parser, ("redis_url", "redis_prefix", "api_port"))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -39,6 +40,7 @@ def _run(options: argparse.Namespace) -> int:
             redis_acl.publishers_url(),
             settings.redis_prefix,
             options.redis_version,
+            api=settings.api_port is not None,
         )
     except InvalidInput as error:
         raise UsageError(str(error)) from None

@@ -150,6 +150,23 @@ def to_await(keys: Keys) -> list[Command]:
     ]
 
 
+def to_serve_backends(keys: Keys) -> list[Command]:
+    """Uses that change nothing of all that the library's calls need, but for reading events; a node with the HTTP API makes
+    them for its backends.
+    """
+    uses = (
+        to_publish,
+        to_grant,
+        to_revoke,
+        to_end,
+        to_delete,
+        to_schedule,
+        to_forget,
+        to_await,
+    )
+    return [command for use in uses for command in use(keys)]
+
+
 def to_consume(keys: Keys) -> list[Command]:
     """Uses that change nothing of all that reading events needs, but for :data:`_ONLY_TO_CONSUME`."""
     return [
@@ -177,21 +194,7 @@ _IN_A_CLUSTER: Final = ("cluster|info", "cluster|slots", "asking")
 
 def of_a_publisher(keys: Keys) -> list[str]:
     """An ACL's rules for a backend that uses every method of the library, ``min_replicas`` too."""
-    used = [
-        command
-        for use in (
-            to_publish,
-            to_grant,
-            to_revoke,
-            to_end,
-            to_delete,
-            to_schedule,
-            to_forget,
-            to_await,
-            to_consume,
-        )
-        for command in use(keys)
-    ]
+    used = [*to_serve_backends(keys), *to_consume(keys)]
     further = [*_ONLY_TO_CONSUME, *_TO_READ, *_OF_THE_VERSION_BEFORE, *_OF_CLIENTS, "wait"]
     if keys.sharded:
         further += _IN_A_CLUSTER
@@ -267,9 +270,10 @@ _TO_CHECK: Final = ("info",)
 """What ``gateway check`` reads besides. ``CONFIG GET`` is not among it: it shows passwords of the server's own."""
 
 
-def of_a_gateway(keys: Keys) -> list[str]:
-    """An ACL's rules for a node, and for ``gateway check``."""
-    used = [_name(each) for each in (*to_serve(keys), *to_tell(keys), *to_listen(keys))]
+def of_a_gateway(keys: Keys, *, api: bool = False) -> list[str]:
+    """An ACL's rules for a node, with the HTTP API or without, and for ``gateway check``."""
+    uses = (*to_serve(keys), *to_tell(keys), *to_listen(keys))
+    used = [_name(each) for each in (*uses, *(to_serve_backends(keys) if api else ()))]
     return _rules(keys, [*used, *_ONLY_IN_EARNEST, *_TO_CHECK])
 
 

@@ -26,6 +26,11 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def channel_of(kept: bytes) -> str:
+    """The channel of a message as it is kept, in whatever form the rest is."""
+    return kept.split(b"\n", 2)[1].decode()
+
+
 class Planned(NamedTuple):
     """A message as it will be published. ``collapse`` is its collapse key's digest, empty where it has none."""
 

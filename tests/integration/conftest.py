@@ -3,16 +3,21 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from pydantic import SecretStr
 
+from gateway import redis_acl
 from publisher import AsyncPublisher
 from tests.faults.proxy import Proxy
 from tests.support import topology
+from tests.support.api import Api, api_at, keys_in
 from tests.support.nodes import Node, running_node
 from tests.support.programs import cannot_run
+from tests.support.redis_users import as_user, user_of_line
 from tests.support.waiting import until
 
 StartNode = Callable[..., Awaitable[Node]]
@@ -56,6 +61,25 @@ async def start_node(gateway_url: str, prefix: str) -> AsyncIterator[StartNode]:
 async def node(start_node: StartNode) -> Node:
     """A node with the default settings."""
     return await start_node()
+
+
+@pytest.fixture
+async def api_node(redis_url: str, prefix: str, tmp_path: Path) -> AsyncIterator[Node]:
+    """A node with the HTTP API, with the least rights in Redis of such a node."""
+    url = as_user(redis_url, f"api-{prefix}")
+    keys = SecretStr(f"@{keys_in(tmp_path)}")
+    rooms = {"rooms": {"owner": "anyone", "presence": True}}
+    line, _ = redis_acl.lines(url, None, prefix, api=True)
+    with user_of_line(redis_url, line):
+        async with running_node(url, prefix, api_port=0, api_keys=keys, namespaces=rooms) as node:
+            yield node
+
+
+@pytest.fixture
+async def api(api_node: Node) -> AsyncIterator[Api]:
+    """Its HTTP API."""
+    async with api_at(api_node.api_url) as api:
+        yield api
 
 
 @pytest.fixture

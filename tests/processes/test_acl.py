@@ -136,6 +136,16 @@ async def test_a_server_loads_them_and_they_are_enough(
         await served(server.url, admin)
 
 
+def test_a_gateway_with_the_http_api_may_what_a_backend_may() -> None:
+    """That it is enough is shown by tests/integration/test_api.py, whose gateways have these rights."""
+    without, backend = command().stdout.splitlines()
+    gateway, same = command("--api-port", "9400").stdout.splitlines()
+    assert same == backend
+    assert gateway == command(GATEWAY_API_PORT="9400").stdout.splitlines()[0]
+    more = set(gateway.split()) - set(without.split())
+    assert {"+persist", "+pexpireat"} <= more <= set(backend.split())
+
+
 async def test_they_are_enough_in_a_cluster(tmp_path: Path) -> None:
     file = tmp_path / "users.acl"
     file.write_text(ADMIN)

@@ -38,6 +38,7 @@ async def test_what_a_key_does_stands_in_the_audit_log_with_its_name(
         await other.expect(code="token_revoked")
         jti = {"jti": "j-1", "until": time.time() + 60}
         assert (await api.ask("POST", "/v1/revoke-token", body=jti)).status == 204
+        assert (await api.ask("DELETE", "/v1/users/w")).status == 204
         mixed = {"jti": "j-1", "before": 1}
         assert (await api.ask("POST", "/v1/revoke-token", body=mixed)).status == 400
         assert (await api.ask("GET", "/v1/connections/u")).json == {"connections": []}
@@ -45,8 +46,10 @@ async def test_what_a_key_does_stands_in_the_audit_log_with_its_name(
         def audited() -> bool:
             told = [json.loads(each) for each in file.read_text().splitlines()]
             asked = [each for each in told if each["event"] == "api_call"]
+            assert {each["key"] for each in asked} <= {"backend"}
             acted = [each["event"] for each in told if each.get("actor") == "backend"]
-            return [each["key"] for each in asked] == ["backend"] * 3 and acted.count("ended") == 2
+            users = [each.get("user") for each in asked]
+            return users == ["u", "v", None, "w"] and acted.count("ended") == 2
 
         await until(audited)
         # The publisher's own audit log is for backends.

@@ -24,6 +24,7 @@ from publisher.contract import rights
 from publisher.contract.channels import DEFAULT_NAMESPACES
 from publisher.contract.keys import Keys
 from tests.processes.test_serve import run
+from tests.support.api import KEYS
 from tests.support.certificates import Authority
 from tests.support.identity_provider import IdentityProvider
 from tests.support.nodes import running_node
@@ -291,6 +292,35 @@ async def test_every_right_that_a_gateway_lacks_is_named(redis_url: str, right: 
             assert any("may not use INFO" in each for each in warnings)
             return
         assert right in await problem(url)
+
+
+OF_THE_API = [
+    each
+    for each in redis_acl.lines("redis://h", None, "rt1", api=True)[0].split()[4:]
+    if each not in LEAST
+]
+API = {"api_port": 0, "api_keys": json.dumps(KEYS)}
+
+
+@pytest.mark.parametrize("right", OF_THE_API)
+async def test_every_right_that_a_gateway_with_the_http_api_lacks_is_named(
+    redis_url: str, right: str
+) -> None:
+    """It needs what backends need, and is told so by an error; without the API that is a hint."""
+    kept = [*LEAST, *(each for each in OF_THE_API if each != right)]
+    with redis_user(redis_url, "lacking", kept) as url:
+        (told,) = (await checked(url, **API))["errors"]
+        assert (await checked(url))["errors"] == []
+    assert right in told
+    assert "the HTTP API" in told
+
+
+async def test_a_gateway_with_the_http_api_needs_no_other_user(any_server: str) -> None:
+    assert {"+persist", "+pexpireat"} <= set(OF_THE_API)
+    with redis_user(any_server, "gateway", [*LEAST, *OF_THE_API]) as url:
+        report = await checked(url, **API)
+    assert report["errors"] == []
+    assert not any("user of their own" in each for each in report["warnings"])
 
 
 @pytest.mark.parametrize("number", [0, 1])

@@ -29,6 +29,7 @@ SIGNATURES = {
     "revoke_token": "(self, jti: 'str', until: 'datetime | float') -> 'None'",
     "revoke_tokens_before": "(self, user: 'str', time: 'datetime | float') -> 'None'",
     "cancel": "(self, scheduled: 'Scheduled | str') -> 'bool'",
+    "scheduled": "(self, id: 'str') -> 'Scheduled | None'",
     "delete": "(self, channel: 'str', id: 'int') -> 'bool'",
     "receipts": "(self, channel: 'str', id: 'int') -> 'list[Receipt]'",
     "forget": "(self, user: 'str') -> 'None'",

@@ -44,6 +44,7 @@ def test_a_message_waits_for_its_moment_and_is_in_no_history(
     at = datetime.now(UTC) + timedelta(days=1)
     scheduled = publisher.publish(CHANNEL, {"a": 1}, at=at)
     assert scheduled.channel == CHANNEL
+    assert publisher.scheduled(scheduled.id) == scheduled
     assert abs(scheduled.at - at.timestamp()) < 0.002
     assert publisher.history(CHANNEL) == []
     assert server.zscore(keys.scheduled, scheduled.id) == int(at.timestamp() * 1000)
@@ -57,7 +58,9 @@ async def test_a_cancelled_message_leaves_nothing(
     async_publisher: AsyncPublisher, server: redis.Redis, keys: Keys
 ):
     scheduled = await async_publisher.publish(CHANNEL, 1, at=LATER)
+    assert await async_publisher.scheduled(scheduled.id) == scheduled
     assert await async_publisher.cancel(scheduled)
+    assert await async_publisher.scheduled(scheduled.id) is None
     assert not await async_publisher.cancel(scheduled.id)
     # It is known for a minute, so that a try of its schedule that comes late is known, too.
     (left,) = topology.names(server, f"{keys.prefix}:{{scheduled}}*")
@@ -70,6 +73,7 @@ def test_what_is_due_is_taken_once_and_cannot_be_cancelled(
     past = [publisher.publish(CHANNEL, n, at=time.time() - 9 + n) for n in range(3)]
     future = publisher.publish(CHANNEL, 9, at=LATER)
     assert look(server, keys, most=2) == [0, past[0].id, past[1].id]
+    assert publisher.scheduled(past[0].id) is None
     assert not publisher.cancel(past[0])
     assert publisher.cancel(past[2])
     assert waiting(server, keys) == [future.id]

@@ -1,0 +1,59 @@
+"""The way from the HTTP API to Redis: a publisher for each key, as long as there is the key."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from publisher import AsyncPublisher
+
+MOST_AT_WORK: Final = 1_000
+"""Requests of keys that are under way: each may hold a body, and waits for Redis."""
+
+
+class Publishers:
+    """A publisher for each key: its name is the actor of what is done with it.
+
+    Args:
+        make: a publisher for this actor.
+    """
+
+    def __init__(self, make: Callable[[str], AsyncPublisher]) -> None:
+        self._make = make
+        self._made: dict[str, AsyncPublisher] = {}
+        self._at_work: Counter[str] = Counter()
+        self._requests = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether as many requests are under way as may be."""
+        return self._requests >= MOST_AT_WORK
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[AsyncPublisher]:
+        """The publisher of the key with this name, for one request."""
+        found = self._made.get(name)
+        if found is None:
+            found = self._made[name] = self._make(name)
+        self._requests += 1
+        self._at_work[name] += 1
+        try:
+            yield found
+        finally:
+            self._requests -= 1
+            self._at_work[name] -= 1
+
+    async def keep(self, names: Collection[str]) -> None:
+        """Close the connections of keys that are not among these, but of those with requests under way."""
+        for name in self._made.keys() - set(names):
+            if not self._at_work[name]:
+                del self._at_work[name]
+                await self._made.pop(name).aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections of all."""
+        for each in self._made.values():
+            await each.aclose()
+        self._made.clear()

@@ -1,0 +1,111 @@
+"""What the HTTP API refuses before anything is done: requests that are malformed, too large, too slow or too many."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from publisher import AsyncPublisher
+from tests.support.api import KEY, Api
+from tests.support.nodes import Node
+from tests.support.requests import line
+
+CHANNEL = "notifications/u"
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "headers"),
+    [
+        (400, "{", {}),
+        (400, "", {}),
+        (400, "[1]", {}),
+        (400, '{"channel": "notifications/u"}', {}),
+        (400, '{"channel": 5, "data": 1}', {}),
+        (400, '{"channel": "notifications/u", "data": 1, "idempotencykey": "k"}', {}),
+        (400, '{"channel": "no slash", "data": 1}', {}),
+        (400, '{"channel": "notifications/u\\ud800", "data": 1}', {}),
+        (400, '{"channel": "notifications/u", "data": NaN}', {}),
+        (400, '{"channel": "notifications/u", "data": ' + "[" * 100_000, {}),
+        (413, '{"channel": "notifications/u", "data": "' + "x" * 1_100_000 + '"}', {}),
+        (413, "x" * 3_000_000, {}),
+        (415, "{}", {"Content-Type": "text/plain"}),
+        (415, "{}", {"Content-Type": "application/json; charset=latin-1"}),
+        (415, "{}", {"Content-Encoding": "gzip"}),
+        (400, '{"channel": "notifications/u", "data": 1}', {"Idempotency-Key": ""}),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_a_body_that_is_wrong_is_refused(
+    api: Api, publisher: AsyncPublisher, status: int, text: str, headers: dict[str, str]
+) -> None:
+    given = {"Content-Type": "application/json", **headers}
+    answer = await api.ask("POST", "/v1/publish", data=text, headers=given, compress=False)
+    assert answer.status == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json["status"] == status
+    assert await publisher.history(CHANNEL) == []
+
+
+async def test_what_is_not_served_is_told_as_a_problem(api: Api, api_node: Node) -> None:
+    answer = await api.ask("GET", "/v2/publish")
+    assert (answer.status, answer.json["code"]) == (404, "not_found")
+    answer = await api.ask("GET", "/v1/publish")
+    assert (answer.status, answer.json["code"]) == (405, "method_not_allowed")
+    assert answer.headers["Allow"] == "POST"
+    assert answer.headers["Server"] == "gateway"
+    answer = await api.ask("GET", "/v1/history/run-results/x?limit=-1")
+    assert answer.status == 400
+    answer = await api.ask("GET", "/v1/history/run-results/x?limit=1&limit=2")
+    assert answer.status == 400
+    _, metrics = await api_node.get("/metrics")
+    assert 'gateway_api_requests_total{status="404"} 1.0' in metrics
+
+
+def head(*more: str) -> bytes:
+    lines = ["POST /v1/publish HTTP/1.1", "Host: x", f"Authorization: Bearer {KEY}"]
+    return "\r\n".join([*lines, "Content-Type: application/json", *more, "", ""]).encode()
+
+
+BODY = b'{"channel": "notifications/u", "data": 1}'
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        head(f"Content-Length: {len(BODY)}", "Transfer-Encoding: chunked") + BODY,
+        head(f"Content-Length: {len(BODY)}", "Content-Length: 5") + BODY,
+        head(f"Content-Length: +{len(BODY)}") + BODY,
+        head("Transfer-Encoding: chunked, identity") + BODY,
+        head("Transfer-Encoding: chunked") + b"zz\r\n" + BODY,
+        head(f"Content-Length : {len(BODY)}") + BODY,
+        head(f"Authorization: Bearer {KEY}", f"Content-Length: {len(BODY)}") + BODY,
+        head("Idempotency-Key: a", "Idempotency-Key: b", f"Content-Length: {len(BODY)}") + BODY,
+        head("X: " + "x" * 20_000),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    ],
+    ids=range(10),
+)
+async def test_a_head_that_may_mean_two_things_is_refused(
+    api: Api, publisher: AsyncPublisher, data: bytes
+) -> None:
+    async with line(api.url, data) as each:
+        answer = await each.answer()
+        assert answer.status == 400
+        assert json.loads(answer.body)["status"] == 400
+        assert "application/problem+json" in answer.head
+    assert await publisher.history(CHANNEL) == []
+
+
+async def test_a_body_that_never_comes_holds_up_nobody(api: Api) -> None:
+    async with line(api.url, head("Content-Length: 1000") + b"{") as slow:
+        assert (await api.ask("GET", "/v1/nodes")).status == 200
+        # It is read no further than to the answer, and has none yet.
+        assert not slow.reader.at_eof()
+
+
+async def test_the_document_is_served_to_everybody(api: Api) -> None:
+    answer = await api.ask("GET", "/v1/openapi.json", None)
+    assert (answer.status, answer.json["openapi"]) == (200, "3.1.0")
+    assert "/v1/publish" in answer.json["paths"]
+    assert (await api.ask("GET", f"/v1/openapi.json?key={KEY}", None)).status == 400
