@@ -113,6 +113,10 @@ manifests:
 	write() { file=$$1; shift; $(TEMPLATE) "$$@" > $$rendered; $(PLAIN) $$rendered > $(MANIFESTS)/$$file; }; \
 	write gateway.yaml; \
 	write autoscaling.yaml --set autoscaling.enabled=true --show-only templates/horizontalpodautoscaler.yaml; \
+	write api.yaml --set api.enabled=true --set secrets.api_keys.name=realtime-gateway --set secrets.api_keys.key=api-keys \
+		$(foreach each,deployment networkpolicy api,--show-only templates/$(each).yaml); \
+	write webhooks.yaml --set webhooks.enabled=true --set webhooks.url=https://backend.example.com/hooks \
+		--set 'settings.events=connected\,disconnected' --show-only templates/webhooks.yaml; \
 	write monitoring.yaml --set monitoring.serviceMonitor=true --show-only templates/monitoring.yaml; \
 	rm $$rendered
 

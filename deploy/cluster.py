@@ -1,6 +1,6 @@
 """The deployment of compose.yaml as processes of this machine: `make cluster`, and one Ctrl-C ends them all.
 
-Redis with an append-only file, three gateways, nginx, Prometheus, Alertmanager and Grafana, with the configurations of this folder. What is
+Redis with an append-only file, three gateways with the HTTP API, nginx, Prometheus, Alertmanager and Grafana, with the configurations of this folder. What is
 not installed is left out, but for Redis and the gateways.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -17,12 +18,12 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from gateway.development.login import development_secret
+from gateway.development.login import development_api_key, development_secret
 from gateway.development.redis_server import server_binary
 
 DEPLOY: Final = Path(__file__).parent
@@ -33,6 +34,9 @@ _START_SECONDS: Final = 60.0
 _END_SECONDS: Final = 8.0
 """What has not ended then is killed, so that all is over within ten seconds."""
 _RESTART_SECONDS: Final = 1.0
+
+SCOPES: Final = ("publish", "grant", "read", "disconnect")
+"""What the key of the HTTP API may do, as in compose.yaml."""
 
 REDIS_OPTIONS: Final = (
     *("--appendonly", "yes", "--appendfsync", "everysec"),
@@ -102,9 +106,13 @@ class Ports:
     def grafana(self) -> int:
         return self.base + 10
 
+    @property
+    def api(self) -> list[int]:
+        return [self.base + 11 + number for number in range(GATEWAYS)]
+
     def require_free(self) -> None:
         """Raises CannotStart where one is in use."""
-        for port in range(self.base, self.grafana + 1):
+        for port in range(self.base, self.api[-1] + 1):
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
@@ -126,14 +134,24 @@ def redis(folder: Path, ports: Ports) -> Service:
     )
 
 
-def gateway(number: int, ports: Ports, secret: str) -> Service:
+@dataclass(frozen=True)
+class Secrets:
+    """Made at the first start, and kept in the folder: what signs the tokens, and a key of the HTTP API."""
+
+    jwt: str
+    api_key: str
+
+
+def gateway(number: int, ports: Ports, secrets: Secrets) -> Service:
     port, internal = ports.gateways[number], ports.internal[number]
     environment = {
         "GATEWAY_HOST": HOST,
         "GATEWAY_PORT": str(port),
         "GATEWAY_INTERNAL_PORT": str(internal),
         "GATEWAY_REDIS_URL": f"redis://{HOST}:{ports.redis}/0",
-        "GATEWAY_JWT_SECRET": secret,
+        "GATEWAY_JWT_SECRET": secrets.jwt,
+        "GATEWAY_API_PORT": str(ports.api[number]),
+        "GATEWAY_API_KEYS": json.dumps({"backend": {"key": secrets.api_key, "scopes": SCOPES}}),
         "GATEWAY_TRUSTED_PROXIES": HOST,
         "GATEWAY_DRAIN_DELAY_SECONDS": "0",
         "GATEWAY_DRAIN_SECONDS": "2",
@@ -244,10 +262,10 @@ _OPTIONAL: Final[dict[str, Callable[[str, Path, Ports], Service]]] = {
 }
 
 
-def planned(folder: Path, ports: Ports, secret: str) -> tuple[list[Service], list[str]]:
+def planned(folder: Path, ports: Ports, secrets: Secrets) -> tuple[list[Service], list[str]]:
     """The services in the order in which they start, and the names of those whose programs are not installed."""
     services = [redis(folder, ports)]
-    services += [gateway(number, ports, secret) for number in range(GATEWAYS)]
+    services += [gateway(number, ports, secrets) for number in range(GATEWAYS)]
     missing = []
     for name, make in _OPTIONAL.items():
         program = find(name)
@@ -280,8 +298,12 @@ class Cluster:
         """Let ``run`` return."""
         self._told.set()
 
-    async def run(self, services: Sequence[Service], missing: Sequence[str]) -> None:
+    async def run(self, services: Sequence[Service], also: Mapping[str, str]) -> None:
         """Start them, say where they are, and end them when told.
+
+        Args:
+            services: in the order in which they start.
+            also: what else is told, by its name.
 
         Raises:
             CannotStart: one is not ready in time.
@@ -293,11 +315,8 @@ class Cluster:
                 await asyncio.gather(*(self._ready(each) for each in group))
                 if self._told.is_set():
                     return
-            for each in services:
-                say(f"{each.name}: {each.url}")
-            for name in missing:
-                say(f"{name}: not installed, goes without")
-            say(f"logs: {self._folder.as_uri()}")
+            for name, place in {**{each.name: each.url for each in services}, **also}.items():
+                say(f"{name}: {place}")
             await self._told.wait()
             say("ending")
         finally:
@@ -385,10 +404,15 @@ async def serve(base: int, folder: Path) -> None:
     ports.require_free()
     secret = development_secret(folder, create=True)
     assert secret is not None
+    key, file = development_api_key(folder)
+    services, missing = planned(folder, ports, Secrets(secret, key))
+    also = {"api": f"http://{HOST}:{ports.api[0]}", "api-key": file.as_uri()}
+    also |= dict.fromkeys(missing, "not installed, goes without")
+    also |= {"logs": folder.as_uri()}
     cluster = Cluster(folder)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, cluster.end)
-    await cluster.run(*planned(folder, ports, secret))
+    await cluster.run(services, also)
 
 
 def main() -> None:
@@ -398,7 +422,7 @@ def main() -> None:
         type=int,
         default=4000,
         metavar="PORT",
-        help="the first of eleven ports, at which clients connect (4000)",
+        help="the first of fourteen ports, at which clients connect (4000)",
     )
     parser.add_argument(
         "--folder",

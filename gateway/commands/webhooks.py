@@ -27,8 +27,11 @@ log = logging.getLogger("gateway.webhooks")
 _DESCRIPTION: Final = (
     "Send the events that GATEWAY_EVENTS names to a URL, each in a signed request (standardwebhooks.com), until it has "
     "arrived. Redis is that of PUBLISHER_REDIS_URL, or else of GATEWAY_REDIS_URL; the user of backends has the rights. "
-    "Exit codes: 0 a signal has ended it, 1 the receiver wants no more (410), or Redis refuses, 2 the input is wrong."
+    "Exit codes: 0 a signal has ended it, 1 Redis refuses, 2 the input is wrong, 3 the receiver wants no more (410)."
 )
+
+_GONE: Final = 3
+"""Its own, so that a service manager does not ask again."""
 
 
 def add(commands: Commands) -> None:
@@ -77,7 +80,7 @@ def _run(options: argparse.Namespace) -> int:
     except InvalidInput as error:
         raise UsageError(str(error)) from None
     try:
-        return 0 if asyncio.run(_send(publisher, options, secrets)) else 1
+        return 0 if asyncio.run(_send(publisher, options, secrets)) else _GONE
     except Unavailable as error:
         log.error("webhooks_failed reason=%s", error.reason)  # noqa: TRY400 - a traceback says no more
         return 1

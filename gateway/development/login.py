@@ -14,6 +14,7 @@ import jwt
 from gateway.settings import Settings, UsageError
 
 _SECRET_FILE: Final = "jwt-secret"  # noqa: S105 - a file's name
+_API_KEY_FILE: Final = "api-key"
 
 
 def make_token(
@@ -39,11 +40,19 @@ def make_token(
 def development_secret(folder: Path, *, create: bool = False) -> str | None:
     """The secret kept in the data folder, made at the first start."""
     file = folder / _SECRET_FILE
+    return _kept(file) if create or file.exists() else None
+
+
+def development_api_key(folder: Path) -> tuple[str, Path]:
+    """A key of the HTTP API and the file in the data folder that keeps it, made at the first start."""
+    file = folder / _API_KEY_FILE
+    return _kept(file), file
+
+
+def _kept(file: Path) -> str:
     if file.exists():
         return file.read_text("utf-8").strip()
-    if not create:
-        return None
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     secret = secrets.token_urlsafe(48)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as handle:

@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from deploy import cluster
@@ -28,11 +29,33 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "deploy" / "cluster.py"
 START_SECONDS = 40.0
 END_SECONDS = 10.0
+PORTS = 14
+PORTS_4000 = cluster.Ports(4000)
 
 
 @pytest.fixture(scope="module")
 def compose() -> Any:
     return require_module("yaml").safe_load((ROOT / "deploy" / "compose.yaml").read_text())
+
+
+def of_compose(compose: Any) -> set[str]:
+    """The services that run without being asked for."""
+    return {name for name, each in compose["services"].items() if "profiles" not in each}
+
+
+def api_key(found: dict[str, str]) -> str:
+    return Path(found["api-key"].removeprefix("file://")).read_text().strip()
+
+
+async def publish_by_http(found: dict[str, str], channel: str, data: object) -> None:
+    key = api_key(found)
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as session,
+        session.post(
+            f"{found['api']}/v1/publish", json={"channel": channel, "data": data}
+        ) as answer,
+    ):
+        assert answer.status == 200
 
 
 async def started(port: int, folder: Path) -> asyncio.subprocess.Process:
@@ -74,12 +97,12 @@ async def test_all_that_compose_has_runs_and_one_ctrl_c_ends_it(
 ) -> None:
     for program in ("nginx", "prometheus"):
         require_program(program)
-    base = free_port(11)
+    base = free_port(PORTS)
     process = await started(base, tmp_path)
     assert process.stdout is not None
     try:
         found = await places(process)
-        assert set(found) == {*compose["services"], "logs"}
+        assert set(found) == {*of_compose(compose), "api", "api-key", "logs"}
         assert [found[f"gateway-{number}"] for number in (1, 2, 3)] == [
             f"ws://127.0.0.1:{base + number}" for number in (1, 2, 3)
         ]
@@ -93,6 +116,8 @@ async def test_all_that_compose_has_runs_and_one_ctrl_c_ends_it(
             await client.subscribe("notifications/u")
             await publisher.publish("notifications/u", {"message": "It works"})
             assert (await client.receive())["data"]["message"] == "It works"
+            await publish_by_http(found, "notifications/u", {"message": "Over HTTP too"})
+            assert (await client.receive())["data"]["message"] == "Over HTTP too"
         await until(lambda: targets(found["prometheus"]) == ["up"] * 3, START_SECONDS)
         # What ends by itself comes back, as with Compose.
         os.kill(pid_at(base + 2), signal.SIGKILL)
@@ -102,7 +127,7 @@ async def test_all_that_compose_has_runs_and_one_ctrl_c_ends_it(
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(END_SECONDS):
             assert await process.wait() == 0
-        assert [port for port in range(base, base + 11) if is_open(port)] == []
+        assert [port for port in range(base, base + PORTS) if is_open(port)] == []
     finally:
         if process.returncode is None:
             process.terminate()
@@ -125,7 +150,7 @@ def pid_at(port: int) -> int:
 
 
 async def test_a_port_in_use_is_named_with_the_way_out(tmp_path: Path) -> None:
-    base = free_port(11)
+    base = free_port(PORTS)
     with socket.create_server(("127.0.0.1", base + 5)):
         process = await started(base, tmp_path)
         out, _ = await process.communicate()
@@ -138,10 +163,10 @@ def test_without_the_programs_around_them_the_gateways_run_and_it_is_said(
     tmp_path: Path, compose: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "find", lambda _name: None)
-    services, missing = cluster.planned(tmp_path, cluster.Ports(4000), "secret")
+    services, missing = cluster.planned(tmp_path, PORTS_4000, cluster.Secrets("secret", "key"))
     names = [service.name for service in services]
     assert names == ["redis", "gateway-1", "gateway-2", "gateway-3"]
-    assert {*names, *missing} == set(compose["services"])
+    assert {*names, *missing} == of_compose(compose)
 
 
 def test_redis_has_the_options_of_compose(compose: Any) -> None:
@@ -150,7 +175,7 @@ def test_redis_has_the_options_of_compose(compose: Any) -> None:
 
 def test_no_address_of_compose_is_left_in_what_is_copied(tmp_path: Path) -> None:
     for folder in ("prometheus", "grafana", "alertmanager"):
-        cluster.copied(ROOT / "deploy" / folder, tmp_path / folder, cluster.Ports(4000))
+        cluster.copied(ROOT / "deploy" / folder, tmp_path / folder, PORTS_4000)
     left = re.compile(r"(?:https?://|- )(?:gateway-\d|prometheus|alertmanager):\d+")
     texts = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
     assert texts
@@ -162,3 +187,14 @@ def test_make_cluster_runs_it() -> None:
     (recipe,) = re.findall(r"^cluster:.*\n((?:\t.*\n)+)", rules, re.MULTILINE)
     assert "deploy/cluster.py" in recipe
     assert "$(BASE_PORT)" in recipe
+
+
+def test_the_gateways_have_the_settings_of_compose(compose: Any) -> None:
+    ours = cluster.gateway(0, PORTS_4000, cluster.Secrets("secret", "a-key")).environment
+    theirs = compose["services"]["gateway-1"]["environment"]
+    keys = re.sub(r"\$\{GATEWAY_API_KEY:\?[^}]*\}", "a-key", theirs["GATEWAY_API_KEYS"])
+    assert json.loads(ours["GATEWAY_API_KEYS"]) == json.loads(keys)
+    # Of the others those that a container has of its own, or that bound what a machine of that size bears.
+    assert {name for name in theirs if name.startswith("GATEWAY_")} - ours.keys() == {
+        *("GATEWAY_API_HOST", "GATEWAY_EVENTS", "GATEWAY_MAX_CONNECTIONS"),
+    }

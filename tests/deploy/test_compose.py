@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import redis
 
+from gateway.api.keys import Scope, parse
 from gateway.settings import Settings
 from publisher.redis_address import PREFIX_VARIABLE, URL_VARIABLE
 from tests.support.client import connected
@@ -29,6 +30,7 @@ from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
+KEY = "k" * 32
 GATEWAYS = ("gateway-1", "gateway-2", "gateway-3")
 
 
@@ -44,7 +46,7 @@ def environment_of_image(dockerfile: list[str]) -> dict[str, str]:
 def test_there_are_three_gateways_a_redis_a_balancer_and_what_watches_them(compose):
     assert set(compose["services"]) == {
         *GATEWAYS,
-        *("redis", "nginx", "prometheus", "alertmanager", "grafana"),
+        *("redis", "webhooks", "nginx", "prometheus", "alertmanager", "grafana"),
     }
 
 
@@ -54,6 +56,7 @@ def test_the_gateways_settings_exist_and_are_enough_to_serve(
 ):
     given = {**environment_of_image(dockerfile), **compose["services"][name]["environment"]}
     assert given.pop(URL_VARIABLE) == given["GATEWAY_REDIS_URL"]
+    given = {variable: filled_in(value) for variable, value in given.items()}
     for variable, value in given.items():
         assert variable.removeprefix("GATEWAY_").lower() in Settings.model_fields
         monkeypatch.setenv(variable, value)
@@ -61,14 +64,62 @@ def test_the_gateways_settings_exist_and_are_enough_to_serve(
     assert settings.redis_url is not None
     assert settings.redis_url.get_secret_value().startswith("redis://redis:")
     assert settings.jwt_secret is not None
-    # Loopback, the default, would hide the container from Prometheus.
-    assert settings.internal_host == "0.0.0.0"
+    # Loopback, the default, would hide the container from Prometheus, and from backends.
+    assert settings.internal_host == settings.api_host == "0.0.0.0"
+    assert settings.api_keys is not None
+    (key,) = parse(settings.api_keys.get_secret_value()).values()
+    assert key.scopes == set(Scope)
+    assert settings.events == []
 
 
-def test_the_secret_comes_from_outside_and_cannot_be_forgotten(compose):
+def filled_in(value: str) -> str:
+    """With variables of this machine, as Compose replaces them."""
+    return re.sub(r"\$\{\w+:(\?|-)[^}]*\}", lambda found: KEY if found[1] == "?" else "", value)
+
+
+def test_the_secrets_come_from_outside_and_cannot_be_forgotten(compose):
     for name in GATEWAYS:
-        secret = compose["services"][name]["environment"]["GATEWAY_JWT_SECRET"]
-        assert secret.startswith("${GATEWAY_JWT_SECRET:?")
+        environment = compose["services"][name]["environment"]
+        assert environment["GATEWAY_JWT_SECRET"].startswith("${GATEWAY_JWT_SECRET:?")
+        assert '"key": "${GATEWAY_API_KEY:?' in environment["GATEWAY_API_KEYS"]
+
+
+def test_backends_reach_the_api_of_every_gateway_by_one_name_and_on_this_machine_that_of_one(
+    compose,
+):
+    for name in GATEWAYS:
+        service = compose["services"][name]
+        assert service["networks"]["default"]["aliases"] == ["api"]
+        port = service["environment"]["GATEWAY_API_PORT"]
+        published = [f"127.0.0.1:{port}:{port}"] if name == "gateway-1" else None
+        assert service.get("ports") == published
+        assert f"http://api:{port}" in (DEPLOY / "compose.yaml").read_text()
+
+
+async def test_webhooks_run_where_they_are_asked_for_and_begin_to_send(
+    compose, redis_url, prefix, tmp_path
+):
+    service = compose["services"]["webhooks"]
+    assert service["profiles"] == ["webhooks"]
+    secret = service["volumes"][0].split(":")
+    assert f"deploy/{Path(secret[0]).name}" in (ROOT / ".gitignore").read_text().splitlines()
+    (tmp_path / "secret").write_text(SECRET)
+    command = [
+        each.replace("${WEBHOOK_URL:-}", "https://backend.example.com/hooks").replace(
+            secret[1], str(tmp_path / "secret")
+        )
+        for each in service["command"]
+    ]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", *command),
+        env={**os.environ, URL_VARIABLE: redis_url, "GATEWAY_REDIS_PREFIX": prefix},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    assert b"webhooks_started" in await process.stderr.readline()
+    process.terminate()
+    await process.communicate()
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("name", GATEWAYS)
@@ -119,7 +170,8 @@ def test_the_addresses_in_all_files_are_the_services(compose, dockerfile):
 
 def test_what_is_mounted_exists(compose):
     for service in compose["services"].values():
-        for volume in service.get("volumes", ()):
+        # Those of a profile are made by whoever asks for it.
+        for volume in service.get("volumes", ()) if "profiles" not in service else ():
             source = volume.partition(":")[0]
             if source.startswith("."):
                 assert (DEPLOY / source).exists()
@@ -168,7 +220,10 @@ async def test_the_first_lines_lead_to_a_first_message(compose, redis_url, prefi
         r"^  docker compose exec gateway-1 (.*)$", head, re.MULTILINE
     )
     environment = {
-        **compose["services"]["gateway-1"]["environment"],
+        **{
+            name: filled_in(value)
+            for name, value in compose["services"]["gateway-1"]["environment"].items()
+        },
         "GATEWAY_REDIS_URL": redis_url,
         URL_VARIABLE: redis_url,
         PREFIX_VARIABLE: prefix,

@@ -6,8 +6,11 @@ is rendered anew and with other values.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -32,10 +35,10 @@ def documents(text: str) -> list[Any]:
     return [each for each in require_module("yaml").safe_load_all(text) if each]
 
 
-def committed() -> list[Any]:
-    return [
-        each for path in sorted(MANIFESTS.glob("*.yaml")) for each in documents(path.read_text())
-    ]
+def committed(*names: str) -> list[Any]:
+    """What is in these files; unless named, in those of a gateway by default and what watches it."""
+    names = names or ("gateway", "autoscaling", "monitoring")
+    return [each for name in names for each in documents((MANIFESTS / f"{name}.yaml").read_text())]
 
 
 def of_kind(kind: str, given: list[Any] | None = None) -> Any:
@@ -72,9 +75,10 @@ def check(manifests: list[Any]) -> None:
 
 
 def test_kubernetes_understands_the_manifests() -> None:
-    manifests = committed()
-    check(manifests)
-    assert {each["kind"] for each in manifests} == {
+    files = [path.stem for path in MANIFESTS.glob("*.yaml")]
+    assert set(files) == {"gateway", "api", "webhooks", "autoscaling", "monitoring"}
+    check(committed(*files))
+    assert {each["kind"] for each in committed()} == {
         *("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"),
         *("HorizontalPodAutoscaler", "ServiceMonitor"),
     }
@@ -175,14 +179,109 @@ def test_nobody_but_prometheus_reaches_the_internal_port() -> None:
     assert internal["from"]
 
 
-def test_the_container_may_do_little() -> None:
-    assert pod()["securityContext"]["runAsNonRoot"]
-    assert pod()["automountServiceAccountToken"] is False
-    assert container()["securityContext"] == {
+@pytest.mark.parametrize("name", ["gateway", "api", "webhooks"])
+def test_the_container_may_do_little(name: str) -> None:
+    given = committed(name)
+    assert pod(given)["securityContext"]["runAsNonRoot"]
+    assert pod(given)["automountServiceAccountToken"] is False
+    assert container(given)["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
+
+
+# -- the HTTP API, and webhooks --------------------------------------------------------------------
+
+
+def test_the_manifest_with_the_api_changes_nothing_else() -> None:
+    """It is applied in the place of what is in gateway.yaml under the same names."""
+    plain, with_api = by_name(committed("gateway")), by_name(committed("api"))
+    assert with_api.keys() - plain.keys() == {("Service", "realtime-gateway-api")}
+    ours, theirs = (container(list(each.values())) for each in (plain, with_api))
+    added = environment(committed("api")).items() - environment().items()
+    assert {name for name, _ in added} == {
+        f"GATEWAY_API_{each}" for each in ("HOST", "PORT", "KEYS")
+    }
+    assert [each for each in theirs["ports"] if each not in ours["ports"]] == [
+        {"name": "api", "containerPort": 9400}
+    ]
+    for each in (ours, theirs):
+        del each["env"], each["ports"]
+    assert ours == theirs
+
+
+def test_the_api_has_a_service_that_only_its_own_namespace_reaches() -> None:
+    given = committed("api")
+    service = of_kind("Service", given)
+    labels = of_kind("Deployment", given)["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["type"] == "ClusterIP"
+    assert service["spec"]["selector"].items() <= labels.items()
+    (port,) = service["spec"]["ports"]
+    assert (port["port"], port["targetPort"]) == (9400, "api")
+    # Prometheus does not take it for a port with metrics.
+    monitored = of_kind("ServiceMonitor")["spec"]["selector"]["matchLabels"]
+    assert not monitored.items() <= service["metadata"]["labels"].items()
+    rule = of_kind("NetworkPolicy", given)["spec"]["ingress"][-1]
+    assert rule == {"ports": [{"protocol": "TCP", "port": "api"}], "from": [{"podSelector": {}}]}
+
+
+def test_the_settings_of_the_container_with_the_api_exist_and_its_keys_are_a_file() -> None:
+    given = environment(committed("api"))
+    assert {name.removeprefix("GATEWAY_").lower() for name in given} <= set(Settings.model_fields)
+    assert given["GATEWAY_API_KEYS"] == "@/run/secrets/gateway/api_keys"
+    assert given["GATEWAY_API_HOST"] == "0.0.0.0"
+
+
+async def test_the_webhooks_of_the_manifest_start_and_miss_nothing(
+    redis_url: str, prefix: str, tmp_path: Path
+) -> None:
+    """The very arguments and variables of the container, but for its files' folder."""
+    given = committed("webhooks")
+    (mount,) = container(given)["volumeMounts"]
+    items = [
+        item["path"]
+        for source in pod(given)["volumes"][0]["projected"]["sources"]
+        for item in source["secret"]["items"]
+    ]
+    for name, text in {"secret": "s" * 32, "redis_url": redis_url}.items():
+        assert name in items
+        (tmp_path / name).write_text(text)
+
+    def here(text: str) -> str:
+        return text.replace(mount["mountPath"], str(tmp_path))
+
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", *map(here, container(given)["args"])),
+        env=os.environ
+        | {name: here(value) for name, value in environment(given).items()}
+        | {"GATEWAY_REDIS_PREFIX": prefix},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    line = await process.stderr.readline()
+    process.terminate()
+    assert b"webhooks_started" in line
+    await process.communicate()
+    assert process.returncode == 0
+
+
+def test_no_service_and_no_policy_of_the_gateways_takes_the_webhooks_for_one() -> None:
+    given = committed("webhooks")
+    labels = of_kind("Deployment", given)["spec"]["template"]["metadata"]["labels"].items()
+    assert of_kind("Deployment", given)["spec"]["selector"]["matchLabels"].items() <= labels
+    others = [
+        of_kind("Deployment")["spec"]["selector"]["matchLabels"],
+        of_kind("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        of_kind("NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        *(each["spec"]["selector"] for each in committed() if each["kind"] == "Service"),
+    ]
+    assert not any(selector.items() <= labels for selector in others)
+    # Nobody reaches them.
+    policy = of_kind("NetworkPolicy", given)["spec"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels
+    assert policy["policyTypes"] == ["Ingress"]
+    assert "ingress" not in policy
 
 
 def test_the_chart_is_for_this_version() -> None:
@@ -191,6 +290,10 @@ def test_the_chart_is_for_this_version() -> None:
 
 
 # -- the values ---------------------------------------------------------------------------------
+
+
+REFERENCE = {"name": "a", "key": "b"}
+WEBHOOKS = {"enabled": True, "group": "g", "secret": REFERENCE, "redisUrl": REFERENCE}
 
 
 def schema() -> Any:
@@ -218,7 +321,15 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         {"settings": {"redis_url": "redis://:password@redis"}},
         {"settings": {"port": 80}},
         {"settings": {"MAX_CONNECTIONS": 80}},
+        {"settings": {"api_port": 80}},
         {"drain": {"preStopSeconds": -1, "delaySeconds": 1, "seconds": 1}},
+        # Without keys; at a port of another kind.
+        {"api": {"enabled": True, "port": 9400}},
+        {"api": {"enabled": False, "port": 9300}},
+        # Without a URL, or without events.
+        {"webhooks": {**WEBHOOKS, "url": ""}, "settings": {"events": "connected"}},
+        {"webhooks": {**WEBHOOKS, "url": "https://backend.example.com"}},
+        {"webhooks": {**WEBHOOKS, "url": "http://backend"}, "settings": {"events": "connected"}},
     ],
     ids=str,
 )
@@ -287,6 +398,9 @@ def everything() -> Iterator[str]:
         *("settings.max_connections=1000000", "settings.compression=false"),
         *("settings.coalesce_seconds=0.5", "image.digest=sha256:" + "0" * 64),
         *("secrets.encryption_keys.name=keys", "secrets.encryption_keys.key=ring"),
+        *("api.enabled=true", "secrets.api_keys.name=keys", "secrets.api_keys.key=api"),
+        *("webhooks.enabled=true", "webhooks.url=https://backend.example.com/hooks?a=b"),
+        *("settings.events=connected", "settings.redis_prefix=shop"),
     ):
         yield from ("--set", each)
 
@@ -294,7 +408,13 @@ def everything() -> Iterator[str]:
 def test_the_chart_with_everything_is_as_kubernetes_wants_it(helm: str) -> None:
     manifests = rendered(helm, *everything())
     check(manifests)
-    assert len(manifests) == 8
+    assert len(manifests) == 11
+    hooks = [each for each in manifests if each["metadata"]["name"].endswith("-webhooks")]
+    assert "--url=https://backend.example.com/hooks?a=b" in container(hooks)["args"]
+    # It reads what the gateways write, and is given nothing else of them.
+    variables = set(environment(hooks))
+    assert variables == {"PUBLISHER_REDIS_URL", "GATEWAY_REDIS_PREFIX", "GATEWAY_LOG_FORMAT"}
+    manifests = [each for each in manifests if each not in hooks]
     given = environment(manifests)
     # A large number keeps its digits.
     assert given["GATEWAY_MAX_CONNECTIONS"] == "1000000"

@@ -27,6 +27,7 @@ from tests.support.redis_server import free_port
 from tests.support.tokens import SECRET, make_token
 from tests.support.waiting import until
 
+SERVICES = ("gateway.service", "gateway-webhooks.service")
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
 EXPOSURE = 1.5
 """What `systemd-analyze security` says at most: 0 is all shut, 10 all open."""
@@ -216,10 +217,10 @@ def test_a_watchdog_of_another_process_is_not_fed() -> None:
 def units(tmp_path: Path) -> list[str]:
     """The units as they are, but for where the gateway is installed."""
     gateway = Path(sys.executable).parent / "gateway"
-    for name in ("gateway.service", "gateway.socket"):
+    for name in (*SERVICES, "gateway.socket"):
         text = (UNITS / name).read_text().replace("/opt/realtime-gateway/bin/gateway", str(gateway))
         (tmp_path / name).write_text(text)
-    return [str(tmp_path / "gateway.service"), str(tmp_path / "gateway.socket")]
+    return [str(tmp_path / name) for name in (*SERVICES, "gateway.socket")]
 
 
 def analyze(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -233,11 +234,15 @@ def test_systemd_understands_the_units(units: list[str], require_program: Requir
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_service_may_do_little(units: list[str], require_program: RequireProgram) -> None:
+@pytest.mark.parametrize("number", range(len(SERVICES)), ids=SERVICES)
+def test_the_service_may_do_little(
+    units: list[str], require_program: RequireProgram, number: int
+) -> None:
     done = analyze(
-        require_program("systemd-analyze"), "security", "--offline=true", "--no-pager", units[0]
+        *(require_program("systemd-analyze"), "security", "--offline=true", "--no-pager"),
+        units[number],
     )
-    (level,) = re.findall(r"Overall exposure level for gateway.service: ([\d.]+)", done.stdout)
+    (level,) = re.findall(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert float(level) <= EXPOSURE
 
 
@@ -257,15 +262,70 @@ def test_the_service_has_more_time_than_its_drain_takes() -> None:
     assert float(service["TimeoutStopSec"][0]) >= drain + 10
 
 
-async def test_the_settings_of_the_service_are_enough_to_serve(tmp_path: Path) -> None:
+CREDENTIALS = {
+    "redis-url": f"redis://127.0.0.1:{free_port()}",
+    "jwt-secret": SECRET,
+    "api-keys": json.dumps({"backend": {"key": "k" * 32, "scopes": ["publish"]}}),
+    "webhook-secret": "s" * 32,
+}
+
+
+def loaded(folder: Path, *units: str) -> dict[str, str]:
+    """The variables of a service and its drop-ins, with the credentials that systemd would load in ``folder``."""
+    given = [settings_of(unit) for unit in units]
+    for each in given:
+        for credential in each["LoadCredential"]:
+            name = credential.partition(":")[0]
+            (folder / name).write_text(CREDENTIALS[name])
+    lines = [line for each in given for line in each["Environment"]]
+    return dict(line.replace("%d", str(folder)).split("=", 1) for line in lines)
+
+
+@pytest.mark.parametrize("units", [("gateway.service",), ("gateway.service", "gateway-api.conf")])
+async def test_the_settings_of_the_service_are_enough_to_serve(
+    tmp_path: Path, units: tuple[str, ...]
+) -> None:
     """``check`` knows them all and misses none; only Redis is not there."""
-    environment = dict(
-        each.replace("%d", str(tmp_path)).split("=", 1)
-        for each in settings_of("gateway.service")["Environment"]
-    )
-    (tmp_path / "redis-url").write_text(f"redis://127.0.0.1:{free_port()}")
-    (tmp_path / "jwt-secret").write_text(SECRET)
-    code, out, err = await run("check", **environment)
+    code, out, err = await run("check", **loaded(tmp_path, *units))
     assert (code, err) == (1, "")
     (error,) = json.loads(out)["errors"]
     assert error.startswith("Redis: ")
+
+
+def test_systemd_understands_the_drop_in(
+    units: list[str], require_program: RequireProgram, tmp_path: Path
+) -> None:
+    folder = tmp_path / "gateway.service.d"
+    folder.mkdir()
+    (folder / "api.conf").write_text((UNITS / "gateway-api.conf").read_text())
+    done = analyze(require_program("systemd-analyze"), "verify", *units)
+    assert (done.returncode, done.stderr) == (0, "")
+    (folder / "api.conf").write_text("[Service]\nLoadCredentail=a:/b\n")
+    assert "LoadCredentail" in analyze(require_program("systemd-analyze"), "verify", *units).stderr
+
+
+async def test_the_command_of_the_webhooks_begins_to_send_with_what_the_unit_gives_it(
+    tmp_path: Path, redis_url: str, prefix: str
+) -> None:
+    service = "gateway-webhooks.service"
+    environment = loaded(tmp_path, service)
+    (tmp_path / "redis-url").write_text(redis_url)
+    command = settings_of(service)["ExecStart"][0]
+    command = command.replace("${WEBHOOK_URL}", "https://backend.example.com/hooks")
+    _, *arguments = command.replace("%d", str(tmp_path)).split()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", *arguments),
+        env=os.environ | environment | {"GATEWAY_REDIS_PREFIX": prefix},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    assert b"webhooks_started" in await process.stderr.readline()
+    process.terminate()
+    await process.communicate()
+    assert process.returncode == 0
+
+
+def test_all_services_are_hardened_in_the_same_way() -> None:
+    ours, theirs = ((UNITS / name).read_text() for name in SERVICES)
+    begin = "# A user of its own"
+    assert ours[ours.index(begin) :] == theirs[theirs.index(begin) :]
