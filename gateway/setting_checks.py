@@ -25,6 +25,7 @@ from publisher.contract.secret_values import read_secret
 from publisher.errors import InvalidNamespace
 
 LAST_PORT: Final = 65_535
+LONGEST_WAIT_SECONDS: Final = 7 * 86_400
 _PATH: Final = re.compile(r"/|(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 _OTHER_SEPARATOR: Final = re.compile(r"[\s;]")
 """What separates the parts of a list elsewhere; no part of ours holds it."""

@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import parse_qs
 
 from gateway.settings import Settings
+from publisher.contract.events import UNCONFIRMED
 from publisher.contract.redis_url import holds_password
 
 _HOST_COOKIE: Final = "__Host-"
@@ -44,6 +45,11 @@ def _url(settings: Settings) -> str:
 
 def _verifies_no_redis(settings: Settings) -> bool:
     return parse_qs(_url(settings).partition("?")[2]).get("ssl_cert_reqs") == ["none"]
+
+
+def _tells_too_soon(settings: Settings) -> bool:
+    soon = settings.unconfirmed_after_seconds < 4 * settings.confirm_interval_seconds
+    return UNCONFIRMED in settings.events and soon
 
 
 def _has_all_rights(settings: Settings) -> bool:
@@ -99,6 +105,13 @@ _DOUBTS: Final[tuple[tuple[Callable[[Settings], bool], str], ...]] = (
         (
             "GATEWAY_JWT_SECRET begins or ends with a space, a quotation mark or a byte order mark, or begins with NAME=: tokens are "
             "signed with all of it; take away what is not part of the secret"
+        ),
+    ),
+    (
+        _tells_too_soon,
+        (
+            "GATEWAY_UNCONFIRMED_AFTER_SECONDS is less than four times GATEWAY_CONFIRM_INTERVAL_SECONDS: a user who is there may not "
+            "have confirmed by then"
         ),
     ),
     (

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
@@ -20,7 +21,8 @@ from pydantic_settings import (
 
 from gateway import setting_checks
 from gateway.unknown_variables import is_service_link
-from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, configured
+from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, Owner, configured
+from publisher.contract.events import UNCONFIRMED
 from publisher.contract.keys import (
     DEFAULT_PREFIX,
     MAX_NODE_LEASE_SECONDS,
@@ -287,7 +289,12 @@ class Settings(BaseSettings):
 
     events: Annotated[Names, AfterValidator(setting_checks.events)] = Field(
         [],
-        description="Events that backends are told, comma-separated: connected, disconnected, subscribed, unsubscribed, confirmed, lost; by default none",
+        description="Events that backends are told, comma-separated: connected, disconnected, subscribed, unsubscribed, confirmed, unconfirmed, lost; by default none",
+    )
+    unconfirmed_after_seconds: PositiveFloat = Field(
+        60.0,
+        le=setting_checks.LONGEST_WAIT_SECONDS,
+        description="A message in a user's own channel that the user has not confirmed for this long is told as unconfirmed",
     )
     events_max_length: PositiveInt = Field(
         100_000,
@@ -320,7 +327,13 @@ class Settings(BaseSettings):
     def all_namespaces(self) -> dict[str, Namespace]:
         """The default namespaces, and those configured."""
         own = {name: configured(name, rules) for name, rules in self.namespaces.items()}
-        return {**DEFAULT_NAMESPACES, **own}
+        every = {**DEFAULT_NAMESPACES, **own}
+        if UNCONFIRMED not in self.events:
+            return every
+        return {
+            name: replace(each, unconfirmed=each.owner is Owner.USER and each.retention is not None)
+            for name, each in every.items()
+        }
 
     @property
     def replacements(self) -> int | None:

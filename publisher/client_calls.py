@@ -108,7 +108,7 @@ class Calls(ABC):
         return self._run(self._operations.receipts.receipts(channel, id))
 
     def forget(self, user: str) -> None:
-        """Erase what Redis keeps of a user: grants, positions, notifications and revocations; their connections end.
+        """Erase what Redis keeps of a user: grants, positions, their own channels and revocations; their connections end.
 
         It looks through all keys. Let the user log in no more before. Raises as :meth:`disconnect` does; calling again is always safe.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
@@ -11,15 +12,15 @@ from typing import Final
 from redis.exceptions import ResponseError
 
 from publisher.audit import audited
-from publisher.contract import control, rights
+from publisher.contract import control, rights, unconfirmed
 from publisher.contract.calls import Call, Reply
-from publisher.contract.channels import parse_channel
+from publisher.contract.channels import Owner, parse_channel
 from publisher.contract.grants import member_of
 from publisher.contract.keys import Keys
 from publisher.errors import InvalidChannel
 from publisher.preflight import Preflight
 from publisher.publication import Options
-from publisher.records import channel_of_user, check_user
+from publisher.records import check_user
 from publisher.retrying import Retries, again, repeat
 from publisher.transport.cluster import SLOTS, slot_of
 from publisher.transport.failures import meaning
@@ -53,15 +54,18 @@ class Forgetting:
         self._disconnect = disconnect
 
     def forget(self, user: str) -> Flow[None]:
-        """Erase the user's grants, positions, notifications and revocations, and end their connections."""
+        """Erase the user's grants, positions, own channels and revocations, and end their connections."""
         return audited(self._forget(user), "forgotten", self._options.actor, {"user": user})
 
     def _forget(self, user: str) -> Flow[None]:
         check_user(user)
+        yield from self._preflight.refresh(set())
         hosts = yield from again(self._primaries, self._retries)
         yield from self._disconnect(user, "", None)
         for host in hosts:
             yield from self._erase_at(host, user)
+        for channel in self._own_channels(user):
+            yield from repeat(unconfirmed.forget(self._keys, channel), self._retries)
         for key in self._own_keys(user):
             yield from repeat([Call(("EXPIRE", key, "0"))], self._retries)
 
@@ -109,11 +113,15 @@ class Forgetting:
         """What is kept of this user alone. That they were disconnected is needed for ten minutes more."""
         keys = self._keys
         yield from (keys.before(user), keys.entered(user), keys.replaced(user))
-        try:
-            channel = parse_channel(channel_of_user(user)).name
-        except InvalidChannel:
-            return
-        yield from (keys.log(channel), keys.last(channel), keys.retention(channel))
+        for channel in self._own_channels(user):
+            yield from (keys.log(channel), keys.last(channel), keys.retention(channel))
+
+    def _own_channels(self, user: str) -> Iterator[str]:
+        """The channels that nobody else may subscribe to, in the namespaces that are known."""
+        for name, namespace in self._preflight.namespaces.items():
+            if namespace.owner is Owner.USER:
+                with contextlib.suppress(InvalidChannel):
+                    yield parse_channel(f"{name}/{user}").name
 
 
 def _once_at(host: Host | None, calls: Sequence[Call]) -> Flow[list[Reply]]:

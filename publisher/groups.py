@@ -62,7 +62,7 @@ def call(group: Group, keys: Keys, clock: Callable[[], int], *, waits: bool) -> 
     for (how, limits), run in groupby(group, _RUN):
         messages = list(run)
         arguments += (str(len(messages)), how + "w" if waits else how, limits)
-        further = "k" in how or "o" in how or "c" in how
+        further = not _FURTHER.isdisjoint(how)
         for each in messages:
             each.result_key = result
             log, last, live = keys.of_channel(each.channel)
@@ -76,6 +76,8 @@ def call(group: Group, keys: Keys, clock: Callable[[], int], *, waits: bool) -> 
 
 
 _RUN: Final = attrgetter("run")
+_FURTHER: Final = frozenset("kocu")
+"""The letters of ``how`` that keys belong to (``calls.further_keys``)."""
 
 
 def answered(group: Group, reply: Reply) -> None:

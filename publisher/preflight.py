@@ -304,7 +304,8 @@ def _namespaces(reply: Reply) -> dict[str, Namespace]:
     for key, rules in pairs_of(reply):
         try:
             name = key.decode()
-            known = _only(orjson.loads(rules), "owner", "retention", "encrypted", "presence")
+            names = "owner", "retention", "encrypted", "presence", "unconfirmed"
+            known = _only(orjson.loads(rules), *names)
             if isinstance(limits := known.get("retention"), dict):
                 known["retention"] = _only(limits, "max_messages", "max_age_seconds")
             if isinstance(told := known.get("presence"), dict):

@@ -167,9 +167,9 @@ class Publication:
         self.run = kept.run
         if self._retention is not None:
             self.run = _own_run(self._retention, kept)
-        if self.keyed or self._collapse:
+        if self.keyed or self._collapse or namespace.unconfirmed:
             how, limits = self.run
-            letters = "k" * self.keyed + "c" * bool(self._collapse)
+            letters = "k" * self.keyed + "c" * bool(self._collapse) + "u" * namespace.unconfirmed
             self.run = f"{how}{letters}", limits
 
     def _seal(self, ring: KeyRing | None) -> None:

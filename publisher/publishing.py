@@ -15,6 +15,7 @@ from publisher.contract.keys import Keys
 from publisher.errors import InvalidInput, PublisherError, Unavailable
 from publisher.intake import Intake
 from publisher.lanes import Lanes
+from publisher.noting import Noting
 from publisher.preflight import Preflight
 from publisher.publication import Moment, Options, Publication, unique_names
 from publisher.records import Outgoing, Published
@@ -56,6 +57,7 @@ class Publishing:
         self._wall_clock = wall_clock
         self._retries = retries
         self._options = options
+        self._noting = Noting(keys, retries, clock)
 
     def accept(self, message: Outgoing | tuple[str, Any], name: str) -> Publication | InvalidInput:
         """The message ready to be sent, or what is wrong with it."""
@@ -132,7 +134,9 @@ class Publishing:
             for each in batch:
                 each.failed(error)
             return error
-        return (yield from self._try(batch))
+        failure = yield from self._try(batch)
+        yield from self._noting.note(batch)
+        return failure
 
     def _try(self, batch: list[Publication]) -> Flow[Unavailable | None]:
         """Try to publish ``batch``; returns why there was no answer, or ``None``."""

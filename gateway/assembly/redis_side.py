@@ -22,7 +22,10 @@ from gateway.backplane.redis_time import RedisTime
 from gateway.backplane.scheduled import Scheduler
 from gateway.backplane.servers import Servers
 from gateway.backplane.store import Announcing, Positions
+from gateway.backplane.unconfirmed import UnconfirmedWatch
 from gateway.credentials import make_topology
+from publisher.contract.events import UNCONFIRMED
+from publisher.contract.unconfirmed import Telling
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,11 @@ class RedisSide:
         )
         self.time = RedisTime(self.health_connection, stats.timings.redis_clock, CLOCK)
         self.scheduler = Scheduler(self.pipeline, self.keys, shared.node_id)
+        telling = Telling(self.keys, shared.node_id, settings.events_max_length)
+        watch = UnconfirmedWatch(
+            self.pipeline, telling, settings.unconfirmed_after_seconds, self.servers
+        )
+        self.unconfirmed_watch = watch if UNCONFIRMED in settings.events else None
         self.event_writer = EventWriter(
             self.pipeline,
             self.keys,
@@ -130,6 +138,7 @@ class RedisSide:
             *([self.presence.run] if self.presence.present.noted else []),
             self.time.run,
             self.event_writer.run,
+            *([self.unconfirmed_watch.run] if self.unconfirmed_watch is not None else []),
         ]
 
     def _primary_moved(self) -> None:

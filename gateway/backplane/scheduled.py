@@ -7,7 +7,7 @@ import contextlib
 import logging
 from typing import Final
 
-from publisher.contract import scripts
+from publisher.contract import scripts, unconfirmed
 from publisher.contract.calls import Call
 from publisher.contract.keys import Keys
 from publisher.contract.scheduling import Planned
@@ -82,7 +82,7 @@ class Scheduler:
         """Publish one message and remove it. What fails is handed out again."""
         try:
             if kept is not None:
-                await self._pipeline.call(Planned.decode(kept).call(self._keys))
+                await self._send(Planned.decode(kept))
             await self._end(identifier)
         except ValueError as error:
             # A later version may have written it, and another node may be able to read it.
@@ -95,6 +95,12 @@ class Scheduler:
             pass
         finally:
             self._under_way.discard(identifier)
+
+    async def _send(self, planned: Planned) -> None:
+        reply = await self._pipeline.call(planned.call(self._keys))
+        if self._keys.sharded and unconfirmed.awaited(planned.how):
+            published = {planned.channel: int(reply.partition(b":")[0])}
+            await self._pipeline.call(unconfirmed.note(self._keys, published))
 
     async def _end(self, identifier: str) -> None:
         """Remove it; a call that fails leaves it among those that are being published, to be done again."""

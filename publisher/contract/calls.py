@@ -94,6 +94,9 @@ def further_keys(keys: Keys, channel: str, how: str, nonce: str, collapse: str) 
         further.append(keys.retention(channel))
     if "c" in how:
         further.append(keys.collapse(channel, collapse))
+    # In a cluster it is in another slot, and written behind the publish (``unconfirmed.py``).
+    if "u" in how and not keys.sharded:
+        further.append(keys.awaited)
     return further
 
 

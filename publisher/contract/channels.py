@@ -101,6 +101,9 @@ class Retention:
         object.__setattr__(self, "run", run)
 
 
+_RETENTION: Final = Retention(1_000, 7 * 86_400)
+
+
 @dataclass(frozen=True, slots=True)
 class Presence:
     """What clients are told of who is in a channel.
@@ -151,14 +154,16 @@ class Namespace:
 
     ``retention`` of ``None`` means that messages are not logged: they reach whoever is subscribed
     at that moment, carry no id, and are gone. ``encrypted``: publishers seal the bodies (``sealing.py``). With
-    ``presence`` nodes note in Redis which users are in each channel.
+    ``presence`` nodes note in Redis which users are in each channel. ``unconfirmed``: publishers note in which channels the owner's
+    confirmation is awaited (``unconfirmed.py``); gateways announce that where they tell of it.
     """
 
     name: str
     owner: Owner = Owner.GRANT
-    retention: Retention | None = Retention(1_000, 7 * 86_400)
+    retention: Retention | None = _RETENTION
     encrypted: bool = False
     presence: Presence | None = None
+    unconfirmed: bool = False
 
     def __post_init__(self) -> None:
         if not _NAMESPACE.fullmatch(self.name):
@@ -176,6 +181,7 @@ class Namespace:
             # Left out where they are as in versions that do not know them.
             **({"encrypted": True} if self.encrypted else {}),
             **({"presence": self.presence.to_value()} if self.presence else {}),
+            **({"unconfirmed": True} if self.unconfirmed else {}),
         }
 
     @classmethod
@@ -189,7 +195,7 @@ class Namespace:
             InvalidNamespace: an unknown key, owner rule, a retention that is not two positive integers, or what is no
                 presence.
         """
-        unknown = set(value) - {"owner", "retention", "encrypted", "presence"}
+        unknown = set(value) - {"owner", "retention", "encrypted", "presence", "unconfirmed"}
         if unknown:
             raise InvalidNamespace(f"namespace {name!r}: unknown key {min(unknown)!r}")
         try:
@@ -197,18 +203,19 @@ class Namespace:
         except ValueError:
             rules = ", ".join(repr(rule.value) for rule in Owner)
             raise InvalidNamespace(f"namespace {name!r}: owner must be one of {rules}") from None
-        encrypted = value.get("encrypted", False)
-        if type(encrypted) is not bool:
-            raise InvalidNamespace(f"namespace {name!r}: encrypted must be true or false")
+        for key in ("encrypted", "unconfirmed"):
+            if type(value.get(key, False)) is not bool:
+                raise InvalidNamespace(f"namespace {name!r}: {key} must be true or false")
         try:
             presence = Presence.from_value(value.get("presence", False))
         except InvalidNamespace as error:
             raise InvalidNamespace(f"namespace {name!r}: {error}") from None
+        further = value.get("encrypted", False), presence, value.get("unconfirmed", False)
         if "retention" not in value:
-            return cls(name, owner, encrypted=encrypted, presence=presence)
+            return cls(name, owner, _RETENTION, *further)
         kept = value["retention"]
         if kept is None:
-            return cls(name, owner, None, encrypted, presence)
+            return cls(name, owner, None, *further)
         if (
             not isinstance(kept, Mapping)
             or set(kept) != {"max_messages", "max_age_seconds"}
@@ -218,14 +225,14 @@ class Namespace:
                 f"namespace {name!r}: retention must be null or "
                 '{"max_messages": integer, "max_age_seconds": integer}'
             )
-        return cls(name, owner, Retention(**kept), encrypted, presence)
+        return cls(name, owner, Retention(**kept), *further)
 
 
 NOTIFICATIONS: Final = "notifications"
 RUN_RESULTS: Final = "run-results"
 
 DEFAULT_NAMESPACES: Final[Mapping[str, Namespace]] = {
-    NOTIFICATIONS: Namespace(NOTIFICATIONS, Owner.USER, Retention(1_000, 7 * 86_400)),
+    NOTIFICATIONS: Namespace(NOTIFICATIONS, Owner.USER, _RETENTION),
     RUN_RESULTS: Namespace(RUN_RESULTS, Owner.GRANT, Retention(200, 86_400)),
 }
 
@@ -236,6 +243,10 @@ def configured(name: str, rules: Mapping[str, Any]) -> Namespace:
     Raises:
         InvalidNamespace: as :meth:`Namespace.from_dict`.
     """
+    if "unconfirmed" in rules:
+        raise InvalidNamespace(
+            f"namespace {name!r}: unconfirmed is an event, which GATEWAY_EVENTS chooses for all"
+        )
     default = DEFAULT_NAMESPACES.get(name)
     return Namespace.from_dict(name, rules if default is None else {**default.to_dict(), **rules})
 

@@ -22,8 +22,17 @@ DISCONNECTED: Final = "disconnected"
 SUBSCRIBED: Final = "subscribed"
 UNSUBSCRIBED: Final = "unsubscribed"
 CONFIRMED: Final = "confirmed"
+UNCONFIRMED: Final = "unconfirmed"
 LOST: Final = "lost"
-KINDS: Final = (CONNECTED, DISCONNECTED, SUBSCRIBED, UNSUBSCRIBED, CONFIRMED, LOST)
+KINDS: Final = (
+    CONNECTED,
+    DISCONNECTED,
+    SUBSCRIBED,
+    UNSUBSCRIBED,
+    CONFIRMED,
+    UNCONFIRMED,
+    LOST,
+)
 
 Change: TypeAlias = Literal["+", "-", ""]
 """Whether a connection begins, ends, or neither."""
@@ -46,10 +55,10 @@ _ASIDE: Final = 10_000
 class Event:
     """Something that has happened to a user.
 
-    ``kind`` is one of ``connected``, ``disconnected``, ``subscribed``, ``unsubscribed``, ``confirmed``, ``lost``. ``node`` has told it,
+    ``kind`` is one of ``connected``, ``disconnected``, ``subscribed``, ``unsubscribed``, ``confirmed``, ``unconfirmed``, ``lost``. ``node`` has told it,
     or is the dead one that could not. ``timestamp`` is when it happened, in milliseconds since 1970; ``id`` is the event's own, and the same
     however often the event is given. ``connection`` is ``<node>/<id>``. ``first``: the user had no other connection;
-    ``last``: the user has none left. ``message``: everything in ``channel`` up to this id is confirmed.
+    ``last``: the user has none left. ``message``: everything in ``channel`` up to this id is confirmed, or this one is unconfirmed.
     """
 
     kind: str

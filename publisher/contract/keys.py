@@ -42,6 +42,11 @@
                                                  see ``renew_reporter.lua``
 ``rt1:connected:{rt1:events}``         hash        user -> how many connections of theirs the events have told of
 ``rt1:connected:{rt1:events}:<node>``  hash        ``<node>/<connection>`` -> user; ``/batch``: see ``write_events.lua``
+``rt1:awaited:{rt1:events}``         sorted set  owner's channel -> id of the first message there of which nobody has looked yet whether
+                                                 the owner has confirmed it (``unconfirmed.py``)
+``rt1:looking:{rt1:events}``         sorted set  the same of those that a node looks at now
+``rt1:looker:{rt1:events}``          string      the node that does so, as long as it looks
+``rt1:unconfirmed:{rt1:events}``     sorted set  owner's channel -> id of the message that was told last as unconfirmed; for an hour
 ``rt1:aside:{rt1:events}``           stream      events that a group could not handle, and why (``set_event_aside.lua``)
 ``rt1:marker``                       string      a random value; another one, or none, means that Redis has
                                                  lost its data
@@ -216,18 +221,37 @@ class Keys:
 
     @property
     def reporting(self) -> str:
-        return f"{self.prefix}:reporting:{{{self.events}}}"
+        return self._of_events("reporting")
 
     @property
     def connected(self) -> str:
-        return f"{self.prefix}:connected:{{{self.events}}}"
+        return self._of_events("connected")
 
     def connected_at(self, node: str) -> str:
         return f"{self.connected}:{node}"
 
     @property
+    def awaited(self) -> str:
+        return self._of_events("awaited")
+
+    @property
+    def looking(self) -> str:
+        return self._of_events("looking")
+
+    @property
+    def looker(self) -> str:
+        return self._of_events("looker")
+
+    @property
+    def unconfirmed(self) -> str:
+        return self._of_events("unconfirmed")
+
+    @property
     def aside(self) -> str:
-        return f"{self.prefix}:aside:{{{self.events}}}"
+        return self._of_events("aside")
+
+    def _of_events(self, word: str) -> str:
+        return f"{self.prefix}:{word}:{{{self.events}}}"
 
     @property
     def marker(self) -> str:

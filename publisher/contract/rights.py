@@ -132,6 +132,8 @@ def to_schedule(keys: Keys) -> list[Command]:
 def to_forget(keys: Keys) -> list[Command]:
     """Uses that change nothing of all that erasing what is kept of a user needs, besides ending their connections."""
     return [
+        ("HGETALL", keys.namespaces),
+        ("TIME",),
         ("SCAN", 0, "MATCH", keys.log(_NOWHERE), "COUNT", 1),
         ("ZREM", keys.grant(_NOWHERE), ""),
         ("EXPIRE", keys.log(_NOWHERE), 0),

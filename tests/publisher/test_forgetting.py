@@ -8,7 +8,9 @@ import pytest
 
 from publisher import EVERYBODY, AsyncPublisher, InvalidData, Publisher
 from publisher.contract import control
+from publisher.contract.channels import Namespace, Owner
 from publisher.contract.keys import Keys
+from tests.publisher.announcing import Announce
 from tests.support import topology
 
 CHANNELS = [f"run-results/s{n}" for n in range(60)] + ["run-results/{x}[*]", "run-results/ü"]
@@ -36,6 +38,19 @@ def test_nothing_is_left_but_that_the_connections_were_ended(
     named = {name.decode() for name in topology.names(server, f"{keys.prefix}*") if b"gone" in name}
     # What a retry asks by lasts for minutes, as such keys always do.
     assert {name for name in named if ":result:" not in name} == {keys.disconnected("gone")}
+
+
+def test_other_channels_of_their_own_are_erased_too(
+    publisher: Publisher, server: topology.Looking, keys: Keys, announce: Announce
+):
+    announce(Namespace("inbox", Owner.USER, unconfirmed=True), Namespace("lessons"))
+    publisher.publish_many([("inbox/gone", 1), ("inbox/kept", 1), ("lessons/gone", 1)])
+    publisher.forget("gone")
+    left = {
+        name: len(publisher.history(name)) for name in ("inbox/gone", "inbox/kept", "lessons/gone")
+    }
+    assert left == {"inbox/gone": 0, "inbox/kept": 1, "lessons/gone": 1}
+    assert server.zrange(keys.awaited, 0, -1) == [b"inbox/kept"]
 
 
 async def test_one_whose_id_means_everybody_elsewhere_is_one_user(

@@ -19,7 +19,7 @@ from gateway.node.opener import Opener
 from gateway.node.ports import Claim
 from gateway.node.stats import Stats
 from publisher import EVERYBODY
-from publisher.contract import events, scripts
+from publisher.contract import events, scripts, unconfirmed
 from publisher.contract.calls import Call
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, Owner, Presence, Retention
 from publisher.contract.control import CheckPlaces
@@ -89,6 +89,12 @@ async def calls_of_a_node(keys: Keys) -> list[Call]:
     noted.calls += [presence.note(f"rooms/{user}", ["u"], ["v"]) for user in USERS]
     scheduler = Scheduler(pipeline, keys, "node")
     noted.calls += [scheduler.look, scheduler.postpone("a" * 32)]
+    telling = unconfirmed.Telling(keys, "node", 10)
+    noted.calls += [
+        unconfirmed.take(keys, "node", 3, 1, 10, 60),
+        *(unconfirmed.find(keys, f"rooms/{user}", 7, 60) for user in USERS),
+        *(telling.call(f"rooms/{user}", 7, unconfirmed.Found(), 60, 1) for user in USERS),
+    ]
     told = [events.told("connected", "u", "node", 1, change="+", connection="node/1")]
     noted.calls += [
         events.write(keys, "node", 1, 10, told),

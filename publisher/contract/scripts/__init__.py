@@ -27,8 +27,8 @@ def _sha(text: str) -> str:
 
 
 def _sharded(script: Script, *publishes: str) -> Script:
-    """The same for a cluster, where channels' messages go to the one shard that has the channel."""
-    text = script.text
+    """The same for a cluster, where channels' messages go to the one shard that has the channel, and the events are elsewhere."""
+    text = script.text.replace("string.find(how, 'u', 1, true)", "nil")
     for publish in publishes:
         text = text.replace(f"('PUBLISH', {publish}", f"('SPUBLISH', {publish}")
     return Script(script.name, text, _sha(text))
@@ -68,3 +68,6 @@ RENEW_REPORTER = _load("renew_reporter")
 END_REPORTER = _load("end_reporter")
 TAKE_EVENTS = _load("take_events")
 SET_EVENT_ASIDE = _load("set_event_aside")
+TAKE_AWAITED = _load("take_awaited")
+FIND_UNCONFIRMED = _load("find_unconfirmed")
+TELL_UNCONFIRMED = _load("tell_unconfirmed")

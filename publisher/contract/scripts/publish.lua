@@ -3,9 +3,11 @@
 -- KEYS[1]  result of this try: there where a retry has taken its place (settle.lua)
 -- KEYS[2], KEYS[3], ...  for each message its log and last; where it has an idempotency key, then its result:
 --          "<id>:<nonce>" of the message that was published under this key; where it has limits of its own, then
---          retention: "<id> <max messages> <max age>"; where it has a collapse key, then the id of the newest with it
+--          retention: "<id> <max messages> <max age>"; where it has a collapse key, then the id of the newest with it;
+--          where the owner's confirmation is awaited, then the channels for which it is
 -- ARGV[1], ARGV[2], ...  runs of messages that are alike. First how many, how and limits. How is made of letters: k they
---          have idempotency keys, o they have limits of their own, c they have collapse keys, s their logs are short, w a WAIT follows. Limits are
+--          have idempotency keys, o they have limits of their own, c they have collapse keys, u the owner's confirmation is awaited,
+--          s their logs are short, w a WAIT follows. Limits are
 --          "<max messages> <max age> <for how long the log may have to be kept> <how long the last id is kept> <how
 --          long a result is kept>", in seconds. Then of each message: live channel, nonce (behind it "+" and the
 --          extension, if the body is sealed), body
@@ -25,12 +27,13 @@ while argument <= #ARGV do
   local how, limits = ARGV[argument + 1], ARGV[argument + 2]
   local keyed, own = string.find(how, 'k', 1, true), string.find(how, 'o', 1, true)
   local collapses = string.find(how, 'c', 1, true)
+  local awaited = string.find(how, 'u', 1, true)
   local always = own or string.find(how, 's', 1, true)
   local last_argument = argument + 3 * ARGV[argument]
   while argument < last_argument do
     argument = argument + 3
     local log, last, result, retention = KEYS[key], KEYS[key + 1], nil, nil
-    local collapse = nil
+    local collapse, awaiting = nil, nil
     key = key + 2
     if keyed then
       result, key = KEYS[key], key + 1
@@ -40,6 +43,9 @@ while argument <= #ARGV do
     end
     if collapses then
       collapse, key = KEYS[key], key + 1
+    end
+    if awaited then
+      awaiting, key = KEYS[key], key + 1
     end
     local nonce, problem = ARGV[argument + 1], nil
     -- Each has its own microsecond, which has passed when its turn comes: several may be of one channel.
@@ -106,6 +112,7 @@ while argument <= #ARGV do
             redis.pcall('SET', collapse, name, 'EX', kept + 60)
           end
         end
+        if awaiting then redis.pcall('ZADD', awaiting, 'NX', name, string.match(log, ':log:{(.*)}$')) end
         local heard = redis.pcall('PUBLISH', ARGV[argument], entry)
         if type(heard) == 'table' then problem = heard.err .. ' script: the message is in the log' end
       end
