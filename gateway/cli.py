@@ -13,6 +13,7 @@ from typing import Final
 from gateway.commands import (
     acl,
     check,
+    completion,
     drain,
     load,
     plan,
@@ -26,7 +27,7 @@ from gateway.commands.output import complain
 from gateway.settings import UsageError
 from publisher.errors import InvalidInput, PublisherError
 
-_COMMANDS: Final = (serve, token, check, acl, webhooks, plan, tail, load, top, drain)
+_COMMANDS: Final = (serve, token, check, acl, webhooks, plan, tail, load, top, drain, completion)
 """In the order of the help. Each adds itself, with a function ``run`` that returns the exit code."""
 
 _SIGNAL_BASE: Final = 128
@@ -52,11 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """What reads the command line."""
+    """What reads the command line. In what it returns, ``root`` is itself, for the command about all commands."""
     parser = argparse.ArgumentParser(
         "gateway", description="A horizontally scalable real-time gateway."
     )
     parser.add_argument("--version", action="version", version=version("realtime-gateway"))
+    parser.set_defaults(root=parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add(commands)

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final, NoReturn
 
-from publisher import cli_access, cli_messages, redis_address
+from publisher import cli_access, cli_messages, completion, redis_address
 from publisher import run_command as execution
 from publisher.cli_access import Command, Everybody, grantee, moment
 from publisher.cli_output import complain, print_result
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = _parsed(arguments, defaults)
     try:
-        return _execute(options)
+        return _completion(options) if options.command is None else _execute(options)
     except PublisherError as error:
         code = _fail(error)
         # What `run` ran may have failed by itself, and that is the more telling code.
@@ -197,6 +197,15 @@ def _ping(publisher: Publisher, _options: argparse.Namespace) -> int:
     return 0
 
 
+def _completion(options: argparse.Namespace) -> int:
+    try:
+        print(completion.script(_parser(), options.shell))  # noqa: T201
+    except completion.NoShtab as error:
+        complain(str(error))
+        return BAD_INPUT
+    return 0
+
+
 def _fail(error: PublisherError) -> int:
     complain("; ".join([str(error).rstrip("."), *getattr(error, "__notes__", [])]))
     return BAD_INPUT if isinstance(error, InvalidInput) else UNAVAILABLE
@@ -224,6 +233,12 @@ def _parser() -> argparse.ArgumentParser:
         "--actor",
         help=f"on whose behalf access is given and taken (default: ${redis_address.ACTOR_VARIABLE})",
     )
+    common.add_argument(
+        "--json",
+        dest="as_json",  # `json` is what is published
+        action="store_true",
+        help="changes nothing: all results are JSON, one a line",
+    )
     parser = _Parser(
         "publisher", description="Publish to users' browsers and apps.", parents=[common]
     )
@@ -247,6 +262,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_events(add("events", _events, "Print what happens to users and their connections"))
     add("ping", _ping, "Ask Redis for an answer, to try the address, the password and the database")
+    shells = commands.add_parser(
+        "completion",
+        help="Print a script that lets a shell complete commands",
+        description=completion.DESCRIPTION,
+    )
+    shells.set_defaults(command=None)  # the only one that asks nothing of Redis
+    shells.add_argument("shell", choices=completion.SHELLS)
     return parser
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from gateway import redis_acl
-from gateway.commands.output import Commands, complain, say
+from gateway.commands.output import Commands, complain, say, say_json
 from gateway.options import add_options, load_settings
 from gateway.settings import UsageError
 from publisher.errors import InvalidInput
@@ -28,6 +28,7 @@ def add(commands: Commands) -> None:
         help="such as 7.2, or valkey: from 7.2 on with the right to say which library connects (default: lines that every "
         "version loads)",
     )
+    parser.add_argument("--json", action="store_true", help="print JSON")
     add_options(parser, ("redis_url", "redis_prefix", "api_port"))
 
 
@@ -44,7 +45,11 @@ def _run(options: argparse.Namespace) -> int:
         )
     except InvalidInput as error:
         raise UsageError(str(error)) from None
-    say("\n".join(lines))
+    if options.json:
+        gateways, publishers = lines
+        say_json({"gateways": gateways, "publishers": publishers})
+    else:
+        say("\n".join(lines))
     if any(redis_acl.PLACEHOLDER in line for line in lines):
         complain(
             f"put the password's SHA-256 in the place of {redis_acl.PLACEHOLDER}, or >PASSWORD; until then "

@@ -23,6 +23,9 @@ def add(commands: Commands) -> None:
         "Exit codes: 0 ok, 1 the report has errors, 2 a setting is invalid (told on standard error).",
     )
     parser.set_defaults(run=_run)
+    parser.add_argument(
+        "--json", action="store_true", help="changes nothing: the report is JSON in any case"
+    )
     add_options(parser)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from gateway.commands.output import Commands, say
+from gateway.commands.output import Commands, say, say_json
 from gateway.development.login import make_token, signing_secret
 from gateway.options import add_options, load_settings
 from gateway.settings import UsageError
@@ -39,6 +39,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--ttl", type=int, default=3600, metavar="SECONDS", help="lifetime of the token (3600)"
     )
+    parser.add_argument("--json", action="store_true", help="print JSON")
     add_options(parser, SIGNING)
 
 
@@ -48,7 +49,12 @@ def _run(options: argparse.Namespace) -> int:
         raise UsageError("--ttl must be a positive number of seconds")
     _check_names(options)
     secret = signing_secret(settings)
-    say(make_token(secret, options.user, options.channel, options.ttl, settings))
+    token = make_token(secret, options.user, options.channel, options.ttl, settings)
+    if options.json:
+        about = {"user": options.user, "channels": options.channel, "ttl": options.ttl}
+        say_json({"token": token, **about})
+    else:
+        say(token)
     return 0
 
 
