@@ -114,7 +114,12 @@ class Forgetting:
         keys = self._keys
         yield from (keys.before(user), keys.entered(user), keys.replaced(user))
         for channel in self._own_channels(user):
-            yield from (keys.log(channel), keys.last(channel), keys.retention(channel))
+            yield from (
+                keys.log(channel),
+                keys.removed(channel),
+                keys.last(channel),
+                keys.retention(channel),
+            )
 
     def _own_channels(self, user: str) -> Iterator[str]:
         """The channels that nobody else may subscribe to, in the namespaces that are known."""

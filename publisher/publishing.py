@@ -221,8 +221,9 @@ class Publishing:
             BYTES_SEARCHED * wider + sum(each.size for each in group),
             *(each.nonce for each in group),
         )
-        keys = [self._keys.log(channel), self._keys.last(channel), *results]
-        return Call.run(scripts.SETTLE, keys, *arguments)
+        keys = self._keys
+        asked = [keys.log(channel), keys.last(channel), keys.removed(channel), *results]
+        return Call.run(scripts.SETTLE, asked, *arguments)
 
     def _wait(self, deliveries: Sequence[Publication]) -> Wait | None:
         """For as many replicas as the most demanding of ``deliveries`` asks."""

@@ -34,7 +34,7 @@ class Removing:
         check_integer("id", identifier, lowest=1)
         log = self._keys.log(channel)
         yield from self._preflight.check_rights_of(rights.to_delete, log)
-        call = Call.run(scripts.DELETE, [log], str(identifier))
+        call = Call.run(scripts.DELETE, [log, self._keys.removed(channel)], str(identifier))
         options = self._options
         removed = yield from write(
             call, self._retries, options.min_replicas, options.replica_timeout

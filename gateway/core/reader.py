@@ -48,7 +48,7 @@ def unbroken(position: int, page: list[Message], live: Iterable[Message]) -> boo
     end = max(position, page[-1].id) if page else position
     for message in splice(end, live):
         if message.logged:
-            if message.prev != end:
+            if not message.follows(end):
                 return False
             end = message.id
     return True
@@ -156,7 +156,7 @@ class Reader:
             return page.newest
         end = self.position
         for message in self._following(page):
-            if message.prev != end and (end == self.position or message.prev > self.told_upto):
+            if not message.follows(end) and (end == self.position or message.prev > self.told_upto):
                 return message.prev
             end = message.id
         return page.newest if page.complete and end == asked != page.newest else None

@@ -292,7 +292,7 @@ class One(Audience):
         channel, reader = self.channel, self.reader
         if channel.members:
             ahead = [each for each in taken.messages if each.logged and each.id > channel.position]
-            if ahead and ahead[0].prev == channel.position:
+            if ahead and ahead[0].follows(channel.position):
                 self._hub.advance(channel, ahead)
             if channel.position != reader.position:
                 return False

@@ -119,7 +119,9 @@ class Pages:
         if position <= 0:
             return _Found.GONE
         page = await self._page(channel, NOBODY, position - 1, 1)
-        if page.messages and page.messages[0].id == position:
+        first = page.messages[0] if page.messages else None
+        # A tombstone stands for all behind its ``prev``.
+        if first and (first.id == position or (first.removed and first.prev < position)):
             return _Found.HELD
         return _Found.ABOVE if position > page.newest else _Found.GONE
 

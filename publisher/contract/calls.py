@@ -93,7 +93,7 @@ def further_keys(keys: Keys, channel: str, how: str, nonce: str, collapse: str) 
     if "o" in how:
         further.append(keys.retention(channel))
     if "c" in how:
-        further.append(keys.collapse(channel, collapse))
+        further += (keys.collapse(channel, collapse), keys.removed(channel))
     # In a cluster it is in another slot, and written behind the publish (``unconfirmed.py``).
     if "u" in how and not keys.sharded:
         further.append(keys.awaited)
@@ -119,6 +119,7 @@ def read_log(
         keys.last(channel),
         keys.confirmed(channel),
         keys.retention(channel),
+        keys.removed(channel),
     ]
     limits = retention.limits if retention else ("", "")
     return Call.run(scripts.READ, all_keys, user, position, str(limit), _PAGE_BYTES, *limits)
@@ -126,7 +127,12 @@ def read_log(
 
 def confirm(keys: Keys, channel: str, lifetime: int, positions: Iterable[tuple[str, int]]) -> Call:
     """Note what users have confirmed in a channel; kept for ``lifetime`` seconds."""
-    all_keys = [keys.confirmed(channel), keys.last(channel), keys.log(channel)]
+    all_keys = [
+        keys.confirmed(channel),
+        keys.last(channel),
+        keys.log(channel),
+        keys.removed(channel),
+    ]
     pairs = [part for user, id_ in positions for part in (str(id_), user)]
     return Call.run(scripts.CONFIRM, all_keys, str(lifetime), *pairs)
 

@@ -8,6 +8,7 @@
 ``rt1:retention:{<channel>}``        string      ``<id> <max messages> <max age>``: the retention that a message
                                                  has brought along; it counts while that is the newest
 ``rt1:collapse:{<channel>}:<key>``   string      id of the newest message with this collapse key (a digest)
+``rt1:removed:{<channel>}``          sorted set  the log's tombstones: score = id, member = entry (``message.py``)
 ``rt1:confirmed:{<channel>}``        sorted set  user -> id of the last message confirmed for them
 ``rt1:grant:{<channel>}``            sorted set  user, or everybody (``grants.py``) -> expiry (ms, Redis time)
 ``rt1:presence:{<channel>}``         sorted set  ``<node>/<user>`` -> until when the user is in the channel there (ms,
@@ -128,6 +129,9 @@ class Keys:
 
     def collapse(self, channel: str, digest: str) -> str:
         return f"{self.prefix}:collapse:{{{channel}}}:{digest}"
+
+    def removed(self, channel: str) -> str:
+        return f"{self.prefix}:removed:{{{channel}}}"
 
     def confirmed(self, channel: str) -> str:
         return f"{self.prefix}:confirmed:{{{channel}}}"

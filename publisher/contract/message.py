@@ -7,7 +7,8 @@
 
 ``id`` is in microseconds of the Redis clock and rises within the channel, ``prev`` is the id before it
 (0 for none), ``nonce`` names the publish. A message that is not logged has an empty ``prev``, and its
-``id`` is only a time. An entry without a body is a tombstone: its message was taken out on purpose.
+``id`` is only a time. An entry without a body is a tombstone: its message was taken out on purpose. It may stand for several
+messages in a row, for all behind ``prev`` up to ``id``; then ``nonce`` names the others too (``delete.lua``).
 
 An ``extension`` says that an entry must be read in another way: ``e1.<key>`` that its body is sealed (``sealing.py``),
 ``t<seconds>`` that it counts for so long after its id, ``t<seconds>,e1.<key>`` both.
@@ -54,8 +55,12 @@ class Message:
 
     @property
     def removed(self) -> bool:
-        """Whether this is a tombstone, which holds the place of a message that was taken out."""
+        """Whether this is a tombstone, which holds the place of messages that were taken out."""
         return not self.body
+
+    def follows(self, position: int) -> bool:
+        """Whether nothing is missing between ``position``, which is below its id, and this message."""
+        return self.prev == position or (self.prev < position and self.removed)
 
     @property
     def timestamp(self) -> int:

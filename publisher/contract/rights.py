@@ -111,6 +111,10 @@ def to_delete(keys: Keys) -> list[Command]:
         ("ZRANGEBYSCORE", log, 0, 0),
         ("ZREM", log, ""),
         ("ZADD", log, "XX", 1, ""),
+        ("ZCARD", log),
+        ("ZREMRANGEBYRANK", log, 0, 0),
+        ("PTTL", log),
+        ("PEXPIRE", log, 1),
     ]
 
 

@@ -71,7 +71,7 @@ def test_one_may_be_deleted_and_collapsed_as_any_other(
     publisher.publish(CHANNEL, 2, ttl=60, collapse_key="a")
     assert data(publisher) == [2]
     assert not publisher.delete(CHANNEL, sent.id)
-    assert decode(server.zrange(keys.log(CHANNEL), 0, 0)[0]).removed
+    assert decode(server.zrange(keys.removed(CHANNEL), 0, 0)[0]).removed
 
 
 @pytest.mark.parametrize("ttl", [0, -1, 1.5, "5", True, 1_000_000_001])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 import redis
 
+from gateway.core.reader import Reader, Verdict
 from publisher import (
     AsyncPublisher,
     InvalidChannel,
@@ -14,14 +17,38 @@ from publisher import (
     Retention,
     Unavailable,
 )
+from publisher.contract import calls
 from publisher.contract.channels import Namespace, Owner
 from publisher.contract.keys import Keys
-from publisher.contract.message import decode
+from publisher.contract.message import LogPage, Message, decode
 from tests.publisher.announcing import Announce
 from tests.publisher.reply_cutter import ReplyCutter
 from tests.support import topology
 
 CHANNEL = "run-results/s"
+
+
+def read(
+    server: redis.Redis, keys: Keys, since: int, limit: int = 1_000, kept: Retention | None = None
+) -> list[Message]:
+    """What a node reads behind a position, tombstones too, page by page."""
+    found: list[Message] = []
+    while True:
+        call = calls.read_log(keys, CHANNEL, "", since, limit, kept)
+        page = calls.parse_log(server.execute_command(*call.whole()))
+        found += page.messages
+        if page.complete:
+            return found
+        since = page.messages[-1].id
+
+
+def is_whole(server: redis.Redis, keys: Keys, position: int, limit: int = 1_000) -> bool:
+    """Whether who holds ``position`` is told of no loss."""
+    reader = Reader()
+    reader.position = position
+    messages = read(server, keys, position, limit)
+    page = LogPage(position, messages[-1].id if messages else position, messages)
+    return reader.judge_page(page, position) is not Verdict.LOST
 
 
 def test_a_deleted_message_is_gone_and_its_place_is_kept(
@@ -30,14 +57,18 @@ def test_a_deleted_message_is_gone_and_its_place_is_kept(
     first, second, third = (publisher.publish(CHANNEL, text).id for text in ("a", "secret", "c"))
     assert publisher.delete(CHANNEL, second)
     assert [entry.id for entry in publisher.history(CHANNEL)] == [first, third]
-    entries = server.zrange(keys.log(CHANNEL), 0, -1, withscores=True)
-    assert [(decode(entry).id, decode(entry).prev) for entry, _ in entries[1:]] == [
-        (second, first),
-        (third, second),
+    log = [decode(entry) for entry in server.zrange(keys.log(CHANNEL), 0, -1)]
+    assert [(each.id, each.prev) for each in log] == [(first, 0), (third, second)]
+    ((entry, score),) = server.zrange(keys.removed(CHANNEL), 0, -1, withscores=True)
+    tombstone = decode(entry)
+    assert (tombstone.id, tombstone.prev, int(score)) == (second, first, second)
+    assert tombstone.removed
+    assert b"secret" not in entry
+    assert [(each.id, each.removed) for each in read(server, keys, 0)] == [
+        (first, False),
+        (second, True),
+        (third, False),
     ]
-    assert [int(score) for _, score in entries] == [first, second, third]
-    assert b"secret" not in entries[1][0]
-    assert decode(entries[1][0]).removed
 
 
 async def test_the_newest_message_can_be_deleted_and_the_chain_goes_on(
@@ -125,7 +156,7 @@ def test_one_that_replicas_have_not_confirmed_is_told(publisher_url: str, prefix
 def test_deleting_costs_the_same_in_a_long_log(
     publisher: Publisher, server: topology.Looking, keys: Keys
 ):
-    """Three commands, whatever the log holds."""
+    """Few commands, whatever the log holds."""
     topology.require_one_server("its counts of commands are looked at")
     sent = publisher.publish_many(("notifications/u", n) for n in range(500))
     publisher.delete("notifications/u", sent[0].id)
@@ -133,7 +164,7 @@ def test_deleting_costs_the_same_in_a_long_log(
     assert publisher.delete("notifications/u", sent[250].id)
     stats = server.info("commandstats")
     used = {name: stats[f"cmdstat_{name}"]["calls"] for name in ("zrangebyscore", "zrem", "zadd")}
-    assert used == {"zrangebyscore": 1, "zrem": 1, "zadd": 1}
+    assert used == {"zrangebyscore": 2, "zrem": 1, "zadd": 1}
 
 
 def data(publisher: Publisher, channel: str = CHANNEL) -> list[object]:
@@ -149,7 +180,7 @@ def test_a_newer_message_takes_the_older_one_with_its_key_out(
     publisher.publish(CHANNEL, "new", collapse_key="a")
     publisher.publish("run-results/t", "elsewhere", collapse_key="a")
     assert data(publisher) == ["kept", "other", "new"]
-    entries = [decode(entry) for entry in server.zrange(keys.log(CHANNEL), 0, -1)]
+    entries = read(server, keys, 0)
     assert [each.prev for each in entries[1:]] == [each.id for each in entries[:-1]]
     assert [each.id for each in entries if each.removed] == [first.id]
 
@@ -227,5 +258,118 @@ def test_collapsing_costs_the_same_in_a_long_log_and_nothing_where_it_is_not_ask
         stats = server.info("commandstats")
         return {each: stats.get(f"cmdstat_{each}", {"calls": 0})["calls"] for each in commands}
 
-    assert used("a") == {"get": 2, "set": 2, "zrangebyscore": 1, "zrem": 1}
+    assert used("a") == {"get": 2, "set": 2, "zrangebyscore": 2, "zrem": 1}
     assert used(None) == {"get": 1, "set": 1, "zrangebyscore": 0, "zrem": 0}
+
+
+def keeping(messages: int) -> Namespace:
+    return Namespace("run-results", Owner.GRANT, Retention(messages, 3_600))
+
+
+def test_what_a_newer_message_replaces_takes_no_place_of_others(
+    publisher: Publisher, server: redis.Redis, keys: Keys, announce: Announce
+):
+    announce(keeping(10))
+    publisher.publish_many((CHANNEL, n) for n in range(9))
+    publisher.publish_many(Outgoing(CHANNEL, {"unread": n}, collapse_key="u") for n in range(200))
+    assert data(publisher) == [*range(9), {"unread": 199}]
+    publisher.publish(CHANNEL, "one more")
+    assert data(publisher) == [*range(1, 9), {"unread": 199}, "one more"]
+
+
+def test_there_are_never_more_tombstones_than_messages_and_one(
+    publisher: Publisher, server: redis.Redis, keys: Keys, announce: Announce
+):
+    announce(keeping(10))
+    for n in range(60):
+        publisher.publish(CHANNEL, n)
+        publisher.publish_many(Outgoing(CHANNEL, n, collapse_key=key) for key in ("a", "b", "a"))
+        deleted = publisher.publish(CHANNEL, "deleted")
+        assert publisher.delete(CHANNEL, deleted.id)
+    assert server.zcard(keys.removed(CHANNEL)) <= 11
+    assert 0 < server.ttl(keys.removed(CHANNEL)) <= server.ttl(keys.log(CHANNEL))
+    assert max(map(len, server.zrange(keys.removed(CHANNEL), 0, -1))) <= 1_100
+
+
+@pytest.mark.parametrize("limit", [1, 3, 1_000])
+def test_whoever_holds_one_of_many_that_were_taken_out_is_told_of_no_loss(
+    publisher: Publisher, server: redis.Redis, keys: Keys, limit: int
+):
+    random = Random(7)
+    sent = [publisher.publish(CHANNEL, 0).id]
+    for n in range(1, 120):
+        key = random.choice((None, "a", "b"))
+        sent.append(publisher.publish(CHANNEL, n, collapse_key=key).id)
+        if random.random() < 0.3:
+            publisher.delete(CHANNEL, random.choice(sent))
+        positions = random.sample(sent, min(8, len(sent)))
+        assert all(is_whole(server, keys, each, limit) for each in (0, *positions))
+    kept = [each.id for each in read(server, keys, 0, limit) if not each.removed]
+    assert kept == [each.id for each in publisher.history(CHANNEL)]
+
+
+def test_what_was_lost_is_told_also_behind_what_was_taken_out(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    first, replaced, lost, last = (
+        publisher.publish(CHANNEL, n, collapse_key="a" if n in {1, 3} else None).id
+        for n in range(4)
+    )
+    server.zremrangebyscore(keys.log(CHANNEL), lost, lost)
+    assert not is_whole(server, keys, first)
+    assert not is_whole(server, keys, replaced)
+    assert is_whole(server, keys, lost)
+    assert is_whole(server, keys, last)
+
+
+def test_a_message_is_confirmed_although_it_was_taken_out_with_its_neighbours(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    ids = [publisher.publish(CHANNEL, n, collapse_key="a").id for n in range(4)]
+    assert server.zcard(keys.removed(CHANNEL)) == 1
+
+    def confirm(identifier: int) -> float | None:
+        call = calls.confirm(keys, CHANNEL, 60, [("user", identifier)])
+        server.execute_command(*call.whole())
+        return server.zscore(keys.confirmed(CHANNEL), "user")
+
+    assert confirm(ids[1]) == ids[1]
+    assert confirm(ids[3]) == ids[3]
+
+
+def test_a_retry_finds_its_message_although_newer_ones_have_replaced_it(
+    cutter: ReplyCutter, publisher: Publisher, prefix: str
+):
+    publisher.publish(CHANNEL, 0, collapse_key="a")
+
+    def replace() -> None:
+        for n in range(1, 6):
+            publisher.publish(CHANNEL, n, collapse_key="a")
+
+    with Publisher.from_url(cutter.url, prefix=prefix) as cut_off:
+        cutter.cut(b'"lost"', meanwhile=replace)
+        cut_off.publish(CHANNEL, "lost", collapse_key="a")
+    assert cutter.cut_replies == 1
+    assert data(publisher) == [5]
+
+
+def test_a_retry_publishes_what_has_not_arrived_where_all_else_was_taken_out(
+    cutter: ReplyCutter, publisher: Publisher, prefix: str
+):
+    def replace() -> None:
+        for n in range(5):
+            publisher.publish(CHANNEL, n, collapse_key="a")
+
+    with Publisher.from_url(cutter.url, prefix=prefix) as cut_off:
+        cutter.lose(b'"late"', meanwhile=replace)
+        cut_off.publish(CHANNEL, "late", collapse_key="a")
+    assert data(publisher) == ["late"]
+
+
+def test_a_log_whose_only_message_was_taken_out_still_expires(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    for _ in range(40):
+        sent = publisher.publish(CHANNEL, 1)
+        assert server.ttl(keys.log(CHANNEL)) > 0
+        assert publisher.delete(CHANNEL, sent.id)

@@ -138,7 +138,7 @@ class Tries:
             Call.run(
                 # As if the tries began an hour later: what counts is ``first``.
                 SETTLE,
-                [log, last, self._result(each)],
+                [log, last, self._keys.removed(CHANNEL), self._result(each)],
                 first,
                 -HOUR_US,
                 *self._bounds,
@@ -185,9 +185,14 @@ def test_what_a_retry_reads_is_bounded(
 ):
     """As when others have published more than a retry looks through."""
     fill(publisher, size)
-    names = [keys.log(CHANNEL), keys.last(CHANNEL), keys.result(CHANNEL, "n")]
+    names = [
+        keys.log(CHANNEL),
+        keys.last(CHANNEL),
+        keys.removed(CHANNEL),
+        keys.result(CHANNEL, "n"),
+    ]
     bounds = (ENTRIES_SEARCHED + 1, BYTES_SEARCHED + size)
-    entries, read = server.eval(COUNTED % SETTLE.text, 3, *names, 0, 0, *bounds, "n")
+    entries, read = server.eval(COUNTED % SETTLE.text, 4, *names, 0, 0, *bounds, "n")
     assert 1 <= entries <= ENTRIES_SEARCHED + 1
     assert read <= BYTES_SEARCHED + 3 * size
 
@@ -234,9 +239,14 @@ def test_it_recognises_it_too_where_others_came_first(
     entries = server.zrevrange(keys.log(CHANNEL), 0, before + 5, withscores=True)
     (_, since), (ours, identifier) = entries[before + 5], entries[5]
     nonce = ours.split(b":")[2]
-    names = [keys.log(CHANNEL), keys.last(CHANNEL), keys.result(CHANNEL, "n")]
+    names = [
+        keys.log(CHANNEL),
+        keys.last(CHANNEL),
+        keys.removed(CHANNEL),
+        keys.result(CHANNEL, "n"),
+    ]
     bounds = (ENTRIES_SEARCHED + 1, BYTES_SEARCHED)
-    (found,) = server.eval(SETTLE.text, 3, *names, int(since), -HOUR_US, *bounds, nonce)
+    (found,) = server.eval(SETTLE.text, 4, *names, int(since), -HOUR_US, *bounds, nonce)
     assert found == b"%d" % identifier
 
 

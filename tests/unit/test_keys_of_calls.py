@@ -174,7 +174,7 @@ class Publisher:
     def _reply(self, call: Call) -> Any:
         script = call.script
         if script is scripts.SETTLE:
-            return [b"0"] * (int(call.arguments[0]) - 2)
+            return [b"0"] * (int(call.arguments[0]) - 3)
         if script is scripts.PUBLISH_SHARDED:
             return b"\n".join([b"7"] * _messages(call))
         if script is scripts.READ:

@@ -1,17 +1,24 @@
 -- Notes what users have confirmed in a channel: forward only, and only what the channel's log knows of.
--- KEYS[1]  confirmed   KEYS[2] last   KEYS[3] log
+-- KEYS[1]  confirmed   KEYS[2] last   KEYS[3] log   KEYS[4] tombstones
 -- ARGV[1]  how long positions are kept, seconds
 -- ARGV[2], ARGV[3], ...  id, user, id, user, ...
-local confirmed, last, log = KEYS[1], KEYS[2], KEYS[3]
+local confirmed, last, log, removed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local newest = redis.call('GET', last) or redis.call('ZREVRANGE', log, 0, 0, 'WITHSCORES')[2]
 local answers = {}
+
+-- Whether a tombstone stands for it.
+local function taken_out(id)
+  local above = redis.call('ZRANGEBYSCORE', removed, id, '+inf', 'LIMIT', 0, 1)[1]
+  return above and tonumber(string.match(above, '^%d+:(%d+)')) < tonumber(id)
+end
 
 -- A failover to a replica may have lost the message, and another one may have an id above it by now.
 local function known(id)
   if answers[id] == nil then
     answers[id] = not newest or id == newest or tonumber(id) < tonumber(newest) and (
       redis.call('ZCOUNT', log, id, id) > 0
-      or redis.call('ZCOUNT', log, '-inf', id) == 0)
+      or redis.call('ZCOUNT', log, '-inf', id) == 0
+      or taken_out(id))
   end
   return answers[id]
 end

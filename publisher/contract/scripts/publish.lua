@@ -3,8 +3,8 @@
 -- KEYS[1]  result of this try: there where a retry has taken its place (settle.lua)
 -- KEYS[2], KEYS[3], ...  for each message its log and last; where it has an idempotency key, then its result:
 --          "<id>:<nonce>" of the message that was published under this key; where it has limits of its own, then
---          retention: "<id> <max messages> <max age>"; where it has a collapse key, then the id of the newest with it;
---          where the owner's confirmation is awaited, then the channels for which it is
+--          retention: "<id> <max messages> <max age>"; where it has a collapse key, then the id of the newest with it,
+--          and the tombstones of the channel; where the owner's confirmation is awaited, then the channels for which it is
 -- ARGV[1], ARGV[2], ...  runs of messages that are alike. First how many, how and limits. How is made of letters: k they
 --          have idempotency keys, o they have limits of their own, c they have collapse keys, u the owner's confirmation is awaited,
 --          s their logs are short, w a WAIT follows. Limits are
@@ -33,7 +33,7 @@ while argument <= #ARGV do
   while argument < last_argument do
     argument = argument + 3
     local log, last, result, retention = KEYS[key], KEYS[key + 1], nil, nil
-    local collapse, awaiting = nil, nil
+    local collapse, removed, awaiting = nil, nil, nil
     key = key + 2
     if keyed then
       result, key = KEYS[key], key + 1
@@ -42,7 +42,7 @@ while argument <= #ARGV do
       retention, key = KEYS[key], key + 1
     end
     if collapses then
-      collapse, key = KEYS[key], key + 1
+      collapse, removed, key = KEYS[key], KEYS[key + 1], key + 2
     end
     if awaited then
       awaiting, key = KEYS[key], key + 1
@@ -88,6 +88,35 @@ while argument <= #ARGV do
           or math.floor(id / 60000000) ~= math.floor(prev / 60000000)
         if is_due or result or collapse then
           local messages, age, kept, positions, results = string.match(limits, '(%d+) (%d+) (%d+) (%d+) (%d+)')
+          if collapse then
+            -- Before the log is trimmed, for which the older message does not count.
+            local older = redis.pcall('GET', collapse)
+            local replaced = type(older) == 'string' and redis.pcall('ZRANGEBYSCORE', log, older, older)[1]
+            if replaced then
+              -- As delete.lua does. Between both messages there is no tombstone.
+              local from, nonces = string.match(replaced, '^%d+:(%d+):([^:+]*)')
+              local near = redis.pcall('ZRANGEBYSCORE', removed, from, '+inf', 'LIMIT', '0', '2')
+              local its_id, its_prev, its_nonces = string.match(near[1] or '', '^(%d+):(%d+):([^:]*)')
+              local below, above = its_id == from, nil
+              if below then
+                nonces, from = nonces .. ',' .. from .. '=' .. its_nonces, its_prev
+                its_id, its_prev, its_nonces = string.match(near[2] or '', '^(%d+):(%d+):([^:]*)')
+              end
+              if its_prev == older then
+                above = near[below and 2 or 1]
+                nonces, older = its_nonces .. ',' .. older .. '=' .. nonces, its_id
+              end
+              redis.pcall('ZADD', removed, older, older .. ':' .. from .. ':' .. string.sub(nonces, 1, 1000) .. ':')
+              redis.pcall('ZREM', log, replaced)
+              if below then redis.pcall('ZREM', removed, near[1]) end
+              if above then redis.pcall('ZREM', removed, above) end
+              if is_due or not below then
+                redis.pcall('ZREMRANGEBYRANK', removed, 0, -2 - messages)
+                redis.pcall('EXPIRE', removed, kept + 60)
+              end
+            end
+            redis.pcall('SET', collapse, name, 'EX', kept + 60)
+          end
           if is_due then
             redis.pcall('ZREMRANGEBYRANK', log, 0, -1 - messages)
             redis.pcall('ZREMRANGEBYSCORE', log, '-inf', string.format('(%.0f', id - age * 1000000))
@@ -100,16 +129,6 @@ while argument <= #ARGV do
           end
           if own then
             redis.pcall('SET', retention, name .. ' ' .. messages .. ' ' .. age, 'EX', positions)
-          end
-          if collapse then
-            local older = redis.pcall('GET', collapse)
-            local replaced = type(older) == 'string' and redis.pcall('ZRANGEBYSCORE', log, older, older)[1]
-            if replaced then
-              -- As delete.lua does.
-              redis.pcall('ZREM', log, replaced)
-              redis.pcall('ZADD', log, older, string.match(replaced, '^%d+:%d+:[^:+]*') .. ':')
-            end
-            redis.pcall('SET', collapse, name, 'EX', kept + 60)
           end
         end
         if awaiting then redis.pcall('ZADD', awaiting, 'NX', name, string.match(log, ':log:{(.*)}$')) end

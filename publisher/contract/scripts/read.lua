@@ -1,6 +1,6 @@
 -- One page of a channel's log after a position, and the position itself.
 -- KEYS[1]  log   KEYS[2] last   KEYS[3] confirmed   KEYS[4] retention: "<id> <max messages> <max age>", the limits
---          that the message with this id has brought along; they count while it is the newest
+--          that the message with this id has brought along; they count while it is the newest   KEYS[5] tombstones
 -- ARGV[1]  user  ARGV[2] position, or "" for what the user has confirmed
 -- ARGV[3]  most entries of a page   ARGV[4] bytes after which a page ends (it has one entry at least)
 -- ARGV[5]  max messages, or "": all that is there   ARGV[6] max age, seconds
@@ -30,7 +30,7 @@ if ARGV[5] ~= '' and from < tonumber(newest) then
 end
 from = string.format('(%.0f', from)
 
-local page = {position, newest}
+local page, is_last = {position, newest}, false
 local read = 0
 while read < count and room > 0 do
   -- A few at a time: large messages are not all fetched to be left out again.
@@ -41,7 +41,30 @@ while read < count and room > 0 do
     page[#page + 1] = entry
     room = room - #entry
   end
+  is_last = #some < size and room > 0
   if #some < size then break end
   read = read + size
 end
-return page
+
+local removed = {}
+if tonumber(position) < tonumber(newest) then
+  -- Neighbours are one (delete.lua), so there is one more of them at most than there are entries.
+  removed = redis.call('ZRANGEBYSCORE', KEYS[5], from, '+inf', 'LIMIT', 0, count + 1)
+end
+if #removed == 0 then return page end
+local function id_of(entry) return tonumber(string.match(entry, '^%d+') or 0) end
+local joined, next_removed = {position, newest}, 1
+for i = 3, #page do
+  local id = id_of(page[i])
+  while removed[next_removed] and id_of(removed[next_removed]) < id do
+    joined[#joined + 1] = removed[next_removed]
+    next_removed = next_removed + 1
+  end
+  -- Whether there are further ones before this entry is not known here.
+  if next_removed > count + 1 then return joined end
+  joined[#joined + 1] = page[i]
+end
+if is_last then
+  for i = next_removed, #removed do joined[#joined + 1] = removed[i] end
+end
+return joined

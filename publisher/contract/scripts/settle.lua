@@ -1,6 +1,6 @@
 -- Finds out what became of messages of one channel whose answers were lost. A try of theirs that is still on
 -- its way publishes nothing afterwards.
--- KEYS[1]  log   KEYS[2] last   KEYS[3], KEYS[4], ...  for each message the result of the try, which it may have
+-- KEYS[1]  log   KEYS[2] last   KEYS[3] tombstones   KEYS[4], KEYS[5], ...  for each message the result of the try, which it may have
 --          shared with others
 -- ARGV[1]  the time of their first try, microseconds of the Redis clock as the sender knows it
 -- ARGV[2]  microseconds that have passed since then, as the sender knows it
@@ -21,10 +21,10 @@ local found, otherwise = {}, '0'
 if tonumber(newest) >= since then
   local from, find, match = string.format('%.0f', since), string.find, string.match
   local wanted, missing, only = {}, #ARGV - 4, #ARGV == 5 and ARGV[5]
-  for i = 5, #ARGV do wanted[ARGV[i]] = i - 2 end
+  for i = 5, #ARGV do wanted[ARGV[i]] = i - 1 end
   -- Text costs less to pass on than numbers.
   local page, first = redis.call('ZRANGEBYSCORE', log, from, '+inf', 'LIMIT', '0', '1'), nil
-  local read, size, room = 0, 1, tonumber(ARGV[4])
+  local read, size, room, is_whole = 0, 1, tonumber(ARGV[4]), false
   while true do
     local length = 0
     for i = 1, #page do
@@ -42,31 +42,44 @@ if tonumber(newest) >= since then
     if missing == 0 then break end
     first = first or page[1]
     if #page < size then
-      -- Whether the log still holds all that was published since the first try. What is trimmed is the oldest, so that
-      -- behind an older entry nothing is missing.
-      local prev = first and match(first, '^%d+:(%d+):')
-      if not (prev and tonumber(prev) < since)
-        and #redis.call('ZRANGEBYSCORE', log, '-inf', '(' .. from, 'LIMIT', '0', '1') == 0 then
-        otherwise = ''
-      end
+      is_whole = true
       break
     end
     read, room = read + #page, room - length
     -- As many of that length as there is room for: large entries are not fetched to be left out.
     size = math.min(16 * size, ARGV[3] - read, math.max(1, math.floor(room * #page / length)))
-    if size == 0 or room <= 0 then
-      otherwise = ''
-      break
-    end
+    if size == 0 or room <= 0 then break end
     page = redis.call('ZRANGEBYSCORE', log, from, '+inf', 'LIMIT', read, size)
+  end
+  if missing > 0 then
+    -- Those that were taken out meanwhile: a tombstone names each that it stands for, as far as there is room in it.
+    local tombstones = redis.call('ZRANGEBYSCORE', KEYS[3], from, '+inf', 'LIMIT', '0', ARGV[3])
+    is_whole = is_whole and #tombstones < tonumber(ARGV[3])
+    for _, tombstone in ipairs(tombstones) do
+      local id, nonces = match(tombstone, '^(%d+):%d+:([^:]*)')
+      for each in string.gmatch(id .. '=' .. nonces, '[^,]+') do
+        local its_id, nonce = match(each, '^(%d+)=(.*)')
+        if nonce and wanted[nonce] then found[wanted[nonce]] = its_id end
+      end
+      is_whole = is_whole and #nonces < 1000
+    end
+    -- Whether there still is all that was published since the first try. What is trimmed is the oldest, so that behind an
+    -- older entry nothing is missing.
+    local id, prev = match(first or '', '^(%d+):(%d+):')
+    local its_id, its_prev = match(tombstones[1] or '', '^(%d+):(%d+):')
+    if its_id and not (id and tonumber(id) < tonumber(its_id)) then prev = its_prev end
+    if not is_whole or not (prev and tonumber(prev) < since)
+      and #redis.call('ZRANGEBYSCORE', log, '-inf', '(' .. from, 'LIMIT', '0', '1') == 0 then
+      otherwise = ''
+    end
   end
 end
 
 local reply = {}
-for i = 3, #KEYS do
+for i = 4, #KEYS do
   -- Ten minutes is longer than a try is on its way after its sender has given it up. And this is a write,
   -- as a WAIT behind this call needs one.
-  redis.call('SET', KEYS[i], found[i] and found[i] .. ':' .. ARGV[i + 2] or '', 'EX', '600')
-  reply[i - 2] = found[i] or otherwise
+  redis.call('SET', KEYS[i], found[i] and found[i] .. ':' .. ARGV[i + 1] or '', 'EX', '600')
+  reply[i - 3] = found[i] or otherwise
 end
 return reply
