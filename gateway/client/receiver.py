@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import random
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Self
 
 from websockets.exceptions import WebSocketException
 
@@ -17,12 +16,10 @@ from gateway.client.connecting import check_url, connected, end_of
 from gateway.client.errors import ReceiverError
 from gateway.client.reconnecting import End, Reconnecting
 from gateway.client.session import Patience, Session, Silent
-from gateway.client.subscription import Subscription
+from gateway.client.subscription import Access, Subscription
+from gateway.client.tokens import Token, fresh
 
 log = logging.getLogger(__name__)
-
-Token: TypeAlias = str | Callable[[], str | Awaitable[str]]
-"""A token, or what gives one that has not run out, at once or awaited."""
 
 
 class Receiver:
@@ -89,13 +86,23 @@ class Receiver:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def subscribe(self, channel: str, *, since: int | None = None) -> Subscription:
+    def subscribe(
+        self,
+        channel: str,
+        *,
+        since: int | None = None,
+        token: Token | None = None,
+        wait_for_grant: bool = False,
+    ) -> Subscription:
         """Begin to receive a channel.
 
         Args:
             channel: its name.
             since: the id of the last message that you have; 0 for everything that is kept. Without it, what the user
                 has not received yet comes first.
+            token: a channel token (docs/protocol.md), shown with each subscribe. What is callable is asked each time, and
+                before the token ends.
+            wait_for_grant: where the user may not hear the channel, or not any more, wait until that is granted.
 
         Returns:
             The messages, for ``async for``. The loop raises :class:`SubscriptionEnded` where the user may not hear the
@@ -106,7 +113,14 @@ class Receiver:
         """
         if channel in self._subscriptions:
             raise ValueError(f"there is a subscription to {channel!r} already")
-        subscription = Subscription(channel, since, self._processed, self._on_gap, self._left)
+        subscription = Subscription(
+            channel,
+            since,
+            Access(token, wait_for_grant),
+            self._processed,
+            self._on_gap,
+            self._left,
+        )
         if self._task is not None and self._task.done():
             subscription.end(self._failure)
             return subscription
@@ -173,10 +187,7 @@ class Receiver:
         raise AssertionError("a session ends with an error")
 
     async def _fresh_token(self) -> str:
-        if not callable(self._token):
-            return self._token
-        given = self._token()
-        return await given if inspect.isawaitable(given) else given
+        return await fresh(self._token)
 
     def _greeted(self, user: str) -> None:
         self.user = user

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import random
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -14,6 +17,9 @@ from websockets.asyncio.client import ClientConnection
 
 from gateway.client.errors import SubscriptionEnded
 from gateway.client.subscription import Message, Subscription
+from gateway.client.tokens import Token, fresh, renewed_in
+
+log = logging.getLogger(__name__)
 
 _QUIET_SECONDS: Final = 25.0
 """After so long without a message the gateway is asked whether it is there."""
@@ -28,8 +34,18 @@ _ACK_SECONDS: Final = 1.0
 _AGAIN_SECONDS: Final = 30.0
 _FAREWELL_SECONDS: Final = 2.0
 
-_PASSING: Final = frozenset({"channel_full", "internal_error"})
+_PASSING: Final = frozenset({"channel_full", "internal_error", "token_key_unknown"})
 """Why a channel cannot be had at the moment."""
+
+_REFUSALS: Final = frozenset({"forbidden", "expired", "revoked", "grant_lost"})
+"""What a grant puts right (docs/protocol.md, "When a refused channel is granted")."""
+
+_ASKED_AGAIN_SECONDS: Final = 240.0
+"""A node remembers a refusal for five minutes, and tells of a grant until then."""
+
+_OLD_TOKEN: Final = frozenset({"expired", "token_expired", "token_not_yet_valid"})
+_NEW_SECONDS: Final = 5.0
+"""A channel token that has been asked for so lately is not old: another one would be no better."""
 
 
 @dataclass
@@ -82,6 +98,9 @@ class Session:
         self._leaving: Counter[str] = Counter()
         self._acks: dict[str, int] = {}
         self._acks_due = asyncio.Event()
+        # When each channel is subscribed to again, and since when its token has been shown.
+        self._later: dict[str, asyncio.TimerHandle] = {}
+        self._shown: dict[str, float] = {}
         self.error = ""
         """The last error message that named no channel: why the connection ends, if it does."""
 
@@ -91,10 +110,10 @@ class Session:
         """Ask for a channel, now or after the greeting."""
         if not self._open or subscription.ended:
             return
-        message: dict[str, Any] = {"type": "subscribe", "channel": subscription.channel}
-        if subscription.position.since is not None:
-            message["since"] = subscription.position.since
-        self._outbox.put_nowait(message)
+        if subscription.access.token is None:
+            self._ask_for(subscription)
+        else:
+            self._spawn(self._ask_with(subscription, subscription.access.token))
 
     def unsubscribe(self, channel: str) -> None:
         """Leave a channel. What still comes of it is nobody's, until that is answered."""
@@ -124,6 +143,8 @@ class Session:
                 for message in received if isinstance(received, list) else [received]:
                     await self._hear(message)
         finally:
+            for timer in self._later.values():
+                timer.cancel()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -184,6 +205,9 @@ class Session:
                 if message.get("recovered") is False:
                     self._acks.pop(channel, None)
                 subscription.answer(message.get("recovered"))
+            case "granted":
+                self._forget(channel)
+                self.subscribe(subscription)
             case "unsubscribed":
                 self._ended(subscription, str(message.get("reason", "")), "")
             case "error":
@@ -201,22 +225,65 @@ class Session:
             self._ended(subscription, code, str(message.get("message", "")))
 
     def _ended(self, subscription: Subscription, code: str, message: str) -> None:
-        self._forget(subscription.channel)
+        channel = subscription.channel
+        self._forget(channel)
         if code in _PASSING:
-            self._spawn(self._subscribe_later(subscription))
-            return
-        del self._subscriptions[subscription.channel]
-        subscription.end(SubscriptionEnded(subscription.channel, code, message))
+            self._subscribe_in(_AGAIN_SECONDS * random.random(), subscription)  # noqa: S311 - no secret
+        elif code in _OLD_TOKEN and self._has_newer_token(subscription):
+            self.subscribe(subscription)
+        elif code in _REFUSALS and subscription.access.wait_for_grant:
+            self._subscribe_in(_ASKED_AGAIN_SECONDS, subscription)
+        else:
+            del self._subscriptions[channel]
+            subscription.end(SubscriptionEnded(channel, code, message))
+
+    def _has_newer_token(self, subscription: Subscription) -> bool:
+        shown = self._shown.get(subscription.channel, -math.inf)
+        now = asyncio.get_running_loop().time()
+        return callable(subscription.access.token) and now - shown > _NEW_SECONDS
 
     def _forget(self, channel: str) -> None:
         self._live.discard(channel)
         self._acks.pop(channel, None)
+        if (timer := self._later.pop(channel, None)) is not None:
+            timer.cancel()
+
+    # -- asking for a channel -------------------------------------------------------------------
+
+    def _ask_for(self, subscription: Subscription, **token: str) -> None:
+        message: dict[str, Any] = {
+            "type": "subscribe",
+            "channel": subscription.channel,
+            **token,
+        }
+        # One that is live gets a new token, and nothing again.
+        if subscription.position.since is not None and subscription.channel not in self._live:
+            message["since"] = subscription.position.since
+        self._outbox.put_nowait(message)
+
+    async def _ask_with(self, subscription: Subscription, source: Token) -> None:
+        try:
+            token = await fresh(source)
+        except Exception as error:  # noqa: BLE001 - whatever keeps a login from answering may pass
+            log.warning("token_unavailable channel=%r error=%r", subscription.channel, error)
+            self._subscribe_in(_AGAIN_SECONDS * random.random(), subscription)  # noqa: S311 - no secret
+            return
+        if subscription.ended:
+            return
+        self._shown[subscription.channel] = asyncio.get_running_loop().time()
+        self._ask_for(subscription, token=token)
+        if callable(source) and (seconds := renewed_in(token, time.time())) is not None:
+            self._subscribe_in(max(seconds, _NEW_SECONDS), subscription)
+
+    def _subscribe_in(self, seconds: float, subscription: Subscription) -> None:
+        channel = subscription.channel
+        if (timer := self._later.pop(channel, None)) is not None:
+            timer.cancel()
+        self._later[channel] = asyncio.get_running_loop().call_later(
+            seconds, self.subscribe, subscription
+        )
 
     # -- what takes its time --------------------------------------------------------------------
-
-    async def _subscribe_later(self, subscription: Subscription) -> None:
-        await asyncio.sleep(_AGAIN_SECONDS * random.random())  # noqa: S311 - no secret
-        self.subscribe(subscription)
 
     async def _refresh(self, renew: Callable[[], Awaitable[str]]) -> None:
         self._outbox.put_nowait({"type": "refresh", "token": await renew()})

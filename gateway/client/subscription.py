@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.client.errors import ReceiverError
+from gateway.client.tokens import Token
 
 _MOST_WAITING: Final = 256
 """Messages that wait for the reader before nothing more is read from the gateway."""
@@ -50,6 +51,14 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """How the user may hear a channel: with a token of its own, and perhaps only later."""
+
+    token: Token | None = None
+    wait_for_grant: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class _End:
     error: ReceiverError | None
 
@@ -64,6 +73,7 @@ class Subscription:
 
     Args:
         since: the id to begin behind; 0 for all that is kept, ``None`` for what the user has not received.
+        access: what is shown with a subscribe, and whether a refusal is the end.
         processed: told of the id of each message when the next one is asked for.
         gap: told of the channel where messages are lost, between those before and those behind.
         left: told when nobody reads any more.
@@ -73,12 +83,14 @@ class Subscription:
         self,
         channel: str,
         since: int | None,
+        access: Access,
         processed: Callable[[str, int], None],
         gap: Callable[[str], None],
         left: Callable[[Subscription], None],
     ) -> None:
         self.channel = channel
         self.position = Position(since)
+        self.access = access
         self.ended = False
         self._processed = processed
         self._gap = gap
