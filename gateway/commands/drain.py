@@ -39,7 +39,8 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    with asking_redis.publisher(options) as publisher:
+    url, prefix = asking_redis.where(options)
+    with Publisher.from_url(url, prefix=prefix) as publisher:
         before = _state(publisher, options.node)
         if before != "draining":
             publisher.drain(options.node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from typing import Final
 
 import orjson
 
@@ -42,7 +43,10 @@ class NodeReport:
     redis_down: tuple[str, ...] = ()
 
 
-_NAMES = frozenset(each.name for each in fields(NodeReport))
+_KINDS: Final = {"str": str, "int": int, "bool": bool, "float": int | float}
+_TYPES: Final = {
+    each.name: _KINDS[str(each.type)] for each in fields(NodeReport) if each.name != "redis_down"
+}
 
 
 def encode(report: NodeReport) -> bytes:
@@ -56,7 +60,9 @@ def decode(stored: bytes | None) -> NodeReport | None:
         return None
     try:
         found = orjson.loads(stored)
-        known = {name: found[name] for name in found.keys() & _NAMES}
-        return NodeReport(**known | {"redis_down": tuple(known.get("redis_down", ()))})
-    except (orjson.JSONDecodeError, AttributeError, TypeError):
+        if not all(isinstance(found[name], kind) for name, kind in _TYPES.items()):
+            return None
+        known = {name: found[name] for name in _TYPES}
+        return NodeReport(**known, redis_down=tuple(map(str, found.get("redis_down", ()))))
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
         return None

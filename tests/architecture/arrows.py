@@ -98,7 +98,7 @@ _FORBIDDEN: Final = {
     "gateway.redis_acl": "aiohttp hiredis redis",
     "gateway.client": "aiohttp hiredis redis",
     "gateway.load_generator": "aiohttp hiredis redis",
-    "gateway.operating": "aiohttp asyncio hiredis redis",
+    "gateway.operating": "aiohttp hiredis redis",
     "gateway.planning": "aiohttp asyncio hiredis random redis socket time",
     "gateway.serve": "aiohttp hiredis redis",
     "gateway.service_manager": "aiohttp hiredis redis",

@@ -29,12 +29,13 @@ class Terminal:
         self._master = master
         self.process = process
         self.raw = ""
-        """With the control sequences."""
+        """All of it, with the control sequences."""
+        self._from = 0
 
     @property
     def text(self) -> str:
-        """What was shown, one screen below the other."""
-        return _CONTROL.sub("", self.raw)
+        """What was shown since ``forget``, one screen below the other."""
+        return _CONTROL.sub("", self.raw[self._from :])
 
     def type(self, keys: str) -> None:
         os.write(self._master, keys.encode())
@@ -45,7 +46,7 @@ class Terminal:
 
     def forget(self) -> None:
         """Look only at what comes from now on."""
-        self.raw = ""
+        self._from = len(self.raw)
 
     async def shows(self, *texts: str, seconds: float = 20) -> str:
         """Wait until all these were shown; returns what was shown."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import pytest
+
 from gateway.node.reporting import About, Condition, Reporter
 from gateway.node.stats import Stats
 from publisher.contract.node_report import decode, encode
@@ -34,3 +39,19 @@ def test_what_is_written_is_read_and_fields_of_a_later_version_are_skipped() -> 
     assert report.redis_down == ("b:2",)
     assert decode(encode(report)) == report
     assert decode(encode(report)[:-1] + b',"later":1}') == report
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 1},
+        {"connections": "9"},
+        {"event_loop_lag": None},
+        {"redis_down": 7},
+        {"ready": 1},
+    ],
+)
+def test_a_report_of_another_form_is_not_read(change: dict[str, Any]) -> None:
+    written = json.loads(encode(reporter(Stats(), [1.0]).report()))
+    assert decode(json.dumps(written | change).encode()) is None
+    assert decode(b"[]") is decode(b"{}") is decode(b"7") is decode(b"no") is None
