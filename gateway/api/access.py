@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gateway.api.asking import Answer, Asked
+from gateway.api.names import CHANNEL, CONNECTION, MOMENT, REASON, TTL, USER, without
 from gateway.api.problems import invalid
-from gateway.api.publishing import CHANNEL, MOMENT, TTL, USER
 from gateway.api.shapes import Field, Shape
 from publisher import EVERYBODY, Everybody
 from publisher.operations import DEFAULT_GRANT_TTL_SECONDS
-from publisher.records import MAX_REASON_BYTES
 
 _TTL: Final = {
     **TTL,
@@ -25,10 +24,16 @@ GRANTEE: Final[Shape] = (
     Field("everybody", _EVERYBODY),
 )
 GRANT: Final[Shape] = (*GRANTEE, Field("ttl", _TTL))
+ONE_GRANTEE: Final = {
+    "oneOf": [
+        {"required": ["user"], "properties": {"everybody": {"const": False}}},
+        {"required": ["everybody"], "properties": {"everybody": {"const": True}, "user": False}},
+    ]
+}
 DISCONNECT: Final[Shape] = (
     Field("user", USER, required=True),
-    Field("reason", {"type": "string", "maxLength": MAX_REASON_BYTES}),
-    Field("connection", {"type": "string", "description": "<node>/<id>, as connections tells it"}),
+    Field("reason", REASON),
+    Field("connection", CONNECTION),
 )
 TOKEN: Final[Shape] = (
     Field("jti", {"type": "string", "minLength": 1, "description": "With until: one token"}),
@@ -36,6 +41,12 @@ TOKEN: Final[Shape] = (
     Field("user", {**USER, "description": "With before: all older tokens of the user"}),
     Field("before", {**MOMENT, "description": "Those that were issued before this are revoked"}),
 )
+ONE_OR_OLDER: Final = {
+    "oneOf": [
+        {"required": ["jti", "until"], **without("user", "before")},
+        {"required": ["user", "before"], **without("jti", "until")},
+    ]
+}
 REVOKED: Final = {
     "type": "object",
     "properties": {"revoked": {"type": "boolean", "description": "Whether there was a grant"}},

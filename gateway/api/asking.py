@@ -110,6 +110,7 @@ class Endpoint:
         scope: what the key must have.
         answer: the schema of the answer; ``None`` where there is nothing to say.
         body: its members; ``None`` where there is none, or where it consists of lines.
+        together: which of them may be there together, as a schema; ``handle`` checks that.
         lines: the members of each line of a body in NDJSON.
         most: bytes of the body, or of a line.
         keyed: whether ``Idempotency-Key`` counts.
@@ -122,6 +123,7 @@ class Endpoint:
     handle: Callable[[Asked], Awaitable[Answer]]
     answer: Schema | None = None
     body: Shape | None = None
+    together: Schema = field(default_factory=dict)
     lines: Shape | None = None
     query: tuple[Field, ...] = ()
     most: int = DEFAULT_BODY_BYTES

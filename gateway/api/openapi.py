@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from gateway.api.asking import KEY_HEADER, Endpoint
 from gateway.api.bodies import JSON, LINES
-from gateway.api.problems import CONTENT_TYPE
+from gateway.api.names import PATH
+from gateway.api.problems import CONTENT_TYPE, PROBLEM_SCHEMA
 from gateway.api.shapes import schema_of
 
 _PROBLEM: Final = {
@@ -56,7 +57,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "responses": _responses(endpoint),
     }
     if endpoint.body is not None:
-        content = {JSON: {"schema": schema_of(endpoint.body)}}
+        content = {JSON: {"schema": {**schema_of(endpoint.body), **endpoint.together}}}
         operation["requestBody"] = {"required": True, "content": content}
     if endpoint.lines is not None:
         # OpenAPI 3.1 knows no lines: the schema is that of each.
@@ -76,7 +77,7 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
             "name": name,
             "in": "path",
             "required": True,
-            "schema": {"type": "string", "minLength": 1},
+            "schema": PATH[name],
         }
         for name in re.findall(r"{(\w+)}", endpoint.path)
     ]
@@ -106,9 +107,8 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.scope == "publish":
         statuses |= {429}
     for status in sorted(statuses):
-        schema = {"$ref": "#/components/schemas/Problem"}
         found[str(status)] = {
             "description": HTTPStatus(status).phrase,
-            "content": {CONTENT_TYPE: {"schema": schema}},
+            "content": {CONTENT_TYPE: {"schema": PROBLEM_SCHEMA}},
         }
     return found

@@ -25,6 +25,8 @@ from publisher import (
 log = logging.getLogger(__name__)
 
 CONTENT_TYPE: Final = "application/problem+json"
+PROBLEM_SCHEMA: Final = {"$ref": "#/components/schemas/Problem"}
+"""As other schemas of the OpenAPI document name it."""
 
 _ERRORS: Final[Mapping[type[PublisherError], tuple[int, str]]] = {
     MessageTooLarge: (413, "message_too_large"),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from typing import Final
 
 from publisher import AsyncPublisher
@@ -31,19 +30,19 @@ class Publishers:
         """Whether as many requests are under way as may be."""
         return self._requests >= MOST_AT_WORK
 
-    @contextmanager
-    def of(self, name: str) -> Iterator[AsyncPublisher]:
-        """The publisher of the key with this name, for one request."""
+    def lend(self, name: str) -> AsyncPublisher:
+        """The publisher of the key with this name, for one request; until :meth:`take_back`."""
         found = self._made.get(name)
         if found is None:
             found = self._made[name] = self._make(name)
         self._requests += 1
         self._at_work[name] += 1
-        try:
-            yield found
-        finally:
-            self._requests -= 1
-            self._at_work[name] -= 1
+        return found
+
+    def take_back(self, name: str) -> None:
+        """The request has ended."""
+        self._requests -= 1
+        self._at_work[name] -= 1
 
     async def keep(self, names: Collection[str]) -> None:
         """Close the connections of keys that are not among these, but of those with requests under way."""

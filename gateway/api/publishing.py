@@ -10,12 +10,19 @@ from aiohttp import web
 
 from gateway.api.asking import Answer, Asked
 from gateway.api.bodies import LINES, parsed, read_lines
-from gateway.api.problems import Problem, invalid, log_failures, of_error, too_large
+from gateway.api.names import ANY_CHANNEL, CHANNEL, MOMENT, TTL, USER, without
+from gateway.api.problems import (
+    PROBLEM_SCHEMA,
+    Problem,
+    invalid,
+    log_failures,
+    of_error,
+    too_large,
+)
 from gateway.api.shapes import Field, Shape, check_object
 from publisher import Outgoing, Published, PublisherError, Scheduled
-from publisher.contract.channels import MAX_CHANNEL_BYTES
 from publisher.contract.message import MAX_ID
-from publisher.records import LATEST_SECONDS, MAX_TTL_SECONDS, dump_json
+from publisher.records import dump_json
 
 MOST_BODY_BYTES: Final = 2 * 1024 * 1024
 """Twice what the library takes as a message's JSON: escapes like \\u00fc, which it does not keep, make a body longer."""
@@ -24,26 +31,6 @@ MOST_RECIPIENTS: Final = 10_000
 _MOST_COPIED_BYTES: Final = 64 * 1024 * 1024
 """As many as a body of lines may have: so much a request may write into Redis."""
 
-CHANNEL: Final = {
-    "type": "string",
-    "minLength": 3,
-    "maxLength": MAX_CHANNEL_BYTES,
-    "pattern": "^[A-Za-z0-9._:@-]+/.+$",
-    "description": "<namespace>/<id>",
-}
-USER: Final = {"type": "string", "minLength": 1, "maxLength": 255, "description": "A user's id"}
-TTL: Final = {
-    "type": "integer",
-    "minimum": 1,
-    "maximum": MAX_TTL_SECONDS,
-    "description": "Seconds",
-}
-MOMENT: Final = {
-    "type": "number",
-    "minimum": 0,
-    "exclusiveMaximum": LATEST_SECONDS,
-    "description": "Seconds since 1970",
-}
 _DATA: Final = {"description": "Any JSON"}
 _IDEMPOTENCY_KEY: Final = {"type": "string", "minLength": 1, "maxLength": 1024}
 
@@ -59,8 +46,9 @@ _MESSAGE: Final[Shape] = (
 MESSAGE: Final[Shape] = (
     *_MESSAGE,
     Field("at", MOMENT),
-    Field("wait_confirmed", {"type": "number", "minimum": 0, "maximum": 60}),
+    Field("wait_confirmed", {"type": "number", "exclusiveMinimum": 0, "maximum": 60}),
 )
+NOT_BOTH: Final = {"anyOf": [without("at"), without("wait_confirmed")]}
 LINE: Final[Shape] = (*_MESSAGE, Field("idempotency_key", _IDEMPOTENCY_KEY))
 WHICH: Final[Shape] = (
     Field("message", {"type": "integer", "minimum": 1, "maximum": MAX_ID}, required=True),
@@ -68,10 +56,17 @@ WHICH: Final[Shape] = (
 BROADCAST: Final[Shape] = (
     Field("data", _DATA, required=True),
     Field(
-        "channels", {"type": "array", "items": CHANNEL, "minItems": 1, "maxItems": MOST_RECIPIENTS}
+        "channels",
+        {"type": "array", "items": ANY_CHANNEL, "minItems": 1, "maxItems": MOST_RECIPIENTS},
     ),
     Field("users", {"type": "array", "items": USER, "minItems": 1, "maxItems": MOST_RECIPIENTS}),
 )
+EITHER: Final = {
+    "oneOf": [
+        {"required": ["channels"], **without("users")},
+        {"required": ["users"], **without("channels")},
+    ]
+}
 PUBLISHED: Final = {
     "type": "object",
     "properties": {
@@ -82,6 +77,7 @@ PUBLISHED: Final = {
             "description": "Published by an earlier call with this key",
         },
         "timestamp": {"type": ["integer", "null"], "description": "Milliseconds since 1970"},
+        "confirmed": {"type": "array", "items": {"type": "string"}, "description": "Users"},
     },
     "required": ["id", "channel", "duplicate", "timestamp"],
 }
@@ -90,6 +86,7 @@ SCHEDULED: Final = {
     "properties": {"scheduled": {"type": "string"}, "at": {"type": "number"}},
     "required": ["scheduled", "at"],
 }
+PUBLISHED_OR_PROBLEM: Final = {"anyOf": [PUBLISHED, PROBLEM_SCHEMA]}
 PUBLISHED_OR_SCHEDULED: Final = {"anyOf": [PUBLISHED, SCHEDULED]}
 
 
@@ -101,7 +98,7 @@ CANCELLED: Final = _told_whether("cancelled")
 DELETED: Final = _told_whether("deleted")
 RESULTS: Final = {
     "type": "object",
-    "properties": {"results": {"type": "array", "items": {"type": "object"}}},
+    "properties": {"results": {"type": "array", "items": PUBLISHED_OR_PROBLEM}},
     "required": ["results"],
 }
 

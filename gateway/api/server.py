@@ -14,10 +14,11 @@ from gateway.api.asking import Answer, Asked, Endpoint, respond
 from gateway.api.bodies import read_json
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.keys import ApiKey, ApiKeys
+from gateway.api.names import PATH
 from gateway.api.openapi import document
 from gateway.api.problems import Problem, failed, invalid, log_failures, of_error, of_http
 from gateway.api.publishers import MOST_AT_WORK, Publishers
-from gateway.api.shapes import check_object, check_query
+from gateway.api.shapes import check_object, check_path, check_query
 from gateway.core.handshake import Refusal
 from gateway.core.log_limit import LogLimit
 from gateway.node import audit
@@ -86,15 +87,19 @@ class Api:
                 raise Problem(403, "scope_missing", f"the key needs the scope {endpoint.scope}")
             if self._publishers.busy:
                 raise _busy()
-            with self._publishers.of(key.name) as publisher:
+            publisher = self._publishers.lend(key.name)
+            try:
                 return respond(await self._ask(endpoint, request, key, publisher))
+            finally:
+                self._publishers.take_back(key.name)
 
         return serve
 
     async def _ask(
         self, endpoint: Endpoint, request: web.Request, key: ApiKey, publisher: AsyncPublisher
     ) -> Answer:
-        query = check_query(endpoint.query, request.query)
+        check_path(PATH, request.match_info)
+        query = check_query(endpoint.query, request.query if request.query_string else {})
         body: Any = {}
         if endpoint.body is not None:
             body = check_object(endpoint.body, await read_json(request, endpoint.most))

@@ -52,16 +52,24 @@ def check_object(shape: Shape, given: object) -> dict[str, Any]:
     """
     if not isinstance(given, dict):
         raise invalid("the body must be a JSON object")
-    known = {each.name: each for each in shape}
+    found = 0
+    for each in shape:
+        if each.name in given:
+            found += 1
+            _check(each.name, each.schema, given[each.name])
+        elif each.required:
+            _check_names(shape, given)
+            raise invalid(f"{each.name} is missing")
+    if found < len(given):
+        _check_names(shape, given)
+    return given
+
+
+def _check_names(shape: Shape, given: Mapping[str, Any]) -> None:
+    known = [each.name for each in shape]
     for name in given:
         if name not in known:
             raise invalid(f"{name!r} is unknown here: there are {', '.join(known)}")
-    for each in shape:
-        if each.name in given:
-            _check(each.name, each.schema, given[each.name])
-        elif each.required:
-            raise invalid(f"{each.name} is missing")
-    return given
 
 
 def check_query(shape: Shape, given: Mapping[str, str]) -> dict[str, Any]:
@@ -82,6 +90,16 @@ def check_query(shape: Shape, given: Mapping[str, str]) -> dict[str, Any]:
     return check_object(shape, found)
 
 
+def check_path(schemas: Mapping[str, Schema], given: Mapping[str, str]) -> None:
+    """See whether the parts of a path are as they must be.
+
+    Raises:
+        Problem: one is not.
+    """
+    for name, value in given.items():
+        _check(name, schemas[name], value)
+
+
 def _converted(field: Field, text: str) -> Any:
     kind = field.schema["type"]
     if kind == "integer":
@@ -100,31 +118,28 @@ def _check(name: str, schema: Schema, value: Any) -> None:
     kinds = schema.get("type")
     if kinds is None:
         return  # anything
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    if not any(_KINDS[kind](value) for kind in kinds):
-        raise invalid(f"{name} must be of type {' or '.join(kinds)}")
-    if value is None or isinstance(value, bool):
-        return
-    _check_size(name, schema, value)
-    if isinstance(value, list):
+    if not (
+        _KINDS[kinds](value)
+        if isinstance(kinds, str)
+        else any(_KINDS[kind](value) for kind in kinds)
+    ):
+        told = kinds if isinstance(kinds, str) else " or ".join(kinds)
+        raise invalid(f"{name} must be of type {told}")
+    if isinstance(value, str):
+        _check_bounds(name, schema, len(value), "Length", "have ", " characters")
+    elif isinstance(value, list):
+        _check_bounds(name, schema, len(value), "Items", "have ", " items")
         for each in value:
             _check(f"each of {name}", schema["items"], each)
+    elif value is not None and not isinstance(value, bool):
+        _check_bounds(name, schema, value, "imum", "be ", "")
 
 
-def _check_size(name: str, schema: Schema, value: Any) -> None:
-    sized = isinstance(value, str | list)
-    kind, unit = ("Length", " characters") if isinstance(value, str) else ("Items", " items")
-    least = schema.get(f"min{kind}" if sized else "minimum")
-    most = schema.get(f"max{kind}" if sized else "maximum")
-    found = len(value) if sized else value
-    unit = unit if sized else ""
+def _check_bounds(
+    name: str, schema: Schema, found: float, bound: str, verb: str, unit: str
+) -> None:
+    least, most = schema.get(f"min{bound}"), schema.get(f"max{bound}")
     if least is not None and found < least:
-        raise invalid(
-            f"{name} must have at least {least}{unit}"
-            if sized
-            else f"{name} must be at least {least}"
-        )
+        raise invalid(f"{name} must {verb}at least {least}{unit}")
     if most is not None and found > most:
-        raise invalid(
-            f"{name} must have at most {most}{unit}" if sized else f"{name} must be at most {most}"
-        )
+        raise invalid(f"{name} must {verb}at most {most}{unit}")

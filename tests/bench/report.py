@@ -299,6 +299,16 @@ def _cluster(results: Result) -> Iterator[Row]:
         yield Row("12", "the same: CPU of Redis", _side_by_side(sides, "redis_us_per_message"))
 
 
+def _api(results: Result) -> Iterator[Row]:
+    found = {name: each["us"] for name, each in results["api"].items()}
+    yield Row("13", "HTTP API, a publish: CPU of the process", f"{found['publish']:.0f} µs")
+    what = "the same, as a multiple of a bare handler that publishes"
+    yield _at_most("13", what, found["publish"] / found["bare"], 1.35, "{:.2f}")
+    yield Row("13", "a line of publish-many: CPU of the process", f"{found['publish_many']:.1f} µs")
+    what = "the same, as a multiple of the library's publish_many"
+    yield _at_most("13", what, found["publish_many"] / found["library"], 2, "{:.2f}")
+
+
 def _side_by_side(sides: Result, name: str) -> str:
     return " / ".join(f"{each[name]:.1f}" for each in sides.values()) + " µs"
 
@@ -317,4 +327,5 @@ _ITEMS = {
     "scale": _scale,
     "logs": _logs,
     "cluster": _cluster,
+    "api": _api,
 }

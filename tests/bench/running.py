@@ -10,6 +10,7 @@ from tests.bench import encodings, fanout
 from tests.bench.cluster import on_a_cluster
 from tests.bench.crowd import crowd
 from tests.bench.failed_peers import FailedPeers
+from tests.bench.http_api import http_api
 from tests.bench.many_connections import many_connections
 from tests.bench.many_logs import many_logs
 from tests.bench.one_to_one import one_to_one, workers
@@ -32,6 +33,7 @@ _SINGLE: Final = {
     "scale": many_connections,
     "logs": many_logs,
     "cluster": on_a_cluster,
+    "api": http_api,
 }
 _FAN_OUT: Final = ("fanout", "burst")
 _CROWD: Final = ("memory", "idle")

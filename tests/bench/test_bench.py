@@ -43,7 +43,7 @@ def test_all_parts_are_measured_reported_and_drawn(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     told = json.loads((tmp_path / "results.json").read_text("utf-8"))
     assert set(PARTS) <= set(told["results"])
-    assert {row.item for row in rows(told["results"])} == {*"123456789", "10", "11", "12"}
+    assert {row.item for row in rows(told["results"])} == {*"123456789", "10", "11", "12", "13"}
     assert table(told["results"]) in done.stdout
     assert "gateway" in comparison(told["results"])
     drawing = ET.fromstring((tmp_path / "fan-out.svg").read_text("utf-8"))
