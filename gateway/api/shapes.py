@@ -21,6 +21,9 @@ _KINDS: Final[Mapping[str, Callable[[Any], bool]]] = {
 }
 
 
+_SHOWN: Final = 40
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """A member of a body, or a parameter of a query."""
@@ -69,7 +72,12 @@ def _check_names(shape: Shape, given: Mapping[str, Any]) -> None:
     known = [each.name for each in shape]
     for name in given:
         if name not in known:
-            raise invalid(f"{name!r} is unknown here: there are {', '.join(known)}")
+            raise invalid(f"{_shown(name)} is unknown here: there are {', '.join(known)}")
+
+
+def _shown(name: str) -> str:
+    """Of what a caller has sent no more is sent back than shows what is meant."""
+    return repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…")
 
 
 def check_query(shape: Shape, given: Mapping[str, str]) -> dict[str, Any]:

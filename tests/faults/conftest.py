@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.world import World, running_world
+from tests.faults.deployment import running_world
+from tests.faults.world import World
 
 StartWorld = Callable[..., AbstractAsyncContextManager[World]]
 

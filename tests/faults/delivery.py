@@ -51,6 +51,7 @@ def arrivals(device: Device, channel: str) -> Iterator[Arrival]:
 
 def _undelivered(trace: Trace, published: Published, allowance: Allowance) -> Iterator[str]:
     """Every message reaches each user who listens, on one device at least."""
+    removed = trace.removed
     for (user, channel), devices in _audience(trace).items():
         if channel in trace.short:
             continue
@@ -63,7 +64,7 @@ def _undelivered(trace: Trace, published: Published, allowance: Allowance) -> It
             if report.channel == channel
         ]
         for number, publication in published[channel].items():
-            if number in received:
+            if number in received or (channel, number) in removed:
                 continue
             told = any(at >= publication.asked_at for at in reported)
             if not _is_excused(trace, publication, allowance, told=told):
@@ -78,12 +79,15 @@ def _mute(
 
     Before that, what another device of the user's has confirmed need not come.
     """
+    removed = trace.removed
     open_ones = [s for s in device.sessions if s.lasted_until(trace.ended_at) >= trace.ended_at]
     for session in () if allowance.losses else open_ones:
         received = {each.id for each in session.arrivals}
         for channel, answered_at in session.answered.items():
             for each in published[channel].values():
                 if each.asked_at <= answered_at or each.id in received:
+                    continue
+                if (channel, each.number) in removed:
                     continue
                 if channel not in trace.short and not trace.lost_on_purpose(each):
                     yield (
@@ -125,7 +129,8 @@ def _interrupted(
         return
     first, last, received = ids[0], ids[-1], set(ids)
     between = [p for p in published[channel].values() if first < p.id < last]
-    missing = [p for p in between if p.id not in received]
+    removed = trace.removed
+    missing = [p for p in between if p.id not in received and (channel, p.number) not in removed]
     reported = [report.at for report in session.reports if report.channel == channel]
     for publication in missing:
         told = any(at >= publication.asked_at for at in reported)
@@ -144,7 +149,7 @@ def _unknown(
         return
     maybe = {
         a.number for a in trace.attempts if (a.channel, a.outcome) == (channel, Outcome.MAYBE_SENT)
-    }
+    } | {plan.number for plan in trace.plans if plan.channel == channel}
     for each in arrivals(device, channel):
         publication = published[channel].get(each.number)
         if each.number in maybe or (publication and trace.in_question(publication)):
@@ -183,13 +188,15 @@ def _disordered(
                 yield f"disordered: {device.name} got {channel} #{each.number} late on a connection"
             received.add(each.id)
             highest = max(highest, each.id)
+    planned = any(each.channel == channel for each in trace.plans)
     for before, after in pairwise(_first_of_each(arrivals(device, channel))):
         forgot = any(before.at <= at <= after.at for at in forgets)
         if forgot or _fell_back(trace, device, before, after, allowance.repeat_seconds):
             continue
         again = published[channel].get(after.number)
         twice = again is not None and (allowance.losses or trace.in_question(again))
-        if after.id < before.id or (after.number <= before.number and not twice):
+        falls = after.number <= before.number and not planned
+        if after.id < before.id or (falls and not twice):
             yield (
                 f"disordered: {device.name} got {channel} #{after.number} ({after.id}) "
                 f"after #{before.number} ({before.id})"

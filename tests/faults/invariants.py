@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from typing import Final
 
 from tests.faults.allowance import STRICT, Allowance
+from tests.faults.attendance import seen_wrongly
 from tests.faults.delivery import delivered_wrongly
 from tests.faults.endings import ended_wrongly
+from tests.faults.events import told_wrongly
 from tests.faults.honesty import dishonest
 from tests.faults.leftovers import leftovers
 from tests.faults.logs import unexplained
 from tests.faults.moderation import overheard
+from tests.faults.receipts import confirmed_wrongly
+from tests.faults.removing import removed_wrongly
+from tests.faults.scheduling import scheduled_wrongly
 from tests.faults.trace import Device, Interval, LossReport, Outcome, Trace
 from tests.faults.turns import late
 
@@ -37,6 +42,10 @@ def violations(trace: Trace, allowance: Allowance = STRICT) -> list[str]:
         *(() if allowance.losses else dishonest(trace)),
         *overheard(trace),
         *ended_wrongly(trace, allowance),
+        *scheduled_wrongly(trace),
+        *removed_wrongly(trace),
+        *seen_wrongly(trace),
+        *(() if allowance.losses else (*confirmed_wrongly(trace), *told_wrongly(trace))),
         *leftovers(trace),
         *unexplained(trace),
         *late(trace, allowance.turn_seconds),

@@ -16,7 +16,7 @@ _ROW: Final = re.compile(
     r"^``(rt1:\S+)``\s+(sorted set|string|hash|set|list|stream)\b", re.MULTILINE
 )
 # One of each in a deployment. Everything else is many, and must end by itself.
-STAYING: Final = frozenset({"nodes", "namespaces", "lifetimes", "before", "marker"})
+STAYING: Final = frozenset({"nodes", "namespaces", "lifetimes", "before", "marker", "events"})
 _UNNOTICED_SECONDS: Final = 15.0
 """A client's end may be noticed so much later: by a ping, and a pong that does not come."""
 _NOTES_OF_NODES: Final = frozenset({"/beat", "/grace"})
@@ -42,7 +42,9 @@ async def keys_left(client: redis.asyncio.Redis, prefix: str) -> list[KeyLeft]:
             members = tuple(each.decode() for each in await client.zrange(key, 0, -1))
         ttl = await client.pttl(key)
         if ttl != -2:  # it has ended meanwhile
-            left.append(KeyLeft(name.removeprefix(f"{prefix}:"), kind, ttl, members))
+            # The prefix stands in a hash tag besides.
+            name = name.removeprefix(f"{prefix}:").replace(f"{{{prefix}:", f"{{{DEFAULT_PREFIX}:")
+            left.append(KeyLeft(name, kind, ttl, members))
     return left
 
 

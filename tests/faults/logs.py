@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final, Self
 
-from tests.faults.trace import LogLine, Occurrence, Trace
+from tests.faults.trace import LogLine, Occurrence, Trace, moment_of
 from tests.support.log_lines import read_logfmt
 
 _BAD_LEVELS: Final = {"ERROR", "CRITICAL", ""}
@@ -63,13 +63,12 @@ def _is_explained(line: LogLine, occurrences: list[Occurrence]) -> bool:
 
 def lines(source: str, output: str) -> list[LogLine]:
     """The lines of a process' output; what is none has an empty level and the time of the line before."""
-    offset = time.monotonic() - time.time()
     found: list[LogLine] = []
     at = 0.0
     for text in filter(str.strip, output.splitlines()):
         try:
             fields = read_logfmt(text)
-            at = datetime.fromisoformat(fields.pop("time")).timestamp() + offset
+            at = moment_of(datetime.fromisoformat(fields.pop("time")).timestamp())
             level, told = fields.pop("level").upper(), [fields.pop("logger"), fields.pop("event")]
         except (ValueError, KeyError):
             found.append(LogLine(at, source, "", text))

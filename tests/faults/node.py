@@ -37,13 +37,14 @@ class Node:
         self.servers = servers
         self.past_output = ""
         self.frozen = False
-        self.killed: set[str] = set()
-        """Ids of those that were killed at this address."""
+        self.killed: dict[str, float] = {}
+        """Ids of those that were killed at this address, and when."""
         self.ended: list[tuple[set[str], Interval]] = []
         """Ids of those that ended in order, and how long that took."""
+        self.api_url = f"http://127.0.0.1:{(api_port := free_port())}"
         self._internal_port = free_port()
         self._prefix = prefix
-        self._settings = settings
+        self._settings = settings | ({"api_port": api_port} if "api_keys" in settings else {})
         self._stack = contextlib.AsyncExitStack()
         self._process: GatewayProcess | None = None
 
@@ -73,7 +74,7 @@ class Node:
     async def kill(self) -> None:
         """End it without warning."""
         await self.process.kill()
-        self.killed |= self.ids()
+        self.killed |= dict.fromkeys(self.ids() - self.killed.keys(), time.monotonic())
         await self._forget()
 
     async def terminate(self) -> int:

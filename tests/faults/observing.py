@@ -67,12 +67,14 @@ async def numbers_in_logs(
 ) -> dict[str, dict[int, list[int]]]:
     """The ids under which each number is in the logs of all channels."""
     found: dict[str, dict[int, list[int]]] = {}
-    for channel in {each.channel for each in (*trace.attempts, *trace.publications)}:
+    several = (*trace.attempts, *trace.publications, *trace.plans)
+    for channel in {each.channel for each in several}:
         numbers: dict[int, list[int]] = defaultdict(list)
         key = Keys(prefix).log(channel)
         async with redis.asyncio.Redis(port=server_of(key).port) as client:
             for entry in await client.zrange(key, 0, -1):
                 message = decode(entry)
-                numbers[json.loads(message.body)["number"]].append(message.id)
+                if not message.removed:
+                    numbers[json.loads(message.body)["number"]].append(message.id)
         found[channel] = dict(numbers)
     return found

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Final
 
 from tests.faults.allowance import Allowance
+from tests.faults.deployment import running_world
 from tests.faults.invariants import violations
 from tests.faults.logs import timeline
 from tests.faults.mayhem import ALLOWED, SETTINGS, mayhem
 from tests.faults.summary import Summary, summary
 from tests.faults.trace import Trace
 from tests.faults.turns import turns
-from tests.faults.world import Load, World, running_world
+from tests.faults.world import Load, World
 from tests.support import topology
 from tests.support.dice import options_of, parser_of
 
@@ -38,12 +39,19 @@ RULES: Final = {
     "heard without access": ("overheard", "let in"),
     "ended without cause": ("sent away",),
     "publishes reported wrongly": ("dishonest", "published twice", "unknown"),
+    "scheduled wrongly": ("scheduled",),
+    "removed wrongly": ("removed",),
+    "receipts that are none": ("receipt",),
+    "presence told wrongly": ("presence",),
+    "events told wrongly": ("event",),
     "left in Redis": ("leftover",),
     "unexplained log lines": ("log",),
     "late turns": ("late",),
 }
 _MIB: Final = 1024 * 1024
 _ALONE_SECONDS: Final = 60.0
+_CALM_SECONDS: Final = 8.0
+"""So long nothing happens in the end that would excuse anything."""
 _SHOWN: Final = 20
 
 
@@ -100,6 +108,7 @@ async def soak(folder: Path, seed: int, seconds: float) -> Outcome:
         start = Memory.of(w)
         faults = await mayhem(w, seed, seconds)
         await w.everybody_listens(60.0)
+        await asyncio.sleep(_CALM_SECONDS)
         end = Memory.of(w)
         trace: Trace = await w.finish()
     return Outcome(
@@ -134,6 +143,9 @@ def table(outcome: Outcome, seed: int, seconds: float) -> str:
         "broken connections": str(figures.breaks),
         "pages that gave up, and were loaded anew": str(figures.reloads),
         "published": str(figures.published),
+        "scheduled, cancelled": f"{figures.scheduled}, {figures.cancelled}",
+        "removed": str(figures.removed),
+        "events": str(figures.events),
         "delivered": str(figures.delivered),
         "repeated": str(figures.repeated),
         **{rule: str(outcome.count(*kinds)) for rule, kinds in RULES.items()},

@@ -22,6 +22,10 @@ class Summary:
     longest_wait: float
     breaks: int
     reloads: int
+    scheduled: int = 0
+    cancelled: int = 0
+    removed: int = 0
+    events: int = 0
 
 
 def summary(trace: Trace) -> Summary:
@@ -50,5 +54,9 @@ def summary(trace: Trace) -> Summary:
         reported=sum(len(session.reports) for session in sessions),
         longest_wait=longest,
         reloads=sum(device.reloads for device in trace.devices),
+        scheduled=len(trace.plans),
+        cancelled=sum(each.cancelled for each in trace.plans),
+        removed=len(trace.removals),
+        events=len(trace.events),
         breaks=sum(s.ended_at is not None and s.ended_at < trace.ended_at for s in sessions),
     )

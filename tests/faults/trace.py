@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
 from publisher import Retention
+
+
+def moment_of(seconds: float) -> float:
+    """A time since 1970 as one of the trace's."""
+    return seconds - time.time() + time.monotonic()
 
 
 class Publication(NamedTuple):
@@ -198,6 +204,71 @@ class KeyLeft(NamedTuple):
     """Of places and node leases."""
 
 
+@dataclass
+class Plan:
+    """A numbered message that is to be published ``at`` a moment; ``id`` is the schedule's.
+
+    ``cancel_asked_at`` is when it was to be taken back, ``cancel_done_at`` when the call had returned, and ``cancelled`` what it said.
+    """
+
+    channel: str
+    number: int
+    at: float
+    asked_at: float
+    done_at: float
+    id: str = ""
+    cancel_asked_at: float = 0.0
+    cancel_done_at: float = 0.0
+    cancelled: bool = False
+
+
+class Removal(NamedTuple):
+    """A message that is no longer to be delivered: from the first call that takes it out (or the end of its time) until it surely is.
+
+    ``how``: ``deleted``, ``collapsed`` or ``expired``. ``told``: the call has said that it did so.
+    """
+
+    channel: str
+    number: int
+    how: str
+    asked_at: float
+    done_at: float
+    told: bool = True
+
+
+class Confirmation(NamedTuple):
+    """Who has a message, as a backend was told when its call had returned."""
+
+    channel: str
+    number: int
+    id: int
+    users: tuple[str, ...]
+    at: float
+
+
+class Present(NamedTuple):
+    """Who was in a channel, as a backend was told. ``settled``: after everything was over."""
+
+    channel: str
+    users: frozenset[str]
+    asked_at: float
+    answered_at: float
+    settled: bool = False
+
+
+class Told(NamedTuple):
+    """An event in the stream of those for backends; ``at`` is when it was written."""
+
+    id: str
+    at: float
+    kind: str
+    user: str
+    node: str
+    connection: str = ""
+    first: bool = False
+    last: bool = False
+
+
 class PlacesHeld(NamedTuple):
     """How many places a user held, counted in Redis."""
 
@@ -212,7 +283,8 @@ class Trace:
 
     ``outages`` are when nothing could be confirmed, because a part was away on purpose; ``losses`` are when
     Redis accepted writes that it lost on purpose. ``short`` are the channels whose log keeps few messages,
-    and which. ``logged`` are the ids in the logs at the end, by channel and number.
+    and which. ``logged`` are the ids in the logs at the end, by channel and number. ``events`` is the whole stream of events, and
+    ``given`` are the ids of those that a backend was given.
     """
 
     publications: list[Publication] = field(default_factory=list)
@@ -220,6 +292,12 @@ class Trace:
     attempts: list[Attempt] = field(default_factory=list)
     access: list[AccessChange] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
+    plans: list[Plan] = field(default_factory=list)
+    removals: list[Removal] = field(default_factory=list)
+    confirmations: list[Confirmation] = field(default_factory=list)
+    present: list[Present] = field(default_factory=list)
+    events: list[Told] = field(default_factory=list)
+    given: list[str] = field(default_factory=list)
     outages: list[Interval] = field(default_factory=list)
     losses: list[Interval] = field(default_factory=list)
     occurrences: list[Occurrence] = field(default_factory=list)
@@ -231,6 +309,8 @@ class Trace:
     keys_left: list[KeyLeft] = field(default_factory=list)
     dead_nodes: set[str] = field(default_factory=set)
     """Ids of nodes that were killed, and could give nothing back."""
+    killed: dict[str, float] = field(default_factory=dict)
+    """Ids of nodes, and when they were killed."""
     ended_at: float = 0.0
 
     def breaks(self) -> list[Session]:
@@ -241,6 +321,11 @@ class Trace:
             for session in device.sessions
             if not session.ended_as and session.lasted_until(self.ended_at) < self.ended_at
         ]
+
+    @property
+    def removed(self) -> set[tuple[str, int]]:
+        """Channel and number of each message that was taken out on purpose."""
+        return {(each.channel, each.number) for each in self.removals}
 
     def lost_on_purpose(self, publication: Publication) -> bool:
         """Whether Redis had it only while what it wrote was to be lost."""
@@ -258,6 +343,12 @@ class Trace:
     def undone_on_purpose(self, change: AccessChange | Ending) -> bool:
         """Whether it was done only while what Redis wrote was to be lost."""
         return self.losing(change.asked_at, change.done_at)
+
+    def disturbed(self, begin: float, end: float) -> bool:
+        """Whether nothing could be confirmed, or Redis was losing writes, at some moment between two."""
+        return any(
+            each.begin <= end and begin <= each.end for each in (*self.outages, *self.losses)
+        )
 
     def losing(self, asked_at: float, done_at: float) -> bool:
         """Whether something that was asked for and done then may have been lost on purpose."""

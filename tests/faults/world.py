@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import gc
 import random
-import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,20 +15,19 @@ from typing import Any, Final
 import aiohttp
 import redis.asyncio
 
-from publisher import AsyncPublisher, Retention
+from publisher import AsyncPublisher
 from publisher.contract.keys import Keys
 from tests.faults.backend import Backend
-from tests.faults.endings import Ender, ReturningClient
+from tests.faults.events import events_in
 from tests.faults.leftovers import keys_left
-from tests.faults.logs import OwnLog, lines
-from tests.faults.moderation import Moderator, PersistentClient
-from tests.faults.node import Node, running_nodes
+from tests.faults.logs import lines
+from tests.faults.node import Node
 from tests.faults.numbered import NumberedPublisher
 from tests.faults.observing import numbers_in_logs, sample_places, sample_readiness
 from tests.faults.plain_client import PlainClient
 from tests.faults.proxy import Proxy
 from tests.faults.publishing_process import PublishingProcess
-from tests.faults.redis_servers import RedisServers, redis_servers
+from tests.faults.redis_servers import RedisServers
 from tests.faults.trace import Device, Interval, Occurrence, Publication, Session, Trace
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import until
@@ -38,8 +35,6 @@ from tests.support.waiting import until
 EVERYBODY: Final = "run-results/class"
 BY_PROCESS: Final = "run-results/by-process"
 BY_GRANT: Final = "run-results/by-grant"
-SHORT: Final = "run-results/short"
-_KEPT: Final = Retention(max_messages=20, max_age_seconds=86_400)
 _STOP_SECONDS: Final = 40.0
 _SETTLE_SECONDS: Final = 20.0
 _RECOVERY_SECONDS: Final = 30.0
@@ -61,8 +56,7 @@ class Load:
     reload_seconds: float | None = None
     """See ``PlainClient``: the document's client gives up after half a minute."""
     more: bool = True
-    """Whether there are, besides, a backend as a process of its own, one that gives access and takes it back, one that
-    ends connections and tokens, and a channel whose log keeps few messages."""
+    """Whether there is, besides, all that ``more_load.py`` has."""
 
 
 class World:
@@ -91,6 +85,7 @@ class World:
         self._session: aiohttp.ClientSession | None = None
         self._publisher: AsyncPublisher | None = None
         self._once: AsyncPublisher | None = None
+        self._settling: list[Callable[[], Awaitable[None]]] = []
 
     @property
     def server(self) -> RedisServer:
@@ -119,47 +114,26 @@ class World:
         channels = {channel for device in self.trace.devices for channel in device.channels}
         for channel in sorted(channels):
             self.publish(channel, self.load.rate, self.load.padding)
-        if self.load.more:
-            await self._begin_more(url)
         self._spawn(sample_places(self.redis.server_of, self.prefix, self.load.devices, self.trace))
         for number, node in enumerate(self.nodes):
             self._spawn(sample_readiness(node, number, self.trace))
         await self.everybody_listens()
 
-    async def _begin_more(self, url: str) -> None:
-        assert self._publisher is not None
-        moderator = Moderator(self._publisher, BY_GRANT, "gus", self.trace, self.dice)
-        self._let_work(moderator)
-        self.trace.short[SHORT] = _KEPT
-        self.add_client(Device("pam", "pam's", (BY_PROCESS,)), url)
-        self.add_client(Device("sam", "sam's", (SHORT,)), url)
-        self.add_client(Device("gus", "gus'", (BY_GRANT,)), url, PersistentClient)
-        self._begin_ending(url)
-        self.publish(BY_GRANT, self.load.rate, 0)
-        self.publish(SHORT, self.load.rate, 0, keyed=False, retention=_KEPT)
-        await self.process.start()
-
-    def _begin_ending(self, url: str) -> None:
-        assert self._publisher is not None
-        channels = ("notifications/hal", EVERYBODY)
-        clients = [
-            self.add_client(Device("hal", f"hal's {number}", channels), url, ReturningClient)
-            for number in range(2)
-        ]
-        self._let_work(Ender(self._publisher, clients, self.trace, self.dice))
-        self.publish("notifications/hal", self.load.rate, 0)
-
-    def _let_work(self, backend: Backend) -> None:
+    def let_work(self, backend: Backend) -> None:
+        """Let a backend do its work until the end."""
         self._publishers.append(backend)
         self._publishing.append(self._spawn(backend.run()))
 
+    def let_settle(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Wait for this in the end, when no backend does anything more and before the nodes end."""
+        self._settling.append(step)
+
     def add_client(
-        self, device: Device, url: str, kind: type[PlainClient] = PlainClient
+        self, device: Device, url: str, kind: Callable[..., PlainClient] = PlainClient
     ) -> PlainClient:
         """Let one more device connect."""
         assert self._session is not None
-        named = BY_GRANT not in device.channels
-        client = kind(self._session, url, device, self.load.reload_seconds, named=named)
+        client = kind(self._session, url, device, self.load.reload_seconds)
         self.trace.devices.append(device)
         self.clients.append(client)
         self._spawn(client.run())
@@ -174,7 +148,7 @@ class World:
         numbered = NumberedPublisher(
             publisher, channel, self.trace, self.dice, rate, padding, keyed=keyed, **options
         )
-        self._let_work(numbered)
+        self.let_work(numbered)
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -217,6 +191,8 @@ class World:
             await asyncio.gather(*self._publishing, self.process.stop())
         self.trace.attempts += self.process.attempts()
         self.trace.publications += self.process.publications()
+        for step in self._settling:
+            await step()
         with contextlib.suppress(TimeoutError):  # what is missing then is in the trace
             await until(self._is_settled, _SETTLE_SECONDS)
         self.trace.ended_at = time.monotonic()
@@ -233,9 +209,13 @@ class World:
             async with redis.asyncio.Redis(port=server.port) as client:
                 self.trace.keys_left += await keys_left(client, self.prefix)
         self.trace.logged = await numbers_in_logs(self.redis.server_of, self.prefix, self.trace)
+        events_server = self.redis.server_of(Keys(self.prefix).events)
+        async with redis.asyncio.Redis(port=events_server.port) as client:
+            self.trace.events = await events_in(client, self.prefix)
         for number, node in enumerate(self.nodes):
             self.trace.log_lines += lines(f"node {number}", node.output)
-            self.trace.dead_nodes |= node.killed | self._could_give_nothing_back(number)
+            self.trace.killed |= node.killed
+            self.trace.dead_nodes |= node.killed.keys() | self._could_give_nothing_back(number)
         self.trace.log_lines += self.process.log_lines()
 
     def _could_give_nothing_back(self, number: int) -> set[str]:
@@ -264,7 +244,8 @@ class World:
             for each in session.arrivals[-50:]
         }
         for device in self.trace.devices:
-            if any((device.user, newest[name].id) not in had for name in device.channels):
+            here = [newest[name].id for name in device.channels if name in newest]
+            if any((device.user, id_) not in had for id_ in here):
                 return False
         return not any(_waits(client.device.sessions[-1], newest) for client in self.subscribed)
 
@@ -329,72 +310,11 @@ class World:
         return True
 
 
-@contextlib.asynccontextmanager
-async def running_world(
-    folder: Path,
-    seed: int,
-    *,
-    nodes: int = 2,
-    replicated: bool = False,
-    load: Load | None = None,
-    before: Callable[[list[int]], AbstractAsyncContextManager[str]] | None = None,
-    **settings: Any,
-) -> AsyncIterator[World]:
-    """A deployment under load until the block ends; whatever error leaves it tells the seed.
-
-    Args:
-        replicated: whether a single Redis has a replica that can take over.
-        before: what stands before the nodes in place of ``front``; it is told their ports, and tells
-            what clients connect to.
-        settings: of the nodes.
-    """
-    servers = redis_servers(folder, replicated=replicated)
-    prefix = f"t{secrets.token_hex(6)}"
-    async with contextlib.AsyncExitStack() as stack:
-        own_log = stack.enter_context(OwnLog())
-        stack.push_async_callback(servers.aclose)
-        await servers.start()
-        world = World(seed, prefix, folder, servers, load or Load())
-        world.trace.log_lines = own_log.found
-        stack.push_async_callback(world.process.stop)
-        try:
-            world.nodes = await stack.enter_async_context(
-                running_nodes(nodes, servers, prefix, **settings)
-            )
-            world.front.targets = [node.port for node in world.nodes]
-            for proxy in (world.front, world.backend):
-                await proxy.start()
-                stack.push_async_callback(proxy.aclose)
-            publishers = await _publishers(stack, world)
-            connector = aiohttp.TCPConnector(limit=0)
-            session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-            stack.push_async_callback(world.aclose)
-            url = f"ws://127.0.0.1:{world.front.port}"
-            if before is not None:
-                ports = [node.port for node in world.nodes]
-                url = await stack.enter_async_context(before(ports))
-            await world.begin(session, *publishers, url)
-            yield world
-        except BaseException as error:
-            error.add_note(f"To do the same again: FAULTS_SEED={seed}")
-            raise
-
-
-async def _publishers(stack: contextlib.AsyncExitStack, w: World) -> list[AsyncPublisher]:
-    """One that tries again by itself, and one that does not."""
-    url = w.redis.url(w.backend)
-    return [
-        await stack.enter_async_context(
-            AsyncPublisher.from_url(url, prefix=w.prefix, timeout=1.0, retries=retries)
-        )
-        for retries in (3, 0)
-    ]
-
-
 def _waits(session: Session, newest: dict[str, Publication]) -> bool:
     """Whether a channel's newest message, published since its subscribe was answered, has yet to come."""
     had = {each.id for each in session.arrivals[-50:]}
     return any(
         newest[channel].asked_at > answered_at and newest[channel].id not in had
         for channel, answered_at in session.answered.items()
+        if channel in newest
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from tests.fuzz.api_bodies import ApiBodies
+from tests.fuzz.api_key_files import ApiKeyFiles
 from tests.fuzz.discovery import Discovery
 from tests.fuzz.frames import Frames
 from tests.fuzz.fuzzing import Target
@@ -17,5 +19,8 @@ from tests.fuzz.tokens import Tokens
 
 TARGETS: Final[dict[str, Callable[[], Target]]] = {
     kind.name: kind
-    for kind in (Frames, Heads, Messages, Tokens, KeySets, KeyLists, Discovery, Payloads)
+    for kind in (
+        *(Frames, Heads, Messages, Tokens, KeySets, KeyLists, Discovery, Payloads),
+        *(ApiBodies, ApiKeyFiles),
+    )
 }
