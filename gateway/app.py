@@ -96,6 +96,7 @@ class Gateway:
             DeliveryEvents(
                 lambda payload: self.access.control.receive(payload),  # noqa: PLW0108 - made below
                 lambda *failure: self.access.subscriptions.fail(*failure),  # noqa: PLW0108 - made below
+                lambda subscription: self.access.presence_requests.ask_again(subscription),  # noqa: PLW0108 - made below
             ),
         )
         self.hub = self.delivery.hub

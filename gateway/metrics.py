@@ -45,6 +45,8 @@ _COUNTERS = {
     "addresses_blocked": "Times that an address was not heard for the rest of a minute after too many failed authentications",
     "audit_dropped": "Lines that the audit log has lost: too many waited, or they could not be written",
     "events_dropped": "Events that backends were not told: too many waited for Redis, or it has refused them",
+    "presence_unwritten": "Times that Redis could not be told who is in channels; it is tried again",
+    "presence_truncated": "Times that a client was told of less than all who are in a channel: there were more than max_members",
     "redis_reconnects": "Pub/sub connections that were made anew after they had been lost",
     "probes_unheard": "Times the pub/sub connection was silent and was made anew",
     "redis_data_losses": "Times Redis came back without its data, and so without its grants",
@@ -137,6 +139,11 @@ class NodeCollector(Collector):
         )
         yield _gauge("connections_limit", "Connections this node may hold", self.max_connections)
         yield _gauge("subscriptions", "Subscriptions of all connections", subscriptions)
+        yield _gauge(
+            "presence_users",
+            "Users in channels whose presence is noted, once for each channel",
+            self.stats.presence_users,
+        )
         yield _gauge("channels", "Live channels listened to", len(self.hub.channels))
         yield _gauge(
             "event_loop_lag_seconds", "How late the last sweep came", self.stats.event_loop_lag

@@ -42,10 +42,12 @@ class DeliveryEvents:
     Args:
         command: what has come on a channel that is for nodes, and not for clients.
         failed: a subscription cannot be served.
+        missed_changes: a subscription may have missed who came into its channel, and who left.
     """
 
     command: Callable[[bytes], None]
     failed: Callable[[Subscription, Exception], None]
+    missed_changes: Callable[[Subscription], None]
 
 
 class Delivery:
@@ -97,7 +99,9 @@ class Delivery:
             settings.unsubscribe_linger_seconds,
         )
         present = redis.presence.present
-        self.presence = PresenceChanges(self.hub, present, self.interests_in_presence, namespaces)
+        self.presence = PresenceChanges(
+            self.hub, present, self.interests_in_presence, namespaces, events.missed_changes
+        )
         interval, timeout = settings.ping_interval_seconds, settings.pong_timeout_seconds
         self.heartbeats = Heartbeats(self.hub, CLOCK, random.random, interval, timeout)
         self.life_checks = LifeChecks(

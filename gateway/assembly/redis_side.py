@@ -72,6 +72,7 @@ class RedisSide:
             self.pipeline,
             PresenceTable(self.keys, shared.node_id, settings.node_lease_seconds, namespaces),
             random.random,
+            stats,
             self.servers,
         )
         # In a cluster messages come over other connections, and another primary may bring the commands at once.

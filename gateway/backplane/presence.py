@@ -17,6 +17,7 @@ from gateway.core.chunks import chunks
 from gateway.core.log_limit import FirstTimes
 from gateway.core.timing import Backoff
 from gateway.node.presence import PresentUsers
+from gateway.node.stats import Stats
 from gateway.node.tasks import Sleep
 from publisher.contract import scripts
 from publisher.contract.calls import Call
@@ -74,9 +75,11 @@ class PresenceWriter:
         pipeline: Calls,
         table: PresenceTable,
         random: Callable[[], float],
+        stats: Stats,
         servers: Servers = ONE,
     ) -> None:
-        self.present = PresentUsers(table.namespaces, self._note)
+        self.present = PresentUsers(table.namespaces, self._note, stats)
+        self._stats = stats
         self._pipeline = pipeline
         self._table = table
         self._random = random
@@ -151,9 +154,11 @@ class PresenceWriter:
         try:
             await self._pipeline.call(self._table.note(channel, there, gone))
         except Rejected as error:
+            self._stats.presence_unwritten += 1
             if self._refused.admit(channel):
                 log.warning("presence_refused channel=%s reason=%s", channel, error.reason)
         except Unavailable as error:
+            self._stats.presence_unwritten += 1
             self._changed.setdefault(channel, set()).update(users)
             return error
         else:

@@ -224,6 +224,8 @@ class Catchup:
             self._hub.go_live(channel, subscription)
         else:
             await self._catch_up(self._one(channel, subscription))
+        if subscription.live is not None:
+            self._presence.came_back(subscription)
 
     # -- channels -----------------------------------------------------------------------------
 
@@ -271,7 +273,9 @@ class Catchup:
         await self.check([channel for channel in found if channel is not None])
 
     async def check(self, channels: Iterable[Channel]) -> None:
-        """Compare channels with their logs."""
+        """Compare channels with their logs, and let their members hear anew who is there."""
+        channels = list(channels)
+        self._presence.unheard(channels)
         logged = [channel for channel in channels if channel.keeps_log]
         log.info("repair_started channels=%d", len(logged))
         unchecked = iter(logged)

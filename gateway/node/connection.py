@@ -131,11 +131,13 @@ class Subscription(Reader):
     counts the requests that wait for their answer. ``paused``: it may hear nothing for now; set when it may.
     ``passed``: what the channel token allows that it goes by, if it goes by one. ``request``: what its client has asked for,
     while that waits for its answer.
-    ``proven``: the id up to which the client has shown last that it has everything; 0 for none.
+    ``proven``: the id up to which the client has shown last that it has everything; 0 for none. ``asked_who``: the client has asked who
+    is in the channel.
     """
 
     __slots__ = (
         "answers",
+        "asked_who",
         "away",
         "channel",
         "connection",
@@ -153,6 +155,7 @@ class Subscription(Reader):
         self.connection = connection
         self.channel = channel
         self.away = False
+        self.asked_who = False
         self.interested = False
         self.live: Channel | None = None
         self.passed: ChannelPass | None = None

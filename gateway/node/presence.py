@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from gateway.node.stats import Stats
 from publisher.contract.channels import Channel, Namespace
 
 
@@ -15,10 +16,14 @@ class PresentUsers:
     """
 
     def __init__(
-        self, namespaces: Mapping[str, Namespace], changed: Callable[[str, str], None]
+        self,
+        namespaces: Mapping[str, Namespace],
+        changed: Callable[[str, str], None],
+        stats: Stats,
     ) -> None:
         self._noted = frozenset(name for name, each in namespaces.items() if each.presence)
         self._changed = changed
+        self._stats = stats
         self._channels: dict[str, dict[str, int]] = {}
 
     @property
@@ -33,6 +38,7 @@ class PresentUsers:
         users = self._channels.setdefault(channel.name, {})
         users[user] = users.get(user, 0) + 1
         if users[user] == 1:
+            self._stats.presence_users += 1
             self._changed(channel.name, user)
 
     def leave(self, channel: Channel, user: str) -> None:
@@ -42,6 +48,7 @@ class PresentUsers:
         users = self._channels[channel.name]
         users[user] -= 1
         if not users[user]:
+            self._stats.presence_users -= 1
             del users[user]
             if not users:
                 del self._channels[channel.name]

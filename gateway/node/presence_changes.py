@@ -5,16 +5,18 @@ Redis tells of that under a name of its own (``Keys.presence_changes``), which n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
 
 from gateway.core import frames, protocol
+from gateway.node.connection import Channel as LiveChannel
+from gateway.node.connection import Subscription
 from gateway.node.hub import Hub
 from gateway.node.interest import Interests
 from gateway.node.presence import PresentUsers
-from publisher.contract.channels import Channel, Namespace
+from publisher.contract.channels import Channel, Namespace, namespace_of
 
 
 class PresenceChanges:
@@ -22,6 +24,7 @@ class PresenceChanges:
 
     Args:
         interests: in the names under which Redis tells of changes.
+        missed: told of a subscription that may have missed changes.
     """
 
     def __init__(
@@ -30,10 +33,12 @@ class PresenceChanges:
         present: PresentUsers,
         interests: Interests,
         namespaces: Mapping[str, Namespace],
+        missed: Callable[[Subscription], None],
     ) -> None:
         self._hub = hub
         self._present = present
         self._interests = interests
+        self._missed = missed
         self._announced = frozenset(
             name for name, each in namespaces.items() if each.presence and each.presence.announce
         )
@@ -49,6 +54,18 @@ class PresenceChanges:
         if channel.namespace in self._announced:
             self._interests.release(channel.name)
         self._present.leave(channel, user)
+
+    def came_back(self, subscription: Subscription) -> None:
+        """A subscription is live again, which was told nothing for a while."""
+        if subscription.channel.namespace in self._announced:
+            self._missed(subscription)
+
+    def unheard(self, channels: Iterable[LiveChannel]) -> None:
+        """Something may have gone unheard on these channels."""
+        for channel in channels:
+            if namespace_of(channel.name) in self._announced:
+                for subscription in channel.subscriptions():
+                    self._missed(subscription)
 
     def hear(self, name: str, payload: bytes) -> None:
         """Tell the members of a channel what Redis has told (``presence.lua``)."""

@@ -13,7 +13,7 @@ from typing import Final
 from gateway.core import budget, frames, protocol
 from gateway.core.protocol import EndReason, Refused
 from gateway.core.timing import Backoff
-from gateway.node.connection import Connection
+from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
 from gateway.node.pacing import Pacing
 from gateway.node.ports import PresenceLog
@@ -52,21 +52,31 @@ class PresenceRequests:
         self._waiting: dict[str, set[Connection]] = {}
 
     def ask(self, connection: Connection, channel: Channel) -> None:
-        """Answer soon; what the connection asks about the channel until then is answered together.
+        """Answer soon, and once more whenever changes may have been missed; what is asked until then is answered together.
 
         Raises:
             Refused: it is not in the channel, or nobody notes who is.
         """
         rules = self._namespaces.get(channel.namespace)
-        if channel.name not in connection.subscriptions:
+        subscription = connection.subscriptions.get(channel.name)
+        if subscription is None:
             raise protocol.not_subscribed(channel.name)
         if rules is None or rules.presence is None:
             raise protocol.no_presence(channel.name)
-        waiting = self._waiting.get(channel.name)
+        subscription.asked_who = True
+        self._answer_soon(connection, channel.name, rules.presence)
+
+    def ask_again(self, subscription: Subscription) -> None:
+        """Answer once more what was asked about a channel: its client has missed who came and left."""
+        rules = self._namespaces[subscription.channel.namespace].presence
+        if subscription.asked_who and rules is not None:
+            self._answer_soon(subscription.connection, subscription.channel.name, rules)
+
+    def _answer_soon(self, connection: Connection, name: str, rules: Presence) -> None:
+        waiting = self._waiting.get(name)
         if waiting is None:
-            self._waiting[channel.name] = {connection}
-            task = f"say who is in {channel.name}"
-            self._tasks.spawn(self._serve(channel.name, rules.presence), task)
+            self._waiting[name] = {connection}
+            self._tasks.spawn(self._serve(name, rules), f"say who is in {name}")
         else:
             waiting.add(connection)
 
@@ -97,6 +107,8 @@ class PresenceRequests:
                 self._refuse(asking, protocol.refusal(name, EndReason.INTERNAL_ERROR))
             return backoff.next()
         backoff.reset()
+        if len(users) > rules.max_members:
+            self._hub.stats.presence_truncated += len(asking)
         answer = frames.text(protocol.presence(name, users[: rules.max_members], len(users)))
         for connection in asking:
             if not self._may_hear(connection, name):

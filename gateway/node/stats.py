@@ -44,6 +44,9 @@ class Stats:
     api_requests: Counter[str] = field(default_factory=Counter)
     audit_dropped: int = 0
     events_dropped: int = 0
+    presence_users: int = 0
+    presence_unwritten: int = 0
+    presence_truncated: int = 0
     redis_reconnects: int = 0
     redis_errors: int = 0
     redis_data_losses: int = 0

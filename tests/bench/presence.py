@@ -61,9 +61,11 @@ class Bench:
         )
         keys, calls = Keys(PREFIX), self.connections.calls
         self.writer = PresenceWriter(
-            calls, PresenceTable(keys, "node", 10, namespaces), random.random
+            calls, PresenceTable(keys, "node", 10, namespaces), random.random, Stats()
         )
-        self.reader = PresenceReader(calls, keys, "another", PresentUsers(namespaces, _ignore))
+        self.reader = PresenceReader(
+            calls, keys, "another", PresentUsers(namespaces, _ignore, Stats())
+        )
 
     def _bytes(self) -> tuple[int, int]:
         told = self._looking.info("stats")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import Any
 
 import pytest
 
 from publisher import AsyncPublisher
+from tests.faults.proxy import Proxy
 from tests.integration.conftest import StartNode
 from tests.support.client import Client, connected
+from tests.support.nodes import Node, running_node
 from tests.support.processes import gateway_process
+from tests.support.raw import PING, PONG, TEXT, RawClient, raw_client
 from tests.support.tokens import make_token
 from tests.support.topology import ask_all, keys
 from tests.support.waiting import until
@@ -139,3 +143,87 @@ async def test_where_it_is_not_announced_nobody_listens(
         name = keys(prefix).presence_changes(ROOM)
         answers = await ask_all(publisher._client, "PUBSUB", ask, name)
         assert {int(count) for _name, count in answers} == {0}
+
+
+async def test_who_was_too_slow_to_hear_of_changes_is_told_anew_who_is_there(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    namespaces = rules()
+    # Who comes later has little to read before it hears what comes live.
+    namespaces["rooms"]["retention"] = {"max_messages": 2, "max_age_seconds": 600}
+    node = await start_node(namespaces=namespaces, high_water_bytes=256 * 1024)
+    async with (
+        raw_client(node.url, make_token("slow"), receive_buffer=16_384) as slow,
+        connected(node.url, make_token("other")) as other,
+    ):
+        for request in ("subscribe", "presence"):
+            slow.send(TEXT, json.dumps({"type": request, "channel": ROOM}).encode())
+        assert (await next_of(slow, "presence"))["users"] == ["slow"]
+        await until(lambda: fill(publisher, node))
+        await other.send({"type": "subscribe", "channel": ROOM})
+        while (await other.receive())["type"] != "joined":
+            pass
+        # It was left out when this was told.
+        assert await next_of(slow, "joined", "presence") == {
+            "type": "presence",
+            "channel": ROOM,
+            "users": ["other", "slow"],
+            "count": 2,
+        }
+        # From here on it hears of changes again.
+        await other.close()
+        assert (await next_of(slow, "joined", "left"))["users"] == ["other"]
+
+
+async def fill(publisher: AsyncPublisher, node: Node) -> bool:
+    """Publish more; whether somebody has fallen behind by now."""
+    await publisher.publish(ROOM, "x" * 60_000)
+    return any(each.behind for each in node.gateway.hub.connections.values())
+
+
+async def next_of(client: RawClient, *kinds: str) -> dict[str, Any]:
+    """The next message of one of these types; pings are answered."""
+    while True:
+        frame = await client.frame()
+        if frame.opcode == PING:
+            client.send(PONG, frame.payload)
+        elif frame.opcode == TEXT and (message := json.loads(frame.payload))["type"] in kinds:
+            return dict(message)
+
+
+async def test_whose_node_was_cut_off_from_redis_is_told_anew_who_is_there(
+    start_node: StartNode, proxy: Proxy, prefix: str
+) -> None:
+    other_node = await start_node(namespaces=rules())
+    url = f"redis://127.0.0.1:{proxy.port}"
+    async with (
+        running_node(url, prefix, namespaces=rules()) as node,
+        connected(node.url, make_token("u")) as client,
+        connected(node.url, make_token("silent")) as silent,
+        connected(other_node.url, make_token("other")) as other,
+    ):
+        for each in (client, silent):
+            await each.subscribe(ROOM)
+        await client.send({"type": "presence", "channel": ROOM})
+        assert (await client.expect(type="presence"))["users"] == ["silent", "u"]
+        proxy.refuse()
+        await until(lambda: not node.gateway.ready())
+        await other.subscribe(ROOM)
+        await told(other, "joined", "other")
+        await proxy.start()
+        assert (await client.expect(type="presence"))["users"] == ["other", "silent", "u"]
+        # Who has never asked is told nothing.
+        await until(node.gateway.ready)
+        await silent.sync()
+
+
+async def test_members_are_back_as_soon_as_redis_has_lost_its_data(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    node = await start_node(namespaces=rules(), node_lease_seconds=1)
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(ROOM)
+        await told(client, "joined", "u")
+        await publisher._client.delete(keys(prefix).presence(ROOM))
+        await noted(publisher, prefix, 1)
+        assert await publisher.presence(ROOM) == ["u"]

@@ -22,6 +22,7 @@ from gateway.node.presence_changes import PresenceChanges
 from gateway.node.recovery import Pages
 from gateway.node.refusals import Refusals
 from gateway.node.stalls import Patience
+from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks
 from publisher.contract.channels import Namespace, Owner, Retention
 from publisher.contract.message import LogPage, Message
@@ -171,9 +172,10 @@ class Bench:
             MAX_SUBSCRIPTIONS,
             PresenceChanges(
                 self.node.hub,
-                PresentUsers(NAMESPACES, lambda _channel, _user: None),
+                PresentUsers(NAMESPACES, lambda _channel, _user: None, Stats()),
                 self.interests,
                 NAMESPACES,
+                lambda _subscription: None,
             ),
         )
 

@@ -12,6 +12,7 @@ from gateway.backplane.servers import Servers
 from gateway.node.connection import Subscription
 from gateway.node.presence import PresentUsers
 from gateway.node.presence_changes import PresenceChanges
+from gateway.node.stats import Stats
 from publisher.contract.calls import Call
 from publisher.contract.channels import Namespace, Presence, parse_channel
 from publisher.contract.keys import Keys
@@ -26,17 +27,20 @@ ROOM, HALL = parse_channel("rooms/a"), parse_channel("halls/a")
 
 def test_only_a_users_first_and_last_subscription_count() -> None:
     changes: list[tuple[str, str]] = []
-    present = PresentUsers(NAMESPACES, lambda *change: changes.append(change))
+    stats = Stats()
+    present = PresentUsers(NAMESPACES, lambda *change: changes.append(change), stats)
     present.enter(ROOM, "u")
     present.enter(ROOM, "u")
     present.enter(HALL, "u")
     present.leave(ROOM, "u")
     present.leave(HALL, "u")
     assert changes == [("rooms/a", "u")]
+    assert stats.presence_users == 1
     assert dict(present.users("rooms/a")) == {"u": 1}
     present.leave(ROOM, "u")
     assert changes == [("rooms/a", "u")] * 2
     assert not list(present.channels())
+    assert not stats.presence_users
 
 
 class Redis:
@@ -70,7 +74,7 @@ def writer(redis: Redis) -> PresenceWriter:
     pipeline: Any = redis
     table = PresenceTable(KEYS, "n", 10, NAMESPACES)
     servers = Servers(away=lambda key: key in redis.away)
-    return PresenceWriter(pipeline, table, lambda: 0.0, servers)
+    return PresenceWriter(pipeline, table, lambda: 0.0, Stats(), servers)
 
 
 async def test_what_could_not_be_written_is_written_later_as_it_is_then(
@@ -148,7 +152,8 @@ async def test_members_are_told_of_changes_unless_it_is_not_known_who_may_hear_t
     node.hub.go_live(channel, subscription)
     nothing: Any = None
     announced = {"rooms": Namespace("rooms", presence=Presence(announce=True))}
-    changes = PresenceChanges(node.hub, nothing, nothing, announced)
+    missed: list[Subscription] = []
+    changes = PresenceChanges(node.hub, nothing, nothing, announced, missed.append)
     node.hub.hold()
     changes.hear(ROOM.name, b'{"joined":["a"]}')
     node.hub.release()
@@ -156,3 +161,6 @@ async def test_members_are_told_of_changes_unless_it_is_not_known_who_may_hear_t
     node.hub.outboxes.flush()
     told = [{"type": "joined", "users": ["d"]}, {"type": "left", "users": ["b", "c"]}]
     assert messages_in(socket.received) == [{**each, "channel": ROOM.name} for each in told]
+    hall = node.hub.open(HALL, keeps_log=False)
+    changes.unheard([channel, hall])
+    assert missed == [subscription]
