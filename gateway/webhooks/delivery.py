@@ -37,6 +37,14 @@ def pause_after(failures: int, random: Callable[[], float]) -> float:
     return min(_LONGEST_SECONDS, 2.0 ** min(failures - 1, 16)) * (1 - random() / 4)
 
 
+def _first(errors: BaseExceptionGroup, kind: type[Exception]) -> BaseException | None:
+    """One of this kind among the errors of tasks, if there is one."""
+    found: BaseException | None = errors.subgroup(kind)
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
 class Delivery:
     """Takes events of a group and sends them.
 
@@ -75,10 +83,8 @@ class Delivery:
             async with asyncio.TaskGroup() as group:
                 while True:
                     await self._turn(group)
-        except* Gone:
-            raise Gone from None
-        except* PublisherError as found:
-            raise found.exceptions[0] from None
+        except BaseExceptionGroup as errors:
+            raise _first(errors, Gone) or _first(errors, PublisherError) or errors from None
         finally:
             await self._acknowledge()
 

@@ -149,3 +149,25 @@ def test_the_public_names_of_the_publisher_are_pinned() -> None:
         "UnknownNamespace",
     ]
     assert all(hasattr(publisher, name) for name in publisher.__all__)
+
+
+def raised_in_except_star(tree: ast.AST) -> list[int]:
+    """The lines of each ``raise`` in an ``except*``: before Python 3.11.4 a group comes out of it, and not what is raised."""
+    handlers = [
+        handler
+        for node in ast.walk(tree)
+        if isinstance(node, ast.TryStar)
+        for handler in node.handlers
+    ]
+    return [
+        each.lineno
+        for handler in handlers
+        for each in ast.walk(handler)
+        if isinstance(each, ast.Raise)
+    ]
+
+
+def test_nothing_is_raised_where_an_old_python_would_wrap_it() -> None:
+    assert raised_in_except_star(ast.parse("try: ...\nexcept* OSError:\n  if a: raise B")) == [3]
+    found = {path: raised_in_except_star(ast.parse(path.read_text("utf-8"))) for path in SOURCES}
+    assert {name_of(path): lines for path, lines in found.items() if lines} == {}
