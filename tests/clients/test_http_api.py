@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,8 @@ _MOST_SECONDS = 50  # Go compiles its HTTP library at the first time.
 def php() -> str:
     """PHP with its extension for HTTP."""
     found = require_toolchain("php", "/usr/bin", "install php-cli and php-curl")
-    if "curl" not in os.popen(f"{found} -m").read():
+    modules = subprocess.run([found, "-m"], capture_output=True, text=True, check=True).stdout
+    if "curl" not in modules.split():
         cannot_build("php has no curl: install php-curl")
     return found
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import ssl
+from pathlib import Path
 
+import aiohttp
 import pytest
+from pydantic import SecretStr
 
+from gateway.api import bodies, publishers
 from publisher import AsyncPublisher
-from tests.support.api import KEY, Api
-from tests.support.nodes import Node
+from tests.support.api import KEY, Api, api_at, keys_in
+from tests.support.certificates import Authority
+from tests.support.nodes import Node, running_node
 from tests.support.requests import line
+from tests.support.waiting import until
 
 CHANNEL = "notifications/u"
 
@@ -109,3 +117,90 @@ async def test_the_document_is_served_to_everybody(api: Api) -> None:
     assert (answer.status, answer.json["openapi"]) == (200, "3.1.0")
     assert "/v1/publish" in answer.json["paths"]
     assert (await api.ask("GET", f"/v1/openapi.json?key={KEY}", None)).status == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "body"),
+    [
+        ("/v1/publish", "application/json", b"{"),
+        ("/v1/publish-many", "application/x-ndjson", b'{"channel": "notif'),
+    ],
+)
+async def test_a_body_that_is_too_slow_is_told_so(
+    api: Api,
+    publisher: AsyncPublisher,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    kind: str,
+    body: bytes,
+) -> None:
+    monkeypatch.setattr(bodies, "_BODY_SECONDS", 0.2)
+    monkeypatch.setattr(bodies, "_LINES_SECONDS", 0.2)
+    begun = head("Content-Length: 1000").replace(b"/v1/publish", path.encode())
+    begun = begun.replace(b"application/json", kind.encode())
+    async with line(api.url, begun + body) as slow:
+        answer = await slow.answer()
+        assert (answer.status, json.loads(answer.body)["code"]) == (408, "body_too_slow")
+        assert "application/problem+json" in answer.head
+        assert "connection: close" in answer.head.lower()
+    assert await publisher.history(CHANNEL) == []
+
+
+async def test_lines_that_came_before_the_rest_was_too_slow_have_their_answers(
+    api: Api, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "_LINES_SECONDS", 0.5)
+    begun = head("Content-Length: 1000").replace(b"/v1/publish", b"/v1/publish-many")
+    begun = begun.replace(b"application/json", b"application/x-ndjson")
+    async with line(api.url, begun + BODY + b"\n" + BODY) as slow:
+        answer = await slow.answer()
+        told = [json.loads(each) for each in answer.body.splitlines()]
+    assert answer.status == 200
+    assert [each.get("code") for each in told] == [None, "body_too_slow"]
+    assert len(await publisher.history(CHANNEL)) == 1
+
+
+async def test_more_requests_than_are_served_at_a_time_are_told_to_come_back(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishers, "MOST_AT_WORK", 5)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(5):
+            await stack.enter_async_context(line(api.url, head("Content-Length: 1000")))
+
+        async def is_full() -> bool:
+            return (await api.ask("GET", "/v1/nodes")).status == 503
+
+        await until(is_full)
+        refused = await api.ask("POST", "/v1/publish", body={"channel": CHANNEL, "data": 1})
+        assert (refused.status, refused.json["code"]) == (503, "busy")
+        assert refused.headers["Retry-After"] == "1"
+        assert (refused.json["maybe_sent"], refused.json["retryable"]) == (False, True)
+        # Who has no key takes nobody's place, and is told of none.
+        assert (await api.ask("GET", "/v1/nodes", None)).status == 401
+
+    async def is_served() -> bool:
+        return (await api.ask("GET", "/v1/nodes")).status == 200
+
+    await until(is_served)
+
+
+async def test_the_certificate_of_the_internal_port_encrypts_it(
+    redis_url: str, prefix: str, tmp_path: Path, authority: Authority, trust: ssl.SSLContext
+) -> None:
+    signed = authority.sign("localhost", addresses=("127.0.0.1",))
+    files = {"internal_tls_certificate": signed.certificate, "internal_tls_key": signed.key}
+    keys = SecretStr(f"@{keys_in(tmp_path)}")
+    async with (
+        running_node(redis_url, prefix, api_port=0, api_keys=keys, **files) as node,
+        api_at(node.api_url) as api,
+    ):
+        assert node.api_url.startswith("https:")
+        body = {"channel": CHANNEL, "data": 1}
+        assert (await api.ask("POST", "/v1/publish", body=body, ssl=trust)).status == 200
+        answers = await api.lines([body] * 2_000, ssl=trust)
+        assert len(answers.lines) == 2_000
+        # In clear nothing is answered, a key neither taken nor told.
+        with pytest.raises(aiohttp.ClientError):
+            async with api_at(node.api_url.replace("https", "http")) as unencrypted:
+                await unencrypted.ask("GET", "/v1/nodes")

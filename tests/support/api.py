@@ -74,11 +74,11 @@ class Api:
         ) as answer:
             return Answered(answer.status, answer.headers, await answer.text())
 
-    async def lines(self, lines: list[Any], key: str = KEY, **headers: str) -> Answered:
+    async def lines(self, lines: list[Any], key: str = KEY, **options: Any) -> Answered:
         """Publish many."""
         text = "".join(each if isinstance(each, str) else json.dumps(each) + "\n" for each in lines)
-        given = {"Content-Type": "application/x-ndjson", **headers}
-        return await self.ask("POST", "/v1/publish-many", key, data=text, headers=given)
+        given = {"Content-Type": "application/x-ndjson"}
+        return await self.ask("POST", "/v1/publish-many", key, data=text, headers=given, **options)
 
 
 @contextlib.asynccontextmanager
