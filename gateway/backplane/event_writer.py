@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -25,6 +26,10 @@ _AT_ONCE: Final = 200
 """Events in a call of the script: Redis serves nobody else meanwhile."""
 _RENEWALS_PER_LEASE: Final = 3
 _LONGEST_RENEWAL_SECONDS: Final = 1.0
+
+
+class _LeaseOver(Exception):
+    """Others may have told of the end of all connections here: the lease is renewed before anything is written."""
 
 
 class EventWriter:
@@ -74,6 +79,8 @@ class EventWriter:
                 async with self._one_at_a_time:
                     await self._renew()
                     await self._write_all()
+            except _LeaseOver:
+                self._renewal_due = float("-inf")
             except Unavailable as error:
                 self._fail(error)
                 await asyncio.sleep(self._backoff.next())
@@ -90,6 +97,8 @@ class EventWriter:
             # Redis would refuse it every time, and what is behind it would wait for ever.
             self._log.dropped(len(self._batch))
             self._batch = []
+            # A part of it may have been written under this number.
+            self._number += 1
 
     async def close(self) -> None:
         """Write what is left, and end the lease.
@@ -99,7 +108,8 @@ class EventWriter:
         """
         if self._log.kinds:
             async with self._one_at_a_time:
-                await self._write_all()
+                with contextlib.suppress(_LeaseOver):
+                    await self._write_all()
                 if self._log.follows:
                     await self._pipeline.call(events.leave(self._keys, self._node))
 
@@ -111,9 +121,10 @@ class EventWriter:
 
     async def _write(self, batch: list[Told]) -> None:
         self._batch = batch
-        await self._pipeline.call(
-            events.write(self._keys, self._node, self._number, self._most, batch)
-        )
+        lease = self._lease if self._log.follows else None
+        call = events.write(self._keys, self._node, self._number, self._most, batch, lease)
+        if await self._pipeline.call(call) == events.LEASE_OVER:
+            raise _LeaseOver
         self._batch = []
         self._number += 1
 
@@ -149,7 +160,7 @@ class EventWriter:
         try:
             for some in chunks(over + missing, _AT_ONCE):
                 await self._write(list(some))
-        except Unavailable:
+        except (Unavailable, _LeaseOver):
             self._log.incomplete = True
             raise
 

@@ -42,7 +42,8 @@ class EventLog:
         self._wall_clock = wall_clock
         self._stats = stats
         self._waiting: deque[Told] = deque()
-        self._confirmed: dict[tuple[str, str], int] = {}
+        # Those of the waiting that say what is confirmed, by channel and user.
+        self._confirmed: dict[tuple[str, str], Told] = {}
 
     def connected(self, connection: Connection) -> None:
         """A connection has begun."""
@@ -79,12 +80,16 @@ class EventLog:
             self._note(self._told(kind, connection.user, connection=member, channel=channel))
 
     def confirmed(self, channel: str, user: str, upto: int) -> None:
-        """A user has everything in a channel up to an id. Of several that wait the highest is told."""
-        before = self._confirmed.get((channel, user))
-        if before is None and len(self._confirmed) >= WAITING:
+        """A user has everything in a channel up to an id. Of several that wait the last is told, at the place of the first."""
+        event = self._told(events.CONFIRMED, user, channel=channel, message=upto)
+        waiting = self._confirmed.get((channel, user))
+        if waiting is not None:
+            waiting.fields = event.fields
+        elif len(self._confirmed) >= WAITING:
             self._stats.events_dropped += 1
         else:
-            self._confirmed[channel, user] = max(upto, before or 0)
+            self._confirmed[channel, user] = event
+            self._waiting.append(event)
 
     def lost(self, channel: str, users: Iterable[str]) -> None:
         """Users have lost messages of a channel that they had not confirmed."""
@@ -95,9 +100,10 @@ class EventLog:
     def take(self, most: int) -> list[Told]:
         """The next events to write, in their order, at most so many."""
         taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
-        for channel, user in list(self._confirmed)[: most - len(taken)]:
-            upto = self._confirmed.pop((channel, user))
-            taken.append(self._told(events.CONFIRMED, user, channel=channel, message=upto))
+        for each in taken:
+            named = dict(zip(each.fields[::2], each.fields[1::2], strict=True))
+            if named["kind"] == events.CONFIRMED:
+                del self._confirmed[str(named["channel"]), str(named["user"])]
         return taken
 
     def dropped(self, count: int) -> None:
@@ -106,7 +112,7 @@ class EventLog:
         self.incomplete = True
 
     def _note(self, event: Told) -> None:
-        if len(self._waiting) < WAITING:
+        if len(self._waiting) - len(self._confirmed) < WAITING:
             self._waiting.append(event)
         else:
             self.dropped(1)

@@ -104,13 +104,25 @@ def told(
     return Told(change, tell, (*fields, "node", node, "timestamp", timestamp))
 
 
-def write(keys: Keys, node: str, number: int, most: int, batch: Iterable[Told]) -> Call:
-    """Write a batch, of which ``number`` is the node's own; twice does no more than once. ``most`` events are kept."""
+LEASE_OVER: Final = -1
+"""The reply to :func:`write` where nothing was written, since others may have told of the end of the node's connections."""
+
+
+def write(
+    keys: Keys, node: str, number: int, most: int, batch: Iterable[Told], lease: float | None = None
+) -> Call:
+    """Write a batch, of which ``number`` is the node's own; twice does no more than once. ``most`` events are kept.
+
+    ``lease``: seconds for which the node's lease is renewed, if it has not run out (:data:`LEASE_OVER`); ``None`` for a node that tells of no connections.
+    """
     arguments: list[Argument] = []
     for each in batch:
         arguments += (each.change, "1" if each.tell else "", len(each.fields), *each.fields)
-    stream = [keys.events, keys.connected, keys.connected_at(node)]
-    return Call.run(scripts.WRITE_EVENTS, stream, number, most, *arguments)
+    stream = [keys.events, keys.connected, keys.connected_at(node), keys.reporting]
+    milliseconds = "" if lease is None else round(lease * 1000)
+    return Call.run(
+        scripts.WRITE_EVENTS, stream, number, most, _KEPT_MS, node, milliseconds, *arguments
+    )
 
 
 def renew(keys: Keys, node: str, lease: float) -> Call:

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.backplane import event_writer as writers
 from gateway.node import events as node_events
+from gateway.node.stats import Stats
 from publisher import AsyncPublisher, Event
 from publisher.contract import events as contract
 from tests.faults.proxy import Proxy
@@ -207,3 +209,65 @@ async def test_a_call_whose_answer_is_lost_writes_nothing_twice(
         await client.send({"type": "unsubscribe", "channel": "notifications/u"})
         await client.expect(type="unsubscribed")
         await Reading(publisher).expect("subscribed", "unsubscribed")
+
+
+async def test_a_node_that_stood_still_beyond_its_lease_compares_before_it_writes(
+    start_node: StartNode, publisher: AsyncPublisher, redis_url: str, prefix: str
+) -> None:
+    settings = {"events": "connected,disconnected", "node_lease_seconds": 1.0}
+    still, other = [await start_node(**settings) for _ in range(2)]
+    writer = still.gateway.redis.event_writer
+    keys = topology.keys(prefix)
+    reading = Reading(publisher)
+    async with connected(still.url, make_token("u")):
+        await reading.expect("connected")
+        async with writer._one_at_a_time:
+            async with connected(still.url, make_token("v")):
+                await reading.expect("disconnected")
+                # It goes on where it stood: before the renewal of its lease, with what it was about to write.
+                with pytest.raises(writers._LeaseOver):
+                    await writer._write_all()
+                async with topology.looking_at_async(redis_url) as redis:
+                    assert not await redis.exists(keys.connected_at(still.gateway.node_id))
+        found = await reading.expect("connected", "disconnected", "connected")
+    assert sorted((each.user, each.kind, each.first or each.last) for each in found) == [
+        ("u", "connected", True),
+        ("v", "connected", True),
+        ("v", "disconnected", True),
+    ]
+    await reading.expect("disconnected")
+    assert other.gateway.stats.events_dropped == 0
+
+
+async def test_what_comes_after_a_batch_that_redis_refused_halfway_is_told(
+    start_node: StartNode, publisher: AsyncPublisher, redis_url: str, prefix: str
+) -> None:
+    node = await start_node(events="subscribed,unsubscribed")
+    keys = topology.keys(prefix)
+    async with connected(node.url, make_token("u")) as client:
+        async with topology.looking_at_async(redis_url) as redis:
+            await redis.set(keys.events, "no stream")
+            await client.subscribe("notifications/u")
+            await until(lambda: node.gateway.stats.events_dropped == 1)
+            await redis.delete(keys.events)
+        await client.send({"type": "unsubscribe", "channel": "notifications/u"})
+        await client.expect(type="unsubscribed")
+        await Reading(publisher).expect("unsubscribed")
+
+
+def test_what_is_confirmed_has_its_place_and_its_moment() -> None:
+    moment = 1.0
+    noted = node_events.EventLog(("confirmed", "lost"), "n", lambda: moment, Stats())
+    noted.lost("a/1", ["u"])
+    noted.confirmed("a/1", "u", 5)
+    noted.lost("a/1", ["v"])
+    moment = 2.0
+    noted.confirmed("a/1", "u", 7)
+    moment = 9.0
+    fields = [
+        dict(zip(each.fields[::2], each.fields[1::2], strict=True)) for each in noted.take(10)
+    ]
+    assert [each["kind"] for each in fields] == ["lost", "confirmed", "lost"]
+    assert (fields[1]["message"], fields[1]["timestamp"]) == (7, 2000)
+    noted.confirmed("a/1", "u", 8)
+    assert len(noted.take(10)) == 1

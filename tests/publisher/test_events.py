@@ -183,6 +183,49 @@ def test_the_end_of_a_dead_nodes_connections_is_told_once_and_of_a_living_ones_n
     assert server.xlen(keys.events) == 2
 
 
+def began(connection: str, user: str = "u") -> contract.Told:
+    return contract.told("connected", user, "n", 1, change="+", connection=connection)
+
+
+def test_a_node_whose_end_others_have_told_writes_nothing_until_it_has_renewed_its_lease(
+    server: redis.Redis, keys: Keys
+):
+    """Else it would count a connection whose end nobody tells: the user would never be the first again, nor the last."""
+
+    def run(*calls):
+        return ask(server, list(calls))
+
+    run(contract.renew(keys, "n", 60), contract.renew(keys, "m", 60))
+    assert run(contract.write(keys, "n", 1, 1000, [began("n/1")], 60)) == [1]
+    run(contract.leave(keys, "n"))
+    late = contract.write(keys, "n", 2, 1000, [began("n/2", "v")], 60)
+    assert run(late) == [contract.LEASE_OVER]
+    assert run(contract.end(keys, "n", 1000, tell=True)) == [0]
+    assert run(late) == [contract.LEASE_OVER]
+    assert not server.exists(keys.connected_at("n"), keys.connected)
+    assert run(contract.renew(keys, "n", 60)) == [[0]]
+    assert run(late) == [1]
+
+
+def test_who_writes_renews_the_lease_and_what_is_noted_expires(server: redis.Redis, keys: Keys):
+    ask(server, [contract.renew(keys, "n", 5)])
+    before = server.zscore(keys.reporting, "n")
+    ask(server, [contract.write(keys, "n", 1, 1000, [began("n/1")], 60)])
+    assert server.zscore(keys.reporting, "n") >= before + 50_000
+    assert server.ttl(keys.connected_at("n")) > 0
+    # A node that tells of no connections has no lease.
+    tell(server, keys, "u")
+    assert server.ttl(keys.connected_at("n")) > 0
+
+
+def test_a_batch_that_failed_halfway_may_be_written_again(server: redis.Redis, keys: Keys):
+    server.set(keys.events, "no stream")
+    failing = contract.write(keys, "n", 1, 1000, [began("n/1")])
+    assert isinstance(ask(server, [failing])[0], Exception)
+    server.delete(keys.events, keys.connected_at("n"))
+    assert ask(server, [failing]) == [1]
+
+
 @pytest.mark.parametrize("group", ["", 5, None])
 def test_a_bad_group_is_refused_before_anything_is_sent(publisher: Publisher, group):
     with pytest.raises(InvalidData):
