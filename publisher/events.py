@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from itertools import count
 from typing import Final, Protocol, get_args
 
 from publisher.contract import events
@@ -15,10 +17,14 @@ from publisher.contract.events import Consumer, Event, Start
 from publisher.contract.keys import Keys
 from publisher.errors import InvalidData, Unavailable
 from publisher.records import check_name
-from publisher.retrying import Retries, repeat
+from publisher.retrying import Retries, again, once, repeat
 from publisher.transport.flows import Flow, Pause, T
 
+log = logging.getLogger("publisher")
+
 _COUNT: Final = 100
+_GIVEN: Final = 1_000
+"""After a lost answer so many are given once more, which are all that a consumer has been given: no later one comes before them."""
 _ASKED_SECONDS: Final = 0.25
 """So often a consumer asks while there is nothing. To wait inside Redis would take a connection of its own."""
 _OTHERS_SECONDS: Final = 15.0
@@ -82,35 +88,62 @@ class EventReader:
     ) -> Flow[list[Event]]:
         """Acknowledge the events that are ``handled``, and give the next ones, at most so many, if there are any.
 
-        ``own``: those first that were given before and not acknowledged. Without it some may be given late after an error.
-        Raises as :meth:`next` does.
+        ``own``: those first that were given before and not acknowledged; so it is too where an answer was lost. Raises as
+        :meth:`next` does.
         """
         now = self._clock()
         others = now - self._others_at >= _OTHERS_SECONDS
-        call = events.take(
-            self._keys, self._consumer, self._start, handled, most=most, own=own, others=others
-        )
-        reply = yield from self._insist(call)
+        tries = count()
+
+        def attempt() -> Flow[Reply]:
+            first = next(tries) == 0
+            call = events.take(
+                self._keys,
+                self._consumer,
+                self._start,
+                handled,
+                most=most if first else max(most, _GIVEN),
+                own=own or not first,
+                others=others,
+            )
+            return (yield from once([call]))[0]
+
+        reply = yield from self._insist(lambda: again(attempt, self._retries))
         # A group that is gone now was lost by Redis: what stands in the stream has come since.
         self._start = "oldest"
         self._taken_at = self._clock()
         if others:
             self._others_at = now
-        return events.parse(reply)
+        missed, given = events.parse(reply)
+        if missed:
+            log.warning(
+                "events_missed group=%s count=%d advice=%r",
+                self._consumer.group,
+                missed,
+                "the group was further behind than the stream is long: read the state anew, and raise GATEWAY_EVENTS_MAX_LENGTH",
+            )
+        return given
 
     def acknowledge(self, handled: Sequence[str]) -> Flow[None]:
         """Note that events are handled. Raises as :meth:`next` does."""
-        yield from self._insist(events.acknowledge(self._keys, self._consumer.group, handled))
+        yield from self._run(events.acknowledge(self._keys, self._consumer.group, handled))
+
+    def release(self, unhandled: Sequence[str]) -> Flow[None]:
+        """Let others of the group be given events at once. Raises as :meth:`next` does."""
+        yield from self._run(events.release(self._keys, self._consumer, unhandled))
 
     def set_aside(self, event: Event, reason: str) -> Flow[None]:
         """Note that an event cannot be handled, and why. Raises as :meth:`next` does."""
         call = events.set_aside(self._keys, self._consumer.group, event, reason)
-        yield from self._insist(call)
+        yield from self._run(call)
 
-    def _insist(self, call: Call) -> Flow[Reply]:
+    def _run(self, call: Call) -> Flow[None]:
+        yield from self._insist(lambda: repeat([call], self._retries))
+
+    def _insist(self, flow: Callable[[], Flow[T]]) -> Flow[T]:
         while True:
             try:
-                (reply,) = yield from repeat([call], self._retries)
+                reply = yield from flow()
             except Unavailable as error:
                 if not error.retryable:
                     raise
@@ -151,7 +184,8 @@ class AsyncEvents(AsyncIterator[Event]):
     ) -> list[Event]:
         """Acknowledge the events with the ids ``handled``, and give the next ones, at most so many; none where there are none.
 
-        ``own``: those first that were given here before and are not acknowledged. Within a minute they have to be given so again, or
+        ``own``: those first that were given here before and are not acknowledged; after a lost answer so it is anyway, and up to 1,000
+        are given. Within a minute they have to be given so again, or
         they may be given to another consumer too.
 
         Raises:
@@ -162,6 +196,10 @@ class AsyncEvents(AsyncIterator[Event]):
     async def acknowledge(self, handled: Sequence[str]) -> None:
         """Acknowledge events. Raises as :meth:`take` does."""
         await self._run(self._reader.acknowledge(handled))
+
+    async def release(self, unhandled: Sequence[str]) -> None:
+        """Let others of the group be given events at once that were given here, before newer ones. Raises as :meth:`take` does."""
+        await self._run(self._reader.release(unhandled))
 
     async def set_aside(self, event: Event, reason: str) -> None:
         """Acknowledge an event that cannot be handled, and keep it, with the reason, among the last 10,000 such ones

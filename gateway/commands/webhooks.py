@@ -11,6 +11,7 @@ import time
 from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from gateway import logs, redis_acl, serve
 from gateway.commands.output import Commands
@@ -130,7 +131,8 @@ async def _send(
         try:
             await sending
         except Gone:
-            log.error("webhook_gone url=%s", options.url)  # noqa: TRY400 - it is the receiver's answer
+            # The rest of the URL may hold a secret.
+            log.error("webhook_gone host=%s", urlsplit(options.url).hostname)  # noqa: TRY400 - it is the receiver's answer
             return False
         except asyncio.CancelledError:
             log.info("webhooks_stopped group=%s", options.group)

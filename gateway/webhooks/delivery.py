@@ -21,6 +21,8 @@ _ASKED_SECONDS: Final = 0.25
 _REFRESHED_SECONDS: Final = 15.0
 """So often the group is told that those under way still are: after a minute they would be another process's."""
 _REFUSALS: Final = 5
+_ENDING_SECONDS: Final = 5.0
+"""So long at the end Redis is told what has arrived and what has not. It may be away."""
 _LONGEST_SECONDS: Final = 60.0
 _PASSING: Final = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
@@ -73,7 +75,7 @@ class Delivery:
         self._refresh_at = float("-inf")
 
     async def run(self) -> None:
-        """Send events until cancelled; those that have arrived by then are acknowledged.
+        """Send events until cancelled; those that have arrived by then are acknowledged, the others are handed over to the next process.
 
         Raises:
             Gone: the receiver wants no more.
@@ -86,7 +88,7 @@ class Delivery:
         except BaseExceptionGroup as errors:
             raise _first(errors, Gone) or _first(errors, PublisherError) or errors from None
         finally:
-            await self._acknowledge()
+            await self._hand_over()
 
     async def _turn(self, group: asyncio.TaskGroup) -> None:
         self._news.clear()
@@ -124,6 +126,15 @@ class Delivery:
         if handled := tuple(self._handled):
             await self._events.acknowledge(handled)
             self._forget(handled)
+
+    async def _hand_over(self) -> None:
+        try:
+            async with asyncio.timeout(_ENDING_SECONDS):
+                await self._acknowledge()
+                if self._under_way:
+                    await self._events.release(tuple(self._under_way))
+        except (TimeoutError, PublisherError):
+            log.warning("webhooks_not_handed_over events=%d", len(self._under_way))
 
     def _forget(self, handled: tuple[str, ...]) -> None:
         del self._handled[: len(handled)]

@@ -183,7 +183,7 @@ def to_consume(keys: Keys) -> list[Command]:
     ]
 
 
-_ONLY_TO_CONSUME: Final = ("xautoclaim", "xgroup", "xinfo", "xreadgroup")
+_ONLY_TO_CONSUME: Final = ("xautoclaim", "xclaim", "xgroup", "xinfo", "xreadgroup")
 """What that needs besides: these need a group that is there."""
 
 _TO_READ: Final = ("evalsha", "eval", "get", "time", "zrangebyscore", "zrevrange", "zscore")

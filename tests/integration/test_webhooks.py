@@ -24,6 +24,7 @@ from gateway.webhooks.signing import BadSecret, secrets_of
 from publisher import AsyncPublisher, Rejected
 from publisher.contract import events as contract
 from publisher.contract.keys import Keys
+from tests.faults.proxy import Proxy
 from tests.support import topology
 from tests.support.waiting import until
 
@@ -216,6 +217,44 @@ async def test_what_had_not_arrived_when_it_was_ended_is_sent_by_the_next(
     async with sending(publisher, backend):
         await until(lambda: backend.arrived["u"])
     assert backend.arrived == {"u": ["a/1"], "v": ["a/1"]}
+
+
+async def test_what_is_under_way_at_the_end_is_handed_over_and_comes_before_what_is_newer(
+    publisher: AsyncPublisher, backend: Backend, keys: Keys
+) -> None:
+    backend.answer = lambda _user, _times: 500
+    await tell(publisher, keys, "u a/1", "u a/2")
+    async with sending(publisher, backend):
+        await until(lambda: backend.requests)
+    backend.answer = lambda _user, _times: 200
+    await tell(publisher, keys, "u a/3")
+    async with sending(publisher, backend):
+        await until(lambda: len(backend.arrived["u"]) == 3)
+    assert backend.arrived["u"] == ["a/1", "a/2", "a/3"]
+
+
+async def test_it_ends_in_time_while_redis_is_away(
+    proxy: Proxy,
+    publisher_url: str,
+    prefix: str,
+    publisher: AsyncPublisher,
+    backend: Backend,
+    keys: Keys,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(deliveries, "_ENDING_SECONDS", 0.2)
+    backend.answer = lambda _user, _times: 500
+    await tell(publisher, keys, "u a/1")
+    way = f"{publisher_url.rpartition(':')[0]}:{proxy.port}"
+    async with AsyncPublisher.from_url(way, prefix=prefix) as cut_off:
+        async with sending(cut_off, backend) as task:
+            await until(lambda: backend.requests)
+            proxy.refuse()
+            task.cancel()
+            await asyncio.wait([task], timeout=5)
+            assert task.done()
+    assert "webhooks_not_handed_over events=1" in caplog.text
 
 
 async def test_those_under_way_stay_this_processs_and_are_not_sent_twice(

@@ -14,7 +14,9 @@ import redis
 from publisher import AsyncPublisher, InvalidData, Publisher, Rejected
 from publisher.contract import events as contract
 from publisher.contract.keys import Keys
+from publisher.contract.scripts import TAKE_EVENTS
 from tests.publisher.asking import ask
+from tests.publisher.reply_cutter import ReplyCutter
 
 NUMBERS = itertools.count()
 
@@ -97,7 +99,7 @@ def test_a_consumer_that_is_busy_takes_over_what_a_dead_one_has_left_too(
     monkeypatch.setattr(contract, "_IDLE_MS", 0)
     (reply,) = ask(server, [contract.take(keys, busy, "oldest", own=True, others=True)])
     assert not isinstance(reply, Exception)
-    assert sorted({each.user for each in contract.parse(reply)}) == ["a", "b"]
+    assert sorted({each.user for each in contract.parse(reply)[1]}) == ["a", "b"]
 
 
 def test_a_consumer_without_anything_to_handle_is_forgotten_after_a_while(
@@ -181,6 +183,47 @@ def test_the_end_of_a_dead_nodes_connections_is_told_once_and_of_a_living_ones_n
     assert [each.kind for each in found] == ["connected", "disconnected"]
     assert found[1].last
     assert server.xlen(keys.events) == 2
+
+
+async def test_after_a_lost_answer_no_later_event_comes_before_those_that_were_in_it(
+    cutter: ReplyCutter, prefix: str, server: redis.Redis, keys: Keys
+):
+    async with AsyncPublisher.from_url(cutter.url, prefix=prefix) as cut_off:
+        events = cut_off.events("g", start="oldest")
+        assert await events.take(own=False) == []
+        tell(server, keys, "under way")
+        assert [each.user for each in await events.take(own=False)] == ["under way"]
+        tell(server, keys, "first")
+        cutter.cut(TAKE_EVENTS.sha.encode(), meanwhile=lambda: tell(server, keys, "second"))
+        assert [each.user for each in await events.take(own=False, most=1)] == [
+            "under way",
+            "first",
+        ]
+        assert [each.user for each in await events.take(own=False)] == ["second"]
+    assert cutter.cut_replies == 1
+
+
+def test_what_was_trimmed_away_before_a_group_was_given_it_is_told(
+    publisher: Publisher,
+    server: redis.Redis,
+    keys: Keys,
+    caplog: pytest.LogCaptureFixture,
+):
+    tell(server, keys, "a", "b", "c", "d", "e")
+    events = publisher.events("g", start="oldest")
+    reader = events._reader
+    assert [each.user for each in publisher._run(reader.take(most=2))] == ["a", "b"]
+    server.xtrim(keys.events, maxlen=2, approximate=False)
+    assert [each.user for each in publisher._run(reader.take(own=False))] == ["d", "e"]
+    assert [each.getMessage().partition(" advice=")[0] for each in caplog.records] == [
+        "events_missed group=g count=1"
+    ]
+    tell(server, keys, "f")
+    assert [each.user for each in publisher._run(reader.take(own=False))] == ["f"]
+    server.xtrim(keys.events, maxlen=0, approximate=False)  # all of it was given
+    tell(server, keys, "g")
+    assert [each.user for each in publisher._run(reader.take(own=False))] == ["g"]
+    assert len(caplog.records) == 1
 
 
 def began(connection: str, user: str = "u") -> contract.Told:

@@ -5,7 +5,8 @@
 -- ARGV[6]  then those that another consumer has had for so long, ms; "" for none. Consumers that have nothing to handle and
 --          have asked for nothing for so long that ARGV[7], ms, is over are forgotten then
 -- ARGV[8], ...  ids of events that are handled
--- Returns  {{id, {field, value, ...}}, ...}
+-- Returns  {how many events were trimmed away before this group was given them, as far as Redis knows,
+--          {id, {field, value, ...}}, ...}
 local events, group, consumer, most = KEYS[1], ARGV[1], ARGV[2], ARGV[4]
 local function read(from)
   local reply = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', most, 'STREAMS', events, from)
@@ -26,6 +27,18 @@ local function kept(found)
   return left
 end
 
+-- How many events of the stream are behind the group, from the first one ever; nil where Redis cannot tell (before 7.0).
+local function passed()
+  local groups = redis.pcall('XINFO', 'GROUPS', events)
+  for _, each in ipairs(groups.err and {} or groups) do
+    if each[2] == group then
+      for i = 1, #each, 2 do
+        if each[i] == 'entries-read' then return tonumber(each[i + 1] or nil) end
+      end
+    end
+  end
+end
+
 if #ARGV > 7 then redis.call('XACK', events, group, unpack(ARGV, 8)) end
 local found = {}
 if ARGV[5] == '1' then
@@ -44,5 +57,12 @@ if #found < tonumber(most) and ARGV[6] ~= '' then
     end
   end
 end
-if #found == 0 then found = read('>') end
+local missed = 0
+if #found == 0 then
+  local before = passed()
+  found = read('>')
+  if found.err then return found end
+  if before and #found > 0 then missed = math.max(0, (passed() or 0) - before - #found) end
+end
+table.insert(found, 1, missed)
 return found
