@@ -24,10 +24,12 @@ from publisher.records import check_user
 from publisher.retrying import Retries, again, repeat
 from publisher.transport.cluster import SLOTS, slot_of
 from publisher.transport.failures import meaning
-from publisher.transport.flows import Flow, Owners, round_trips
+from publisher.transport.flows import Flow, Owners, Pause, round_trips
 from publisher.transport.redis_py import Host
 
 _PAGE: Final = "1000"
+_WRITTEN_SECONDS: Final = 1.5
+"""After so long the nodes have ended the connections, and have written what was confirmed there."""
 _GLOB: Final = re.compile(r"([\\*?\[\]])")
 
 
@@ -63,7 +65,10 @@ class Forgetting:
         hosts = yield from again(self._primaries, self._retries)
         yield from self._disconnect(user, "", None)
         for host in hosts:
-            yield from self._erase_at(host, user)
+            yield from self._erase_at(host, self._keys.grant, member_of(user), user)
+        yield Pause(_WRITTEN_SECONDS)
+        for host in hosts:
+            yield from self._erase_at(host, self._keys.confirmed, user, user)
         for channel in self._own_channels(user):
             yield from repeat(unconfirmed.forget(self._keys, channel), self._retries)
         for key in self._own_keys(user):
@@ -79,24 +84,24 @@ class Forgetting:
             yield from self._preflight.check_rights_at(rights.to_forget, host)
         return list(hosts)
 
-    def _erase_at(self, host: Host | None, user: str) -> Flow[None]:
-        """Take the user out of the grants and positions of all channels that a server has."""
-        keys = self._keys
-        for of_channel, member in ((keys.grant, member_of(user)), (keys.confirmed, user)):
-            cursor = b"0"
-            begin = of_channel("").removesuffix("}")
-            pattern = _GLOB.sub(r"\\\1", begin) + "*"
-            while True:
-                scan = Call(("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE))
-                ((cursor, found),) = yield from self._at(host, [scan])
-                removals = [Call(("ZREM", each, member)) for each in found]
-                removed = yield from self._at(host, removals)
-                if of_channel == keys.grant:
-                    for each, done in zip(found, removed, strict=True):
-                        if done:
-                            yield from self._tell(each.decode()[len(begin) : -1], user)
-                if int(cursor) == 0:
-                    break
+    def _erase_at(
+        self, host: Host | None, of_channel: Callable[[str], str], member: str, user: str
+    ) -> Flow[None]:
+        """Take the user out of the grants, or the positions, of all channels that a server has."""
+        cursor = b"0"
+        begin = of_channel("").removesuffix("}")
+        pattern = _GLOB.sub(r"\\\1", begin) + "*"
+        while True:
+            scan = Call(("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE))
+            ((cursor, found),) = yield from self._at(host, [scan])
+            removals = [Call(("ZREM", each, member)) for each in found]
+            removed = yield from self._at(host, removals)
+            if of_channel == self._keys.grant:
+                for each, done in zip(found, removed, strict=True):
+                    if done:
+                        yield from self._tell(each.decode()[len(begin) : -1], user)
+            if int(cursor) == 0:
+                break
 
     def _tell(self, channel: str, user: str) -> Flow[None]:
         """End the subscriptions that a grant has allowed."""

@@ -156,6 +156,11 @@ class Receiver:
                 await asyncio.sleep(pause)
         except ReceiverError as error:
             self._failure = error
+        except Exception as error:
+            # What a broken installation or gateway does: a loop that just ended would look like the end of the messages.
+            log.exception("receiver_failed")
+            self._failure = ReceiverError(f"the receiver has failed: {error!r}")
+            self._failure.__cause__ = error
         finally:
             for subscription in self._subscriptions.values():
                 subscription.end(self._failure)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from publisher import AsyncPublisher
+from tests.support import topology
 from tests.support.client import connected
 from tests.support.nodes import Node
 from tests.support.tokens import make_token
+from tests.support.waiting import until
 
 CHANNEL = "notifications/u"
 
@@ -49,3 +51,22 @@ async def test_a_user_who_is_forgotten_hears_nothing_more(
     async with connected(node.url, make_token("u")) as client:
         await client.send({"type": "subscribe", "channel": channel})
         assert (await client.receive())["code"] == "forbidden"
+
+
+async def test_of_a_user_who_is_forgotten_no_position_is_left_that_a_node_writes_late(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    positions, client = node.gateway.redis.positions, publisher._client
+    async with connected(node.url, make_token("u")) as receiving:
+        await receiving.subscribe(CHANNEL)
+        # Its pong goes out while it reads.
+        reading = asyncio.create_task(receiving.receive())
+        async with positions._one_at_a_time:
+            sent = await publisher.publish(CHANNEL, 1)
+            await until(lambda: positions.confirmed(CHANNEL, "u") == sent.id)
+            forgetting = asyncio.create_task(publisher.forget("u"))
+            await until(lambda: not node.gateway.hub.connections)
+        await forgetting
+        reading.cancel()
+    assert not positions.confirmed(CHANNEL, "u")
+    assert await client.zscore(topology.keys(prefix).confirmed(CHANNEL), "u") is None

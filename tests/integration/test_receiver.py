@@ -15,6 +15,7 @@ from gateway.client import (
     ConnectionEnded,
     Message,
     Receiver,
+    ReceiverError,
     SubscriptionEnded,
     session,
     subscription,
@@ -356,3 +357,20 @@ async def test_a_redirect_is_not_followed_with_the_token() -> None:
         with pytest.raises(ConnectionEnded, match="302"):
             await taken(aiter(receiver.subscribe(CHANNEL)), 1)
     assert hits == ["/"]
+
+
+async def test_what_nobody_expects_is_raised_and_does_not_look_like_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with scripted_gateway() as gateway, Receiver(gateway.url, token="t") as receiver:
+        reader = aiter(receiver.subscribe(CHANNEL))
+        visit = await gateway.visit()
+        await visit.greet()
+        await visit.expect(type="subscribe", channel=CHANNEL)
+        await visit.say({"type": "notifications", "channel": CHANNEL, "data": 1})
+        with pytest.raises(ReceiverError, match="KeyError") as raised:
+            await taken(reader, 1)
+        assert raised.value.__cause__ is not None
+        with pytest.raises(ReceiverError):
+            await taken(aiter(receiver.subscribe("notifications/other")), 1)
+    assert "receiver_failed" in caplog.text

@@ -122,6 +122,7 @@ HARMLESS = {"client|setinfo"}
 
 NOT_ALWAYS_USED = {
     "+xadd": "it is used where an event is set aside, as tests/integration/test_webhooks.py shows",
+    "+xclaim": "it is used where webhooks end with events under way, as tests/integration/test_webhooks.py shows",
     "+asking": "it is used while a slot moves",
     "+mget": "only publishers of version 0.1.0 need it",
     "+ping": "a client with a health_check_interval needs it, as the test before shows",
