@@ -259,6 +259,8 @@ class Gateway:
 
         Every step is taken, whatever became of those before it.
         """
+        if self.api is not None:
+            self.api.leave()
         if self._started:
             self._ports.leave_passed()
             await take_step("drain", self.delivery.drain.run(), None)

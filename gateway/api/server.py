@@ -47,6 +47,7 @@ class Api:
         self._stats = stats
         self._limit = LogLimit(time.monotonic())
         self._document = document(ENDPOINTS, version)
+        self._leaving = False
 
     def app(self) -> web.Application:
         """What serves requests."""
@@ -57,6 +58,10 @@ class Api:
             path = each.path.replace("{id}", "{id:.+}").replace("{user}", "{user:.+}")
             app.router.add_route(each.method, path, self._handler(each))
         return app
+
+    def leave(self) -> None:
+        """The node drains: each connection ends with its next answer, so that the end of the port cuts off none."""
+        self._leaving = True
 
     @web.middleware
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -74,6 +79,8 @@ class Api:
             log.exception("api_failed path=%s", request.path)
             answer = failed().response
         self._stats.api_requests[str(answer.status)] += 1
+        if self._leaving:
+            answer.force_close()
         return answer
 
     async def _describe(self, request: web.Request) -> web.Response:

@@ -28,6 +28,7 @@ class HttpApi:
         self._keys = ApiKeys(keys.get_secret_value() if keys is not None else None, CLOCK)
         self._publishers = Publishers(lambda name: _publisher(settings, name))
         api = Api(self._keys, self._publishers, shared.stats, VERSION)
+        self.leave = api.leave
         self.pages = HttpPages(api.app(), ApiExchange)
         self.port = InternalPort(self.pages, entrance.refused)
 

@@ -125,3 +125,23 @@ async def test_keys_that_cannot_be_used_end_the_start_and_are_found_by_check(
     code, output, _ = await run("check", **given)
     assert code == 1
     assert any(told in each for each in json.loads(output)["errors"])
+
+
+async def test_a_node_that_drains_goes_on_to_serve_and_ends_each_connection_with_its_next_answer(
+    redis_url: str, prefix: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    settings = {"api_port": port, "api_keys": f"@{keys_in(tmp_path)}", "drain_delay_seconds": 5}
+    body = {"channel": "notifications/u", "data": 1}
+    async with (
+        gateway_process(redis_url, prefix, **settings) as gateway,
+        api_at(f"http://127.0.0.1:{port}") as api,
+    ):
+        assert "Connection" not in (await api.ask("POST", "/v1/publish", body=body)).headers
+        ending = asyncio.create_task(gateway.terminate())
+        await until(lambda: "event=drain_started" in gateway.output)
+        # The connection that is there already, and a new one.
+        for _ in range(2):
+            answer = await api.ask("POST", "/v1/publish", body=body)
+            assert (answer.status, answer.headers["Connection"]) == (200, "close")
+        assert await ending == 0
