@@ -50,9 +50,12 @@ class PresenceTable:
         """Note who is there, for the time of a lease, and who is not any more."""
         rules = self.namespaces[namespace_of(channel)].presence
         announced = rules is not None and rules.announce
+        names = [self.keys.presence(channel)]
+        if announced:
+            names.append(self.keys.presence_nodes(channel))
         return Call.run(
             scripts.PRESENCE_SHARDED if self.keys.sharded else scripts.PRESENCE,
-            [self.keys.presence(channel)],
+            names,
             str(int(self.seconds * 1000)),
             _MAX_LEASE,
             str(len(there)),

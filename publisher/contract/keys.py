@@ -13,6 +13,8 @@
 ``rt1:grant:{<channel>}``            sorted set  user, or everybody (``grants.py``) -> expiry (ms, Redis time)
 ``rt1:presence:{<channel>}``         sorted set  ``<node>/<user>`` -> until when the user is in the channel there (ms,
                                                  Redis time): only in namespaces with ``presence``
+``rt1:presence-nodes:{<channel>}``   hash        user -> on how many nodes they are in the channel; where changes are announced
+                                                 (``presence.lua``)
 ``rt1:presence-changes:{<channel>}`` pub/sub     who has come into the channel and left it (``presence.lua``)
 ``rt1:granted:{<channel>}``          pub/sub     to whom the channel was granted just now, as in ``rt1:grant``
 ``rt1:live:{<channel>}``             pub/sub     the same entries, as they are published; in a cluster
@@ -141,6 +143,9 @@ class Keys:
 
     def presence(self, channel: str) -> str:
         return f"{self.prefix}:presence:{{{channel}}}"
+
+    def presence_nodes(self, channel: str) -> str:
+        return f"{self.prefix}:presence-nodes:{{{channel}}}"
 
     def presence_changes(self, channel: str) -> str:
         return f"{self._pubsub}:presence-changes:{{{channel}}}"

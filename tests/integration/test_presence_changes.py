@@ -156,9 +156,9 @@ async def test_who_was_too_slow_to_hear_of_changes_is_told_anew_who_is_there(
         raw_client(node.url, make_token("slow"), receive_buffer=16_384) as slow,
         connected(node.url, make_token("other")) as other,
     ):
-        for request in ("subscribe", "presence"):
+        for request, answer in (("subscribe", "joined"), ("presence", "presence")):
             slow.send(TEXT, json.dumps({"type": request, "channel": ROOM}).encode())
-        assert (await next_of(slow, "presence"))["users"] == ["slow"]
+            assert (await next_of(slow, answer))["users"] == ["slow"]
         await until(lambda: fill(publisher, node))
         await other.send({"type": "subscribe", "channel": ROOM})
         while (await other.receive())["type"] != "joined":
@@ -173,6 +173,31 @@ async def test_who_was_too_slow_to_hear_of_changes_is_told_anew_who_is_there(
         # From here on it hears of changes again.
         await other.close()
         assert (await next_of(slow, "joined", "left"))["users"] == ["other"]
+
+
+async def test_a_user_counts_once_however_many_nodes_they_are_on(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    first, second = [await start_node(namespaces=rules(max_members=2)) for _ in range(2)]
+    async with (
+        connected(first.url, make_token("u")) as client,
+        connected(second.url, make_token("u")) as tab,
+        connected(first.url, make_token("v")) as other,
+    ):
+        for each in (client, tab):
+            await each.subscribe(ROOM)
+        await told(client, "joined", "u")
+        await noted(publisher, prefix, 2)
+        # Two users are three entries.
+        await other.subscribe(ROOM)
+        await told(client, "joined", "v")
+        # What another has written, or lost, is counted anew.
+        await publisher._client.hset(keys(prefix).presence_nodes(ROOM), "stranger", 7)
+        await publisher._client.delete(keys(prefix).presence_nodes(ROOM))
+        await tab.close()
+        await noted(publisher, prefix, 2)
+        await other.close()
+        await told(client, "left", "v")
 
 
 async def fill(publisher: AsyncPublisher, node: Node) -> bool:

@@ -1,11 +1,23 @@
 -- Notes who is in a channel on a node, and who is not any more; drops all whose lease has run out. Where it is asked to, it
 -- tells which users have come and gone.
--- KEYS[1]  presence of the channel
+-- KEYS[1]  presence of the channel   KEYS[2] only where it tells: on how many nodes each user is; under "" how many members are
+--          counted there
 -- ARGV[1]  lease, ms   ARGV[2] no lease is longer, ms   ARGV[3] how many of the members are there
--- ARGV[4]  pub/sub channel for what changes, or "" where nobody is told   ARGV[5] up to so many members they are told
+-- ARGV[4]  pub/sub channel for what changes, or "" where nobody is told   ARGV[5] up to so many users they are told
 -- ARGV[6], ...  members "<node>/<user>", first those that are there
 -- Returns  nothing
-local key, lease, there, told, first = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[3]), ARGV[4] ~= '', 6
+local key, nodes, lease, there, told, first = KEYS[1], KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[3]), ARGV[4] ~= '', 6
+local function user_of(member) return string.sub(member, string.find(member, '/', 1, true) + 1) end
+if told and tonumber(redis.call('HGET', nodes, '') or 0) ~= redis.call('ZCARD', key) then
+  -- Somebody else has written there, or one of both is lost: all are counted anew.
+  local counts = {}
+  for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+    local user = user_of(member)
+    counts[user] = (counts[user] or 0) + 1
+  end
+  redis.call('DEL', nodes)
+  for user, count in pairs(counts) do redis.call('HSET', nodes, user, count) end
+end
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 local came, went = {}, told and redis.call('ZRANGEBYSCORE', key, '-inf', now) or {}
@@ -35,24 +47,29 @@ if #ARGV > first - 1 + there then redis.call('ZREM', key, unpack(ARGV, first + t
 -- another node's lease may be longer
 if redis.call('PTTL', key) < lease then redis.call('PEXPIRE', key, lease) end
 
-if (#came == 0 and #went == 0) or redis.call('ZCARD', key) > tonumber(ARGV[5]) then return end
-local function user_of(member) return string.sub(member, string.find(member, '/', 1, true) + 1) end
-local nodes, known, changes = {}, {}, {}
-for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+if not told then return end
+local users, before, after, changes = {}, {}, {}, {}
+local function change(member, by)
   local user = user_of(member)
-  nodes[user] = (nodes[user] or 0) + 1
+  if not before[user] then
+    users[#users + 1] = user
+    before[user] = tonumber(redis.call('HGET', nodes, user) or 0)
+    after[user] = before[user]
+  end
+  after[user] = after[user] + by
 end
-local function note(kind, user)
-  changes[kind] = changes[kind] or {}
-  table.insert(changes[kind], user)
+for _, member in ipairs(went) do change(member, -1) end
+for _, member in ipairs(came) do change(member, 1) end
+for _, user in ipairs(users) do
+  if after[user] > 0 then redis.call('HSET', nodes, user, after[user]) else redis.call('HDEL', nodes, user) end
+  local kind = before[user] == 0 and after[user] > 0 and 'joined' or before[user] > 0 and after[user] == 0 and 'left'
+  if kind then
+    changes[kind] = changes[kind] or {}
+    table.insert(changes[kind], user)
+  end
 end
-for _, member in ipairs(went) do
-  local user = user_of(member)
-  if not nodes[user] and not known[user] then note('left', user) end
-  known[user] = true
+redis.call('HSET', nodes, '', redis.call('ZCARD', key))
+if redis.call('PTTL', nodes) < lease then redis.call('PEXPIRE', nodes, lease) end
+if next(changes) and redis.call('HLEN', nodes) - 1 <= tonumber(ARGV[5]) then
+  redis.call('PUBLISH', ARGV[4], cjson.encode(changes))
 end
-for _, member in ipairs(came) do
-  local user = user_of(member)
-  if nodes[user] == 1 and not known[user] then note('joined', user) end
-end
-if next(changes) then redis.call('PUBLISH', ARGV[4], cjson.encode(changes)) end
