@@ -174,7 +174,7 @@ def _histograms(timings: Timings) -> Iterable[Metric]:
     yield _histogram(
         "publish_to_confirmation",
         "From the publish of a message until its user has confirmed it, of those published while the user was connected; "
-        "a client is asked about several together",
+        "of those that a client is asked about together, the oldest",
         {"": timings.publish_to_confirmation},
     )
     yield _histogram(

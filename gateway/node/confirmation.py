@@ -46,6 +46,7 @@ _DAY: Final = 86_400.0
 class _Progress:
     """How far a channel's messages were sent and asked about.
 
+    ``oldest`` is the first that was sent since the last question, 0 for none.
     ``answered``: a member has answered the last question. ``since`` counts the messages after it; the ``interval``
     is the ordinary one once there are more of them than ``room``.
     """
@@ -53,6 +54,7 @@ class _Progress:
     channel: str
     interval: float
     sent: int = 0
+    oldest: int = 0
     asked: int = 0
     asked_at: float = float("-inf")
     answered: bool = False
@@ -87,8 +89,8 @@ class Confirmation:
         self._clock = clock
         self._interval = interval
         self._progress: dict[str, _Progress] = {}
-        # By the payloads that answer them: of most pongs nothing has to be read.
-        self._questions: dict[bytes, _Progress] = {}
+        # By the payloads that answer them, with the oldest message asked about: of most pongs nothing has to be read.
+        self._questions: dict[bytes, tuple[_Progress, int]] = {}
         # When which channels were asked about, by the interval after that.
         self._asked: dict[float, deque[tuple[float, str]]] = {
             interval: deque(),
@@ -99,8 +101,8 @@ class Confirmation:
         self._next_number = count(1)
         self._awaited = Quota(_AWAITED_A_DAY, _DAY, clock())
 
-    def sent(self, channel: str, upto: int, count: int = 1) -> bytes:
-        """Note that ``count`` messages of a channel, up to ``upto``, go out now.
+    def sent(self, channel: str, upto: int, count: int = 1, oldest: int = 0) -> bytes:
+        """Note that ``count`` messages of a channel, up to ``upto``, go out now; the first is ``oldest``, where they are several.
 
         Returns the ping to send behind them, or nothing when one was sent a moment ago:
         :meth:`tick` makes up for it.
@@ -109,6 +111,8 @@ class Confirmation:
         if progress is None:
             progress = self._progress[channel] = _Progress(channel, self._interval)
         progress.sent = upto
+        if not progress.oldest:
+            progress.oldest = oldest or upto
         progress.since += count
         now = self._clock()
         if progress.since > progress.room:
@@ -159,38 +163,43 @@ class Confirmation:
 
     def pong(self, connection: Connection, payload: bytes) -> None:
         """Take a pong; one that answers no question of ours proves nothing here."""
-        progress = self._questions.get(payload)
-        if progress is not None:
+        question = self._questions.get(payload)
+        if question is not None:
+            progress, oldest = question
             progress.answered = True
-            self._answer(connection, progress.channel, progress.asked)
+            self._answer(connection, progress.channel, progress.asked, oldest)
         elif payload.startswith(_MARK) and (answer := _ANSWER.fullmatch(payload)) is not None:
             # To an earlier question, or to one that was asked of this connection only.
             channel = self._channels.get(int(answer[1]))
             if channel is not None:
-                self._answer(connection, channel, int(answer[2]))
+                upto = int(answer[2])
+                self._answer(connection, channel, upto, upto)
 
-    def _answer(self, connection: Connection, channel: str, upto: int) -> None:
+    def _answer(self, connection: Connection, channel: str, upto: int, oldest: int) -> None:
         # An id above all that was sent is of a log that Redis has lost since it was asked about.
         if upto <= connection.sent_upto(channel):
-            self._prove(connection, channel, upto)
+            self._prove(connection, channel, upto, oldest)
 
     def confirm(self, connection: Connection, channel: str, upto: int) -> None:
         """Note that a connection's user has everything in ``channel`` up to ``upto``.
 
         A client can claim what it likes, so no more counts than this connection was sent.
         """
-        self._prove(connection, channel, min(upto, connection.sent_upto(channel)))
+        proven = min(upto, connection.sent_upto(channel))
+        self._prove(connection, channel, proven, proven)
 
-    def _prove(self, connection: Connection, channel: str, upto: int) -> None:
+    def _prove(self, connection: Connection, channel: str, upto: int, oldest: int) -> None:
+        """All up to ``upto`` has arrived; ``oldest`` is the one of these that has waited longest to be asked about."""
         subscription = connection.subscriptions.get(channel)
         if subscription is not None:
             # Only what is the same: a lower id is news where Redis has lost what was above it.
             if upto == subscription.proven:
                 return
-            subscription.proven = upto
             # What was published before waited for its user, and not for this node.
-            if upto > connection.entered_at:
-                self._timings.confirmed(upto)
+            first = oldest if oldest > max(connection.entered_at, subscription.proven) else upto
+            subscription.proven = upto
+            if first > connection.entered_at:
+                self._timings.confirmed(first)
         if upto > 0:
             self._positions.advance(channel, connection.user, upto)
             if self._told is not None:
@@ -221,7 +230,8 @@ class Confirmation:
         progress.asked_at = now
         self._asked[progress.interval].append((now, progress.channel))
         payload = self._payload(progress.channel, progress.asked)
-        self._questions[payload] = progress
+        self._questions[payload] = progress, progress.oldest
+        progress.oldest = 0
         return frames.ping(payload)
 
     def _room(self, channel: str) -> int:

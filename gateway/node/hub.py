@@ -244,7 +244,10 @@ class Hub:
         encoded = frames.encode(channel.prefix, pending, channel.members, *self._compressing)
         # Ids rise within a channel.
         upto = next((message.id for message in reversed(pending) if message.logged), 0)
-        question = self._confirmation.sent(channel.name, upto, len(pending)) if upto else b""
+        question = b""
+        if upto:
+            count, oldest = len(pending), pending[0].id
+            question = self._confirmation.sent(channel.name, upto, count, oldest)
         for encoding, members in channel.members.items():
             self.outboxes.lay(members, encoded[encoding] + question)
             self.stats.messages_delivered += len(members) * len(pending)

@@ -13,6 +13,7 @@ MOST_PARAMETERS = 8
 MOST_COLLABORATORS = 6
 LARGER = {
     "gateway/api/asking.py:Endpoint": "a row of a table: each field is one of its columns",
+    "gateway/node/confirmation.py:_Progress": "how far something is: each field begins at nothing",
     "gateway/node/stats.py:Stats": "counters, each of which begins at 0",
     "gateway/planning/load.py:Load": "numbers that a plan is asked for: each is an option of the command",
     "gateway/node/catchup.py:Catchup": "joining, coming back and repairing in one loop, with what each of them needs",

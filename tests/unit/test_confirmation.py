@@ -116,6 +116,65 @@ def test_however_messages_and_ticks_fall_there_is_one_question_an_interval(bench
     assert min(gaps) >= INTERVAL
 
 
+def measured(bench: Bench) -> tuple[int, float]:
+    """How many confirmations were measured, and how long they took together."""
+    histogram = bench.timings.publish_to_confirmation
+    return sum(histogram.counts), pytest.approx(histogram.total, abs=1e-5)
+
+
+def published(bench: Bench) -> int:
+    """The id of a message that is published now."""
+    bench.timings.redis_clock.learn(round(bench.clock.now * 1e6), bench.clock.now)
+    bench.subscription.position = round(bench.clock.now * 1e6)
+    return bench.subscription.position
+
+
+def test_of_messages_that_are_confirmed_together_the_oldest_is_measured(bench: Bench) -> None:
+    """The last one may have come just before the question, and says nothing of how long the others waited."""
+    bench.clock.now = 100.0
+    question = bench.sent(published(bench))
+    bench.clock.now += 0.25
+    assert not bench.sent(published(bench))  # after the question, so it waits for the next
+    bench.clock.now += 0.5
+    assert not bench.sent(published(bench))
+    bench.answer(question)
+    assert measured(bench) == (1, 0.75)
+    bench.clock.now += 1.0
+    [(_, question)] = bench.tick()
+    bench.answer(question)
+    assert measured(bench) == (2, 0.75 + 1.5)
+    bench.answer(question)  # again: nothing new
+    bench.clock.now += LONGER
+    first = published(bench)
+    bench.clock.now += 0.5
+    question = bench.confirmation.sent(NEWS.name, published(bench), 2, first)
+    bench.answer(question)
+    assert measured(bench) == (3, 0.75 + 1.5 + 0.5)
+
+
+def test_what_was_published_before_its_user_came_is_not_measured(bench: Bench) -> None:
+    bench.clock.now = 100.0
+    first = published(bench)
+    bench.client.entered_at = first
+    bench.clock.now += 1.0
+    question = bench.confirmation.sent(NEWS.name, published(bench), 2, first)
+    bench.clock.now += 2.0
+    bench.answer(question)
+    assert measured(bench) == (1, 2.0)
+
+
+def test_what_a_client_has_acknowledged_is_not_measured_again(bench: Bench) -> None:
+    bench.clock.now = 100.0
+    first = published(bench)
+    bench.clock.now += 1.0
+    question = bench.confirmation.sent(NEWS.name, published(bench), 2, first)
+    bench.confirmation.confirm(bench.client, NEWS.name, first)
+    assert measured(bench) == (1, 1.0)
+    bench.clock.now += 2.0
+    bench.answer(question)
+    assert measured(bench) == (2, 1.0 + 2.0)
+
+
 def answered_stream(bench: Bench) -> None:
     """Messages go on coming, and the two questions about them are answered."""
     bench.answer(bench.sent(1))
