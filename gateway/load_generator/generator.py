@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from gateway.client import Message, Receiver, ReceiverError, Subscription
 from gateway.load_generator.tally import Result, Tally
@@ -19,6 +20,16 @@ _CONNECTING: Final = 100
 
 _MOST_UNDERWAY: Final = 2_000
 """Publishes that wait for Redis; what is due meanwhile is published later, and its latency says so."""
+
+_MOST_REMOVED: Final = 1_000_000
+"""Messages that are taken out of the logs at the end, the last ones: no log keeps so many of each channel."""
+
+_REMOVING: Final = 50
+"""Removals at a time: somebody else may use this Redis."""
+
+
+Published: TypeAlias = deque[tuple[str, int]]
+"""Channels and ids of what is in the logs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +56,8 @@ async def generate(
 ) -> Result:
     """Connect, publish, wait for what is on its way, and count.
 
-    Each connection is a user's of its own, ``load-0`` and on, who hears ``notifications/<user>``.
+    Each connection is a user's of its own, ``gateway-load-0`` and on, who hears ``notifications/<user>``. In the end the
+    messages are taken out of these channels' logs, also where the run is broken off.
 
     Args:
         load: what is asked.
@@ -61,7 +73,11 @@ async def generate(
     try:
         async with AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher:
             await publisher.ping()
-            seconds = await _generate(load, publisher, token_of, tally)
+            published: Published = deque(maxlen=_MOST_REMOVED)
+            try:
+                seconds = await _generate(load, publisher, token_of, tally, published)
+            finally:
+                await _remove(publisher, published)
     except PublisherError as error:
         raise CannotLoad(str(error)) from None
     except BaseExceptionGroup as errors:
@@ -80,12 +96,28 @@ def _first(errors: BaseExceptionGroup) -> BaseException:
     return error
 
 
+async def _remove(publisher: AsyncPublisher, published: Published) -> None:
+    """Take the messages out of their logs."""
+
+    async def worker() -> None:
+        while published:
+            await publisher.delete(*published.popleft())
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(_REMOVING):
+            group.create_task(worker())
+
+
 async def _generate(
-    load: Load, publisher: AsyncPublisher, token_of: Callable[[str], str], tally: Tally
+    load: Load,
+    publisher: AsyncPublisher,
+    token_of: Callable[[str], str],
+    tally: Tally,
+    published: Published,
 ) -> float:
     """Returns how many seconds were published."""
-    # The same ones each time, so that many runs leave no more in Redis than one.
-    users = [f"load-{number}" for number in range(load.connections)]
+    # The same ones each time, so that many runs leave no more positions in Redis than one.
+    users = [f"gateway-load-{number}" for number in range(load.connections)]
     run = secrets.token_hex(8)
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
@@ -93,7 +125,7 @@ async def _generate(
         async with asyncio.TaskGroup() as group:
             readers = [group.create_task(_read(each, run, tally)) for each in subscriptions]
             began = loop.time()
-            await _publish(load, publisher, users, run, tally)
+            await _publish(load, publisher, users, run, tally, published)
             seconds = loop.time() - began
             await _settle(tally, load.patience)
             for reader in readers:
@@ -137,7 +169,12 @@ async def _read(messages: Subscription, run: str, tally: Tally) -> None:
 
 
 async def _publish(
-    load: Load, publisher: AsyncPublisher, users: list[str], run: str, tally: Tally
+    load: Load,
+    publisher: AsyncPublisher,
+    users: list[str],
+    run: str,
+    tally: Tally,
+    published: Published,
 ) -> None:
     loop = asyncio.get_running_loop()
     room = asyncio.Semaphore(_MOST_UNDERWAY)
@@ -147,7 +184,8 @@ async def _publish(
         tally.publishing(number, due)
         data = {"run": run, "n": number, "filling": filling}
         try:
-            await publisher.publish(_channel(users[number % len(users)]), data)
+            done = await publisher.publish(_channel(users[number % len(users)]), data)
+            published.append((done.channel, done.id))
             tally.done()
         except PublisherError:
             tally.fails(number)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
+import sys
 from typing import Any
 
 import pytest
@@ -12,6 +16,7 @@ from tests.processes.test_serve import run
 from tests.support.processes import gateway_process
 from tests.support.redis_server import free_port
 from tests.support.tokens import SECRET
+from tests.support.waiting import until
 
 
 async def load(url: str, redis_url: str, prefix: str, *arguments: str) -> tuple[int, str, str]:
@@ -29,7 +34,7 @@ async def test_everything_arrives_and_nothing_of_the_run_before_counts(
 ) -> None:
     async with gateway_process(redis_url, prefix) as node:
         async with AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher:
-            await publisher.publish("notifications/load-0", {"run": "before", "n": 0})
+            await publisher.publish("notifications/gateway-load-0", {"run": "before", "n": 0})
         code, out, err = await load(node.url, redis_url, prefix, "--json")
         assert (code, err) == (0, "")
         told: dict[str, Any] = json.loads(out)
@@ -44,6 +49,45 @@ async def test_everything_arrives_and_nothing_of_the_run_before_counts(
         }
         latency = told["latency_ms"]
         assert 0 < latency["p50"] <= latency["p99"] <= latency["max"]
+
+
+async def test_nothing_is_left_of_the_messages_and_nothing_of_others_is_touched(
+    redis_url: str, prefix: str
+) -> None:
+    async with (
+        gateway_process(redis_url, prefix) as node,
+        AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher,
+    ):
+        for user in ("gateway-load-0", "ann"):
+            await publisher.publish(f"notifications/{user}", "of somebody else")
+        code, _, _ = await load(node.url, redis_url, prefix)
+        assert code == 0
+        for user, left in (("gateway-load-0", 1), ("gateway-load-1", 0), ("ann", 1)):
+            assert len(await publisher.history(f"notifications/{user}")) == left
+
+
+async def test_nothing_is_left_of_a_run_that_is_broken_off(redis_url: str, prefix: str) -> None:
+    async with (
+        gateway_process(redis_url, prefix) as node,
+        AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher,
+    ):
+        settings = {"REDIS_URL": redis_url, "REDIS_PREFIX": prefix, "JWT_SECRET": SECRET}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway", "load", "--url", node.url, "--seconds", "60"),
+            env=os.environ | {f"GATEWAY_{name}": value for name, value in settings.items()},
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        channel = "notifications/gateway-load-0"
+
+        async def left() -> int:
+            return len(await publisher.history(channel))
+
+        await until(left)
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(20):
+            await process.wait()
+        assert await left() == 0
 
 
 async def test_people_read_a_line_for_each_thing(redis_url: str, prefix: str) -> None:
