@@ -158,4 +158,12 @@ class _File(_Telling, WatchedFileHandler):
         try:
             super().emit(record)
         except OSError:  # while it is made anew
+            self._let_go()
             self.handleError(record)
+
+    def _let_go(self) -> None:
+        """Close the file whatever becomes of what it still had to write; the next line opens it anew."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
