@@ -19,7 +19,7 @@ MANIFESTS ?= deploy/kubernetes
 # Tests that are too long for every change.
 LONG := tests/packaging/test_oldest_and_newest.py tests/model/test_tenants.py
 
-.PHONY: help run cluster manifests test test-all matrix soak attacks fuzz model autobahn bench check lock dist format clean
+.PHONY: help run cluster manifests test test-all matrix soak attacks alerts fuzz model autobahn bench check lock dist format clean
 
 help:
 	@echo "make run     start a development gateway on port 3001 (or GATEWAY_PORT), with a Redis of its own"
@@ -29,6 +29,7 @@ help:
 	@echo "make matrix  test the publisher with each Python and each redis package found here"
 	@echo "make soak    all faults at random for SECONDS=60; SEED=... for the same dice again, TOPOLOGY=sentinel or cluster for another Redis"
 	@echo "make attacks each kind of attack beside a client, for some seconds; ONLY=ping for those of that name"
+	@echo "make alerts  cause every alert on real processes, follow the runbook, and see it end; ONLY=RedisSlow for those of that name"
 	@echo "make fuzz    inputs that are nearly right for SECONDS=60, for everything that reads what comes from outside; SEED=..., ONLY=heads"
 	@echo "make model   tenants, tokens, grants and faults at random for SECONDS=60, judged by who may hear what; SEED=..., TOPOLOGY=..."
 	@echo "make autobahn  the Autobahn suite against the code that serves clients; TLS=1 for the same over TLS"
@@ -65,6 +66,7 @@ test-all: test
 	$(BIN)/pytest -n 2 --dist loadgroup $(LONG)
 	TOPOLOGY=sentinel $(BIN)/pytest -n 2 --dist loadgroup tests/publisher tests/integration tests/faults/test_named_faults.py
 	TOPOLOGY=cluster $(BIN)/pytest -n 2 --dist loadgroup tests/publisher tests/integration tests/faults/test_named_faults.py
+	@$(MAKE) alerts
 	@$(MAKE) soak SECONDS=300
 	@$(MAKE) soak TOPOLOGY=sentinel
 	@$(MAKE) soak TOPOLOGY=cluster
@@ -77,6 +79,9 @@ soak: $(DEV)
 
 attacks: $(DEV)
 	@$(BIN)/python -m tests.attacks $(if $(ONLY),--only "$(ONLY)")
+
+alerts: $(DEV)
+	@$(BIN)/python -m tests.alerts $(if $(ONLY),--only "$(ONLY)")
 
 fuzz: $(DEV)
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)")

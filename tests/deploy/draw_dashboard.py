@@ -152,7 +152,7 @@ async def _main() -> None:
     with tempfile.TemporaryDirectory() as folder, running_redis(Path(folder)) as url:
         program = require_program("prometheus")
         async with busy_gateways(url, secrets.token_hex(4), program, Path(folder)) as server:
-            FILE.writesvg.text(drawn(await watched(server)), "utf-8")
+            FILE.write_text(drawn(await watched(server)), "utf-8")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -426,35 +424,6 @@ def test_the_chart_with_everything_is_as_kubernetes_wants_it(helm: str) -> None:
     assert container(manifests)["image"] == "realtime-gateway@sha256:" + "0" * 64
     assert pod(manifests)["terminationGracePeriodSeconds"] == 5 + 10 + 30 + 15
     assert "replicas" not in of_kind("Deployment", manifests)["spec"]
-
-
-def test_the_commands_of_the_documentation_are_as_the_chart_wants_them(helm: str) -> None:
-    """One after the other: each has the values of those before it."""
-    text = (ROOT / "docs" / "deployment.md").read_text()
-    lines = re.findall(
-        r"^helm (install|upgrade) realtime-gateway deploy/helm (.*)$", text, re.MULTILINE
-    )
-    assert [verb for verb, _ in lines] == ["install", "upgrade", "upgrade"]
-    options: list[str] = []
-    for verb, line in lines:
-        given = shlex.split(line)
-        if verb == "upgrade":
-            given.remove("--reset-then-reuse-values")
-        options += given
-        manifests = rendered(helm, *options)
-        check(manifests)
-    # All of it is on in the end, with the Secrets that the page makes.
-    assert {"realtime-gateway-api", "realtime-gateway-webhooks"} <= {
-        each["metadata"]["name"] for each in manifests
-    }
-    made = set(re.findall(r"^kubectl create secret generic (\S+)", text, re.MULTILINE))
-    named = {
-        source["secret"]["name"]
-        for each in manifests
-        if each["kind"] == "Deployment"
-        for source in each["spec"]["template"]["spec"]["volumes"][0]["projected"]["sources"]
-    }
-    assert named == made
 
 
 def test_the_rules_are_the_alerts_of_the_deployment(helm: str) -> None:

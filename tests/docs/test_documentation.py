@@ -185,7 +185,11 @@ def test_every_alert_leads_to_its_entry_in_the_runbook() -> None:
 def test_each_entry_of_the_runbook_names_metrics_settings_and_lines_of_the_log_that_there_are() -> (
     None
 ):
-    sources = "\n".join(path.read_text("utf-8") for path in (ROOT / "gateway").rglob("*.py"))
+    sources = "\n".join(
+        path.read_text("utf-8")
+        for package in ("gateway", "publisher")
+        for path in (ROOT / package).rglob("*.py")
+    )
     collector = NodeCollector(Node().hub, Stats(), lambda: True, 1, dict)
     metrics = {family.name for family in collector.collect()}
     named = set(re.findall(r"`(gateway_\w+?)(?:_total)?(?: == 0)?`", RUNBOOK))

@@ -72,6 +72,8 @@ class Link:
         self.up = Way()
         self.down = Way()
         self.subscribed = False
+        self.last_at = asyncio.get_running_loop().time()
+        """When something last came on it from either side."""
         self.reset_after: int | None = None
         """Bytes of the server's that get through before both ends are reset."""
         self._client = client
@@ -82,6 +84,10 @@ class Link:
         """The client's own port, by which a test knows whose connection this is."""
         port: int = self._client.get_extra_info("peername", ("", 0))[1]
         return port
+
+    def seen(self) -> None:
+        """Something came."""
+        self.last_at = asyncio.get_running_loop().time()
 
     def half_open(self) -> None:
         """Break the line so that the client does not learn of it, as when a server loses its power."""
@@ -211,6 +217,7 @@ class Proxy:
         self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         def look(data: bytes) -> None:
+            link.seen()
             link.subscribed = link.subscribed or b"SUBSCRIBE\r\n" in data
 
         await _pump(reader, writer, (self.up, link.up), look)
@@ -219,7 +226,7 @@ class Proxy:
         self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         if link.reset_after is None:
-            await _pump(reader, writer, (self.down, link.down))
+            await _pump(reader, writer, (self.down, link.down), lambda _data: link.seen())
         else:
             if link.reset_after:
                 writer.write(await reader.read(link.reset_after))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,19 @@ class Prometheus:
 
     url: str
     session: aiohttp.ClientSession
+    process: asyncio.subprocess.Process
+    file: Path
+
+    def watch(self, targets: Sequence[str]) -> None:
+        """Scrape these, ``host:port`` each, and no others from now on."""
+        self.file.write_text(_with_targets(self.file.read_text(), targets))
+        self.process.send_signal(signal.SIGHUP)
+
+    async def alerts(self) -> list[dict[str, Any]]:
+        """All alerts that are pending or firing, as its API tells them."""
+        async with self.session.get(f"{self.url}/api/v1/alerts") as answer:
+            found: list[dict[str, Any]] = (await answer.json())["data"]["alerts"]
+        return found
 
     async def query(self, expression: str) -> list[Series]:
         """What an expression gives now."""
@@ -72,7 +86,11 @@ class Prometheus:
 
 @contextlib.asynccontextmanager
 async def prometheus_scraping(
-    program: str, folder: Path, targets: Sequence[str], configuration: str
+    program: str,
+    folder: Path,
+    targets: Sequence[str],
+    configuration: str,
+    options: Sequence[str] = (),
 ) -> AsyncIterator[Prometheus]:
     """Run one until the block ends.
 
@@ -80,15 +98,11 @@ async def prometheus_scraping(
         program: its path.
         folder: for its files.
         targets: ``host:port`` of each gateway's internal port.
-        configuration: that of the product, in which the targets and the intervals are replaced.
+        configuration: that of the product, in which the targets and intervals of 15 s are replaced.
+        options: further ones of the program.
     """
     file = folder / "prometheus.yml"
-    listed = "\n".join(f"          - {each}" for each in targets)
-    # The last ones: before them are those of the Alertmanager.
-    head, _, old = configuration.rpartition("      - targets:\n")
-    rest = "\n".join(line for line in old.splitlines() if not line.startswith("          - "))
-    text = f"{head}      - targets:\n{listed}\n{rest}\n"
-    file.write_text(text.replace("15s", _INTERVAL))
+    file.write_text(_with_targets(configuration, targets).replace("15s", _INTERVAL))
     port = free_port()
     with (folder / "output").open("wb") as output:
         process = await asyncio.create_subprocess_exec(
@@ -96,6 +110,7 @@ async def prometheus_scraping(
             f"--config.file={file}",
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
+            *options,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -103,7 +118,7 @@ async def prometheus_scraping(
         )
     try:
         async with aiohttp.ClientSession() as session:
-            server = Prometheus(f"http://127.0.0.1:{port}", session)
+            server = Prometheus(f"http://127.0.0.1:{port}", session, process, file)
             await until(server.is_ready, _START_SECONDS)
             yield server
     except BaseException as error:
@@ -112,3 +127,11 @@ async def prometheus_scraping(
     finally:
         process.kill()
         await process.wait()
+
+
+def _with_targets(configuration: str, targets: Sequence[str]) -> str:
+    listed = "\n".join(f"          - {each}" for each in targets)
+    # The last ones: before them are those of the Alertmanager.
+    head, _, old = configuration.rpartition("      - targets:\n")
+    rest = "\n".join(line for line in old.splitlines() if not line.startswith("          - "))
+    return f"{head}      - targets:\n{listed}\n{rest}\n"
