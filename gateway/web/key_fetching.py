@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+
+from gateway.core.hosts import is_this_machine
 
 _SECONDS: Final = aiohttp.ClientTimeout(total=5, connect=3)
 # What is compressed would be as large as its sender likes, so it is asked for as it is.
@@ -62,11 +63,7 @@ def is_trustworthy(url: str) -> bool:
 
 def is_local(url: str) -> bool:
     """Whether a URL, which can be read, leads to this machine."""
-    host = host_of(url)
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_this_machine(host_of(url))
 
 
 async def fetch(url: str, most: int) -> Fetched:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from gateway.core.hosts import is_this_machine
 from gateway.webhooks.signing import body_of, headers_of
 from publisher import Event
 
@@ -37,15 +37,8 @@ def check_url(url: str) -> None:
         raise BadURL("it names no host")
     if parts.username is not None or parts.password is not None:
         raise BadURL("it must not hold a password: other users of this machine can see it")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
         raise BadURL("it must begin with https://, or with http:// and lead to this machine")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Receiver:

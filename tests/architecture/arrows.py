@@ -58,7 +58,7 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         # Arithmetic about a gateway, which knows no part of one.
         "gateway.planning": "",
         # A backend like any other, which uses what the library has for all.
-        "gateway.webhooks": "publisher",
+        "gateway.webhooks": "publisher gateway.core",
         "gateway.serve": "publisher.errors gateway.web gateway.api gateway.logs gateway.audit_log gateway.settings gateway.app",
         "gateway.supervisor": "publisher.contract gateway.core gateway.web gateway.settings gateway.serve",
         # Each uses the parts that it is about; the publisher as any backend does.
