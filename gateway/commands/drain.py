@@ -11,6 +11,7 @@ import orjson
 from gateway.commands import asking_redis
 from gateway.commands.output import Commands, complain, say
 from gateway.options import add_options
+from gateway.settings import UsageError
 from publisher import Publisher
 
 _DESCRIPTION: Final = (
@@ -20,6 +21,7 @@ _DESCRIPTION: Final = (
     "or another mistake in the command."
 )
 _ASKED_SECONDS: Final = 0.25
+_LONGEST_WAIT_SECONDS: Final = 3600
 
 
 def add(commands: Commands) -> None:
@@ -39,6 +41,8 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if not 0 <= options.wait <= _LONGEST_WAIT_SECONDS:
+        raise UsageError(f"--wait must be 0 to {_LONGEST_WAIT_SECONDS} seconds")
     url, prefix = asking_redis.where(options)
     with Publisher.from_url(url, prefix=prefix) as publisher:
         before = _state(publisher, options.node)

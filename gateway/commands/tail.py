@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -55,6 +56,7 @@ def _run(options: argparse.Namespace) -> int:
         receiver = Receiver(options.url, token=token, on_gap=tail.show_loss)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    _tell_of_lost_connections()
     channels = [*dict.fromkeys(options.channels)]
     failure = asyncio.run(_show(receiver, channels, options.since, tail))
     if failure is not None:
@@ -72,6 +74,14 @@ def _token(file: Path | None) -> str | Callable[[], str]:
     if token := os.environ.get(_TOKEN):
         return token.strip()
     raise ValueError(f"give the user's token: --token-file FILE, or {_TOKEN}")
+
+
+def _tell_of_lost_connections() -> None:
+    """Whoever waits for messages wants to know when none can come."""
+    log, handler = logging.getLogger("gateway.client"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("gateway: %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
 
 
 class _Tail:

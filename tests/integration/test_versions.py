@@ -19,6 +19,7 @@ import redis
 
 from publisher import AsyncPublisher, Namespace
 from publisher.contract.keys import Keys
+from tests.processes.test_serve import run
 from tests.support.client import connected
 from tests.support.processes import GatewayProcess, gateway_process
 from tests.support.programs import cannot_run
@@ -320,3 +321,41 @@ async def test_a_node_that_knows_no_encryption_stops_and_a_new_one_goes_on(
             while (await client.receive())["id"] != sealed.id:
                 pass
         assert confirmed(redis_url, prefix) <= sealed.id
+
+
+async def test_what_takes_messages_back_is_a_loss_to_a_node_of_the_version_before(
+    redis_url: str, prefix: str, version_before: Path
+) -> None:
+    """So UPGRADING.md lets backends wait for the last gateway."""
+    async with (
+        gateway_process(redis_url, prefix, code=version_before) as old,
+        AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher,
+    ):
+        async with connected(old.url, make_token("u")) as client:
+            await client.subscribe(CHANNEL)
+            for number in range(2):
+                sent = await publisher.publish(CHANNEL, number, ttl=1)
+                await client.expect(data=number, id=sent.id)
+            await client.sync()
+            await until(lambda: confirmed(redis_url, prefix) >= sent.id)
+        taken_out = await publisher.publish(CHANNEL, "deleted")
+        await publisher.publish(CHANNEL, "older", collapse_key="k")
+        kept = await publisher.publish(CHANNEL, "newer", collapse_key="k")
+        assert await publisher.delete(CHANNEL, taken_out.id)
+        async with connected(old.url, make_token("u")) as client:
+            assert (await client.subscribe(CHANNEL))["recovered"] is False
+            await client.expect(data="newer", id=kept.id)
+
+
+async def test_a_node_of_the_version_before_is_listed_and_does_not_hear_that_it_shall_drain(
+    redis_url: str, prefix: str, version_before: Path
+) -> None:
+    async with gateway_process(redis_url, prefix, code=version_before) as old:
+        where = {"GATEWAY_REDIS_URL": redis_url, "GATEWAY_REDIS_PREFIX": prefix}
+        code, out, _ = await run("top", "--json", **where)
+        (node,) = json.loads(out)["nodes"]
+        assert (code, node["report"]) == (0, None)
+        code, _, err = await run("drain", node["name"], "--wait", "0.5", **where)
+        assert code == 1
+        assert "older than 0.2" in err
+        assert old.process.returncode is None

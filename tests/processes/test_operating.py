@@ -82,6 +82,18 @@ async def test_a_node_that_hangs_is_told_of(redis_url: str, prefix: str) -> None
         assert (code, json.loads(out)) == (1, {"node": name, "state": "silent"})
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("drain", "n", "--wait", "nan"), "--wait must be 0 to 3600 seconds"),
+        (("top", "--every", "0"), "--every must be 0.1 to 3600 seconds"),
+    ],
+)
+async def test_a_time_that_is_none_is_refused(command: tuple[str, ...], told: str) -> None:
+    where = {"GATEWAY_REDIS_URL": "redis://127.0.0.1:1"}
+    assert await run(*command, **where) == (2, "", f"gateway: {told}\n")
+
+
 @pytest.mark.parametrize("command", [("top", "--json"), ("drain", "n")])
 async def test_a_mistake_or_a_redis_that_is_not_there_is_one_line(command: tuple[str, ...]) -> None:
     code, out, err = await run(*command)

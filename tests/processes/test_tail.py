@@ -70,7 +70,12 @@ async def test_it_shows_messages_over_a_restart_until_it_is_interrupted(
                 assert (channel, data) == (CHANNEL, f'{{"n":{number}}}\n')
                 await node.terminate()
         shown.send_signal(signal.SIGINT)
-        assert await ending(shown) == (0, "")
+        code, err = await ending(shown)
+        assert code == 0
+        # No gateway was there at first, and one has left.
+        assert {line.split(" ")[1] for line in err.splitlines()} == {"receiver_disconnected"}
+        assert "reason='connection_failed'" in err
+        assert "reason='draining'" in err
 
 
 async def test_programs_read_an_object_a_line_and_are_told_of_losses(
