@@ -19,6 +19,7 @@ from gateway.assembly.entrance import Entrance, State
 from gateway.assembly.operators import Operators
 from gateway.assembly.redis_side import RedisEvents, RedisSide
 from gateway.assembly.shared import CLOCK, Shared
+from gateway.assembly.spans import exporter
 from gateway.backplane.hearing import Events
 from gateway.backplane.places import PlaceEvents
 from gateway.core import closing
@@ -58,6 +59,7 @@ class Gateway:
     Raises:
         gateway.web.keys.BadKey: the key or the algorithms cannot be used.
         gateway.web.tls.BadCertificate: the settings of TLS do not go together.
+        gateway.settings.UsageError: spans cannot be sent as the variables of OpenTelemetry say.
         publisher.errors.InvalidURL: the URL cannot be used.
     """
 
@@ -75,7 +77,8 @@ class Gateway:
         self.node_id = f"{socket.gethostname().replace('/', '-')}-{secrets.token_hex(4)}"
         stats = Stats(timings=Timings(CLOCK))
         event_log = EventLog(settings.events, self.node_id, time.time, stats)
-        shared = Shared(settings, self.node_id, event_log, stats, self._drain)
+        self._exporter = exporter(settings, self.node_id)
+        shared = Shared(settings, self.node_id, event_log, stats, self._drain, self._exporter)
         self.stats, self._tasks = shared.stats, shared.tasks
         # Each is made of those before it. What they tell those behind them goes by way of the node.
         self.redis = RedisSide(
@@ -283,6 +286,9 @@ class Gateway:
         self.delivery.interests.close()
         self.delivery.interests_in_presence.close()
         self.access.interests_in_grants.close()
+        if self._exporter is not None and self.delivery.tracing is not None:
+            self.delivery.tracing.close()
+            await take_step("send the last spans", self._exporter.aclose())
         await take_step("end the tasks", self._tasks.aclose())
         await self.redis.connections.aclose()
         if self._started:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any, Final
 
 import orjson
@@ -178,4 +179,15 @@ def audit_log(value: str | None, info: ValidationInfo) -> str | None:
         raise ValueError("name a file, stdout or stderr, or leave it out")
     if value == "stdout" and info.data.get("workers", 1) > 1:
         raise ValueError("workers cannot write to stdout: name a file, or stderr")
+    return value
+
+
+def tracing(value: bool) -> bool:
+    """Whether spans can be made."""
+    try:
+        there = not value or find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ImportError:
+        there = False
+    if not there:
+        raise ValueError("opentelemetry is not installed: pip install '.[gateway,tracing]'")
     return value

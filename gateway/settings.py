@@ -318,6 +318,11 @@ class Settings(BaseSettings):
         description="Where to write who was let in, refused and ended: a file, stdout or stderr; without it nowhere",
     )
 
+    tracing: Annotated[bool, AfterValidator(setting_checks.tracing)] = Field(
+        False,
+        description="Make spans of messages that belong to a trace; OTEL_EXPORTER_OTLP_ENDPOINT says where they are sent",
+    )
+
     @property
     def base_path(self) -> str:
         """What stands before every path on the clients' port; empty for the root."""

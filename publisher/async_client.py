@@ -135,6 +135,7 @@ class AsyncPublisher(Client):
         min_replicas: int | None = None,
         collapse_key: str | None = None,
         ttl: int | None = None,
+        traceparent: str | None = None,
         at: None = None,
         wait_confirmed: float | None = None,
     ) -> Published: ...
@@ -149,6 +150,7 @@ class AsyncPublisher(Client):
         min_replicas: int | None = None,
         collapse_key: str | None = None,
         ttl: int | None = None,
+        traceparent: str | None = None,
         at: datetime | float,
     ) -> Scheduled: ...
     async def publish(
@@ -161,11 +163,12 @@ class AsyncPublisher(Client):
         min_replicas: int | None = None,
         collapse_key: str | None = None,
         ttl: int | None = None,
+        traceparent: str | None = None,
         at: datetime | float | None = None,
         wait_confirmed: float | None = None,
     ) -> Published | Scheduled:
         """As :meth:`Publisher.publish`."""
-        options = idempotency_key, retention, min_replicas, collapse_key, ttl
+        options = idempotency_key, retention, min_replicas, collapse_key, ttl, traceparent
         if at is not None:
             later = Outgoing(channel, data, *options)
             return await self._run(self._operations.schedule(later, at, wait_confirmed))
@@ -177,7 +180,7 @@ class AsyncPublisher(Client):
         receipts = self._operations.receipts
         publication = self._operations.accept(message)
         await self._run(receipts.check(channel, wait_confirmed))
-        await self._finished(publication)
+        await self._finished(self._operations.traced(publication, message))
         return await self._run(receipts.confirmed(publication.answer(), wait_confirmed))
 
     def _finished(self, publication: Publication) -> Awaitable[None]:
@@ -190,7 +193,7 @@ class AsyncPublisher(Client):
 
     async def _publish(self, message: Outgoing | tuple[str, Any]) -> Published:
         publication = self._operations.accept(message)
-        await self._finished(publication)
+        await self._finished(self._operations.traced(publication, message))
         return publication.answer()
 
     async def publish_many(
@@ -206,9 +209,12 @@ class AsyncPublisher(Client):
         channels: Iterable[str] | None = None,
         users: Iterable[str] | None = None,
         idempotency_key: str | None = None,
+        traceparent: str | None = None,
     ) -> list[Published | PublisherError]:
         """As :meth:`Publisher.broadcast`."""
-        return await self._run(self._operations.broadcast(data, channels, users, idempotency_key))
+        return await self._run(
+            self._operations.broadcast(data, channels, users, idempotency_key, traceparent)
+        )
 
     async def notify(
         self,

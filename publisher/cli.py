@@ -106,6 +106,7 @@ def _publish(publisher: Publisher, options: argparse.Namespace) -> int:
         "idempotency_key": options.idempotency_key,
         "collapse_key": options.collapse_key,
         "ttl": options.ttl,
+        "traceparent": options.traceparent,
     }
     if options.at is not None:
         at = moment("--at", options.at)

@@ -35,6 +35,9 @@ def add_publishing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ttl", metavar="SECONDS", type=int, help="send it to nobody after so many seconds"
     )
+    parser.add_argument(
+        "--traceparent", metavar="TEXT", help="the span of a trace that it belongs to (W3C)"
+    )
     when = parser.add_mutually_exclusive_group()
     when.add_argument("--at", metavar="TIME", help=f"publish it then: {TIME}")
     when.add_argument(

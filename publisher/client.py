@@ -150,6 +150,7 @@ class Publisher(Calls, Client):
         min_replicas: int | None = None,
         collapse_key: str | None = None,
         ttl: int | None = None,
+        traceparent: str | None = None,
         at: None = None,
         wait_confirmed: float | None = None,
     ) -> Published: ...
@@ -164,6 +165,7 @@ class Publisher(Calls, Client):
         min_replicas: int | None = None,
         collapse_key: str | None = None,
         ttl: int | None = None,
+        traceparent: str | None = None,
         at: datetime | float,
     ) -> Scheduled: ...
     def publish(
@@ -176,6 +178,7 @@ class Publisher(Calls, Client):
         min_replicas: int | None = None,
         collapse_key: str | None = None,
         ttl: int | None = None,
+        traceparent: str | None = None,
         at: datetime | float | None = None,
         wait_confirmed: float | None = None,
     ) -> Published | Scheduled:
@@ -185,7 +188,8 @@ class Publisher(Calls, Client):
         second call returns the first one's id and ``duplicate=True``. ``retention`` replaces the
         namespace's: the channel's whole log is trimmed to it, now. ``min_replicas`` replaces the
         publisher's. It takes the message before it that has the same ``collapse_key`` out of the channel, read or not. After ``ttl``
-        seconds nobody is sent the message any more.
+        seconds nobody is sent the message any more. ``traceparent`` (W3C Trace Context) names the span of a trace that the
+        publish belongs to; without one that is OpenTelemetry's current span, where there is one.
 
         ``at`` a moment (with a time zone, or in seconds since 1970) a gateway publishes it, at most a second later; then
         ``Scheduled`` is returned, by which it can be cancelled. ``wait_confirmed``: so many seconds it is waited until a
@@ -198,7 +202,14 @@ class Publisher(Calls, Client):
             Unavailable: Redis did not answer; ``maybe_sent`` says whether the message may be out.
         """
         message = Outgoing(
-            channel, data, idempotency_key, retention, min_replicas, collapse_key, ttl
+            channel,
+            data,
+            idempotency_key,
+            retention,
+            min_replicas,
+            collapse_key,
+            ttl,
+            traceparent,
         )
         if at is not None:
             return self._run(self._operations.schedule(message, at, wait_confirmed))
@@ -224,6 +235,7 @@ class Publisher(Calls, Client):
         channels: Iterable[str] | None = None,
         users: Iterable[str] | None = None,
         idempotency_key: str | None = None,
+        traceparent: str | None = None,
     ) -> list[Published | PublisherError]:
         """Publish the same to many ``channels``, or to the notifications of many ``users``, as :meth:`publish_many` does.
 
@@ -232,7 +244,9 @@ class Publisher(Calls, Client):
         Raises:
             InvalidInput: ``data`` cannot be published to anybody; a name that is wrong is an outcome.
         """
-        return self._run(self._operations.broadcast(data, channels, users, idempotency_key))
+        return self._run(
+            self._operations.broadcast(data, channels, users, idempotency_key, traceparent)
+        )
 
     def notify(
         self,

@@ -69,7 +69,7 @@ def call(group: Group, keys: Keys, clock: Callable[[], int], *, waits: bool) -> 
             names += (log, last)
             if further:
                 names += each.further_keys(keys)
-            arguments += (live, each.nonce + each.extension, each.body)
+            arguments += (live, each.nonce + each.context + each.extension, each.body)
     # Text alone: numbers would be turned into text for each message, by ``pack``.
     script = scripts.PUBLISH_SHARDED if keys.sharded else scripts.PUBLISH
     return Call((str(len(names)), *names, *arguments), script)

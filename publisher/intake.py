@@ -78,6 +78,8 @@ class Intake:
 
     def _finish(self, each: Publication) -> None:
         self.outcomes[each.place] = each.outcome
+        if each.trace is not None:
+            each.trace.end(each.outcome)
         if self._finished is not None:
             self._finished(each)
 

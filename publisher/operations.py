@@ -57,6 +57,7 @@ from publisher.removing import Removing
 from publisher.retrying import Retries, log, once, read, repeat
 from publisher.revoking import Revoking
 from publisher.scheduling import Scheduling
+from publisher.tracing import begin
 from publisher.transport.flows import Flow
 
 DEFAULT_GRANT_TTL_SECONDS: Final = 30 * 86_400
@@ -112,10 +113,10 @@ class Operations:
         """
         publication = self.accept(message)
         if wait_confirmed is None:
-            yield from self.together([publication])
+            yield from self.together([self.traced(publication, message)])
             return publication.answer()
         yield from self.receipts.check(publication.channel, wait_confirmed)
-        yield from self.together([publication])
+        yield from self.together([self.traced(publication, message)])
         return (yield from self.receipts.confirmed(publication.answer(), wait_confirmed))
 
     def schedule(
@@ -140,6 +141,13 @@ class Operations:
             raise accepted
         return accepted
 
+    def traced(self, publication: Publication, message: Outgoing | tuple[str, Any]) -> Publication:
+        """What was made of ``message``, with a span of its own where it is part of a trace. It ends with its outcome."""
+        above = message.traceparent if isinstance(message, Outgoing) else None
+        publication.trace = begin("publish", publication.namespace, above)
+        publication.belong_to(publication.trace)
+        return publication
+
     def together(
         self,
         publications: Iterable[Publication],
@@ -160,12 +168,15 @@ class Operations:
         channels: Iterable[str] | None,
         users: Iterable[str] | None,
         idempotency_key: str | None,
+        traceparent: str | None = None,
     ) -> Flow[list[Published | PublisherError]]:
         """Publish the same to many channels, or to the notifications of many users; the JSON is written once."""
         options = self._options
         encoded = Encoded(dump_json(data, options.max_message_bytes, options.default))
         names = channels_of(channels, users)
-        return self._publishing.many(Outgoing(name, encoded, idempotency_key) for name in names)
+        return self._publishing.many(
+            Outgoing(name, encoded, idempotency_key, traceparent=traceparent) for name in names
+        )
 
     def notification(
         self,

@@ -18,6 +18,7 @@ from publisher.contract.keys import Keys
 from publisher.contract.message import encode_unlogged, lives_for
 from publisher.contract.scheduling import Planned
 from publisher.contract.sealing import VERSION, KeyRing, without_keys
+from publisher.contract.trace_context import behind_nonce
 from publisher.errors import InvalidData, NotReplicated, PublisherError, Rejected, Unavailable
 from publisher.records import (
     Outgoing,
@@ -29,6 +30,7 @@ from publisher.records import (
     check_ttl,
     dump_json,
 )
+from publisher.tracing import Trace, check_traceparent
 from publisher.transport.failures import meaning
 
 DEFAULT_MAX_MESSAGE_BYTES: Final = 1024 * 1024
@@ -80,7 +82,8 @@ class Publication:
     ``size`` is the length of that. ``run`` is how it is published
     and within which limits (``publish.lua``), ``logged`` whether there is a log; ``shares``, whether it may share a call. ``result_key``
     is where a retry of its last try leaves a note. ``doubtful_at`` is when the try began that may have arrived;
-    ``None`` if certainly none has. ``place`` is its number in its call.
+    ``None`` if certainly none has. ``place`` is its number in its call. ``context`` is the trace that it belongs to, as it stands
+    behind the nonce, and ``trace`` its own span.
 
     Raises:
         InvalidInput: a bad channel, data that is no JSON or too large, a bad idempotency key or number
@@ -93,6 +96,7 @@ class Publication:
         "_retention",
         "body",
         "channel",
+        "context",
         "doubtful_at",
         "extension",
         "keyed",
@@ -106,6 +110,7 @@ class Publication:
         "run",
         "shares",
         "size",
+        "trace",
     )
 
     def __init__(self, message: Outgoing | tuple[str, Any], name: str, options: Options) -> None:
@@ -114,11 +119,11 @@ class Publication:
             # looks at each object again and again.
             channel, data, key = message.channel, message.data, message.idempotency_key
             retention, min_replicas = message.retention, message.min_replicas
-            collapse_key, ttl = message.collapse_key, message.ttl
+            collapse_key, ttl, traceparent = message.collapse_key, message.ttl, message.traceparent
             self._needs_log = _needs_log(message)
         elif isinstance(message, tuple) and len(message) == 2:
             channel, data = message
-            key = retention = min_replicas = collapse_key = ttl = None
+            key = retention = min_replicas = collapse_key = ttl = traceparent = None
             self._needs_log = ""
         else:
             raise InvalidData("a message must be an Outgoing or (channel, data)")
@@ -133,6 +138,11 @@ class Publication:
         if ttl is not None:
             check_ttl(ttl)
             self.extension = f"+{lives_for(ttl)}"
+        self.context = ""
+        if traceparent is not None:
+            check_traceparent(traceparent)
+            self.context = behind_nonce(traceparent)
+        self.trace: Trace | None = None
         self.min_replicas = options.min_replicas
         self._retention = retention
         self._collapse = "" if collapse_key is None else _digest("collapse_key", collapse_key)
@@ -182,6 +192,11 @@ class Publication:
             self.body = ring.seal(self.channel, self.body)
             self.size = len(self.body)
 
+    def belong_to(self, trace: Trace | None) -> None:
+        """Name the span of the call that publishes it, if that is part of a trace."""
+        if trace is not None:
+            self.context = behind_nonce(trace.traceparent)
+
     @property
     def maybe_sent(self) -> bool:
         """Whether a try so far may have arrived."""
@@ -208,7 +223,8 @@ class Publication:
 
     def unlogged_call(self, keys: Keys, clock: Callable[[], int]) -> Call:
         """What to send now where no log is kept; ``clock`` in microseconds since 1970."""
-        payload = encode_unlogged(clock(), (self.nonce + self.extension).encode(), self.body)
+        nonce = self.nonce + self.context + self.extension
+        payload = encode_unlogged(clock(), nonce.encode(), self.body)
         return Call((keys.publish, keys.live(self.channel), payload))
 
     def further_keys(self, keys: Keys) -> list[str]:
@@ -218,7 +234,7 @@ class Publication:
     def planned(self) -> Planned:
         """The message as it is kept until it is published, where it has a key."""
         how, limits = self.run
-        nonce = self.nonce + self.extension
+        nonce = self.nonce + self.context + self.extension
         return Planned(self.channel, how, limits, self._collapse, nonce, self.body)
 
     def published(self, identifier: int, *, duplicate: bool = False) -> None:

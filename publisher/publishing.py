@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
@@ -20,6 +21,7 @@ from publisher.preflight import Preflight
 from publisher.publication import Moment, Options, Publication, unique_names
 from publisher.records import Outgoing, Published
 from publisher.retrying import Failures, Retries
+from publisher.tracing import Trace, spanning
 from publisher.transport.failures import meaning
 from publisher.transport.flows import Flow, round_trips
 from publisher.transport.redis_py import Host
@@ -70,9 +72,23 @@ class Publishing:
         self, messages: Iterable[Outgoing | tuple[str, Any]]
     ) -> Flow[list[Published | PublisherError]]:
         """Publish in as few round trips as can be; returns the outcome of each message."""
-        intake = Intake(map(self.accept, messages, unique_names()))
-        yield from self._send(intake)
+        with spanning("publish") as trace:
+            accept = self.accept if trace is None else partial(self._accept_in, trace)
+            intake = Intake(map(accept, messages, unique_names()))
+            yield from self._send(intake)
+            if trace is not None:
+                trace.note_outcomes(intake.outcomes)
         return intake.outcomes
+
+    def _accept_in(
+        self, trace: Trace, message: Outgoing | tuple[str, Any], name: str
+    ) -> Publication | InvalidInput:
+        """The same; it belongs to the span of the call, unless it names another one."""
+        accepted = self.accept(message, name)
+        own = isinstance(message, Outgoing) and message.traceparent is not None
+        if isinstance(accepted, Publication) and not own:
+            accepted.belong_to(trace)
+        return accepted
 
     def together(
         self,

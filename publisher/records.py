@@ -29,7 +29,8 @@ class Outgoing:
     """One message for ``publish_many``.
 
     ``retention`` replaces the namespace's for this publish, ``min_replicas`` the publisher's. A newer message with the
-    same ``collapse_key`` takes this one out of the channel. After ``ttl`` seconds nobody is sent it any more.
+    same ``collapse_key`` takes this one out of the channel. After ``ttl`` seconds nobody is sent it any more. It belongs to
+    the trace that ``traceparent`` names (W3C Trace Context).
     """
 
     channel: str
@@ -39,6 +40,7 @@ class Outgoing:
     min_replicas: int | None = None
     collapse_key: str | None = None
     ttl: int | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

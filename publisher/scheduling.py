@@ -17,6 +17,7 @@ from publisher.preflight import Preflight
 from publisher.publication import Options, Publication
 from publisher.records import Outgoing, Scheduled, seconds_since_1970
 from publisher.retrying import Retries, read, write
+from publisher.tracing import spanning
 from publisher.transport.flows import Flow
 
 _KNOWN_SECONDS = 60
@@ -52,6 +53,11 @@ class Scheduling:
         if message.idempotency_key is None:
             message = replace(message, idempotency_key=f"scheduled {identifier}")
         publication = self._accept(message)
+        with spanning("schedule", publication.namespace, message.traceparent) as trace:
+            publication.belong_to(trace)
+            return (yield from self._schedule(publication, identifier, moment))
+
+    def _schedule(self, publication: Publication, identifier: str, moment: int) -> Flow[Scheduled]:
         name = publication.namespace
         yield from self._preflight.refresh({name})
         namespace = self._preflight.namespace(name)

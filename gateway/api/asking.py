@@ -14,8 +14,11 @@ from gateway.api.keys import ApiKey, ApiKeys, Scope
 from gateway.api.problems import Problem
 from gateway.api.shapes import Field, Schema, Shape
 from publisher import AsyncPublisher
+from publisher.contract.trace_context import of_header
 
 KEY_HEADER: Final = "Idempotency-Key"
+TRACE_HEADER: Final = "traceparent"
+"""W3C Trace Context."""
 DEFAULT_BODY_BYTES: Final = 64 * 1024
 
 
@@ -54,6 +57,12 @@ class Asked:
         if len(given) > 1:
             raise Problem(400, "invalid_request", f"{KEY_HEADER} is there twice")
         return given[0] if given else None
+
+    @property
+    def traceparent(self) -> str | None:
+        """The span of a trace that the request belongs to; one that is malformed, or there twice, counts as not given."""
+        given = self.request.headers.getall(TRACE_HEADER, [])
+        return of_header(given[0]) if len(given) == 1 else None
 
     def allow(self, channel: str) -> None:
         """Go on where the key counts for the channel.
@@ -114,6 +123,7 @@ class Endpoint:
         lines: the members of each line of a body in NDJSON.
         most: bytes of the body, or of a line.
         keyed: whether ``Idempotency-Key`` counts.
+        traced: whether ``traceparent`` counts.
     """
 
     method: str
@@ -128,6 +138,7 @@ class Endpoint:
     query: tuple[Field, ...] = ()
     most: int = DEFAULT_BODY_BYTES
     keyed: bool = False
+    traced: bool = False
     problems: frozenset[int] = field(default=frozenset())
 
 

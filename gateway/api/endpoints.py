@@ -22,6 +22,7 @@ ENDPOINTS: Final = (
         together=publishing.NOT_BOTH,
         most=publishing.MOST_BODY_BYTES,
         keyed=True,
+        traced=True,
     ),
     Endpoint(
         "POST",
@@ -32,6 +33,7 @@ ENDPOINTS: Final = (
         publishing.PUBLISHED_OR_PROBLEM,
         lines=publishing.LINE,
         most=publishing.MOST_BODY_BYTES,
+        traced=True,
     ),
     Endpoint(
         "POST",
@@ -44,6 +46,7 @@ ENDPOINTS: Final = (
         together=publishing.EITHER,
         most=publishing.MOST_BROADCAST_BYTES,
         keyed=True,
+        traced=True,
     ),
     Endpoint(
         "DELETE",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Final
 
-from gateway.api.asking import KEY_HEADER, Endpoint
+from gateway.api.asking import KEY_HEADER, TRACE_HEADER, Endpoint
 from gateway.api.bodies import JSON, LINES
 from gateway.api.names import PATH
 from gateway.api.problems import CONTENT_TYPE, PROBLEM_SCHEMA
@@ -88,6 +88,12 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     if endpoint.keyed:
         schema = {"type": "string", "minLength": 1}
         found.append({"name": KEY_HEADER, "in": "header", "required": False, "schema": schema})
+    if endpoint.traced:
+        trace = {
+            "type": "string",
+            "description": "W3C Trace Context; one that is malformed is ignored",
+        }
+        found.append({"name": TRACE_HEADER, "in": "header", "required": False, "schema": trace})
     return found
 
 

@@ -115,7 +115,11 @@ async def publish(asked: Asked) -> Answer:
     options = {name: given for name, given in asked.body.items() if name not in {"channel", "data"}}
     publisher: Any = asked.publisher
     made: Published | Scheduled = await publisher.publish(
-        channel, data, idempotency_key=asked.idempotency_key, **options
+        channel,
+        data,
+        idempotency_key=asked.idempotency_key,
+        traceparent=asked.traceparent,
+        **options,
     )
     if isinstance(made, Scheduled):
         return {"scheduled": made.id, "at": made.at}
@@ -183,7 +187,7 @@ def _read_line(asked: Asked, line: bytes | Problem) -> Outgoing | Problem:
         asked.spend(1)
     except Problem as problem:
         return problem
-    return Outgoing(**told)
+    return Outgoing(**told, traceparent=asked.traceparent)
 
 
 def _outcomes(made: Iterable[Published | PublisherError]) -> list[Mapping[str, Any]]:
@@ -210,5 +214,6 @@ async def broadcast(asked: Asked) -> Answer:
         channels=body.get("channels"),
         users=body.get("users"),
         idempotency_key=asked.idempotency_key,
+        traceparent=asked.traceparent,
     )
     return {"results": _outcomes(outcomes)}

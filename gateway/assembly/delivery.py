@@ -25,9 +25,11 @@ from gateway.node.interest import Interests
 from gateway.node.life_checks import LifeChecks
 from gateway.node.opener import Opener
 from gateway.node.pacing import Pacing
+from gateway.node.ports import Clocks
 from gateway.node.presence_changes import PresenceChanges
 from gateway.node.recovery import Pages
 from gateway.node.stalls import Patience
+from gateway.node.tracing import Tracing
 from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
 from publisher.contract.events import CONFIRMED
 
@@ -64,6 +66,7 @@ class Delivery:
             settings.confirm_interval_seconds,
             stats.timings,
             shared.event_log.confirmed if CONFIRMED in shared.event_log.kinds else None,
+            None if shared.spans is None else self._confirmed,
         )
         self.hub = Hub(
             redis.read_turn.call_soon,
@@ -80,11 +83,23 @@ class Delivery:
             opener,
             shared.event_log,
         )
+        self.tracing = (
+            None
+            if shared.spans is None
+            else Tracing(
+                shared.spans,
+                self.hub.channels,
+                self.hub.outboxes,
+                redis.read_turn.call_soon,
+                Clocks(CLOCK, time.time),
+                stats.timings.redis_clock,
+            )
+        )
         self.interests = Interests(
             ChannelFeed(
                 redis.hearing.channels,
                 redis.keys.live,
-                lambda channel: opener.receiver(channel, self.hub.receive),
+                lambda channel: self._receiver(channel, opener),
             ),
             self.hub.forget,
             settings.unsubscribe_linger_seconds,
@@ -126,3 +141,12 @@ class Delivery:
             settings.max_subscriptions,
             self.presence,
         )
+
+    def _receiver(self, channel: str, opener: Opener) -> Callable[[bytes], None]:
+        """What takes the live payloads of a channel: the hub itself, unless somebody looks at them before."""
+        receive = opener.receiver(channel, self.hub.receive)
+        return receive if self.tracing is None else self.tracing.receiver(channel, receive)
+
+    def _confirmed(self, channel: str, after: int, upto: int) -> None:
+        if self.tracing is not None:
+            self.tracing.confirmed(channel, after, upto)

@@ -140,6 +140,7 @@ def _make_sweep(
             tokens.tick,
             access.recheck.tick,
             access.refusals.tick,
+            *(() if delivery.tracing is None else (delivery.tracing.tick,)),
         ),
     )
 

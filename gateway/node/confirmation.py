@@ -71,6 +71,7 @@ class Confirmation:
     Args:
         interval: seconds between two questions in a channel; three times as many where it is confirmed regularly.
         told: told a channel, a user, and up to which id they have everything; if anybody wants to know.
+        traced: told a channel, up to which id a connection had everything before, and has now; likewise.
     """
 
     def __init__(
@@ -81,9 +82,11 @@ class Confirmation:
         interval: float,
         timings: Timings,
         told: Callable[[str, str, int], None] | None = None,
+        traced: Callable[[str, int, int], None] | None = None,
     ) -> None:
         self._timings = timings
         self._told = told
+        self._traced = traced
         self._namespaces = namespaces
         self._positions = positions
         self._clock = clock
@@ -195,6 +198,8 @@ class Confirmation:
             # Only what is the same: a lower id is news where Redis has lost what was above it.
             if upto == subscription.proven:
                 return
+            if self._traced is not None:
+                self._traced(channel, subscription.proven, upto)
             # What was published before waited for its user, and not for this node.
             first = oldest if oldest > max(connection.entered_at, subscription.proven) else upto
             subscription.proven = upto

@@ -24,6 +24,8 @@ pongs, handshakes and the probe are not kept waiting. Nothing more is read from 
 class Outboxes:
     """Fills the connections' outboxes, and empties them into their sockets.
 
+    ``scheduled``: something is still to be written. ``congested``: it is more than a turn bears.
+
     Args:
         call_soon: runs a callback at the end of what is being read, or of this turn (``ReadTurn.call_soon``).
         lay_out: lays what came in this turn into the outboxes, before they are emptied.
@@ -45,7 +47,7 @@ class Outboxes:
         self._tell_behind = behind
         self._tell_congested = congested
         self._outgoing: list[Connection] = []
-        self._scheduled = self.congested = False
+        self.scheduled = self.congested = False
 
     def send(self, connection: Connection, data: bytes) -> None:
         """Lay whole frames into a connection's outbox, to be written at the end of this turn."""
@@ -58,13 +60,13 @@ class Outboxes:
 
     def schedule(self) -> None:
         """Let this turn end with :meth:`flush`."""
-        if not self._scheduled:
-            self._scheduled = True
+        if not self.scheduled:
+            self.scheduled = True
             self._call_soon(self.flush)
 
     def flush(self) -> None:
         """End the turn: encode what came in, and write to each socket once, to so many as a turn bears."""
-        self._scheduled = False
+        self.scheduled = False
         self._lay_out()
         outgoing, self._outgoing = self._outgoing, []
         room, written = BYTES_PER_TURN, 0

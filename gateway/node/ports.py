@@ -120,6 +120,29 @@ class Grants(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What was done with a message that is part of a trace, from ``began`` to ``ended`` (nanoseconds since 1970).
+
+    ``above`` is the traceparent of the span that it is below. ``events`` have a name and a moment.
+    """
+
+    operation: str
+    namespace: str
+    above: str
+    began: int
+    ended: int
+    attributes: Mapping[str, str | int]
+    events: tuple[tuple[str, int], ...] = ()
+
+
+class Spans(Protocol):
+    """Where spans go."""
+
+    def record(self, span: Span) -> str:
+        """Take one that has ended; returns its traceparent. Never waits."""
+
+
 class Positions(Protocol):
     """What users have confirmed."""
 

@@ -3,12 +3,16 @@
 ::
 
     <id>:<prev>:<nonce>:<JSON of data>
-    <id>:<prev>:<nonce>+<extension>:<JSON of data>
+    <id>:<prev>:<nonce>/<traceparent>:<JSON of data>
+    <id>:<prev>:<nonce>/<traceparent>+<extension>:<JSON of data>
 
 ``id`` is in microseconds of the Redis clock and rises within the channel, ``prev`` is the id before it
 (0 for none), ``nonce`` names the publish. A message that is not logged has an empty ``prev``, and its
 ``id`` is only a time. An entry without a body is a tombstone: its message was taken out on purpose. It may stand for several
 messages in a row, for all behind ``prev`` up to ``id``; then ``nonce`` names the others too (``delete.lua``).
+
+No reader looks into the nonce, which holds neither ``/`` nor ``+``. So a ``traceparent`` (``trace_context.py``) stands behind it: a
+reader that makes no spans takes both for the nonce. Scripts compare and keep the nonce alone.
 
 An ``extension`` says that an entry must be read in another way: ``e1.<key>`` that its body is sealed (``sealing.py``),
 ``t<seconds>`` that it counts for so long after its id, ``t<seconds>,e1.<key>`` both.
@@ -34,7 +38,8 @@ MAX_ID: Final = 2**53 - 1
 class Message:
     """A message as read from Redis. ``body`` is the JSON of its data, ready to be sent on.
 
-    ``extension`` says how the entry must be read; empty for one that this version can read.
+    ``extension`` says how the entry must be read; empty for one that this version can read. Behind the ``nonce`` there may
+    be a traceparent.
     """
 
     __slots__ = ("body", "extension", "id", "nonce", "prev")

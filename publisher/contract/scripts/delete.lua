@@ -15,10 +15,10 @@ if not entry then
   write_nothing(removed)
   return 0
 end
-local prev, nonces = string.match(entry, '^%d+:(%d+):([^:+]*)')
+local prev, nonces = string.match(entry, '^%d+:(%d+):([^:+/]*)')
 local tombstone = id .. ':' .. prev .. ':' .. nonces .. ':'
 local length = redis.call('ZCARD', log)
-if entry == tombstone then
+if string.find(entry, '^%d+:%d+:[^:]*:$') then
   write_nothing(log)
   return 0
 elseif length == 1 then

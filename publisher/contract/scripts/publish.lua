@@ -9,8 +9,8 @@
 --          have idempotency keys, o they have limits of their own, c they have collapse keys, u the owner's confirmation is awaited,
 --          s their logs are short, w a WAIT follows. Limits are
 --          "<max messages> <max age> <for how long the log may have to be kept> <how long the last id is kept> <how
---          long a result is kept>", in seconds. Then of each message: live channel, nonce (behind it "+" and the
---          extension, if the body is sealed), body
+--          long a result is kept>", in seconds. Then of each message: live channel, nonce (behind it "/" and the
+--          traceparent, if it has one, then "+" and the extension, if it has one), body
 -- Returns  a line for each: "<id>"; "<id>:1" if another call had published under this key; "-<error>".
 --          (A string: a table costs Redis a tenth more.) An error that all have is the reply itself.
 -- Everybody waits for this script: what it does for each message is written out, as calls of functions cost as well.
@@ -60,7 +60,7 @@ while argument <= #ARGV do
       -- WAIT is about this connection's own writes, so there has to be one; it covers all before it.
       if string.find(how, 'w', 1, true) then redis.pcall('SET', result, published, 'KEEPTTL') end
       local first, by = string.match(published, '^(%d+):(.*)')
-      name = by == string.match(nonce, '^[^+]*') and first or first .. ':1'
+      name = by == string.match(nonce, '^[^+/]*') and first or first .. ':1'
     elseif published or type(before) == 'table' then
       problem = (published or before).err
     else
@@ -94,7 +94,7 @@ while argument <= #ARGV do
             local replaced = type(older) == 'string' and redis.pcall('ZRANGEBYSCORE', log, older, older)[1]
             if replaced then
               -- As delete.lua does. Between both messages there is no tombstone.
-              local from, nonces = string.match(replaced, '^%d+:(%d+):([^:+]*)')
+              local from, nonces = string.match(replaced, '^%d+:(%d+):([^:+/]*)')
               local near = redis.pcall('ZRANGEBYSCORE', removed, from, '+inf', 'LIMIT', '0', '2')
               local its_id, its_prev, its_nonces = string.match(near[1] or '', '^(%d+):(%d+):([^:]*)')
               local below, above = its_id == from, nil
@@ -125,7 +125,7 @@ while argument <= #ARGV do
             redis.pcall('EXPIRE', last, positions + 60)
           end
           if result then
-            redis.pcall('SET', result, name .. ':' .. string.match(nonce, '^[^+]*'), 'EX', results)
+            redis.pcall('SET', result, name .. ':' .. string.match(nonce, '^[^+/]*'), 'EX', results)
           end
           if own then
             redis.pcall('SET', retention, name .. ' ' .. messages .. ' ' .. age, 'EX', positions)

@@ -32,7 +32,7 @@ if tonumber(newest) >= since then
       length = length + #entry
       -- A search passes an entry by for a fifth of what a match costs.
       if not only or find(entry, only, 1, true) then
-        local id, nonce = match(entry, '^(%d+):%d+:([^:+]*)')
+        local id, nonce = match(entry, '^(%d+):%d+:([^:+/]*)')
         if id and wanted[nonce] then
           found[wanted[nonce]] = id
           missing = missing - 1
