@@ -45,6 +45,7 @@ _COUNTERS = {
     "addresses_blocked": "Times that an address was not heard for the rest of a minute after too many failed authentications",
     "audit_dropped": "Lines that the audit log has lost: too many waited, or they could not be written",
     "events_dropped": "Events that backends were not told: too many waited for Redis, or it has refused them",
+    "scheduled_refused": "Times that a scheduled message could not be published at its moment, for good; it is tried again a minute later",
     "presence_unwritten": "Times that Redis could not be told who is in channels; it is tried again",
     "presence_truncated": "Times that a client was told of less than all who are in a channel: there were more than max_members",
     "redis_reconnects": "Pub/sub connections that were made anew after they had been lost",
@@ -143,6 +144,16 @@ class NodeCollector(Collector):
             "presence_users",
             "Users in channels whose presence is noted, once for each channel",
             self.stats.presence_users,
+        )
+        yield _gauge(
+            "scheduled_messages",
+            "Messages to be published later; of all nodes the one tells it that publishes them",
+            self.stats.scheduled_messages,
+        )
+        yield _gauge(
+            "scheduled_late_seconds",
+            "For how long the oldest message has been due that is not published yet",
+            self.stats.scheduled_late,
         )
         yield _gauge("channels", "Live channels listened to", len(self.hub.channels))
         yield _gauge(

@@ -87,7 +87,7 @@ class RedisSide:
             of_several=topology.cluster is not None,
         )
         self.time = RedisTime(self.health_connection, stats.timings.redis_clock, CLOCK)
-        self.scheduler = Scheduler(self.pipeline, self.keys, shared.node_id)
+        self.scheduler = Scheduler(self.pipeline, self.keys, shared.node_id, stats, CLOCK)
         telling = Telling(self.keys, shared.node_id, settings.events_max_length)
         watch = UnconfirmedWatch(
             self.pipeline, telling, settings.unconfirmed_after_seconds, self.servers

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from typing import Final
 
+from gateway.node.ports import Clock
+from gateway.node.stats import Stats
 from publisher.contract import scripts, unconfirmed
 from publisher.contract.calls import Call
 from publisher.contract.keys import Keys
@@ -22,8 +25,9 @@ LEASE_SECONDS: Final = 3.0
 LOOK_SECONDS: Final = 0.8
 """A node looks so often, and when a message is due that it knows of: no message is published more than a second late."""
 
-_AT_ONCE: Final = 16
-_MOST: Final = 256
+_AT_ONCE: Final = 100
+_BYTES_AT_ONCE: Final = 1024 * 1024
+_MOST: Final = 1_000
 """Messages that are being published. While there are so many no others are taken."""
 
 _AGAIN_SECONDS: Final = 60.0
@@ -38,18 +42,29 @@ class Scheduler:
     no others.
     """
 
-    def __init__(self, pipeline: Calls, keys: Keys, node: str) -> None:
+    def __init__(self, pipeline: Calls, keys: Keys, node: str, stats: Stats, clock: Clock) -> None:
         self._pipeline = pipeline
         self._keys = keys
+        self._stats = stats
+        self._clock = clock
         self._under_way: set[str] = set()
+        self._room = asyncio.Event()
+        # When those were taken first that are not published yet.
+        self._since: dict[str, float] = {}
         self.look = Call.run(
             scripts.DUE,
-            [keys.scheduled, keys.scheduled_publishing, keys.scheduled_taker],
+            [
+                keys.scheduled,
+                keys.scheduled_publishing,
+                keys.scheduled_taker,
+                keys.scheduled_message(""),
+            ],
             node,
             int(LEASE_SECONDS * 1000),
             _AT_ONCE,
             int(LOOK_SECONDS * 1000),
             int(LEASE_SECONDS * 1000),
+            _BYTES_AT_ONCE,
         )
 
     async def run(self) -> None:
@@ -64,19 +79,28 @@ class Scheduler:
     async def _turn(self, publishing: asyncio.TaskGroup) -> float:
         """Begin to publish what is due; returns the seconds until the next look."""
         if len(self._under_way) >= _MOST:
-            return LOOK_SECONDS
-        milliseconds, *identifiers = await self._pipeline.call(self.look)
-        names = [name for each in identifiers if (name := each.decode()) not in self._under_way]
-        messages = await asyncio.gather(
-            *(
-                self._pipeline.call(Call(("GET", self._keys.scheduled_message(each))))
-                for each in names
-            )
-        )
-        for name, kept in zip(names, messages, strict=True):
-            self._under_way.add(name)
-            publishing.create_task(self._publish(name, kept))
+            self._room.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._room.wait()
+        milliseconds, *found = await self._pipeline.call(self.look)
+        self._count(found[:2])
+        for each, kept in zip(found[2::2], found[3::2], strict=True):
+            name = each.decode()
+            if name not in self._under_way:
+                self._under_way.add(name)
+                self._since.setdefault(name, self._clock())
+                publishing.create_task(self._publish(name, kept))
         return float(milliseconds) / 1000
+
+    def _count(self, counted: Sequence[int]) -> None:
+        """Note what this node is to publish: nothing where another one does it."""
+        if not counted:
+            self._since.clear()
+        count, late = counted or (0, 0)
+        taken = min(self._since.values(), default=self._clock())
+        self._stats.scheduled_messages = count
+        self._stats.scheduled_late = max(late / 1000, self._clock() - taken)
 
     async def _publish(self, identifier: str, kept: bytes | None) -> None:
         """Publish one message and remove it. What fails is handed out again."""
@@ -86,15 +110,18 @@ class Scheduler:
             await self._end(identifier)
         except ValueError as error:
             # A later version may have written it, and another node may be able to read it.
+            self._stats.scheduled_refused += 1
             log.warning("scheduled_unreadable id=%s reason=%r", identifier, str(error))
             await self._postpone(identifier)
         except Rejected as error:
+            self._stats.scheduled_refused += 1
             log.warning("scheduled_refused id=%s reason=%r", identifier, error.reason)
             await self._postpone(identifier)
         except Unavailable:
             pass
         finally:
             self._under_way.discard(identifier)
+            self._room.set()
 
     async def _send(self, planned: Planned) -> None:
         reply = await self._pipeline.call(planned.call(self._keys))
@@ -104,12 +131,18 @@ class Scheduler:
 
     async def _end(self, identifier: str) -> None:
         """Remove it; a call that fails leaves it among those that are being published, to be done again."""
-        await self._pipeline.call(Call(("DEL", self._keys.scheduled_message(identifier))))
-        await self._pipeline.call(Call(("ZREM", self._keys.scheduled_publishing, identifier)))
+        await self._pipeline.call(self.finish(identifier))
+        self._since.pop(identifier, None)
 
     async def _postpone(self, identifier: str) -> None:
+        self._since.pop(identifier, None)
         with contextlib.suppress(Unavailable):
             await self._pipeline.call(self.postpone(identifier))
+
+    def finish(self, identifier: str) -> Call:
+        """Remove a message that was published."""
+        names = [self._keys.scheduled_message(identifier), self._keys.scheduled_publishing]
+        return Call.run(scripts.FINISH_SCHEDULED, names, identifier)
 
     def postpone(self, identifier: str) -> Call:
         """Let a message wait that cannot be published, by the clock of Redis: this node's may be wrong."""

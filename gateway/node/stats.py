@@ -44,6 +44,9 @@ class Stats:
     api_requests: Counter[str] = field(default_factory=Counter)
     audit_dropped: int = 0
     events_dropped: int = 0
+    scheduled_messages: int = 0
+    scheduled_late: float = 0.0
+    scheduled_refused: int = 0
     presence_users: int = 0
     presence_unwritten: int = 0
     presence_truncated: int = 0

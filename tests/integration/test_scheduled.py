@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.backplane.scheduled import Scheduler
+from gateway.node.stats import Stats
 from publisher import AsyncPublisher
 from publisher.contract.calls import Call
 from publisher.errors import Rejected, Unavailable
@@ -101,7 +102,7 @@ async def test_two_nodes_that_both_publish_leave_it_in_the_log_once(
     pipeline, names = node.gateway.redis.pipeline, keys(prefix)
     scheduled = await publisher.publish(CHANNEL, "once", at=time.time() + 3_600)
     kept = await publisher._client.get(names.scheduled_message(scheduled.id))
-    late = Scheduler(pipeline, names, "late")
+    late = Scheduler(pipeline, names, "late", Stats(), time.monotonic)
     await asyncio.gather(*(late._publish(scheduled.id, kept) for _ in range(3)))
     assert await data(publisher) == ["once"]
 
@@ -144,12 +145,14 @@ async def test_a_part_of_redis_that_is_down_holds_up_only_its_own(
     down = Failing(
         node.gateway.redis.pipeline, "notifications/down", Unavailable("down", maybe_sent=False)
     )
-    scheduler = Scheduler(down, names, "this")  # type: ignore[arg-type]
+    scheduler = Scheduler(down, names, "this", Stats(), time.monotonic)  # type: ignore[arg-type]
     running = asyncio.create_task(scheduler.run())
     try:
         await publisher.publish(CHANNEL, "up", at=time.time() - 1)
         await until(lambda: all_are_there(publisher, 1))
-        # Of those nothing is lost.
+        # Of those nothing is lost, and operators are told.
+        await until(lambda: scheduler._stats.scheduled_late > 0.1)
+        assert scheduler._stats.scheduled_messages >= 40
         await until(lambda: left_are(publisher, names.scheduled_publishing, 40))
     finally:
         running.cancel()
@@ -180,9 +183,10 @@ async def test_what_cannot_be_published_is_kept_and_tried_a_minute_later_by_the_
     monkeypatch.setattr(time, "time", lambda: 0.0)
     monkeypatch.setattr(time, "time_ns", lambda: 0)
     refusing = Failing(node.gateway.redis.pipeline, CHANNEL, Rejected("NOPERM", maybe_sent=False))
-    scheduler = Scheduler(refusing, names, "other")  # type: ignore[arg-type]
+    scheduler = Scheduler(refusing, names, "other", Stats(), time.monotonic)  # type: ignore[arg-type]
     kept = await client.get(names.scheduled_message(scheduled.id))
     await scheduler._publish(scheduled.id, kept)
+    assert scheduler._stats.scheduled_refused == 1
     due = await client.zscore(names.scheduled, scheduled.id)
     assert seconds + 60 <= due / 1000 < seconds + 90
     assert await client.exists(names.scheduled_message(scheduled.id))
@@ -195,6 +199,52 @@ async def test_what_was_cancelled_while_it_was_taken_is_done_with(
     client, names = publisher._client, keys(prefix)
     await client.set(names.scheduled_taker, "other")
     await client.zadd(names.scheduled_publishing, {"a" * 32: 1})
-    scheduler = Scheduler(node.gateway.redis.pipeline, names, "other")
+    scheduler = Scheduler(node.gateway.redis.pipeline, names, "other", Stats(), time.monotonic)
     await scheduler._publish("a" * 32, None)
     assert not await client.exists(names.scheduled_publishing)
+
+
+async def test_who_schedules_again_while_it_is_removed_finds_all_of_it_or_nothing(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    client, names = publisher._client, keys(prefix)
+    await client.set(names.scheduled_taker, "other")
+
+    class Between:
+        """Schedules it once more behind each call to Redis."""
+
+        async def call(self, call: Call) -> Any:
+            reply = await node.gateway.redis.pipeline.call(call)
+            await schedule()
+            return reply
+
+    async def schedule() -> str:
+        at = time.time() + 3_600
+        return (await publisher.publish(CHANNEL, 1, at=at, idempotency_key="k")).id
+
+    identifier = await schedule()
+    await client.zadd(names.scheduled_publishing, {identifier: 1})
+    await client.zrem(names.scheduled, identifier)
+    kept = await client.get(names.scheduled_message(identifier))
+    scheduler = Scheduler(Between(), names, "other", Stats(), time.monotonic)  # type: ignore[arg-type]
+    await scheduler._publish(identifier, kept)
+    waits = await client.zscore(names.scheduled, identifier) is not None
+    assert waits == bool(await client.exists(names.scheduled_message(identifier)))
+
+
+async def test_many_that_are_due_at_one_moment_are_published_in_time(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    client, names = publisher._client, keys(prefix)
+    at = time.time() + 2
+    count = 1_500  # more than are under way together
+    await asyncio.gather(*(publisher.publish(f"notifications/{n}", n, at=at) for n in range(count)))
+    assert node.gateway.stats.scheduled_refused == 0
+
+    async def gone() -> bool:
+        return not await client.exists(names.scheduled, names.scheduled_publishing)
+
+    await until(gone)
+    history = await publisher.history(f"notifications/{count - 1}")
+    assert [each.data for each in history] == [count - 1]
+    await until(lambda: node.gateway.stats.scheduled_messages == 0)

@@ -25,13 +25,21 @@ LATER = 4_000_000_000
 
 
 def look(
-    server: topology.Looking, keys: Keys, node: str = "n", most: int = 16, again: int = 0
+    server: topology.Looking,
+    keys: Keys,
+    node: str = "n",
+    most: int = 16,
+    again: int = 0,
+    room: int = 1_000_000,
 ) -> list[Any]:
     """As a node looks: ms until it looks again, and what it has taken, which is handed out ``again`` after so many ms."""
     names = [keys.scheduled, keys.scheduled_publishing, keys.scheduled_taker]
-    (reply,) = ask(server, [Call.run(DUE, names, node, 60_000, most, 1000, again)])
+    names.append(keys.scheduled_message(""))
+    (reply,) = ask(server, [Call.run(DUE, names, node, 60_000, most, 1000, again, room)])
     assert not isinstance(reply, Exception), reply
-    return [reply[0], *map(bytes.decode, reply[1:])]
+    for identifier, message in zip(reply[3::2], reply[4::2], strict=True):
+        assert message == server.get(keys.scheduled_message(identifier.decode()))
+    return [reply[0], *map(bytes.decode, reply[3::2])]
 
 
 def waiting(server: topology.Looking, keys: Keys) -> list[str]:
@@ -227,3 +235,12 @@ def test_what_another_version_has_written_is_a_value_error():
 
 def test_an_outgoing_message_is_not_scheduled_with_others():
     assert "at" not in Outgoing.__dataclass_fields__
+
+
+def test_of_large_messages_fewer_are_taken_together(
+    publisher: Publisher, server: topology.Looking, keys: Keys
+):
+    for _ in range(4):
+        publisher.publish(CHANNEL, "x" * 1_000, at=1)
+    assert len(look(server, keys, room=1_500, again=60_000)) == 1 + 2
+    assert len(look(server, keys, room=1_500, again=60_000)) == 1 + 2

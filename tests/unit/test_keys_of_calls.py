@@ -87,8 +87,8 @@ async def calls_of_a_node(keys: Keys) -> list[Call]:
     ]
     presence = PresenceTable(keys, "node", 10, {"rooms": ROOMS})
     noted.calls += [presence.note(f"rooms/{user}", ["u"], ["v"]) for user in USERS]
-    scheduler = Scheduler(pipeline, keys, "node")
-    noted.calls += [scheduler.look, scheduler.postpone("a" * 32)]
+    scheduler = Scheduler(pipeline, keys, "node", Stats(), lambda: 0.0)
+    noted.calls += [scheduler.look, scheduler.postpone("a" * 32), scheduler.finish("a" * 32)]
     telling = unconfirmed.Telling(keys, "node", 10)
     noted.calls += [
         unconfirmed.take(keys, "node", 3, 1, 10, 60),
