@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -32,6 +33,8 @@ DOCUMENT: Final = "/v1/openapi.json"
 """Whoever reaches the port may read what is served there."""
 
 _SCHEME: Final = "bearer"
+_TAKEN_SECONDS: Final = 30.0
+"""How long a caller may take to read an answer."""
 
 
 class Api:
@@ -157,6 +160,19 @@ class ApiExchange(Exchange):
     """One connection: what is no request, or fails below the application, is told in the same form."""
 
     __slots__ = ()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer. It may have megabytes, so who does not take it in time is cut off."""
+        if self.transport is None:  # the caller has gone
+            return await super().finish_response(request, resp, start_time)
+        abort = self.transport.abort
+        deadline = asyncio.get_running_loop().call_later(_TAKEN_SECONDS, abort)
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            deadline.cancel()
 
     def refuse(self, refusal: Refusal) -> web.Response:
         """The answer to a request that is malformed, or that failed."""

@@ -187,6 +187,57 @@ async def subscriptions_by_the_thousand(target: Target) -> None:
     await target.hold([one(number) for number in range(target.size.crowd // 10)])
 
 
+# -- who is there ---------------------------------------------------------------------------------
+
+ROOMS = {"namespaces": json.dumps({"rooms": {"presence": {"announce": True}}})}
+"""Settings of a node that tells who is in a room, and who comes and goes."""
+_ROOM = "rooms/1"
+
+
+@contextlib.asynccontextmanager
+async def _members(target: Target) -> AsyncIterator[None]:
+    """A crowd in the room, who are told what happens there."""
+    async with contextlib.AsyncExitStack() as stack:
+        hearing = []
+        for number in range(target.size.crowd // 4):
+            line = await stack.enter_async_context(target.client(f"member-{number}", [_ROOM]))
+            await line.send(said(type="subscribe", channel=_ROOM))
+            await line.until(b'"subscribed"')
+            hearing.append(asyncio.create_task(line.until_ended()))
+        try:
+            yield
+        finally:
+            for each in hearing:
+                each.cancel()
+            await asyncio.gather(*hearing, return_exceptions=True)
+
+
+async def asking_who_is_there(target: Target) -> None:
+    async with _members(target):
+        await insist(
+            target, lambda _: iter([said(type="presence", channel=_ROOM)]), [_ROOM], [_ROOM]
+        )
+
+
+async def coming_and_going(target: Target) -> None:
+    """Each time all in the room may have to be told."""
+    kinds = ("subscribe", "unsubscribe")
+    async with _members(target):
+        await insist(target, lambda _: (said(type=each, channel=_ROOM) for each in kinds), [_ROOM])
+
+
+async def connecting_to_come_and_go(target: Target) -> None:
+    """With connections, which have a budget each."""
+
+    async def once(number: int) -> None:
+        async with target.client(_user(number), [_ROOM]) as line:
+            await line.send(said(type="subscribe", channel=_ROOM))
+            await line.until(b'"subscribed"')
+
+    async with _members(target):
+        await target.for_some_time(once, target.size.clients)
+
+
 # -- tokens and connections -----------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from tests.attacks.kinds import Kind
 from tests.attacks.target import MARK, Size, Target
 from tests.bench.measuring import cpu_seconds
 from tests.faults.logs import is_bad, lines
+from tests.support.api import KEY, api_at
 from tests.support.nginx import nginx_before
 from tests.support.processes import GatewayProcess, gateway_process
 from tests.support.waiting import until
@@ -81,7 +82,9 @@ async def attack(
         _way_to(node, nginx if kind.behind_nginx else None) as url,
         AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher,
     ):
-        target = Target(node, url, size, publisher, provider=beside.provider)
+        target = Target(
+            node, url, size, publisher, provider=beside.provider, api_url=beside.api_url
+        )
         async with bystander(url, publisher, beside.trust) as times:
             await until(lambda: len(times.newcomers) > 1)
             meter = _Meter(node, redis_url)
@@ -89,6 +92,8 @@ async def attack(
             await asyncio.to_thread(asyncio.run, kind.attacker(target))
             seconds, memory, cpu, redis_cpu, redis_memory, keys = meter.read()
         await until(lambda: _only_log_is_left(node))
+        if beside.api_url:
+            await _answers_backends(beside.api_url)
         cost = Cost(
             seconds=seconds,
             heartbeat=p99(times.heartbeats),
@@ -162,6 +167,16 @@ async def _only_log_is_left(node: GatewayProcess) -> bool:
     return gone and await node.is_ready()
 
 
+async def _answers_backends(url: str) -> None:
+    """Return once the HTTP API serves a backend as before."""
+
+    async def served() -> bool:
+        async with api_at(url) as api:
+            return (await api.ask("GET", "/v1/stats")).status == 200
+
+    await until(served)
+
+
 def _excesses(kind: Kind, cost: Cost, target: Target) -> Iterator[str]:
     allowed = {
         "heartbeat": MOST_SECONDS + cost.lateness,
@@ -185,7 +200,7 @@ def _excesses(kind: Kind, cost: Cost, target: Target) -> Iterator[str]:
 
 
 def _secrets(target: Target) -> Iterator[str]:
-    yield MARK
+    yield from (MARK, KEY)
     for token in target.tokens:
         _head, claims, signature = token.split(".")
         yield from (claims, signature)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.attacks import askers, doors, floods, nearly_right, strangers
-from tests.attacks.beside import Beside, certificates, identity_provider, nothing
+from tests.attacks import askers, callers, doors, floods, nearly_right, strangers
+from tests.attacks.beside import Beside, certificates, http_api, identity_provider, nothing
 from tests.attacks.target import Target
 
 GENEROUS = {
@@ -180,6 +180,9 @@ KINDS = (
     ),
     # A hundred clients with a hundred subscriptions each: 10,000 of three KB, each in a channel of its own.
     Kind(askers.subscriptions_by_the_thousand, memory_mib=48, keys=11_000),
+    Kind(askers.asking_who_is_there, settings=askers.ROOMS),
+    Kind(askers.coming_and_going, settings=askers.ROOMS),
+    Kind(askers.connecting_to_come_and_go, settings=askers.ROOMS),
     Kind(askers.refreshes_with_a_bad_token),
     Kind(askers.refreshes_with_a_valid_token),
     Kind(askers.reconnecting),
@@ -193,6 +196,19 @@ KINDS = (
     Kind(askers.pings_unread, memory_mib=32, settings=GENEROUS),
     Kind(askers.messages_unread, settings=GENEROUS),
     Kind(askers.the_user_whose_id_is_a_star),
+    # -- the HTTP API (callers.py) --
+    # Each of ten may hold a body or a line of 2 MiB, and what comes of it.
+    Kind(callers.bodies_without_end, beside=http_api, memory_mib=48),
+    Kind(callers.lines_without_end, beside=http_api, memory_mib=48),
+    Kind(callers.blank_lines_without_end, beside=http_api, variant=True),
+    # Each of a thousand may hold a body, of which it has sent 64 KiB.
+    Kind(callers.bodies_byte_by_byte, beside=http_api, memory_mib=160),
+    Kind(callers.wrong_keys_by_the_thousand, beside=http_api),
+    Kind(callers.keys_in_long_heads, beside=http_api, variant=True),
+    Kind(callers.idempotency_keys_by_the_thousand, beside=http_api, keys=11_000),
+    Kind(callers.api_connections_that_are_held_open, beside=http_api),
+    # Each of fifty may hold an answer, of half a megabyte here.
+    Kind(callers.answers_that_nobody_reads, beside=http_api, memory_mib=128),
     # -- both (nearly_right.py) --
     # Ten lines of each kind of refusal, and these are most of the kinds.
     Kind(nearly_right.heads_that_are_nearly_right, settings=EVER_AGAIN, log_kb=30),

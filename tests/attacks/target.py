@@ -63,6 +63,7 @@ class Target:
         leaks: what came back and should not have.
         tokens: those that the attacker has used.
         provider: that of the node's keys, if it fetches any.
+        api_url: where its HTTP API is, if it has one.
     """
 
     node: GatewayProcess
@@ -73,6 +74,7 @@ class Target:
     leaks: list[bytes] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     provider: IdentityProvider | None = None
+    api_url: str = ""
 
     def token(self, user: str, channels: list[str] | None = None, **claims: object) -> str:
         """A valid token."""
@@ -81,18 +83,24 @@ class Target:
 
     @contextlib.asynccontextmanager
     async def line(
-        self, data: bytes = b"", *, reads: bool = True, source: str | None = None
+        self,
+        data: bytes = b"",
+        *,
+        reads: bool = True,
+        source: str | None = None,
+        to: str | None = None,
     ) -> AsyncIterator[Line]:
         """A connection over which ``data`` is sent.
 
         Args:
             reads: whether the kernel may take more than a few KB for it.
             source: the address it comes from.
+            to: where it leads, if not where clients connect.
 
         Raises:
             Ended: it could not be opened.
         """
-        parts = urlsplit(self.url)
+        parts = urlsplit(to or self.url)
         raw = socket.socket()
         raw.setblocking(False)
         try:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import socket
 import ssl
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 from pydantic import SecretStr
 
-from gateway.api import bodies, publishers
+from gateway.api import bodies, publishers, server
 from publisher import AsyncPublisher
 from tests.support.api import KEY, Api, api_at, keys_in
 from tests.support.certificates import Authority
@@ -204,3 +207,26 @@ async def test_the_certificate_of_the_internal_port_encrypts_it(
         with pytest.raises(aiohttp.ClientError):
             async with api_at(node.api_url.replace("https", "http")) as unencrypted:
                 await unencrypted.ask("GET", "/v1/nodes")
+
+
+async def test_an_answer_that_is_not_read_is_not_kept_for_ever(
+    api_node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_TAKEN_SECONDS", 0.3)
+    for _ in range(8):
+        await publisher.publish(CHANNEL, "x" * 1_000_000)
+    ask = f"GET /v1/history/{CHANNEL} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n"
+    parts, loop = urlsplit(api_node.api_url), asyncio.get_running_loop()
+    with contextlib.closing(socket.socket()) as raw:
+        raw.setblocking(False)
+        # Before connecting: the window is agreed upon then.
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        await loop.sock_connect(raw, (parts.hostname, parts.port))
+        await loop.sock_sendall(raw, ask.encode())
+        assert await loop.sock_recv(raw, 15) == b"HTTP/1.1 200 OK"
+        await asyncio.sleep(0.6)
+        taken = 0
+        while part := await loop.sock_recv(raw, 65_536):
+            taken += len(part)
+    # No more than what the kernel had taken for it.
+    assert taken < 8_000_000
