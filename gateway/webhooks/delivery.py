@@ -127,12 +127,15 @@ class Delivery:
             await self._events.acknowledge(handled)
             self._forget(handled)
 
+    async def _give_back(self) -> None:
+        await self._acknowledge()
+        if self._under_way:
+            await self._events.release(tuple(self._under_way))
+
     async def _hand_over(self) -> None:
         try:
-            async with asyncio.timeout(_ENDING_SECONDS):
-                await self._acknowledge()
-                if self._under_way:
-                    await self._events.release(tuple(self._under_way))
+            # In a task that is cancelled, asyncio.timeout does not end with TimeoutError before Python 3.11.4.
+            await asyncio.wait_for(self._give_back(), _ENDING_SECONDS)
         except (TimeoutError, PublisherError):
             log.warning("webhooks_not_handed_over events=%d", len(self._under_way))
 
