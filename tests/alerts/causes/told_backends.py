@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from itertools import count
 
 import redis
@@ -59,4 +60,25 @@ async def presence_unwritten(stage: Stage) -> None:
         client.delete(key)
         stage.tries("As soon as Redis takes them they are back")
         await until(lambda: publisher.presence(channel), 30.0)
+        await stage.resolves()
+
+
+@causing("ScheduledNotPublished", "the key of a channel's log is of another kind")
+async def scheduled_not_published(stage: Stage) -> None:
+    stage.start_redis()
+    gateway = await stage.gateway()
+    await stage.watch(gateway)
+    publisher = await stage.publisher()
+    channel = "run-results/lesson"
+    key = Keys(stage.prefix).log(channel)
+    with redis.Redis(port=stage.redis.port) as client:
+        stage.caused()
+        client.set(key, "somebody else's")
+        await publisher.publish(channel, "later", at=time.time() + 1)
+        await stage.fires()
+        stage.tries("`scheduled_refused` in the log has an id and what Redis says")
+        await until(lambda: "scheduled_refused" in gateway.output)
+        client.delete(key)
+        stage.tries("None is lost: each is tried again, and published late.")
+        await until(lambda: publisher.history(channel), 90.0)
         await stage.resolves()
