@@ -9,7 +9,11 @@ from typing import Final
 from publisher import AsyncPublisher
 
 MOST_AT_WORK: Final = 1_000
-"""Requests of keys that are under way: each may hold a body, and waits for Redis."""
+"""Requests of keys that are under way: each holds a body, and waits for Redis or for somebody who confirms."""
+MOST_OF_ONE_KEY: Final = 500
+"""So that a backend that goes wrong leaves room for the others."""
+MOST_BYTES_AT_WORK: Final = 64 * 1024 * 1024
+"""Of the bodies of all these requests. As Python's objects they take many times as much."""
 
 
 class Publishers:
@@ -23,25 +27,32 @@ class Publishers:
         self._make = make
         self._made: dict[str, AsyncPublisher] = {}
         self._at_work: Counter[str] = Counter()
-        self._requests = 0
+        self._requests = self._bytes = 0
 
-    @property
-    def busy(self) -> bool:
-        """Whether as many requests are under way as may be."""
-        return self._requests >= MOST_AT_WORK
+    def busy(self, name: str, size: int) -> str:
+        """Why a request with this key, whose body has ``size`` bytes, cannot begin now; empty where it can."""
+        if self._requests >= MOST_AT_WORK:
+            return f"{MOST_AT_WORK} requests are under way"
+        if self._at_work[name] >= MOST_OF_ONE_KEY:
+            return f"{MOST_OF_ONE_KEY} requests of this key are under way"
+        if self._bytes + size > MOST_BYTES_AT_WORK:
+            return f"the requests under way have bodies of {MOST_BYTES_AT_WORK} bytes"
+        return ""
 
-    def lend(self, name: str) -> AsyncPublisher:
-        """The publisher of the key with this name, for one request; until :meth:`take_back`."""
+    def lend(self, name: str, size: int) -> AsyncPublisher:
+        """The publisher of the key with this name, for a request whose body has ``size`` bytes; until :meth:`take_back`."""
         found = self._made.get(name)
         if found is None:
             found = self._made[name] = self._make(name)
         self._requests += 1
+        self._bytes += size
         self._at_work[name] += 1
         return found
 
-    def take_back(self, name: str) -> None:
+    def take_back(self, name: str, size: int) -> None:
         """The request has ended."""
         self._requests -= 1
+        self._bytes -= size
         self._at_work[name] -= 1
 
     async def keep(self, names: Collection[str]) -> None:

@@ -18,7 +18,7 @@ from gateway.api.keys import ApiKey, ApiKeys
 from gateway.api.names import PATH
 from gateway.api.openapi import document
 from gateway.api.problems import Problem, failed, invalid, log_failures, of_error, of_http
-from gateway.api.publishers import MOST_AT_WORK, Publishers
+from gateway.api.publishers import Publishers
 from gateway.api.shapes import check_object, check_path, check_query
 from gateway.core.handshake import Refusal
 from gateway.core.log_limit import LogLimit
@@ -95,13 +95,14 @@ class Api:
             key = self._authenticated(request)
             if endpoint.scope not in key.scopes:
                 raise Problem(403, "scope_missing", f"the key needs the scope {endpoint.scope}")
-            if self._publishers.busy:
-                raise _busy()
-            publisher = self._publishers.lend(key.name)
+            size = _most_held(endpoint, request)
+            if reason := self._publishers.busy(key.name, size):
+                raise _busy(reason)
+            publisher = self._publishers.lend(key.name, size)
             try:
                 return respond(await self._ask(endpoint, request, key, publisher))
             finally:
-                self._publishers.take_back(key.name)
+                self._publishers.take_back(key.name, size)
 
         return serve
 
@@ -151,9 +152,18 @@ def _unauthorized(code: str, detail: str, error: str) -> Problem:
     return Problem(401, code, detail, {hdrs.WWW_AUTHENTICATE: f'Bearer realm="gateway"{error}'})
 
 
-def _busy() -> Problem:
-    detail = f"{MOST_AT_WORK} requests are under way"
-    return Problem(503, "busy", detail, {hdrs.RETRY_AFTER: "1"}, maybe_sent=False, retryable=True)
+def _most_held(endpoint: Endpoint, request: web.Request) -> int:
+    """How many bytes of the body are in memory at a time, at most."""
+    if endpoint.lines is not None:
+        return endpoint.most
+    if endpoint.body is None:
+        return 0
+    length = request.content_length
+    return endpoint.most if length is None else min(length, endpoint.most)
+
+
+def _busy(reason: str) -> Problem:
+    return Problem(503, "busy", reason, {hdrs.RETRY_AFTER: "1"}, maybe_sent=False, retryable=True)
 
 
 class ApiExchange(Exchange):

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from gateway.api import bodies, publishers, server
 from publisher import AsyncPublisher
-from tests.support.api import KEY, Api, api_at, keys_in
+from tests.support.api import KEY, READER, Api, api_at, keys_in
 from tests.support.certificates import Authority
 from tests.support.nodes import Node, running_node
 from tests.support.requests import line
@@ -186,6 +186,34 @@ async def test_more_requests_than_are_served_at_a_time_are_told_to_come_back(
         return (await api.ask("GET", "/v1/nodes")).status == 200
 
     await until(is_served)
+
+
+async def test_one_key_leaves_room_for_the_others(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishers, "MOST_OF_ONE_KEY", 3)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(3):
+            await stack.enter_async_context(line(api.url, head("Content-Length: 1000")))
+
+        async def is_full() -> bool:
+            return (await api.ask("GET", "/v1/nodes")).status == 503
+
+        await until(is_full)
+        assert (await api.ask("GET", "/v1/nodes", READER)).status == 200
+
+
+async def test_bodies_have_a_bound_together(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishers, "MOST_BYTES_AT_WORK", 1_500)
+    async with line(api.url, head("Content-Length: 1000")):
+
+        async def is_full() -> bool:
+            body = {"channel": CHANNEL, "data": "x" * 600}
+            return (await api.ask("POST", "/v1/publish", body=body)).status == 503
+
+        await until(is_full)
+        small = await api.ask("POST", "/v1/publish", body={"channel": CHANNEL, "data": 1})
+        assert small.status == 200
 
 
 async def test_the_certificate_of_the_internal_port_encrypts_it(
