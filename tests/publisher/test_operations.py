@@ -162,12 +162,13 @@ def test_after_a_lost_reply_it_is_first_asked_what_became_of_the_message(operati
     assert run.result == Published(17, "run-results/s", duplicate=False)
     (first,), (question,) = run.trips
     assert question.script is SETTLE
-    assert question.arguments[1:4] == (
+    assert question.arguments[1:5] == (
         "p:log:{run-results/s}",
         "p:last:{run-results/s}",
+        "p:removed:{run-results/s}",
         f"p:result:{{run-results/s}}:{nonce(first)}",
     )
-    assert question.arguments[6:] == (ENTRIES_SEARCHED + 1, BYTES_SEARCHED + 1, nonce(first))
+    assert question.arguments[7:] == (ENTRIES_SEARCHED + 1, BYTES_SEARCHED + 1, nonce(first))
 
 
 def test_what_was_certainly_not_published_is_published_under_a_new_nonce(operations: Operations):
@@ -609,7 +610,7 @@ def test_a_question_is_about_what_is_newer_than_the_first_try(
 
     orders = announced(*DEFAULT_NAMESPACES.values())
     run = Run(operations.publish(Outgoing("run-results/s", 1)), [orders, TIME], lost, [[b"17"]])
-    assert run.trips[2][0].arguments[4:6] == (1_640_995_200_500_000, 2_000_000)
+    assert run.trips[2][0].arguments[5:7] == (1_640_995_200_500_000, 2_000_000)
 
 
 def test_one_question_is_about_all_messages_of_a_channel(operations: Operations):

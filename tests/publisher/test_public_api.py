@@ -91,7 +91,9 @@ def test_results_are_frozen(result: Any):
 
 
 def test_the_package_imports_only_redis_and_orjson_besides_the_standard_library():
-    """And hiredis, the parser of the redis package's own extra, where it is there; cryptography for who encrypts."""
+    """And hiredis, the parser of the redis package's own extra, where it is there; cryptography for who encrypts; shtab for the
+    command that prints what shells complete.
+    """
     imported = set()
     for file in Path(publisher.__path__[0]).rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
@@ -100,7 +102,7 @@ def test_the_package_imports_only_redis_and_orjson_besides_the_standard_library(
             elif isinstance(node, ast.ImportFrom):
                 imported.add((node.module or "").partition(".")[0])
     others = imported - sys.stdlib_module_names - {"publisher"}
-    assert others == {"redis", "orjson", "hiredis", "cryptography"}
+    assert others == {"redis", "orjson", "hiredis", "cryptography", "shtab"}
 
 
 def test_without_cryptography_all_goes_on_but_encryption_which_says_what_to_install():
