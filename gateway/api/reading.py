@@ -9,15 +9,16 @@ import orjson
 
 from gateway.api.asking import Answer, Asked
 from gateway.api.shapes import Field
-from publisher import Node
+from publisher import Entry, Node
 from publisher.contract.message import MAX_ID
 
 _MOST_MESSAGES: Final = 1_000
 _USUAL_MESSAGES: Final = 100
 _MOST_BYTES: Final = 8 * 1024 * 1024
-_LARGEST_PAGE: Final = 64
+_LARGEST_PAGE: Final = 16
+"""So many may be as large as a message can be and not stop the event loop for long, which has sockets to serve."""
 _BYTES_OF_A_PAGE: Final = 1024 * 1024
-"""What is read, parsed and written again in one turn of the event loop, which has sockets to serve."""
+"""What is read, parsed and written again in one turn of the event loop, if the next messages are like those before."""
 
 HISTORY_QUERY: Final = (
     Field("after", {"type": "integer", "minimum": 0, "maximum": MAX_ID}),
@@ -85,27 +86,31 @@ async def history(asked: Asked) -> Answer:
     limit = asked.query.get("limit", _USUAL_MESSAGES)
     found: list[dict[str, Any]] = []
     size, page, more = 0, 1, True
-    while more and len(found) < limit and size < _MOST_BYTES:
+    while more and len(found) < limit:
         page = min(page, limit - len(found))
         entries = await asked.publisher.history(channel, after, page)
         more = len(entries) == page
         for each in entries:
             data = orjson.dumps(each.data)
-            # As a fragment it is not written twice, and is nested no deeper than when it was published.
-            found.append(
-                {
-                    "id": each.id,
-                    "channel": each.channel,
-                    "data": orjson.Fragment(data),
-                    "timestamp": each.timestamp,
-                }
-            )
+            if found and size + len(data) > _MOST_BYTES:
+                return {"messages": found, "more": True}
+            found.append(_entry(each, data))
             size += len(data)
             after = each.id
         # Those so far tell how large the next ones are, which may be wrong.
         fitting = _BYTES_OF_A_PAGE * len(found) // (size + 1)
         page = max(1, min(fitting, 2 * page, _LARGEST_PAGE))
     return {"messages": found, "more": more}
+
+
+def _entry(entry: Entry, data: bytes) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "channel": entry.channel,
+        # As a fragment it is not written twice, and is nested no deeper than when it was published.
+        "data": orjson.Fragment(data),
+        "timestamp": entry.timestamp,
+    }
 
 
 async def channel(asked: Asked) -> Answer:

@@ -49,8 +49,8 @@ class Scheduler:
         self._clock = clock
         self._under_way: set[str] = set()
         self._room = asyncio.Event()
-        # When those were taken first that are not published yet.
-        self._since: dict[str, float] = {}
+        # When those were taken first, and when last, that are not published yet, as far as is known.
+        self._taken: dict[str, tuple[float, float]] = {}
         self.look = Call.run(
             scripts.DUE,
             [
@@ -89,18 +89,25 @@ class Scheduler:
             name = each.decode()
             if name not in self._under_way:
                 self._under_way.add(name)
-                self._since.setdefault(name, self._clock())
+                now = self._clock()
+                self._taken[name] = self._taken.get(name, (now, now))[0], now
                 publishing.create_task(self._publish(name, kept))
         return float(milliseconds) / 1000
 
     def _count(self, counted: Sequence[int]) -> None:
         """Note what this node is to publish: nothing where another one does it."""
+        now = self._clock()
         if not counted:
-            self._since.clear()
+            self._taken.clear()
+        # What is not handed out again was published, though the answer was lost.
+        over = now - 2 * LEASE_SECONDS
+        for name in [name for name, (_, last) in self._taken.items() if last < over]:
+            if name not in self._under_way:
+                del self._taken[name]
         count, late = counted or (0, 0)
-        taken = min(self._since.values(), default=self._clock())
+        first = min((first for first, _ in self._taken.values()), default=now)
         self._stats.scheduled_messages = count
-        self._stats.scheduled_late = max(late / 1000, self._clock() - taken)
+        self._stats.scheduled_late = max(late / 1000, now - first)
 
     async def _publish(self, identifier: str, kept: bytes | None) -> None:
         """Publish one message and remove it. What fails is handed out again."""
@@ -132,10 +139,10 @@ class Scheduler:
     async def _end(self, identifier: str) -> None:
         """Remove it; a call that fails leaves it among those that are being published, to be done again."""
         await self._pipeline.call(self.finish(identifier))
-        self._since.pop(identifier, None)
+        self._taken.pop(identifier, None)
 
     async def _postpone(self, identifier: str) -> None:
-        self._since.pop(identifier, None)
+        self._taken.pop(identifier, None)
         with contextlib.suppress(Unavailable):
             await self._pipeline.call(self.postpone(identifier))
 

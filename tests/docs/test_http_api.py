@@ -9,7 +9,12 @@ from gateway.api.bodies import MOST_BYTES_OF_LINES, MOST_LINES
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.keys import Scope
 from gateway.api.openapi import document
-from gateway.api.publishers import MOST_AT_WORK, MOST_BYTES_AT_WORK, MOST_OF_ONE_KEY
+from gateway.api.publishers import (
+    MOST_AT_WORK,
+    MOST_BYTES_AT_WORK,
+    MOST_BYTES_OF_ONE_KEY,
+    MOST_OF_ONE_KEY,
+)
 from gateway.api.publishing import MOST_RECIPIENTS
 from gateway.api.server import DOCUMENT
 
@@ -53,7 +58,8 @@ def test_each_code_has_its_row() -> None:
 def test_the_limits_are_told() -> None:
     assert f"{MOST_LINES:,} lines and {MOST_BYTES_OF_LINES >> 20} MiB" in PAGE
     assert f"{MOST_RECIPIENTS:,} at most" in PAGE
-    at_work = f"{MOST_AT_WORK:,} requests are under way, {MOST_OF_ONE_KEY} of one key, or {MOST_BYTES_AT_WORK >> 20} MiB"
+    at_work = f"{MOST_AT_WORK:,} requests are under way, or {MOST_BYTES_AT_WORK >> 20} MiB of bodies, or half of that of one key"
+    assert (2 * MOST_OF_ONE_KEY, 2 * MOST_BYTES_OF_ONE_KEY) == (MOST_AT_WORK, MOST_BYTES_AT_WORK)
     assert at_work in PAGE
     for scope in Scope:
         assert f"`{scope}`" in PAGE

@@ -203,8 +203,11 @@ async def test_one_key_leaves_room_for_the_others(
         assert (await api.ask("GET", "/v1/nodes", READER)).status == 200
 
 
-async def test_bodies_have_a_bound_together(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publishers, "MOST_BYTES_AT_WORK", 1_500)
+@pytest.mark.parametrize("bound", ["MOST_BYTES_AT_WORK", "MOST_BYTES_OF_ONE_KEY"])
+async def test_bodies_have_a_bound_together(
+    api: Api, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    monkeypatch.setattr(publishers, bound, 1_500)
     async with line(api.url, head("Content-Length: 1000")):
 
         async def is_full() -> bool:

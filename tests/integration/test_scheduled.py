@@ -159,6 +159,33 @@ async def test_a_part_of_redis_that_is_down_holds_up_only_its_own(
         await asyncio.gather(running, return_exceptions=True)
 
 
+class Deaf(Failing):
+    """The way to a real Redis on which the answer is lost to what removes a message."""
+
+    async def call(self, call: Call) -> Any:
+        reply = await self._pipeline.call(call)
+        if call.script is not None and call.script.name == "finish_scheduled":
+            raise self._error
+        return reply
+
+
+async def test_what_was_published_counts_no_more_although_the_answer_was_lost(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    names, stats, now = keys(prefix), Stats(), [0.0]
+    await publisher._client.set(names.scheduled_taker, "this")
+    await publisher.publish(CHANNEL, "one", at=time.time() - 1)
+    deaf = Deaf(node.gateway.redis.pipeline, "", Unavailable("lost", maybe_sent=True))
+    scheduler = Scheduler(deaf, names, "this", stats, lambda: now[0])  # type: ignore[arg-type]
+    for late in (0.0, 5.0, 0.0):
+        async with asyncio.TaskGroup() as publishing:
+            await scheduler._turn(publishing)
+        assert stats.scheduled_late >= late
+        now[0] += 5.0
+    assert stats.scheduled_late == 0
+    assert await data(publisher) == ["one"]
+
+
 async def left_are(publisher: AsyncPublisher, key: str, count: int) -> bool:
     return bool(await publisher._client.zcard(key) == count)
 

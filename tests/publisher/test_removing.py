@@ -353,9 +353,13 @@ def test_a_retry_finds_its_message_although_newer_ones_have_replaced_it(
     assert data(publisher) == [5]
 
 
+@pytest.mark.parametrize("before", [0, 60])  # a tombstone has room for the names of some
 def test_a_retry_publishes_what_has_not_arrived_where_all_else_was_taken_out(
-    cutter: ReplyCutter, publisher: Publisher, prefix: str
+    cutter: ReplyCutter, publisher: Publisher, prefix: str, before: int
 ):
+    for n in range(before):
+        publisher.publish(CHANNEL, n, collapse_key="a")
+
     def replace() -> None:
         for n in range(5):
             publisher.publish(CHANNEL, n, collapse_key="a")

@@ -57,11 +57,14 @@ if tonumber(newest) >= since then
     is_whole = is_whole and #tombstones < tonumber(ARGV[3])
     for _, tombstone in ipairs(tombstones) do
       local id, nonces = match(tombstone, '^(%d+):%d+:([^:]*)')
+      -- From the newest on. The last one may be cut off where there was no room for all.
+      local is_cut, before, oldest = #nonces >= 1000, nil, nil
       for each in string.gmatch(id .. '=' .. nonces, '[^,]+') do
         local its_id, nonce = match(each, '^(%d+)=(.*)')
         if nonce and wanted[nonce] then found[wanted[nonce]] = its_id end
+        before, oldest = oldest, its_id
       end
-      is_whole = is_whole and #nonces < 1000
+      is_whole = is_whole and (not is_cut or (before and tonumber(before) < since))
     end
     -- Whether there still is all that was published since the first try. What is trimmed is the oldest, so that behind an
     -- older entry nothing is missing.
