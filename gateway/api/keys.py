@@ -72,8 +72,9 @@ def parse(text: str) -> dict[bytes, ApiKey]:
     """
     try:
         described = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        raise BadApiKeys(f"{_SETTING} is no JSON") from None
+    except orjson.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise BadApiKeys(f"{_SETTING} is no JSON: {error.msg}, {where}") from None
     if not isinstance(described, dict) or not described:
         raise BadApiKeys(f"{_SETTING} must be a JSON object with a name for each key")
     found: dict[bytes, ApiKey] = {}

@@ -92,7 +92,7 @@ def check_query(shape: Shape, given: Mapping[str, str]) -> dict[str, Any]:
     for name in given:
         if name not in known:
             raise invalid(
-                "the query has an unknown parameter; a key belongs into the header Authorization"
+                f"the query has an unknown parameter: there are {', '.join(known) or 'none'}; a key belongs into the header Authorization"
             )
     found = {name: _converted(known[name], text) for name, text in given.items()}
     return check_object(shape, found)

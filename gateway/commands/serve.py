@@ -58,7 +58,8 @@ async def _serve_here(
 
         def ready(addresses: Addresses) -> None:
             manager.ready()
-            _tell_developer(settings, addresses.public[1], [addresses.internal[1]])
+            api_port = addresses.api and addresses.api[1]
+            _tell_developer(settings, addresses.public[1], [addresses.internal[1]], api_port)
 
         await serve.run_node(settings, told, lambda _addresses: None, ready, passed=passed)
     return 0
@@ -79,13 +80,17 @@ async def _serve_with_workers(
 
         def ready() -> None:
             manager.ready()
-            _tell_developer(workers[0], workers[0].port, [each.internal_port for each in workers])
+            first, internal_ports = workers[0], [each.internal_port for each in workers]
+            _tell_developer(first, first.port, internal_ports, first.api_port)
 
         return await supervisor.run(workers, ready)
 
 
-def _tell_developer(settings: Settings, port: int, internal_ports: Sequence[int]) -> None:
+def _tell_developer(
+    settings: Settings, port: int, internal_ports: Sequence[int], api_port: int | None
+) -> None:
     if settings.development and settings.jwt_secret is not None:
         from gateway.development.banner import banner  # noqa: PLC0415
 
-        say(banner(settings, port, internal_ports, settings.jwt_secret.get_secret_value()))
+        secret = settings.jwt_secret.get_secret_value()
+        say(banner(settings, port, internal_ports, api_port, secret))

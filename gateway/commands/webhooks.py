@@ -20,14 +20,15 @@ from gateway.settings import UsageError
 from gateway.webhooks.delivery import Delivery, Gone, pause_after
 from gateway.webhooks.receiver import BadURL, Receiver, check_url
 from gateway.webhooks.signing import BadSecret, secrets_of
-from publisher import AsyncPublisher, Unavailable
+from publisher import AsyncPublisher, Unavailable, redis_address
 from publisher.errors import InvalidInput
 
 log = logging.getLogger("gateway.webhooks")
 
 _DESCRIPTION: Final = (
     "Send the events that GATEWAY_EVENTS names to a URL, each in a signed request (standardwebhooks.com), until it has "
-    "arrived. Redis is that of PUBLISHER_REDIS_URL, or else of GATEWAY_REDIS_URL; the user of backends has the rights. "
+    "arrived. Redis is that of PUBLISHER_REDIS_URL, or else of GATEWAY_REDIS_URL, or else that of `make run`; the user of backends has "
+    "the rights. "
     "Exit codes: 0 a signal has ended it, 1 Redis refuses, 2 the input is wrong, 3 the receiver wants no more (410)."
 )
 
@@ -75,8 +76,7 @@ def _run(options: argparse.Namespace) -> int:
     given = settings.redis_url
     try:
         url = redis_acl.publishers_url() or (given.get_secret_value() if given else None)
-        if url is None:
-            raise UsageError("set PUBLISHER_REDIS_URL or GATEWAY_REDIS_URL")
+        url = url or redis_address.find_redis(None, {}, Path.cwd()).url
         publisher = AsyncPublisher.from_url(url, prefix=settings.redis_prefix)
     except InvalidInput as error:
         raise UsageError(str(error)) from None

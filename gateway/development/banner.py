@@ -16,7 +16,13 @@ USER: Final = "user-123"
 _TOKEN_LIFETIME_SECONDS: Final = 86_400
 
 
-def banner(settings: Settings, port: int, internal_ports: Sequence[int], secret: str) -> str:
+def banner(
+    settings: Settings,
+    port: int,
+    internal_ports: Sequence[int],
+    api_port: int | None,
+    secret: str,
+) -> str:
     """What to paste where, once the gateway listens."""
     token = make_token(secret, USER, ["run-results/*"], _TOKEN_LIFETIME_SECONDS, settings)
     base = settings.base_path
@@ -27,10 +33,14 @@ def banner(settings: Settings, port: int, internal_ports: Sequence[int], secret:
     metrics = "\n              ".join(
         f"http{internal_secure}://localhost:{internal}/metrics" for internal in internal_ports
     )
+    api = (
+        "" if api_port is None else f"  HTTP API    http{internal_secure}://localhost:{api_port}\n"
+    )
     return (
         "\nThe gateway is running (development mode; Ctrl-C ends it).\n\n"
         f"  WebSocket   ws{secure}://localhost:{port}{base}?token={token}\n\n"
         f"  Test page   http{secure}://localhost:{port}{base}{TEST_PAGE}#token={token}\n\n"
+        f"{api}"
         f"  Metrics     {metrics}\n"
         f"  Redis       {redis}\n\n"
         f'  Publish     {publisher} notify {USER} --title "Hello" --message "It works"\n'

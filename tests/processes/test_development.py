@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -104,6 +105,19 @@ async def test_nothing_is_left_running(tmp_path: Path) -> None:
         return False
 
     await until(gone)
+
+
+async def test_it_says_where_the_http_api_is(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps({"shop": {"key": "k" * 32, "scopes": ["publish"]}}))
+    options = ("--api-port", str(free_port()), "--api-keys", f"@{keys}")
+    async with development(tmp_path, *options) as (_, printed), aiohttp.ClientSession() as session:
+        match = re.search(r"HTTP API +(\S+)\n", printed)
+        assert match is not None
+        body = {"channel": "notifications/user-123", "data": 1}
+        headers = {"Authorization": f"Bearer {'k' * 32}"}
+        async with session.post(f"{match[1]}/v1/publish", json=body, headers=headers) as answer:
+            assert answer.status == 200
 
 
 async def test_several_workers_share_one_redis_one_secret_and_one_banner(tmp_path: Path) -> None:
