@@ -43,7 +43,8 @@ class Redis:
             raise Unavailable("away", maybe_sent=True)
         self.answers -= 1
         assert call.script is scripts.CONFIRM
-        _count, _seen, _last, _log, _lifetime, *arguments = call.arguments
+        names = int(call.arguments[0])
+        _lifetime, *arguments = call.arguments[1 + names :]
         for id_, user in zip(arguments[::2], arguments[1::2], strict=True):
             self.seen[str(user)] = max(self.seen.get(str(user), 0), int(id_))
         self.lifetimes = len(self.seen)
