@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core import budget
 from publisher import AsyncPublisher, InvalidData
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
@@ -284,15 +285,26 @@ async def test_a_crowd_that_asks_is_answered_by_few_readings(start_node: StartNo
 async def test_answers_cost_what_they_bring_and_wait_rather_than_end_the_connection(
     start_node: StartNode,
 ) -> None:
+    asked = 6
     node = await start_node(
-        namespaces=RULES, client_message_burst=40.0, client_messages_per_second=20.0
+        namespaces=RULES,
+        client_message_burst=20.0,
+        client_messages_per_second=5.0,
+        # A node gives more than was asked for, so that all the pongs that it asks for can be paid.
+        max_subscriptions=1,
+        confirm_interval_seconds=30.0,
     )
     async with connected(node.url, make_token("u")) as client:
         await client.subscribe(ROOM)
         (connection,) = node.gateway.hub.connections.values()
-        spent = connection.budget.spent(time.monotonic())
-        for _ in range(3):
+        rate, burst = connection.budget._rate, connection.budget._burst
+        began = time.monotonic()
+        for _ in range(asked):
             await client.send(ask())
             await client.expect(type="presence", users=["u"])
-        assert connection.budget.spent(time.monotonic()) - spent > 3
+        # Each is paid before the next one, from half of the burst and from what has come back since: so whatever else
+        # takes time here, they cannot have come sooner.
+        least = ((asked - 1) * budget.PRESENCE - burst / 2) / rate
+        assert least > 1.5
+        assert time.monotonic() - began >= least
         await client.sync()
