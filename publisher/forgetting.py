@@ -66,13 +66,18 @@ class Forgetting:
         yield from self._disconnect(user, "", None)
         for host in hosts:
             yield from self._erase_at(host, self._keys.grant, member_of(user), user)
+        # Twice: nobody is told of them meanwhile, and a node may just be looking there.
+        yield from self._forget_unconfirmed(user)
         yield Pause(_WRITTEN_SECONDS)
         for host in hosts:
             yield from self._erase_at(host, self._keys.confirmed, user, user)
-        for channel in self._own_channels(user):
-            yield from repeat(unconfirmed.forget(self._keys, channel), self._retries)
+        yield from self._forget_unconfirmed(user)
         for key in self._own_keys(user):
             yield from repeat([Call(("EXPIRE", key, "0"))], self._retries)
+
+    def _forget_unconfirmed(self, user: str) -> Flow[None]:
+        for channel in self._own_channels(user):
+            yield from repeat(unconfirmed.forget(self._keys, channel), self._retries)
 
     def _primaries(self) -> Flow[list[Host | None]]:
         """The servers that have keys, where they are several; each lets us do what we need there."""

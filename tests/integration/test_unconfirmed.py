@@ -98,6 +98,19 @@ async def test_what_was_taken_out_or_is_over_is_not_told(
     await expect_only(told, newer, kept)
 
 
+async def test_what_is_over_when_its_time_to_be_confirmed_comes_is_not_told(
+    start_node: StartNode, publisher: AsyncPublisher, told: AsyncIterator[Event], prefix: str
+) -> None:
+    ttl, after = 1, 1.5
+    await start_node(events=UNCONFIRMED, unconfirmed_after_seconds=after)
+    over = await publisher.publish(CHANNEL, "for a second", ttl=ttl)
+    # It is still in the log, so it is the look that leaves it out.
+    assert await publisher._client.zcount(keys(prefix).log(CHANNEL), over.id, over.id)
+    kept = await publisher.publish(CHANNEL, "for a minute", ttl=60)
+    await expect_only(told, kept)
+    assert await publisher._client.zcount(keys(prefix).log(CHANNEL), over.id, over.id)
+
+
 async def test_only_owners_channels_with_a_log_are_looked_at(
     start_node: StartNode, publisher: AsyncPublisher, told: AsyncIterator[Event], prefix: str
 ) -> None:
