@@ -299,9 +299,11 @@ class AsyncPublisher(Client):
         """As :meth:`Publisher.delete`."""
         return await self._run(self._operations.removing.delete(channel, id))
 
-    async def receipts(self, channel: str, id: int) -> list[Receipt]:
+    async def receipts(
+        self, channel: str, id: int, *, after: str = "", limit: int | None = None
+    ) -> list[Receipt]:
         """As :meth:`Publisher.receipts`."""
-        return await self._run(self._operations.receipts.receipts(channel, id))
+        return await self._run(self._operations.receipts.receipts(channel, id, after, limit))
 
     async def forget(self, user: str) -> None:
         """As :meth:`Publisher.forget`."""

@@ -100,12 +100,15 @@ class Calls(ABC):
         """
         return self._run(self._operations.removing.delete(channel, id))
 
-    def receipts(self, channel: str, id: int) -> list[Receipt]:
+    def receipts(
+        self, channel: str, id: int, *, after: str = "", limit: int | None = None
+    ) -> list[Receipt]:
         """The users who have confirmed all that was sent to them, up to the message ``id`` or a later one.
 
-        Raises as :meth:`history` does.
+        They come by ``up_to``, and those with the same by their ids; at most ``limit``. For the next ones ask again, with the last one's
+        ``up_to`` as the ``id``, and its ``user`` as ``after``. Whoever confirms something meanwhile comes once more. Raises as :meth:`history` does.
         """
-        return self._run(self._operations.receipts.receipts(channel, id))
+        return self._run(self._operations.receipts.receipts(channel, id, after, limit))
 
     def forget(self, user: str) -> None:
         """Erase what Redis keeps of a user: grants, positions, their own channels and revocations; their connections end.

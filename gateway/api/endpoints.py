@@ -72,7 +72,7 @@ ENDPOINTS: Final = (
         _READ,
         reading.receipts,
         reading.RECEIPTS,
-        query=publishing.WHICH,
+        query=(*publishing.WHICH, *reading.USERS_QUERY),
     ),
     Endpoint(
         "PUT",
@@ -134,6 +134,7 @@ ENDPOINTS: Final = (
         _READ,
         reading.channel,
         reading.CHANNEL,
+        query=reading.USERS_QUERY,
     ),
     Endpoint(
         "GET",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import asdict
 from typing import Any, Final
 
 import orjson
 
 from gateway.api.asking import Answer, Asked
+from gateway.api.names import USER
 from gateway.api.shapes import Field
 from publisher import Entry, Node
 from publisher.contract.message import MAX_ID
@@ -25,6 +27,14 @@ HISTORY_QUERY: Final = (
     Field(
         "limit",
         {"type": "integer", "minimum": 1, "maximum": _MOST_MESSAGES, "default": _USUAL_MESSAGES},
+    ),
+)
+_MOST_USERS: Final = 1_000
+USERS_QUERY: Final = (
+    Field("after", {**USER, "description": "Only users who come after this one"}),
+    Field(
+        "limit",
+        {"type": "integer", "minimum": 1, "maximum": _MOST_USERS, "default": _MOST_USERS},
     ),
 )
 _ID: Final = {"type": "integer", "description": "Microseconds since 1970"}
@@ -53,10 +63,17 @@ CONNECTIONS: Final = _object(
         connection={"type": "string", "description": "<node>/<id>"}, lease_expires_at=_MILLISECONDS
     )
 )
-RECEIPTS: Final = _object(receipts=_list(user={"type": "string"}, up_to=_ID))
+RECEIPTS: Final = _object(
+    receipts=_list(user={"type": "string"}, up_to=_ID),
+    more={
+        "type": "boolean",
+        "description": "Ask again with the last `up_to` as `message`, and the last `user` as `after`",
+    },
+)
 CHANNEL: Final = _object(
     users={"type": "array", "items": {"type": "string"}, "description": "Each user once, sorted"},
-    count={"type": "integer"},
+    count={"type": "integer", "description": "Of all users, also of those who are not listed"},
+    more={"type": "boolean", "description": "Ask again after the last user"},
 )
 NODES: Final = _object(nodes=_list(name={"type": "string"}, report={"type": ["object", "null"]}))
 _SUMMED: Final = (
@@ -116,7 +133,9 @@ def _entry(entry: Entry, data: bytes) -> dict[str, Any]:
 async def channel(asked: Asked) -> Answer:
     """``GET /v1/channels/{namespace}/{id}``: who is there."""
     users = await asked.publisher.presence(asked.channel)
-    return {"users": users, "count": len(users)}
+    first = bisect_right(users, asked.query.get("after", ""))
+    stop = first + asked.query.get("limit", _MOST_USERS)
+    return {"users": users[first:stop], "count": len(users), "more": stop < len(users)}
 
 
 async def connections(asked: Asked) -> Answer:
@@ -131,8 +150,12 @@ async def connections(asked: Asked) -> Answer:
 
 async def receipts(asked: Asked) -> Answer:
     """``GET /v1/receipts/{namespace}/{id}``."""
-    found = await asked.publisher.receipts(asked.channel, asked.query["message"])
-    return {"receipts": [asdict(each) for each in found]}
+    query, limit = asked.query, asked.query.get("limit", _MOST_USERS)
+    found = await asked.publisher.receipts(
+        asked.channel, query["message"], after=query.get("after", ""), limit=limit + 1
+    )
+    told = [{"user": each.user, "up_to": each.up_to} for each in found[:limit]]
+    return {"receipts": told, "more": len(found) > limit}
 
 
 async def nodes(asked: Asked) -> Answer:

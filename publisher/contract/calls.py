@@ -137,6 +137,11 @@ def confirm(keys: Keys, channel: str, lifetime: int, positions: Iterable[tuple[s
     return Call.run(scripts.CONFIRM, all_keys, str(lifetime), *pairs)
 
 
+def read_receipts(keys: Keys, channel: str, message: int, after: str, limit: int) -> Call:
+    """Read who has confirmed a message or a later one, in order; of those who stand at it, those ``after`` a user."""
+    return Call.run(scripts.RECEIPTS, [keys.confirmed(channel)], message, after, limit)
+
+
 def raise_last(keys: Keys, channel: str, position: int, lifetime: int) -> Call:
     """Let new ids in a channel be above ``position``; kept for ``lifetime`` seconds."""
     all_keys = [keys.last(channel), keys.log(channel), keys.confirmed(channel)]

@@ -147,13 +147,9 @@ def to_forget(keys: Keys) -> list[Command]:
 
 
 def to_await(keys: Keys) -> list[Command]:
-    """Uses that change nothing of all that asking who has confirmed a message needs."""
+    """Uses that change nothing of all that asking who has confirmed a message needs, until somebody has."""
     confirmed = keys.confirmed(_NOWHERE)
-    return [
-        ("ZSCORE", confirmed, ""),
-        ("ZRANGEBYSCORE", confirmed, 0, 0),
-        ("ZSCAN", confirmed, 0),
-    ]
+    return [("ZSCORE", confirmed, ""), ("ZRANGEBYSCORE", confirmed, 0, 0)]
 
 
 def to_serve_backends(keys: Keys) -> list[Command]:
@@ -186,7 +182,10 @@ def to_consume(keys: Keys) -> list[Command]:
 _ONLY_TO_CONSUME: Final = ("xautoclaim", "xclaim", "xgroup", "xinfo", "xreadgroup")
 """What that needs besides: these need a group that is there."""
 
-_TO_READ: Final = ("evalsha", "eval", "get", "time", "zrangebyscore", "zrevrange", "zscore")
+_TO_READ: Final = (
+    *("evalsha", "eval", "get", "time"),
+    *("zcount", "zrange", "zrangebyscore", "zrevrange", "zscore"),
+)
 _OF_THE_VERSION_BEFORE: Final = ("mget",)
 """What a publisher of the version before needs besides: both work during a rolling upgrade."""
 

@@ -16,7 +16,7 @@ from tests.support.client import connected
 from tests.support.nodes import Node
 from tests.support.redis_users import denied
 from tests.support.tokens import make_token
-from tests.support.topology import looking_at
+from tests.support.topology import keys, looking_at
 from tests.support.waiting import until
 
 CHANNEL = "notifications/u"
@@ -179,18 +179,55 @@ async def test_what_is_nested_as_deeply_as_may_be_published_is_read_again(api: A
 
 
 async def test_who_is_in_a_channel_is_read_where_that_is_noted(api: Api, api_node: Node) -> None:
-    assert (await api.ask("GET", "/v1/channels/rooms/a%2Fb")).json == {"users": [], "count": 0}
+    assert (await api.ask("GET", "/v1/channels/rooms/a%2Fb")).json == {
+        "users": [],
+        "count": 0,
+        "more": False,
+    }
     async with connected(api_node.url, make_token("u")) as client:
         await client.subscribe("rooms/a/b")
 
         async def is_there() -> bool:
             told = (await api.ask("GET", "/v1/channels/rooms/a/b")).json
-            return bool(told == {"users": ["u"], "count": 1})
+            return bool(told == {"users": ["u"], "count": 1, "more": False})
 
         await until(is_there)
     refused = await api.ask("GET", "/v1/channels/notifications/u")
     assert refused.status == 400
     assert "has no presence" in refused.json["detail"]
+
+
+async def test_who_is_in_a_channel_and_who_has_a_message_come_in_parts(
+    api: Api, publisher: AsyncPublisher, prefix: str
+) -> None:
+    names, users = keys(prefix), sorted(f"u{number}/ü" for number in range(1_500))
+    later = 4_000_000_000_000
+    await publisher._client.zadd(
+        names.presence("rooms/many"),
+        {f"n{node}/{user}": later for user in users for node in (1, 2)},
+    )
+    await publisher._client.zadd(
+        names.confirmed("rooms/many"), {user: 5 + index // 600 for index, user in enumerate(users)}
+    )
+    told = (await api.ask("GET", "/v1/channels/rooms/many")).json
+    assert told == {"users": users[:1_000], "count": 1_500, "more": True}
+    rest = f"?after={quote(users[999], safe='')}"
+    told = (await api.ask("GET", f"/v1/channels/rooms/many{rest}")).json
+    assert told == {"users": users[1_000:], "count": 1_500, "more": False}
+    found: list[str] = []
+    query = "message=5&limit=500"
+    while True:
+        told = (await api.ask("GET", f"/v1/receipts/rooms/many?{query}")).json
+        found += [each["user"] for each in told["receipts"]]
+        if not told["more"]:
+            break
+        last = told["receipts"][-1]
+        query = f"message={last['up_to']}&after={quote(last['user'], safe='')}&limit=500"
+    assert found == users
+    for path in ("channels/rooms/many?", "receipts/rooms/many?message=5&"):
+        for wrong in ("limit=0", "limit=1001", "after="):
+            refused = await api.ask("GET", f"/v1/{path}{wrong}")
+            assert (refused.status, refused.json["code"]) == (400, "invalid_request")
 
 
 async def test_nodes_and_their_sums_are_read(api: Api) -> None:
@@ -227,7 +264,10 @@ async def test_a_message_is_scheduled_collapsed_deleted_and_confirmed(
         told = (await api.ask("POST", "/v1/publish", body=confirmed)).json
         assert told["confirmed"] == ["u"]
     path = f"/v1/receipts/notifications/u?message={told['id']}"
-    assert (await api.ask("GET", path)).json == {"receipts": [{"user": "u", "up_to": told["id"]}]}
+    assert (await api.ask("GET", path)).json == {
+        "receipts": [{"user": "u", "up_to": told["id"]}],
+        "more": False,
+    }
     both = {**confirmed, "at": time.time() + 600}
     assert (await api.ask("POST", "/v1/publish", body=both)).status == 400
 

@@ -31,7 +31,7 @@ SIGNATURES = {
     "cancel": "(self, scheduled: 'Scheduled | str') -> 'bool'",
     "scheduled": "(self, id: 'str') -> 'Scheduled | None'",
     "delete": "(self, channel: 'str', id: 'int') -> 'bool'",
-    "receipts": "(self, channel: 'str', id: 'int') -> 'list[Receipt]'",
+    "receipts": "(self, channel: 'str', id: 'int', *, after: 'str' = '', limit: 'int | None' = None) -> 'list[Receipt]'",
     "forget": "(self, user: 'str') -> 'None'",
     "history": "(self, channel: 'str', since: 'int' = 0, limit: 'int | None' = None) -> 'list[Entry]'",
     "connections": "(self, user: 'str') -> 'list[Connection]'",

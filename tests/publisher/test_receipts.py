@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -14,6 +17,8 @@ from publisher.contract.keys import Keys
 from publisher.transport.flows import Pause
 from tests.publisher.announcing import Announce
 from tests.support import topology
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import until
 
 OWNED = "notifications/u"
 SHARED = "run-results/s"
@@ -32,6 +37,63 @@ def test_who_stands_at_a_message_or_behind_it_has_a_receipt(
     assert publisher.receipts(SHARED, second) == [Receipt("ü}", second), Receipt("b", third)]
     assert publisher.receipts(SHARED, third + 1) == []
     assert publisher.receipts("run-results/empty", 1) == []
+
+
+def test_of_a_channel_that_never_was_there_are_no_receipts(publisher: Publisher):
+    assert publisher.receipts("run-results/never", 1) == []
+
+
+def test_who_asks_where_no_log_is_kept_is_told_so(publisher: Publisher, announce: Announce):
+    announce(Namespace("ticker", Owner.ANYONE, None))
+    sent = publisher.publish("ticker/x", 1)
+    for identifier in (sent.id, 1):
+        with pytest.raises(InvalidData, match="receipts need a log, and namespace 'ticker' keeps"):
+            publisher.receipts("ticker/x", identifier)
+
+
+def test_receipts_are_there_while_no_gateway_is_left_that_has_the_namespace(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    server.zadd(keys.confirmed("gone/x"), {"u": 7})
+    assert publisher.receipts("gone/x", 7) == [Receipt("u", 7)]
+
+
+USERS = ["*", "B", "a", "a b", "a/b", "ab", "auth0|a", "ü}", "张三", "𝄞"]
+"""In the order of their bytes, which is that of their characters."""
+
+
+@pytest.mark.parametrize("limit", [1, 3, 10, 11])
+def test_they_come_in_parts_of_which_none_leaves_anybody_out(
+    publisher: Publisher, server: redis.Redis, keys: Keys, limit: int
+):
+    server.zadd(keys.confirmed(SHARED), {"before": 1, **dict.fromkeys(USERS, 2), "behind": 3})
+    found: list[Receipt] = []
+    after, identifier = "", 2
+    while part := publisher.receipts(SHARED, identifier, after=after, limit=limit):
+        assert len(part) <= limit
+        found += part
+        after, identifier = part[-1].user, part[-1].up_to
+    assert found == [*(Receipt(user, 2) for user in USERS), Receipt("behind", 3)]
+
+
+def test_a_part_follows_also_on_a_user_who_does_not_stand_there_any_more(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    server.zadd(keys.confirmed(SHARED), dict.fromkeys(USERS, 2))
+    for number, user in enumerate(USERS):
+        server.zadd(keys.confirmed(SHARED), {user: 9})
+        left = [Receipt(each, 2) for each in USERS[number + 1 :]]
+        moved = [Receipt(each, 9) for each in USERS[: number + 1]]
+        assert publisher.receipts(SHARED, 2, after=user) == left + moved
+        server.zrem(keys.confirmed(SHARED), user)
+        assert publisher.receipts(SHARED, 2, after=user) == left + moved[:-1]
+        server.zadd(keys.confirmed(SHARED), {user: 9})
+
+
+@pytest.mark.parametrize("wrong", [{"after": None}, {"after": 1}, {"limit": 0}, {"limit": True}])
+def test_a_part_that_cannot_be_is_refused(publisher: Publisher, wrong: dict[str, Any]):
+    with pytest.raises(InvalidData, match="|".join(wrong)):
+        publisher.receipts(SHARED, 1, **wrong)
 
 
 def test_receipts_of_more_users_than_are_read_at_a_time_are_all_there(
@@ -89,7 +151,7 @@ def test_a_publish_returns_when_the_owner_has_confirmed_it(
     sent = publisher.publish(OWNED, 1, wait_confirmed=60)
     thread.join()
     assert sent.confirmed is not None
-    assert set(sent.confirmed) == {"u", "other"}
+    assert sent.confirmed == ("u", "other")
 
 
 async def test_in_a_shared_channel_it_returns_when_anybody_has(
@@ -99,6 +161,38 @@ async def test_in_a_shared_channel_it_returns_when_anybody_has(
     sent = await async_publisher.publish(SHARED, 1, wait_confirmed=60)
     thread.join()
     assert sent.confirmed == ("a",)
+
+
+async def test_of_a_crowd_that_has_it_not_all_are_named(
+    async_publisher: AsyncPublisher, server: topology.Looking, keys: Keys
+):
+    """What a publish that waits costs does not depend on how many are in the channel."""
+    crowd = {f"u{number}": 2**53 - 1 for number in range(1_500)}
+    server.zadd(keys.confirmed(SHARED), crowd)
+    sent = await async_publisher.publish(SHARED, 1, wait_confirmed=60)
+    assert sent.confirmed is not None
+    assert len(set(sent.confirmed)) == 1_000
+    server.zadd(keys.confirmed(OWNED), {**crowd, "u": 2**53 - 1})
+    sent = await async_publisher.publish(OWNED, 1, wait_confirmed=60)
+    assert sent.confirmed is not None
+    assert sent.confirmed[0] == "u"
+
+
+async def test_a_redis_that_ends_meanwhile_makes_no_error_of_a_message_that_is_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    server = RedisServer(tmp_path)
+    server.start()
+    try:
+        async with AsyncPublisher.from_url(server.url) as publisher:
+            waiting = asyncio.create_task(publisher.publish(OWNED, 1, wait_confirmed=2))
+            with redis.Redis.from_url(server.url) as client:
+                await until(lambda: client.exists(Keys("rt1").log(OWNED)))
+            server.kill()
+            assert (await waiting).confirmed == ()
+    finally:
+        server.stop()
+    assert "primary_lost" in caplog.text
 
 
 def test_when_the_time_is_over_it_is_published_and_nobody_is_named(publisher: Publisher):
@@ -133,7 +227,7 @@ def test_pauses_grow_and_end_with_the_time(publisher: Publisher):
                 now += step.seconds
                 step = flow.send([])
             else:
-                step = flow.send([None])
+                step = flow.send([None, []])
     except StopIteration as done:
         assert done.value == ()
     assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 0.8, 0.65]
@@ -143,8 +237,8 @@ def test_pauses_grow_and_end_with_the_time(publisher: Publisher):
 def test_who_may_not_read_positions_publishes_nothing(
     publisher: Publisher, publisher_url: str, prefix: str, server: redis.Redis
 ):
-    server.execute_command("ACL", "SETUSER", f"publisher-{prefix}", "-zscan")
-    with pytest.raises(Rejected, match=r"\+zscan") as caught:
+    server.execute_command("ACL", "SETUSER", f"publisher-{prefix}", "-zscore")
+    with pytest.raises(Rejected, match=r"\+zscore") as caught:
         publisher.publish(SHARED, 1, wait_confirmed=1)
     assert not caught.value.maybe_sent
     assert publisher.history(SHARED) == []

@@ -185,6 +185,7 @@ class Publisher:
             scripts.CONNECTIONS,
             scripts.LIVE_NODES,
             scripts.PRESENT,
+            scripts.RECEIPTS,
         )
         return [] if reads or call.arguments[0] == "HGETALL" else 1
 
@@ -227,6 +228,7 @@ def calls_of_a_publisher(keys: Keys) -> list[Call]:
             publisher.run(operations.scheduling.cancel(scheduled))
             publisher.calls.append(planned(publisher).call(keys))
     publisher.run(operations.presence.users("rooms/a}b"))
+    publisher.run(operations.receipts.receipts("run-results/a}b", 1))
     publisher.run(operations.grant(CHANNELS[0], "u"))
     publisher.run(operations.grant(CHANNELS[1], EVERYBODY))
     publisher.run(operations.revoke(CHANNELS[0], "u"))
