@@ -139,7 +139,7 @@ def confirm(keys: Keys, channel: str, lifetime: int, positions: Iterable[tuple[s
 
 def read_receipts(keys: Keys, channel: str, message: int, after: str, limit: int) -> Call:
     """Read who has confirmed a message or a later one, in order; of those who stand at it, those ``after`` a user."""
-    return Call.run(scripts.RECEIPTS, [keys.confirmed(channel)], message, after, limit)
+    return Call.run(scripts.PAGE, [keys.confirmed(channel)], message, after, limit)
 
 
 def raise_last(keys: Keys, channel: str, position: int, lifetime: int) -> Call:
@@ -158,6 +158,11 @@ def pairs_of(reply: Reply) -> list[tuple[bytes, bytes]]:
 def present(keys: Keys, channel: str) -> Call:
     """Read who is in a channel, on which nodes."""
     return Call.run(scripts.PRESENT, [keys.presence(channel)])
+
+
+def read_present(keys: Keys, channel: str, lowest: str, after: str, limit: int) -> Call:
+    """Read a part of that, with the leases: from a lease on, or "" for all; of those that end then, the members ``after`` one."""
+    return Call.run(scripts.PAGE, [keys.presence(channel)], lowest, after, limit)
 
 
 def users_of(members: Iterable[bytes]) -> set[str]:

@@ -160,6 +160,31 @@ async def test_what_is_not_noted_is_refused_and_costs_nothing(
             await publisher.presence("halls/a")
 
 
+async def test_a_crowd_is_read_in_parts_and_nobody_left_out_whose_lease_is_renewed_meanwhile(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    await start_node(namespaces=RULES, node_lease_seconds=60)
+    client, key = publisher._client, keys(prefix).presence(ROOM)
+    users = sorted([f"u{number}" for number in range(2_500)] + ["*", "a/b", "张三"])
+    now = round(time.time() * 1000)
+
+    async def write(users: list[str], lease: int) -> None:
+        # A thousand of each node end in the same millisecond.
+        members = [f"n{node}/{user}" for node in (1, 2) for user in users]
+        leases = {each: now + lease + at // 1_000 for at, each in enumerate(members)}
+        await client.zadd(key, leases)
+
+    await write(users, 40_000)
+    await client.zadd(key, {"n1/gone": now - 1, "n2/gone": 1})
+    assert await publisher.presence(ROOM) == users
+    reading = asyncio.create_task(publisher.presence(ROOM))
+    lease = 40_000
+    while not reading.done():
+        lease += 1
+        await write(users[:: lease % 7 + 1], lease)
+    assert await reading == users
+
+
 async def test_many_who_come_together_are_noted_in_one_call(
     start_node: StartNode, publisher: AsyncPublisher
 ) -> None:

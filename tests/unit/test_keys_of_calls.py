@@ -20,7 +20,7 @@ from gateway.node.ports import Claim
 from gateway.node.stats import Stats
 from publisher import EVERYBODY
 from publisher.contract import events, scripts, unconfirmed
-from publisher.contract.calls import Call
+from publisher.contract.calls import Call, present
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, Owner, Presence, Retention
 from publisher.contract.control import CheckPlaces
 from publisher.contract.keys import Keys
@@ -87,6 +87,7 @@ async def calls_of_a_node(keys: Keys) -> list[Call]:
     ]
     presence = PresenceTable(keys, "node", 10, {"rooms": ROOMS})
     noted.calls += [presence.note(f"rooms/{user}", ["u"], ["v"]) for user in USERS]
+    noted.calls += [present(keys, f"rooms/{user}") for user in USERS]
     scheduler = Scheduler(pipeline, keys, "node", Stats(), lambda: 0.0)
     noted.calls += [scheduler.look, scheduler.postpone("a" * 32), scheduler.finish("a" * 32)]
     telling = unconfirmed.Telling(keys, "node", 10)
@@ -184,8 +185,7 @@ class Publisher:
         reads = script in (
             scripts.CONNECTIONS,
             scripts.LIVE_NODES,
-            scripts.PRESENT,
-            scripts.RECEIPTS,
+            scripts.PAGE,
         )
         return [] if reads or call.arguments[0] == "HGETALL" else 1
 
