@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -323,6 +325,9 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         {"settings": {"MAX_CONNECTIONS": 80}},
         {"settings": {"api_port": 80}},
         {"drain": {"preStopSeconds": -1, "delaySeconds": 1, "seconds": 1}},
+        # A setting among what are none; a name that no variable has.
+        {"environment": {"GATEWAY_PORT": "80"}},
+        {"environment": {"otel": "x"}},
         # Without keys; at a port of another kind.
         {"api": {"enabled": True, "port": 9400}},
         {"api": {"enabled": False, "port": 9300}},
@@ -337,6 +342,27 @@ def test_a_mistake_in_the_values_is_refused(change: dict[str, Any]) -> None:
     jsonschema = require_module("jsonschema")
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**values(), **change}, schema())
+
+
+def patterns(part: Any) -> Iterator[str]:
+    for name, each in part.items() if isinstance(part, dict) else enumerate(part):
+        if name == "pattern" and isinstance(each, str):
+            yield each
+        elif isinstance(each, dict | list):
+            yield from patterns(each)
+
+
+BEYOND_RE2 = re.compile(r"\(\?(?!:)|\\[1-9kZ]|[*+?}][+]")
+"""Look-arounds, back-references, what takes without giving back, Python's own end: Go's regular expressions have none of these."""
+
+
+def test_helm_understands_every_pattern_of_the_schema() -> None:
+    """One that Go cannot compile makes Helm refuse all values, whatever they are."""
+    found = list(patterns(schema()))
+    assert len(found) > 5
+    assert [each for each in found if BEYOND_RE2.search(each)] == []
+    for beyond in (r"^(?!A)B", r"(?<=a)b", r"(a)\1", r"(?P<n>a)(?P=n)", r"a++", r"a\Z"):
+        assert BEYOND_RE2.search(beyond), beyond
 
 
 def test_the_values_that_name_settings_name_ones_that_there_are() -> None:
@@ -379,6 +405,21 @@ def test_the_manifests_are_those_of_the_chart(helm: str, tmp_path: Path) -> None
 
 def by_name(manifests: list[Any]) -> dict[tuple[str, str], Any]:
     return {(each["kind"], each["metadata"]["name"]): each for each in manifests}
+
+
+def test_the_commands_of_the_documentation_render(helm: str) -> None:
+    """One after the other, as `--reuse-values` adds them up."""
+    lines = (ROOT / "docs" / "deployment.md").read_text().splitlines()
+    commands = [shlex.split(each) for each in lines if re.match("helm (install|upgrade) ", each)]
+    assert len(commands) == 3
+    options: list[str] = []
+    for command in commands:
+        assert command[2:4] == ["realtime-gateway", "deploy/helm"]
+        options += [each for each in command[4:] if each != "--reuse-values"]
+        check(rendered(helm, *options))
+    assert {each["metadata"]["name"] for each in rendered(helm, *options)} == {
+        f"realtime-gateway{part}" for part in ("", "-metrics", "-api", "-webhooks")
+    }
 
 
 def test_helm_finds_nothing_to_complain_of(helm: str) -> None:
