@@ -30,6 +30,9 @@ _BYTES_AT_ONCE: Final = 1024 * 1024
 _MOST: Final = 1_000
 """Messages that are being published. While there are so many no others are taken."""
 
+_UNFINISHED_SECONDS: Final = 1.0
+"""What was taken and is not removed then is handed out again: its answer was lost, or its part of Redis is away."""
+
 _AGAIN_SECONDS: Final = 60.0
 """What Redis refuses for good is tried again then: rights may be given, and a message is not thrown away."""
 
@@ -63,7 +66,7 @@ class Scheduler:
             int(LEASE_SECONDS * 1000),
             _AT_ONCE,
             int(LOOK_SECONDS * 1000),
-            int(LEASE_SECONDS * 1000),
+            int(_UNFINISHED_SECONDS * 1000),
             _BYTES_AT_ONCE,
         )
 

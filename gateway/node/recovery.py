@@ -120,8 +120,7 @@ class Pages:
             return _Found.GONE
         page = await self._page(channel, NOBODY, position - 1, 1)
         first = page.messages[0] if page.messages else None
-        # A tombstone stands for all behind its ``prev``.
-        if first and (first.id == position or (first.removed and first.prev < position)):
+        if first and (first.id == position or first.stands_for(position)):
             return _Found.HELD
         return _Found.ABOVE if position > page.newest else _Found.GONE
 

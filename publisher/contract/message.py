@@ -9,7 +9,8 @@
 ``id`` is in microseconds of the Redis clock and rises within the channel, ``prev`` is the id before it
 (0 for none), ``nonce`` names the publish. A message that is not logged has an empty ``prev``, and its
 ``id`` is only a time. An entry without a body is a tombstone: its message was taken out on purpose. It may stand for several
-messages in a row, for all behind ``prev`` up to ``id``; then ``nonce`` names the others too (``delete.lua``).
+messages in a row, from its first up to ``id``: ``nonce`` is ``<first>|<nonces of all>`` then (``delete.lua``). Where Redis has lost a
+log, ``prev`` is 0 again, and between it and the first may be messages that nobody has taken out.
 
 No reader looks into the nonce, which holds neither ``/`` nor ``+``. So a ``traceparent`` (``trace_context.py``) stands behind it: a
 reader that makes no spans takes both for the nonce. Scripts compare and keep the nonce alone.
@@ -63,9 +64,19 @@ class Message:
         """Whether this is a tombstone, which holds the place of messages that were taken out."""
         return not self.body
 
+    @property
+    def first(self) -> int:
+        """The first message that a tombstone stands for."""
+        first, bar, _ = self.nonce.partition(b"|")
+        return int(first) if bar else self.id
+
+    def stands_for(self, position: int) -> bool:
+        """Whether this is a tombstone, also for the message with the id ``position``."""
+        return self.removed and self.first <= position <= self.id
+
     def follows(self, position: int) -> bool:
         """Whether nothing is missing between ``position``, which is below its id, and this message."""
-        return self.prev == position or (self.prev < position and self.removed)
+        return self.prev == position or self.stands_for(position)
 
     @property
     def timestamp(self) -> int:

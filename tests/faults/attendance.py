@@ -21,8 +21,6 @@ LEFT: Final = "left"
 """What ``Session.ended_as`` says where the client has left by itself."""
 _WRITTEN_SECONDS: Final = 1.0
 """Nodes gather for a quarter of a second who comes and goes; the rest is for the machine."""
-_UNNOTICED_SECONDS: Final = 15.0
-"""A client's end may be noticed so much later: by a ping, and a pong that does not come."""
 _UNHEARD: Final = {"clients_vanish", "lines_choke_and_break", "lines_are_slow"}
 """What may keep a client from learning that its connection is over, and a node from learning it of a client."""
 _ENDS: Final = {"node_killed", "node_replaced"}
@@ -146,12 +144,12 @@ def _gone(trace: Trace, told: Present, user: str, stays: list[Stay]) -> Iterator
     killed = any(last - 2 <= at <= told.asked_at for at in trace.killed.values())
     lingers = _lingers(trace, last - _WRITTEN_SECONDS, last + _WRITTEN_SECONDS) or any(
         session.ended_as != LEFT
-        and last - _UNNOTICED_SECONDS <= session.lasted_until(trace.ended_at)
+        and last - trace.unnoticed_seconds <= session.lasted_until(trace.ended_at)
         for _, session in begun
     )
-    allowed = NODE_LEASE_SECONDS if killed else _UNNOTICED_SECONDS if lingers else 0.0
+    allowed = NODE_LEASE_SECONDS if killed else trace.unnoticed_seconds if lingers else 0.0
     # After trouble with Redis a node writes anew who is there, and all others run out.
-    calm_since = max(last, told.asked_at - NODE_LEASE_SECONDS - _UNNOTICED_SECONDS)
+    calm_since = max(last, told.asked_at - NODE_LEASE_SECONDS - trace.unnoticed_seconds)
     calm = not _troubled(trace, calm_since - _WRITTEN_SECONDS, told.answered_at)
     if late > allowed + _WRITTEN_SECONDS and calm:
         yield f"presence: {user} was said to be in {told.channel} {late:.1f} s after they had gone"
@@ -177,7 +175,7 @@ def _lingers(trace: Trace, begin: float, end: float) -> bool:
 
 def _there(trace: Trace, told: Present, user: str, stays: list[Stay]) -> Iterator[str]:
     since = told.asked_at - 2 * _WRITTEN_SECONDS
-    unheard = _lingers(trace, since - _UNNOTICED_SECONDS, told.answered_at)
+    unheard = _lingers(trace, since - trace.unnoticed_seconds, told.answered_at)
     if unheard or _troubled(trace, since - _WRITTEN_SECONDS, told.answered_at):
         return
     for answered_at, session in stays:

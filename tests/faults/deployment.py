@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 
+from gateway.settings import Settings
 from publisher import AsyncPublisher
 from tests.faults.logs import OwnLog
 from tests.faults.more_load import SETTINGS, MoreLoad
@@ -47,6 +48,7 @@ async def running_world(
         await servers.start()
         world = World(seed, prefix, folder, servers, load or Load())
         world.trace.log_lines = own_log.found
+        world.trace.unnoticed_seconds = _unnoticed(settings)
         stack.push_async_callback(world.process.stop)
         try:
             world.nodes = await stack.enter_async_context(
@@ -75,6 +77,13 @@ async def running_world(
 
 def _further(load: Load, folder: Path) -> dict[str, Any]:
     return {**SETTINGS, "api_keys": f"@{keys_in(folder)}"} if load.more else {}
+
+
+def _unnoticed(settings: dict[str, Any]) -> float:
+    """Until a ping is sent, until its pong had to be there, and some more for the machine."""
+    defaults = Settings.model_fields
+    pauses = ("ping_interval_seconds", "pong_timeout_seconds")
+    return sum(float(settings.get(each, defaults[each].default)) for each in pauses) + 5
 
 
 async def _publishers(stack: contextlib.AsyncExitStack, w: World) -> list[AsyncPublisher]:

@@ -17,8 +17,6 @@ _ROW: Final = re.compile(
 )
 # One of each in a deployment. Everything else is many, and must end by itself.
 STAYING: Final = frozenset({"nodes", "namespaces", "lifetimes", "before", "marker", "events"})
-_UNNOTICED_SECONDS: Final = 15.0
-"""A client's end may be noticed so much later: by a ping, and a pong that does not come."""
 _NOTES_OF_NODES: Final = frozenset({"/beat", "/grace"})
 
 
@@ -68,7 +66,7 @@ def leftovers(trace: Trace) -> Iterator[str]:
 def _was_brought_back(trace: Trace, name: str) -> bool:
     """Whether a place may have been given back at a primary that lost what it wrote then."""
     return any(
-        each.begin - _UNNOTICED_SECONDS <= session.lasted_until(trace.ended_at) <= each.end
+        each.begin - trace.unnoticed_seconds <= session.lasted_until(trace.ended_at) <= each.end
         for device in trace.devices
         if name == f"conn:{{{device.user}}}"
         for session in device.sessions

@@ -13,9 +13,11 @@ from publisher import AsyncPublisher, Scheduled
 from tests.faults.backend import Backend
 from tests.faults.moderation import until_done
 from tests.faults.numbered import LONG
-from tests.faults.trace import Plan, Publication, Trace, moment_of
+from tests.faults.trace import Interval, Plan, Publication, Trace, moment_of
 
 LATE_SECONDS: Final = 1.0
+_MACHINE_SECONDS: Final = 1.5
+"""Other tests use the machine at the same time."""
 TAKEN_OVER_SECONDS: Final = 4.0
 """So long after the node has ended that publishes them another one does (docs/publisher.md, "Publishing later")."""
 _EARLY_SECONDS: Final = 0.01
@@ -93,13 +95,16 @@ def publications_of(trace: Trace) -> list[Publication]:
 
 
 def due_by(trace: Trace, at: float) -> float:
-    """When a message that is due ``at`` a moment must be published: outages count for nothing, and let another node take over."""
+    """When a message that is due ``at`` a moment must be published: outages count for nothing, and they and a node's end let another
+    node take over.
+    """
     latest = at + LATE_SECONDS
-    for each in sorted(trace.outages):
+    killed = [Interval(each, each) for each in trace.killed.values()]
+    for each in sorted([*trace.outages, *killed]):
         if each.begin <= latest and each.end >= at - TAKEN_OVER_SECONDS:
             over = max(each.end + LATE_SECONDS, each.begin + TAKEN_OVER_SECONDS)
             latest = max(latest, over)
-    return latest
+    return latest + _MACHINE_SECONDS
 
 
 def scheduled_wrongly(trace: Trace) -> Iterator[str]:

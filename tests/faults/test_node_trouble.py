@@ -42,7 +42,7 @@ async def test_a_kill_frees_the_users_places_within_the_nodes_lease(world: Start
         killed = w.nodes[0]
         await killed.kill()
         begun = time.monotonic()
-        await until(lambda: len(w.subscribed) < w.expected)
+        await until(lambda: len(w.listening) < w.expected)
         await w.everybody_listens(NODE_LEASE_SECONDS + RECONNECT_DELAY_SECONDS + MARGIN_SECONDS)
         assert time.monotonic() - begun > RECONNECT_DELAY_SECONDS
         require(await w.finish())

@@ -312,6 +312,8 @@ class Trace:
     killed: dict[str, float] = field(default_factory=dict)
     """Ids of nodes, and when they were killed."""
     ended_at: float = 0.0
+    unnoticed_seconds: float = 15.0
+    """A client's end may be noticed so much later: by a ping, and a pong that does not come."""
 
     def breaks(self) -> list[Session]:
         """The sessions that ended before the run did, and that no backend had ended."""

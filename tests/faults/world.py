@@ -165,15 +165,16 @@ class World:
         """The clients that hear everything now."""
         return [client for client in self.clients if client.subscribed]
 
+    @property
+    def listening(self) -> list[PlainClient]:
+        """Those of them that stay, unless something is wrong."""
+        return [client for client in self.subscribed if client.device.user in self.load.devices]
+
     async def everybody_listens(self, within: float = 20.0) -> None:
         """Return once all are back who may be. Who lacks a grant now need not be."""
 
-        def back() -> bool:
-            here = [client for client in self.subscribed if client.device.user in self.load.devices]
-            return len(here) >= self.expected
-
         try:
-            await until(back, within)
+            await until(lambda: len(self.listening) >= self.expected, within)
         except TimeoutError:
             missing = [each.describe() for each in self.clients if not each.subscribed]
             raise AssertionError("\n".join(["not back:", *missing])) from None

@@ -322,6 +322,20 @@ def test_what_was_lost_is_told_also_behind_what_was_taken_out(
     assert is_whole(server, keys, last)
 
 
+@pytest.mark.parametrize("times", [2, 5])
+def test_what_redis_has_lost_is_not_taken_for_what_was_taken_out(
+    publisher: Publisher, server: redis.Redis, keys: Keys, times: int
+):
+    """Where the chain has begun anew, the first tombstone stands for nothing that was before."""
+    held, lost = (publisher.publish(CHANNEL, n).id for n in range(2))
+    server.delete(keys.log(CHANNEL), keys.last(CHANNEL))
+    ids = [publisher.publish(CHANNEL, n, collapse_key="a").id for n in range(times)]
+    assert len(publisher.history(CHANNEL)) == 1
+    assert not is_whole(server, keys, held)
+    assert not is_whole(server, keys, lost)
+    assert all(is_whole(server, keys, each) for each in (0, *ids))
+
+
 def test_a_message_is_confirmed_although_it_was_taken_out_with_its_neighbours(
     publisher: Publisher, server: redis.Redis, keys: Keys
 ):

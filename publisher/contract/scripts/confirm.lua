@@ -9,7 +9,7 @@ local answers = {}
 -- Whether a tombstone stands for it.
 local function taken_out(id)
   local above = redis.call('ZRANGEBYSCORE', removed, id, '+inf', 'LIMIT', 0, 1)[1]
-  return above and tonumber(string.match(above, '^%d+:(%d+)')) < tonumber(id)
+  return above and tonumber(string.match(above, '^%d+:%d+:(%d+)|')) <= tonumber(id)
 end
 
 -- A failover to a replica may have lost the message, and another one may have an id above it by now.

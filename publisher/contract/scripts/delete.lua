@@ -16,31 +16,30 @@ if not entry then
   return 0
 end
 local prev, nonces = string.match(entry, '^%d+:(%d+):([^:+/]*)')
-local tombstone = id .. ':' .. prev .. ':' .. nonces .. ':'
 local length = redis.call('ZCARD', log)
 if string.find(entry, '^%d+:%d+:[^:]*:$') then
   write_nothing(log)
   return 0
 elseif length == 1 then
   -- An empty log would be gone, and its expiry with it: a publish gives it one only now and then (publish.lua).
-  redis.call('ZADD', log, id, tombstone)
+  redis.call('ZADD', log, id, id .. ':' .. prev .. ':' .. nonces .. ':')
   redis.call('ZREM', log, entry)
   return 1
 end
 
 -- Between both messages there is no tombstone.
-local last, near = id, redis.call('ZRANGEBYSCORE', removed, prev, '+inf', 'LIMIT', 0, 2)
-local its_id, its_prev, its_nonces = string.match(near[1] or '', '^(%d+):(%d+):([^:]*)')
+local first, last, near = id, id, redis.call('ZRANGEBYSCORE', removed, prev, '+inf', 'LIMIT', 0, 2)
+local its_id, its_prev, its_first, its_nonces = string.match(near[1] or '', '^(%d+):(%d+):(%d+)|([^:]*)')
 local below, above = its_id == prev, nil
 if below then
-  nonces, prev = nonces .. ',' .. prev .. '=' .. its_nonces, its_prev
-  its_id, its_prev, its_nonces = string.match(near[2] or '', '^(%d+):(%d+):([^:]*)')
+  nonces, prev, first = nonces .. ',' .. prev .. '=' .. its_nonces, its_prev, its_first
+  its_id, its_prev, its_first, its_nonces = string.match(near[2] or '', '^(%d+):(%d+):(%d+)|([^:]*)')
 end
 if its_prev == id then
   above = near[below and 2 or 1]
   nonces, last = its_nonces .. ',' .. id .. '=' .. nonces, its_id
 end
-redis.call('ZADD', removed, last, last .. ':' .. prev .. ':' .. string.sub(nonces, 1, 1000) .. ':')
+redis.call('ZADD', removed, last, last .. ':' .. prev .. ':' .. first .. '|' .. string.sub(nonces, 1, 1000) .. ':')
 if below then redis.call('ZREM', removed, near[1]) end
 if above then redis.call('ZREM', removed, above) end
 redis.call('ZREM', log, entry)

@@ -96,17 +96,17 @@ while argument <= #ARGV do
               -- As delete.lua does. Between both messages there is no tombstone.
               local from, nonces = string.match(replaced, '^%d+:(%d+):([^:+/]*)')
               local near = redis.pcall('ZRANGEBYSCORE', removed, from, '+inf', 'LIMIT', '0', '2')
-              local its_id, its_prev, its_nonces = string.match(near[1] or '', '^(%d+):(%d+):([^:]*)')
-              local below, above = its_id == from, nil
+              local its_id, its_prev, its_first, its_nonces = string.match(near[1] or '', '^(%d+):(%d+):(%d+)|([^:]*)')
+              local below, above, first = its_id == from, nil, older
               if below then
-                nonces, from = nonces .. ',' .. from .. '=' .. its_nonces, its_prev
-                its_id, its_prev, its_nonces = string.match(near[2] or '', '^(%d+):(%d+):([^:]*)')
+                nonces, from, first = nonces .. ',' .. from .. '=' .. its_nonces, its_prev, its_first
+                its_id, its_prev, its_first, its_nonces = string.match(near[2] or '', '^(%d+):(%d+):(%d+)|([^:]*)')
               end
               if its_prev == older then
                 above = near[below and 2 or 1]
                 nonces, older = its_nonces .. ',' .. older .. '=' .. nonces, its_id
               end
-              redis.pcall('ZADD', removed, older, older .. ':' .. from .. ':' .. string.sub(nonces, 1, 1000) .. ':')
+              redis.pcall('ZADD', removed, older, older .. ':' .. from .. ':' .. first .. '|' .. string.sub(nonces, 1, 1000) .. ':')
               redis.pcall('ZREM', log, replaced)
               if below then redis.pcall('ZREM', removed, near[1]) end
               if above then redis.pcall('ZREM', removed, above) end

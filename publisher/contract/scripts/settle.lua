@@ -56,7 +56,7 @@ if tonumber(newest) >= since then
     local tombstones = redis.call('ZRANGEBYSCORE', KEYS[3], from, '+inf', 'LIMIT', '0', ARGV[3])
     is_whole = is_whole and #tombstones < tonumber(ARGV[3])
     for _, tombstone in ipairs(tombstones) do
-      local id, nonces = match(tombstone, '^(%d+):%d+:([^:]*)')
+      local id, nonces = match(tombstone, '^(%d+):%d+:%d+|([^:]*)')
       -- From the newest on. The last one may be cut off where there was no room for all.
       local is_cut, before, oldest = #nonces >= 1000, nil, nil
       for each in string.gmatch(id .. '=' .. nonces, '[^,]+') do
