@@ -7,7 +7,7 @@ from typing import Final
 
 from publisher.contract import unconfirmed
 from publisher.contract.keys import Keys
-from publisher.errors import Unavailable
+from publisher.errors import NotReplicated, Unavailable
 from publisher.publication import Publication
 from publisher.records import Published
 from publisher.retrying import Retries, log, once
@@ -39,8 +39,10 @@ class Noting:
         messages: dict[str, int] = {}
         for each in tried:
             done = each.outcome
+            if not isinstance(done, Published | NotReplicated):
+                continue
             # Of a duplicate the first call has noted it; it may be told by now.
-            if unconfirmed.awaited(each.run[0]) and type(done) is Published and not done.duplicate:
+            if unconfirmed.awaited(each.run[0]) and not done.duplicate:
                 messages.setdefault(each.channel, done.id)
         if not messages:
             return

@@ -18,7 +18,8 @@ from publisher.contract.channels import parse_channel
 from publisher.contract.keys import Keys
 
 _ENTRIES: Final = 32
-"""So many entries of a log are read at a time: Redis serves nobody else meanwhile."""
+_BYTES: Final = 256 * 1024
+"""So much of a log is read at a time: Redis serves nobody else meanwhile."""
 _KEPT_US: Final = 3_600_000_000
 
 
@@ -56,7 +57,7 @@ def find(keys: Keys, channel: str, first: int, after: float) -> Call:
     owner = parse_channel(channel).id
     age = round(after * 1_000_000)
     names = [keys.log(channel), keys.confirmed(channel)]
-    return Call.run(scripts.FIND_UNCONFIRMED, names, owner, first, age, _ENTRIES)
+    return Call.run(scripts.FIND_UNCONFIRMED, names, owner, first, age, _ENTRIES, _BYTES)
 
 
 @dataclass(frozen=True, slots=True)

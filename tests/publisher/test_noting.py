@@ -9,7 +9,7 @@ import pytest
 from publisher.contract.calls import Reply
 from publisher.contract.channels import Namespace, Owner
 from publisher.contract.keys import Keys
-from publisher.errors import PublisherError, Rejected, Unavailable
+from publisher.errors import NotReplicated, PublisherError, Rejected, Unavailable
 from publisher.noting import Noting
 from publisher.publication import Options, Publication
 from publisher.records import Published
@@ -33,10 +33,10 @@ class World:
         return self.now
 
     def note(self, *channels: str, at: int, duplicate: bool = False) -> None:
-        driven(
-            self._noting.note([published(each, at, duplicate=duplicate) for each in channels]),
-            self._take,
-        )
+        self.note_all([published(each, at, duplicate=duplicate) for each in channels])
+
+    def note_all(self, tried: list[Publication]) -> None:
+        driven(self._noting.note(tried), self._take)
 
     def _take(self, step: Step) -> list[Reply]:
         assert isinstance(step, RoundTrip)
@@ -62,6 +62,16 @@ def test_the_first_message_of_each_channel_is_noted_in_one_step() -> None:
     world = World()
     world.note("inbox/a", "inbox/b", "inbox/a", "other/c", at=7)
     assert world.noted == [{"inbox/a": 7, "inbox/b": 7}]
+
+
+def test_what_too_few_replicas_have_is_noted_as_well() -> None:
+    world = World()
+    short = published("inbox/a", 7, duplicate=False)
+    short.min_replicas = 1
+    short.confirmed(0, 0.1)
+    assert isinstance(short.outcome, NotReplicated)
+    world.note_all([short])
+    assert world.noted == [{"inbox/a": 7}]
 
 
 def test_nothing_is_asked_about_what_is_not_awaited_or_was_there_before() -> None:

@@ -31,25 +31,29 @@ end
 from = string.format('(%.0f', from)
 
 local page, is_last = {position, newest}, false
-local read = 0
-while read < count and room > 0 do
-  -- A few at a time: large messages are not all fetched to be left out again.
-  local size = math.min(16, count - read)
-  local some = redis.call('ZRANGEBYSCORE', log, from, '+inf', 'LIMIT', read, size)
+-- Few, since they may be large, and so many that most readers need no more.
+local read, size = 0, math.min(4, count)
+local some = redis.call('ZRANGEBYSCORE', log, from, '+inf', 'LIMIT', '0', size)
+while true do
+  local length = 0
   for _, entry in ipairs(some) do
     if room <= 0 then break end
     page[#page + 1] = entry
+    length = length + #entry
     room = room - #entry
   end
   is_last = #some < size and room > 0
-  if #some < size then break end
-  read = read + size
+  read = read + #some
+  -- As many of that length as there is room for: large entries are not fetched to be left out.
+  if #some < size or room <= 0 or read == count then break end
+  size = math.min(16, count - read, math.ceil(room * #some / length))
+  some = redis.call('ZRANGEBYSCORE', log, from, '+inf', 'LIMIT', read, size)
 end
 
 local removed = {}
 if tonumber(position) < tonumber(newest) then
   -- Neighbours are one (delete.lua), so there is one more of them at most than there are entries.
-  removed = redis.call('ZRANGEBYSCORE', KEYS[5], from, '+inf', 'LIMIT', 0, count + 1)
+  removed = redis.call('ZRANGEBYSCORE', KEYS[5], from, '+inf', 'LIMIT', '0', count + 1)
 end
 if #removed == 0 then return page end
 local function id_of(entry) return tonumber(string.match(entry, '^%d+') or 0) end
