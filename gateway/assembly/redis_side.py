@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -90,7 +91,12 @@ class RedisSide:
         self.scheduler = Scheduler(self.pipeline, self.keys, shared.node_id, stats, CLOCK)
         telling = Telling(self.keys, shared.node_id, settings.events_max_length)
         watch = UnconfirmedWatch(
-            self.pipeline, telling, settings.unconfirmed_after_seconds, self.servers
+            self.pipeline,
+            telling,
+            settings.unconfirmed_after_seconds,
+            CLOCK,
+            time.time,
+            self.servers,
         )
         self.unconfirmed_watch = watch if UNCONFIRMED in settings.events else None
         self.event_writer = EventWriter(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import time
+from collections.abc import Callable
 from typing import Final
 
 from gateway.backplane.servers import ONE, Servers
 from gateway.core.log_limit import FirstTimes
+from gateway.node.ports import Clock
 from publisher.contract import unconfirmed
+from publisher.contract.calls import Call, Reply
 from publisher.contract.keys import Keys
 from publisher.contract.unconfirmed import Found, Telling
 from publisher.errors import Rejected, Unavailable
@@ -23,31 +26,49 @@ _LOOK_SECONDS: Final = 0.8
 _SHORTEST_PAUSE_SECONDS: Final = 0.2
 """The servers of a cluster have clocks of their own, so a message may not be due yet by the clock that has given its id."""
 _AT_ONCE: Final = 64
-_AFTER_TROUBLE_SECONDS: Final = 3.0
-"""When Redis is back, the nodes first write what was confirmed meanwhile."""
+_MOST: Final = 1_000
+"""Channels that are being looked at. While there are so many no others are begun."""
+_REST_SECONDS: Final = 3.0
+"""When a server is back, the nodes first write what was confirmed meanwhile."""
+_AGAIN_SECONDS: Final = 60.0
+"""What Redis refuses for good is tried again then: rights may be given, and nothing is left untold."""
 
 
 class UnconfirmedWatch:
     """Looks for messages that are due, and tells of those that are unconfirmed.
 
     Each channel is taken first, then looked at, then told of. Whatever ends in between is done again by this node or by another, and
-    Redis tells of each message once.
+    Redis tells of each message once. Those whose part of Redis does not answer hold up no others.
 
     Args:
         after: seconds in which a message is to be confirmed.
+        wall_clock: seconds since 1970.
         servers: of one that is away the channels are left for later.
     """
 
     def __init__(
-        self, pipeline: Calls, telling: Telling, after: float, servers: Servers = ONE
+        self,
+        pipeline: Calls,
+        telling: Telling,
+        after: float,
+        clock: Clock,
+        wall_clock: Callable[[], float],
+        servers: Servers = ONE,
     ) -> None:
         self._pipeline = pipeline
-        self._away = servers.away
+        self._servers = servers
         self._telling = telling
         self._after = after
+        self._clock = clock
+        self._wall_clock = wall_clock
         self._take = unconfirmed.take(
             self._keys, telling.node, _LEASE_SECONDS, _LOOK_SECONDS, _AT_ONCE, after
         )
+        self._under_way: set[str] = set()
+        self._room = asyncio.Event()
+        # Until when nothing is looked at that a server has, of each that was in trouble; and of channels that Redis refuses.
+        self._rests: dict[str, float] = {}
+        self._put_off: dict[str, float] = {}
         # Channels that Redis refuses to be looked at: each is told once.
         self._refused: FirstTimes[str] = FirstTimes()
 
@@ -57,37 +78,69 @@ class UnconfirmedWatch:
 
     async def run(self) -> None:
         """Look and tell until cancelled."""
-        while True:
-            try:
-                pause = await self._turn()
-            except Unavailable:
-                pause = _AFTER_TROUBLE_SECONDS
-            await asyncio.sleep(pause)
+        async with asyncio.TaskGroup() as looking:
+            while True:
+                pause = _LOOK_SECONDS
+                with contextlib.suppress(Unavailable):
+                    pause = await self._turn(looking)
+                await asyncio.sleep(pause)
 
-    async def _turn(self) -> float:
-        """Look at what is due; returns the seconds until the next look."""
-        pause, taken = unconfirmed.parse_taken(await self._pipeline.call(self._take))
-        if not all(await asyncio.gather(*(self._look(*each) for each in taken))):
-            return _AFTER_TROUBLE_SECONDS
-        return 0.0 if len(taken) >= _AT_ONCE else max(_SHORTEST_PAUSE_SECONDS, pause)
+    async def _turn(self, looking: asyncio.TaskGroup) -> float:
+        """Begin to look at what is due; returns the seconds until the next look."""
+        if len(self._under_way) >= _MOST:
+            self._room.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._room.wait()
+        pause, taken = unconfirmed.parse_taken(await self._ask(self._take))
+        if not taken:
+            self._put_off.clear()  # another node does it, or what was put off is no more
+        begun = 0
+        for channel, first in taken:
+            if self._may_begin(channel):
+                self._under_way.add(channel)
+                looking.create_task(self._look(channel, first))
+                begun += 1
+        # As many as can be: there may be more.
+        return 0.0 if not pause or begun >= _AT_ONCE else max(_SHORTEST_PAUSE_SECONDS, pause)
 
-    async def _look(self, channel: str, first: int) -> bool:
-        """Look at one channel and tell; returns whether Redis has answered. What fails is taken once more."""
-        if self._away(self._keys.log(channel)):
-            return False
+    def _may_begin(self, channel: str) -> bool:
+        key = self._keys.log(channel)
+        if self._servers.away(key):
+            self._rest(key)
+        # One that is new may have taken the place of one that was away.
+        latest = max(self._rests.values(), default=0.0)
+        rests = self._rests.setdefault(self._servers.of(key), latest)
+        until = max(rests, self._put_off.get(channel, 0.0))
+        busy = channel in self._under_way or len(self._under_way) >= _MOST
+        return not busy and until <= self._clock()
+
+    def _rest(self, key: str) -> None:
+        self._rests[self._servers.of(key)] = self._clock() + _REST_SECONDS
+
+    async def _look(self, channel: str, first: int) -> None:
+        """Look at one channel and tell. What fails is handed out again."""
         try:
-            found = await self._find(channel, first)
-            now = time.time_ns() // 1_000_000
-            await self._pipeline.call(self._telling.call(channel, first, found, self._after, now))
-        except Unavailable:
-            return False
-        return True
-
-    async def _find(self, channel: str, first: int) -> Found:
-        try:
-            call = unconfirmed.find(self._keys, channel, first, self._after)
-            return Found.parse(await self._pipeline.call(call))
+            found = Found.parse(
+                await self._ask(unconfirmed.find(self._keys, channel, first, self._after))
+            )
+            now = int(self._wall_clock() * 1000)
+            await self._ask(self._telling.call(channel, first, found, self._after, now))
+            self._put_off.pop(channel, None)
         except Rejected as error:
+            self._put_off[channel] = self._clock() + _AGAIN_SECONDS
             if self._refused.admit(channel):
                 log.warning("unconfirmed_refused channel=%s reason=%s", channel, error.reason)
-            return Found()
+        except Unavailable:
+            pass
+        finally:
+            self._under_way.discard(channel)
+            self._room.set()
+
+    async def _ask(self, call: Call) -> Reply:
+        try:
+            return await self._pipeline.call(call)
+        except Unavailable as error:
+            if error.retryable:
+                self._rest(str(call.key))
+            raise

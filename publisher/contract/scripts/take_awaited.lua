@@ -3,7 +3,7 @@
 -- ARGV[1]  this node   ARGV[2] for how long it does it, ms   ARGV[3] how many are taken at most, and as many once more of those
 --          that were left unfinished
 -- ARGV[4]  ms until it is to look again at the latest   ARGV[5] how long a confirmation is awaited, us
--- Returns  {ms until it is to look again, channel, id of its first message, channel, id, ...}
+-- Returns  {ms until it is to look again: 0 if there may be more that is due, channel, id of its first message, channel, id, ...}
 local awaited, looking, most = KEYS[1], KEYS[2], tonumber(ARGV[3])
 local looker = redis.call('GET', KEYS[3])
 if looker and looker ~= ARGV[1] then return {redis.call('PTTL', KEYS[3])} end
@@ -20,8 +20,10 @@ if unfinished > 0 then
 end
 local due = redis.call('ZRANGEBYSCORE', awaited, '-inf', string.format('%.0f', late), 'WITHSCORES', 'LIMIT', 0, most)
 for i = 1, #due, 2 do
-  -- One that was left unfinished is looked at from where it was.
-  redis.call('ZADD', looking, 'LT', due[i + 1], due[i])
+  local id, before = due[i + 1], redis.call('ZSCORE', looking, due[i])
+  -- Who looks at it has not seen this one: it is looked at again from where it was, and what comes of that look is not told.
+  if before then id = string.format('%.0f', math.min(before, id) - 1) end
+  redis.call('ZADD', looking, id, due[i])
   redis.call('ZREM', awaited, due[i])
   channels[due[i]] = true
 end
@@ -30,7 +32,7 @@ for channel in pairs(channels) do
   reply[#reply + 1] = channel
   reply[#reply + 1] = redis.call('ZSCORE', looking, channel)
 end
-if #reply == 1 then
+if #due < 2 * most then
   local following = redis.call('ZRANGE', awaited, 0, 0, 'WITHSCORES')[2]
   reply[1] = following and math.min(ARGV[4], math.ceil((following - late) / 1000)) or tonumber(ARGV[4])
 end
