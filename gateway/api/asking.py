@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import hdrs, web
 
+from gateway.api.admission import Admitted
 from gateway.api.keys import ApiKey, ApiKeys, Scope
 from gateway.api.problems import Problem
 from gateway.api.shapes import Field, Schema, Shape
@@ -24,12 +25,13 @@ DEFAULT_BODY_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request that is let in: its key, the publisher that acts for it, and what it holds."""
+    """A request that is let in: its key, the publisher that acts for it, what it takes of the room, and what it says."""
 
     request: web.Request
     key: ApiKey
     keys: ApiKeys
     publisher: AsyncPublisher
+    admitted: Admitted
     body: Mapping[str, Any]
     query: Mapping[str, Any]
 
@@ -140,6 +142,12 @@ class Endpoint:
     keyed: bool = False
     traced: bool = False
     problems: frozenset[int] = field(default=frozenset())
+
+    @property
+    def without_key(self) -> str:
+        """Why ``Idempotency-Key`` is refused where it does not count."""
+        instead = ": each line may have an idempotency_key" if self.lines is not None else ""
+        return f"{KEY_HEADER} has no effect here{instead}"
 
 
 def respond(answer: Answer) -> web.Response:

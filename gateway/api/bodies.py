@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import hdrs, web
 
+from gateway.api.admission import Admitted
 from gateway.api.problems import Problem, invalid, too_large
 
 JSON: Final = "application/json"
@@ -20,11 +21,11 @@ MOST_LINES: Final = 10_000
 MOST_BYTES_OF_LINES: Final = 64 * 1024 * 1024
 
 
-async def read_json(request: web.Request, most: int) -> Any:
+async def read_json(request: web.Request, most: int, admitted: Admitted) -> Any:
     """What the body says, of at most ``most`` bytes.
 
     Raises:
-        Problem: it is too large or too slow, no JSON, or says that it is something else.
+        Problem: it is too large or too slow, no JSON, or says that it is something else; or there is no room for it.
     """
     _check_type(request, JSON)
     if (request.content_length or 0) > most:
@@ -35,6 +36,7 @@ async def read_json(request: web.Request, most: int) -> Any:
         size += len(part)
         if size > most:
             raise _body_over(most)
+        admitted.hold(len(part))
         parts.append(part)
     return parsed(b"".join(parts))
 
@@ -55,11 +57,14 @@ def parsed(text: bytes | bytearray) -> Any:
         raise invalid(f"no JSON: {error.msg} at byte {error.pos}") from None
 
 
-async def read_lines(request: web.Request, most: int) -> AsyncIterator[list[bytes | Problem]]:
+async def read_lines(
+    request: web.Request, most: int, admitted: Admitted
+) -> AsyncIterator[list[bytes | Problem]]:
     """The lines of a body as they come; one of more than ``most`` bytes is a problem in its place.
 
     Raises:
-        Problem: the body is too large or too slow, has too many lines, or says that it is something else.
+        Problem: the body is too large or too slow, has too many lines, or says that it is something else; or there is
+            no room for it.
     """
     _check_type(request, LINES)
     if (request.content_length or 0) > MOST_BYTES_OF_LINES:
@@ -69,11 +74,14 @@ async def read_lines(request: web.Request, most: int) -> AsyncIterator[list[byte
     while part:
         part = await _next_part(request, deadline)
         size += len(part)
+        held = len(part) + cutter.kept
+        admitted.hold(len(part))
         lines = cutter.feed(part) if part else [line for line in cutter.end() if line]
         fitting = [line for line in lines[: MOST_LINES - count] if line]
         count += len(lines)
         if fitting:
             yield fitting
+        admitted.change(cutter.kept - held)
         if count > MOST_LINES:
             raise too_large(f"the body has more than {MOST_LINES} lines; the rest is not published")
         if size > MOST_BYTES_OF_LINES:
@@ -104,6 +112,11 @@ class _Cutter:
         self._most = most
         self._begun = bytearray()
         self._over = False
+
+    @property
+    def kept(self) -> int:
+        """Bytes of the line that has begun."""
+        return len(self._begun)
 
     def feed(self, part: bytes) -> list[bytes | Problem]:
         """The lines that end in this part, or as many of them as are too many for a body."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -94,7 +95,7 @@ def too_large(detail: str) -> Problem:
 
 
 def of_error(error: PublisherError) -> Problem:
-    """What the library has raised; of Redis itself little, since that is for the log (:func:`log_failures`)."""
+    """What the library has raised; of Redis itself little, since that is for the log (:class:`Failures`)."""
     status, code = _status_and_code(error)
     told = str(error)
     if _is_of_redis(error):
@@ -107,13 +108,27 @@ def of_error(error: PublisherError) -> Problem:
     )
 
 
-def log_failures(errors: Iterable[PublisherError]) -> None:
-    """Tell the log what Redis has answered, or that it has not: a line for each kind, however many have failed."""
-    kinds: dict[str, list[PublisherError]] = {}
-    for error in filter(_is_of_redis, errors):
-        kinds.setdefault(_status_and_code(error)[1], []).append(error)
-    for code, found in kinds.items():
-        log.warning("api_call_failed code=%s calls=%d error=%s", code, len(found), found[0])
+class Failures:
+    """What Redis has answered to the calls of one request, or that it has not: for the log."""
+
+    def __init__(self, *errors: PublisherError) -> None:
+        self._calls: Counter[str] = Counter()
+        self._first: dict[str, PublisherError] = {}
+        for each in errors:
+            self.note(each)
+
+    def note(self, error: PublisherError) -> None:
+        """A call has failed."""
+        if _is_of_redis(error):
+            code = _status_and_code(error)[1]
+            self._calls[code] += 1
+            self._first.setdefault(code, error)
+
+    def tell(self) -> None:
+        """Write a line for each kind, however many have failed."""
+        for code, error in self._first.items():
+            calls = self._calls[code]
+            log.warning("api_call_failed code=%s calls=%d error=%s", code, calls, error)
 
 
 def _status_and_code(error: PublisherError) -> tuple[int, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -13,9 +13,9 @@ from gateway.api.bodies import LINES, parsed, read_lines
 from gateway.api.names import ANY_CHANNEL, CHANNEL, MOMENT, TTL, USER, without
 from gateway.api.problems import (
     PROBLEM_SCHEMA,
+    Failures,
     Problem,
     invalid,
-    log_failures,
     of_error,
     too_large,
 )
@@ -112,6 +112,8 @@ async def publish(asked: Asked) -> Answer:
             "nobody waits for a message that is published later: leave wait_confirmed out"
         )
     asked.spend(1)
+    if "wait_confirmed" in asked.body:
+        asked.admitted.wait()
     options = {name: given for name, given in asked.body.items() if name not in {"channel", "data"}}
     publisher: Any = asked.publisher
     made: Published | Scheduled = await publisher.publish(
@@ -159,22 +161,29 @@ async def publish_many(asked: Asked) -> Answer:
     the gateway for the client.
     """
     answers: list[bytes] = []
+    failures = Failures()
     try:
-        async for lines in read_lines(asked.request, MOST_BODY_BYTES):
-            answers += map(orjson.dumps, await _publish_lines(asked, lines))
+        async for lines in read_lines(asked.request, MOST_BODY_BYTES, asked.admitted):
+            told = [*map(orjson.dumps, await _publish_lines(asked, lines, failures))]
+            asked.admitted.change(sum(map(len, told)))
+            answers += told
     except Problem as problem:
         if not answers:
             raise
         # Some are published, and their answers must be told.
         answers.append(orjson.dumps(problem.members))
+    finally:
+        failures.tell()
     return web.Response(body=b"\n".join([*answers, b""]), content_type=LINES)
 
 
-async def _publish_lines(asked: Asked, lines: list[bytes | Problem]) -> list[Mapping[str, Any]]:
+async def _publish_lines(
+    asked: Asked, lines: list[bytes | Problem], failures: Failures
+) -> list[Mapping[str, Any]]:
     """The answer to each line."""
     read = [_read_line(asked, line) for line in lines]
     made = await asked.publisher.publish_many(each for each in read if isinstance(each, Outgoing))
-    outcomes = iter(_outcomes(made))
+    outcomes = _outcomes(made, failures)
     return [each.members if isinstance(each, Problem) else next(outcomes) for each in read]
 
 
@@ -190,12 +199,15 @@ def _read_line(asked: Asked, line: bytes | Problem) -> Outgoing | Problem:
     return Outgoing(**told, traceparent=asked.traceparent)
 
 
-def _outcomes(made: Iterable[Published | PublisherError]) -> list[Mapping[str, Any]]:
-    made = list(made)
-    log_failures(each for each in made if isinstance(each, PublisherError))
-    return [
-        of_error(each).members if isinstance(each, PublisherError) else _told(each) for each in made
-    ]
+def _outcomes(
+    made: Iterable[Published | PublisherError], failures: Failures
+) -> Iterator[Mapping[str, Any]]:
+    for each in made:
+        if isinstance(each, PublisherError):
+            failures.note(each)
+            yield of_error(each).members
+        else:
+            yield _told(each)
 
 
 async def broadcast(asked: Asked) -> Answer:
@@ -216,4 +228,7 @@ async def broadcast(asked: Asked) -> Answer:
         idempotency_key=asked.idempotency_key,
         traceparent=asked.traceparent,
     )
-    return {"results": _outcomes(outcomes)}
+    failures = Failures()
+    results = [*_outcomes(outcomes, failures)]
+    failures.tell()
+    return {"results": results}

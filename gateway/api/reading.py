@@ -111,6 +111,7 @@ async def history(asked: Asked) -> Answer:
             data = orjson.dumps(each.data)
             if found and size + len(data) > _MOST_BYTES:
                 return {"messages": found, "more": True}
+            asked.admitted.hold(len(data))
             found.append(_entry(each, data))
             size += len(data)
             after = each.id

@@ -11,13 +11,14 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from gateway.api.asking import Answer, Asked, Endpoint, respond
+from gateway.api.admission import ADMITTED, Admission, Admitted
+from gateway.api.asking import KEY_HEADER, Answer, Asked, Endpoint, respond
 from gateway.api.bodies import read_json
 from gateway.api.endpoints import ENDPOINTS
-from gateway.api.keys import ApiKey, ApiKeys
+from gateway.api.keys import ApiKey, ApiKeys, Scope
 from gateway.api.names import PATH
 from gateway.api.openapi import document
-from gateway.api.problems import Problem, failed, invalid, log_failures, of_error, of_http
+from gateway.api.problems import Failures, Problem, failed, invalid, of_error, of_http
 from gateway.api.publishers import Publishers
 from gateway.api.shapes import check_object, check_path, check_query
 from gateway.core.handshake import Refusal
@@ -25,7 +26,7 @@ from gateway.core.log_limit import LogLimit
 from gateway.node import audit
 from gateway.node.stats import Stats
 from gateway.web.pages import Exchange
-from publisher import AsyncPublisher, PublisherError
+from publisher import PublisherError
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,16 @@ class Api:
         version: of the gateway.
     """
 
-    def __init__(self, keys: ApiKeys, publishers: Publishers, stats: Stats, version: str) -> None:
+    def __init__(
+        self,
+        keys: ApiKeys,
+        admission: Admission,
+        publishers: Publishers,
+        stats: Stats,
+        version: str,
+    ) -> None:
         self._keys = keys
+        self._admission = admission
         self._publishers = publishers
         self._stats = stats
         self._limit = LogLimit(time.monotonic())
@@ -74,7 +83,7 @@ class Api:
         except Problem as problem:
             answer = problem.response
         except PublisherError as error:
-            log_failures([error])
+            Failures(error).tell()
             answer = of_error(error).response
         except web.HTTPException as error:
             answer = of_http(error).response
@@ -95,28 +104,34 @@ class Api:
             key = self._authenticated(request)
             if endpoint.scope not in key.scopes:
                 raise Problem(403, "scope_missing", f"the key needs the scope {endpoint.scope}")
-            size = _most_held(endpoint, request)
-            if reason := self._publishers.busy(key.name, size):
-                raise _busy(reason)
-            publisher = self._publishers.lend(key.name, size)
+            admitted = self._admission.admit(key.name)
             try:
-                return respond(await self._ask(endpoint, request, key, publisher))
-            finally:
-                self._publishers.take_back(key.name, size)
+                answer = respond(await self._ask(endpoint, request, key, admitted))
+                size = answer.content_length or 0
+                admitted.answer(size, refusable=endpoint.scope is Scope.READ)
+            except BaseException:
+                admitted.end()
+                raise
+            # It ends when the answer is sent.
+            request[ADMITTED] = admitted
+            return answer
 
         return serve
 
     async def _ask(
-        self, endpoint: Endpoint, request: web.Request, key: ApiKey, publisher: AsyncPublisher
+        self, endpoint: Endpoint, request: web.Request, key: ApiKey, admitted: Admitted
     ) -> Answer:
+        publisher = self._publishers.of(key.name)
         check_path(PATH, request.match_info)
+        if not endpoint.keyed and KEY_HEADER in request.headers:
+            raise invalid(endpoint.without_key)
         query = check_query(endpoint.query, request.query if request.query_string else {})
         body: Any = {}
         if endpoint.body is not None:
-            body = check_object(endpoint.body, await read_json(request, endpoint.most))
+            body = check_object(endpoint.body, await read_json(request, endpoint.most, admitted))
         elif endpoint.lines is None and request.body_exists:
             raise invalid("this is asked without a body")
-        asked = Asked(request, key, self._keys, publisher, body, query)
+        asked = Asked(request, key, self._keys, publisher, admitted, body, query)
         try:
             answer = await endpoint.handle(asked)
         except PublisherError as error:
@@ -152,20 +167,6 @@ def _unauthorized(code: str, detail: str, error: str) -> Problem:
     return Problem(401, code, detail, {hdrs.WWW_AUTHENTICATE: f'Bearer realm="gateway"{error}'})
 
 
-def _most_held(endpoint: Endpoint, request: web.Request) -> int:
-    """How many bytes of the body are in memory at a time, at most."""
-    if endpoint.lines is not None:
-        return endpoint.most
-    if endpoint.body is None:
-        return 0
-    length = request.content_length
-    return endpoint.most if length is None else min(length, endpoint.most)
-
-
-def _busy(reason: str) -> Problem:
-    return Problem(503, "busy", reason, {hdrs.RETRY_AFTER: "1"}, maybe_sent=False, retryable=True)
-
-
 class ApiExchange(Exchange):
     """One connection: what is no request, or fails below the application, is told in the same form."""
 
@@ -175,14 +176,19 @@ class ApiExchange(Exchange):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer. It may have megabytes, so who does not take it in time is cut off."""
-        if self.transport is None:  # the caller has gone
-            return await super().finish_response(request, resp, start_time)
-        abort = self.transport.abort
-        deadline = asyncio.get_running_loop().call_later(_TAKEN_SECONDS, abort)
+        deadline = None
+        if self.transport is not None:  # else the caller has gone
+            abort = self.transport.abort
+            deadline = asyncio.get_running_loop().call_later(_TAKEN_SECONDS, abort)
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
-            deadline.cancel()
+            if deadline is not None:
+                deadline.cancel()
+            if isinstance(resp, web.Response):
+                resp.body = None  # aiohttp keeps the answer until the next request
+            if (admitted := request.get(ADMITTED)) is not None:
+                admitted.end()
 
     def refuse(self, refusal: Refusal) -> web.Response:
         """The answer to a request that is malformed, or that failed."""

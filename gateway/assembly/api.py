@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from gateway.api.admission import Admission
 from gateway.api.keys import ApiKeys
 from gateway.api.publishers import Publishers
 from gateway.api.server import Api, ApiExchange
@@ -26,8 +27,9 @@ class HttpApi:
         logging.getLogger("publisher.audit").setLevel(logging.WARNING)
         keys = settings.api_keys
         self._keys = ApiKeys(keys.get_secret_value() if keys is not None else None, CLOCK)
-        self._publishers = Publishers(lambda name: _publisher(settings, name))
-        api = Api(self._keys, self._publishers, shared.stats, VERSION)
+        admission = Admission()
+        self._publishers = Publishers(lambda name: _publisher(settings, name), admission)
+        api = Api(self._keys, admission, self._publishers, shared.stats, VERSION)
         self.leave = api.leave
         self.pages = HttpPages(api.app(), ApiExchange)
         self.port = InternalPort(self.pages, entrance.refused)

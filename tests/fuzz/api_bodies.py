@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 from zlib import crc32
 
@@ -12,11 +13,12 @@ import orjson
 from aiohttp.test_utils import make_mocked_request
 from hypothesis import strategies as st
 
+from gateway.api.admission import Admission
 from gateway.api.asking import Asked, Endpoint
 from gateway.api.bodies import _Cutter, parsed
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.keys import ApiKey, ApiKeys, Scope
-from gateway.api.problems import Problem, of_error
+from gateway.api.problems import Failures, Problem, of_error
 from gateway.api.publishing import MOST_BODY_BYTES, _publish_lines
 from gateway.api.shapes import check_object
 from publisher import AsyncPublisher, PublisherError, Unavailable
@@ -102,7 +104,8 @@ class ApiBodies:
         key = ApiKey("k", b"", frozenset(Scope))
         publisher = Unreached.from_url("redis://127.0.0.1:1")
         request = make_mocked_request("POST", "/", headers={"Idempotency-Key": "k"})
-        self._asked = Asked(request, key, ApiKeys(None, float), publisher, {}, {})
+        admitted = Admission().admit(key.name)
+        self._asked = Asked(request, key, ApiKeys(None, float), publisher, admitted, {}, {})
 
     def take(self, data: bytes, dice: random.Random) -> None:
         """Let it read an input."""
@@ -110,7 +113,7 @@ class ApiBodies:
         some = data[:_CUT_BYTES]
         assert _cut(pieces(some, dice)) == _cut([some])
         lines = [line for line in _Cutter(MOST_BODY_BYTES).feed(some + b"\n") if line]
-        _outcome(_publish_lines(self._asked, lines))
+        _outcome(_publish_lines(self._asked, lines, Failures()))
 
     def _ask(self, endpoint: Endpoint, data: bytes) -> None:
         try:
@@ -119,8 +122,7 @@ class ApiBodies:
             _check(problem)
             return
         asked = self._asked
-        full = Asked(asked.request, asked.key, asked.keys, asked.publisher, body, {})
-        _outcome(endpoint.handle(full))  # type: ignore[arg-type]  # each is a coroutine
+        _outcome(endpoint.handle(replace(asked, body=body)))  # type: ignore[arg-type]  # each is a coroutine
 
 
 def _cut(parts: list[bytes]) -> list[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import ssl
 from pathlib import Path
@@ -14,9 +15,11 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
-from gateway.api import bodies, publishers, server
+from gateway.api import bodies, server
+from gateway.api.asking import Endpoint
+from gateway.api.endpoints import ENDPOINTS
 from publisher import AsyncPublisher
-from tests.support.api import KEY, READER, Api, api_at, keys_in
+from tests.support.api import KEY, Api, api_at, keys_in
 from tests.support.certificates import Authority
 from tests.support.nodes import Node, running_node
 from tests.support.requests import line
@@ -56,6 +59,19 @@ async def test_a_body_that_is_wrong_is_refused(
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json["status"] == status
     assert await publisher.history(CHANNEL) == []
+
+
+@pytest.mark.parametrize(
+    "endpoint", [each for each in ENDPOINTS if not each.keyed], ids=lambda each: each.summary
+)
+async def test_an_idempotency_key_without_effect_is_refused(
+    api: Api, publisher: AsyncPublisher, endpoint: Endpoint
+) -> None:
+    path = re.sub(r"{\w+}", "x", endpoint.path)
+    answer = await api.ask(endpoint.method, path, headers={"Idempotency-Key": "k"})
+    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+    assert "Idempotency-Key has no effect here" in answer.json["detail"]
+    assert ("idempotency_key" in answer.json["detail"]) == (endpoint.path == "/v1/publish-many")
 
 
 async def test_what_is_not_served_is_told_as_a_problem(api: Api, api_node: Node) -> None:
@@ -163,60 +179,27 @@ async def test_lines_that_came_before_the_rest_was_too_slow_have_their_answers(
     assert len(await publisher.history(CHANNEL)) == 1
 
 
-async def test_more_requests_than_are_served_at_a_time_are_told_to_come_back(
-    api: Api, monkeypatch: pytest.MonkeyPatch
+async def test_what_redis_refuses_is_logged_once_a_request(
+    api: Api, publisher: AsyncPublisher, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(publishers, "MOST_AT_WORK", 5)
-    async with contextlib.AsyncExitStack() as stack:
-        for _ in range(5):
-            await stack.enter_async_context(line(api.url, head("Content-Length: 1000")))
+    await publisher._client.set(f"{prefix}:log:{{{CHANNEL}}}", "no sorted set")
+    other = "notifications/other"
+    part = BODY + b"\n" + BODY.replace(CHANNEL.encode(), other.encode()) + b"\n"
+    begun = head(f"Content-Length: {3 * len(part)}", "Expect: 100-continue")
+    begun = begun.replace(b"/v1/publish", b"/v1/publish-many")
+    async with line(api.url, begun.replace(b"application/json", b"application/x-ndjson")) as slow:
+        assert (await slow.answer()).status == 100
+        for number in range(1, 4):
+            slow.writer.write(part)
 
-        async def is_full() -> bool:
-            return (await api.ask("GET", "/v1/nodes")).status == 503
+            async def is_published(number: int = number) -> bool:
+                return len(await publisher.history(other)) == number
 
-        await until(is_full)
-        refused = await api.ask("POST", "/v1/publish", body={"channel": CHANNEL, "data": 1})
-        assert (refused.status, refused.json["code"]) == (503, "busy")
-        assert refused.headers["Retry-After"] == "1"
-        assert (refused.json["maybe_sent"], refused.json["retryable"]) == (False, True)
-        # Who has no key takes nobody's place, and is told of none.
-        assert (await api.ask("GET", "/v1/nodes", None)).status == 401
-
-    async def is_served() -> bool:
-        return (await api.ask("GET", "/v1/nodes")).status == 200
-
-    await until(is_served)
-
-
-async def test_one_key_leaves_room_for_the_others(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(publishers, "MOST_OF_ONE_KEY", 3)
-    async with contextlib.AsyncExitStack() as stack:
-        for _ in range(3):
-            await stack.enter_async_context(line(api.url, head("Content-Length: 1000")))
-
-        async def is_full() -> bool:
-            return (await api.ask("GET", "/v1/nodes")).status == 503
-
-        await until(is_full)
-        assert (await api.ask("GET", "/v1/nodes", READER)).status == 200
-
-
-@pytest.mark.parametrize("bound", ["MOST_BYTES_AT_WORK", "MOST_BYTES_OF_ONE_KEY"])
-async def test_bodies_have_a_bound_together(
-    api: Api, monkeypatch: pytest.MonkeyPatch, bound: str
-) -> None:
-    monkeypatch.setattr(publishers, bound, 1_500)
-    async with line(api.url, head("Content-Length: 1000")):
-
-        async def is_full() -> bool:
-            body = {"channel": CHANNEL, "data": "x" * 600}
-            return (await api.ask("POST", "/v1/publish", body=body)).status == 503
-
-        await until(is_full)
-        small = await api.ask("POST", "/v1/publish", body={"channel": CHANNEL, "data": 1})
-        assert small.status == 200
+            await until(is_published)
+        told = [json.loads(each).get("code") for each in (await slow.answer()).body.splitlines()]
+    assert told == ["rejected", None] * 3
+    (logged,) = [each for each in caplog.messages if each.startswith("api_call_failed")]
+    assert "code=rejected calls=3 error=" in logged
 
 
 async def test_the_certificate_of_the_internal_port_encrypts_it(
