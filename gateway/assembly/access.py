@@ -79,7 +79,7 @@ class Access:
         present = redis.presence.present
         self.presence_requests = PresenceRequests(
             hub,
-            PresenceReader(redis.pipeline, redis.keys, shared.node_id, present),
+            PresenceReader(redis.pipeline, redis.keys, shared.node_id, present, redis.servers),
             settings.all_namespaces,
             delivery.pacing,
             shared.tasks,

@@ -273,13 +273,13 @@ class Catchup:
         await self.check([channel for channel in found if channel is not None])
 
     async def check(self, channels: Iterable[Channel]) -> None:
-        """Compare channels with their logs, and let their members hear anew who is there."""
+        """Compare channels with their logs, and then let their members hear anew who is there."""
         channels = list(channels)
-        self._presence.unheard(channels)
         logged = [channel for channel in channels if channel.keeps_log]
         log.info("repair_started channels=%d", len(logged))
         unchecked = iter(logged)
         await asyncio.gather(*(self._check_each(unchecked) for _ in logged[:_CHECKS_AT_ONCE]))
+        self._presence.unheard(channels)
 
     async def _check_each(self, unchecked: Iterator[Channel]) -> None:
         for channel in unchecked:

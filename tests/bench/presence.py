@@ -1,7 +1,8 @@
 # ruff: noqa: T201 - a program that prints what it has measured
-"""What a large channel's presence costs Redis and a node, in CPU time and bytes: ``python -m tests.bench.presence``.
+"""What the presence of many costs Redis and a node, in CPU time and bytes: ``python -m tests.bench.presence``.
 
-One node with all the users, without their sockets: its writer and its reader against a Redis of its own.
+One node with all the users, without their sockets: its writer and its reader against a Redis of its own. They are in one channel, or
+each has a channel of their own.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from tests.bench.measuring import cpu_seconds
 from tests.bench.world import PREFIX, own_redis
 
 USERS: Final = 10_000
+CHANNELS: Final = 20_000
+"""Of one user each."""
 ROUNDS: Final = 10
 ROOM: Final = parse_channel("rooms/all")
 
@@ -135,10 +138,27 @@ async def _measure(*, announce: bool) -> None:
             await bench.aclose()
 
 
+async def _measure_channels(*, announce: bool) -> None:
+    with own_redis() as server:
+        bench = Bench(server.url, list(server.pids), announce=announce)
+        try:
+            print(f"{CHANNELS} channels, {'announced' if announce else 'not announced'}")
+            for number in range(CHANNELS):
+                channel = parse_channel(f"rooms/{number:08}")
+                bench.writer.present.enter(channel, f"user-{number:08}")
+            _print("all come", await bench.cost(bench.writer.flush, 1))
+            cost = await bench.cost(bench.renew)
+            _print("leases renewed", cost)
+            print(f"a channel and renewal: Redis {cost.redis * 1e3 / CHANNELS:.1f} us")
+        finally:
+            await bench.aclose()
+
+
 def main() -> None:
-    """Measure both."""
+    """Measure all."""
     for announce in (False, True):
         asyncio.run(_measure(announce=announce))
+        asyncio.run(_measure_channels(announce=announce))
 
 
 if __name__ == "__main__":

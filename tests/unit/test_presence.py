@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.backplane.presence import PresenceTable, PresenceWriter
+from gateway.backplane.presence_reader import PresenceReader
 from gateway.backplane.servers import Servers
 from gateway.node.connection import Subscription
 from gateway.node.presence import PresentUsers
@@ -17,6 +18,8 @@ from publisher.contract.calls import Call
 from publisher.contract.channels import Namespace, Presence, parse_channel
 from publisher.contract.keys import Keys
 from publisher.errors import Rejected, Unavailable
+from tests.support.waiting import until
+from tests.unit.bench import Bench
 from tests.unit.fakes import Node, make_connection
 from tests.unit.wire import messages_in
 
@@ -164,3 +167,60 @@ async def test_members_are_told_of_changes_unless_it_is_not_known_who_may_hear_t
     hall = node.hub.open(HALL, keeps_log=False)
     changes.unheard([channel, hall])
     assert missed == [subscription]
+
+
+async def test_logs_are_compared_before_it_is_asked_anew_who_is_there() -> None:
+    bench = Bench()
+    missed: list[Subscription] = []
+    nothing: Any = None
+    announced = {"news": Namespace("news", presence=Presence(announce=True))}
+    client, _, task = bench.join()
+    await bench.redis.advance()
+    bench.redis.answer()
+    await task
+    bench.catchup._presence = PresenceChanges(
+        bench.node.hub, nothing, nothing, announced, missed.append
+    )
+    check = asyncio.create_task(bench.catchup.check_all())
+    await until(lambda: bench.redis.reads)
+    assert missed == []
+    bench.redis.answer()
+    await check
+    assert missed == list(client.subscriptions.values())
+    await bench.tasks.aclose()
+
+
+class Counting:
+    """A server that does not answer, and another one; ``asked`` is what the first is asked about."""
+
+    def __init__(self) -> None:
+        self.asked: list[asyncio.Future[list[bytes]]] = []
+
+    async def call(self, call: Call) -> Any:
+        if str(call.key) == KEYS.presence("rooms/other"):
+            return [b"n/u"]
+        self.asked.append(asyncio.get_running_loop().create_future())
+        return await self.asked[-1]
+
+
+async def test_of_many_channels_a_few_are_read_at_a_time_and_a_silent_server_holds_up_no_other() -> (
+    None
+):
+    redis = Counting()
+    calls: Any = redis
+    servers = Servers(of=lambda key: str(key == KEYS.presence("rooms/other")))
+    own = PresentUsers(NAMESPACES, lambda _channel, _user: None, Stats())
+    reader = PresenceReader(calls, KEYS, "here", own, servers)
+    reading = [asyncio.create_task(reader.users(f"rooms/{number}")) for number in range(200)]
+    await until(lambda: redis.asked)
+    assert await reader.users("rooms/other") == ["u"]
+    assert len(redis.asked) == 50
+    most = 0
+    while not all(each.done() for each in reading):
+        most = max(most, sum(not each.done() for each in redis.asked))
+        for each in redis.asked:
+            if not each.done():
+                each.set_result([b"n/x"])
+        await asyncio.sleep(0)
+    assert most <= 50
+    assert [each.result() for each in reading] == [["x"]] * 200
