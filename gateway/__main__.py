@@ -10,7 +10,10 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in {"gateway", "publisher"}:
             raise
-        message = f"there is no {error.name}: run pip install '.[gateway]' in a checkout"
+        message = (
+            f"there is no {error.name}: run pip install '.[gateway]' in a checkout"
+            ", or pip install 'FILE.whl[gateway]' with the wheel"
+        )
         print(f"gateway: {message}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,9 +30,15 @@ _PLACEHOLDERS: Final = {
 
 
 def add_options(
-    parser: argparse.ArgumentParser, shown: Collection[str] = Settings.model_fields
+    parser: argparse.ArgumentParser,
+    shown: Collection[str] = Settings.model_fields,
+    texts: Mapping[str, str] | None = None,
 ) -> None:
-    """Make every setting an option of a command, for ``load_settings``; its help names those ``shown``."""
+    """Make every setting an option of a command, for ``load_settings``; its help names those ``shown``.
+
+    Of a setting in ``texts`` these say what it is, since it means something else here than to a gateway.
+    """
+    described = partial(_described, shown=shown, texts=texts or {})
     group = parser.add_argument_group(
         "settings",
         "also GATEWAY_<NAME> in the environment, or a key in FILE; a secret only there, or as @FILE",
@@ -46,14 +53,17 @@ def add_options(
         cli_implicit_flags=True,
         cli_hide_none_type=True,
         add_argument_method=lambda _parser, *names, **details: group.add_argument(
-            *names, **_described(names[0], details, shown)
+            *names, **described(names[0], details)
         ),
     )
     parser.set_defaults(settings_source=source)
 
 
-def _described(option: str, details: dict[str, Any], shown: Collection[str]) -> dict[str, Any]:
+def _described(
+    option: str, details: dict[str, Any], shown: Collection[str], texts: Mapping[str, str]
+) -> dict[str, Any]:
     """What argparse is told of an option, with placeholders that say what to give."""
+    details["help"] = texts.get(details["dest"], details["help"])
     if details["dest"] not in shown:
         details["help"] = argparse.SUPPRESS
     if "metavar" in details:

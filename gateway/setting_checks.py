@@ -189,5 +189,8 @@ def tracing(value: bool) -> bool:
     except ImportError:
         there = False
     if not there:
-        raise ValueError("opentelemetry is not installed: pip install '.[gateway,tracing]'")
+        raise ValueError(
+            "opentelemetry is not installed: run pip install '.[gateway,tracing]' in a checkout"
+            ", or pip install 'FILE.whl[gateway,tracing]' with the wheel"
+        )
     return value

@@ -21,7 +21,10 @@ class NoShtab(Exception):
     """The library that makes the scripts is not installed."""
 
     def __str__(self) -> str:
-        return "there is no shtab: run pip install '.[completion]' in a checkout"
+        return (
+            "there is no shtab: run pip install '.[completion]' in a checkout"
+            ", or pip install 'FILE.whl[completion]' with the wheel"
+        )
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:

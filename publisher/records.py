@@ -326,8 +326,9 @@ def seconds_since_1970(name: str, value: object) -> float:
             raise InvalidData(f"{name} must have a time zone: datetime.now(UTC), for example")
         value = value.timestamp()
     if type(value) not in {int, float} or not 0 <= value < LATEST_SECONDS:  # type: ignore[operator]
+        hint = " (milliseconds?)" if isinstance(value, int | float) and value > 0 else ""
         raise InvalidData(
-            f"{name} must be a datetime with a time zone, or a number of seconds since 1970"
+            f"{name} must be a datetime with a time zone, or a number of seconds since 1970{hint}"
         )
     return float(value)  # type: ignore[arg-type]
 

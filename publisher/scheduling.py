@@ -108,7 +108,9 @@ class Scheduling:
 
 def _check_id(identifier: object) -> None:
     if not (isinstance(identifier, str) and is_id(identifier)):
-        raise InvalidData("this is no Scheduled, and no id of one")
+        raise InvalidData(
+            "this is no Scheduled, and no id of one, which has 32 hexadecimal digits (0-9, a-f)"
+        )
 
 
 def _identifier(message: Outgoing) -> str:

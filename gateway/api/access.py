@@ -37,9 +37,15 @@ DISCONNECT: Final[Shape] = (
 )
 TOKEN: Final[Shape] = (
     Field("jti", {"type": "string", "minLength": 1, "description": "With until: one token"}),
-    Field("until", {**MOMENT, "description": "When the token ends by itself: its exp"}),
+    Field(
+        "until",
+        {**MOMENT, "description": "Seconds since 1970, when the token ends by itself: its exp"},
+    ),
     Field("user", {**USER, "description": "With before: all older tokens of the user"}),
-    Field("before", {**MOMENT, "description": "Those that were issued before this are revoked"}),
+    Field(
+        "before",
+        {**MOMENT, "description": "Seconds since 1970; tokens that were issued before are revoked"},
+    ),
 )
 ONE_OR_OLDER: Final = {
     "oneOf": [

@@ -96,7 +96,9 @@ class Asked:
         rate = self.key.rate
         if rate is not None and messages > rate:
             raise Problem(
-                413, "too_many_messages", f"the key may publish {rate:g} messages a second"
+                413,
+                "too_many_messages",
+                f"the key may publish {rate:g} messages a second, and so no more than that in one call",
             )
         if not self.keys.take(self.key, messages):
             raise Problem(

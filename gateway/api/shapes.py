@@ -141,6 +141,10 @@ def _check(name: str, schema: Schema, value: Any) -> None:
             _check(f"each of {name}", schema["items"], each)
     elif value is not None and not isinstance(value, bool):
         _check_bounds(name, schema, value, "imum", "be ", "")
+        bound = schema.get("exclusiveMaximum")
+        if bound is not None and value >= bound:
+            # The description has the unit, which is what such a number usually gets wrong.
+            raise invalid(f"{name} must be below {bound:,.0f}: {schema['description']}")
 
 
 def _check_bounds(

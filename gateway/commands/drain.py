@@ -37,7 +37,7 @@ def add(commands: Commands) -> None:
         help="how long to wait for its answer (30); a gateway says every few seconds how it is",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    add_options(parser, asking_redis.SETTINGS)
+    add_options(parser, asking_redis.SETTINGS, asking_redis.HELP)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway import serve
 from gateway.client.connecting import check_url
+from gateway.commands import asking_redis
 from gateway.commands.output import Commands, complain, say, say_json
 from gateway.commands.token import SIGNING
 from gateway.development.login import make_token, signing_secret
@@ -19,11 +20,11 @@ from publisher.errors import InvalidInput
 
 _DESCRIPTION: Final = (
     "Put a load on a deployment: open connections, publish to their users, and see how late messages come and whether any "
-    "is lost. Publishing needs the deployment's Redis (GATEWAY_REDIS_URL), and the tokens its secret (GATEWAY_JWT_SECRET). "
+    "is lost. Publishing needs the deployment's Redis (GATEWAY_REDIS_URL), and the tokens its secret (GATEWAY_JWT_SECRET); in a checkout with `make run` both are found. "
     "Exit codes: 0 everything has arrived, 1 something was lost or could not be published, 2 a mistake in the command."
 )
 
-_SETTINGS: Final = ("redis_url", "redis_prefix", *SIGNING)
+_SETTINGS: Final = (*asking_redis.SETTINGS, *SIGNING)
 
 _MOST_CONNECTIONS: Final = 50_000
 """As many ports as an address has for connections to one server, less some (Linux: 28,232 unless widened)."""
@@ -52,14 +53,13 @@ def add(commands: Commands) -> None:
             f"--{name}", type=kind, default=default, metavar="N", help=f"{text} ({default})"
         )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    add_options(parser, _SETTINGS)
+    add_options(parser, _SETTINGS, asking_redis.HELP)
 
 
 def _run(options: argparse.Namespace) -> int:
     settings = load_settings(options)
-    if settings.redis_url is None:
-        raise UsageError("set GATEWAY_REDIS_URL: messages are published there")
-    secret, redis_url = signing_secret(settings), settings.redis_url.get_secret_value()
+    redis_url = asking_redis.url_of(settings)
+    secret = signing_secret(settings)
 
     def token_of(user: str) -> str:
         return make_token(secret, user, [], 3600, settings)

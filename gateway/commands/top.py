@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--every", type=float, default=2.0, metavar="SECONDS", help="pause between two looks (2)"
     )
-    add_options(parser, asking_redis.SETTINGS)
+    add_options(parser, asking_redis.SETTINGS, asking_redis.HELP)
 
 
 def _run(options: argparse.Namespace) -> int:

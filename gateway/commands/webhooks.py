@@ -14,13 +14,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gateway import logs, redis_acl, serve
+from gateway.commands import asking_redis
 from gateway.commands.output import Commands
 from gateway.options import add_options, load_settings
 from gateway.settings import UsageError
 from gateway.webhooks.delivery import Delivery, Gone, pause_after
 from gateway.webhooks.receiver import BadURL, Receiver, check_url
 from gateway.webhooks.signing import BadSecret, secrets_of
-from publisher import AsyncPublisher, Unavailable, redis_address
+from publisher import AsyncPublisher, Unavailable
 from publisher.errors import InvalidInput
 
 log = logging.getLogger("gateway.webhooks")
@@ -66,17 +67,15 @@ def add(commands: Commands) -> None:
         default="new",
         help="where a group begins that is not there yet (new)",
     )
-    add_options(parser, ("redis_url", "redis_prefix", "log_level", "log_format"))
+    add_options(parser, (*asking_redis.SETTINGS, "log_level", "log_format"), asking_redis.HELP)
 
 
 def _run(options: argparse.Namespace) -> int:
     settings = load_settings(options)
     logs.configure(settings.log_level, settings.log_format)
     secrets = _secrets(options)
-    given = settings.redis_url
     try:
-        url = redis_acl.publishers_url() or (given.get_secret_value() if given else None)
-        url = url or redis_address.find_redis(None, {}, Path.cwd()).url
+        url = redis_acl.publishers_url() or asking_redis.url_of(settings)
         publisher = AsyncPublisher.from_url(url, prefix=settings.redis_prefix)
     except InvalidInput as error:
         raise UsageError(str(error)) from None

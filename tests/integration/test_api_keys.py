@@ -71,7 +71,11 @@ async def test_a_key_publishes_no_more_than_its_rate(api: Api, publisher: AsyncP
     assert limited.headers["Retry-After"] == "1"
     assert limited.json["maybe_sent"] is False
     three = {"users": ["a", "b", "c"], "data": 1}
-    assert (await api.ask("POST", "/v1/broadcast", SLOW, three)).json["code"] == "too_many_messages"
+    refused_whole = (await api.ask("POST", "/v1/broadcast", SLOW, three)).json
+    assert refused_whole["code"] == "too_many_messages"
+    assert refused_whole["detail"].endswith(
+        "messages a second, and so no more than that in one call"
+    )
 
 
 async def test_keys_are_read_again_when_their_file_changes(

@@ -89,6 +89,25 @@ async def test_what_is_not_served_is_told_as_a_problem(api: Api, api_node: Node)
     assert 'gateway_api_requests_total{status="404"} 1.0' in metrics
 
 
+@pytest.mark.parametrize("name", ["until", "before", "at"])
+async def test_a_moment_in_milliseconds_is_told_by_its_name_and_unit(api: Api, name: str) -> None:
+    path, others = {
+        "until": ("/v1/revoke-token", {"jti": "j"}),
+        "before": ("/v1/revoke-token", {"user": "u"}),
+        "at": ("/v1/publish", {"channel": CHANNEL, "data": 1}),
+    }[name]
+    answer = await api.ask("POST", path, body={**others, name: 1_800_000_000_000})
+    assert answer.status == 400
+    assert answer.json["detail"].startswith(f"{name} must be below ")
+    assert "Seconds since 1970" in answer.json["detail"]
+
+
+async def test_what_is_no_id_of_a_scheduled_message_is_told_what_one_is(api: Api) -> None:
+    answer = await api.ask("DELETE", "/v1/scheduled/zzz")
+    assert answer.status == 400
+    assert "32 hexadecimal digits" in answer.json["detail"]
+
+
 def head(*more: str) -> bytes:
     lines = ["POST /v1/publish HTTP/1.1", "Host: x", f"Authorization: Bearer {KEY}"]
     return "\r\n".join([*lines, "Content-Type: application/json", *more, "", ""]).encode()

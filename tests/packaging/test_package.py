@@ -63,7 +63,11 @@ def test_without_the_extra_the_publisher_works_and_the_gateway_says_what_to_inst
         told = run(*command)
         assert told.returncode == 2
         assert "pip install '.[gateway]' in a checkout" in told.stderr
+        assert "pip install 'FILE.whl[gateway]' with the wheel" in told.stderr
         assert told.stderr.count("\n") == 1
+    told = run("python", "-c", "import gateway.client")
+    assert "ImportError: gateway.client needs" in told.stderr
+    assert "pip install 'FILE.whl[gateway]' with the wheel" in told.stderr
 
 
 def test_an_error_inside_the_gateway_is_not_taken_for_a_missing_extra(tmp_path: Path) -> None:

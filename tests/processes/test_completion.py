@@ -99,7 +99,7 @@ def test_the_shell_finds_nothing_wrong_with_the_script(
 def test_what_is_missing_is_told(command: str, tmp_path: Path) -> None:
     (tmp_path / "shtab.py").write_text("raise ModuleNotFoundError(name='shtab')")
     for shell_name, told in (
-        ("bash", f"{command}: there is no shtab: run pip install '.[completion]' in a checkout\n"),
+        ("bash", f"{command}: there is no shtab: run pip install '.[completion]' in a checkout"),
         ("cmd", "invalid choice: 'cmd'"),
     ):
         run = subprocess.run(

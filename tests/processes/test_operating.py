@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from tests.processes.test_serve import run
 from tests.support.client import connected
 from tests.support.processes import gateway_process
 from tests.support.redis_server import free_port
-from tests.support.tokens import make_token
+from tests.support.tokens import SECRET, make_token
 from tests.support.waiting import until
 
 
@@ -95,11 +96,51 @@ async def test_a_time_that_is_none_is_refused(command: tuple[str, ...], told: st
 
 
 @pytest.mark.parametrize("command", [("top", "--json"), ("drain", "n")])
-async def test_a_mistake_or_a_redis_that_is_not_there_is_one_line(command: tuple[str, ...]) -> None:
-    code, out, err = await run(*command)
+async def test_a_mistake_or_a_redis_that_is_not_there_is_one_line(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    code, out, err = await run(*command, cwd=tmp_path)
     assert (code, out) == (2, "")
-    assert err == "gateway: set GATEWAY_REDIS_URL: the gateways are asked there\n"
+    assert err.startswith("gateway: no Redis given: set GATEWAY_REDIS_URL")
+    assert err.count("\n") == 1
     code, out, err = await run(*command, GATEWAY_REDIS_URL=f"redis://127.0.0.1:{free_port()}")
     assert (code, out) == (1, "")
     assert err.startswith("gateway: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["top", "drain", "load", "webhooks"])
+async def test_the_help_does_not_promise_a_redis_that_such_a_command_does_not_start(
+    command: str,
+) -> None:
+    code, out, _ = await run(command, "--help")
+    assert code == 0
+    assert "development mode starts" not in out
+    assert "make run" in out
+
+
+async def test_in_a_checkout_the_redis_of_make_run_is_found(
+    redis_url: str, prefix: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".gateway").mkdir()
+    place = tmp_path / ".gateway" / "redis.url"
+    place.write_text(f"{redis_url}\n")
+    folder = tmp_path / "deeper"
+    folder.mkdir()
+
+    async def here(*command: str) -> tuple[int, str, str]:
+        settings = {"GATEWAY_REDIS_PREFIX": prefix, "GATEWAY_JWT_SECRET": SECRET}
+        return await run(*command, cwd=folder, **settings)
+
+    async with gateway_process(redis_url, prefix) as node:
+        size = ("--connections", "1", "--rate", "10", "--seconds", "0.5")
+        assert (await here("load", "--url", node.url, *size))[0] == 0
+        _, out, _ = await here("top", "--json")
+        (shown,) = json.loads(out)["nodes"]
+        assert (await here("drain", shown["name"]))[0] == 0
+        assert await asyncio.wait_for(node.process.wait(), 10) == 0
+    place.write_text("nowhere://\n")
+    (folder / "secret").write_text("s" * 32)
+    code, _, err = await here("webhooks", "--url", "https://a.example", "--secret-file", "secret")
+    assert code == 2
+    assert "unix://" in err

@@ -74,7 +74,7 @@ async def test_what_happens_at_a_gateway_arrives_at_the_url(
         ("http://a.example/", SECRET, "--url: it must begin with https://"),
         ("https://a.example/", "short", "--secret-file: a secret has 5 bytes"),
         ("https://a.example/", None, "--secret-file: No such file"),
-        ("https://a.example/", SECRET, "no Redis given: set PUBLISHER_REDIS_URL"),
+        ("https://a.example/", SECRET, "no Redis given: set GATEWAY_REDIS_URL"),
     ],
 )
 async def test_what_cannot_be_used_is_told(
@@ -83,6 +83,6 @@ async def test_what_cannot_be_used_is_told(
     file = tmp_path / "secret"
     if secret is not None:
         file.write_text(secret)
-    code, _, error = await run("webhooks", "--url", url, "--secret-file", str(file))
+    code, _, error = await run("webhooks", "--url", url, "--secret-file", str(file), cwd=tmp_path)
     assert code == 2
     assert told in error
