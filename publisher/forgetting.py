@@ -17,6 +17,7 @@ from publisher.contract.calls import Call, Reply
 from publisher.contract.channels import Owner, parse_channel
 from publisher.contract.grants import member_of
 from publisher.contract.keys import Keys
+from publisher.contract.scheduling import channel_of
 from publisher.errors import InvalidChannel
 from publisher.preflight import Preflight
 from publisher.publication import Options
@@ -30,6 +31,8 @@ from publisher.transport.redis_py import Host
 _PAGE: Final = "1000"
 _WRITTEN_SECONDS: Final = 1.5
 """After so long the nodes have ended the connections, and have written what was confirmed there."""
+_CHANNEL_BYTES: Final = "300"
+"""With so many a scheduled message begins in which its channel is."""
 _GLOB: Final = re.compile(r"([\\*?\[\]])")
 
 
@@ -68,6 +71,7 @@ class Forgetting:
             yield from self._erase_at(host, self._keys.grant, member_of(user), user)
         # Twice: nobody is told of them meanwhile, and a node may just be looking there.
         yield from self._forget_unconfirmed(user)
+        yield from self._cancel(set(self._own_channels(user)))
         yield Pause(_WRITTEN_SECONDS)
         for host in hosts:
             yield from self._erase_at(host, self._keys.confirmed, user, user)
@@ -107,6 +111,35 @@ class Forgetting:
                         yield from self._tell(each.decode()[len(begin) : -1], user)
             if int(cursor) == 0:
                 break
+
+    def _cancel(self, channels: set[str]) -> Flow[None]:
+        """Remove what is to be published later in these channels. What a node has read by now is erased with the channel."""
+        keys = self._keys
+        for planned in (keys.scheduled, keys.scheduled_publishing):
+            cursor = b"0"
+            while True:
+                scan = Call(("ZSCAN", planned, cursor, "COUNT", _PAGE))
+                ((cursor, found),) = yield from repeat([scan], self._retries)
+                named = {each: keys.scheduled_message(each.decode()) for each in found[::2]}
+                yield from self._cancel_some(planned, named, channels)
+                if int(cursor) == 0:
+                    break
+
+    def _cancel_some(self, planned: str, named: dict[bytes, str], channels: set[str]) -> Flow[None]:
+        """Of these scheduled messages, by their ids, remove those in ``channels``."""
+        if not named:
+            return
+        reading = [Call(("GETRANGE", key, "0", _CHANNEL_BYTES)) for key in named.values()]
+        begun = yield from repeat(reading, self._retries)
+        theirs = [
+            each
+            for each, kept in zip(named, begun, strict=True)
+            if kept and channel_of(kept) in channels
+        ]
+        if theirs:
+            removing = [Call(("ZREM", planned, *theirs))]
+            removing += [Call(("EXPIRE", named[each], "0")) for each in theirs]
+            yield from repeat(removing, self._retries)
 
     def _tell(self, channel: str, user: str) -> Flow[None]:
         """End the subscriptions that a grant has allowed."""

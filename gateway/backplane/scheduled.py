@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from gateway.node.ports import Clock
@@ -28,7 +28,8 @@ LOOK_SECONDS: Final = 0.8
 _AT_ONCE: Final = 100
 _BYTES_AT_ONCE: Final = 1024 * 1024
 _MOST: Final = 1_000
-"""Messages that are being published. While there are so many no others are taken."""
+"""While so many are being published, further ones are taken only at the regular looks: a part of Redis that does not answer
+makes the others late, and does not stop them."""
 
 _UNFINISHED_SECONDS: Final = 1.0
 """What was taken and is not removed then is handed out again: its answer was lost, or its part of Redis is away."""
@@ -54,6 +55,8 @@ class Scheduler:
         self._room = asyncio.Event()
         # When those were taken first, and when last, that are not published yet, as far as is known.
         self._taken: dict[str, tuple[float, float]] = {}
+        # When the first is due that waits, as far as this node is told.
+        self._due: float | None = None
         self.look = Call.run(
             scripts.DUE,
             [
@@ -74,9 +77,7 @@ class Scheduler:
         """Look and publish until cancelled."""
         async with asyncio.TaskGroup() as publishing:
             while True:
-                pause = LOOK_SECONDS
-                with contextlib.suppress(Unavailable):
-                    pause = await self._turn(publishing)
+                pause = await self._turn(publishing)
                 await asyncio.sleep(pause)
 
     async def _turn(self, publishing: asyncio.TaskGroup) -> float:
@@ -86,31 +87,53 @@ class Scheduler:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._room.wait()
-        milliseconds, *found = await self._pipeline.call(self.look)
-        self._count(found[:2])
-        for each, kept in zip(found[2::2], found[3::2], strict=True):
-            name = each.decode()
-            if name not in self._under_way:
-                self._under_way.add(name)
-                now = self._clock()
-                self._taken[name] = self._taken.get(name, (now, now))[0], now
-                publishing.create_task(self._publish(name, kept))
+        try:
+            milliseconds, *told = await self._pipeline.call(self.look)
+            count, late, left, taken = told or (0, None, [], [])
+            self._note([*left, *taken[::2]])
+            found = await self._read_again([name.decode() for name in left])
+        except Unavailable:
+            # What is known becomes late while Redis is silent.
+            self._tell_late()
+            return LOOK_SECONDS
+        found += zip(map(bytes.decode, taken[::2]), taken[1::2], strict=True)
+        for name, kept in found:
+            self._under_way.add(name)
+            publishing.create_task(self._publish(name, kept))
+        self._stats.scheduled_messages = count
+        self._due = None if late is None else self._clock() - late / 1000
+        if not told:
+            self._taken.clear()
+        elif milliseconds:
+            self._drop_what_is_done()
+        self._tell_late()
         return float(milliseconds) / 1000
 
-    def _count(self, counted: Sequence[int]) -> None:
-        """Note what this node is to publish: nothing where another one does it."""
+    async def _read_again(self, left: Sequence[str]) -> list[tuple[str, bytes | None]]:
+        """The messages that were left unfinished and are not under way here."""
+        names = [name for name in left if name not in self._under_way]
+        reading = [Call(("GET", self._keys.scheduled_message(name))) for name in names]
+        kept = await asyncio.gather(*map(self._pipeline.begin, reading))
+        return list(zip(names, kept, strict=True))
+
+    def _note(self, taken: Iterable[bytes]) -> None:
         now = self._clock()
-        if not counted:
-            self._taken.clear()
-        # What is not handed out again was published, though the answer was lost.
-        over = now - 2 * LEASE_SECONDS
+        for name in map(bytes.decode, taken):
+            self._taken[name] = self._taken.get(name, (now, now))[0], now
+
+    def _drop_what_is_done(self) -> None:
+        """All that is left was handed out again: what was not was published, though the answer was lost."""
+        over = self._clock() - 2 * LEASE_SECONDS
         for name in [name for name, (_, last) in self._taken.items() if last < over]:
             if name not in self._under_way:
                 del self._taken[name]
-        count, late = counted or (0, 0)
+
+    def _tell_late(self) -> None:
+        """Note how late the first message is that this node knows of; 0 where another one publishes."""
+        now = self._clock()
         first = min((first for first, _ in self._taken.values()), default=now)
-        self._stats.scheduled_messages = count
-        self._stats.scheduled_late = max(late / 1000, now - first)
+        waits = now if self._due is None else self._due
+        self._stats.scheduled_late = max(0.0, now - min(first, waits))
 
     async def _publish(self, identifier: str, kept: bytes | None) -> None:
         """Publish one message and remove it. What fails is handed out again."""

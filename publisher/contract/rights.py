@@ -141,6 +141,8 @@ def to_forget(keys: Keys) -> list[Command]:
         ("SCAN", 0, "MATCH", keys.log(_NOWHERE), "COUNT", 1),
         ("ZREM", keys.grant(_NOWHERE), ""),
         ("EXPIRE", keys.log(_NOWHERE), 0),
+        ("ZSCAN", keys.scheduled, 0),
+        ("GETRANGE", keys.scheduled_message(_NOWHERE), 0, 0),
         ("PUBLISH", keys.control, _SKIPPED),
         *([(keys.publish, keys.live(_NOWHERE), "")] if keys.sharded else []),
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.backplane.scheduled import Scheduler
+from gateway.backplane.scheduled import _AT_ONCE, Scheduler
 from gateway.node.stats import Stats
 from publisher import AsyncPublisher
 from publisher.contract.calls import Call
@@ -23,6 +23,8 @@ from tests.support.topology import keys
 from tests.support.waiting import until
 
 CHANNEL = "notifications/u"
+MORE = _AT_ONCE + 20
+"""More messages than are taken at a time."""
 
 
 async def data(publisher: AsyncPublisher) -> list[object]:
@@ -50,10 +52,9 @@ async def test_a_client_hears_a_message_at_its_moment(
 async def test_nothing_is_left_of_what_was_published(
     node: Node, publisher: AsyncPublisher, prefix: str
 ) -> None:
-    for number in range(40):  # more than are taken at a time
-        await publisher.publish(CHANNEL, number, at=time.time() - 40 + number)
-    await until(lambda: all_are_there(publisher, 40))
-    assert await data(publisher) == list(range(40))
+    await schedule_more(publisher, CHANNEL)
+    await until(lambda: all_are_there(publisher, MORE))
+    assert await data(publisher) == list(range(MORE))
     client, names = publisher._client, keys(prefix)
 
     async def gone() -> bool:
@@ -61,6 +62,13 @@ async def test_nothing_is_left_of_what_was_published(
 
     await until(gone)
     assert not await client.exists(names.scheduled)
+
+
+async def schedule_more(publisher: AsyncPublisher, channel: str) -> None:
+    """Schedule more than are taken at a time, due one behind the other."""
+    first = time.time() - 2 * MORE
+    numbers = range(MORE)
+    await asyncio.gather(*(publisher.publish(channel, n, at=first + n) for n in numbers))
 
 
 async def all_are_there(publisher: AsyncPublisher, count: int) -> bool:
@@ -134,14 +142,16 @@ class Failing:
             raise self._error.told(maybe_sent=False)
         return await self._pipeline.call(call)
 
+    def begin(self, call: Call) -> asyncio.Future[Any]:
+        return self._pipeline.begin(call)
+
 
 async def test_a_part_of_redis_that_is_down_holds_up_only_its_own(
     node: Node, publisher: AsyncPublisher, prefix: str
 ) -> None:
     names = keys(prefix)
     await publisher._client.set(names.scheduled_taker, "this")
-    for number in range(40):  # more than are taken at a time
-        await publisher.publish("notifications/down", number, at=time.time() - 60 + number)
+    await schedule_more(publisher, "notifications/down")
     down = Failing(
         node.gateway.redis.pipeline, "notifications/down", Unavailable("down", maybe_sent=False)
     )
@@ -152,8 +162,8 @@ async def test_a_part_of_redis_that_is_down_holds_up_only_its_own(
         await until(lambda: all_are_there(publisher, 1))
         # Of those nothing is lost, and operators are told.
         await until(lambda: scheduler._stats.scheduled_late > 0.1)
-        assert scheduler._stats.scheduled_messages >= 40
-        await until(lambda: left_are(publisher, names.scheduled_publishing, 40))
+        assert scheduler._stats.scheduled_messages >= MORE
+        await until(lambda: left_are(publisher, names.scheduled_publishing, MORE))
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -184,6 +194,85 @@ async def test_what_was_published_counts_no_more_although_the_answer_was_lost(
         now[0] += 5.0
     assert stats.scheduled_late == 0
     assert await data(publisher) == ["one"]
+
+
+class Silent(Failing):
+    """The way to a real Redis that can be silent as a whole; notes which messages it has read."""
+
+    def __init__(self, pipeline: Calls) -> None:
+        super().__init__(pipeline, "", Unavailable("no answer", maybe_sent=True))
+        self.silent = False
+        self.read: list[str] = []
+
+    async def call(self, call: Call) -> Any:
+        if self.silent:
+            raise self._error
+        return await self._pipeline.call(call)
+
+    def begin(self, call: Call) -> asyncio.Future[Any]:
+        self.read.append(str(call.key))
+        return super().begin(call)
+
+
+async def test_what_waits_becomes_late_while_redis_is_silent(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    names, stats, now = keys(prefix), Stats(), [0.0]
+    await publisher._client.set(names.scheduled_taker, "this")
+    waits = await publisher.publish(CHANNEL, "in a minute", at=time.time() + 60)
+    way = Silent(node.gateway.redis.pipeline)
+    scheduler = Scheduler(way, names, "this", stats, lambda: now[0])  # type: ignore[arg-type]
+    async with asyncio.TaskGroup() as publishing:
+        await scheduler._turn(publishing)
+        assert (stats.scheduled_messages, stats.scheduled_late) == (1, 0)
+        way.silent = True
+        now[0] = 50.0
+        await scheduler._turn(publishing)
+        assert stats.scheduled_late == 0
+        now[0] = 100.0
+        await scheduler._turn(publishing)
+        assert 40 <= stats.scheduled_late <= 45
+        way.silent = False
+        assert await publisher.cancel(waits)
+        await scheduler._turn(publishing)
+    assert (stats.scheduled_messages, stats.scheduled_late) == (0, 0)
+
+
+async def test_after_an_outage_what_was_left_is_as_late_as_before(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    names, stats, now = keys(prefix), Stats(), [0.0]
+    await publisher._client.set(names.scheduled_taker, "this")
+    scheduled = await publisher.publish(CHANNEL, "one", at=time.time() - 1)
+    down = Failing(node.gateway.redis.pipeline, CHANNEL, Unavailable("down", maybe_sent=False))
+    scheduler = Scheduler(down, names, "this", stats, lambda: now[0])  # type: ignore[arg-type]
+    for late in (0.0, 20.0):
+        now[0] = late
+        async with asyncio.TaskGroup() as publishing:
+            await scheduler._turn(publishing)
+        assert stats.scheduled_late >= late
+        # Its time to be handed out again has come.
+        await publisher._client.zadd(names.scheduled_publishing, {scheduled.id: 1})
+
+
+async def test_what_is_under_way_is_not_read_again(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    names = keys(prefix)
+    await publisher._client.set(names.scheduled_taker, "this")
+    for number in range(2):
+        at = time.time() + 3_600
+        scheduled = await publisher.publish(CHANNEL, number, at=at)
+        await publisher._client.zadd(names.scheduled_publishing, {scheduled.id: 1})
+        await publisher._client.zrem(names.scheduled, scheduled.id)
+    way = Silent(node.gateway.redis.pipeline)
+    scheduler = Scheduler(way, names, "this", Stats(), time.monotonic)  # type: ignore[arg-type]
+    scheduler._under_way.add(scheduled.id)
+    async with asyncio.TaskGroup() as publishing:
+        await scheduler._turn(publishing)
+    assert len(way.read) == 1
+    assert names.scheduled_message(scheduled.id) not in way.read
+    assert await data(publisher) == [0]
 
 
 async def left_are(publisher: AsyncPublisher, key: str, count: int) -> bool:

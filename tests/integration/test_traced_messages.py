@@ -22,7 +22,7 @@ CHANNEL = "notifications/u"
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 UNTRACED = "3fa02ae"
-"""The last commit but a few whose nodes know of no traces, and of all else."""
+"""A commit shortly before traces came: its nodes know all else that a message may carry."""
 
 
 @pytest.fixture(scope="module", params=[BEFORE, UNTRACED])

@@ -263,7 +263,7 @@ FOR_EVENTS = {
 }
 
 
-NEW = {"+info", "+pexpire", "+pttl", "+scan", "+zcard", "+zcount", "+zrange"}
+NEW = {"+getrange", "+info", "+pexpire", "+pttl", "+scan", "+zcard", "+zcount", "+zrange", "+zscan"}
 """INFO is for `gateway check` alone, which goes on without it. No backend of before takes a message back, asks for receipts, or
 that a user is forgotten."""
 

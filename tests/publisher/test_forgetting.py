@@ -53,6 +53,26 @@ def test_other_channels_of_their_own_are_erased_too(
     assert server.zrange(keys.awaited, 0, -1) == [b"inbox/kept"]
 
 
+def test_what_is_scheduled_in_their_own_channels_never_comes(
+    publisher: Publisher, server: topology.Looking, keys: Keys, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("publisher.forgetting._PAGE", "10")
+    at = time.time() + 3_600
+    for _ in range(150):  # more than Redis keeps in one piece
+        publisher.publish("notifications/kept", 1, at=at)
+    theirs = [publisher.publish("notifications/gone", "x" * 400, at=at) for _ in range(3)]
+    others = publisher.publish(CHANNELS[0], 1, at=at)
+    # A node has taken one, and has ended.
+    server.zrem(keys.scheduled, theirs[0].id)
+    server.zadd(keys.scheduled_publishing, {theirs[0].id: at * 1000})
+    publisher.forget("gone")
+    assert server.zcard(keys.scheduled) == 151
+    assert publisher.scheduled(others.id) == others
+    assert not server.exists(keys.scheduled_publishing)
+    for each in theirs:
+        assert not server.exists(keys.scheduled_message(each.id))
+
+
 async def test_one_whose_id_means_everybody_elsewhere_is_one_user(
     async_publisher: AsyncPublisher, server: topology.Looking, keys: Keys
 ):

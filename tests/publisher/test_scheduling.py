@@ -37,9 +37,11 @@ def look(
     names.append(keys.scheduled_message(""))
     (reply,) = ask(server, [Call.run(DUE, names, node, 60_000, most, 1000, again, room)])
     assert not isinstance(reply, Exception), reply
-    for identifier, message in zip(reply[3::2], reply[4::2], strict=True):
+    milliseconds, *told = reply
+    _, _, left, taken = told or (0, None, [], [])
+    for identifier, message in zip(taken[::2], taken[1::2], strict=True):
         assert message == server.get(keys.scheduled_message(identifier.decode()))
-    return [reply[0], *map(bytes.decode, reply[3::2])]
+    return [milliseconds, *map(bytes.decode, [*left, *taken[::2]])]
 
 
 def waiting(server: topology.Looking, keys: Keys) -> list[str]:
