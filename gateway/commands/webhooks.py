@@ -20,7 +20,7 @@ from gateway.options import add_options, load_settings
 from gateway.settings import UsageError
 from gateway.webhooks.delivery import Delivery, Gone, pause_after
 from gateway.webhooks.receiver import BadURL, Receiver, check_url
-from gateway.webhooks.signing import BadSecret, secrets_of
+from gateway.webhooks.signing import BadSecret, has_bare_text, secrets_of
 from publisher import AsyncPublisher, Unavailable
 from publisher.errors import InvalidInput
 
@@ -97,13 +97,20 @@ def _secrets(options: argparse.Namespace) -> list[bytes]:
     except BadURL as error:
         raise UsageError(f"--url: {error}") from None
     try:
-        return secrets_of(options.secret_file.read_text("utf-8"))
+        text = options.secret_file.read_text("utf-8")
+        secrets = secrets_of(text)
     except UnicodeDecodeError:
         raise UsageError("--secret-file: it is no text") from None
     except OSError as error:
         raise UsageError(f"--secret-file: {error.strerror}") from None
     except BadSecret as error:
         raise UsageError(f"--secret-file: {error}") from None
+    if has_bare_text(text):
+        log.warning(
+            "webhook_secret_is_text reason=%r",
+            "a secret does not begin with whsec_: libraries of Standard Webhooks take it for base64, and refuse the signature",
+        )
+    return secrets
 
 
 async def _send(

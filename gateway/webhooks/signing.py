@@ -34,6 +34,11 @@ def secrets_of(text: str) -> list[bytes]:
     return found
 
 
+def has_bare_text(text: str) -> bool:
+    """Whether a secret in a file is not written as the libraries of Standard Webhooks expect it."""
+    return any(not line.strip().startswith(_PREFIX) for line in text.splitlines() if line.strip())
+
+
 def _secret(line: str) -> bytes:
     if line.startswith(_PREFIX):
         try:

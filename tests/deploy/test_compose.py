@@ -103,7 +103,13 @@ async def test_webhooks_run_where_they_are_asked_for_and_begin_to_send(
     assert service["profiles"] == ["webhooks"]
     secret = service["volumes"][0].split(":")
     assert f"deploy/{Path(secret[0]).name}" in (ROOT / ".gitignore").read_text().splitlines()
-    (tmp_path / "secret").write_text(SECRET)
+    made = re.search(
+        r"umask 077; (.*) > deploy/webhook-secret", (ROOT / "deploy" / "compose.yaml").read_text()
+    )
+    assert made is not None
+    (tmp_path / "secret").write_bytes(
+        await asyncio.to_thread(subprocess.check_output, ["bash", "-c", made[1]])
+    )
     command = [
         each.replace("${WEBHOOK_URL:-}", "https://backend.example.com/hooks").replace(
             secret[1], str(tmp_path / "secret")

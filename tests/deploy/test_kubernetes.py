@@ -247,7 +247,7 @@ async def test_the_webhooks_of_the_manifest_start_and_miss_nothing(
         for source in pod(given)["volumes"][0]["projected"]["sources"]
         for item in source["secret"]["items"]
     ]
-    for name, text in {"secret": "s" * 32, "redis_url": redis_url}.items():
+    for name, text in {"secret": "whsec_" + "s" * 32, "redis_url": redis_url}.items():
         assert name in items
         (tmp_path / name).write_text(text)
 
@@ -454,6 +454,7 @@ def everything() -> Iterator[str]:
         *("api.enabled=true", "secrets.api_keys.name=keys", "secrets.api_keys.key=api"),
         *("webhooks.enabled=true", "webhooks.url=https://backend.example.com/hooks?a=b"),
         *("settings.events=connected", "settings.redis_prefix=shop"),
+        *("environment.OTEL_SERVICE_NAME=shop", "environmentSecrets={tracing}"),
     ):
         yield from ("--set", each)
 
@@ -473,6 +474,8 @@ def test_the_chart_with_everything_is_as_kubernetes_wants_it(helm: str) -> None:
     assert given["GATEWAY_MAX_CONNECTIONS"] == "1000000"
     assert given["GATEWAY_COALESCE_SECONDS"] == "0.5"
     assert given["GATEWAY_COMPRESSION"] == "false"
+    assert given["OTEL_SERVICE_NAME"] == "shop"
+    assert container(manifests)["envFrom"] == [{"secretRef": {"name": "tracing"}}]
     assert given["GATEWAY_ENCRYPTION_KEYS"] == "@/run/secrets/gateway/encryption_keys"
     assert container(manifests)["image"] == "realtime-gateway@sha256:" + "0" * 64
     assert pod(manifests)["terminationGracePeriodSeconds"] == 5 + 10 + 30 + 15
@@ -495,6 +498,7 @@ def test_the_rules_are_the_alerts_of_the_deployment(helm: str) -> None:
         ("settings.port=80", "/settings/port': value must be 'set by the chart: service.port is"),
         ("settings.jwt_secret=abc", "name a Secret under secrets"),
         ("environment.GATEWAY_PORT=x", "must be 'a setting, whose place is under settings'"),
+        ("environmentSecrets=a", "/environmentSecrets"),
         ("settings.coalesce_seconds=soon", "/settings/coalesce_seconds"),
     ],
 )

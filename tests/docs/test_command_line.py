@@ -42,6 +42,24 @@ def test_every_command_of_backends_takes_json_and_is_shown(name: str) -> None:
         assert re.search(rf"^(echo .*\| )?publisher {name}\b", shown, re.MULTILINE)
 
 
+CODES = {
+    code: cells
+    for code, *cells in re.findall(r"^\| (\d+) \|([^|]*)\|([^|]*)\|([^|]*)\|$", PAGE, re.MULTILINE)
+}
+
+
+@pytest.mark.parametrize("name", GATEWAY)
+def test_the_exit_codes_that_a_commands_help_tells_have_their_rows(name: str) -> None:
+    _, _, told = (GATEWAY[name].description or "").partition("Exit codes: ")
+    codes = re.findall(r"(?:^|, )(\d+) ", told)
+    assert set(codes) <= set(CODES)
+    # What is more than done, not done and wrong is told of the command that has it, and of no other.
+    for code in set(CODES) - {"0", "1", "2"}:
+        assert (code in codes) == (f"`{name}`" in CODES[code][1])
+    named = [code for code, cells in CODES.items() if f"`{name}`" in cells[1]]
+    assert not codes or set(named) <= set(codes)
+
+
 @pytest.mark.parametrize("shell", LOADS)
 def test_what_is_to_be_written_into_a_shells_settings_is_what_was_tried(shell: str) -> None:
     line = LOADS[shell].format("gateway completion").replace("|", r"\|")

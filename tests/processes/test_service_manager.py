@@ -266,7 +266,7 @@ CREDENTIALS = {
     "redis-url": f"redis://127.0.0.1:{free_port()}",
     "jwt-secret": SECRET,
     "api-keys": json.dumps({"backend": {"key": "k" * 32, "scopes": ["publish"]}}),
-    "webhook-secret": "s" * 32,
+    "webhook-secret": "whsec_" + "s" * 32,
 }
 
 

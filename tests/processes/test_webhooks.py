@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from gateway.webhooks.signing import has_bare_text, secrets_of
 from tests.processes.test_serve import run
 from tests.support.client import connected
 from tests.support.processes import gateway_process
@@ -66,6 +69,34 @@ async def test_what_happens_at_a_gateway_arrives_at_the_url(
                 sender.kill()
             await runner.cleanup()
     assert [each["type"] for each in arrived] == ["connected", "disconnected", "connected"]
+
+
+@pytest.mark.parametrize(("begin", "warned"), [("", True), ("whsec_", False)])
+async def test_a_secret_that_libraries_would_take_for_another_is_warned_of(
+    begin: str, warned: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text(begin + SECRET)
+    command = ("webhooks", "--url", "https://a.example/", "--secret-file", str(file))
+    _, _, error = await run(*command)
+    assert ("webhook_secret_is_text" in error) == warned
+    assert SECRET not in error
+
+
+@pytest.mark.parametrize("page", ["deploy/compose.yaml", "docs/deployment.md"])
+def test_the_secrets_that_are_made_by_our_pages_are_as_libraries_expect_them(page: str) -> None:
+    text = (Path(__file__).parents[2] / page).read_text("utf-8")
+    lines = [line for line in text.splitlines() if "webhook-secret" in line and "openssl" in line]
+    assert lines
+    for line in lines:
+        made = re.search(
+            r"""(printf '\S+' |webhook-secret=)("\S*\$\(openssl rand -base64 32\)")""", line
+        )
+        assert made is not None, line
+        how = made[1] if made[1].startswith("printf") else "printf %s "
+        secret = subprocess.check_output(["bash", "-c", how + made[2]], text=True)
+        assert len(secrets_of(secret)[0]) == 32
+        assert not has_bare_text(secret), line
 
 
 @pytest.mark.parametrize(

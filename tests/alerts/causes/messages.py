@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import os
 from itertools import count
 
+from publisher import AsyncPublisher
 from tests.alerts.cases import causing
 from tests.alerts.stage import Stage
 from tests.support.client import connected
@@ -15,6 +15,12 @@ from tests.support.tokens import make_token
 from tests.support.waiting import until
 
 _CHANNEL = "run-results/lesson"
+
+
+async def _confirmed(publisher: AsyncPublisher, channel: str) -> None:
+    """Publish a message there that a user has confirmed now."""
+    published = await publisher.publish(channel, "seen", wait_confirmed=20)
+    assert published.confirmed
 
 
 @causing("MessagesDropped", "a client that does not read, in a namespace without a log")
@@ -47,8 +53,7 @@ async def lost(stage: Stage) -> None:
     async def be_away() -> None:
         async with connected(gateway.url, token) as client:
             await client.subscribe(_CHANNEL)
-            await publisher.publish(_CHANNEL, "seen")
-            await asyncio.sleep(0.5)
+            await _confirmed(publisher, _CHANNEL)
         for number in range(20):
             await publisher.publish(_CHANNEL, number)
 
@@ -57,7 +62,7 @@ async def lost(stage: Stage) -> None:
     await stage.fires()
     stage.tries("The line `messages_lost` in the log names the channel.")
     assert f"messages_lost channel={_CHANNEL}" in gateway.output.replace("event=", "")
-    stage.tries("holds too few messages for how many are published. Raise it.")
+    stage.tries("holds too few messages for how many are published. Raise it")
     await stage.again(gateway, confirm_interval_seconds=0.1)
     await stage.resolves()
 
@@ -70,9 +75,8 @@ async def lost_by_redis(stage: Stage) -> None:
     ann = await stage.client(gateway, "ann")
     await ann.subscribe("notifications/ann")
     await stage.watch(gateway)
-    await publisher.publish("notifications/ann", "seen")
+    await _confirmed(publisher, "notifications/ann")
     await ann.expect(data="seen")
-    await asyncio.sleep(0.5)
     stage.caused()
     stage.redis.kill()
     stage.redis.restart()
