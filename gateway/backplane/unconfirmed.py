@@ -66,10 +66,11 @@ class UnconfirmedWatch:
         )
         self._under_way: set[str] = set()
         self._room = asyncio.Event()
-        # Until when nothing is looked at that a server has, of each that was in trouble; and of channels that Redis refuses.
-        self._rests: dict[str, float] = {}
+        # Of each server that was in trouble a key, by which to know who has taken its place, and until when it is left alone.
+        self._rests: dict[str, tuple[str, float]] = {}
+        # Channels that Redis refuses to be looked at, and until when each is left alone.
         self._put_off: dict[str, float] = {}
-        # Channels that Redis refuses to be looked at: each is told once.
+        # Each of those is told once.
         self._refused: FirstTimes[str] = FirstTimes()
 
     @property
@@ -101,22 +102,25 @@ class UnconfirmedWatch:
                 self._under_way.add(channel)
                 looking.create_task(self._look(channel, first))
                 begun += 1
-        # As many as can be: there may be more.
-        return 0.0 if not pause or begun >= _AT_ONCE else max(_SHORTEST_PAUSE_SECONDS, pause)
+        if not pause or begun >= _AT_ONCE:
+            return 0.0  # as many as can be: there may be more
+        # Others may have been left unfinished beside those.
+        return _SHORTEST_PAUSE_SECONDS if begun else max(_SHORTEST_PAUSE_SECONDS, pause)
 
     def _may_begin(self, channel: str) -> bool:
         key = self._keys.log(channel)
         if self._servers.away(key):
             self._rest(key)
-        # One that is new may have taken the place of one that was away.
-        latest = max(self._rests.values(), default=0.0)
-        rests = self._rests.setdefault(self._servers.of(key), latest)
-        until = max(rests, self._put_off.get(channel, 0.0))
+        until = max(self._rests_until(self._servers.of(key)), self._put_off.get(channel, 0.0))
         busy = channel in self._under_way or len(self._under_way) >= _MOST
         return not busy and until <= self._clock()
 
     def _rest(self, key: str) -> None:
-        self._rests[self._servers.of(key)] = self._clock() + _REST_SECONDS
+        self._rests[self._servers.of(key)] = key, self._clock() + _REST_SECONDS
+
+    def _rests_until(self, server: str) -> float:
+        rests = (until for key, until in self._rests.values() if self._servers.of(key) == server)
+        return max(rests, default=0.0)
 
     async def _look(self, channel: str, first: int) -> None:
         """Look at one channel and tell. What fails is handed out again."""

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from gateway.backplane import places
 from gateway.backplane.hearing import ClusterHearing
 from publisher import AsyncPublisher
+from publisher.contract.events import UNCONFIRMED
 from publisher.contract.keys import Keys
 from publisher.contract.rights import of_a_gateway
 from publisher.transport.cluster import slot_of
@@ -456,3 +457,31 @@ async def test_a_primary_that_refuses_subscriptions_is_lost_and_named_and_is_rea
         assert len(told("subscriber_connected")) == 1
     warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     assert sum(each.startswith("subscriber_refused") for each in warnings) == 1
+
+
+async def test_unconfirmed_messages_of_the_others_are_told_while_a_primary_is_away(
+    cluster: RedisCluster, prefix: str, keys: Keys
+) -> None:
+    at_events = await has(cluster, keys.events)
+    lost = next(each for each in cluster.servers if each is not at_events)
+    told = {"events": UNCONFIRMED, "unconfirmed_after_seconds": 0.5}
+    async with (
+        running_node(cluster.url, prefix, **told) as node,
+        AsyncPublisher.from_url(cluster.url, prefix=prefix) as publisher,
+    ):
+        # The node looks for none until the primary is away.
+        await in_thread(at_events.run, "SET", keys.looker, "another")
+        channels = [f"notifications/u{number}" for number in range(600)]
+        await publisher.publish_many([(channel, "x") for channel in channels])
+        there = {each for each in channels if await has(cluster, keys.log(each)) is not lost}
+        assert 0 < len(there) < len(channels)
+        await in_thread(lost.kill)
+        await until(lambda: not hearing(node).servers()[address(lost)])
+        await in_thread(at_events.run, "DEL", keys.looker)
+
+        async def all_told() -> bool:
+            return await in_thread(at_events.run, "XLEN", keys.events) >= len(there)
+
+        await until(all_told, 5.0)  # with a pause for each 64 it would be longer
+        events = await in_thread(at_events.run, "XRANGE", keys.events, "-", "+")
+        assert len(events) == len(there)
