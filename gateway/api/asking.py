@@ -53,11 +53,13 @@ class Asked:
         """What makes a repeated call recognisable.
 
         Raises:
-            Problem: it is there twice.
+            Problem: it is there twice, or empty.
         """
         given = self.request.headers.getall(KEY_HEADER, [])
         if len(given) > 1:
             raise Problem(400, "invalid_request", f"{KEY_HEADER} is there twice")
+        if given and not given[0]:
+            raise Problem(400, "invalid_request", f"{KEY_HEADER} is empty")
         return given[0] if given else None
 
     @property

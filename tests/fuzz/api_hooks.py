@@ -30,7 +30,6 @@ def after_call(_context: Any, case: Any, response: Any) -> None:
     """A line's answer is looked at as that of a publish is."""
     if case.path == "/v1/publish-many" and response.status_code == 200:
         answer = json.loads(response.text)
-        response.headers["content-type"] = ["application/json"]
         if "code" in answer:
             response.headers["content-type"] = ["application/problem+json"]
             response.status_code = answer["status"]
