@@ -17,7 +17,7 @@ HELM      ?= helm
 MANIFESTS ?= deploy/kubernetes
 
 # Tests that are too long for every change.
-LONG := tests/packaging/test_oldest_and_newest.py tests/model/test_tenants.py
+LONG := tests/packaging/test_oldest_and_newest.py tests/model/test_tenants.py tests/faults/test_restart_under_load.py
 
 .PHONY: help run cluster manifests test test-all matrix soak attacks alerts fuzz model autobahn bench check lock dist format clean
 
@@ -64,6 +64,7 @@ test: $(DEV)
 
 test-all: test
 	$(BIN)/pytest -n 2 --dist loadgroup $(LONG)
+	FAULTS_MORE=1 $(BIN)/pytest -n 2 --dist loadgroup tests/faults/test_named_faults.py tests/faults/test_redis_trouble.py tests/faults/test_node_trouble.py
 	TOPOLOGY=sentinel $(BIN)/pytest -n 2 --dist loadgroup tests/publisher tests/integration tests/faults/test_named_faults.py
 	TOPOLOGY=cluster $(BIN)/pytest -n 2 --dist loadgroup tests/publisher tests/integration tests/faults/test_named_faults.py
 	@$(MAKE) alerts

@@ -94,6 +94,7 @@ class Hostile:
     def __init__(self) -> None:
         self.arrived: dict[str, list[float]] = defaultdict(list)
         self.paths: set[str] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -104,15 +105,27 @@ class Hostile:
                 user = json.loads(await reader.readexactly(length))["data"]["user"]
                 self.arrived[user].append(time.monotonic())
                 await ANSWERS.get(user, GOOD)(writer)
-        writer.transport.abort()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
-        server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._served, "127.0.0.1", 0)
         try:
             yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
         finally:
             server.close()
+            for each in self._serving:
+                each.cancel()
+            await asyncio.gather(*self._serving, return_exceptions=True)
+
+    async def _served(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            await self.serve(reader, writer)
+        finally:
+            writer.transport.abort()
+            self._serving.discard(task)
 
 
 def _memory(process: asyncio.subprocess.Process, name: str) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from tests.faults.allowance import Allowance
-from tests.faults.attendance import LEFT
 from tests.faults.trace import Arrival, Device, Outcome, Publication, Session, Trace
 from tests.faults.trimming import untold_and_invented
 
@@ -67,7 +66,7 @@ def _undelivered(trace: Trace, published: Published, allowance: Allowance) -> It
         for number, publication in published[channel].items():
             if number in received or (channel, number) in removed:
                 continue
-            told = any(at >= publication.asked_at for at in reported) or _leaves(devices)
+            told = any(at >= publication.asked_at for at in reported) or _away(trace, devices)
             if not _is_excused(trace, publication, allowance, told=told):
                 without = "" if reported else ", and nobody was told"
                 yield f"lost: {channel} #{number} never reached {user}{without}, published at {publication.asked_at:.2f}"
@@ -108,9 +107,16 @@ def _is_excused(
     return (allowance.losses and told) or trace.lost_on_purpose(publication)
 
 
-def _leaves(devices: list[Device]) -> bool:
-    """Whether a user leaves by themselves now and then: a Redis without its data does not know them when they are back."""
-    return any(session.ended_as == LEFT for each in devices for session in each.sessions)
+def _away(trace: Trace, devices: list[Device]) -> bool:
+    """Whether a user was not there while something was away: a Redis that comes back without its data does not know them."""
+    sessions = [session for device in devices for session in device.sessions]
+    return any(
+        not any(
+            each.opened_at <= outage.begin and each.lasted_until(trace.ended_at) >= outage.end
+            for each in sessions
+        )
+        for outage in trace.outages
+    )
 
 
 def _audience(trace: Trace) -> dict[tuple[str, str], list[Device]]:

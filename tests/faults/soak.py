@@ -100,7 +100,7 @@ def _allowed(seconds: float) -> Allowance:
 
 async def soak(folder: Path, seed: int, seconds: float) -> Outcome:
     """Run for ``seconds``, and until everything that was published has arrived."""
-    load = Load(reload_seconds=_RELOAD_SECONDS)
+    load = Load(reload_seconds=_RELOAD_SECONDS, more=True)
     async with (
         asyncio.timeout(seconds + _OVERTIME_SECONDS),
         running_world(folder, seed, nodes=NODES, replicated=True, load=load, **SETTINGS) as w,

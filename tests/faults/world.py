@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -55,7 +56,7 @@ class Load:
     padding: int = 100
     reload_seconds: float | None = None
     """See ``PlainClient``: the document's client gives up after half a minute."""
-    more: bool = True
+    more: bool = field(default_factory=lambda: "FAULTS_MORE" in os.environ)
     """Whether there is, besides, all that ``more_load.py`` has."""
 
 
