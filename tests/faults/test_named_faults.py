@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults import sentinel_faults
+from tests.faults import process_faults, sentinel_faults
 from tests.faults.allowance import STRICT
 from tests.faults.conftest import StartWorld
 from tests.faults.invariants import require
 from tests.faults.mayhem import ALLOWED, OTHER_FAULTS, REDIS_FAULTS, SETTINGS, Fault
 from tests.faults.turns import CUTTING, turns
+from tests.faults.world import Load
 from tests.support import topology
 
 SECONDS = 4.0
@@ -21,6 +22,8 @@ HERE = topology.chosen()
 NAMED = REDIS_FAULTS[HERE] + (OTHER_FAULTS if HERE == topology.SINGLE else [])
 # A replica may take over before any node has to notice.
 PERHAPS_UNNOTICED = {sentinel_faults.primary_killed, sentinel_faults.primary_hangs}
+# The process that publishes is part of the wider load.
+OF_THE_PROCESS = {process_faults.publisher_frozen, process_faults.publisher_killed}
 
 
 @pytest.mark.timeout(180)
@@ -30,7 +33,8 @@ async def test_a_fault_loses_nothing_and_is_over_when_it_is_over(
 ) -> None:
     cutting = fault.__name__ in CUTTING
     replicated = "fails_over" in fault.__name__
-    async with world(replicated=replicated, **SETTINGS) as w:
+    load = Load(more=True) if fault in OF_THE_PROCESS else None
+    async with world(replicated=replicated, load=load, **SETTINGS) as w:
         await w.published(10)
         await fault(w, w.dice, SECONDS if cutting else SHORT_SECONDS)
         await w.published(20)

@@ -196,7 +196,7 @@ async def test_the_help_of_token_begins_with_the_user_and_lists_only_what_makes_
     assert out.startswith("usage: gateway token [-h] --user ID [--channel NAME] [--ttl SECONDS]")
     assert set(re.findall(r"^  (--[a-z-]+)", out, re.MULTILINE)) == {
         *("--user", "--channel", "--ttl", "--config", "--data-folder", "--jwt-secret"),
-        *("--jwt-algorithms", "--jwt-user-claim", "--jwt-audience", "--jwt-issuer"),
+        *("--jwt-algorithms", "--jwt-user-claim", "--jwt-audience", "--jwt-issuer", "--json"),
     }
     code, _, err = await run(
         *("token", "--user", "u", "--max-connections", "5"), GATEWAY_JWT_SECRET=SECRET

@@ -100,7 +100,11 @@ async def test_it_waits_for_a_redis_that_is_not_there_yet(server: RedisServer, p
 
 async def test_a_narrow_terminal_has_the_columns_that_fit(redis_url: str, prefix: str) -> None:
     async with gateway_process(redis_url, prefix), top(redis_url, prefix, columns=48) as shown:
-        text = await shown.shows("STATE", "ready")
+        # Until its first probe a node is not ready, and says at length which Redis it waits for.
+        await shown.shows("up")
+        shown.forget()
+        shown.resize(47, 20)
+        text = await shown.shows("STATE", "up")
         assert "VERSION" not in text
         assert "CONNECTIONS" in text
         shown.forget()
