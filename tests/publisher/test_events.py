@@ -215,15 +215,16 @@ def test_what_was_trimmed_away_before_a_group_was_given_it_is_told(
     assert [each.user for each in publisher._run(reader.take(most=2))] == ["a", "b"]
     server.xtrim(keys.events, maxlen=2, approximate=False)
     assert [each.user for each in publisher._run(reader.take(own=False))] == ["d", "e"]
-    assert [each.getMessage().partition(" advice=")[0] for each in caplog.records] == [
-        "events_missed group=g count=1"
-    ]
+    # Redis 7.0 counts for a group what it was given, and not what it has passed over.
+    is_told = not server.info()["redis_version"].startswith("7.0.")
+    told = ["events_missed group=g count=1"] if is_told else []
+    assert [each.getMessage().partition(" advice=")[0] for each in caplog.records] == told
     tell(server, keys, "f")
     assert [each.user for each in publisher._run(reader.take(own=False))] == ["f"]
     server.xtrim(keys.events, maxlen=0, approximate=False)  # all of it was given
     tell(server, keys, "g")
     assert [each.user for each in publisher._run(reader.take(own=False))] == ["g"]
-    assert len(caplog.records) == 1
+    assert len(caplog.records) == len(told)
 
 
 def began(connection: str, user: str = "u") -> contract.Told:
