@@ -9,7 +9,7 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 
 from gateway.operating.keyboard import Keyboard
@@ -78,6 +78,9 @@ def _display(
     )
 
     def draw() -> None:
+        # COLUMNS and LINES, which rich prefers, do not follow a terminal that is resized.
+        with contextlib.suppress(OSError):
+            console.size = ConsoleDimensions(*os.get_terminal_size(console.file.fileno()))
         live.update(screen(watched, clock(), console.width, console.height), refresh=True)
 
     def suspend() -> None:

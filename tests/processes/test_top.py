@@ -98,8 +98,14 @@ async def test_it_waits_for_a_redis_that_is_not_there_yet(server: RedisServer, p
         await shown.shows("0 gateways")
 
 
-async def test_a_narrow_terminal_has_the_columns_that_fit(redis_url: str, prefix: str) -> None:
-    async with gateway_process(redis_url, prefix), top(redis_url, prefix, columns=48) as shown:
+@pytest.mark.parametrize("variables", [{}, {"COLUMNS": "80", "LINES": "24"}])
+async def test_a_narrow_terminal_has_the_columns_that_fit(
+    redis_url: str, prefix: str, variables: dict[str, str]
+) -> None:
+    async with (
+        gateway_process(redis_url, prefix),
+        top(redis_url, prefix, columns=48, **variables) as shown,
+    ):
         # Until its first probe a node is not ready, and says at length which Redis it waits for.
         await shown.shows("up")
         shown.forget()
