@@ -22,7 +22,8 @@ from gateway.webhooks.delivery import Delivery, Gone, pause_after
 from gateway.webhooks.receiver import BadURL, Receiver, check_url
 from gateway.webhooks.signing import BadSecret, has_bare_text, secrets_of
 from publisher import AsyncPublisher, Unavailable
-from publisher.errors import InvalidInput
+from publisher.contract.secret_values import names_file, read_secret
+from publisher.errors import InvalidData, InvalidInput
 
 log = logging.getLogger("gateway.webhooks")
 
@@ -46,7 +47,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--url",
         required=True,
-        help="where events are sent to: https, or http to this machine; no redirect is followed",
+        help="where events are sent to: https, or http to this machine, or @FILE where the URL holds a secret; no redirect is followed",
     )
     parser.add_argument(
         "--secret-file",
@@ -73,31 +74,41 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     settings = load_settings(options)
     logs.configure(settings.log_level, settings.log_format)
-    secrets = _secrets(options)
+    receivers_url, secrets = _receivers_url(options.url), _secrets(options.secret_file)
     try:
         url = redis_acl.publishers_url() or asking_redis.url_of(settings)
         publisher = AsyncPublisher.from_url(url, prefix=settings.redis_prefix)
     except InvalidInput as error:
         raise UsageError(str(error)) from None
     try:
-        return 0 if asyncio.run(_send(publisher, options, secrets)) else _GONE
+        return 0 if asyncio.run(_send(publisher, options, receivers_url, secrets)) else _GONE
     except Unavailable as error:
         log.error("webhooks_failed reason=%s", error.reason)  # noqa: TRY400 - a traceback says no more
         return 1
 
 
-def _secrets(options: argparse.Namespace) -> list[bytes]:
-    """The secrets to sign with, once the URL is known to be one that events may be sent to.
+def _receivers_url(given: str) -> str:
+    """The URL that ``--url`` stands for.
 
     Raises:
-        UsageError: an option cannot be used.
+        UsageError: events may not be sent to it.
     """
     try:
-        check_url(options.url)
-    except BadURL as error:
+        url = read_secret(given)
+        check_url(url, hidden=names_file(given))
+    except (BadURL, InvalidData) as error:
         raise UsageError(f"--url: {error}") from None
+    return url
+
+
+def _secrets(file: Path) -> list[bytes]:
+    """The secrets to sign with.
+
+    Raises:
+        UsageError: the file has none.
+    """
     try:
-        text = options.secret_file.read_text("utf-8")
+        text = file.read_text("utf-8")
         secrets = secrets_of(text)
     except UnicodeDecodeError:
         raise UsageError("--secret-file: it is no text") from None
@@ -114,7 +125,7 @@ def _secrets(options: argparse.Namespace) -> list[bytes]:
 
 
 async def _send(
-    publisher: AsyncPublisher, options: argparse.Namespace, secrets: list[bytes]
+    publisher: AsyncPublisher, options: argparse.Namespace, url: str, secrets: list[bytes]
 ) -> bool:
     """Send events until a signal; ``False`` when the receiver wants no more.
 
@@ -123,7 +134,7 @@ async def _send(
     """
     told = asyncio.Event()
     serve.on_signals(told)
-    async with publisher, contextlib.aclosing(Receiver(options.url, secrets)) as receiver:
+    async with publisher, contextlib.aclosing(Receiver(url, secrets)) as receiver:
         events = publisher.events(options.group, options.start)
         delivery = Delivery(
             events, receiver, partial(pause_after, random=random.random), time.monotonic
@@ -138,7 +149,7 @@ async def _send(
             await sending
         except Gone:
             # The rest of the URL may hold a secret.
-            log.error("webhook_gone host=%s", urlsplit(options.url).hostname)  # noqa: TRY400 - it is the receiver's answer
+            log.error("webhook_gone host=%s", urlsplit(url).hostname)  # noqa: TRY400 - it is the receiver's answer
             return False
         except asyncio.CancelledError:
             log.info("webhooks_stopped group=%s", options.group)

@@ -22,11 +22,15 @@ class BadURL(ValueError):
     """A URL that events are not sent to."""
 
 
-def check_url(url: str) -> None:
+def check_url(url: str, *, hidden: bool) -> None:
     """See to it that nobody on the way can read the events.
 
+    Args:
+        url: the receiver's.
+        hidden: it is not among the arguments of the process, where other users of the machine could see a password.
+
     Raises:
-        BadURL: it is no https, and no http to this machine; or it holds a password, which other users of the machine could see.
+        BadURL: it is no https, and no http to this machine; or it holds a password and is not hidden.
     """
     try:
         parts = urlsplit(url)
@@ -35,8 +39,10 @@ def check_url(url: str) -> None:
         raise BadURL("it is no URL") from None
     if not host:
         raise BadURL("it names no host")
-    if parts.username is not None or parts.password is not None:
-        raise BadURL("it must not hold a password: other users of this machine can see it")
+    if not hidden and (parts.username is not None or parts.password is not None):
+        raise BadURL(
+            "it must not hold a password, which other users of this machine can see: put it into a file, and give @FILE"
+        )
     if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
         raise BadURL("it must begin with https://, or with http:// and lead to this machine")
 
@@ -67,6 +73,9 @@ class Receiver:
                     return answer.status
             except TimeoutError:
                 return "no answer in time"
+            except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:
+                # What they say has the URL in it, which may hold a secret.
+                return type(error).__name__
             except (aiohttp.ClientError, OSError) as error:
                 return str(error) or type(error).__name__
 

@@ -343,6 +343,10 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         {"webhooks": {**WEBHOOKS, "url": ""}, "settings": {"events": "connected"}},
         {"webhooks": {**WEBHOOKS, "url": "https://backend.example.com"}},
         {"webhooks": {**WEBHOOKS, "url": "http://backend"}, "settings": {"events": "connected"}},
+        {
+            "webhooks": {**WEBHOOKS, "url": "", "urlSecret": {"name": "a"}},
+            "settings": {"events": "connected"},
+        },
     ],
     ids=str,
 )
@@ -480,6 +484,20 @@ def test_the_chart_with_everything_is_as_kubernetes_wants_it(helm: str) -> None:
     assert container(manifests)["image"] == "realtime-gateway@sha256:" + "0" * 64
     assert pod(manifests)["terminationGracePeriodSeconds"] == 5 + 10 + 30 + 15
     assert "replicas" not in of_kind("Deployment", manifests)["spec"]
+
+
+def test_a_url_with_a_secret_is_in_a_file_of_the_webhooks(helm: str) -> None:
+    given = ("webhooks.enabled=true", "settings.events=connected", "webhooks.urlSecret.name=hooks")
+    manifests = rendered(
+        helm, *(word for each in (*given, "webhooks.urlSecret.key=url") for word in ("--set", each))
+    )
+    check(manifests)
+    hooks = [each for each in manifests if each["metadata"]["name"].endswith("-webhooks")]
+    assert "--url=@/run/secrets/webhooks/url" in container(hooks)["args"]
+    sources = pod(hooks)["volumes"][0]["projected"]["sources"]
+    assert {"name": "hooks", "items": [{"key": "url", "path": "url"}]} in [
+        each["secret"] for each in sources
+    ]
 
 
 def test_the_rules_are_the_alerts_of_the_deployment(helm: str) -> None:

@@ -21,7 +21,7 @@ from gateway.webhooks import delivery as deliveries
 from gateway.webhooks.delivery import Delivery, Gone, pause_after
 from gateway.webhooks.receiver import BadURL, Receiver, check_url
 from gateway.webhooks.signing import BadSecret, secrets_of
-from publisher import AsyncPublisher, Rejected
+from publisher import AsyncPublisher, Event, Rejected
 from publisher.contract import events as contract
 from publisher.contract.keys import Keys
 from tests.faults.proxy import Proxy
@@ -303,7 +303,11 @@ def test_the_pauses_grow_from_a_second_to_a_minute() -> None:
     "url", ["https://a.example/x", "http://127.0.0.1:80/", "http://localhost/", "http://[::1]/"]
 )
 def test_urls_that_nobody_on_the_way_can_read(url: str) -> None:
-    check_url(url)
+    check_url(url, hidden=False)
+
+
+def test_a_password_is_fine_where_nobody_else_can_read_it() -> None:
+    check_url("https://u:p@a.example/", hidden=True)
 
 
 @pytest.mark.parametrize(
@@ -312,8 +316,26 @@ def test_urls_that_nobody_on_the_way_can_read(url: str) -> None:
 )  # fmt: skip
 def test_other_urls_are_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(BadURL) as refused:
-        check_url(url)
+        check_url(url, hidden=False)
     assert "u:p" not in str(refused.value)
+
+
+async def test_an_answer_that_is_none_is_told_without_the_url() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"what do you want\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    event = Event("connected", "u", "n", 1, "1-1", connection="n/1")
+    async with (
+        server,
+        contextlib.aclosing(Receiver(f"http://127.0.0.1:{port}/hook-secret", [SECRET])) as receiver,
+    ):
+        said = await receiver(event)
+    assert isinstance(said, str)
+    assert "hook-secret" not in said
 
 
 def test_secrets_are_lines_of_text_or_base64() -> None:

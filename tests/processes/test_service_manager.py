@@ -267,6 +267,7 @@ CREDENTIALS = {
     "jwt-secret": SECRET,
     "api-keys": json.dumps({"backend": {"key": "k" * 32, "scopes": ["publish"]}}),
     "webhook-secret": "whsec_" + "s" * 32,
+    "webhook-url": "https://backend.example.com/hooks",
 }
 
 
@@ -311,7 +312,6 @@ async def test_the_command_of_the_webhooks_begins_to_send_with_what_the_unit_giv
     environment = loaded(tmp_path, service)
     (tmp_path / "redis-url").write_text(redis_url)
     command = settings_of(service)["ExecStart"][0]
-    command = command.replace("${WEBHOOK_URL}", "https://backend.example.com/hooks")
     _, *arguments = command.replace("%d", str(tmp_path)).split()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", *arguments),

@@ -103,6 +103,8 @@ def test_the_secrets_that_are_made_by_our_pages_are_as_libraries_expect_them(pag
     ("url", "secret", "told"),
     [
         ("http://a.example/", SECRET, "--url: it must begin with https://"),
+        ("https://u:p@a.example/", SECRET, "put it into a file, and give @FILE"),
+        ("@missing", SECRET, "--url: it begins with @ and so names a file, which cannot be read"),
         ("https://a.example/", "short", "--secret-file: a secret has 5 bytes"),
         ("https://a.example/", None, "--secret-file: No such file"),
         ("https://a.example/", SECRET, "no Redis given: set GATEWAY_REDIS_URL"),
