@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 from aiohttp import hdrs, web
 
 from gateway.api.admission import Admitted
+from gateway.api.exchange import ApiExchange
 from gateway.api.keys import ApiKey, ApiKeys, Scope
+from gateway.api.presence import PresenceLists
 from gateway.api.problems import Problem
 from gateway.api.shapes import Field, Schema, Shape
 from publisher import AsyncPublisher
@@ -25,13 +28,14 @@ DEFAULT_BODY_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request that is let in: its key, the publisher that acts for it, what it takes of the room, and what it says."""
+    """A request that is let in: its key, the publisher that acts for it, what it takes of the room, what is known already, and what it says."""
 
     request: web.Request
     key: ApiKey
     keys: ApiKeys
     publisher: AsyncPublisher
     admitted: Admitted
+    presence: PresenceLists
     body: Mapping[str, Any]
     query: Mapping[str, Any]
 
@@ -67,6 +71,17 @@ class Asked:
         """The span of a trace that the request belongs to; one that is malformed, or there twice, counts as not given."""
         given = self.request.headers.getall(TRACE_HEADER, [])
         return of_header(given[0]) if len(given) == 1 else None
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """It waits for somebody who confirms: it takes one of their places, until its caller goes away at the latest.
+
+        Raises:
+            Problem: too many wait.
+        """
+        self.admitted.wait()
+        with cast(ApiExchange, self.request.protocol).ends_request():
+            yield
 
     def allow(self, channel: str) -> None:
         """Go on where the key counts for the channel.

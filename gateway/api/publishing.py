@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -112,17 +113,16 @@ async def publish(asked: Asked) -> Answer:
             "nobody waits for a message that is published later: leave wait_confirmed out"
         )
     asked.spend(1)
-    if "wait_confirmed" in asked.body:
-        asked.admitted.wait()
     options = {name: given for name, given in asked.body.items() if name not in {"channel", "data"}}
     publisher: Any = asked.publisher
-    made: Published | Scheduled = await publisher.publish(
-        channel,
-        data,
-        idempotency_key=asked.idempotency_key,
-        traceparent=asked.traceparent,
-        **options,
-    )
+    with asked.waiting() if "wait_confirmed" in options else contextlib.nullcontext():
+        made: Published | Scheduled = await publisher.publish(
+            channel,
+            data,
+            idempotency_key=asked.idempotency_key,
+            traceparent=asked.traceparent,
+            **options,
+        )
     if isinstance(made, Scheduled):
         return {"scheduled": made.id, "at": made.at}
     told = _told(made)

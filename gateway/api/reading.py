@@ -73,7 +73,10 @@ RECEIPTS: Final = _object(
 CHANNEL: Final = _object(
     users={"type": "array", "items": {"type": "string"}, "description": "Each user once, sorted"},
     count={"type": "integer", "description": "Of all users, also of those who are not listed"},
-    more={"type": "boolean", "description": "Ask again after the last user"},
+    more={
+        "type": "boolean",
+        "description": "Ask again after the last user. Who is there all the while is told once",
+    },
 )
 NODES: Final = _object(nodes=_list(name={"type": "string"}, report={"type": ["object", "null"]}))
 _SUMMED: Final = (
@@ -133,7 +136,7 @@ def _entry(entry: Entry, data: bytes) -> dict[str, Any]:
 
 async def channel(asked: Asked) -> Answer:
     """``GET /v1/channels/{namespace}/{id}``: who is there."""
-    users = await asked.publisher.presence(asked.channel)
+    users = await asked.presence.users(asked.channel, asked.publisher)
     first = bisect_right(users, asked.query.get("after", ""))
     stop = first + asked.query.get("limit", _MOST_USERS)
     return {"users": users[first:stop], "count": len(users), "more": stop < len(users)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -18,14 +17,13 @@ from gateway.api.endpoints import ENDPOINTS
 from gateway.api.keys import ApiKey, ApiKeys, Scope
 from gateway.api.names import PATH
 from gateway.api.openapi import document
+from gateway.api.presence import PresenceLists
 from gateway.api.problems import Failures, Problem, failed, invalid, of_error, of_http
 from gateway.api.publishers import Publishers
 from gateway.api.shapes import check_object, check_path, check_query
-from gateway.core.handshake import Refusal
 from gateway.core.log_limit import LogLimit
 from gateway.node import audit
 from gateway.node.stats import Stats
-from gateway.web.pages import Exchange
 from publisher import PublisherError
 
 log = logging.getLogger(__name__)
@@ -34,8 +32,6 @@ DOCUMENT: Final = "/v1/openapi.json"
 """Whoever reaches the port may read what is served there."""
 
 _SCHEME: Final = "bearer"
-_TAKEN_SECONDS: Final = 30.0
-"""How long a caller may take to read an answer."""
 
 
 class Api:
@@ -50,12 +46,14 @@ class Api:
         keys: ApiKeys,
         admission: Admission,
         publishers: Publishers,
+        presence: PresenceLists,
         stats: Stats,
         version: str,
     ) -> None:
         self._keys = keys
         self._admission = admission
         self._publishers = publishers
+        self._presence = presence
         self._stats = stats
         self._limit = LogLimit(time.monotonic())
         self._document = document(ENDPOINTS, version)
@@ -131,7 +129,7 @@ class Api:
             body = check_object(endpoint.body, await read_json(request, endpoint.most, admitted))
         elif endpoint.lines is None and request.body_exists:
             raise invalid("this is asked without a body")
-        asked = Asked(request, key, self._keys, publisher, admitted, body, query)
+        asked = Asked(request, key, self._keys, publisher, admitted, self._presence, body, query)
         try:
             answer = await endpoint.handle(asked)
         except PublisherError as error:
@@ -165,36 +163,3 @@ class Api:
 
 def _unauthorized(code: str, detail: str, error: str) -> Problem:
     return Problem(401, code, detail, {hdrs.WWW_AUTHENTICATE: f'Bearer realm="gateway"{error}'})
-
-
-class ApiExchange(Exchange):
-    """One connection: what is no request, or fails below the application, is told in the same form."""
-
-    __slots__ = ()
-
-    async def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer. It may have megabytes, so who does not take it in time is cut off."""
-        deadline = None
-        if self.transport is not None:  # else the caller has gone
-            abort = self.transport.abort
-            deadline = asyncio.get_running_loop().call_later(_TAKEN_SECONDS, abort)
-        try:
-            return await super().finish_response(request, resp, start_time)
-        finally:
-            if deadline is not None:
-                deadline.cancel()
-            if isinstance(resp, web.Response):
-                resp.body = None  # aiohttp keeps the answer until the next request
-            if (admitted := request.get(ADMITTED)) is not None:
-                admitted.end()
-
-    def refuse(self, refusal: Refusal) -> web.Response:
-        """The answer to a request that is malformed, or that failed."""
-        problem = (
-            failed()
-            if refusal.status == 500
-            else Problem(refusal.status, refusal.code, refusal.message, refusal.fields)
-        )
-        return problem.response

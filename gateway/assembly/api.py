@@ -7,9 +7,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from gateway.api.admission import Admission
+from gateway.api.exchange import ApiExchange
 from gateway.api.keys import ApiKeys
+from gateway.api.presence import PresenceLists
 from gateway.api.publishers import Publishers
-from gateway.api.server import Api, ApiExchange
+from gateway.api.server import Api
 from gateway.assembly.entrance import Entrance
 from gateway.assembly.shared import CLOCK, VERSION, Shared
 from gateway.settings import Settings
@@ -29,7 +31,8 @@ class HttpApi:
         self._keys = ApiKeys(keys.get_secret_value() if keys is not None else None, CLOCK)
         admission = Admission()
         self._publishers = Publishers(lambda name: _publisher(settings, name), admission)
-        api = Api(self._keys, admission, self._publishers, shared.stats, VERSION)
+        self._presence = PresenceLists()
+        api = Api(self._keys, admission, self._publishers, self._presence, shared.stats, VERSION)
         self.leave = api.leave
         self.pages = HttpPages(api.app(), ApiExchange)
         self.port = InternalPort(self.pages, entrance.refused)
@@ -54,6 +57,7 @@ class HttpApi:
     async def aclose(self) -> None:
         """Let requests under way end, and close the connections to Redis."""
         await self.pages.aclose()
+        await self._presence.aclose()
         await self._publishers.aclose()
 
 

@@ -9,8 +9,8 @@ from typing import Final
 
 from gateway.backplane.servers import ONE, Servers
 from gateway.node.presence import PresentUsers
-from publisher.contract.calls import present, users_of
 from publisher.contract.keys import Keys
+from publisher.contract.presence import PresenceReading
 from publisher.transport.pipeline import Calls
 
 _AT_ONCE: Final = 50
@@ -38,12 +38,14 @@ class PresenceReader:
             partial(asyncio.Semaphore, _AT_ONCE)
         )
         self._keys = keys
-        self._node = f"{node}/".encode()
+        self._node = node
         self._own = own
 
     async def users(self, channel: str) -> list[str]:
         """The users in a channel, each once, in the order of their ids."""
         async with self._turns[self._server_of(self._keys.presence(channel))]:
-            members = await self._pipeline.call(present(self._keys, channel))
-        others = users_of(each for each in members if not each.startswith(self._node))
-        return sorted(others | self._own.users(channel).keys())
+            reading = PresenceReading(self._keys, channel, apart_from=self._node)
+            while reading.take(await self._pipeline.call(reading.next_part)):
+                pass
+        reading.add(self._own.users(channel))
+        return reading.users()

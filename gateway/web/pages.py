@@ -22,6 +22,11 @@ _IDLE_SECONDS: Final = 10.0
 """How long a connection stays open between two requests."""
 _PAGE_SECONDS: Final = 10.0
 """How long one request may take on the clients' port, where anybody can ask."""
+_SMALL_BYTES: Final = 4 * 1024
+_MOST_SMALL_PARTS: Final = 32
+"""In so many small parts a request may come and be read at once."""
+_GATHERED_SECONDS: Final = 0.25
+"""What comes in more of them gathers in the kernel, and is read so often: a part costs the same whether it has one byte or thousands."""
 
 
 class HttpPages:
@@ -62,7 +67,7 @@ class HttpPages:
 class Exchange(web.RequestHandler):
     """aiohttp's, except for what is said: aiohttp sends back and logs parts of a request that fails, and tells of itself."""
 
-    __slots__ = ("_deadline", "_gone")
+    __slots__ = ("_deadline", "_gathering", "_gone", "_small_parts")
 
     def __init__(self, server: web.Server, gone: Callable[[], None] | None) -> None:
         super().__init__(
@@ -75,6 +80,9 @@ class Exchange(web.RequestHandler):
         )
         self._gone = gone
         self._deadline: asyncio.TimerHandle | None = None
+        # Until when nothing is read, and the parts that have come since the last answer.
+        self._gathering: asyncio.TimerHandle | None = None
+        self._small_parts = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It serves a connection from now on."""
@@ -82,6 +90,28 @@ class Exchange(web.RequestHandler):
         if self._gone is not None:
             abort = cast(asyncio.Transport, transport).abort
             self._deadline = asyncio.get_running_loop().call_later(_PAGE_SECONDS, abort)
+
+    def data_received(self, data: bytes) -> None:
+        """A part of a request has come; nothing, where aiohttp looks again at what it has."""
+        super().data_received(data)
+        if not 0 < len(data) < _SMALL_BYTES:
+            return
+        self._small_parts += 1
+        if self._small_parts > _MOST_SMALL_PARTS and self._gathering is None:
+            self._pause_transport_reading()
+            loop = asyncio.get_running_loop()
+            self._gathering = loop.call_later(_GATHERED_SECONDS, self._read_on)
+
+    def _read_on(self) -> None:
+        self._gathering = None
+        if not self._reading_paused and not self._buffer_paused:
+            self._resume_transport_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """There is room for more. aiohttp says so after each part that is taken."""
+        super().resume_reading(resume_parser)
+        if self._gathering is not None:
+            self._pause_transport_reading()
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio's
         """The client sends nothing more. On the clients' port its request is here, and it waits for the answer.
@@ -94,8 +124,9 @@ class Exchange(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection has ended."""
         super().connection_lost(exc)
-        if self._deadline is not None:
-            self._deadline.cancel()
+        for timer in (self._deadline, self._gathering):
+            if timer is not None:
+                timer.cancel()
         if self._gone is not None:
             self._gone()
 
@@ -131,6 +162,7 @@ class Exchange(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer."""
+        self._small_parts = 0
         # aiohttp refuses in plain text, and sends back what it did not expect in `Expect`.
         if isinstance(resp, web.HTTPException):
             resp = self.refuse(_refusal(resp))

@@ -155,21 +155,6 @@ def pairs_of(reply: Reply) -> list[tuple[bytes, bytes]]:
     return list(zip(reply[::2], reply[1::2], strict=True))
 
 
-def present(keys: Keys, channel: str) -> Call:
-    """Read who is in a channel, on which nodes."""
-    return Call.run(scripts.PRESENT, [keys.presence(channel)])
-
-
-def read_present(keys: Keys, channel: str, lowest: str, after: str, limit: int) -> Call:
-    """Read a part of that, with the leases: from a lease on, or "" for all; of those that end then, the members ``after`` one."""
-    return Call.run(scripts.PAGE, [keys.presence(channel)], lowest, after, limit)
-
-
-def users_of(members: Iterable[bytes]) -> set[str]:
-    """The users in the reply to :func:`present`, each once. No node's name holds a ``/``; a user's id may."""
-    return {member.partition(b"/")[2].decode() for member in members}
-
-
 def parse_log(reply: Reply) -> LogPage:
     """The reply to :func:`read_log`."""
     position, newest, *entries = reply

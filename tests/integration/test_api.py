@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
+from gateway.api import presence
 from publisher import AsyncPublisher, Outgoing
 from tests.support.api import Api
 from tests.support.client import connected
@@ -228,6 +229,45 @@ async def test_who_is_in_a_channel_and_who_has_a_message_come_in_parts(
         for wrong in ("limit=0", "limit=1001", "after="):
             refused = await api.ask("GET", f"/v1/{path}{wrong}")
             assert (refused.status, refused.json["code"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_pages_of_a_channel_are_of_one_reading(
+    api: Api,
+    publisher: AsyncPublisher,
+    prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+    kept: bool,
+) -> None:
+    """Unless there are too many users in it to be kept."""
+    monkeypatch.setattr(presence, "_KEPT_SECONDS_A_USER", 1.0)
+    monkeypatch.setattr(presence, "_MOST_KEPT_USERS", 50 if kept else 49)
+    read, readings = AsyncPublisher.presence, 0
+
+    async def counted(self: AsyncPublisher, channel: str) -> list[str]:
+        nonlocal readings
+        readings += 1
+        return await read(self, channel)
+
+    monkeypatch.setattr(AsyncPublisher, "presence", counted)
+    users = sorted(f"u{number}" for number in range(50))
+    members = {f"n/{user}": 4_000_000_000_000 for user in users}
+    await publisher._client.zadd(keys(prefix).presence("rooms/many"), members)
+    found: list[str] = []
+    query = "limit=5"
+    while True:
+        told = (await api.ask("GET", f"/v1/channels/rooms/many?{query}")).json
+        found += told["users"]
+        if not told["more"]:
+            break
+        query = f"limit=5&after={found[-1]}"
+    assert found == users
+    assert readings == (1 if kept else 10)
+    # Others are read besides; what cannot be read is tried again.
+    assert (await api.ask("GET", "/v1/channels/rooms/none")).json["count"] == 0
+    for _ in range(2):
+        assert (await api.ask("GET", "/v1/channels/notifications/u")).status == 400
+    assert readings == (4 if kept else 13)
 
 
 async def test_nodes_and_their_sums_are_read(api: Api) -> None:

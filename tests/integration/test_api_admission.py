@@ -185,6 +185,25 @@ async def test_who_waits_for_a_confirmation_takes_no_place_of_requests(
     assert [is_busy(each) for each in await asyncio.gather(*waiting)] == [False] * 5
 
 
+@with_room(MOST_WAITING=3)
+async def test_who_waits_for_a_confirmation_and_goes_away_gives_the_place_back(
+    room: None, api: Api, publisher: AsyncPublisher
+) -> None:
+    body = json.dumps({**SMALL, "wait_confirmed": 60}).encode()
+    async with begun(api, len(body), body):
+
+        async def is_published() -> bool:
+            return len(await publisher.history(CHANNEL)) == 1
+
+        await until(is_published)
+        assert is_busy(await publish(api, wait_confirmed=0.01))
+
+    async def is_served() -> bool:
+        return not is_busy(await publish(api, wait_confirmed=0.01))
+
+    await until(is_served)
+
+
 @contextlib.asynccontextmanager
 async def unread(url: str, path: str) -> AsyncIterator[socket.socket]:
     """A request whose answer has begun, of which no more is read."""

@@ -8,6 +8,7 @@ import json
 import re
 import socket
 import ssl
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,9 +16,10 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
-from gateway.api import bodies, server
+from gateway.api import bodies, exchange
 from gateway.api.asking import Endpoint
 from gateway.api.endpoints import ENDPOINTS
+from gateway.web import pages
 from publisher import AsyncPublisher
 from tests.support.api import KEY, Api, api_at, keys_in
 from tests.support.certificates import Authority
@@ -150,6 +152,54 @@ async def test_a_body_that_never_comes_holds_up_nobody(api: Api) -> None:
         assert not slow.reader.at_eof()
 
 
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of what a node reads from the connections of its API."""
+    sizes: list[int] = []
+    read = pages.Exchange.data_received
+
+    def noted(self: pages.Exchange, data: bytes) -> None:
+        if data:
+            sizes.append(len(data))
+        read(self, data)
+
+    monkeypatch.setattr(pages.Exchange, "data_received", noted)
+    return sizes
+
+
+@pytest.mark.parametrize(("key", "status"), [(KEY, 200), ("x" * 32, 401)], ids=["good", "bad"])
+async def test_what_comes_byte_by_byte_is_read_now_and_then(
+    parts: list[int], api: Api, key: str, status: int
+) -> None:
+    """Also what follows a refusal, which is not to be looked at."""
+    body = BODY.ljust(400)
+    begun = head(f"Content-Length: {len(body)}").replace(KEY.encode(), key.encode())
+    async with line(api.url, begun) as slow:
+        for byte in body:
+            slow.writer.write(bytes([byte]))
+            await asyncio.sleep(0.001)
+        assert (await slow.answer()).status == status
+
+        async def is_read() -> bool:
+            return sum(parts) == len(begun + body)
+
+        await until(is_read)
+    assert len(parts) < 100
+
+
+async def test_many_requests_over_one_connection_are_read_as_they_come(
+    parts: list[int], api: Api
+) -> None:
+    began = time.monotonic()
+    async with line(api.url) as each:
+        for count in range(1, 101):
+            each.writer.write(head(f"Content-Length: {len(BODY)}"))
+            await until(lambda count=count: len(parts) == 2 * count - 1)
+            each.writer.write(BODY)
+            assert (await each.answer()).status == 200
+    assert time.monotonic() - began < 15
+
+
 async def test_the_document_is_served_to_everybody(api: Api) -> None:
     answer = await api.ask("GET", "/v1/openapi.json", None)
     assert (answer.status, answer.json["openapi"]) == (200, "3.1.0")
@@ -245,7 +295,7 @@ async def test_the_certificate_of_the_internal_port_encrypts_it(
 async def test_an_answer_that_is_not_read_is_not_kept_for_ever(
     api_node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "_TAKEN_SECONDS", 0.3)
+    monkeypatch.setattr(exchange, "_TAKEN_SECONDS", 0.3)
     for _ in range(8):
         await publisher.publish(CHANNEL, "x" * 1_000_000)
     ask = f"GET /v1/history/{CHANNEL} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n"

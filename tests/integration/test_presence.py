@@ -163,7 +163,7 @@ async def test_what_is_not_noted_is_refused_and_costs_nothing(
 async def test_a_crowd_is_read_in_parts_and_nobody_left_out_whose_lease_is_renewed_meanwhile(
     start_node: StartNode, publisher: AsyncPublisher, prefix: str
 ) -> None:
-    await start_node(namespaces=RULES, node_lease_seconds=60)
+    node = await start_node(namespaces=RULES, node_lease_seconds=60)
     client, key = publisher._client, keys(prefix).presence(ROOM)
     users = sorted([f"u{number}" for number in range(2_500)] + ["*", "a/b", "张三"])
     now = round(time.time() * 1000)
@@ -183,6 +183,14 @@ async def test_a_crowd_is_read_in_parts_and_nobody_left_out_whose_lease_is_renew
         lease += 1
         await write(users[:: lease % 7 + 1], lease)
     assert await reading == users
+
+    # A client is told the first of them, and how many there are.
+    async with connected(node.url, make_token("0-first")) as asking:
+        await asking.subscribe(ROOM)
+        await asking.send(ask())
+        told = await asking.expect(type="presence")
+    assert told["users"] == sorted(["0-first", *users])[:1_000]
+    assert told["count"] == len(users) + 1
 
 
 async def test_many_who_come_together_are_noted_in_one_call(

@@ -20,10 +20,11 @@ from gateway.node.ports import Claim
 from gateway.node.stats import Stats
 from publisher import EVERYBODY
 from publisher.contract import events, scripts, unconfirmed
-from publisher.contract.calls import Call, present
+from publisher.contract.calls import Call
 from publisher.contract.channels import DEFAULT_NAMESPACES, Namespace, Owner, Presence, Retention
 from publisher.contract.control import CheckPlaces
 from publisher.contract.keys import Keys
+from publisher.contract.presence import PresenceReading
 from publisher.contract.scheduling import Planned
 from publisher.contract.scripts import Script
 from publisher.errors import Unavailable
@@ -87,7 +88,7 @@ async def calls_of_a_node(keys: Keys) -> list[Call]:
     ]
     presence = PresenceTable(keys, "node", 10, {"rooms": ROOMS})
     noted.calls += [presence.note(f"rooms/{user}", ["u"], ["v"]) for user in USERS]
-    noted.calls += [present(keys, f"rooms/{user}") for user in USERS]
+    noted.calls += [PresenceReading(keys, f"rooms/{user}").next_part for user in USERS]
     scheduler = Scheduler(pipeline, keys, "node", Stats(), lambda: 0.0)
     noted.calls += [scheduler.look, scheduler.postpone("a" * 32), scheduler.finish("a" * 32)]
     telling = unconfirmed.Telling(keys, "node", 10)

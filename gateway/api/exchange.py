@@ -1,0 +1,73 @@
+"""One connection of the HTTP API, for as long as its caller is there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from aiohttp import web
+
+from gateway.api.admission import ADMITTED
+from gateway.api.problems import Problem, failed
+from gateway.core.handshake import Refusal
+from gateway.web.pages import Exchange
+
+_TAKEN_SECONDS: Final = 30.0
+"""How long a caller may take to read an answer."""
+
+
+class ApiExchange(Exchange):
+    """One connection: what is no request, or fails below the application, is told in the same form."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self, server: web.Server, gone: Callable[[], None] | None) -> None:
+        super().__init__(server, gone)
+        self._waiting: asyncio.Task[object] | None = None
+
+    @contextlib.contextmanager
+    def ends_request(self) -> Iterator[None]:
+        """Within this the request that is served is cancelled when the caller goes away."""
+        self._waiting = asyncio.current_task()
+        assert self._waiting is not None
+        if not self.connected:
+            self._waiting.cancel()
+        try:
+            yield
+        finally:
+            self._waiting = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection has ended."""
+        super().connection_lost(exc)
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer. It may have megabytes, so who does not take it in time is cut off."""
+        deadline = None
+        if self.transport is not None:  # else the caller has gone
+            abort = self.transport.abort
+            deadline = asyncio.get_running_loop().call_later(_TAKEN_SECONDS, abort)
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            if deadline is not None:
+                deadline.cancel()
+            if isinstance(resp, web.Response):
+                resp.body = None  # aiohttp keeps the answer until the next request
+            if (admitted := request.get(ADMITTED)) is not None:
+                admitted.end()
+
+    def refuse(self, refusal: Refusal) -> web.Response:
+        """The answer to a request that is malformed, or that failed."""
+        problem = (
+            failed()
+            if refusal.status == 500
+            else Problem(refusal.status, refusal.code, refusal.message, refusal.fields)
+        )
+        return problem.response
