@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from random import Random
 
 import pytest
@@ -42,13 +43,25 @@ def read(
         since = page.messages[-1].id
 
 
-def is_whole(server: redis.Redis, keys: Keys, position: int, limit: int = 1_000) -> bool:
+def is_whole(
+    server: redis.Redis,
+    keys: Keys,
+    position: int,
+    limit: int = 1_000,
+    kept: Retention | None = None,
+) -> bool:
     """Whether who holds ``position`` is told of no loss."""
     reader = Reader()
     reader.position = position
-    messages = read(server, keys, position, limit)
+    messages = read(server, keys, position, limit, kept)
     page = LogPage(position, messages[-1].id if messages else position, messages)
     return reader.judge_page(page, position) is not Verdict.LOST
+
+
+def microseconds(server: redis.Redis) -> int:
+    """Redis' clock."""
+    seconds, rest = server.time()
+    return int(seconds * 1_000_000 + rest)
 
 
 def test_a_deleted_message_is_gone_and_its_place_is_kept(
@@ -320,6 +333,24 @@ def test_what_was_lost_is_told_also_behind_what_was_taken_out(
     assert not is_whole(server, keys, replaced)
     assert is_whole(server, keys, lost)
     assert is_whole(server, keys, last)
+
+
+def test_no_loss_is_told_where_all_that_has_become_too_old_was_taken_out(
+    publisher: Publisher, server: redis.Redis, keys: Keys
+):
+    """As of a user who was away for longer than messages are kept while a counter went on."""
+    confirmed, replaced = (
+        publisher.publish(CHANNEL, n, collapse_key=key).id for n, key in ((1, None), (2, "k"))
+    )
+    while microseconds(server) < replaced + 1_000_000:
+        time.sleep(0.05)
+    newest = publisher.publish(CHANNEL, 3, collapse_key="k").id
+    kept = Retention(max_messages=100, max_age_seconds=1)
+    assert [each.id for each in read(server, keys, confirmed, kept=kept) if not each.removed] == [
+        newest
+    ]
+    assert is_whole(server, keys, confirmed, kept=kept)
+    assert not is_whole(server, keys, confirmed - 1, kept=kept)
 
 
 @pytest.mark.parametrize("times", [2, 5])

@@ -52,8 +52,9 @@ end
 
 local removed = {}
 if tonumber(position) < tonumber(newest) then
-  -- Neighbours are one (delete.lua), so there is one more of them at most than there are entries.
-  removed = redis.call('ZRANGEBYSCORE', KEYS[5], from, '+inf', 'LIMIT', '0', count + 1)
+  -- Neighbours are one (delete.lua), so there is one more of them at most than there are entries. Also those of messages that
+  -- would be too old by now: without them the entry behind them does not follow the position, and a loss is told.
+  removed = redis.call('ZRANGEBYSCORE', KEYS[5], '(' .. position, '+inf', 'LIMIT', '0', count + 1)
 end
 if #removed == 0 then return page end
 local function id_of(entry) return tonumber(string.match(entry, '^%d+') or 0) end
