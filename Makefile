@@ -16,9 +16,6 @@ TOPOLOGY ?=
 HELM      ?= helm
 MANIFESTS ?= deploy/kubernetes
 
-# Tests that are too long for every change.
-LONG := tests/packaging/test_oldest_and_newest.py tests/model/test_tenants.py tests/faults/test_restart_under_load.py
-
 .PHONY: help run cluster manifests test test-all matrix soak attacks alerts fuzz model autobahn bench check lock dist format clean
 
 help:
@@ -60,10 +57,10 @@ run: $(RUN)
 	@exec $(BIN)/gateway serve --development
 
 test: $(DEV)
-	$(BIN)/pytest -n 3 --dist loadgroup $(LONG:%=--ignore=%)
+	$(BIN)/pytest -n 3 --dist loadgroup -m "not long"
 
 test-all: test
-	$(BIN)/pytest -n 2 --dist loadgroup $(LONG)
+	$(BIN)/pytest -n 2 --dist loadgroup -m long
 	FAULTS_MORE=1 $(BIN)/pytest -n 2 --dist loadgroup tests/faults/test_named_faults.py tests/faults/test_redis_trouble.py tests/faults/test_node_trouble.py
 	TOPOLOGY=sentinel $(BIN)/pytest -n 2 --dist loadgroup tests/publisher tests/integration tests/faults/test_named_faults.py
 	TOPOLOGY=cluster $(BIN)/pytest -n 2 --dist loadgroup tests/publisher tests/integration tests/faults/test_named_faults.py

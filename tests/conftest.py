@@ -29,6 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "thorough(topology): the test has servers of its own of this topology, and runs with TOPOLOGY of that name",
     )
+    config.addinivalue_line(
+        "markers", "long: the test is too long for every change; `make test-all` runs it"
+    )
     try:
         topology.chosen()
     except ValueError as error:

@@ -46,6 +46,7 @@ def test_clients_are_served_by_the_letter_of_the_rfcs_as_the_documentation_says(
     }
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_over_tls_clients_are_served_no_otherwise() -> None:
     done = suite("--quick", "--tls")

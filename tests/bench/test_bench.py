@@ -36,6 +36,7 @@ ROOT = Path(__file__).parents[2]
 SOCKETS = 20
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_all_parts_are_measured_reported_and_drawn(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.bench", "--tiny", "--out", str(tmp_path)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from tests.faults.conftest import StartWorld
 from tests.faults.invariants import require
 from tests.faults.plain_client import RECONNECT_DELAY_SECONDS
@@ -44,6 +46,7 @@ Break = Callable[[World, Link], Awaitable[None]]
 BREAKS: list[Break] = [cut, choke, mute, vanish]
 
 
+@pytest.mark.long
 async def test_ten_times_half_of_the_lines_break_and_nothing_is_lost(world: StartWorld) -> None:
     async with world(ping_interval_seconds=2, pong_timeout_seconds=2) as w:
         for number in range(CUTS):

@@ -22,6 +22,7 @@ MARGIN_SECONDS = 1.5
 """For processes to be scheduled on a busy machine."""
 
 
+@pytest.mark.long
 @pytest.mark.timeout(150)
 async def test_ten_kills_lose_nothing_and_keep_the_limit(world: StartWorld) -> None:
     async with world() as w:

@@ -43,6 +43,7 @@ async def judge(w: World, allowance: Allowance = STRICT) -> Trace:
     return trace
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_ten_kills_lose_nothing(world: StartWorld) -> None:
     async with world() as w:

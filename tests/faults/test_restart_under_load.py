@@ -23,6 +23,7 @@ CONNECTIONS = 500
 A_SECOND = 300.0
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", BALANCERS)
 async def test_a_rolling_restart_under_the_load_of_many_loses_nothing_and_refuses_nobody(

@@ -54,6 +54,7 @@ def waits(trace: Trace, device: Device) -> list[float]:
     return [arrived[each.number] - each.published_at for each in published]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(150)
 async def test_a_reader_that_is_slow_for_long_costs_bounded_memory_and_gets_everything(
     world: StartWorld,

@@ -15,6 +15,7 @@ from tests.model.run import run
 SECONDS = float(os.environ.get("MODEL_SECONDS", "20"))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_nobody_hears_what_is_not_theirs_and_nobody_misses_what_is(tmp_path: Path) -> None:
     seed = int(os.environ.get("MODEL_SEED") or random.randrange(2**32))

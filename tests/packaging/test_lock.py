@@ -56,6 +56,7 @@ def test_the_sbom_names_what_is_in_the_lock_with_a_licence() -> None:
     assert len(direct["dependsOn"]) >= 9
 
 
+@pytest.mark.long
 @pytest.mark.xdist_group("packaging")
 @pytest.mark.timeout(300)
 def test_the_packages_that_are_offered_have_the_hashes_of_the_lock(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.packaging import matrix
 from tests.support.programs import cannot_run
 
-pytestmark = [pytest.mark.xdist_group("packaging"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("packaging"), pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("which", ["oldest", "newest"])
