@@ -280,6 +280,7 @@ class Gateway:
                 take_step("note who has left", self.redis.presence.flush()),
                 take_step("give places back", self.redis.places.releases.release_all()),
                 take_step("write events", self.redis.event_writer.close()),
+                *(take_step("hand over what is due", each.close()) for each in self.redis.leased),
             )
             await take_step("remove the report", self.operators.reports.remove())
             await take_step("give up the node lease", self.redis.node_lease.give_up())

@@ -46,6 +46,7 @@ _COUNTERS = {
     "audit_dropped": "Lines that the audit log has lost: too many waited, or they could not be written",
     "events_dropped": "Events that backends were not told: too many waited for Redis, or it has refused them",
     "scheduled_refused": "Times that a scheduled message could not be published at its moment, for good; it is tried again a minute later",
+    "unconfirmed_refused": "Times that Redis has refused, for good, to have a channel looked at for unconfirmed messages; it is tried again a minute later",
     "presence_unwritten": "Times that Redis could not be told who is in channels; it is tried again",
     "presence_truncated": "Times that a client was told of less than all who are in a channel: there were more than max_members",
     "redis_reconnects": "Pub/sub connections that were made anew after they had been lost",

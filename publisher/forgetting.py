@@ -69,12 +69,13 @@ class Forgetting:
         yield from self._disconnect(user, "", None)
         for host in hosts:
             yield from self._erase_at(host, self._keys.grant, member_of(user), user)
-        # Twice: nobody is told of them meanwhile, and a node may just be looking there.
+        # Both twice: nothing is published or told meanwhile, and a node may just be looking there, or a backend be scheduling.
         yield from self._forget_unconfirmed(user)
         yield from self._cancel(set(self._own_channels(user)))
         yield Pause(_WRITTEN_SECONDS)
         for host in hosts:
             yield from self._erase_at(host, self._keys.confirmed, user, user)
+        yield from self._cancel(set(self._own_channels(user)))
         yield from self._forget_unconfirmed(user)
         for key in self._own_keys(user):
             yield from repeat([Call(("EXPIRE", key, "0"))], self._retries)

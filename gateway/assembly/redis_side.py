@@ -94,11 +94,16 @@ class RedisSide:
             self.pipeline,
             telling,
             settings.unconfirmed_after_seconds,
+            stats,
             CLOCK,
             time.time,
             self.servers,
         )
         self.unconfirmed_watch = watch if UNCONFIRMED in settings.events else None
+        # What of all nodes one does at a time.
+        self.leased = [
+            each for each in (self.scheduler, self.unconfirmed_watch) if each is not None
+        ]
         self.event_writer = EventWriter(
             self.pipeline,
             self.keys,
@@ -141,11 +146,10 @@ class RedisSide:
             self.places.releases.run,
             self.positions.run,
             self.announcing.run,
-            self.scheduler.run,
+            *(each.run for each in self.leased),
             *([self.presence.run] if self.presence.present.noted else []),
             self.time.run,
             self.event_writer.run,
-            *([self.unconfirmed_watch.run] if self.unconfirmed_watch is not None else []),
         ]
 
     def _primary_moved(self) -> None:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from gateway.backplane.leased_work import AGAIN_SECONDS, LEASE_SECONDS, LOOK_SECONDS, LeasedWork
 from gateway.node.ports import Clock
 from gateway.node.stats import Stats
 from publisher.contract import scripts, unconfirmed
@@ -19,23 +20,11 @@ from publisher.transport.pipeline import Calls
 
 log = logging.getLogger(__name__)
 
-LEASE_SECONDS: Final = 3.0
-"""So long after a node has looked last, another one takes over."""
-
-LOOK_SECONDS: Final = 0.8
-"""A node looks so often, and when a message is due that it knows of: no message is published more than a second late."""
-
 _AT_ONCE: Final = 100
 _BYTES_AT_ONCE: Final = 1024 * 1024
-_MOST: Final = 1_000
-"""While so many are being published, further ones are taken only at the regular looks: a part of Redis that does not answer
-makes the others late, and does not stop them."""
 
 _UNFINISHED_SECONDS: Final = 1.0
 """What was taken and is not removed then is handed out again: its answer was lost, or its part of Redis is away."""
-
-_AGAIN_SECONDS: Final = 60.0
-"""What Redis refuses for good is tried again then: rights may be given, and a message is not thrown away."""
 
 
 class Scheduler:
@@ -51,8 +40,7 @@ class Scheduler:
         self._keys = keys
         self._stats = stats
         self._clock = clock
-        self._under_way: set[str] = set()
-        self._room = asyncio.Event()
+        self._work = LeasedWork(pipeline, keys.scheduled_taker, node, self._turn)
         # When those were taken first, and when last, that are not published yet, as far as is known.
         self._taken: dict[str, tuple[float, float]] = {}
         # When the first is due that waits, as far as this node is told.
@@ -74,19 +62,19 @@ class Scheduler:
         )
 
     async def run(self) -> None:
-        """Look and publish until cancelled."""
-        async with asyncio.TaskGroup() as publishing:
-            while True:
-                pause = await self._turn(publishing)
-                await asyncio.sleep(pause)
+        """Look and publish until closed or cancelled."""
+        await self._work.run()
 
-    async def _turn(self, publishing: asyncio.TaskGroup) -> float:
+    async def close(self) -> None:
+        """Publish what was taken, and let another node take over at once.
+
+        Raises:
+            Unavailable: Redis did not answer.
+        """
+        await self._work.close()
+
+    async def _turn(self) -> float:
         """Begin to publish what is due; returns the seconds until the next look."""
-        if len(self._under_way) >= _MOST:
-            self._room.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._room.wait()
         try:
             milliseconds, *told = await self._pipeline.call(self.look)
             count, late, left, taken = told or (0, None, [], [])
@@ -95,11 +83,10 @@ class Scheduler:
         except Unavailable:
             # What is known becomes late while Redis is silent.
             self._tell_late()
-            return LOOK_SECONDS
+            raise
         found += zip(map(bytes.decode, taken[::2]), taken[1::2], strict=True)
         for name, kept in found:
-            self._under_way.add(name)
-            publishing.create_task(self._publish(name, kept))
+            self._work.begin(name, self._publish(name, kept), len(kept or b""))
         self._stats.scheduled_messages = count
         self._due = None if late is None else self._clock() - late / 1000
         if not told:
@@ -111,7 +98,7 @@ class Scheduler:
 
     async def _read_again(self, left: Sequence[str]) -> list[tuple[str, bytes | None]]:
         """The messages that were left unfinished and are not under way here."""
-        names = [name for name in left if name not in self._under_way]
+        names = [name for name in left if name not in self._work]
         reading = [Call(("GET", self._keys.scheduled_message(name))) for name in names]
         kept = await asyncio.gather(*map(self._pipeline.begin, reading))
         return list(zip(names, kept, strict=True))
@@ -125,7 +112,7 @@ class Scheduler:
         """All that is left was handed out again: what was not was published, though the answer was lost."""
         over = self._clock() - 2 * LEASE_SECONDS
         for name in [name for name, (_, last) in self._taken.items() if last < over]:
-            if name not in self._under_way:
+            if name not in self._work:
                 del self._taken[name]
 
     def _tell_late(self) -> None:
@@ -152,9 +139,6 @@ class Scheduler:
             await self._postpone(identifier)
         except Unavailable:
             pass
-        finally:
-            self._under_way.discard(identifier)
-            self._room.set()
 
     async def _send(self, planned: Planned) -> None:
         reply = await self._pipeline.call(planned.call(self._keys))
@@ -183,5 +167,5 @@ class Scheduler:
             scripts.POSTPONE,
             [self._keys.scheduled, self._keys.scheduled_publishing],
             identifier,
-            int(_AGAIN_SECONDS * 1000),
+            int(AGAIN_SECONDS * 1000),
         )

@@ -47,6 +47,7 @@ class Stats:
     scheduled_messages: int = 0
     scheduled_late: float = 0.0
     scheduled_refused: int = 0
+    unconfirmed_refused: int = 0
     presence_users: int = 0
     presence_unwritten: int = 0
     presence_truncated: int = 0

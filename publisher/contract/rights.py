@@ -222,6 +222,7 @@ def to_serve(keys: Keys) -> list[Command]:
         ("EXPIRE", marker, 1),
         ("PEXPIRE", marker, 1),
         ("PTTL", marker),
+        ("STRLEN", marker),
         ("HGETALL", keys.namespaces),
         ("HDEL", keys.namespaces, _NOWHERE),
         ("ZADD", log, "XX", 1, ""),

@@ -91,6 +91,7 @@ async def test_another_node_goes_on_where_one_has_ended(
         await publisher.publish(CHANNEL, text, at=time.time() + 3_600)
     (identifiers) = [each.decode() for each in await client.zrange(names.scheduled, 0, -1)]
     await first.gateway.stop()
+    assert await client.get(names.scheduled_taker) != first.gateway.node_id.encode()
     for each in identifiers:
         await client.zadd(names.scheduled_publishing, {each: 1})
         await client.zrem(names.scheduled, each)
@@ -126,6 +127,12 @@ async def test_it_goes_on_when_redis_is_back(
         await proxy.start()
         await until(lambda: all_are_there(publisher, 3))
     assert await data(publisher) == [0, 1, 2]
+
+
+async def turn(scheduler: Scheduler) -> None:
+    """Look once, and do what that has begun."""
+    async with asyncio.TaskGroup() as scheduler._work._tasks:
+        await scheduler._work._look_once()
 
 
 class Failing:
@@ -188,8 +195,7 @@ async def test_what_was_published_counts_no_more_although_the_answer_was_lost(
     deaf = Deaf(node.gateway.redis.pipeline, "", Unavailable("lost", maybe_sent=True))
     scheduler = Scheduler(deaf, names, "this", stats, lambda: now[0])  # type: ignore[arg-type]
     for late in (0.0, 5.0, 0.0):
-        async with asyncio.TaskGroup() as publishing:
-            await scheduler._turn(publishing)
+        await turn(scheduler)
         assert stats.scheduled_late >= late
         now[0] += 5.0
     assert stats.scheduled_late == 0
@@ -222,19 +228,18 @@ async def test_what_waits_becomes_late_while_redis_is_silent(
     waits = await publisher.publish(CHANNEL, "in a minute", at=time.time() + 60)
     way = Silent(node.gateway.redis.pipeline)
     scheduler = Scheduler(way, names, "this", stats, lambda: now[0])  # type: ignore[arg-type]
-    async with asyncio.TaskGroup() as publishing:
-        await scheduler._turn(publishing)
-        assert (stats.scheduled_messages, stats.scheduled_late) == (1, 0)
-        way.silent = True
-        now[0] = 50.0
-        await scheduler._turn(publishing)
-        assert stats.scheduled_late == 0
-        now[0] = 100.0
-        await scheduler._turn(publishing)
-        assert 40 <= stats.scheduled_late <= 45
-        way.silent = False
-        assert await publisher.cancel(waits)
-        await scheduler._turn(publishing)
+    await turn(scheduler)
+    assert (stats.scheduled_messages, stats.scheduled_late) == (1, 0)
+    way.silent = True
+    now[0] = 50.0
+    await turn(scheduler)
+    assert stats.scheduled_late == 0
+    now[0] = 100.0
+    await turn(scheduler)
+    assert 40 <= stats.scheduled_late <= 45
+    way.silent = False
+    assert await publisher.cancel(waits)
+    await turn(scheduler)
     assert (stats.scheduled_messages, stats.scheduled_late) == (0, 0)
 
 
@@ -248,8 +253,7 @@ async def test_after_an_outage_what_was_left_is_as_late_as_before(
     scheduler = Scheduler(down, names, "this", stats, lambda: now[0])  # type: ignore[arg-type]
     for late in (0.0, 20.0):
         now[0] = late
-        async with asyncio.TaskGroup() as publishing:
-            await scheduler._turn(publishing)
+        await turn(scheduler)
         assert stats.scheduled_late >= late
         # Its time to be handed out again has come.
         await publisher._client.zadd(names.scheduled_publishing, {scheduled.id: 1})
@@ -267,12 +271,117 @@ async def test_what_is_under_way_is_not_read_again(
         await publisher._client.zrem(names.scheduled, scheduled.id)
     way = Silent(node.gateway.redis.pipeline)
     scheduler = Scheduler(way, names, "this", Stats(), time.monotonic)  # type: ignore[arg-type]
-    scheduler._under_way.add(scheduled.id)
-    async with asyncio.TaskGroup() as publishing:
-        await scheduler._turn(publishing)
+    scheduler._work._under_way.add(scheduled.id)
+    await turn(scheduler)
     assert len(way.read) == 1
     assert names.scheduled_message(scheduled.id) not in way.read
     assert await data(publisher) == [0]
+
+
+class Slow(Failing):
+    """The way to a real Redis on which a publish waits until it ``goes_on``."""
+
+    def __init__(self, pipeline: Calls) -> None:
+        super().__init__(pipeline, "", Unavailable("never", maybe_sent=False))
+        self.goes_on = asyncio.Event()
+
+    async def call(self, call: Call) -> Any:
+        if call.script is not None and call.script.name.startswith("publish"):
+            await self.goes_on.wait()
+        return await self._pipeline.call(call)
+
+
+async def test_a_node_that_ends_first_publishes_what_it_has_taken(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    client, names = publisher._client, keys(prefix)
+    await client.set(names.scheduled_taker, "this")
+    slow = Slow(node.gateway.redis.pipeline)
+    scheduler = Scheduler(slow, names, "this", Stats(), time.monotonic)  # type: ignore[arg-type]
+    scheduled = await publisher.publish(CHANNEL, "taken", at=time.time() - 1)
+    running = asyncio.create_task(scheduler.run())
+    await until(lambda: scheduled.id in scheduler._work)
+    closing = asyncio.create_task(scheduler.close())
+    await asyncio.sleep(0)
+    assert await client.get(names.scheduled_taker) == b"this"
+    slow.goes_on.set()
+    await closing
+    assert await data(publisher) == ["taken"]
+    assert not await client.exists(names.scheduled_publishing)
+    assert await client.get(names.scheduled_taker) != b"this"
+    await running
+
+
+async def test_a_node_that_ends_waits_no_longer_for_a_part_of_redis_that_is_silent(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    client, names = publisher._client, keys(prefix)
+    await client.set(names.scheduled_taker, "this")
+    slow = Slow(node.gateway.redis.pipeline)
+    scheduler = Scheduler(slow, names, "this", Stats(), time.monotonic)  # type: ignore[arg-type]
+    scheduled = await publisher.publish(CHANNEL, "taken", at=time.time() - 1)
+    running = asyncio.create_task(scheduler.run())
+    try:
+        await until(lambda: scheduled.id in scheduler._work)
+        await scheduler.close()
+        # The node has taken over, and what was left.
+        await until(lambda: all_are_there(publisher, 1))
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_lease_that_another_node_has_is_not_given_up(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    client, names = publisher._client, keys(prefix)
+    pipeline = node.gateway.redis.pipeline
+    await client.set(names.scheduled_taker, "another", px=60_000)
+    await Scheduler(pipeline, names, "this", Stats(), time.monotonic).close()
+    assert await client.get(names.scheduled_taker) == b"another"
+
+
+async def test_what_is_under_way_is_bounded_by_bytes(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    count, size = 12, 1024 * 1024 - 1000
+    names = keys(prefix)
+    await publisher._client.set(names.scheduled_taker, "this")
+    for number in range(count):
+        channel = f"notifications/{number}"
+        await publisher.publish(channel, size * "x", at=time.time() - count + number)
+    slow = Slow(node.gateway.redis.pipeline)
+    scheduler = Scheduler(slow, names, "this", Stats(), time.monotonic)  # type: ignore[arg-type]
+    running = asyncio.create_task(scheduler.run())
+    try:
+        await until(lambda: scheduler._work.full)
+        # Two looks may have begun before and behind the fourth.
+        assert 4 <= await publisher._client.zcard(names.scheduled_publishing) <= 6
+        slow.goes_on.set()
+        await until(lambda: left_are(publisher, names.scheduled_publishing, 0))
+        await until(lambda: left_are(publisher, names.scheduled, 0))
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    (last,) = await publisher.history(f"notifications/{count - 1}")
+    assert last.data == size * "x"
+
+
+async def test_a_search_that_redis_refuses_is_told_once_and_goes_on_when_it_is_mended(
+    node: Node, publisher: AsyncPublisher, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, names = publisher._client, keys(prefix)
+    await client.set(names.scheduled_taker, "this")
+    await client.set(names.scheduled, "no sorted set")
+    scheduler = Scheduler(node.gateway.redis.pipeline, names, "this", Stats(), time.monotonic)
+    for _ in range(3):
+        await turn(scheduler)
+    assert caplog.text.count("look_refused") == 1
+    assert "WRONGTYPE" in caplog.text
+    await client.delete(names.scheduled)
+    await publisher.publish(CHANNEL, "mended", at=time.time() - 1)
+    await turn(scheduler)
+    assert await data(publisher) == ["mended"]
 
 
 async def left_are(publisher: AsyncPublisher, key: str, count: int) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.backplane.unconfirmed import UnconfirmedWatch
+from gateway.node.stats import Stats
 from publisher import AsyncPublisher, Event, Published
 from publisher.contract import unconfirmed
 from publisher.contract.channels import Namespace, Owner
@@ -158,6 +159,7 @@ async def test_another_node_goes_on_where_one_has_ended(
     await client.zrem(names.awaited, CHANNEL)
     await client.zadd(names.looking, {CHANNEL: published.id})
     await ended.gateway.stop()
+    assert await looker() != ended.gateway.node_id
     event = await following(told)
     assert event.message == published.id
     assert event.node == left.gateway.node_id
@@ -191,7 +193,9 @@ async def test_two_nodes_that_both_look_tell_it_once(
     watch = node.gateway.redis.unconfirmed_watch
     assert watch is not None
     telling = dataclasses.replace(watch._telling, node="late")
-    late = UnconfirmedWatch(node.gateway.redis.pipeline, telling, AFTER, time.monotonic, time.time)
+    late = UnconfirmedWatch(
+        node.gateway.redis.pipeline, telling, AFTER, Stats(), time.monotonic, time.time
+    )
     published = await publisher.publish(CHANNEL, "x")
     await following(told)
     client, names = publisher._client, keys(prefix)

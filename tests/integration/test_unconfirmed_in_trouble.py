@@ -13,6 +13,7 @@ import pytest
 
 from gateway.backplane.servers import ONE, Servers
 from gateway.backplane.unconfirmed import UnconfirmedWatch
+from gateway.node.stats import Stats
 from publisher import AsyncPublisher, Published
 from publisher.contract import unconfirmed
 from publisher.contract.calls import Call
@@ -44,6 +45,7 @@ class World:
         self.keys = names
         self.redis = publisher._client
         self.clock = FakeClock()
+        self.stats = Stats()
         self.takes = 0
 
     async def call(self, call: Call) -> Any:
@@ -62,6 +64,7 @@ class World:
             pipeline or self,  # type: ignore[arg-type] - of which it uses this
             Telling(self.keys, "watch", 10_000),
             AFTER,
+            self.stats,
             self.clock,
             wall_clock,
             servers,
@@ -183,6 +186,7 @@ async def test_what_redis_refuses_is_looked_at_again_after_a_minute(
             world.clock.now += 2.0
             await world.tells_of(LOST)
     assert caplog.text.count("unconfirmed_refused") == 1
+    assert world.stats.unconfirmed_refused == 1
 
 
 async def test_what_becomes_due_while_a_node_looks_is_looked_at_too(world: World) -> None:

@@ -263,7 +263,18 @@ FOR_EVENTS = {
 }
 
 
-NEW = {"+getrange", "+info", "+pexpire", "+pttl", "+scan", "+zcard", "+zcount", "+zrange", "+zscan"}
+NEW = {
+    "+getrange",
+    "+info",
+    "+pexpire",
+    "+pttl",
+    "+scan",
+    "+strlen",
+    "+zcard",
+    "+zcount",
+    "+zrange",
+    "+zscan",
+}
 """INFO is for `gateway check` alone, which goes on without it. No backend of before takes a message back, asks for receipts, or
 that a user is forgotten."""
 

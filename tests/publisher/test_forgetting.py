@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -12,6 +13,7 @@ from publisher.contract.channels import Namespace, Owner
 from publisher.contract.keys import Keys
 from tests.publisher.announcing import Announce
 from tests.support import topology
+from tests.support.waiting import until
 
 CHANNELS = [f"run-results/s{n}" for n in range(60)] + ["run-results/{x}[*]", "run-results/ü"]
 
@@ -71,6 +73,24 @@ def test_what_is_scheduled_in_their_own_channels_never_comes(
     assert not server.exists(keys.scheduled_publishing)
     for each in theirs:
         assert not server.exists(keys.scheduled_message(each.id))
+
+
+async def test_what_is_scheduled_meanwhile_never_comes_either(
+    async_publisher: AsyncPublisher, server: topology.Looking, keys: Keys
+):
+    at = time.time() + 3_600
+    first = await async_publisher.publish("notifications/gone", "before", at=at)
+    forgetting = asyncio.create_task(async_publisher.forget("gone"))
+
+    async def cancelled() -> bool:
+        return await async_publisher.scheduled(first.id) is None
+
+    await until(cancelled)
+    assert not forgetting.done()
+    second = await async_publisher.publish("notifications/gone", "meanwhile", at=at)
+    await forgetting
+    assert await async_publisher.scheduled(second.id) is None
+    assert not server.exists(keys.scheduled)
 
 
 async def test_one_whose_id_means_everybody_elsewhere_is_one_user(

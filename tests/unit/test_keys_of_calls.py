@@ -90,7 +90,12 @@ async def calls_of_a_node(keys: Keys) -> list[Call]:
     noted.calls += [presence.note(f"rooms/{user}", ["u"], ["v"]) for user in USERS]
     noted.calls += [PresenceReading(keys, f"rooms/{user}").next_part for user in USERS]
     scheduler = Scheduler(pipeline, keys, "node", Stats(), lambda: 0.0)
-    noted.calls += [scheduler.look, scheduler.postpone("a" * 32), scheduler.finish("a" * 32)]
+    noted.calls += [
+        scheduler.look,
+        scheduler.postpone("a" * 32),
+        scheduler.finish("a" * 32),
+        scheduler._work.release,
+    ]
     telling = unconfirmed.Telling(keys, "node", 10)
     noted.calls += [
         unconfirmed.take(keys, "node", 3, 1, 10, 60),

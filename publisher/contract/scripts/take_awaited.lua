@@ -2,11 +2,11 @@
 -- KEYS[1]  channels in which it is awaited   KEYS[2] those that are being looked at   KEYS[3] the node that does it
 -- ARGV[1]  this node   ARGV[2] for how long it does it, ms   ARGV[3] how many are taken at most, and as many once more of those
 --          that were left unfinished
--- ARGV[4]  ms until it is to look again at the latest   ARGV[5] how long a confirmation is awaited, us
+-- ARGV[4]  ms until a node is to look again at the latest   ARGV[5] how long a confirmation is awaited, us
 -- Returns  {ms until it is to look again: 0 if there may be more that is due, channel, id of its first message, channel, id, ...}
 local awaited, looking, most = KEYS[1], KEYS[2], tonumber(ARGV[3])
 local looker = redis.call('GET', KEYS[3])
-if looker and looker ~= ARGV[1] then return {redis.call('PTTL', KEYS[3])} end
+if looker and looker ~= ARGV[1] then return {math.min(redis.call('PTTL', KEYS[3]), ARGV[4])} end
 redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
 
 local time = redis.call('TIME')
