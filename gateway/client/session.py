@@ -198,6 +198,7 @@ class Session:
             return
         subscription = self._subscriptions.get(channel)
         if subscription is None:
+            self._unread(kind, channel)
             return
         match kind:
             case "subscribed":
@@ -217,10 +218,19 @@ class Session:
                     Message(channel, message["data"], message["timestamp"], message.get("id"), kind)
                 )
 
+    def _unread(self, kind: str, channel: str) -> None:
+        """Leave a channel that a late answer has opened: its subscription has ended while the request was on its way."""
+        if kind == "subscribed":
+            self.unsubscribe(channel)
+
     def _failed(self, subscription: Subscription, code: str, message: dict[str, Any]) -> None:
         if code == "messages_lost":
             self._acks.pop(subscription.channel, None)
             subscription.lose()
+        elif subscription.channel in self._live:
+            # A new token is refused; the subscription goes on by the one before (docs/protocol.md, "Channel tokens").
+            log.warning("channel_token_refused channel=%r code=%s", subscription.channel, code)
+            self._subscribe_soon(subscription)
         else:
             self._ended(subscription, code, str(message.get("message", "")))
 
@@ -228,7 +238,7 @@ class Session:
         channel = subscription.channel
         self._forget(channel)
         if code in _PASSING:
-            self._subscribe_in(_AGAIN_SECONDS * random.random(), subscription)  # noqa: S311 - no secret
+            self._subscribe_soon(subscription)
         elif code in _OLD_TOKEN and self._has_newer_token(subscription):
             self.subscribe(subscription)
         elif code in _REFUSALS and subscription.access.wait_for_grant:
@@ -266,7 +276,7 @@ class Session:
             token = await fresh(source)
         except Exception as error:  # noqa: BLE001 - whatever keeps a login from answering may pass
             log.warning("token_unavailable channel=%r error=%r", subscription.channel, error)
-            self._subscribe_in(_AGAIN_SECONDS * random.random(), subscription)  # noqa: S311 - no secret
+            self._subscribe_soon(subscription)
             return
         if subscription.ended:
             return
@@ -274,6 +284,9 @@ class Session:
         self._ask_for(subscription, token=token)
         if callable(source) and (seconds := renewed_in(token, time.time())) is not None:
             self._subscribe_in(max(seconds, _NEW_SECONDS), subscription)
+
+    def _subscribe_soon(self, subscription: Subscription) -> None:
+        self._subscribe_in(_AGAIN_SECONDS * random.random(), subscription)  # noqa: S311 - no secret
 
     def _subscribe_in(self, seconds: float, subscription: Subscription) -> None:
         channel = subscription.channel

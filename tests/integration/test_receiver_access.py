@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.integration.conftest import StartNode
 from tests.integration.test_channel_tokens import channel_token
 from tests.integration.test_receiver import taken
 from tests.support.nodes import Node
+from tests.support.scripted_gateway import scripted_gateway
 from tests.support.tokens import make_token
 from tests.support.waiting import PATIENCE, until
 
@@ -117,21 +119,73 @@ async def test_it_is_shown_again_to_the_next_node(
         assert [each.data for each in await taken(aiter(subscription), 1)] == [1]
 
 
+def lasting(*tokens: Any, first: int = 2) -> tuple[Callable[[], str], float]:
+    """A source whose first token lasts ``first`` seconds, and gives these afterwards, the last one for ever; and that end."""
+    ends = int(time.time()) + first
+    left = [channel_token(exp=ends), *tokens]
+    return lambda: left.pop(0) if len(left) > 1 else left[0], ends
+
+
 async def test_a_new_one_is_shown_before_the_old_one_ends(
     node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "_NEW_SECONDS", 0.1)
-    lifetimes = [2, 3600]
-
-    def source() -> str:
-        return channel_token(exp=int(time.time()) + lifetimes.pop(0))
-
+    source, ends = lasting(channel_token())
     async with shown(node, source) as subscription:
-        await until(lambda: not lifetimes)
-        await asyncio.sleep(2)  # the first one is over
+        await until(lambda: time.time() > ends)
         await publisher.publish(CHANNEL, 1)
         assert [each.data for each in await taken(aiter(subscription), 1)] == [1]
         assert not subscription.ended
+
+
+async def test_a_new_one_that_is_refused_ends_nothing_and_another_is_asked_for(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_NEW_SECONDS", 0.1)
+    monkeypatch.setattr(session, "_AGAIN_SECONDS", 0.1)
+    source, ends = lasting(channel_token("bob"), channel_token())
+    async with shown(node, source) as subscription:
+        (connection,) = node.gateway.hub.connections.values()
+        first = connection.subscriptions[CHANNEL]
+        await until(lambda: time.time() > ends)
+        await publisher.publish(CHANNEL, 1)
+        assert [each.data for each in await taken(aiter(subscription), 1)] == [1]
+        assert connection.subscriptions[CHANNEL] is first  # so there was no gap
+        assert node.gateway.hub.stats.client_errors["token_invalid"] == 1
+
+
+async def test_without_a_good_one_the_subscription_ends_at_the_gateway_too(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_NEW_SECONDS", 0.1)
+    monkeypatch.setattr(
+        session.random, "random", lambda: 1.0
+    )  # not asked again before the old one ends
+    source, ends = lasting(channel_token("bob"))
+    async with shown(node, source) as subscription:
+        messages = aiter(subscription)
+        await until(lambda: node.gateway.hub.stats.client_errors["token_invalid"])
+        await publisher.publish(CHANNEL, 1)
+        assert [each.data for each in await taken(messages, 1)] == [1]
+        with pytest.raises(SubscriptionEnded) as ended:
+            await taken(messages, 1)
+        assert ended.value.code == "token_invalid"
+        assert time.time() >= ends
+        await until(lambda: not node.gateway.hub.channels)
+
+
+async def test_a_subscription_that_begins_when_nobody_waits_for_it_any_more_is_left() -> None:
+    async with scripted_gateway() as gateway, Receiver(gateway.url, token="t") as receiver:
+        subscription = receiver.subscribe(CHANNEL)
+        visit = await gateway.visit()
+        await visit.greet()
+        await visit.expect(type="subscribe", channel=CHANNEL)
+        # The end of the one before crosses a request for the next.
+        await visit.say({"type": "unsubscribed", "channel": CHANNEL, "reason": "expired"})
+        with pytest.raises(SubscriptionEnded):
+            await subscription.subscribed()
+        await visit.say({"type": "subscribed", "channel": CHANNEL})
+        await visit.expect(type="unsubscribe", channel=CHANNEL)
 
 
 async def test_one_that_says_nothing_of_its_end_and_cannot_be_renewed_ends_the_subscription(
