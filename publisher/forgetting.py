@@ -1,4 +1,4 @@
-"""Erases what Redis holds of a user, apart from the waiting (``retrying.py``)."""
+"""Erases what Redis holds of a user."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ from publisher.contract import control, rights, unconfirmed
 from publisher.contract.calls import Call, Reply
 from publisher.contract.channels import Owner, parse_channel
 from publisher.contract.grants import member_of
-from publisher.contract.keys import Keys
 from publisher.contract.scheduling import channel_of
 from publisher.errors import InvalidChannel
-from publisher.preflight import Preflight
-from publisher.publication import Options
 from publisher.records import check_user
-from publisher.retrying import Retries, again, repeat
+from publisher.retrying import again, repeat
+from publisher.shared import Flows, Shared
 from publisher.transport.cluster import SLOTS, slot_of
 from publisher.transport.failures import meaning
 from publisher.transport.flows import Flow, Owners, Pause, round_trips
@@ -36,26 +34,17 @@ _CHANNEL_BYTES: Final = "300"
 _GLOB: Final = re.compile(r"([\\*?\[\]])")
 
 
-class Forgetting:
-    """Builds the flow. Twice does no more than once.
+class Forgetting(Flows):
+    """Twice does no more than once.
 
     Args:
-        options: who acts.
         disconnect: ends a user's connections.
     """
 
     def __init__(
-        self,
-        keys: Keys,
-        preflight: Preflight,
-        retries: Retries,
-        options: Options,
-        disconnect: Callable[[str, str, str | None], Flow[None]],
+        self, shared: Shared, disconnect: Callable[[str, str, str | None], Flow[None]]
     ) -> None:
-        self._keys = keys
-        self._preflight = preflight
-        self._retries = retries
-        self._options = options
+        super().__init__(shared)
         self._disconnect = disconnect
 
     def forget(self, user: str) -> Flow[None]:

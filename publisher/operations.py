@@ -54,17 +54,18 @@ from publisher.records import (
     dump_json,
 )
 from publisher.removing import Removing
-from publisher.retrying import Retries, log, once, read, repeat
+from publisher.retrying import Retries, log, once, repeat
 from publisher.revoking import Revoking
 from publisher.scheduling import Scheduling
+from publisher.shared import Flows, Shared
 from publisher.tracing import begin
 from publisher.transport.flows import Flow
 
 DEFAULT_GRANT_TTL_SECONDS: Final = 30 * 86_400
 
 
-class Operations:
-    """Builds the flows. One instance belongs to one client and holds what it has learnt.
+class Operations(Flows):
+    """All flows. One instance belongs to one client and holds what it has learnt.
 
     Args:
         clock: a monotonic clock in seconds.
@@ -83,23 +84,20 @@ class Operations:
         options: Options,
         preflight: Preflight | None = None,
     ) -> None:
-        self._keys = keys
-        self._retries = retries
         self._ring = options.ring
-        self._preflight = preflight or Preflight(
+        preflight = preflight or Preflight(
             keys, clock, retries, _known(options.ring), seals=options.ring is not None
         )
-        self._publishing = Publishing(keys, self._preflight, clock, wall_clock, retries, options)
-        self._options = options
-        self.revoking = Revoking(keys, self._preflight, retries, options, wall_clock)
-        self.removing = Removing(keys, self._preflight, retries, options)
-        self.receipts = Receipts(keys, self._preflight, retries, clock)
-        self.presence = PresenceReader(keys, self._preflight, retries)
-        self.scheduling = Scheduling(keys, self._preflight, retries, options, self.accept)
+        shared = Shared(keys, preflight, retries, options, clock, wall_clock)
+        super().__init__(shared)
         self._clock = clock
-        self.forgetting = Forgetting(
-            keys, self._preflight, retries, options, self.revoking.disconnect
-        )
+        self._publishing = Publishing(shared)
+        self.revoking = Revoking(shared)
+        self.removing = Removing(shared)
+        self.receipts = Receipts(shared)
+        self.presence = PresenceReader(shared)
+        self.scheduling = Scheduling(shared, self.accept)
+        self.forgetting = Forgetting(shared, self.revoking.disconnect)
         self._told_of_asterisk = False
         self._names = unique_names()
         self._process = os.getpid()
@@ -306,7 +304,7 @@ class Operations:
         while limit is None or len(entries) < limit:
             size = BATCH if limit is None else min(BATCH, limit - len(entries))
             call = read_log(self._keys, channel, "", since, size, kept)
-            (page,) = yield from read([call], self._retries)
+            (page,) = yield from self._read([call])
             found = parse_log(page)
             now = self._preflight.now()
             for each in found.messages:
@@ -345,10 +343,10 @@ class Operations:
         ]
         if self._keys.sharded:
             # They are of two slots.
-            (reply,) = yield from read(calls[:1], self._retries)
-            (living,) = yield from read(calls[1:], self._retries)
+            (reply,) = yield from self._read(calls[:1])
+            (living,) = yield from self._read(calls[1:])
         else:
-            reply, living = yield from read(calls, self._retries)
+            reply, living = yield from self._read(calls)
         found = []
         for member, expiry in zip(reply[::2], reply[1::2], strict=True):
             node, _, identifier = member.rpartition(b"/")

@@ -1,22 +1,15 @@
-"""Who is in a channel, apart from the waiting (``retrying.py``)."""
+"""Who is in a channel."""
 
 from __future__ import annotations
 
 from publisher.contract.channels import parse_channel
-from publisher.contract.keys import Keys
 from publisher.contract.presence import PresenceReading
-from publisher.preflight import Preflight
-from publisher.retrying import Retries, read
+from publisher.shared import Flows
 from publisher.transport.flows import Flow
 
 
-class PresenceReader:
-    """Builds the flows."""
-
-    def __init__(self, keys: Keys, preflight: Preflight, retries: Retries) -> None:
-        self._keys = keys
-        self._preflight = preflight
-        self._retries = retries
+class PresenceReader(Flows):
+    """Reads it in parts."""
 
     def users(self, channel: str) -> Flow[list[str]]:
         """The users in a channel, each once, in the order of their ids."""
@@ -25,6 +18,6 @@ class PresenceReader:
         reading = PresenceReading(self._keys, channel)
         more = True
         while more:
-            (reply,) = yield from read([reading.next_part], self._retries)
+            (reply,) = yield from self._read([reading.next_part])
             more = reading.take(reply)
         return reading.users()

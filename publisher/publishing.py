@@ -12,15 +12,14 @@ from redis.exceptions import ResponseError
 from publisher import groups
 from publisher.contract import rights, scripts
 from publisher.contract.calls import Argument, Call, Wait
-from publisher.contract.keys import Keys
 from publisher.errors import InvalidInput, PublisherError, Unavailable
 from publisher.intake import Intake
 from publisher.lanes import Lanes
 from publisher.noting import Noting
-from publisher.preflight import Preflight
-from publisher.publication import Moment, Options, Publication, unique_names
+from publisher.publication import Moment, Publication, unique_names
 from publisher.records import Outgoing, Published
-from publisher.retrying import Failures, Retries
+from publisher.retrying import Failures
+from publisher.shared import Flows, Shared
 from publisher.tracing import Trace, spanning
 from publisher.transport.failures import meaning
 from publisher.transport.flows import Flow, round_trips
@@ -36,30 +35,14 @@ _WIDER: Final = 8
 what the clock of the server showed that has given the ids."""
 
 
-class Publishing:
-    """The flow of :meth:`many`. One instance belongs to one client.
+class Publishing(Flows):
+    """The flow of :meth:`many`. One instance belongs to one client."""
 
-    Args:
-        clock: a monotonic clock in seconds.
-        wall_clock: microseconds since 1970.
-    """
-
-    def __init__(
-        self,
-        keys: Keys,
-        preflight: Preflight,
-        clock: Callable[[], float],
-        wall_clock: Callable[[], int],
-        retries: Retries,
-        options: Options,
-    ) -> None:
-        self._keys = keys
-        self._preflight = preflight
-        self._clock = clock
-        self._wall_clock = wall_clock
-        self._retries = retries
-        self._options = options
-        self._noting = Noting(keys, retries, clock)
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared)
+        self._clock = shared.clock
+        self._wall_clock = shared.wall_clock
+        self._noting = Noting(shared.keys, shared.retries, shared.clock)
 
     def accept(self, message: Outgoing | tuple[str, Any], name: str) -> Publication | InvalidInput:
         """The message ready to be sent, or what is wrong with it."""

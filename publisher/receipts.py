@@ -1,17 +1,14 @@
-"""Who has received a message, apart from the waiting (``retrying.py``)."""
+"""Who has received a message."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 from publisher.contract import rights
 from publisher.contract.calls import Call, read_receipts
 from publisher.contract.channels import Namespace, Owner, parse_channel
-from publisher.contract.keys import Keys
 from publisher.errors import InvalidData, Unavailable
-from publisher.preflight import Preflight
 from publisher.records import (
     Published,
     Receipt,
@@ -19,7 +16,8 @@ from publisher.records import (
     check_name,
     check_wait_confirmed,
 )
-from publisher.retrying import Retries, once, read
+from publisher.retrying import once
+from publisher.shared import Flows, Shared
 from publisher.transport.flows import Flow, Pause
 
 _PAGE: Final = 1_000
@@ -29,20 +27,12 @@ _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 0.8
 
 
-class Receipts:
-    """Builds the flows, which change nothing.
+class Receipts(Flows):
+    """Its flows change nothing."""
 
-    Args:
-        clock: a monotonic clock in seconds.
-    """
-
-    def __init__(
-        self, keys: Keys, preflight: Preflight, retries: Retries, clock: Callable[[], float]
-    ) -> None:
-        self._keys = keys
-        self._preflight = preflight
-        self._retries = retries
-        self._clock = clock
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared)
+        self._clock = shared.clock
 
     def receipts(
         self, channel: str, identifier: int, after: str = "", limit: int | None = None
@@ -66,7 +56,7 @@ class Receipts:
         while limit is None or len(found) < limit:
             size = _PAGE if limit is None else min(_PAGE, limit - len(found))
             call = read_receipts(self._keys, channel, identifier, after, size)
-            (reply,) = yield from read([call], self._retries)
+            (reply,) = yield from self._read([call])
             for user, position in zip(reply[::2], reply[1::2], strict=True):
                 after, identifier = user.decode(), int(position)
                 found[after] = Receipt(after, identifier)

@@ -1,9 +1,8 @@
-"""What ends connections and tokens, apart from the waiting (``retrying.py``)."""
+"""What ends connections and tokens."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -12,7 +11,6 @@ from publisher.audit import audited
 from publisher.contract import control, rights, scripts
 from publisher.contract.calls import Argument, Call, pairs_of
 from publisher.contract.control import Disconnect, TokenRevoked, TokensRevoked
-from publisher.contract.keys import Keys
 from publisher.contract.revocations import (
     DISCONNECTED_SECONDS,
     DISCONNECTS_KEPT,
@@ -22,8 +20,6 @@ from publisher.contract.revocations import (
 )
 from publisher.contract.scripts import Script
 from publisher.errors import InvalidData, Unavailable
-from publisher.preflight import Preflight
-from publisher.publication import Options
 from publisher.records import (
     check_connection,
     check_reason,
@@ -31,37 +27,24 @@ from publisher.records import (
     check_user,
     seconds_since_1970,
 )
-from publisher.retrying import Retries, read, write
+from publisher.retrying import read
+from publisher.shared import Flows, Shared
 from publisher.transport.flows import Flow
 
 _FURTHEST_AHEAD_SECONDS: Final = 86_400
 
 
-class Revoking:
-    """Builds the flows. Twice does no more than once, though each try gives the nodes its command again.
+class Revoking(Flows):
+    """Twice does no more than once, though each try gives the nodes its command again.
 
     A second try of a disconnect has the nonce of the first, and Redis keeps that one's moment (``disconnect.lua``): who has come
     back since is not meant. A token that is revoked was let in nowhere since the first try, so the second finds nobody.
     Only where a failover has lost the first try is the second like a call of its own.
-
-    Args:
-        wall_clock: microseconds since 1970.
-        options: which replicas must have what is written, and who acts.
     """
 
-    def __init__(
-        self,
-        keys: Keys,
-        preflight: Preflight,
-        retries: Retries,
-        options: Options,
-        wall_clock: Callable[[], int],
-    ) -> None:
-        self._keys = keys
-        self._preflight = preflight
-        self._retries = retries
-        self._options = options
-        self._wall_clock = wall_clock
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared)
+        self._wall_clock = shared.wall_clock
 
     def _now(self) -> float:
         return self._wall_clock() / 1_000_000
@@ -140,8 +123,7 @@ class Revoking:
     def _end(self, script: Script, key: str, *arguments: Argument) -> Flow[None]:
         yield from self._preflight.check_rights_of(rights.to_end, key)
         call = Call.run(script, [key], *arguments)
-        options = self._options
-        yield from write(call, self._retries, options.min_replicas, options.replica_timeout)
+        yield from self._write(call)
 
 
 def _digest_of(jti: object) -> str | None:

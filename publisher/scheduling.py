@@ -1,4 +1,4 @@
-"""Messages that are published later, by the gateways, apart from the waiting (``retrying.py``)."""
+"""Messages that are published later, by the gateways."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from hashlib import blake2b
 
 from publisher.contract import rights, scripts
 from publisher.contract.calls import Call
-from publisher.contract.keys import Keys
 from publisher.contract.scheduling import channel_of, is_id
 from publisher.errors import InvalidData
-from publisher.preflight import Preflight
-from publisher.publication import Options, Publication
+from publisher.publication import Publication
 from publisher.records import Outgoing, Scheduled, seconds_since_1970
-from publisher.retrying import Retries, read, write
+from publisher.shared import Flows, Shared
 from publisher.tracing import spanning
 from publisher.transport.flows import Flow
 
@@ -24,26 +22,15 @@ _KNOWN_SECONDS = 60
 """How long a cancelled message is still known. A try of its schedule that has been on the way for longer is not."""
 
 
-class Scheduling:
-    """Builds the flows. Twice does no more than once.
+class Scheduling(Flows):
+    """Twice does no more than once.
 
     Args:
         accept: makes a message ready to be sent; raises what is wrong with it.
-        options: which replicas must have what is written, and the keys of encrypted namespaces.
     """
 
-    def __init__(
-        self,
-        keys: Keys,
-        preflight: Preflight,
-        retries: Retries,
-        options: Options,
-        accept: Callable[[Outgoing], Publication],
-    ) -> None:
-        self._keys = keys
-        self._preflight = preflight
-        self._retries = retries
-        self._options = options
+    def __init__(self, shared: Shared, accept: Callable[[Outgoing], Publication]) -> None:
+        super().__init__(shared)
         self._accept = accept
 
     def schedule(self, message: Outgoing, at: datetime | float) -> Flow[Scheduled]:
@@ -84,26 +71,22 @@ class Scheduling:
         yield from self._preflight.check_rights_of(rights.to_schedule, keys.scheduled)
         names = [keys.scheduled_message(identifier), keys.scheduled]
         call = Call.run(scripts.CANCEL, names, identifier, _KNOWN_SECONDS)
-        return bool((yield from self._write(call, self._options.min_replicas)))
+        return bool((yield from self._write(call)))
 
     def scheduled(self, identifier: str) -> Flow[Scheduled | None]:
         """What waits under an id."""
         _check_id(identifier)
         keys = self._keys
-        kept, moment = yield from read(
+        kept, moment = yield from self._read(
             [
                 Call(("GET", keys.scheduled_message(identifier))),
                 Call(("ZSCORE", keys.scheduled, identifier)),
-            ],
-            self._retries,
+            ]
         )
         # It may have been taken between the two.
         if kept is None or moment is None:
             return None
         return Scheduled(identifier, channel_of(kept), float(moment) / 1000)
-
-    def _write(self, call: Call, min_replicas: int) -> Flow[bytes]:
-        return write(call, self._retries, min_replicas, self._options.replica_timeout)
 
 
 def _check_id(identifier: object) -> None:
