@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -17,6 +18,7 @@ from tests.support import topology
 from tests.support.api import Api, api_at, keys_in
 from tests.support.nodes import Node, running_node
 from tests.support.programs import cannot_run
+from tests.support.redis_cluster import RedisCluster, redis_cluster
 from tests.support.redis_users import as_user, user_of_line
 from tests.support.waiting import until
 
@@ -103,3 +105,21 @@ async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
     await proxy.start()
     async with contextlib.aclosing(proxy):
         yield proxy
+
+
+@pytest.fixture
+def cluster_options() -> dict[str, Any]:
+    """How the ``cluster`` is made, for tests that want it otherwise."""
+    return {}
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path, cluster_options: dict[str, Any]) -> AsyncIterator[RedisCluster]:
+    """A Redis Cluster of the test's own."""
+    # In a thread: it blocks.
+    context = redis_cluster(tmp_path, **cluster_options)
+    cluster = await asyncio.to_thread(context.__enter__)
+    try:
+        yield cluster
+    finally:
+        await asyncio.to_thread(context.__exit__, None, None, None)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,23 +15,12 @@ from publisher.contract.keys import Keys
 from publisher.transport.cluster import slot_of
 from tests.support.client import Client, connected
 from tests.support.nodes import Node, running_node
-from tests.support.redis_cluster import ClusterServer, RedisCluster, redis_cluster
+from tests.support.redis_cluster import ClusterServer, RedisCluster
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
 READY_SECONDS = 3.0
 USERS = [f"u{number}" for number in range(12)]
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[RedisCluster]:
-    # In a thread: it blocks.
-    context = redis_cluster(tmp_path)
-    cluster = await asyncio.to_thread(context.__enter__)
-    try:
-        yield cluster
-    finally:
-        await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 class Writer:

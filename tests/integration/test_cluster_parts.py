@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from publisher.contract.rights import of_a_gateway
 from publisher.transport.cluster import slot_of
 from tests.support.client import connected, opened
 from tests.support.nodes import Node, running_node
-from tests.support.redis_cluster import ClusterServer, RedisCluster, redis_cluster
+from tests.support.redis_cluster import ClusterServer, RedisCluster
 from tests.support.requests import answer_to, handshake
 from tests.support.tokens import make_token
 from tests.support.waiting import until
@@ -35,14 +34,8 @@ HANGING_SECONDS = 4.0
 
 
 @pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[RedisCluster]:
-    # In a thread: it blocks.
-    context = redis_cluster(tmp_path, replicated=False)
-    cluster = await asyncio.to_thread(context.__enter__)
-    try:
-        yield cluster
-    finally:
-        await asyncio.to_thread(context.__exit__, None, None, None)
+def cluster_options() -> dict[str, Any]:
+    return {"replicated": False}
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from publisher.contract.keys import Keys
 from publisher.transport.cluster import slot_of
 from tests.support.nodes import running_node
 from tests.support.processes import gateway_process
-from tests.support.redis_cluster import RedisCluster, redis_cluster
+from tests.support.redis_cluster import RedisCluster
 from tests.support.sentinel_servers import sentinel_servers
 from tests.support.waiting import until
 
@@ -119,16 +119,6 @@ async def test_a_failover_by_sentinel_publishes_each_once(
 
         async with planned(servers.url, prefix, "notifications/u", fail_over):
             pass
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[RedisCluster]:
-    context = redis_cluster(tmp_path)
-    cluster = await asyncio.to_thread(context.__enter__)
-    try:
-        yield cluster
-    finally:
-        await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 async def test_a_failover_of_the_shard_with_what_is_scheduled_publishes_each_once(

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -15,7 +16,16 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from publisher import AsyncPublisher, InvalidInput, Namespace, Outgoing, Owner, Publisher, Retention
+from publisher import (
+    AsyncPublisher,
+    InvalidInput,
+    Namespace,
+    Outgoing,
+    Owner,
+    Publisher,
+    Retention,
+    Scheduled,
+)
 from publisher.contract.channels import DEFAULT_NAMESPACES
 from publisher.contract.keys import Keys
 from publisher.contract.message import decode
@@ -48,26 +58,6 @@ INVALID = [
 ]
 
 
-@pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> TracerProvider:
-    """The program's. A program sets it once and for all, so the tests let it be found only as long as they want it."""
-    provider = TracerProvider()
-    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
-    return provider
-
-
-@pytest.fixture
-def spans(provider: TracerProvider) -> InMemorySpanExporter:
-    exporter = InMemorySpanExporter()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    return exporter
-
-
-@pytest.fixture
-def tracer(provider: TracerProvider) -> trace.Tracer:
-    return provider.get_tracer("a backend")
-
-
 def entries(server: Looking, keys: Keys, channel: str = CHANNEL) -> list[bytes]:
     return server.zrange(keys.log(channel), 0, -1)
 
@@ -76,6 +66,42 @@ def carried(server: Looking, keys: Keys, channel: str = CHANNEL) -> list[str | N
     """The traceparents of the channel's messages."""
     found = [traced(each) for each in entries(server, keys, channel)]
     return [None if each is None else each[2] for each in found]
+
+
+class Backend:
+    """A program that has OpenTelemetry: its spans, and what its messages carry."""
+
+    def __init__(self, provider: TracerProvider, server: Looking, keys: Keys) -> None:
+        self._exporter = InMemorySpanExporter()
+        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self._tracer = provider.get_tracer("a backend")
+        self._server = server
+        self._keys = keys
+
+    def doing(self, name: str) -> AbstractContextManager[trace.Span]:
+        """A span of its own, which is current in the block."""
+        return self._tracer.start_as_current_span(name)
+
+    @property
+    def spans(self) -> tuple[ReadableSpan, ...]:
+        """Those that have ended."""
+        return self._exporter.get_finished_spans()
+
+    def carried(self, channel: str = CHANNEL) -> list[str | None]:
+        """The traceparents of the channel's messages."""
+        return carried(self._server, self._keys, channel)
+
+    def planned(self, scheduled: Scheduled) -> Planned:
+        """What is kept of a message that is to be published later."""
+        return Planned.decode(self._server.get(self._keys.scheduled_message(scheduled.id)))
+
+
+@pytest.fixture
+def backend(server: Looking, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    """A program sets its provider once and for all, so the tests let it be found only as long as they want it."""
+    provider = TracerProvider()
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    return Backend(provider, server, keys)
 
 
 def text(context: trace.SpanContext) -> str:
@@ -245,19 +271,13 @@ def test_it_is_carried_without_a_log_sealed_and_later(
 # -- spans of a backend -----------------------------------------------------------------------------
 
 
-def test_a_publish_is_a_span_below_the_current_one(
-    publisher: Publisher,
-    server: Looking,
-    keys: Keys,
-    spans: InMemorySpanExporter,
-    tracer: trace.Tracer,
-) -> None:
-    with tracer.start_as_current_span("an order"):
+def test_a_publish_is_a_span_below_the_current_one(publisher: Publisher, backend: Backend) -> None:
+    with backend.doing("an order"):
         published = publisher.publish(CHANNEL, {"secret": "text"})
-    publish, order = spans.get_finished_spans()
+    publish, order = backend.spans
     assert (publish.name, publish.kind) == ("publish notifications", SpanKind.PRODUCER)
     assert above(publish) == named(order)
-    assert carried(server, keys) == [named(publish)]
+    assert backend.carried() == [named(publish)]
     # Neither the channel, which names a user, nor what is published.
     assert dict(publish.attributes or {}) == {
         "messaging.system": "realtime_gateway",
@@ -269,56 +289,42 @@ def test_a_publish_is_a_span_below_the_current_one(
 
 
 async def test_it_is_one_of_each_call_that_shares_a_round_trip(
-    async_publisher: AsyncPublisher,
-    server: Looking,
-    keys: Keys,
-    spans: InMemorySpanExporter,
-    tracer: trace.Tracer,
+    async_publisher: AsyncPublisher, backend: Backend
 ) -> None:
     async def request(number: int) -> None:
-        with tracer.start_as_current_span(f"request {number}"):
+        with backend.doing(f"request {number}"):
             await async_publisher.publish(CHANNEL, number)
 
     await asyncio.gather(*map(request, range(5)))
-    found = spans.get_finished_spans()
+    found = backend.spans
     requests = {named(each) for each in found if each.name.startswith("request")}
     publishes = [each for each in found if each.name == "publish notifications"]
     assert {above(each) for each in publishes} == requests
     assert len(requests) == 5
-    assert set(carried(server, keys)) == set(map(named, publishes))
+    assert set(backend.carried()) == set(map(named, publishes))
 
 
 def test_what_is_given_counts_before_what_is_current(
-    publisher: Publisher,
-    server: Looking,
-    keys: Keys,
-    spans: InMemorySpanExporter,
-    tracer: trace.Tracer,
+    publisher: Publisher, backend: Backend
 ) -> None:
-    with tracer.start_as_current_span("another trace"):
+    with backend.doing("another trace"):
         publisher.publish(CHANNEL, 1, traceparent=SAMPLED)
         publisher.publish(CHANNEL, 2, traceparent=NOT_SAMPLED)
-    publish, _ = spans.get_finished_spans()
+    publish, _ = backend.spans
     assert above(publish) == SAMPLED
-    assert carried(server, keys) == [named(publish), None]
+    assert backend.carried() == [named(publish), None]
 
 
-def test_many_messages_are_one_span(
-    publisher: Publisher,
-    server: Looking,
-    keys: Keys,
-    spans: InMemorySpanExporter,
-    tracer: trace.Tracer,
-) -> None:
-    with tracer.start_as_current_span("a batch"):
+def test_many_messages_are_one_span(publisher: Publisher, backend: Backend) -> None:
+    with backend.doing("a batch"):
         publisher.publish_many(
             [(CHANNEL, 1), Outgoing(CHANNEL, 2, traceparent=SAMPLED), (CHANNEL, 3), ("no", 4)]
         )
         publisher.broadcast(1, users=["a", "b"])
-    many, broadcast, _ = spans.get_finished_spans()
+    many, broadcast, _ = backend.spans
     assert many.name == broadcast.name == "publish"
-    assert carried(server, keys) == [named(many), SAMPLED, named(many)]
-    assert carried(server, keys, "notifications/a") == [named(broadcast)]
+    assert backend.carried() == [named(many), SAMPLED, named(many)]
+    assert backend.carried("notifications/a") == [named(broadcast)]
     attributes = dict(many.attributes or {})
     assert attributes["messaging.batch.message_count"] == 4
     assert attributes["error.type"] == "InvalidChannel"
@@ -326,47 +332,39 @@ def test_many_messages_are_one_span(
 
 
 def test_a_scheduled_message_is_a_span_and_carries_it(
-    publisher: Publisher,
-    server: Looking,
-    keys: Keys,
-    spans: InMemorySpanExporter,
-    tracer: trace.Tracer,
+    publisher: Publisher, backend: Backend
 ) -> None:
-    with tracer.start_as_current_span("today"):
+    with backend.doing("today"):
         scheduled = publisher.publish(CHANNEL, 1, at=time.time() + 60)
-    schedule, _ = spans.get_finished_spans()
+    schedule, _ = backend.spans
     assert schedule.name == "schedule notifications"
-    kept = Planned.decode(server.get(keys.scheduled_message(scheduled.id)))
+    kept = backend.planned(scheduled)
     assert kept.nonce.endswith(f"/{named(schedule)}")
 
 
-def test_what_fails_says_how_and_nothing_of_whom(
-    nobody: str, spans: InMemorySpanExporter, tracer: trace.Tracer
-) -> None:
+def test_what_fails_says_how_and_nothing_of_whom(nobody: str, backend: Backend) -> None:
     with Publisher.from_url(nobody, retries=0) as publisher:
-        with tracer.start_as_current_span("an order"):
+        with backend.doing("an order"):
             for call in (
                 lambda: publisher.publish(CHANNEL, 1),
                 lambda: publisher.publish(CHANNEL, 1, at=0),
             ):
                 with pytest.raises(Exception, match=r"refused|not answer|Connect"):
                     call()
-    for each in spans.get_finished_spans()[:2]:
+    for each in backend.spans[:2]:
         assert each.status.status_code is StatusCode.ERROR
         assert each.status.description is None
         assert (each.attributes or {})["error.type"] == "Unavailable"
         assert not each.events
 
 
-def test_without_a_trace_there_is_no_span(
-    publisher: Publisher, server: Looking, keys: Keys, spans: InMemorySpanExporter
-) -> None:
+def test_without_a_trace_there_is_no_span(publisher: Publisher, backend: Backend) -> None:
     publisher.publish(CHANNEL, 1)
     publisher.publish_many([(CHANNEL, 2)])
     with trace.use_span(trace.NonRecordingSpan(trace.INVALID_SPAN_CONTEXT)):
         publisher.publish(CHANNEL, 3)
-    assert spans.get_finished_spans() == ()
-    assert carried(server, keys) == [None, None, None]
+    assert backend.spans == ()
+    assert backend.carried() == [None, None, None]
 
 
 def test_opentelemetry_is_not_imported_by_whoever_does_not_use_it(
