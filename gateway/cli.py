@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -25,37 +23,34 @@ from gateway.commands import (
 )
 from gateway.commands.output import complain
 from gateway.settings import UsageError
+from publisher.command_line import EPILOG, FAILED, WRONG, Parser, ended
 from publisher.errors import InvalidInput, PublisherError
 
 _COMMANDS: Final = (serve, token, check, acl, webhooks, plan, tail, load, top, drain, completion)
 """In the order of the help. Each adds itself, with a function ``run`` that returns the exit code."""
 
-_SIGNAL_BASE: Final = 128
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; exits with 2 for a mistake in the configuration, 1 for other trouble."""
-    options = parser().parse_args(arguments)
+    """Run the command; exits with the codes of docs/command-line.md."""
+    sys.exit(ended(lambda: _run_command(parser().parse_args(arguments))))
+
+
+def _run_command(options: argparse.Namespace) -> int:
     try:
-        sys.exit(options.run(options))
+        code: int = options.run(options)
     except (UsageError, InvalidInput) as error:
         complain(str(error))
-        sys.exit(2)
+        return WRONG
     except PublisherError as error:
         complain(str(error))
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(_SIGNAL_BASE + signal.SIGINT)
-    except BrokenPipeError:
-        # Whoever read the output has had enough. Python must not complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return FAILED
+    return code
 
 
 def parser() -> argparse.ArgumentParser:
     """What reads the command line. In what it returns, ``root`` is itself, for the command about all commands."""
-    parser = argparse.ArgumentParser(
-        "gateway", description="A horizontally scalable real-time gateway."
+    parser = Parser(
+        "gateway", description="A horizontally scalable real-time gateway.", epilog=EPILOG
     )
     parser.add_argument("--version", action="version", version=version("realtime-gateway"))
     parser.set_defaults(root=parser)

@@ -1,8 +1,8 @@
 """The ``publisher`` command.
 
 Results are JSON on standard output, one object a line; an error is one line on standard error. Exit
-codes: 0 done, 1 Redis is unavailable, 2 the input is wrong. ``run`` exits with its command's code, and
-with 1 or 2 only if the command succeeded and its result could not be published.
+codes: docs/command-line.md. ``run`` exits with its command's code, and with another one only if the
+command succeeded and its result could not be published.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
-import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 from publisher import cli_access, cli_messages, completion, redis_address
 from publisher import run_command as execution
-from publisher.cli_access import Command, Everybody, grantee, moment
+from publisher.cli_access import Command, Everybody, add_channel, add_user, grantee, moment
 from publisher.cli_output import complain, print_result
 from publisher.client import Publisher
+from publisher.command_line import EPILOG, FAILED, WRONG, Parser, ended
 from publisher.contract.channels import parse_channel
 from publisher.contract.keys import DEFAULT_PREFIX
 from publisher.contract.sealing import KeyRing
@@ -36,10 +35,6 @@ from publisher.errors import (
 from publisher.publication import DEFAULT_MAX_MESSAGE_BYTES
 from publisher.records import channel_of_session, check_grantee
 
-UNAVAILABLE: Final = 1
-BAD_INPUT: Final = 2
-_SIGNAL_BASE: Final = 128
-
 # What a run result's JSON takes besides its two texts, and a little more.
 _RESULT_FRAME_BYTES: Final = 256
 
@@ -47,22 +42,20 @@ _RESULT_FRAME_BYTES: Final = 256
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     # Defaults are given here because the options' own would overwrite those before the command.
-    defaults = argparse.Namespace(
+    options = argparse.Namespace(
         redis_url=None, prefix=None, actor=None, exit_code=0, min_replicas=0, replica_timeout=1.0
     )
-    options = _parsed(arguments, defaults)
+    code = ended(lambda: _run_command(_parsed(arguments, options)))
+    # What `run` ran may have failed by itself, and that is the more telling code.
+    return options.exit_code or code
+
+
+def _run_command(options: argparse.Namespace) -> int:
     try:
         return _completion(options) if options.command is None else _execute(options)
     except PublisherError as error:
-        code = _fail(error)
-        # What `run` ran may have failed by itself, and that is the more telling code.
-        return options.exit_code or code
-    except KeyboardInterrupt:
-        return _SIGNAL_BASE + signal.SIGINT
-    except BrokenPipeError:
-        # Whoever read the output has had enough. Python must not complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return options.exit_code or _SIGNAL_BASE + signal.SIGPIPE
+        complain("; ".join([str(error).rstrip("."), *getattr(error, "__notes__", [])]))
+        return WRONG if isinstance(error, InvalidInput) else FAILED
 
 
 def _parsed(arguments: Sequence[str] | None, defaults: argparse.Namespace) -> argparse.Namespace:
@@ -89,15 +82,13 @@ def _execute(options: argparse.Namespace) -> int:
         actor=options.actor or os.environ.get(redis_address.ACTOR_VARIABLE) or None,
     ) as publisher:
         try:
-            code = command(publisher, options)
-            sys.stdout.flush()
+            return command(publisher, options)
         except Unavailable as error:
             if address.file is not None:
                 error.add_note(f"the address is from {address.file}")
                 if not isinstance(error, Rejected | NotReplicated):  # these are answers of Redis
                     error.add_note("is `make run` running there?")
             raise
-        return code
 
 
 def _publish(publisher: Publisher, options: argparse.Namespace) -> int:
@@ -179,9 +170,8 @@ def _presence(publisher: Publisher, options: argparse.Namespace) -> int:
 
 def _events(publisher: Publisher, options: argparse.Namespace) -> int:
     for event in publisher.events(options.group, options.start):
-        print_result(event.plain())
         # Asking for the next one acknowledges it.
-        sys.stdout.flush()
+        print_result(event.plain(), at_once=True)
     return 0
 
 
@@ -203,24 +193,13 @@ def _completion(options: argparse.Namespace) -> int:
         print(completion.script(_parser(), options.shell))  # noqa: T201
     except completion.NoShtab as error:
         complain(str(error))
-        return BAD_INPUT
+        return WRONG
     return 0
-
-
-def _fail(error: PublisherError) -> int:
-    complain("; ".join([str(error).rstrip("."), *getattr(error, "__notes__", [])]))
-    return BAD_INPUT if isinstance(error, InvalidInput) else UNAVAILABLE
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        complain(f"{message} (see {self.prog} --help)")
-        raise SystemExit(BAD_INPUT)
 
 
 def _parser() -> argparse.ArgumentParser:
     # Without a default of their own, these may stand before the command and after it.
-    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument(
         "--redis-url",
         metavar="URL",
@@ -228,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     common.add_argument(
         "--prefix",
-        help=f"key prefix of the gateways (default: ${redis_address.PREFIX_VARIABLE}, {DEFAULT_PREFIX})",
+        help=f"key prefix of the gateways (default: ${redis_address.PREFIX_VARIABLE}, or else {DEFAULT_PREFIX})",
     )
     common.add_argument(
         "--actor",
@@ -240,20 +219,26 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="changes nothing: all results are JSON, one a line",
     )
-    parser = _Parser(
-        "publisher", description="Publish to users' browsers and apps.", parents=[common]
+    parser = Parser(
+        "publisher",
+        description="Publish to users' browsers and apps.",
+        parents=[common],
+        epilog=EPILOG,
     )
     parser.add_argument("--version", action="version", version=version("realtime-gateway"))
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=f"{text}.", parents=[common])
+        about = text[0].lower() + text[1:].partition(". ")[0]
+        added = commands.add_parser(name, help=about, description=f"{text}.", parents=[common])
         added.set_defaults(command=command)
         return added
 
     _add_publish(add("publish", _publish, "Publish JSON to a channel"))
     _add_notify(add("notify", _notify, "Send a notification to a user"))
-    _add_run(add("run", _run, "Run a command and publish its result"))
+    _add_run(
+        add("run", _run, "Run a command and publish its result. It exits with the command's code")
+    )
     cli_access.add_commands(add)
     cli_messages.add_commands(add)
     _add_reading(
@@ -261,20 +246,26 @@ def _parser() -> argparse.ArgumentParser:
         add("connections", _connections, "Print a user's live connections"),
         add("presence", _presence, "Print the users who are in a channel"),
     )
-    _add_events(add("events", _events, "Print what happens to users and their connections"))
+    _add_events(
+        add(
+            "events",
+            _events,
+            "Print what happens to users and their connections. The gateways tell what GATEWAY_EVENTS names. Ctrl-C ends it",
+        )
+    )
     add("ping", _ping, "Ask Redis for an answer, to try the address, the password and the database")
     shells = commands.add_parser(
         "completion",
-        help="Print a script that lets a shell complete commands",
+        help="print a script that lets a shell complete commands",
         description=completion.DESCRIPTION,
     )
     shells.set_defaults(command=None)  # the only one that asks nothing of Redis
-    shells.add_argument("shell", choices=completion.SHELLS)
+    shells.add_argument("shell", choices=completion.SHELLS, help="the shell that you use")
     return parser
 
 
 def _add_publish(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("channel", metavar="CHANNEL", help="<namespace>/<id>")
+    add_channel(parser)
     cli_messages.add_data(parser)
     cli_messages.add_publishing(parser)
     _add_idempotency_key(parser)
@@ -282,11 +273,11 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_notify(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("user", metavar="USER")
-    parser.add_argument("--title", required=True)
-    parser.add_argument("--message", required=True)
+    add_user(parser)
+    parser.add_argument("--title", metavar="TEXT", required=True, help="what it is about")
+    parser.add_argument("--message", metavar="TEXT", required=True, help="what it says")
     parser.add_argument(
-        "--action", help="an action that the app may offer, such as approve_request"
+        "--action", metavar="NAME", help="an action that the app may offer, such as approve_request"
     )
     parser.add_argument("--request-id", metavar="ID", help="what the action is about")
     _add_idempotency_key(parser)
@@ -309,15 +300,15 @@ def _add_reading(
     connections: argparse.ArgumentParser,
     presence: argparse.ArgumentParser,
 ) -> None:
-    history.add_argument("channel", metavar="CHANNEL")
+    add_channel(history)
     history.add_argument(
         "--since", metavar="ID", type=int, default=0, help="only messages after this id"
     )
     history.add_argument(
         "--limit", metavar="N", type=int, help="at most this many messages (default: all)"
     )
-    connections.add_argument("user", metavar="USER")
-    presence.add_argument("channel", metavar="CHANNEL")
+    add_user(connections)
+    add_channel(presence)
 
 
 def _add_events(parser: argparse.ArgumentParser) -> None:

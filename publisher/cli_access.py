@@ -27,7 +27,7 @@ def add_commands(add: Add) -> None:
         add("revoke", _revoke, "Take a grant back and end what it allowed"),
     )
     forget = add("forget", _forget, "Erase what Redis keeps of a user, and end their connections")
-    forget.add_argument("user", metavar="USER")
+    add_user(forget)
     _add_ends(
         add("disconnect", _disconnect, "End a user's connections"),
         add("revoke-token", _revoke_token, "Let nobody in with a token, and end its connections"),
@@ -37,6 +37,16 @@ def add_commands(add: Add) -> None:
             "Let a user in only with tokens that were issued later, and end the connections with older ones",
         ),
     )
+
+
+def add_channel(parser: argparse.ArgumentParser) -> None:
+    """Add the channel that a command is about."""
+    parser.add_argument("channel", metavar="CHANNEL", help="its name, <namespace>/<id>")
+
+
+def add_user(parser: argparse.ArgumentParser) -> None:
+    """Add the user that a command is about."""
+    parser.add_argument("user", metavar="USER", help="the user's id")
 
 
 def _grant(publisher: Publisher, options: argparse.Namespace) -> int:
@@ -136,7 +146,7 @@ class Everybody(argparse.Action):
 def _add_grants(grant: argparse.ArgumentParser, revoke: argparse.ArgumentParser) -> None:
     for parser in (grant, revoke):
         parser.usage = f"{parser.prog} [options] CHANNEL (USER | --everybody)"
-        parser.add_argument("channel", metavar="CHANNEL")
+        add_channel(parser)
         user = parser.add_argument(
             "user",
             metavar="USER or --everybody",  # argparse says what is missing by this name
@@ -162,7 +172,7 @@ def _add_ends(
     revoke_token: argparse.ArgumentParser,
     revoke_tokens_before: argparse.ArgumentParser,
 ) -> None:
-    disconnect.add_argument("user", metavar="USER")
+    add_user(disconnect)
     disconnect.add_argument(
         "--reason", metavar="TEXT", default="", help="what its clients are told"
     )
@@ -175,7 +185,7 @@ def _add_ends(
     revoke_token.add_argument(
         "--until", metavar="TIME", required=True, help=f"when the token ends by itself: {TIME}"
     )
-    revoke_tokens_before.add_argument("user", metavar="USER")
+    add_user(revoke_tokens_before)
     revoke_tokens_before.add_argument(
         "time", metavar="TIME", help=f"tokens issued before are revoked: {TIME}"
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from publisher.cli_access import TIME, Add
+from publisher.cli_access import TIME, Add, add_channel
 from publisher.cli_output import complain, print_result
 from publisher.client import Publisher
 from publisher.errors import InvalidData, PublisherError
@@ -22,7 +22,7 @@ def add_commands(add: Add) -> None:
     _add_message(add("delete", _delete, "Take a message out of its channel"))
     cancel = add("cancel", _cancel, "Take back a message that is to be published later")
     cancel.add_argument("id", metavar="ID", help="as `publisher publish --at` has printed it")
-    _add_message(add("receipts", _receipts, "Print who has confirmed a message"))
+    _add_receipts(add("receipts", _receipts, "Print who has confirmed a message"))
 
 
 def add_publishing(parser: argparse.ArgumentParser) -> None:
@@ -98,9 +98,14 @@ def _add_broadcast(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument(
-        "--user", metavar="USER", action="append", help="to their notifications; may be repeated"
+        "--user",
+        metavar="USER",
+        action="append",
+        help="to this user's notifications; may be repeated",
     )
-    group.add_argument("--channel", metavar="CHANNEL", action="append", help="may be repeated")
+    group.add_argument(
+        "--channel", metavar="CHANNEL", action="append", help="to this channel; may be repeated"
+    )
     parser.add_argument(
         "--idempotency-key",
         metavar="KEY",
@@ -120,11 +125,26 @@ def _cancel(publisher: Publisher, options: argparse.Namespace) -> int:
 
 
 def _receipts(publisher: Publisher, options: argparse.Namespace) -> int:
-    for receipt in publisher.receipts(options.channel, options.id):
+    for receipt in publisher.receipts(
+        options.channel, options.id, after=options.after, limit=options.limit
+    ):
         print_result(receipt)
     return 0
 
 
+def _add_receipts(parser: argparse.ArgumentParser) -> None:
+    _add_message(parser)
+    parser.add_argument(
+        "--after",
+        metavar="USER",
+        default="",
+        help="go on behind the last receipt that was printed: its user; ID is then its up_to",
+    )
+    parser.add_argument(
+        "--limit", metavar="N", type=int, help="at most this many receipts (default: all)"
+    )
+
+
 def _add_message(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("channel", metavar="CHANNEL")
+    add_channel(parser)
     parser.add_argument("id", metavar="ID", type=int, help="the message's id")

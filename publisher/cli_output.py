@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 
 
-def print_result(result: Any) -> None:
-    """Write a result as JSON, on a line of its own."""
-    sys.stdout.write(orjson.dumps(result).decode() + "\n")
+def print_result(result: Any, *, at_once: bool = False) -> None:
+    """Write a result as JSON, on a line of its own; ``at_once`` where the next one may take its time."""
+    print(orjson.dumps(result).decode(), flush=at_once)  # noqa: T201
 
 
 def complain(message: str) -> None:

@@ -15,11 +15,11 @@ from typing import Final, cast
 
 import orjson
 
+from publisher.command_line import SIGNAL_BASE
 from publisher.contract.secret_values import without_secrets
 
 NOT_EXECUTABLE: Final = 126
 NOT_FOUND: Final = 127
-_SIGNAL_BASE: Final = 128
 
 # At least what a pipe holds (64 KiB, on some machines 1 MiB), so that one read empties it.
 _PIPE_BYTES: Final = 1024 * 1024
@@ -178,7 +178,7 @@ async def _execute(command: Sequence[str], child: Child) -> int:
     environment = without_secrets(os.environ)
     await loop.subprocess_exec(lambda: child, *command, stdin=None, env=environment)
     status = await child.status()
-    return status if status >= 0 else _SIGNAL_BASE - status
+    return status if status >= 0 else SIGNAL_BASE - status
 
 
 def _in_foreground() -> bool:

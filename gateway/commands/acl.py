@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Final
 
 from gateway import redis_acl
 from gateway.commands.output import Commands, complain, say, say_json
@@ -10,12 +11,19 @@ from gateway.options import add_options, load_settings
 from gateway.settings import UsageError
 from publisher.errors import InvalidInput
 
+_TEXTS: Final = {
+    "redis_url": "what the gateways have: whose name and password their user gets; or @FILE",
+    "redis_prefix": "what the keys begin with to which the users have access (default: rt1)",
+    "api_port": "what the gateways have, if they have an HTTP API",
+}
+"""What the settings say here."""
+
 
 def add(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "acl",
-        help="the least rights in Redis, as lines of an ACL file",
+        help="print users of Redis with the least rights",
         description="Print the lines of an ACL file of Redis: one user for the gateways, one for the publishers, each with "
         "the least rights. Names and passwords are those of GATEWAY_REDIS_URL and PUBLISHER_REDIS_URL, where "
         "they are set; passwords are printed as their SHA-256. With GATEWAY_API_PORT set, the gateways' user also has what "
@@ -29,7 +37,7 @@ def add(commands: Commands) -> None:
         "version loads)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    add_options(parser, ("redis_url", "redis_prefix", "api_port"))
+    add_options(parser, _TEXTS, _TEXTS)
 
 
 def _run(options: argparse.Namespace) -> int:

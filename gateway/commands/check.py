@@ -18,6 +18,7 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "check",
         help="check the configuration and Redis",
+        usage="%(prog)s [options]",
         description="Check the configuration and Redis; with --development, those of `make run`. The report is JSON on "
         "standard output. "
         "Exit codes: 0 ok, 1 the report has errors, 2 a setting is invalid (told on standard error).",

@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
         description=completion.DESCRIPTION,
     )
     parser.set_defaults(run=_run)
-    parser.add_argument("shell", choices=completion.SHELLS)
+    parser.add_argument("shell", choices=completion.SHELLS, help="the shell that you use")
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
     for name, kind, default, text in (
         ("connections", int, 100, "connections, each of a user of its own"),
         ("rate", float, 100, "messages a second, in all"),
-        ("seconds", float, 10, "how long"),
+        ("seconds", float, 10, "how long messages are published"),
         ("message-bytes", int, 200, "size of a message's data"),
         (
             "patience",
@@ -50,10 +50,14 @@ def add(commands: Commands) -> None:
         ),
     ):
         parser.add_argument(
-            f"--{name}", type=kind, default=default, metavar="N", help=f"{text} ({default})"
+            f"--{name}",
+            type=kind,
+            default=default,
+            metavar="N",
+            help=f"{text} (default: {default})",
         )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    add_options(parser, _SETTINGS, asking_redis.HELP)
+    add_options(parser, _SETTINGS, {**asking_redis.HELP, **SIGNING})
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -13,22 +13,25 @@ from gateway.planning.telling import as_json, as_text
 from gateway.settings import UsageError
 
 _DESCRIPTION: Final = (
-    "How many machines and Redis primaries a load needs, how busy they are, what a deploy costs, and which limit comes "
+    "Say how many machines and Redis primaries a load needs, how busy they are, what a deploy costs, and which limit comes "
     "first. The figures behind it are measured (docs/scaling.md), so a plan is right to within a factor of two or so: "
     "measure your own load before you rely on it. Numbers may be written as 50000 or 5e4."
 )
 _OPTIONS: Final = {
     "connections": ("N", "connections that are open at the same time"),
     "publishes": ("RATE", "messages that are published a second"),
-    "subscribers": ("N", "connections that each message goes to (1)"),
-    "hot_publishes": ("RATE", "messages a second to the busiest channel (a hundredth of all)"),
-    "message_bytes": ("BYTES", "size of a message's data (200)"),
-    "window": ("SECONDS", "time that a deploy may take (600)"),
-    "channels": ("N", "channels that have a log in Redis (as many as connections)"),
-    "kept_messages": ("N", "messages in each log (10)"),
-    "commands": ("RATE", "commands to all gateways a second, such as revoked grants (1)"),
-    "cores": ("N", "cores of a machine with gateways (4)"),
-    "primaries": ("N", "primaries of Redis (as many as are needed)"),
+    "subscribers": ("N", "connections that each message goes to (default: 1)"),
+    "hot_publishes": (
+        "RATE",
+        "messages a second to the busiest channel (default: a hundredth of all)",
+    ),
+    "message_bytes": ("BYTES", "size of a message's data (default: 200)"),
+    "window": ("SECONDS", "time that a deploy may take (default: 600)"),
+    "channels": ("N", "channels that have a log in Redis (default: as many as connections)"),
+    "kept_messages": ("N", "messages in each log (default: 10)"),
+    "commands": ("RATE", "commands to all gateways a second, such as revoked grants (default: 1)"),
+    "cores": ("N", "cores of a machine with gateways (default: 4)"),
+    "primaries": ("N", "primaries of Redis (default: as many as are needed)"),
 }
 _REQUIRED: Final = {"connections", "publishes"}
 
@@ -36,7 +39,7 @@ _REQUIRED: Final = {"connections", "publishes"}
 def add(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser(
-        "plan", help="how many machines a load needs", description=_DESCRIPTION
+        "plan", help="say how many machines a load needs", description=_DESCRIPTION
     )
     parser.set_defaults(run=_run)
     for name, (placeholder, text) in _OPTIONS.items():

@@ -11,7 +11,7 @@ import random
 import socket
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway import logs, serve
 from gateway.commands.missing_settings import complete
@@ -27,9 +27,21 @@ if TYPE_CHECKING:
 log = logging.getLogger("gateway")
 
 
+_DESCRIPTION: Final = (
+    "Run a gateway node, or several workers on one port, until SIGTERM or Ctrl-C. It needs a Redis and a key that verifies "
+    "tokens; with --development it brings its own. docs/configuration.md has all settings by what they are for. "
+    "Exit codes: 0 ended by a signal, 2 the configuration is wrong or a port cannot be had."
+)
+
+
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser("serve", help="run a gateway node")
+    parser = commands.add_parser(
+        "serve",
+        help="run a gateway node",
+        description=_DESCRIPTION,
+        usage="%(prog)s [options]",
+    )
     parser.set_defaults(run=_run)
     add_options(parser)
 

@@ -44,9 +44,9 @@ def add(commands: Commands) -> None:
         "--since",
         type=int,
         metavar="ID",
-        help="begin behind the message with this id; 0 for all that is kept (what the user has not received)",
+        help="begin behind the message with this id; 0 for all that is kept (default: what the user has not received)",
     )
-    parser.add_argument("--json", action="store_true", help="print an object a line")
+    parser.add_argument("--json", action="store_true", help="print JSON, an object a line")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -59,6 +59,8 @@ def _run(options: argparse.Namespace) -> int:
     _tell_of_lost_connections()
     channels = [*dict.fromkeys(options.channels)]
     failure = asyncio.run(_show(receiver, channels, options.since, tail))
+    if isinstance(failure, BrokenPipeError):
+        raise failure
     if failure is not None:
         complain(str(failure))
     return 0 if failure is None else 1
@@ -124,7 +126,7 @@ async def _show(
                 await told.wait()
                 for task in tasks:
                     task.cancel()
-        except* ReceiverError as errors:
+        except* (ReceiverError, BrokenPipeError) as errors:
             failure = errors.exceptions[0]
     return failure
 

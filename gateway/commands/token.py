@@ -12,11 +12,15 @@ from gateway.settings import UsageError
 from publisher.contract.channels import NOTIFICATIONS, parse_channel
 from publisher.errors import InvalidChannel
 
-SIGNING: Final = (
-    *("jwt_secret", "jwt_algorithms", "jwt_user_claim", "jwt_audience", "jwt_issuer"),
-    "data_folder",
-)
-"""The settings that say how a token is made. All commands take the others too: they read the same file and environment."""
+SIGNING: Final = {
+    "jwt_secret": "HMAC secret that signs the token, as the gateways have it, or @FILE",
+    "jwt_algorithms": "algorithm that signs it (default: HS256)",
+    "jwt_user_claim": "claim that holds the user's id (default: sub)",
+    "jwt_audience": "audience that it is for (aud), where the gateways want one",
+    "jwt_issuer": "who issues it (iss), where the gateways want to know",
+    "data_folder": "folder in which `make run` keeps its secret (default: .gateway)",
+}
+"""The settings that say how a token is made, and what they are here. All commands take the others too: they read the same file and environment."""
 
 
 def add(commands: Commands) -> None:
@@ -37,10 +41,14 @@ def add(commands: Commands) -> None:
         help="a channel that the token allows, exact or <namespace>/*; may be repeated",
     )
     parser.add_argument(
-        "--ttl", type=int, default=3600, metavar="SECONDS", help="lifetime of the token (3600)"
+        "--ttl",
+        type=int,
+        default=3600,
+        metavar="SECONDS",
+        help="how long it is valid (default: 3600)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    add_options(parser, SIGNING)
+    add_options(parser, SIGNING, SIGNING)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -33,7 +33,11 @@ def add(commands: Commands) -> None:
     parser.set_defaults(run=_run)
     parser.add_argument("--json", action="store_true", help="print one snapshot as JSON, and end")
     parser.add_argument(
-        "--every", type=float, default=2.0, metavar="SECONDS", help="pause between two looks (2)"
+        "--every",
+        type=float,
+        default=2.0,
+        metavar="SECONDS",
+        help="pause between two looks (default: 2)",
     )
     add_options(parser, asking_redis.SETTINGS, asking_redis.HELP)
 

@@ -60,13 +60,13 @@ def add(commands: Commands) -> None:
         "--group",
         default="webhooks",
         metavar="NAME",
-        help="processes of the same name share the events (webhooks)",
+        help="processes of the same name share the events (default: webhooks)",
     )
     parser.add_argument(
         "--start",
         choices=("new", "oldest"),
         default="new",
-        help="where a group begins that is not there yet (new)",
+        help="where a group begins that is not there yet (default: new)",
     )
     add_options(parser, (*asking_redis.SETTINGS, "log_level", "log_format"), asking_redis.HELP)
 

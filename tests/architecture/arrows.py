@@ -66,7 +66,7 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.commands": "publisher publisher.errors publisher.contract gateway.redis_acl gateway.logs gateway.settings "
         "gateway.setting_doubts gateway.options gateway.planning gateway.client gateway.load_generator gateway.operating "
         "gateway.webhooks gateway.development gateway.app gateway.check gateway.serve gateway.supervisor gateway.service_manager",
-        "gateway.cli": "publisher.errors gateway.settings gateway.commands",
+        "gateway.cli": "publisher publisher.errors gateway.settings gateway.commands",
         "gateway.service_manager": "gateway.settings",
         "gateway.__main__": "gateway.cli",
     }.items()

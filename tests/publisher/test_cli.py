@@ -85,6 +85,17 @@ def test_who_has_confirmed_a_message_is_printed(
     assert told == {"user": "u", "up_to": sent["id"]}
 
 
+def test_receipts_are_printed_in_parts(cli: Cli, server: redis.Redis, keys: Keys):
+    server.zadd(keys.confirmed("run-results/s"), {"a": 7, "b": 7, "c": 8})
+    options = ("receipts", "run-results/s", "7", "--limit", "1")
+    found = [json.loads(cli(*options).stdout)]
+    found += [json.loads(cli(*options, "--after", "a").stdout)]
+    assert [each["user"] for each in found] == ["a", "b"]
+    rest = cli("receipts", "run-results/s", "7", "--after", "a").stdout.splitlines()
+    assert [json.loads(each)["user"] for each in rest] == ["b", "c"]
+    fails(cli(*options[:-1], "0"), 2, "limit must be")
+
+
 def test_a_broadcast_reaches_each_and_tells_of_those_that_it_does_not(
     cli: Cli, publisher: Publisher
 ):
@@ -450,7 +461,9 @@ def test_a_reader_that_has_had_enough_causes_no_complaint(
 ):
     publisher.publish_many(("notifications/u", "x" * 1_000) for _ in range(200))
     line = f"{sys.executable} -m publisher history notifications/u | head -n 1"
-    run = subprocess.run(["sh", "-c", line], env=environment, capture_output=True, check=True)
+    shell = ["bash", "-o", "pipefail", "-c", line]
+    run = subprocess.run(shell, env=environment, capture_output=True, check=False)
+    assert run.returncode == 141
     assert run.stdout.count(b"\n") == 1
     assert run.stderr == b""
 

@@ -1,0 +1,57 @@
+"""What the commands ``publisher`` and ``gateway`` have in common: how a mistake is told, and how they end (docs/command-line.md)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+FAILED: Final = 1
+"""It could not be done."""
+
+WRONG: Final = 2
+"""The command or the configuration is wrong."""
+
+EPILOG: Final = (
+    "`%(prog)s COMMAND --help` has the options of each. Exit codes: 0 done, 1 it could not be done, 2 the command or the "
+    "configuration is wrong, and a few of single commands (docs/command-line.md)."
+)
+"""What the help of a command that is made of commands ends with."""
+
+SIGNAL_BASE: Final = 128
+"""A shell says of a program that a signal has ended: this and the signal's number."""
+
+_INTERRUPTED: Final = SIGNAL_BASE + signal.SIGINT
+_OUTPUT_CLOSED: Final = SIGNAL_BASE + 13  # SIGPIPE, which Windows has no name for
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser, also of the commands below it, that tells a mistake in one line and where more is to be read."""
+
+    def error(self, message: str) -> NoReturn:
+        """Tell a mistake and end."""
+        command = self.prog.partition(" ")[0]
+        told = " ".join(message.split())  # one line, whatever it quotes
+        self.exit(WRONG, f"{command}: {told} (see {self.prog} --help)\n")
+
+
+def ended(command: Callable[[], int]) -> int:
+    """Run a command to its end; returns the exit code.
+
+    Ctrl-C, and a reader of the output that has had enough (``… | head``), end it as the signals would: with 130 and 141,
+    and without a complaint.
+    """
+    try:
+        try:
+            return command()
+        finally:
+            # What is left for the end of Python would be complained about, help too. A stdout that is closed has no flush().
+            print(end="", flush=True)  # noqa: T201
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _OUTPUT_CLOSED
