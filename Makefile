@@ -51,7 +51,7 @@ $(DEV): $(RUN)
 	@touch $@
 
 cluster: $(RUN)
-	@exec $(BIN)/python deploy/cluster.py $(if $(BASE_PORT),--base-port $(BASE_PORT))
+	@exec env PYTHONPATH=$(CURDIR) $(BIN)/python deploy/cluster.py $(if $(BASE_PORT),--base-port $(BASE_PORT))
 
 run: $(RUN)
 	@exec $(BIN)/gateway serve --development

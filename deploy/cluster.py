@@ -8,32 +8,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
-import re
 import shutil
 import signal
 import socket
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from deploy.cluster_processes import CannotStart, Processes, Service
 from gateway.development.login import development_api_key, development_secret
 from gateway.development.redis_server import server_binary
 
 DEPLOY: Final = Path(__file__).parent
 GATEWAYS: Final = 3
 HOST: Final = "127.0.0.1"
-
-_START_SECONDS: Final = 60.0
-_END_SECONDS: Final = 8.0
-"""What has not ended then is killed, so that all is over within ten seconds."""
-_RESTART_SECONDS: Final = 1.0
 
 SCOPES: Final = ("publish", "grant", "read", "disconnect")
 """What the key of the HTTP API may do, as in compose.yaml."""
@@ -44,32 +36,6 @@ REDIS_OPTIONS: Final = (
     *("--client-output-buffer-limit", "pubsub 256mb 64mb 60"),
 )
 """Those of compose.yaml."""
-
-
-@dataclass(frozen=True)
-class Service:
-    """A program, and how it is seen to be ready.
-
-    Args:
-        name: as in compose.yaml.
-        url: what is told of it.
-        command: the program and its arguments.
-        check: a URL that answers 200 when it is ready; for ``tcp://`` one that takes connections.
-        environment: further variables.
-    """
-
-    name: str
-    url: str
-    command: Sequence[str]
-    check: str
-    environment: dict[str, str] = field(default_factory=dict)
-
-
-class CannotStart(Exception):
-    """The message says why."""
-
-
-# -- what there is --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -143,8 +109,9 @@ class Secrets:
 
 
 def gateway(number: int, ports: Ports, secrets: Secrets) -> Service:
-    port, internal = ports.gateways[number], ports.internal[number]
+    name, port, internal = f"gateway-{number + 1}", ports.gateways[number], ports.internal[number]
     environment = {
+        "GATEWAY_NODE_NAME": name,
         "GATEWAY_HOST": HOST,
         "GATEWAY_PORT": str(port),
         "GATEWAY_INTERNAL_PORT": str(internal),
@@ -158,7 +125,7 @@ def gateway(number: int, ports: Ports, secrets: Secrets) -> Service:
     }
     command = (sys.executable, "-m", "gateway", "serve")
     check = f"http://{HOST}:{internal}/readyz"
-    return Service(f"gateway-{number + 1}", f"ws://{HOST}:{port}", command, check, environment)
+    return Service(name, f"ws://{HOST}:{port}", command, check, environment)
 
 
 def nginx(program: str, folder: Path, ports: Ports) -> Service:
@@ -282,123 +249,6 @@ def find(name: str) -> str | None:
     return shutil.which(name, path=path) or shutil.which(f"prometheus-{name}", path=path)
 
 
-# -- running --------------------------------------------------------------------------------------
-
-
-class Cluster:
-    """Runs the services until told, and starts again what ends by itself, as `restart: unless-stopped` does."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._told = asyncio.Event()
-        self._keepers: list[asyncio.Task[None]] = []
-        self._processes: dict[str, asyncio.subprocess.Process] = {}
-
-    def end(self) -> None:
-        """Let ``run`` return."""
-        self._told.set()
-
-    async def run(self, services: Sequence[Service], also: Mapping[str, str]) -> None:
-        """Start them, say where they are, and end them when told.
-
-        Args:
-            services: in the order in which they start.
-            also: what else is told, by its name.
-
-        Raises:
-            CannotStart: one is not ready in time.
-        """
-        try:
-            # Each group needs the one before: Redis, the gateways, whatever looks at them.
-            for group in (services[:1], services[1 : GATEWAYS + 1], services[GATEWAYS + 1 :]):
-                self._keepers += [asyncio.create_task(self._keep(each)) for each in group]
-                await asyncio.gather(*(self._ready(each) for each in group))
-                if self._told.is_set():
-                    return
-            for name, place in {**{each.name: each.url for each in services}, **also}.items():
-                say(f"{name}: {place}")
-            await self._told.wait()
-            say("ending")
-        finally:
-            await self._end(services)
-
-    async def _keep(self, service: Service) -> None:
-        while not self._told.is_set():
-            log = (self._folder / f"{service.name}.log").open("ab")
-            with log:
-                process = await asyncio.create_subprocess_exec(
-                    *service.command,
-                    env=without_settings() | service.environment,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    # Ctrl-C is for this process, which ends them in order.
-                    start_new_session=True,
-                )
-            self._processes[service.name] = process
-            status = await process.wait()
-            if not self._told.is_set():
-                say(f"{service.name}: ended with {status}, is started again")
-                await asyncio.sleep(_RESTART_SECONDS)
-
-    async def _ready(self, service: Service) -> None:
-        try:
-            async with asyncio.timeout(_START_SECONDS):
-                while not self._told.is_set() and not await asyncio.to_thread(  # noqa: ASYNC110 - it is another process's state
-                    answers, service.check
-                ):
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            log = self._folder / f"{service.name}.log"
-            raise CannotStart(f"{service.name} is not ready; its log is {log}") from None
-
-    async def _end(self, services: Sequence[Service]) -> None:
-        self._told.set()
-        # Redis last: gateways give their users' places back.
-        last = services[0].name
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_END_SECONDS):
-                await self._terminate({name for name in self._processes if name != last})
-                await self._terminate({last})
-        for process in self._processes.values():
-            if process.returncode is None:
-                process.kill()
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
-        await asyncio.gather(*(each.wait() for each in self._processes.values()))
-
-    async def _terminate(self, names: set[str]) -> None:
-        processes = [self._processes[name] for name in names if name in self._processes]
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-        await asyncio.gather(*(process.wait() for process in processes))
-
-
-def without_settings() -> dict[str, str]:
-    """The environment without settings that are meant for another gateway."""
-    return {name: value for name, value in os.environ.items() if not re.match("GATEWAY_|GF_", name)}
-
-
-def answers(check: str) -> bool:
-    """Whether who is behind this URL is ready."""
-    if check.startswith("tcp://"):
-        host, port = check.removeprefix("tcp://").split(":")
-        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
-            return True
-        return False
-    try:
-        with urllib.request.urlopen(check, timeout=2) as answer:  # noqa: S310 - addresses of ours
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-def say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201
-
-
 async def serve(base: int, folder: Path) -> None:
     ports = Ports(base)
     ports.require_free()
@@ -409,10 +259,12 @@ async def serve(base: int, folder: Path) -> None:
     also = {"api": f"http://{HOST}:{ports.api[0]}", "api-key": file.as_uri()}
     also |= dict.fromkeys(missing, "not installed, goes without")
     also |= {"logs": folder.as_uri()}
-    cluster = Cluster(folder)
+    processes = Processes(folder)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, cluster.end)
-    await cluster.run(services, also)
+        asyncio.get_running_loop().add_signal_handler(number, processes.end)
+    # Redis, the gateways, and what looks at them. Redis ends last: gateways give their users' places back.
+    groups = services[:1], services[1 : GATEWAYS + 1], services[GATEWAYS + 1 :]
+    await processes.run(groups, also)
 
 
 def main() -> None:
@@ -422,13 +274,13 @@ def main() -> None:
         type=int,
         default=4000,
         metavar="PORT",
-        help="the first of fourteen ports, at which clients connect (4000)",
+        help="the first of fourteen ports, at which clients connect (default: 4000)",
     )
     parser.add_argument(
         "--folder",
         type=Path,
         default=Path(".gateway/cluster"),
-        help="for data, logs and the configurations as they are used (.gateway/cluster)",
+        help="for data, logs and the configurations as they are used (default: .gateway/cluster)",
     )
     options = parser.parse_args()
     try:

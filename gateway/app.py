@@ -74,7 +74,8 @@ class Gateway:
         self._leave = leave
         self._started = False
         self._ports = Ports(shared=settings.workers > 1)
-        self.node_id = f"{socket.gethostname().replace('/', '-')}-{secrets.token_hex(4)}"
+        name = settings.node_name or socket.gethostname().replace("/", "-")
+        self.node_id = f"{name}-{secrets.token_hex(4)}"
         stats = Stats(timings=Timings(CLOCK))
         event_log = EventLog(settings.events, self.node_id, time.time, stats)
         self._exporter = exporter(settings, self.node_id)

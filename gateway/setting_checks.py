@@ -28,6 +28,7 @@ from publisher.errors import InvalidNamespace
 LAST_PORT: Final = 65_535
 LONGEST_WAIT_SECONDS: Final = 7 * 86_400
 _PATH: Final = re.compile(r"/|(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+_NODE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _OTHER_SEPARATOR: Final = re.compile(r"[\s;]")
 """What separates the parts of a list elsewhere; no part of ours holds it."""
 _HEALTH_PATHS: Final = frozenset({"/healthz", "/readyz"})
@@ -69,6 +70,15 @@ def json(value: object) -> object:
         return orjson.loads(value)
     except orjson.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from None
+
+
+def node_name(value: str | None) -> str | None:
+    """What a node may be called: it stands in keys, on lines and before a slash."""
+    if value is not None and not _NODE_NAME.fullmatch(value):
+        raise ValueError(
+            "must be a name such as gateway-1, of at most 63 letters, digits and . _ -"
+        )
+    return value
 
 
 def path(value: str) -> str:

@@ -80,6 +80,10 @@ class Settings(BaseSettings):
     workers: Annotated[PositiveInt, AfterValidator(setting_checks.workers)] = Field(
         1, description="Worker processes that share the port; each uses one core"
     )
+    node_name: Annotated[str | None, AfterValidator(setting_checks.node_name)] = Field(
+        None,
+        description="What the node is called in gateway top, in logs and events, before a part that is made at each start; by default as the host is",
+    )
 
     api_host: str = Field("127.0.0.1", description="Address of the HTTP API for backends")
     api_port: Port | None = Field(

@@ -27,6 +27,7 @@ _NOT_HERE: Final = {
     **dict.fromkeys(("tls_certificate", "tls_key"), _TLS),
     **dict.fromkeys(("drain_delay_seconds", "drain_seconds"), _DRAIN),
     **dict.fromkeys(("api_host", "api_port"), _API),
+    "node_name": "as the pod is called in the chart",
     "workers": "one in the chart: see replicas",
     **dict.fromkeys(("development", "data_folder"), _DEVELOPMENT),
 }

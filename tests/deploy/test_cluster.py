@@ -106,6 +106,10 @@ async def test_all_that_compose_has_runs_and_one_ctrl_c_ends_it(
         assert [found[f"gateway-{number}"] for number in (1, 2, 3)] == [
             f"ws://127.0.0.1:{base + number}" for number in (1, 2, 3)
         ]
+        # `gateway drain gateway-2` names one of those that are shown.
+        async with AsyncPublisher.from_url(found["redis"]) as publisher:
+            names = {node.name.rpartition("-")[0] for node in await publisher.nodes()}
+        assert names == {"gateway-1", "gateway-2", "gateway-3"}
         # A message goes all the way, and a token is signed with the secret in the folder.
         secret = (tmp_path / "jwt-secret").read_text().strip()
         token = make_token(secret, "u", [], 60, Settings())

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from gateway.commands.drain import _full_name
+from gateway.settings import UsageError
 from tests.processes.test_serve import run
 from tests.support.client import connected
 from tests.support.processes import gateway_process
@@ -37,7 +39,7 @@ async def test_a_node_that_is_shown_can_be_drained_and_the_other_stays(
     gateway_url: str, prefix: str
 ) -> None:
     async with (
-        gateway_process(gateway_url, prefix) as leaving,
+        gateway_process(gateway_url, prefix, node_name="gateway-1") as leaving,
         gateway_process(gateway_url, prefix) as staying,
         connected(leaving.url, make_token("u")) as sent_away,
         connected(staying.url, make_token("v")) as kept,
@@ -45,7 +47,8 @@ async def test_a_node_that_is_shown_can_be_drained_and_the_other_stays(
         names = await shown(gateway_url, prefix)
         assert len(names) == 2
         (name,) = [each for each in names if f"node={each} " in leaving.output]
-        code, out, err = await gateway(gateway_url, prefix, "drain", name)
+        assert name.rpartition("-")[0] == "gateway-1"
+        code, out, err = await gateway(gateway_url, prefix, "drain", "gateway-1")
         assert (code, err) == (0, "")
         assert out in {f"{name} is draining\n", f"{name} is gone\n"}
         assert await sent_away.expect_close() == (1001, "draining")
@@ -55,6 +58,13 @@ async def test_a_node_that_is_shown_can_be_drained_and_the_other_stays(
         code, out, err = await gateway(gateway_url, prefix, "drain", name)
         assert (code, out) == (2, "")
         assert err == f"gateway: there is no living node {name!r}\n"
+
+
+def test_a_name_that_several_nodes_have_is_not_enough() -> None:
+    nodes = ["a-1f", "a-2f", "a-b-1f", "a-1f-3f"]
+    assert [_full_name(nodes, given) for given in (*nodes, "a-b", "c")] == [*nodes, "a-b-1f", "c"]
+    with pytest.raises(UsageError, match="several gateways are called a: a-1f, a-2f"):
+        _full_name(nodes, "a")
 
 
 async def test_a_node_that_drains_already_is_left_alone(redis_url: str, prefix: str) -> None:
@@ -109,14 +119,14 @@ async def test_a_mistake_or_a_redis_that_is_not_there_is_one_line(
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["top", "drain", "load", "webhooks"])
+@pytest.mark.parametrize("command", ["acl", "top", "drain", "load", "webhooks"])
 async def test_the_help_does_not_promise_a_redis_that_such_a_command_does_not_start(
     command: str,
 ) -> None:
     code, out, _ = await run(command, "--help")
     assert code == 0
     assert "development mode starts" not in out
-    assert "make run" in out
+    assert ("make run" in out) == (command != "acl")  # which asks no Redis
 
 
 async def test_in_a_checkout_the_redis_of_make_run_is_found(

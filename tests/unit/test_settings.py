@@ -80,6 +80,13 @@ def test_a_comma_behind_the_last_name_is_no_mistake(monkeypatch: pytest.MonkeyPa
     assert loaded().trusted_proxies == ["10.0.0.0/8", "fd00::/8"]
 
 
+@pytest.mark.parametrize("name", ["a/1", "a b", "a}", "-a", "a\n", "a" * 64])
+def test_what_cannot_be_the_name_of_a_node_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="must be a name such as gateway-1"):
+        loaded(f"--node-name={name}")
+    assert loaded("--node-name=a-1.b_C").node_name == "a-1.b_C"
+
+
 # -- variables without a value --------------------------------------------------------------------
 
 
