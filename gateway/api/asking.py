@@ -26,7 +26,8 @@ TRACE_HEADER: Final = "traceparent"
 DEFAULT_BODY_BYTES: Final = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, which would cost each request a microsecond more.
+@dataclass(slots=True)
 class Asked:
     """A request that is let in: its key, the publisher that acts for it, what it takes of the room, what is known already, and what it says."""
 

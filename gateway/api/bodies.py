@@ -32,7 +32,8 @@ async def read_json(request: web.Request, most: int, admitted: Admitted) -> Any:
         raise _body_over(most)
     parts, size = [], 0
     deadline = asyncio.get_running_loop().time() + _BODY_SECONDS
-    while part := await _next_part(request, deadline):
+    while not request.content.at_eof():
+        part = await _next_part(request, deadline)
         size += len(part)
         if size > most:
             raise _body_over(most)
@@ -142,9 +143,10 @@ class _Cutter:
 
 
 def _check_type(request: web.Request, expected: str) -> None:
-    if request.content_type != expected or hdrs.CONTENT_TYPE not in request.headers:
-        raise Problem(415, "unsupported_media_type", f"the Content-Type must be {expected}")
-    if (request.charset or "utf-8").lower() != "utf-8":
-        raise Problem(415, "unsupported_media_type", "the charset must be UTF-8")
+    if request.headers.get(hdrs.CONTENT_TYPE) != expected:  # else there is nothing to parse
+        if request.content_type != expected or hdrs.CONTENT_TYPE not in request.headers:
+            raise Problem(415, "unsupported_media_type", f"the Content-Type must be {expected}")
+        if (request.charset or "utf-8").lower() != "utf-8":
+            raise Problem(415, "unsupported_media_type", "the charset must be UTF-8")
     if hdrs.CONTENT_ENCODING in request.headers:
         raise Problem(415, "unsupported_media_type", "a body is sent without Content-Encoding")

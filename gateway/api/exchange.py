@@ -21,11 +21,12 @@ _TAKEN_SECONDS: Final = 30.0
 class ApiExchange(Exchange):
     """One connection: what is no request, or fails below the application, is told in the same form."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("_untaken", "_waiting")
 
     def __init__(self, server: web.Server, gone: Callable[[], None] | None) -> None:
         super().__init__(server, gone)
         self._waiting: asyncio.Task[object] | None = None
+        self._untaken: asyncio.TimerHandle | None = None
 
     @contextlib.contextmanager
     def ends_request(self) -> Iterator[None]:
@@ -39,25 +40,34 @@ class ApiExchange(Exchange):
         finally:
             self._waiting = None
 
+    def pause_writing(self) -> None:
+        """An answer is longer than what the caller takes at once. It may have megabytes, so it has to be taken in time."""
+        super().pause_writing()
+        if self.transport is not None:
+            abort = self.transport.abort
+            self._untaken = asyncio.get_running_loop().call_later(_TAKEN_SECONDS, abort)
+
+    def resume_writing(self) -> None:
+        """It is taken."""
+        super().resume_writing()
+        if self._untaken is not None:
+            self._untaken.cancel()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection has ended."""
         super().connection_lost(exc)
+        if self._untaken is not None:
+            self._untaken.cancel()
         if self._waiting is not None:
             self._waiting.cancel()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer. It may have megabytes, so who does not take it in time is cut off."""
-        deadline = None
-        if self.transport is not None:  # else the caller has gone
-            abort = self.transport.abort
-            deadline = asyncio.get_running_loop().call_later(_TAKEN_SECONDS, abort)
+        """Send an answer, of which nothing is kept afterwards."""
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
-            if deadline is not None:
-                deadline.cancel()
             if isinstance(resp, web.Response):
                 resp.body = None  # aiohttp keeps the answer until the next request
             if (admitted := request.get(ADMITTED)) is not None:

@@ -86,6 +86,8 @@ def check_query(shape: Shape, given: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         Problem: one is missing, wrong, unknown or there twice.
     """
+    if not shape and not given:
+        return {}
     if len(given) > len(set(given)):
         raise invalid("a parameter of the query is there twice")
     known = {each.name: each for each in shape}

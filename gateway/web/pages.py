@@ -23,7 +23,7 @@ _IDLE_SECONDS: Final = 10.0
 _PAGE_SECONDS: Final = 10.0
 """How long one request may take on the clients' port, where anybody can ask."""
 _SMALL_BYTES: Final = 4 * 1024
-_MOST_SMALL_PARTS: Final = 32
+_MOST_SMALL_PARTS: Final = 16
 """In so many small parts a request may come and be read at once."""
 _GATHERED_SECONDS: Final = 0.25
 """What comes in more of them gathers in the kernel, and is read so often: a part costs the same whether it has one byte or thousands."""
@@ -108,7 +108,9 @@ class Exchange(web.RequestHandler):
             self._resume_transport_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """There is room for more. aiohttp says so after each part that is taken."""
+        """There is room for more. aiohttp says so after each part that is taken, also where nothing has waited for that."""
+        if not self._reading_paused:
+            return
         super().resume_reading(resume_parser)
         if self._gathering is not None:
             self._pause_transport_reading()

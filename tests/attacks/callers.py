@@ -12,7 +12,7 @@ from tests.attacks.target import MARK, Ended, Line, Target
 from tests.support.api import KEY
 
 _CHUNK_BYTES = 65_536
-_BYTE_SECONDS = 0.5
+_BYTE_SECONDS = 0.05
 _CHANNEL = "run-results/attacked"
 _AT_ONCE = 50
 
