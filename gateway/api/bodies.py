@@ -19,6 +19,8 @@ _BODY_SECONDS: Final = 30.0
 _LINES_SECONDS: Final = 300.0
 MOST_LINES: Final = 10_000
 MOST_BYTES_OF_LINES: Final = 64 * 1024 * 1024
+_MOST_OBJECTS: Final = 350_000
+"""No message of the library has more, each with two brackets and a comma. The event loop stands still while they are made."""
 
 
 async def read_json(request: web.Request, most: int, admitted: Admitted) -> Any:
@@ -50,8 +52,10 @@ def parsed(text: bytes | bytearray) -> Any:
     """What a JSON text says.
 
     Raises:
-        Problem: it is none.
+        Problem: it is none, or makes too many objects.
     """
+    if text.count(b"{") + text.count(b"[") > _MOST_OBJECTS:
+        raise too_large(f"the JSON has more than {_MOST_OBJECTS} objects and lists")
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:

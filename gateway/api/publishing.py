@@ -27,7 +27,8 @@ from publisher.records import dump_json
 
 MOST_BODY_BYTES: Final = 2 * 1024 * 1024
 """Twice what the library takes as a message's JSON: escapes like \\u00fc, which it does not keep, make a body longer."""
-MOST_BROADCAST_BYTES: Final = 8 * 1024 * 1024
+MOST_BROADCAST_BYTES: Final = 5 * 1024 * 1024
+"""Room for as much data, and the longest names of as many channels as there may be."""
 MOST_RECIPIENTS: Final = 10_000
 _MOST_COPIED_BYTES: Final = 64 * 1024 * 1024
 """As many as a body of lines may have: so much a request may write into Redis."""

@@ -15,7 +15,7 @@ from publisher.contract import unconfirmed
 from publisher.contract.calls import Call, Reply
 from publisher.contract.keys import Keys
 from publisher.contract.unconfirmed import Found, Telling
-from publisher.errors import Rejected, Unavailable
+from publisher.errors import InvalidChannel, Rejected, Unavailable
 from publisher.transport.pipeline import Calls
 
 log = logging.getLogger(__name__)
@@ -122,13 +122,18 @@ class UnconfirmedWatch:
             now = int(self._wall_clock() * 1000)
             await self._ask(self._telling.call(channel, first, found, self._after, now))
             self._put_off.pop(channel, None)
+        except InvalidChannel as error:
+            self._put_off_for_long(channel, str(error))  # a later version may have written it
         except Rejected as error:
-            self._stats.unconfirmed_refused += 1
-            self._put_off[channel] = self._clock() + AGAIN_SECONDS
-            if self._refused.admit(channel):
-                log.warning("unconfirmed_refused channel=%s reason=%s", channel, error.reason)
+            self._put_off_for_long(channel, error.reason)
         except Unavailable:
             pass
+
+    def _put_off_for_long(self, channel: str, reason: str) -> None:
+        self._stats.unconfirmed_refused += 1
+        self._put_off[channel] = self._clock() + AGAIN_SECONDS
+        if self._refused.admit(channel):
+            log.warning("unconfirmed_refused channel=%s reason=%r", channel, reason)
 
     async def _ask(self, call: Call) -> Reply:
         try:

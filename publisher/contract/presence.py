@@ -11,7 +11,7 @@ from publisher.contract.calls import Call, Reply
 from publisher.contract.keys import Keys
 
 _PART: Final = 1_000
-"""So many members are asked for at a time."""
+"""So many members, more or less, are asked for at a time."""
 
 
 class PresenceReading:
@@ -24,23 +24,21 @@ class PresenceReading:
     def __init__(self, keys: Keys, channel: str, apart_from: str = "") -> None:
         self._key = keys.presence(channel)
         self._apart_from = f"{apart_from}/".encode()
-        self._lease, self._member = "", ""
+        self._cursor = "0"
         # Each is sorted, and longer than all behind it together: so no step of putting them together takes long.
         self._found: list[list[str]] = []
 
     @property
     def next_part(self) -> Call:
-        """Reads members and leases: from a lease on, of those that end then the members after one."""
-        return Call.run(scripts.PAGE, [self._key], self._lease, self._member, _PART)
+        """Reads members whose lease has not run out."""
+        return Call.run(scripts.PRESENT, [self._key], self._cursor, _PART)
 
     def take(self, reply: Reply) -> bool:
         """Note what a part has told; returns whether there is another one."""
-        members = (each for each in reply[::2] if not each.startswith(self._apart_from))
-        self.add(_users_of(members))
-        if len(reply) < 2 * _PART:
-            return False
-        self._member, self._lease = reply[-2].decode(), reply[-1].decode()
-        return True
+        cursor, *members = reply
+        self.add(_users_of(each for each in members if not each.startswith(self._apart_from)))
+        self._cursor = cursor.decode()
+        return self._cursor != "0"
 
     def add(self, users: Iterable[str]) -> None:
         """Note users who are there, too."""

@@ -235,6 +235,7 @@ def to_serve(keys: Keys) -> list[Command]:
         ("ZREMRANGEBYRANK", log, 0, 0),
         ("ZREMRANGEBYSCORE", log, 0, 0),
         ("ZREVRANGE", log, 0, 0),
+        ("ZSCAN", log, 0),
         ("ZSCORE", log, ""),
         (keys.publish, keys.live(_NOWHERE), ""),
         *(_to_serve_in_a_cluster(keys) if keys.sharded else ()),

@@ -94,6 +94,9 @@ async def test_a_broadcast_has_an_answer_for_each_channel(
     assert [each.get("code") for each in told] == [None, "unknown_namespace"]
     large = {"users": [f"u{n}" for n in range(100)], "data": "x" * 1_000_000}
     assert (await api.ask("POST", "/v1/broadcast", body=large)).status == 413
+    # So many objects would hold up the event loop.
+    crowded = {"users": ["a"], "data": [{}] * 360_000}
+    assert (await api.ask("POST", "/v1/broadcast", body=crowded)).status == 413
     for wrong in (
         {"data": 1},
         {"data": 1, "users": ["a"], "channels": [CHANNEL]},

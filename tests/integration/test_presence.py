@@ -11,6 +11,7 @@ import pytest
 
 from gateway.core import budget
 from publisher import AsyncPublisher, InvalidData
+from publisher.contract.presence import PresenceReading
 from tests.integration.conftest import StartNode
 from tests.support.client import connected
 from tests.support.processes import gateway_process
@@ -191,6 +192,20 @@ async def test_a_crowd_is_read_in_parts_and_nobody_left_out_whose_lease_is_renew
         told = await asking.expect(type="presence")
     assert told["users"] == sorted(["0-first", *users])[:1_000]
     assert told["count"] == len(users) + 1
+
+
+async def test_a_reading_ends_although_all_leases_are_renewed_before_each_part(
+    publisher: AsyncPublisher, prefix: str
+) -> None:
+    client, reading = publisher._client, PresenceReading(keys(prefix), ROOM)
+    users = [f"u{number:04}" for number in range(5_000)]
+    lease, parts, more = round(time.time() * 1000) + 60_000, 0, True
+    while more:
+        lease, parts = lease + 1, parts + 1
+        await client.zadd(keys(prefix).presence(ROOM), {f"n/{user}": lease for user in users})
+        more = reading.take(await client.execute_command(*reading.next_part.whole()))
+        assert parts < 10
+    assert reading.users() == users
 
 
 async def test_many_who_come_together_are_noted_in_one_call(

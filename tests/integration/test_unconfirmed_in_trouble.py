@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -187,6 +188,34 @@ async def test_what_redis_refuses_is_looked_at_again_after_a_minute(
             await world.tells_of(LOST)
     assert caplog.text.count("unconfirmed_refused") == 1
     assert world.stats.unconfirmed_refused == 1
+
+
+async def test_a_name_that_is_none_holds_up_nobody(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody else writes there but a later version, perhaps."""
+    await world.redis.zadd(world.keys.awaited, {"no channel": 1})
+    with caplog.at_level(logging.WARNING, "gateway"):
+        async with world.watching():
+            await until(lambda: "unconfirmed_refused channel=no channel" in caplog.text)
+            await world.publisher.publish(CHANNEL, "x")
+            await world.tells_of(CHANNEL)
+    assert "loop_failed" not in caplog.text
+    assert world.stats.unconfirmed_refused == 1
+
+
+async def test_of_many_that_are_unfinished_none_waits_for_long(world: World) -> None:
+    """As of a part of Redis that is away: each look takes others of them, whichever it begins with."""
+    names, count, at_once = world.keys, 100, 40
+    later = int(time.time() * 1_000_000) + 3_600_000_000
+    await world.redis.zadd(names.looking, {f"notifications/{n}": later + n for n in range(count)})
+    take = unconfirmed.take(names, "watch", 3, 1, at_once, AFTER)
+    taken: Counter[str] = Counter()
+    for _ in range(200):
+        _, found = unconfirmed.parse_taken(await world.pipeline.call(take))
+        assert len(found) == at_once
+        taken.update(channel for channel, _ in found)
+    assert min(taken[f"notifications/{n}"] for n in range(count)) > 40
 
 
 async def test_what_becomes_due_while_a_node_looks_is_looked_at_too(world: World) -> None:

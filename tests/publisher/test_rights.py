@@ -277,7 +277,7 @@ def test_trying_them_changes_nothing_and_reaches_nobody(
 
 OF_PUBLISHERS = [scripts.PUBLISH, scripts.SETTLE, scripts.GRANT, scripts.READ, scripts.CONNECTIONS]
 OF_PUBLISHERS += [scripts.LIVE_NODES, scripts.DELETE, scripts.SCHEDULE, scripts.CANCEL]
-OF_PUBLISHERS += [scripts.TAKE_EVENTS, scripts.SET_EVENT_ASIDE, scripts.PAGE]
+OF_PUBLISHERS += [scripts.TAKE_EVENTS, scripts.SET_EVENT_ASIDE, scripts.PAGE, scripts.PRESENT]
 OF_PUBLISHERS += [scripts.DISCONNECT, scripts.REVOKE_TOKEN, scripts.REVOKE_TOKENS]
 
 

@@ -188,6 +188,8 @@ class Publisher:
             return [b"-1", b"0"]
         if script is scripts.TAKE_EVENTS:
             return [0]
+        if script is scripts.PRESENT:
+            return [b"0"]
         reads = script in (
             scripts.CONNECTIONS,
             scripts.LIVE_NODES,

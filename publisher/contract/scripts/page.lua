@@ -1,13 +1,9 @@
 -- A part of a sorted set, by score and then by member. Whatever gets a higher score while the parts are read is in a later one.
 -- KEYS[1]  the set
--- ARGV[1]  lowest score, or "": above now, in ms   ARGV[2] of those with this score only what comes after this member, or "": all
+-- ARGV[1]  lowest score   ARGV[2] of those with this score only what comes after this member, or "": all
 -- ARGV[3]  how many at most
 -- Returns  {member, score, member, score, ...}
 local set, lowest, after = KEYS[1], ARGV[1], ARGV[2]
-if lowest == '' then
-  local now = redis.call('TIME')
-  lowest = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000) + 1)
-end
 
 -- As Redis orders them: by bytes. Lua's own comparison depends on the server's locale.
 local function comes_before(one, other)

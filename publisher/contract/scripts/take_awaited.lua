@@ -14,9 +14,14 @@ local late = time[1] * 1000000 + time[2] - ARGV[5]
 local unfinished = redis.call('ZCARD', looking)
 local channels = {}
 if unfinished > 0 then
-  -- From another one each time: those whose part of Redis does not answer hold up no others.
+  -- From another one each time, and on from the first one behind the last: those whose part of Redis does not answer hold up
+  -- no others.
   local from = time[2] % unfinished
+  local over = math.min(from, from + most - unfinished)
   for _, channel in ipairs(redis.call('ZRANGE', looking, from, from + most - 1)) do channels[channel] = true end
+  if over > 0 then
+    for _, channel in ipairs(redis.call('ZRANGE', looking, 0, over - 1)) do channels[channel] = true end
+  end
 end
 local due = redis.call('ZRANGEBYSCORE', awaited, '-inf', string.format('%.0f', late), 'WITHSCORES', 'LIMIT', 0, most)
 for i = 1, #due, 2 do
