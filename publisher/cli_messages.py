@@ -36,7 +36,9 @@ def add_publishing(parser: argparse.ArgumentParser) -> None:
         "--ttl", metavar="SECONDS", type=int, help="send it to nobody after so many seconds"
     )
     parser.add_argument(
-        "--traceparent", metavar="TEXT", help="the span of a trace that it belongs to (W3C)"
+        "--traceparent",
+        metavar="TEXT",
+        help="W3C traceparent: the span of a trace that it belongs to",
     )
     when = parser.add_mutually_exclusive_group()
     when.add_argument("--at", metavar="TIME", help=f"publish it then: {TIME}")

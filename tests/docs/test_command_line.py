@@ -42,6 +42,17 @@ def test_every_command_of_backends_takes_json_and_is_shown(name: str) -> None:
         assert re.search(rf"^(echo .*\| )?publisher {name}\b", shown, re.MULTILINE)
 
 
+@pytest.mark.parametrize(
+    "command", [*GATEWAY.values(), *PUBLISHER.values()], ids=lambda it: it.prog
+)
+def test_the_help_explains_every_argument_and_says_what_holds_without_it(
+    command: argparse.ArgumentParser,
+) -> None:
+    texts = {each.dest: each.help for each in command._actions}
+    assert [name for name, text in texts.items() if not text] == []
+    assert [name for name, text in texts.items() if re.search(r"\((\d+|\w+)\)$", text or "")] == []
+
+
 CODES = {
     code: cells
     for code, *cells in re.findall(r"^\| (\d+) \|([^|]*)\|([^|]*)\|([^|]*)\|$", PAGE, re.MULTILINE)

@@ -307,7 +307,9 @@ async def test_an_answer_that_is_not_read_is_not_kept_for_ever(
         await loop.sock_connect(raw, (parts.hostname, parts.port))
         await loop.sock_sendall(raw, ask.encode())
         assert await loop.sock_recv(raw, 15) == b"HTTP/1.1 200 OK"
-        await asyncio.sleep(0.6)
+        api = api_node.gateway.api
+        assert api is not None
+        await until(lambda: not api._publishers._admission.requests.taken)
         taken = 0
         while part := await loop.sock_recv(raw, 65_536):
             taken += len(part)

@@ -158,7 +158,8 @@ async def flood(stage: Stage) -> None:
 @causing("ClientsDoNotAnswer", "a firewall that forgets idle connections")
 async def no_pong(stage: Stage) -> None:
     stage.start_redis()
-    gateway = await stage.gateway(ping_interval_seconds=2, pong_timeout_seconds=1)
+    ping, pong = 2, 1
+    gateway = await stage.gateway(ping_interval_seconds=ping, pong_timeout_seconds=pong)
     firewall = _Firewall(gateway.port, forgets_after=1.0)
     await firewall.proxy.start()
     stage.stack.push_async_callback(firewall.proxy.aclose)
@@ -169,7 +170,8 @@ async def no_pong(stage: Stage) -> None:
     async def stay_for_a_while() -> None:
         url = f"ws://127.0.0.1:{firewall.proxy.port}"
         async with connected(url, make_token(f"user-{next(users)}")) as client:
-            await asyncio.sleep(4)
+            # Silent until the node has asked, and has waited for the answer.
+            await asyncio.sleep(ping + pong + 1)
             await client.send({"type": "heartbeat"})
 
     stage.caused()
