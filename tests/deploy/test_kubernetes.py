@@ -424,14 +424,14 @@ def by_name(manifests: list[Any]) -> dict[tuple[str, str], Any]:
 
 
 def test_the_commands_of_the_documentation_render(helm: str) -> None:
-    """One after the other, as `--reuse-values` adds them up."""
+    """One after the other, as `--reset-then-reuse-values` adds them up."""
     lines = (ROOT / "docs" / "deployment.md").read_text().splitlines()
     commands = [shlex.split(each) for each in lines if re.match("helm (install|upgrade) ", each)]
     assert len(commands) == 3
     options: list[str] = []
     for command in commands:
         assert command[2:4] == ["realtime-gateway", "deploy/helm"]
-        options += [each for each in command[4:] if each != "--reuse-values"]
+        options += [each for each in command[4:] if each != "--reset-then-reuse-values"]
         check(rendered(helm, *options))
     assert {each["metadata"]["name"] for each in rendered(helm, *options)} == {
         f"realtime-gateway{part}" for part in ("", "-metrics", "-api", "-webhooks")

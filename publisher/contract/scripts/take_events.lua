@@ -27,7 +27,7 @@ local function kept(found)
   return left
 end
 
--- How many events of the stream are behind the group, from the first one ever; nil where Redis cannot tell (before 7.0).
+-- How many events of the stream are behind the group, from the first one ever; nil where Redis cannot tell (7.0).
 local function passed()
   local groups = redis.pcall('XINFO', 'GROUPS', events)
   for _, each in ipairs(groups.err and {} or groups) do
