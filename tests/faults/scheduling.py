@@ -16,7 +16,7 @@ from tests.faults.numbered import LONG
 from tests.faults.trace import Interval, Plan, Publication, Trace, moment_of
 
 LATE_SECONDS: Final = 1.0
-_MACHINE_SECONDS: Final = 1.5
+_MACHINE_SECONDS: Final = 0.5
 """Other tests use the machine at the same time."""
 TAKEN_OVER_SECONDS: Final = 4.0
 """So long after the node has ended that publishes them another one does (docs/publisher.md, "Publishing later")."""

@@ -99,10 +99,10 @@ WRONG: dict[str, tuple[str, Edit]] = {
     "it is never published": ("scheduled", plan),
     "it is published twice": ("scheduled", lambda t: plan(t, 10.1, 10.2)),
     "it is published early": ("scheduled", lambda t: plan(t, 9.9)),
-    "it is published late": ("scheduled", lambda t: plan(t, 12.6)),
+    "it is published late": ("scheduled", lambda t: plan(t, 11.6)),
     "it is published long after an outage": (
         "scheduled",
-        lambda t: (t.outages.append(Interval(9, 15)), plan(t, 17.6)),
+        lambda t: (t.outages.append(Interval(9, 15)), plan(t, 16.6)),
     ),
     "what was cancelled is published": ("scheduled", lambda t: cancel(t, 10.1)),
     "what was cancelled arrives": ("scheduled", lambda t: (cancel(t), hear(t, 10.1))),
