@@ -80,7 +80,8 @@ class Scheduler:
             count, late, left, taken = told or (0, None, [], [])
             self._note([*left, *taken[::2]])
             found = await self._read_again([name.decode() for name in left])
-        except Unavailable:
+        except Unavailable as error:
+            self._stats.scheduled_refused += isinstance(error, Rejected)
             # What is known becomes late while Redis is silent.
             self._tell_late()
             raise

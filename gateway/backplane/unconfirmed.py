@@ -85,7 +85,11 @@ class UnconfirmedWatch:
 
     async def _turn(self) -> float:
         """Begin to look at what is due; returns the seconds until the next look."""
-        pause, taken = unconfirmed.parse_taken(await self._ask(self._take))
+        try:
+            pause, taken = unconfirmed.parse_taken(await self._ask(self._take))
+        except Rejected:
+            self._stats.unconfirmed_refused += 1
+            raise
         if not taken:
             self._put_off.clear()  # another node does it, or what was put off is no more
         begun = 0

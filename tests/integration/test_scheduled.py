@@ -373,9 +373,11 @@ async def test_a_search_that_redis_refuses_is_told_once_and_goes_on_when_it_is_m
     client, names = publisher._client, keys(prefix)
     await client.set(names.scheduled_taker, "this")
     await client.set(names.scheduled, "no sorted set")
-    scheduler = Scheduler(node.gateway.redis.pipeline, names, "this", Stats(), time.monotonic)
+    stats = Stats()
+    scheduler = Scheduler(node.gateway.redis.pipeline, names, "this", stats, time.monotonic)
     for _ in range(3):
         await turn(scheduler)
+    assert stats.scheduled_refused == 3
     assert caplog.text.count("look_refused") == 1
     assert "WRONGTYPE" in caplog.text
     await client.delete(names.scheduled)

@@ -218,6 +218,17 @@ async def test_of_many_that_are_unfinished_none_waits_for_long(world: World) -> 
     assert min(taken[f"notifications/{n}"] for n in range(count)) > 40
 
 
+async def test_a_search_that_redis_refuses_is_counted_and_goes_on_when_it_is_mended(
+    world: World,
+) -> None:
+    await world.redis.set(world.keys.awaited, "no sorted set")
+    async with world.watching():
+        await until(lambda: world.stats.unconfirmed_refused >= 1)
+        await world.redis.delete(world.keys.awaited)
+        await world.publisher.publish(CHANNEL, "x")
+        await world.tells_of(CHANNEL)
+
+
 async def test_what_becomes_due_while_a_node_looks_is_looked_at_too(world: World) -> None:
     """Of a node that has stood still after its look, what it tells late is not told."""
     names = world.keys
