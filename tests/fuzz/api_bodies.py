@@ -7,6 +7,7 @@ import random
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, Final, TypeVar
+from unittest.mock import MagicMock
 from zlib import crc32
 
 import orjson
@@ -18,6 +19,7 @@ from gateway.api.asking import Asked, Endpoint
 from gateway.api.bodies import _Cutter, parsed
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.keys import ApiKey, ApiKeys, Scope
+from gateway.api.presence import PresenceLists
 from gateway.api.problems import Failures, Problem, of_error
 from gateway.api.publishing import MOST_BODY_BYTES, _publish_lines
 from gateway.api.shapes import check_object
@@ -103,9 +105,13 @@ class ApiBodies:
     def __init__(self) -> None:
         key = ApiKey("k", b"", frozenset(Scope))
         publisher = Unreached.from_url("redis://127.0.0.1:1")
-        request = make_mocked_request("POST", "/", headers={"Idempotency-Key": "k"})
+        # Who waits for a confirmation asks the connection to end that.
+        request = make_mocked_request(
+            "POST", "/", headers={"Idempotency-Key": "k"}, protocol=MagicMock()
+        )
         admitted = Admission().admit(key.name)
-        self._asked = Asked(request, key, ApiKeys(None, float), publisher, admitted, {}, {})
+        keys, presence = ApiKeys(None, float), PresenceLists()
+        self._asked = Asked(request, key, keys, publisher, admitted, presence, {}, {})
 
     def take(self, data: bytes, dice: random.Random) -> None:
         """Let it read an input."""
