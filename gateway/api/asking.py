@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, cast
 
-import orjson
 from aiohttp import hdrs, web
 
 from gateway.api.admission import Admitted
@@ -17,6 +16,7 @@ from gateway.api.keys import ApiKey, ApiKeys, Scope
 from gateway.api.presence import PresenceLists
 from gateway.api.problems import Problem
 from gateway.api.shapes import Field, Schema, Shape
+from gateway.api.writing import written
 from publisher import AsyncPublisher
 from publisher.contract.trace_context import of_header
 
@@ -176,4 +176,4 @@ def respond(answer: Answer) -> web.Response:
         return answer
     if answer is None:
         return web.Response(status=HTTPStatus.NO_CONTENT)
-    return web.Response(body=orjson.dumps(answer), content_type="application/json")
+    return web.Response(body=written(answer), content_type="application/json")

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-import orjson
 from aiohttp import hdrs, web
 
+from gateway.api.writing import written
 from publisher import (
     GrantWithoutEffect,
     InvalidChannel,
@@ -79,7 +79,7 @@ class Problem(Exception):
         """The whole answer."""
         return web.Response(
             status=self.status,
-            body=orjson.dumps(self.members),
+            body=written(self.members),
             headers={**self.headers, hdrs.CONTENT_TYPE: CONTENT_TYPE},
         )
 

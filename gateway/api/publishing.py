@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-import orjson
 from aiohttp import web
 
 from gateway.api.asking import Answer, Asked
@@ -21,6 +20,7 @@ from gateway.api.problems import (
     too_large,
 )
 from gateway.api.shapes import Field, Shape, check_object
+from gateway.api.writing import written
 from publisher import Outgoing, Published, PublisherError, Scheduled
 from publisher.contract.message import MAX_ID
 from publisher.records import dump_json
@@ -165,14 +165,14 @@ async def publish_many(asked: Asked) -> Answer:
     failures = Failures()
     try:
         async for lines in read_lines(asked.request, MOST_BODY_BYTES, asked.admitted):
-            told = [*map(orjson.dumps, await _publish_lines(asked, lines, failures))]
+            told = [*map(written, await _publish_lines(asked, lines, failures))]
             asked.admitted.change(sum(map(len, told)))
             answers += told
     except Problem as problem:
         if not answers:
             raise
         # Some are published, and their answers must be told.
-        answers.append(orjson.dumps(problem.members))
+        answers.append(written(problem.members))
     finally:
         failures.tell()
     return web.Response(body=b"\n".join([*answers, b""]), content_type=LINES)

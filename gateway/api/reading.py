@@ -11,6 +11,7 @@ import orjson
 from gateway.api.asking import Answer, Asked
 from gateway.api.names import USER
 from gateway.api.shapes import Field
+from gateway.api.writing import written
 from publisher import Entry, Node
 from publisher.contract.message import MAX_ID
 
@@ -111,7 +112,7 @@ async def history(asked: Asked) -> Answer:
         entries = await asked.publisher.history(channel, after, page)
         more = len(entries) == page
         for each in entries:
-            data = orjson.dumps(each.data)
+            data = written(each.data)
             if found and size + len(data) > _MOST_BYTES:
                 return {"messages": found, "more": True}
             asked.admitted.hold(len(data))

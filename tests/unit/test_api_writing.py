@@ -1,0 +1,25 @@
+"""What the HTTP API keeps as JSON takes no more memory than it counts."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import orjson
+import pytest
+
+from gateway.api.writing import written
+
+_OF_AN_OBJECT = 200
+
+
+@pytest.mark.parametrize("length", [10, 5_000, 100_000])
+def test_a_text_takes_as_much_memory_as_it_is_long(length: int) -> None:
+    told = {"text": "m" * length}
+    tracemalloc.start()
+    try:
+        text = written(told)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert orjson.loads(text) == told
+    assert taken <= len(text) + _OF_AN_OBJECT
