@@ -15,6 +15,8 @@ from tests.support.client import connected
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
+_CHANNEL = "run-results/lesson"
+
 
 @causing("EventsDropped", "Redis does not let the gateway write events")
 async def events_dropped(stage: Stage) -> None:
@@ -40,45 +42,97 @@ async def events_dropped(stage: Stage) -> None:
         await stage.resolves()
 
 
+@causing("EventsDropped", "the key of a channel's confirmations is of another kind")
+async def unconfirmed_refused(stage: Stage) -> None:
+    stage.start_redis()
+    gateway = await stage.gateway(events="unconfirmed", unconfirmed_after_seconds=0.5)
+    await stage.watch(gateway)
+    publisher = await stage.publisher()
+    channel = "notifications/ann"
+    keys = Keys(stage.prefix)
+    with redis.Redis(port=stage.redis.port) as client:
+        stage.caused()
+        client.set(keys.confirmed(channel), "somebody else's")
+        await publisher.publish(channel, "to be mailed")
+        await stage.fires()
+        stage.tries("`unconfirmed_refused` names a channel and what Redis says")
+        line = next(line for line in gateway.output.splitlines() if "unconfirmed_refused" in line)
+        assert channel in line and "WRONGTYPE" in line, line
+        stage.tries("print the rights, or look at the key")
+        client.delete(keys.confirmed(channel))
+        await stage.resolves()
+        stage.tries("is told within a minute after that")
+        await until(lambda: client.exists(keys.events), 65.0)
+
+
 @causing("PresenceUnwritten", "the key of a channel's users is of another kind", speed=15)
 async def presence_unwritten(stage: Stage) -> None:
     stage.start_redis()
     gateway = await stage.gateway(namespaces=json.dumps({"run-results": {"presence": True}}))
     await stage.watch(gateway)
     publisher = await stage.publisher()
-    channel = "run-results/lesson"
-    key = Keys(stage.prefix).presence(channel)
+    key = Keys(stage.prefix).presence(_CHANNEL)
     with redis.Redis(port=stage.redis.port) as client:
         stage.caused()
         client.set(key, "somebody else's")
-        ann = await stage.client(gateway, "ann", channels=[channel])
-        await ann.subscribe(channel)
+        ann = await stage.client(gateway, "ann", channels=[_CHANNEL])
+        await ann.subscribe(_CHANNEL)
         await stage.fires()
         stage.tries("`presence_refused` in its log names a channel and what Redis says")
-        assert "presence_refused" in gateway.output and channel in gateway.output
+        assert "presence_refused" in gateway.output and _CHANNEL in gateway.output
         stage.tries("or look at the key")
         client.delete(key)
         stage.tries("As soon as Redis takes them they are back")
-        await until(lambda: publisher.presence(channel), 30.0)
+        await until(lambda: publisher.presence(_CHANNEL), 30.0)
         await stage.resolves()
 
 
-@causing("ScheduledNotPublished", "the key of a channel's log is of another kind")
-async def scheduled_not_published(stage: Stage) -> None:
+@causing("ScheduledNotPublished", "the key of a channel's log is of another kind", speed=8)
+async def scheduled_refused(stage: Stage) -> None:
+    """What is refused is tried again after a minute, so the ten minutes that the alert looks back must last longer here too."""
     stage.start_redis()
     gateway = await stage.gateway()
     await stage.watch(gateway)
     publisher = await stage.publisher()
-    channel = "run-results/lesson"
-    key = Keys(stage.prefix).log(channel)
+    key = Keys(stage.prefix).log(_CHANNEL)
     with redis.Redis(port=stage.redis.port) as client:
         stage.caused()
         client.set(key, "somebody else's")
-        await publisher.publish(channel, "later", at=time.time() + 1)
+        await publisher.publish(_CHANNEL, "later", at=time.time() + 1)
         await stage.fires()
         stage.tries("`scheduled_refused` in the log has an id and what Redis says")
-        await until(lambda: "scheduled_refused" in gateway.output)
+        line = next(line for line in gateway.output.splitlines() if "scheduled_refused" in line)
+        assert "WRONGTYPE" in line, line
         client.delete(key)
         stage.tries("None is lost: each is tried again, and published late.")
-        await until(lambda: publisher.history(channel), 90.0)
+        await until(lambda: publisher.history(_CHANNEL), 90.0)
         await stage.resolves()
+
+
+@causing("ScheduledNotPublished", "the key that names who publishes is of another kind")
+async def scheduled_late(stage: Stage) -> None:
+    stage.start_redis()
+    gateway = await stage.gateway()
+    await stage.watch(gateway)
+    publisher = await stage.publisher()
+    await publisher.publish(_CHANNEL, "later", at=time.time() + 5)
+    await until(lambda: stage.value("gateway_scheduled_messages == 1"))
+    key = Keys(stage.prefix).scheduled_taker
+    with redis.Redis(port=stage.redis.port) as client:
+        _replaced(client, key)
+        stage.caused()
+        await stage.fires()
+        stage.tries("`look_refused` with `taker`: Redis lets nothing be looked for")
+        line = next(line for line in gateway.output.splitlines() if "look_refused" in line)
+        assert "taker" in line and "WRONGTYPE" in line, line
+        stage.tries("look at the rights and at the keys `rt1:{scheduled}:…`")
+        client.delete(key)
+    stage.tries("None is lost: each is tried again, and published late.")
+    await until(lambda: publisher.history(_CHANNEL))
+    await stage.resolves()
+
+
+def _replaced(client: redis.Redis, key: str) -> None:
+    """A key is somebody else's list from now on, although a gateway writes to it."""
+    with client.pipeline() as both:
+        both.delete(key).rpush(key, "somebody else's").execute()
