@@ -178,8 +178,9 @@ KINDS = (
             "max_subscriptions": 2,
         },
     ),
-    # A hundred clients with a hundred subscriptions each: 10,000 of three KB, each in a channel of its own.
-    Kind(askers.subscriptions_by_the_thousand, memory_mib=48, keys=11_000),
+    # A hundred clients with a hundred subscriptions each: 10,000 of three KB, each in a channel of its own, which has a key for
+    # who has begun there, and a key for where each of them is connected.
+    Kind(askers.subscriptions_by_the_thousand, memory_mib=48, keys=10_200),
     Kind(askers.asking_who_is_there, settings=askers.ROOMS),
     Kind(askers.coming_and_going, settings=askers.ROOMS),
     Kind(askers.connecting_to_come_and_go, settings=askers.ROOMS),
@@ -197,18 +198,20 @@ KINDS = (
     Kind(askers.messages_unread, settings=GENEROUS),
     Kind(askers.the_user_whose_id_is_a_star),
     # -- the HTTP API (callers.py) --
-    # Each of ten may hold a body or a line of 2 MiB, and what comes of it.
-    Kind(callers.bodies_without_end, beside=http_api, memory_mib=48),
-    Kind(callers.lines_without_end, beside=http_api, memory_mib=48),
+    # Each of ten may hold a body or a line of 2 MiB: 20 MiB beside what others may take.
+    Kind(callers.bodies_without_end, beside=http_api, memory_mib=36),
+    Kind(callers.lines_without_end, beside=http_api, memory_mib=36),
     Kind(callers.blank_lines_without_end, beside=http_api, variant=True),
-    # Each of a thousand may hold a body, of which it has sent 64 KiB.
-    Kind(callers.bodies_byte_by_byte, beside=http_api, memory_mib=160),
+    # A key has half of the thousand requests that may be under way. Each holds the 64 KiB that it has sent: 32 MiB in all, and
+    # there are a thousand connections.
+    Kind(callers.bodies_byte_by_byte, beside=http_api, memory_mib=64),
     Kind(callers.wrong_keys_by_the_thousand, beside=http_api),
     Kind(callers.keys_in_long_heads, beside=http_api, variant=True),
-    Kind(callers.idempotency_keys_by_the_thousand, beside=http_api, keys=11_000),
+    # A backend may bring as many as its rate lets it, and this one has none: ten times a thousand.
+    Kind(callers.idempotency_keys_by_the_thousand, beside=http_api, keys=10_100),
     Kind(callers.api_connections_that_are_held_open, beside=http_api),
-    # Each of fifty may hold an answer, of half a megabyte here.
-    Kind(callers.answers_that_nobody_reads, beside=http_api, memory_mib=128),
+    # Each of fifty may hold an answer of half a megabyte, as JSON and once more in the buffer of its socket: 50 MB.
+    Kind(callers.answers_that_nobody_reads, beside=http_api, memory_mib=80),
     # -- both (nearly_right.py) --
     # Ten lines of each kind of refusal, and these are most of the kinds.
     Kind(nearly_right.heads_that_are_nearly_right, settings=EVER_AGAIN, log_kb=30),

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
+from math import inf
 
 from tests.faults.allowance import Allowance
 from tests.faults.trace import Arrival, Device, Outcome, Publication, Session, Trace
 from tests.faults.trimming import untold_and_invented
 
-Published = dict[str, dict[int, Publication]]
-"""By channel, then number."""
+
+@dataclass(frozen=True)
+class Published:
+    """What was published in each channel: ``all`` by number, and what is ``due`` to listeners, which is all but what was taken out on purpose."""
+
+    all: dict[str, dict[int, Publication]]
+    due: dict[str, list[Publication]]
+
+    @classmethod
+    def of(cls, trace: Trace) -> Published:
+        """Look through a trace."""
+        removed = {(each.channel, each.number) for each in trace.removals}
+        every: dict[str, dict[int, Publication]] = defaultdict(dict)
+        due: dict[str, list[Publication]] = defaultdict(list)
+        for each in trace.publications:
+            every[each.channel][each.number] = each
+        for channel, numbers in every.items():
+            due[channel] = [p for p in numbers.values() if (channel, p.number) not in removed]
+        return cls(every, due)
 
 
 def delivered_wrongly(trace: Trace, allowance: Allowance) -> Iterator[str]:
     """Whatever did not arrive as it must."""
-    published = _by_number(trace)
+    published = Published.of(trace)
     yield from _undelivered(trace, published, allowance)
     for device in trace.devices:
         yield from _mute(trace, device, published, allowance)
@@ -29,13 +48,6 @@ def delivered_wrongly(trace: Trace, allowance: Allowance) -> Iterator[str]:
             if channel not in trace.short:
                 for session in device.sessions:
                     yield from _interrupted(trace, device, session, channel, published, allowance)
-
-
-def _by_number(trace: Trace) -> Published:
-    published: Published = defaultdict(dict)
-    for each in trace.publications:
-        published[each.channel][each.number] = each
-    return published
 
 
 def arrivals(device: Device, channel: str) -> Iterator[Arrival]:
@@ -51,7 +63,6 @@ def arrivals(device: Device, channel: str) -> Iterator[Arrival]:
 
 def _undelivered(trace: Trace, published: Published, allowance: Allowance) -> Iterator[str]:
     """Every message reaches each user who listens, on one device at least."""
-    removed = trace.removed
     for (user, channel), devices in _audience(trace).items():
         if channel in trace.short:
             continue
@@ -63,10 +74,12 @@ def _undelivered(trace: Trace, published: Published, allowance: Allowance) -> It
             for report in session.reports
             if report.channel == channel
         ]
-        for number, publication in published[channel].items():
-            if number in received or (channel, number) in removed:
+        for publication in published.due[channel]:
+            number = publication.number
+            if number in received:
                 continue
-            told = any(at >= publication.asked_at for at in reported) or _away(trace, devices)
+            told = any(at >= publication.asked_at for at in reported)
+            told = told or _nobody_knows(trace, publication, devices)
             if not _is_excused(trace, publication, allowance, told=told):
                 without = "" if reported else ", and nobody was told"
                 yield f"lost: {channel} #{number} never reached {user}{without}, published at {publication.asked_at:.2f}"
@@ -77,17 +90,15 @@ def _mute(
 ) -> Iterator[str]:
     """Who is connected at the end has everything since its subscribe was answered, device by device.
 
-    Before that, what another device of the user's has confirmed need not come.
+    Before that, what another device of the user's has confirmed need not come; nor need what a Redis has lost with its data.
     """
-    removed = trace.removed
+    kept_since = max((each.end for each in trace.outages), default=inf) if allowance.losses else 0.0
     open_ones = [s for s in device.sessions if s.lasted_until(trace.ended_at) >= trace.ended_at]
-    for session in () if allowance.losses else open_ones:
+    for session in open_ones:
         received = {each.id for each in session.arrivals}
         for channel, answered_at in session.answered.items():
-            for each in published[channel].values():
-                if each.asked_at <= answered_at or each.id in received:
-                    continue
-                if (channel, each.number) in removed:
+            for each in published.due[channel]:
+                if each.asked_at <= max(answered_at, kept_since) or each.id in received:
                     continue
                 if channel not in trace.short and not trace.lost_on_purpose(each):
                     yield (
@@ -107,14 +118,15 @@ def _is_excused(
     return (allowance.losses and told) or trace.lost_on_purpose(publication)
 
 
-def _away(trace: Trace, devices: list[Device]) -> bool:
-    """Whether a user was not there while something was away: a Redis that comes back without its data does not know them."""
-    sessions = [session for device in devices for session in device.sessions]
+def _nobody_knows(trace: Trace, publication: Publication, devices: list[Device]) -> bool:
+    """Whether a Redis without its data came back after a message was published, and the user was not subscribed all the while.
+
+    What it lost told who is owed what. Beyond that only nodes know, of those who are subscribed there, so nobody can tell
+    this user; whoever was subscribed must be told, and what is published afterwards must arrive.
+    """
     return any(
-        not any(
-            each.opened_at <= outage.begin and each.lasted_until(trace.ended_at) >= outage.end
-            for each in sessions
-        )
+        publication.asked_at <= outage.end
+        and not any(each.heard_throughout(publication.channel, outage) for each in devices)
         for outage in trace.outages
     )
 
@@ -140,9 +152,7 @@ def _interrupted(
     if not ids:
         return
     first, last, received = ids[0], ids[-1], set(ids)
-    between = [p for p in published[channel].values() if first < p.id < last]
-    removed = trace.removed
-    missing = [p for p in between if p.id not in received and (channel, p.number) not in removed]
+    missing = [p for p in published.due[channel] if first < p.id < last and p.id not in received]
     reported = [report.at for report in session.reports if report.channel == channel]
     for publication in missing:
         told = any(at >= publication.asked_at for at in reported)
@@ -163,7 +173,7 @@ def _unknown(
         a.number for a in trace.attempts if (a.channel, a.outcome) == (channel, Outcome.MAYBE_SENT)
     } | {plan.number for plan in trace.plans if plan.channel == channel}
     for each in arrivals(device, channel):
-        publication = published[channel].get(each.number)
+        publication = published.all[channel].get(each.number)
         if each.number in maybe or (publication and trace.in_question(publication)):
             continue
         if publication is None:
@@ -205,7 +215,7 @@ def _disordered(
         forgot = any(before.at <= at <= after.at for at in forgets)
         if forgot or _fell_back(trace, device, before, after, allowance.repeat_seconds):
             continue
-        again = published[channel].get(after.number)
+        again = published.all[channel].get(after.number)
         twice = again is not None and (allowance.losses or trace.in_question(again))
         falls = after.number <= before.number and not planned
         if after.id < before.id or (falls and not twice):

@@ -16,6 +16,7 @@ from tests.faults.made_up import (
     BREAK_AT,
     CHANNEL,
     OOM,
+    PUBLISHED,
     Edit,
     anew,
     another_had,
@@ -490,6 +491,37 @@ def test_where_redis_lost_its_data_a_loss_must_be_reported_afterwards(
         report(trace, reported_at)
     assert (violations(trace, Allowance(losses=True)) == []) == fine
     assert violations(trace) != []
+
+
+LOST_DATA = Interval(BREAK_AT - 3, BREAK_AT - 1)
+
+
+@pytest.mark.parametrize("number", [2, 4, 6])
+def test_where_redis_lost_its_data_who_was_not_subscribed_all_the_while_need_not_be_told(
+    number: int,
+) -> None:
+    """The second is published before the outage, the fourth during it, and the sixth afterwards."""
+    trace = good()
+    first(trace).clear()
+    second(trace).pop(0)
+    trace.publications = [each for each in trace.publications if each.number in {number, 7, 8, 9}]
+    trace.outages.append(LOST_DATA)
+    wrong = [each.split(":")[0] for each in violations(trace, Allowance(losses=True))]
+    assert wrong == (["lost"] if number == 6 else [])
+    trace.devices[0].sessions[0].answered[CHANNEL] = 0.1
+    assert violations(trace, Allowance(losses=True))
+
+
+@pytest.mark.parametrize("number", [7, 8])
+def test_what_is_published_after_redis_lost_its_data_comes_to_each_device(number: int) -> None:
+    trace = good()
+    both = Session(0.0, arrivals=[arrival(n) for n in range(1, PUBLISHED + 1)])
+    trace.devices.append(Device("ann", "laptop", (CHANNEL,), [both]))
+    trace.devices[0].sessions[1].answered[CHANNEL] = 6.9
+    del second(trace)[: number - 5]
+    trace.outages.append(Interval(BREAK_AT, 7.5))
+    wrong = [each.split(":")[0] for each in violations(trace, Allowance(losses=True))]
+    assert wrong == ([] if number == 7 else ["mute"])
 
 
 def test_a_gap_must_be_reported_on_the_connection_that_has_it() -> None:

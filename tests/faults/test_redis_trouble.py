@@ -12,7 +12,7 @@ from tests.faults.allowance import STRICT, Allowance
 from tests.faults.conftest import StartWorld
 from tests.faults.invariants import require
 from tests.faults.node import Node
-from tests.faults.trace import Trace
+from tests.faults.trace import Interval, Trace
 from tests.faults.world import Load, World
 from tests.support.waiting import until
 
@@ -86,15 +86,32 @@ async def test_what_a_redis_without_its_data_has_lost_is_reported(world: StartWo
             await ready(w.nodes)
         await w.published(30)
         trace = await judge(w, Allowance(losses=True))
-        told = {
-            report.channel
-            for device in trace.devices
-            for session in device.sessions
-            for report in session.reports
-        }
-        heard = {channel for device in trace.devices for channel in device.channels}
-        said = {publication.channel for publication in trace.publications}
-        assert said & heard <= told <= heard
+        [outage] = trace.outages
+        # A node knows of a loss where it has seen a message, and where nothing was ever said nothing is lost.
+        before = {each.channel for each in trace.publications if each.published_at < outage.begin}
+        maybe = {each.channel for each in trace.publications if each.asked_at < outage.end}
+        maybe |= {each.channel for each in trace.plans if each.at < outage.end}
+        assert before & heard_throughout(trace, outage) <= told_of_losses(trace) <= maybe
+
+
+def heard_throughout(trace: Trace, interval: Interval) -> set[str]:
+    """The channels to which somebody was subscribed from its beginning to its end."""
+    return {
+        channel
+        for device in trace.devices
+        for channel in device.channels
+        if device.heard_throughout(channel, interval)
+    }
+
+
+def told_of_losses(trace: Trace) -> set[str]:
+    """The channels in which somebody was told of a loss."""
+    return {
+        report.channel
+        for device in trace.devices
+        for session in device.sessions
+        for report in session.reports
+    }
 
 
 async def test_a_redis_that_hangs_is_noticed_and_nothing_is_lost(world: StartWorld) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 from typing import NamedTuple
 
 from publisher import Retention
@@ -109,6 +110,17 @@ class LossReport(NamedTuple):
     channel: str
 
 
+class Interval(NamedTuple):
+    """From one moment to another."""
+
+    begin: float
+    end: float
+
+    def overlap(self, begin: float, end: float) -> float:
+        """Seconds of it that lie between two moments."""
+        return max(0.0, min(self.end, end) - max(self.begin, begin))
+
+
 @dataclass
 class Session:
     """One connection of a device, from ``connected`` to its end (``ended_at`` is ``None`` until then).
@@ -131,6 +143,11 @@ class Session:
     def lasted_until(self, now: float) -> float:
         return now if self.ended_at is None else self.ended_at
 
+    def heard_throughout(self, channel: str, interval: Interval) -> bool:
+        """Whether it was subscribed to a channel all the while."""
+        since, until = self.answered.get(channel, inf), self.lasted_until(inf)
+        return since < interval.begin and until > interval.end
+
 
 @dataclass
 class Device:
@@ -149,16 +166,9 @@ class Device:
     reloads: int = 0
     """Times it gave up and was loaded anew."""
 
-
-class Interval(NamedTuple):
-    """From one moment to another."""
-
-    begin: float
-    end: float
-
-    def overlap(self, begin: float, end: float) -> float:
-        """Seconds of it that lie between two moments."""
-        return max(0.0, min(self.end, end) - max(self.begin, begin))
+    def heard_throughout(self, channel: str, interval: Interval) -> bool:
+        """Whether one of its connections was subscribed to a channel all the while."""
+        return any(each.heard_throughout(channel, interval) for each in self.sessions)
 
 
 @dataclass
@@ -323,11 +333,6 @@ class Trace:
             for session in device.sessions
             if not session.ended_as and session.lasted_until(self.ended_at) < self.ended_at
         ]
-
-    @property
-    def removed(self) -> set[tuple[str, int]]:
-        """Channel and number of each message that was taken out on purpose."""
-        return {(each.channel, each.number) for each in self.removals}
 
     def lost_on_purpose(self, publication: Publication) -> bool:
         """Whether Redis had it only while what it wrote was to be lost."""
