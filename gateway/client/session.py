@@ -299,7 +299,14 @@ class Session:
     # -- what takes its time --------------------------------------------------------------------
 
     async def _refresh(self, renew: Callable[[], Awaitable[str]]) -> None:
-        self._outbox.put_nowait({"type": "refresh", "token": await renew()})
+        while True:
+            try:
+                token = await renew()
+                break
+            except Exception as error:  # noqa: BLE001 - whatever keeps a login from answering may pass
+                log.warning("token_unavailable error=%r", error)
+            await asyncio.sleep(_AGAIN_SECONDS * random.random())  # noqa: S311 - no secret
+        self._outbox.put_nowait({"type": "refresh", "token": token})
 
     async def _acknowledge(self) -> None:
         while True:

@@ -344,6 +344,29 @@ async def test_acks_follow_what_was_processed_and_the_last_ones_leave_before_the
         assert len(acks) <= 3
 
 
+@pytest.mark.usefixtures("soon")
+async def test_a_login_that_fails_when_the_token_is_about_to_end_is_asked_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    answers: list[str | Exception] = ["first", RuntimeError("the login is away"), "second"]
+
+    def token() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with scripted_gateway() as gateway, Receiver(gateway.url, token=token) as receiver:
+        receiver.subscribe(CHANNEL)
+        visit = await gateway.visit()
+        assert visit.authorization == "Bearer first"
+        await visit.greet()
+        await visit.expect(type="subscribe", channel=CHANNEL)
+        await visit.say({"type": "token_expiring", "expiresAt": 1})
+        await visit.expect(type="refresh", token="second")
+    assert "token_unavailable error=RuntimeError('the login is away')" in caplog.text
+
+
 async def test_a_redirect_is_not_followed_with_the_token() -> None:
     hits: list[str] = []
 
