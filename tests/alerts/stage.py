@@ -26,6 +26,7 @@ from tests.processes.test_serve import run
 from tests.support.client import Client, connected
 from tests.support.processes import GatewayProcess, gateway_process
 from tests.support.raw import TEXT, RawClient, raw_client
+from tests.support.redis_cluster import RedisCluster
 from tests.support.redis_server import RedisServer
 from tests.support.tokens import SECRET, make_token
 from tests.support.waiting import until
@@ -80,6 +81,13 @@ class Stage:
         self.redis.start()
         self.stack.callback(self.redis.stop)
 
+    async def start_cluster(self) -> RedisCluster:
+        """A Redis Cluster of this case's own, without replicas."""
+        cluster = RedisCluster(self.folder, replicated=False)
+        self.stack.callback(cluster.stop)
+        await asyncio.to_thread(cluster.start)
+        return cluster
+
     async def way_to_redis(self) -> Proxy:
         """A network of its own on the way to Redis; ``url_by`` is the address at its end."""
         proxy = Proxy(self.redis.port)
@@ -102,9 +110,9 @@ class Stage:
         places = {"port": gateway.port, "internal_port": gateway.internal_port}
         return await self.gateway(redis_url, **places, **settings)
 
-    async def publisher(self, **options: Any) -> AsyncPublisher:
-        """A backend."""
-        made = AsyncPublisher.from_url(self.redis.url, prefix=self.prefix, **options)
+    async def publisher(self, redis_url: str = "", **options: Any) -> AsyncPublisher:
+        """A backend, at this case's Redis unless told otherwise."""
+        made = AsyncPublisher.from_url(redis_url or self.redis.url, prefix=self.prefix, **options)
         return await self.stack.enter_async_context(made)
 
     async def publish_raw(self, channel: str, payload: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from itertools import count
@@ -9,6 +10,7 @@ from itertools import count
 import redis
 
 from publisher.contract.keys import Keys
+from publisher.transport.cluster import slot_of
 from tests.alerts.cases import causing
 from tests.alerts.stage import Stage
 from tests.support.client import connected
@@ -110,7 +112,7 @@ async def scheduled_refused(stage: Stage) -> None:
 
 
 @causing("ScheduledNotPublished", "the key that names who publishes is of another kind")
-async def scheduled_late(stage: Stage) -> None:
+async def scheduled_not_looked_for(stage: Stage) -> None:
     stage.start_redis()
     gateway = await stage.gateway()
     await stage.watch(gateway)
@@ -129,6 +131,33 @@ async def scheduled_late(stage: Stage) -> None:
         client.delete(key)
     stage.tries("None is lost: each is tried again, and published late.")
     await until(lambda: publisher.history(_CHANNEL))
+    await stage.resolves()
+
+
+@causing("ScheduledNotPublished", "the part of a cluster that has their channel hangs")
+async def scheduled_late(stage: Stage) -> None:
+    cluster = await stage.start_cluster()
+    gateway = await stage.gateway(cluster.url)
+    await stage.watch(gateway)
+    publisher = await stage.publisher(cluster.url)
+    keys = Keys(stage.prefix, sharded=True)
+    kept_by = await asyncio.to_thread(cluster.owner, slot_of(keys.scheduled))
+    channels = [f"run-results/{number}" for number in range(20)]
+    owners = [await asyncio.to_thread(cluster.owner, slot_of(keys.log(each))) for each in channels]
+    channel, owner = next(
+        each for each in zip(channels, owners, strict=True) if each[1] is not kept_by
+    )
+    await publisher.publish(channel, "later", at=time.time() + 5)
+    await until(lambda: stage.value("gateway_scheduled_messages == 1"))
+    owner.freeze()
+    stage.caused()
+    await stage.fires()
+    assert "scheduled_refused" not in gateway.output
+    stage.tries("Neither: a part of Redis does not answer; see RedisPrimaryDown")
+    assert "RedisPrimaryDown" in stage.told.others
+    owner.thaw()
+    stage.tries("None is lost: each is tried again, and published late.")
+    await until(lambda: publisher.history(channel), 30.0)
     await stage.resolves()
 
 
