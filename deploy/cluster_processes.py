@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import socket
 import urllib.error
 import urllib.request
@@ -86,7 +85,7 @@ class Processes:
             with log:
                 process = await asyncio.create_subprocess_exec(
                     *service.command,
-                    env=without_settings() | service.environment,
+                    env=without_grafanas() | service.environment,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -132,9 +131,9 @@ class Processes:
         await asyncio.gather(*(process.wait() for process in processes))
 
 
-def without_settings() -> dict[str, str]:
-    """The environment without settings that are meant for another gateway."""
-    return {name: value for name, value in os.environ.items() if not re.match("GATEWAY_|GF_", name)}
+def without_grafanas() -> dict[str, str]:
+    """The environment without settings that are meant for another Grafana. Those of gateways are taken over."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GF_")}
 
 
 def answers(check: str) -> bool:

@@ -55,6 +55,7 @@ class EventReader:
         self._clock = clock
         self._taken: deque[Event] = deque()
         self._taken_at = self._others_at = float("-inf")
+        self._looked = False
         self._given: str | None = None
         # Until Redis has noted it; a call may be cancelled.
         self._handled: list[str] = []
@@ -114,6 +115,9 @@ class EventReader:
         self._taken_at = self._clock()
         if others:
             self._others_at = now
+        if not self._looked:
+            yield from self._look_who_tells()
+            self._looked = True
         missed, given = events.parse(reply)
         if missed:
             log.warning(
@@ -123,6 +127,17 @@ class EventReader:
                 "the group was further behind than the stream is long: read the state anew, and raise GATEWAY_EVENTS_MAX_LENGTH",
             )
         return given
+
+    def _look_who_tells(self) -> Flow[None]:
+        """Who waits for events that nobody tells is told so once."""
+        call = Call(("EXISTS", self._keys.reporting))
+        (told,) = yield from self._insist(lambda: repeat([call], self._retries))
+        if not told:
+            log.warning(
+                "events_from_nobody group=%s advice=%r",
+                self._consumer.group,
+                "no gateway tells of events here, or none does yet: name those that you want in GATEWAY_EVENTS of the gateways",
+            )
 
     def acknowledge(self, handled: Sequence[str]) -> Flow[None]:
         """Note that events are handled. Raises as :meth:`next` does."""

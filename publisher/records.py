@@ -19,6 +19,7 @@ import orjson
 
 from publisher.contract.channels import NOTIFICATIONS, RUN_RESULTS, Retention
 from publisher.contract.grants import EVERYBODY
+from publisher.contract.json_text import written
 from publisher.contract.message import MAX_ID
 from publisher.contract.node_report import NodeReport
 from publisher.errors import InvalidData, MessageTooLarge
@@ -132,7 +133,7 @@ def dump_json(data: Any, max_bytes: int, default: Callable[[Any], Any] | None = 
         return data.body
     convert = default or plain
     try:
-        body = orjson.dumps(data, convert)
+        body = written(data, convert)
     except orjson.JSONEncodeError as error:
         # What ``default`` says of an object is clearer than what orjson says of it.
         cause = error.__cause__

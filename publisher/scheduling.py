@@ -92,7 +92,7 @@ class Scheduling(Flows):
 def _check_id(identifier: object) -> None:
     if not (isinstance(identifier, str) and is_id(identifier)):
         raise InvalidData(
-            "this is no Scheduled, and no id of one, which has 32 hexadecimal digits (0-9, a-f)"
+            "this is no id of a scheduled message, which has 32 hexadecimal digits (0-9, a-f)"
         )
 
 

@@ -16,8 +16,8 @@ from gateway.api.keys import ApiKey, ApiKeys, Scope
 from gateway.api.presence import PresenceLists
 from gateway.api.problems import Problem
 from gateway.api.shapes import Field, Schema, Shape
-from gateway.api.writing import written
 from publisher import AsyncPublisher
+from publisher.contract.json_text import written
 from publisher.contract.trace_context import of_header
 
 KEY_HEADER: Final = "Idempotency-Key"
@@ -92,7 +92,7 @@ class Asked:
         """
         allowed = self.key.namespaces
         if allowed is not None and channel.partition("/")[0] not in allowed:
-            raise Problem(403, "namespace_forbidden", "the key does not count in this namespace")
+            raise Problem(403, "namespace_forbidden", "the key has no right in this namespace")
 
     def allow_everywhere(self) -> None:
         """Go on where the key counts in all namespaces.

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
-from gateway.api.writing import written
 from publisher import (
     GrantWithoutEffect,
     InvalidChannel,
@@ -22,6 +21,7 @@ from publisher import (
     Unavailable,
     UnknownNamespace,
 )
+from publisher.contract.json_text import written
 
 log = logging.getLogger(__name__)
 

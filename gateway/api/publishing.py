@@ -20,8 +20,8 @@ from gateway.api.problems import (
     too_large,
 )
 from gateway.api.shapes import Field, Shape, check_object
-from gateway.api.writing import written
 from publisher import Outgoing, Published, PublisherError, Scheduled
+from publisher.contract.json_text import written
 from publisher.contract.message import MAX_ID
 from publisher.records import dump_json
 

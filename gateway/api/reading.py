@@ -11,8 +11,8 @@ import orjson
 from gateway.api.asking import Answer, Asked
 from gateway.api.names import USER
 from gateway.api.shapes import Field
-from gateway.api.writing import written
 from publisher import Entry, Node
+from publisher.contract.json_text import written
 from publisher.contract.message import MAX_ID
 
 _MOST_MESSAGES: Final = 1_000

@@ -125,9 +125,12 @@ class Scheduler:
 
     async def _publish(self, identifier: str, kept: bytes | None) -> None:
         """Publish one message and remove it. What fails is handed out again."""
+        channel = None
         try:
             if kept is not None:
-                await self._send(Planned.decode(kept))
+                planned = Planned.decode(kept)
+                channel = planned.channel
+                await self._send(planned)
             await self._end(identifier)
         except ValueError as error:
             # A later version may have written it, and another node may be able to read it.
@@ -136,7 +139,9 @@ class Scheduler:
             await self._postpone(identifier)
         except Rejected as error:
             self._stats.scheduled_refused += 1
-            log.warning("scheduled_refused id=%s reason=%r", identifier, error.reason)
+            log.warning(
+                "scheduled_refused id=%s channel=%s reason=%r", identifier, channel, error.reason
+            )
             await self._postpone(identifier)
         except Unavailable:
             pass

@@ -176,6 +176,7 @@ def to_consume(keys: Keys) -> list[Command]:
     return [
         ("EVAL", _SCRIPT, 0),
         ("EVALSHA", _SCRIPT_SHA, 0),
+        ("EXISTS", keys.reporting),
         ("XACK", keys.events, _NOWHERE, "0-1"),
         ("XADD", keys.aside, "NOMKSTREAM", "*", "group", ""),
     ]

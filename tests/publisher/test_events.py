@@ -131,6 +131,20 @@ def test_what_was_taken_long_ago_is_asked_for_again_before_it_is_given(
     assert next(events).user == "d"
 
 
+def test_who_waits_for_events_that_nobody_tells_is_told_so_once(
+    publisher: Publisher, server: redis.Redis, keys: Keys, caplog: pytest.LogCaptureFixture
+):
+    reader = publisher.events("g")._reader
+    for _ in range(2):
+        assert publisher._run(reader.take()) == []
+    (warning,) = caplog.records
+    assert warning.getMessage().startswith("events_from_nobody group=g advice=")
+    caplog.clear()
+    server.execute_command(*contract.renew(keys, "n", 10).whole())
+    assert publisher._run(publisher.events("g")._reader.take()) == []
+    assert not caplog.records
+
+
 def test_what_was_trimmed_away_before_it_was_handled_is_not_given(
     publisher: Publisher, server: redis.Redis, keys: Keys
 ):
@@ -209,6 +223,7 @@ def test_what_was_trimmed_away_before_a_group_was_given_it_is_told(
     keys: Keys,
     caplog: pytest.LogCaptureFixture,
 ):
+    server.execute_command(*contract.renew(keys, "n", 10).whole())
     tell(server, keys, "a", "b", "c", "d", "e")
     events = publisher.events("g", start="oldest")
     reader = events._reader

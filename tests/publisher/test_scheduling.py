@@ -207,7 +207,7 @@ def test_what_is_no_moment_is_refused(publisher: Publisher, at: Any):
 
 @pytest.mark.parametrize("scheduled", ["", "x", 7, None, 32 * "g", b"0" * 32])
 def test_what_is_no_id_is_refused(publisher: Publisher, scheduled: Any):
-    with pytest.raises(InvalidData, match="no Scheduled"):
+    with pytest.raises(InvalidData, match="no id of a scheduled message"):
         publisher.cancel(scheduled)
 
 

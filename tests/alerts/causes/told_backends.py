@@ -102,9 +102,10 @@ async def scheduled_refused(stage: Stage) -> None:
         client.set(key, "somebody else's")
         await publisher.publish(_CHANNEL, "later", at=time.time() + 1)
         await stage.fires()
-        stage.tries("`scheduled_refused` in the log has an id and what Redis says")
+        stage.tries("`scheduled_refused` in the log has an id, the channel and what Redis says")
         line = next(line for line in gateway.output.splitlines() if "scheduled_refused" in line)
         assert "WRONGTYPE" in line, line
+        assert _CHANNEL in line, line
         client.delete(key)
         stage.tries("None is lost: each is tried again, and published late.")
         await until(lambda: publisher.history(_CHANNEL), 90.0)

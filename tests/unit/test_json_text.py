@@ -1,4 +1,4 @@
-"""What the HTTP API keeps as JSON takes no more memory than it counts."""
+"""What is kept as JSON takes no more memory than it is long."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tracemalloc
 import orjson
 import pytest
 
-from gateway.api.writing import written
+from publisher.contract.json_text import written
 
 _OF_AN_OBJECT = 200
 
