@@ -341,6 +341,18 @@ async def test_a_lease_that_another_node_has_is_not_given_up(
     assert await client.get(names.scheduled_taker) == b"another"
 
 
+async def test_the_next_look_is_when_what_was_left_unfinished_is_handed_out_again(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    client, names, pipeline = publisher._client, keys(prefix), node.gateway.redis.pipeline
+    scheduler = Scheduler(pipeline, names, "this", Stats(), time.monotonic)
+    await client.set(names.scheduled_taker, "this")
+    seconds, rest = await client.time()
+    await client.zadd(names.scheduled_publishing, {"0" * 32: seconds * 1000 + rest // 1000 + 400})
+    pause, *_ = await pipeline.call(scheduler.look)
+    assert 0 < pause <= 400
+
+
 async def test_what_is_under_way_is_bounded_by_bytes(
     node: Node, publisher: AsyncPublisher, prefix: str
 ) -> None:

@@ -32,6 +32,11 @@ for place, from in ipairs({KEYS[2], KEYS[1]}) do
   end
 end
 local pause = 0
-if #found[1] + #found[2] == 0 then pause = first and math.min(ARGV[4], first - now) or tonumber(ARGV[4]) end
+if #found[1] + #found[2] == 0 then
+  local again = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
+  pause = tonumber(ARGV[4])
+  if first then pause = math.min(pause, first - now) end
+  if again then pause = math.min(pause, again - now) end
+end
 local count = redis.call('ZCARD', KEYS[1]) + redis.call('ZCARD', KEYS[2])
 return {pause, count, first and now - first or false, found[1], found[2]}
