@@ -44,7 +44,7 @@ async def none_ready(stage: Stage) -> None:
     stage.tries("`curl http://GATEWAY:9300/readyz` of any gateway.")
     assert not (await checks(gateways[0]))["pubsub"]
     stage.tries("`redis-cli PING` from the gateway's machine, then `waiting_for_redis` in the log")
-    assert "waiting_for_redis" in gateways[0].output
+    await until(lambda: "waiting_for_redis" in gateways[0].output)
     stage.redis.restart()
     stage.tries("When Redis is back, gateways are ready within 3 seconds.")
     await until(gateways[0].is_ready, 3.0)
@@ -61,7 +61,7 @@ async def none_runs(stage: Stage) -> None:
     await stage.fires()
     stage.tries("If nothing answers there either, no gateway runs.")
     stage.tries("the last lines of their logs")
-    assert "node_stopped" in gateway.output
+    await until(lambda: "node_stopped" in gateway.output)
     await stage.again(gateway)
     await stage.resolves()
 

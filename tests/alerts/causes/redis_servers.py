@@ -91,7 +91,7 @@ async def small_output_buffer(stage: Stage) -> None:
     stage.meanwhile(0.5, lambda: publisher.publish_many(many))
     await stage.fires()
     stage.tries("`subscriber_lost`, `probe_unheard` and `waiting_for_redis`")
-    assert "subscriber_lost" in gateway.output
+    await until(lambda: "subscriber_lost" in gateway.output)
     stage.tries("In the log of Redis: `overcoming of output buffer limits`.")
     assert stage.redis.log_has("overcoming of output buffer limits")
     stage.tries("Raise `client-output-buffer-limit pubsub`")

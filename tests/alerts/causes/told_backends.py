@@ -38,7 +38,7 @@ async def events_dropped(stage: Stage) -> None:
         stage.meanwhile(0.2, visit)
         await stage.fires()
         stage.tries("`events_unwritten` in the gateway's log has the reason.")
-        assert "events_unwritten" in gateway.output
+        await until(lambda: "events_unwritten" in gateway.output)
         stage.tries("It refuses them (`OOM`, `NOPERM`)")
         client.execute_command("ACL", "SETUSER", "default", "+xadd")
         await stage.resolves()
@@ -81,7 +81,7 @@ async def presence_unwritten(stage: Stage) -> None:
         await ann.subscribe(_CHANNEL)
         await stage.fires()
         stage.tries("`presence_refused` in its log names a channel and what Redis says")
-        assert "presence_refused" in gateway.output and _CHANNEL in gateway.output
+        await until(lambda: "presence_refused" in gateway.output and _CHANNEL in gateway.output)
         stage.tries("or look at the key")
         client.delete(key)
         stage.tries("As soon as Redis takes them they are back")
