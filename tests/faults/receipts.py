@@ -45,7 +45,15 @@ class Asker(NumberedPublisher):
 
 
 def confirmed_wrongly(trace: Trace) -> Iterator[str]:
-    """Each user of whom a backend was told that they have a message, and to whom it had not come by then."""
+    """Each user of whom a backend was told that they have a message, and to whom it had not come by then.
+
+    What Redis has lost counts as had by who has confirmed a later message (docs/publisher.md, "Receipts").
+    """
+    lost = {
+        (each.channel, each.id)
+        for each in trace.publications
+        if trace.losing(each.asked_at, each.published_at)
+    }
     had: dict[tuple[str, str, int], float] = {}
     for device in trace.devices:
         for session in device.sessions:
@@ -55,5 +63,6 @@ def confirmed_wrongly(trace: Trace) -> Iterator[str]:
     for told in trace.confirmations:
         for user in told.users:
             came_at = had.get((user, told.channel, told.id))
-            if came_at is None or came_at > told.at:
+            came = came_at is not None and came_at <= told.at
+            if not came and (told.channel, told.id) not in lost:
                 yield f"receipt: {user} was said to have {told.channel} #{told.number} at {told.at:.2f}, and had it not"

@@ -121,7 +121,9 @@ def scheduled_wrongly(trace: Trace) -> Iterator[str]:
 
 
 def _judged(trace: Trace, plan: Plan, logged: list[int], had: set[int]) -> Iterator[str]:
-    what, latest = f"scheduled: {plan.channel} #{plan.number}", due_by(trace, plan.at)
+    what = f"scheduled: {plan.channel} #{plan.number}"
+    # What Redis had only after its moment is due at once.
+    latest = due_by(trace, max(plan.at, plan.done_at))
     in_question = trace.losing(plan.asked_at, latest)
     if plan.cancelled:
         if (logged or had) and not trace.losing(plan.cancel_asked_at, plan.cancel_done_at):
