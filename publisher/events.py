@@ -115,9 +115,6 @@ class EventReader:
         self._taken_at = self._clock()
         if others:
             self._others_at = now
-        if not self._looked:
-            yield from self._look_who_tells()
-            self._looked = True
         missed, given = events.parse(reply)
         if missed:
             log.warning(
@@ -126,6 +123,9 @@ class EventReader:
                 missed,
                 "the group was further behind than the stream is long: read the state anew, and raise GATEWAY_EVENTS_MAX_LENGTH",
             )
+        if not given and not self._looked:
+            yield from self._look_who_tells()
+            self._looked = True
         return given
 
     def _look_who_tells(self) -> Flow[None]:
