@@ -23,30 +23,29 @@ MAX_BUFFERED_BYTES: Final = 1024 * 1024
 """Live messages kept while the log is read. More are not lost: the log is read once again."""
 
 
-def splice(position: int, *sources: Iterable[Message]) -> list[Message]:
-    """All messages after ``position`` that any source has, in order, each once.
+def behind(end: int, live: Iterable[Message]) -> list[Message]:
+    """What came ``live`` behind a page of the log that ends with the id ``end``: in order, each once.
 
-    Messages that are not logged have no place in the order of ids; they keep theirs, at the end.
+    Up to there the page tells what there is: what is not in it, or is a tombstone in it, was taken out or lost since it came
+    live. Messages that are not logged have no place in the order of ids; they keep theirs, at the end.
     """
     logged: dict[int, Message] = {}
     unlogged: list[Message] = []
-    for source in sources:
-        for message in source:
-            if not message.logged:
-                unlogged.append(message)
-            elif message.id > position:
-                logged[message.id] = message
+    for message in live:
+        if not message.logged:
+            unlogged.append(message)
+        elif message.id > end:
+            logged[message.id] = message
     return [logged[id_] for id_ in sorted(logged)] + unlogged
 
 
-def unbroken(position: int, page: list[Message], live: Iterable[Message]) -> bool:
-    """Whether what came ``live`` goes on where a page of the log, read from ``position``, ends.
+def unbroken(end: int, live: Iterable[Message]) -> bool:
+    """Whether what came ``live`` goes on where a page of the log ends.
 
     If not, something in between has not come and is in the log by now, or Redis has lost what the page
     ends with.
     """
-    end = max(position, page[-1].id) if page else position
-    for message in splice(end, live):
+    for message in behind(end, live):
         if message.logged:
             if not message.follows(end):
                 return False
@@ -183,10 +182,10 @@ class Reader:
         messages = self._following(page)
         complete = page.complete and live is not None
         if live:
-            complete = complete and unbroken(self.position, messages, live)
+            end = messages[-1].id if messages else self.position
+            complete = complete and unbroken(end, live)
             # What is not logged is taken at once: no page will bring it.
-            behind = live if complete else [each for each in live if not each.logged]
-            messages = splice(self.position, messages, behind)
+            messages += behind(end, live if complete else (m for m in live if not m.logged))
         unknown = next((each for each in messages if each.extension), None)
         if unknown is not None:
             messages = messages[: messages.index(unknown)]

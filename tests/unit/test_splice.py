@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.reader import splice, unbroken
-from publisher.contract.message import Message
+from gateway.core.reader import Reader, behind, unbroken
+from publisher.contract.message import LogPage, Message
 from tests.unit.fakes import logged, lost, unlogged
 
 
@@ -128,7 +127,8 @@ def test_what_came_live_goes_on_where_the_log_ends_exactly_when_nothing_is_missi
     needed = {message.id for message in published[read_at:] if message.id <= newest}
     missing = needed - {message.id for message in live}
     live += data.draw(st.lists(st.builds(unlogged, st.integers(1, 9)), max_size=2))
-    assert unbroken(position, page, live) is not bool(missing)
+    end = page[-1].id if page else position
+    assert unbroken(end, live) is not bool(missing)
 
 
 @settings(max_examples=300)
@@ -149,9 +149,7 @@ def test_page_and_live_messages_make_exactly_what_came_after_the_position(
     if heard:
         live += data.draw(st.lists(st.sampled_from(heard), max_size=5))
     expected = [message for message in log.published if message.id > position]
-    assert splice(position, page, live) == expected
-    assert splice(position, live, page) == expected
-    assert splice(position, page + live) == expected
+    assert page + behind(page[-1].id if page else position, live) == expected
 
 
 @settings(max_examples=100)
@@ -163,13 +161,27 @@ def test_messages_without_a_log_come_last_all_of_them_in_their_order(
         logged(id_) if has_log else unlogged(id_, b"%d" % number)
         for number, (id_, has_log) in enumerate(drawn)
     ]
-    result = splice(position, messages)
+    result = behind(position, messages)
     assert [m for m in result if not m.logged] == [m for m in messages if not m.logged]
     ids = [m.id for m in result if m.logged]
     assert ids == sorted({m.id for m in messages if m.logged and m.id > position})
     assert [m.logged for m in result] == sorted((m.logged for m in result), reverse=True)
 
 
-@pytest.mark.parametrize("sources", [(), ([],), ([], [])])
-def test_nothing_joined_with_nothing_is_nothing(sources: tuple[list[Message], ...]) -> None:
-    assert splice(0, *sources) == []
+def test_nothing_came_behind_a_page() -> None:
+    assert behind(0, []) == []
+
+
+def test_what_was_taken_out_since_it_came_live_is_not_taken() -> None:
+    first, gone, kept, also_gone = logged(1, 0), logged(2, 1), logged(3, 2), logged(4, 3)
+    page = LogPage(0, 4, [first, Message(2, 1, b"", b"n"), kept, Message(4, 3, b"", b"n")])
+    reader = Reader()
+    taken = reader.take(page, [gone, kept, also_gone])
+    assert taken.messages == page.messages
+    assert reader.position == 4
+
+
+def test_what_one_tombstone_stands_for_is_not_taken_either() -> None:
+    page = LogPage(0, 3, [logged(1, 0), Message(3, 1, b"", b"2|n,3=m")])
+    taken = Reader().take(page, [logged(2, 1), logged(3, 2), logged(4, 3)])
+    assert taken.messages == [*page.messages, logged(4, 3)]
