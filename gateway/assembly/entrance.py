@@ -136,7 +136,7 @@ def _make_sweep(
             redis.listening.tick,
             delivery.heartbeats.tick,
             delivery.patience.tick,
-            partial(delivery.confirmation.tick, delivery.hub.send_all),
+            partial(delivery.confirmation.tick, delivery.hub.ask_all),
             tokens.tick,
             access.recheck.tick,
             access.refusals.tick,

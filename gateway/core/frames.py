@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 
 from gateway.core import protocol
 from gateway.core.closing import Closing
-from publisher.contract.message import Message
 
 _FIN: Final = 0x80
 _MASKED: Final = 0x80
@@ -148,11 +147,25 @@ def _frame_end(data: bytes, start: int) -> int | None:
 class Encoding(NamedTuple):
     """How a socket wants its messages: sockets that agree share the bytes.
 
-    ``window_bits`` of 0: not compressed. ``batch``: a frame may hold an array of messages.
+    ``window_bits`` of 0: not compressed. ``batch``: a frame may hold an array of messages. ``asks``: a pong tells what the
+    client has received.
     """
 
     window_bits: int
     batch: bool
+
+    @property
+    def asks(self) -> bool:
+        """Whether the client answers pings."""
+        return True
+
+    def told(self, message: bytes) -> bytes:
+        """A message that is no data, as the client is sent it; these are short, and for one client."""
+        return text(message)
+
+    def ping(self, payload: bytes) -> bytes:
+        """What asks for a sign of life."""
+        return ping(payload)
 
 
 PLAIN: Final = Encoding(0, False)
@@ -180,24 +193,18 @@ _BATCH_EXTRA_BYTES: Final = 2  # the brackets; a comma counts with its message
 
 
 def encode(
-    prefix: bytes,
-    messages: Sequence[Message],
+    texts: Sequence[bytes],
     encodings: Iterable[Encoding],
     threshold: int,
     compression: Compression,
 ) -> dict[Encoding, bytes]:
-    """Turn a channel's messages into what each kind of socket is to be sent, all in one piece.
+    """Turn messages into what each kind of socket is to be sent, all in one piece.
 
-    Each message is rendered once, and compressed at most once for all sockets that want it alike;
-    only what is longer than ``threshold`` bytes is compressed. ``compression`` is told what that has saved.
+    Each is compressed at most once for all sockets that want it alike; only what is longer than ``threshold`` bytes is
+    compressed. ``compression`` is told what that has saved.
     """
-    if len(messages) == 1:
-        only = protocol.data(prefix, messages[0])
-        if len(only) <= threshold:
-            return dict.fromkeys(encodings, text(only))
-        texts = [only]
-    else:
-        texts = [protocol.data(prefix, message) for message in messages]
+    if len(texts) == 1 and len(texts[0]) <= threshold:
+        return dict.fromkeys(encodings, text(texts[0]))
     large = any(len(each) > threshold for each in texts)
     singly: dict[int, bytes] = {}
     encoded: dict[Encoding, bytes] = {}

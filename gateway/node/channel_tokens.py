@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import repeat
 from typing import Final
 
-from gateway.core import budget, frames, protocol
+from gateway.core import budget, protocol
 from gateway.core.access import ChannelPass, KeyUnknown, TokenRejected
 from gateway.core.protocol import BadRequest, EndReason, ErrorCode, Refused, Subscribe
 from gateway.node.connection import Connection
@@ -182,7 +182,7 @@ class ChannelTokens:
 
     def _refuse(self, connection: Connection, error: BadRequest, answers: int = 1) -> None:
         self._hub.stats.client_errors[error.code] += answers
-        self._hub.send(connection, frames.text(error.render()) * answers)
+        self._hub.tell(connection, *[error.render()] * answers)
 
 
 class _Renewals:

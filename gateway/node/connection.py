@@ -9,7 +9,7 @@ from typing import Final
 from gateway.core import protocol
 from gateway.core.access import ChannelPass, Identity
 from gateway.core.budget import Budget
-from gateway.core.frames import Encoding
+from gateway.core.encodings import Encoding
 from gateway.core.reader import Buffer, Reader
 from gateway.node.ports import Socket
 from publisher.contract import channels

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from gateway.core import closing, frames
+from gateway.core import closing
 from gateway.core.timing import Liveness
 from gateway.node.connection import Connection
 from gateway.node.hub import Hub
@@ -15,7 +15,7 @@ from gateway.node.ports import Clock
 
 log = logging.getLogger(__name__)
 
-_PING: Final = frames.ping(b"h")
+_PING: Final = b"h"
 
 
 class Ahead:
@@ -115,7 +115,7 @@ class Heartbeats:
     def ask(self, connection: Connection) -> Question:
         """Ping a connection now, and not in the place of any other ping."""
         question = Question(connection, partial(self._liveness.last_heard, connection.id))
-        self._hub.send(connection, _PING)
+        self._hub.ping(connection, _PING)
         return question
 
     def tick(self) -> None:
@@ -140,4 +140,4 @@ class Heartbeats:
         # Behind an earlier ping that is not answered yet there is nothing to learn.
         if connection.id not in self._ahead and (connection.outbox or connection.socket.untaken):
             self._ahead[connection.id] = Ahead(connection)
-        self._hub.send(connection, _PING)
+        self._hub.ping(connection, _PING)

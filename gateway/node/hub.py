@@ -12,8 +12,9 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from gateway.core import frames
+from gateway.core import encodings
 from gateway.core.closing import Closing
+from gateway.core.encodings import Encoding
 from gateway.core.log_limit import FirstTimes
 from gateway.core.reader import Verdict
 from gateway.node import audit
@@ -164,7 +165,7 @@ class Hub:
             channel.position = message.id
             if channel.buffer is not None:
                 channel.buffer.put(message)
-            self.send_all(channel.name, self._confirmation.sent(channel.name, message.id))
+            self.ask_all(channel.name, self._confirmation.sent(channel.name, message.id))
 
     # -- while it is not known whose access has ended ------------------------------------------
 
@@ -241,7 +242,7 @@ class Hub:
         pending, channel.pending = channel.pending, []
         if not pending or not channel.members:
             return
-        encoded = frames.encode(channel.prefix, pending, channel.members, *self._compressing)
+        encoded = encodings.encode(channel.prefix, pending, channel.members, *self._compressing)
         # Ids rise within a channel.
         upto = next((message.id for message in reversed(pending) if message.logged), 0)
         question = b""
@@ -249,25 +250,50 @@ class Hub:
             count, oldest = len(pending), pending[0].id
             question = self._confirmation.sent(channel.name, upto, count, oldest)
         for encoding, members in channel.members.items():
-            self.outboxes.lay(members, encoded[encoding] + question)
+            data = encoded[encoding]
+            self.outboxes.lay(members, data + question if encoding.asks else data)
             self.stats.messages_delivered += len(members) * len(pending)
 
-    def send_all(self, name: str, data: bytes) -> None:
-        """Send whole frames to all members of a channel, behind what has come live before."""
+    def tell(self, connection: Connection, *messages: bytes) -> None:
+        """Send one connection messages of the protocol that are no data."""
+        told = connection.socket.encoding.told
+        self.send(connection, b"".join(map(told, messages)))
+
+    def tell_all(self, name: str, *messages: bytes) -> None:
+        """The same to all members of a channel, behind what has come live before."""
+        self._send_all(name, lambda encoding: b"".join(map(encoding.told, messages)))
+
+    def ping(self, connection: Connection, payload: bytes) -> None:
+        """Ask one connection for a sign of life."""
+        self.send(connection, connection.socket.encoding.ping(payload))
+
+    def ask(self, connection: Connection, question: bytes) -> None:
+        """Ask one connection what it has received, if it can be asked that."""
+        if connection.socket.encoding.asks:
+            self.send(connection, question)
+
+    def ask_all(self, name: str, question: bytes) -> None:
+        """The same of all members of a channel, behind what has come live before."""
+        if question:
+            # Before a message it asks about it would confirm what has not arrived.
+            self._send_all(name, lambda encoding: question if encoding.asks else b"")
+
+    def _send_all(self, name: str, data: Callable[[Encoding], bytes]) -> None:
         channel = self.channels.get(name)
-        if channel is not None and data:
-            # A question that went out before a message it asks about would confirm what has not arrived.
-            self._distribute(channel)
-            for members in channel.members.values():
-                self.outboxes.lay(members, data)
-            self.outboxes.schedule()
+        if channel is None:
+            return
+        self._distribute(channel)
+        for encoding, members in channel.members.items():
+            if sent := data(encoding):
+                self.outboxes.lay(members, sent)
+        self.outboxes.schedule()
 
     def replay(self, channel: Channel, connection: Connection, messages: Sequence[Message]) -> None:
         """Send one connection what was read for it."""
         fresh = [message for message in messages if not message.removed]
         if fresh:
             encoding = connection.socket.encoding
-            data = frames.encode(channel.prefix, fresh, [encoding], *self._compressing)[encoding]
+            data = encodings.encode(channel.prefix, fresh, [encoding], *self._compressing)[encoding]
             self.send(connection, data)
             self.stats.messages_replayed += len(fresh)
 
@@ -302,7 +328,7 @@ class Hub:
         """Take a subscription out, wherever it stands; one that was live is asked what it has received."""
         if subscription.live is not None:
             self._distribute(channel)
-            self.send(subscription.connection, self._confirmation.unasked(channel.name))
+            self.ask(subscription.connection, self._confirmation.unasked(channel.name))
         channel.take_out(subscription)
 
     # -- ending -------------------------------------------------------------------------------
@@ -321,7 +347,7 @@ class Hub:
             if subscription.live is not None:
                 self.leave(subscription.live, subscription)
         if closing.error is not None:
-            self.send(connection, frames.text(closing.error))
+            self.tell(connection, closing.error)
         self.outboxes.flush_to(connection)
         self.stats.connections_closed[str(int(closing.code))] += 1
         connection.socket.close(closing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.core import closing, frames, protocol
+from gateway.core import closing, protocol
 from gateway.node import audit
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection
@@ -40,7 +40,7 @@ class Lifetimes:
         self._hub.event_log.connected(connection)
         self._heartbeats.watch(connection)
         self._tokens.watch(connection)
-        self._hub.send(connection, frames.text(protocol.connected(connection.user)))
+        self._hub.tell(connection, protocol.connected(connection.user))
 
     def congested(self, connection: Connection) -> None:
         """More waits for a client than it takes at once."""

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Final
 
-from gateway.core import budget, frames, protocol
+from gateway.core import budget, protocol
 from gateway.core.reader import Reader, Taken
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Channel, Subscription
@@ -123,13 +123,13 @@ class Members(Audience):
         """Send it to all of them."""
         name = self.channel.name
         if lost:
-            self._hub.send_all(name, frames.text(protocol.messages_lost(name)))
+            self._hub.tell_all(name, protocol.messages_lost(name))
         # What is not logged has come live, and went out as it came.
         logged = [message for message in taken.messages if message.logged]
         self._hub.stats.messages_repaired += len(logged)
         self._hub.advance(self.channel, logged)
         if not logged and self.channel.position != start:
-            self._hub.send_all(name, self._confirmation.sent(name, self.channel.position))
+            self._hub.ask_all(name, self._confirmation.sent(name, self.channel.position))
 
     def settle(self, taken: Taken) -> bool:
         """Whether the channel stands where its log ends.
@@ -255,11 +255,11 @@ class One(Audience):
             claimed, self.claimed = self.claimed, None
             answer(hub, self._subscription, None if claimed is None and not lost else not lost)
         elif lost:
-            hub.send(connection, frames.text(protocol.messages_lost(name)))
+            hub.tell(connection, protocol.messages_lost(name))
         self._charge(taken)
         hub.replay(self.channel, connection, taken.messages)
         if self.reader.position != start:
-            hub.send(connection, self._confirmation.replayed(name, self.reader.position))
+            hub.ask(connection, self._confirmation.replayed(name, self.reader.position))
 
     def _charge(self, taken: Taken) -> None:
         again = [
@@ -304,8 +304,8 @@ class One(Audience):
 
 def answer(hub: Hub, subscription: Subscription, recovered: bool | None) -> None:
     """Answer all requests that wait for a subscription to begin."""
-    text = frames.text(protocol.subscribed(subscription.channel.name, recovered))
-    hub.send(subscription.connection, text * subscription.answers)
+    told = protocol.subscribed(subscription.channel.name, recovered)
+    hub.tell(subscription.connection, *[told] * subscription.answers)
     subscription.answers = 0
     subscription.request = None
     hub.event_log.subscribed(subscription)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from gateway.core.access import ChannelPass, Identity
 from gateway.core.closing import Closing
-from gateway.core.frames import Encoding
+from gateway.core.encodings import Encoding
 from publisher.contract.message import LogPage
 
 Clock = Callable[[], float]
@@ -25,9 +25,15 @@ class Clocks(NamedTuple):
 
 
 class Socket(Protocol):
-    """A client's WebSocket, for writing."""
+    """A client's WebSocket, event stream or polls, for writing."""
 
-    encoding: Encoding
+    @property
+    def encoding(self) -> Encoding:
+        """How the client wants its messages; changes only while it is in no channel (``Hub.change_encoding``)."""
+
+    @property
+    def there(self) -> bool:
+        """Whether the client is there as far as anybody can tell without a pong; ``False`` where its pong tells."""
 
     @property
     def untaken(self) -> int:

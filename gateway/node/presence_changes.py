@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from gateway.core import frames, protocol
+from gateway.core import protocol
 from gateway.node.connection import Channel as LiveChannel
 from gateway.node.connection import Subscription
 from gateway.node.hub import Hub
@@ -74,14 +74,14 @@ class PresenceChanges:
         try:
             changes: dict[str, Any] = dict(orjson.loads(payload))
             told = [
-                frames.text(protocol.change(kind, name, _texts(changes[kind])))
+                protocol.change(kind, name, _texts(changes[kind]))
                 for kind in protocol.CHANGES
                 if kind in changes
             ]
         except (ValueError, TypeError):
             self._hub.stats.messages_invalid += 1
             return
-        self._hub.send_all(name, b"".join(told))
+        self._hub.tell_all(name, *told)
 
 
 def _texts(users: Any) -> list[str]:

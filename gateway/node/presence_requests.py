@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from gateway.core import budget, frames, protocol
+from gateway.core import budget, protocol
 from gateway.core.protocol import EndReason, Refused
 from gateway.core.timing import Backoff
 from gateway.node.connection import Connection, Subscription
@@ -109,13 +109,13 @@ class PresenceRequests:
         backoff.reset()
         if len(users) > rules.max_members:
             self._hub.stats.presence_truncated += len(asking)
-        answer = frames.text(protocol.presence(name, users[: rules.max_members], len(users)))
+        answer = protocol.presence(name, users[: rules.max_members], len(users))
         for connection in asking:
             if not self._may_hear(connection, name):
                 waiting.add(connection)
                 continue
             connection.budget.owe(budget.presence(len(answer)))
-            self._hub.send(connection, answer)
+            self._hub.tell(connection, answer)
         return _PAUSE_SECONDS + len(users) * _PAUSE_FOR_A_USER
 
     def _may_hear(self, connection: Connection, name: str) -> bool:
@@ -140,4 +140,4 @@ class PresenceRequests:
     def _refuse(self, connections: Iterable[Connection], error: Refused) -> None:
         for connection in connections:
             self._hub.stats.client_errors[error.code] += 1
-            self._hub.send(connection, frames.text(error.render()))
+            self._hub.tell(connection, error.render())

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Final
 
-from gateway.core import budget, frames, protocol
+from gateway.core import budget, protocol
 from gateway.core.access import ChannelPass, Decision, decide
 from gateway.core.chunks import chunks, groups
 from gateway.core.protocol import EndReason
@@ -390,10 +390,9 @@ class Recheck:
         if answers := subscription.answers:
             refused = protocol.refusal(name, reason)
             self._hub.stats.client_errors[refused.code] += answers
-            told = frames.text(refused.render()) * answers
+            self._hub.tell(connection, *[refused.render()] * answers)
         else:
-            told = frames.text(protocol.unsubscribed(name, reason))
-        self._hub.send(connection, told)
+            self._hub.tell(connection, protocol.unsubscribed(name, reason))
         is_refused = reason is not EndReason.INTERNAL_ERROR
         if is_refused and self._decide(subscription) is Decision.IF_GRANTED:
             self._refusals.remember(connection, name)

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Final
 
-from gateway.core import frames, protocol
+from gateway.core import protocol
 from gateway.core.chunks import chunks, groups
 from gateway.core.timing import Expiries
 from gateway.node.connection import Connection
@@ -138,4 +138,4 @@ class Refusals:
     def _tell(self, connection: Connection, channel: str) -> None:
         if channel in self._channels.get(connection, ()):
             self.forget(connection, channel)
-            self._hub.send(connection, frames.text(protocol.granted(channel)))
+            self._hub.tell(connection, protocol.granted(channel))

@@ -160,7 +160,7 @@ class Requests:
         match request:
             case Heartbeat():
                 answer = protocol.heartbeat(int(self._wall_clock() * 1000))
-                self._hub.send(connection, frames.text(answer))
+                self._hub.tell(connection, answer)
             case Subscribe():
                 self._subscriptions.subscribe(connection, request)
             case Unsubscribe(channel):
@@ -176,4 +176,4 @@ class Requests:
         """Tell a client what was wrong; the connection lives on, unless mistakes come in a flood."""
         self._hub.stats.client_errors[error.code] += 1
         if isinstance(error, Refused) or self._afford(connection, budget.MISTAKE, "mistakes"):
-            self._hub.send(connection, frames.text(error.render()))
+            self._hub.tell(connection, error.render())

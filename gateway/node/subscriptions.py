@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from functools import partial
 
-from gateway.core import budget, closing, frames, protocol
+from gateway.core import budget, closing, protocol
 from gateway.core.log_limit import FirstTimes
 from gateway.core.protocol import EndReason, ErrorCode, Refused, Subscribe
 from gateway.node.catchup import Catchup
@@ -116,7 +116,7 @@ class Subscriptions:
         self._catchup.leave(subscription)
 
     def _send(self, connection: Connection, message: bytes) -> None:
-        self._hub.send(connection, frames.text(message))
+        self._hub.tell(connection, message)
 
     # -- the way to live delivery -------------------------------------------------------------
 
@@ -150,8 +150,7 @@ class Subscriptions:
         """Refuse a subscription that has not begun: its token is not good, or its channel is full."""
         self._leave(subscription)
         self._hub.stats.client_errors[error.code] += subscription.answers
-        told = frames.text(error.render()) * subscription.answers
-        self._hub.send(subscription.connection, told)
+        self._hub.tell(subscription.connection, *[error.render()] * subscription.answers)
 
     def _full(self, channel: Channel) -> Refused:
         return Refused(

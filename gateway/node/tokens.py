@@ -6,7 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from gateway.core import closing, frames, protocol
+from gateway.core import closing, protocol
 from gateway.core.access import Identity, KeyUnknown, TokenRejected
 from gateway.core.protocol import BadRequest, ErrorCode
 from gateway.core.timing import Expiries
@@ -126,7 +126,7 @@ class Tokens:
         if not connection.closed and connection.refreshing is None:
             self._hub.stats.tokens_expiring += 1
             told = protocol.token_expiring(int(self._told_end(expires_at) * 1000))
-            self._hub.send(connection, frames.text(told))
+            self._hub.tell(connection, told)
 
     def refresh(self, connection: Connection, token: str) -> None:
         """Put a new token in the place of a connection's old one, once Redis has said that it is not revoked.
@@ -185,7 +185,7 @@ class Tokens:
         except BadRequest as error:
             if not connection.closed:
                 self._hub.stats.client_errors[error.code] += 1
-                self._hub.send(connection, frames.text(error.render()))
+                self._hub.tell(connection, error.render())
                 self._go_by_the_old(connection)
         finally:
             self._asked_about.discard(connection)

@@ -74,6 +74,7 @@ class ClientSocket(asyncio.Protocol):
     _transport: asyncio.Transport
     _inbox: Inbox
     _session: SocketListener
+    there = False
 
     def __init__(
         self, encoding: Encoding, high_water: int, turns: Turns, plain: socket.socket | None

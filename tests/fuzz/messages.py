@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from gateway.core import frames, protocol
+from gateway.core import protocol
 from gateway.core.access import Identity
 from gateway.core.budget import Budget
 from gateway.core.protocol import ErrorCode, Refused, Subscribe
@@ -167,7 +167,7 @@ class _Subscriptions:
         self._answer(connection, protocol.unsubscribed(channel.name))
 
     def _answer(self, connection: Connection, message: bytes) -> None:
-        self._hub.send(connection, frames.text(message))
+        self._hub.tell(connection, message)
 
 
 class _Tasks:

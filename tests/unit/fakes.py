@@ -40,6 +40,8 @@ class FakeClock:
 
 
 class RecordingSocket:
+    there = False
+
     def __init__(self, encoding: Encoding = PLAIN) -> None:
         self.encoding = encoding
         self.writes: list[bytes] = []

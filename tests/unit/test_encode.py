@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core import frames, protocol
+from gateway.core import encodings, frames, protocol
 from gateway.core.frames import MAX_BATCH_BYTES, PLAIN, Compression, Encoding
 from publisher.contract.channels import parse_channel
 from publisher.contract.message import Message
@@ -27,9 +27,10 @@ ALL = [Encoding(bits, batch) for bits in (0, *range(9, 16)) for batch in (False,
 
 
 def encode(
-    prefix: bytes, messages: list[Message], encodings: list[Encoding], threshold: int
+    prefix: bytes, messages: list[Message], kinds: list[Encoding], threshold: int
 ) -> dict[Encoding, bytes]:
-    return frames.encode(prefix, messages, encodings, threshold, Compression())
+    encoded = encodings.encode(prefix, messages, kinds, threshold, Compression())
+    return {each: encoded[each] for each in kinds}
 
 
 def series(*sizes: int) -> list[Message]:
@@ -123,7 +124,7 @@ def test_nothing_is_compressed_when_nobody_can_read_it(
 def test_what_compression_saves_is_counted_once_for_all_who_share_it() -> None:
     counted = Compression()
     messages = series(500, 1)
-    encoded = frames.encode(PREFIX, messages, ALL, THRESHOLD, counted)
+    encoded = encodings.encode(PREFIX, messages, ALL, THRESHOLD, counted)
     before = len(protocol.data(PREFIX, messages[0]))
     # Seven windows, and in each the message alone and the array of both.
     assert counted.before == 7 * (before + before + len(protocol.data(PREFIX, messages[1])) + 3)

@@ -275,8 +275,8 @@ async def test_a_question_of_its_own_goes_to_all_members(node: Node) -> None:
         client, socket = make_connection(encoding, id=f"c{number}")
         node.listen(client)
         sockets.append(socket)
-    node.hub.send_all(NEWS.name, frames.ping(b"c1"))
-    node.hub.send_all("news/gone", frames.ping(b"c2"))
+    node.hub.ask_all(NEWS.name, frames.ping(b"c1"))
+    node.hub.ask_all("news/gone", frames.ping(b"c2"))
     await turn()
     assert [socket.received for socket in sockets] == [frames.ping(b"c1")] * 2
 
@@ -291,7 +291,7 @@ async def test_what_is_sent_to_all_comes_behind_the_messages_that_were_there_bef
     client, socket = make_connection()
     node.listen(client)
     node.hub.receive(NEWS.name, payload(1, 0))
-    node.hub.send_all(NEWS.name, frames.ping(b"c1:1"))
+    node.hub.ask_all(NEWS.name, frames.ping(b"c1:1"))
     await turn()
     received = frames_in(socket.received)
     assert received[0].opcode == TEXT

@@ -61,7 +61,7 @@ async def test_answers_messages_and_questions_of_a_turn_share_the_one_write() ->
     node.listen(client)
     node.hub.send(client, frames.text(b'{"n":1}'))
     node.hub.receive(NEWS.name, payload(1))
-    node.hub.send_all(NEWS.name, frames.ping(b"c9"))
+    node.hub.ask_all(NEWS.name, frames.ping(b"c9"))
     node.hub.send(client, frames.text(b'{"n":2}'))
     await turn()
     assert len(socket.writes) == 1
@@ -229,10 +229,10 @@ async def test_a_message_costs_the_same_however_many_read_the_log() -> None:
 async def test_what_comes_to_what_waits_for_many_is_no_copy_for_each() -> None:
     node = Node()
     sockets = crowd(node, 60, PLAIN, Encoding(15, False), channels=["news/a"])
-    node.hub.send_all("news/a", frames.ping(b"c1"))
+    node.hub.ask_all("news/a", frames.ping(b"c1"))
     node.hub.receive("news/a", payload(1, 0, LARGE))
     node.listen(make_connection(id="late")[0], "news/a")  # for it, what came is laid out at once
-    node.hub.send_all("news/a", frames.ping(b"c2"))
+    node.hub.ask_all("news/a", frames.ping(b"c2"))
     await turn()
     assert [len(socket.writes) for socket in sockets] == [1] * 60
     assert len({id(socket.writes[0]) for socket in sockets}) == 2
