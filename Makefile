@@ -16,7 +16,7 @@ TOPOLOGY ?=
 HELM      ?= helm
 MANIFESTS ?= deploy/kubernetes
 
-.PHONY: help run cluster manifests test test-all matrix soak attacks alerts fuzz model autobahn bench check lock dist format clean
+.PHONY: help run cluster manifests test test-all matrix soak attacks alerts fuzz model autobahn bench check lock dist site format clean
 
 help:
 	@echo "make run     start a development gateway on port 3001 (or GATEWAY_PORT), with a Redis of its own"
@@ -35,6 +35,7 @@ help:
 	@echo "make lock    write requirements.lock and sbom.cdx.json anew"
 	@echo "make manifests  write deploy/kubernetes anew from the chart in deploy/helm; needs Helm"
 	@echo "make dist    build the wheel and the sdist into dist/, the same bytes from the same commit (COMMIT=...)"
+	@echo "make site    make a static site of the documentation in build/site, and check every link of it (REPOSITORY=https://... for links to files)"
 	@echo "make format  format the code"
 	@echo "make clean   remove the virtual environment and the development data"
 
@@ -125,6 +126,10 @@ manifests:
 
 dist: $(DEV)
 	@$(BIN)/python -m tests.packaging.dist --commit $(or $(COMMIT),HEAD)
+
+site: $(RUN)
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded,docs]'
+	@$(BIN)/python -m docs.site.build $(if $(REPOSITORY),--repository $(REPOSITORY))
 
 format: $(DEV)
 	$(BIN)/ruff format .

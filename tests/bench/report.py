@@ -54,7 +54,7 @@ def comparison(results: Result) -> str:
         for name in names
     ]
     head = ("server", "paced, µs/delivery", "burst, µs/delivery", "memory, KiB/socket")
-    without = "".join(f"\nWithout {name}: {why}" for name, why in _without(results).items())
+    without = "".join(f"\nNot measured: {name} ({why})" for name, why in _without(results).items())
     return _markdown(head, lines) + (without and f"\n{without}") if lines else ""
 
 

@@ -226,7 +226,7 @@ async def test_a_peer_that_does_not_start_is_in_the_results(
     results = await running.run(["burst"], TINY, peers=True, tell=told.append)
     assert results["without"] == {"Other": "it cannot be had"}
     assert "without Other: it cannot be had" in told
-    assert comparison(results).endswith("\n\nWithout Other: it cannot be had")
+    assert comparison(results).endswith("\n\nNot measured: Other (it cannot be had)")
     assert set(results["burst"]) == {"gateway", "floor"}
 
 
