@@ -22,10 +22,11 @@ _PROBLEM: Final = {
         "status": {"type": "integer"},
         "detail": {"type": "string"},
         "code": {"type": "string"},
+        "help": {"type": "string", "description": "Where the code is explained"},
         "maybe_sent": {"type": "boolean", "description": "Whether the call may have taken effect"},
         "retryable": {"type": "boolean", "description": "Whether the same call may succeed later"},
     },
-    "required": ["type", "title", "status", "detail", "code"],
+    "required": ["type", "title", "status", "detail", "code", "help"],
 }
 _OF_ALL: Final = frozenset({400, 401, 403, 404, 405, 500, 503})
 _OF_BODIES: Final = frozenset({408, 413, 415})

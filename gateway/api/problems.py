@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
+from gateway.core.error_entries import entry
 from publisher import (
     GrantWithoutEffect,
     InvalidChannel,
@@ -65,12 +66,13 @@ class Problem(Exception):
         self.status = status
         self.headers = dict(headers or {})
         self.members = {
-            # There is no page about each: RFC 9457, section 4.2.1.
+            # No page about each has a URL (RFC 9457, section 4.2.1); ``help`` says where it is explained.
             "type": "about:blank",
             "title": HTTPStatus(status).phrase,
             "status": status,
             "detail": detail,
             "code": code,
+            "help": entry(code),
             **more,
         }
 

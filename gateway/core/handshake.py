@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from gateway.core import extensions, http
+from gateway.core.error_entries import entry
 
 SUBPROTOCOL: Final = "realtime"
 """Offered by clients that send their token as a subprotocol; the only one ever echoed."""
@@ -39,7 +40,8 @@ class Refusal:
     @property
     def body(self) -> bytes:
         """What the answer says, in JSON."""
-        return orjson.dumps({"error": {"code": self.code, "message": self.message}})
+        told = {"code": self.code, "message": self.message, "help": entry(self.code)}
+        return orjson.dumps({"error": told})
 
     @property
     def answer(self) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
+from gateway.core.error_entries import entry
 from publisher.contract.channels import Channel, parse_channel
 from publisher.contract.message import MAX_ID, Message
 from publisher.errors import InvalidChannel
@@ -352,8 +353,10 @@ def heartbeat(timestamp_ms: int) -> bytes:
 def error(
     code: ErrorCode, message: str, *, detail: str | None = None, channel: str | None = None
 ) -> bytes:
-    """``message`` is for people, ``code`` for programs, ``detail`` says what to mend."""
-    body: dict[str, str] = {"type": "error", "message": message, "code": code}
+    """``message`` is for people, ``code`` for programs, ``help`` names its entry in the documentation, ``detail`` says what to
+    mend.
+    """
+    body = {"type": "error", "message": message, "code": code, "help": entry(code)}
     if detail is not None:
         body["detail"] = detail
     if channel is not None:

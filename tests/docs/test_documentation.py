@@ -322,7 +322,8 @@ def anchors(page: str) -> set[str]:
     """The names that GitHub gives to a page's headings."""
     outside_code = re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
     headings = re.findall(r"^#+ (.*)$", outside_code, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    named = re.findall(r'<a id="([^"]+)"></a>', outside_code)
+    return {*named, *(re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings)}
 
 
 def rows(table: str) -> list[list[str]]:

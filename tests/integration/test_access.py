@@ -35,6 +35,7 @@ async def test_denied_without_telling_what_exists(
             "type": "error",
             "message": "Not allowed to subscribe to this channel",
             "code": "forbidden",
+            "help": "docs/errors.md#forbidden",
             "channel": channel,
         }
         if channel != "nowhere/x":

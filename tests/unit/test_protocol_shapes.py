@@ -183,10 +183,10 @@ def test_any_json_may_be_data(body: bytes) -> None:
     assert json.loads(protocol.data(prefix, Message(1, 0, body)))["data"] == json.loads(body)
 
 
-def test_an_error_adds_a_code_to_the_shape_of_the_seed() -> None:
+def test_an_error_adds_a_code_and_its_entry_to_the_shape_of_the_seed() -> None:
     expected = shape("error")
     rendered = json.loads(protocol.error(ErrorCode.FORBIDDEN, expected["message"]))
-    assert rendered == {**expected, "code": "forbidden"}
+    assert rendered == {**expected, "code": "forbidden", "help": "docs/errors.md#forbidden"}
 
 
 def test_an_error_names_detail_and_channel_only_when_there_are_any() -> None:
@@ -197,6 +197,7 @@ def test_an_error_names_detail_and_channel_only_when_there_are_any() -> None:
         "type": "error",
         "message": "No",
         "code": "forbidden",
+        "help": "docs/errors.md#forbidden",
         "detail": "why",
         "channel": "news/today",
     }
