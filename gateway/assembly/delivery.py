@@ -30,7 +30,7 @@ from gateway.node.presence_changes import PresenceChanges
 from gateway.node.recovery import Pages
 from gateway.node.stalls import Patience
 from gateway.node.tracing import Tracing
-from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
+from gateway.web.outgoing import CLOSE_TIMEOUT_SECONDS
 from publisher.contract.events import CONFIRMED
 
 _FAREWELL_SECONDS: Final = CLOSE_TIMEOUT_SECONDS + 1.0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +16,7 @@ from gateway.core import budget
 from gateway.core.addresses import TrustedProxies
 from gateway.core.budget import Allowance
 from gateway.core.capacity import capacity
-from gateway.core.origins import AllowedOrigins
+from gateway.core.origins import AllowedOrigins, of_strangers
 from gateway.core.timing import EXPIRY_STEP
 from gateway.credentials import internal_tls_files, tls_files
 from gateway.metrics import NodeCollector, exposition
@@ -23,6 +24,7 @@ from gateway.node.lifetimes import Lifetimes
 from gateway.node.ports import Clocks
 from gateway.node.requests import Requests
 from gateway.node.stats import Stats
+from gateway.node.streams import Streams
 from gateway.node.sweep import Sweep
 from gateway.node.tokens import Tokens, TokenTimes
 from gateway.settings import Settings
@@ -35,6 +37,7 @@ from gateway.web.handshake_queue import HandshakeQueue
 from gateway.web.pages import HttpPages
 from gateway.web.refused_connections import RefusedConnections
 from gateway.web.server import InternalPort, internal_app, public_app
+from gateway.web.streams import Cors, StreamRequests
 from gateway.web.tls import Files, ServerTls
 from gateway.web.wasted_tls import WastedTls
 
@@ -70,7 +73,6 @@ class Entrance:
         times = TokenTimes(settings.jwt_leeway_seconds, settings.token_expiring_seconds)
         shown = access.recheck, access.revocations, shared.tasks
         tokens = Tokens(hub, verifier, *shown, times, CLOCK, time.time)
-        self.sweep = _make_sweep(shared, redis, delivery, access, tokens)
         servers = redis.hearing.servers
         collector = NodeCollector(hub, stats, state.ready, limit, servers, lambda: self.keys.age)
         self.internal_pages = HttpPages(internal_app(state.checks, servers, exposition(collector)))
@@ -83,18 +85,23 @@ class Entrance:
         room = Room(limit, settings.max_connections_per_user)
         rate = settings.handshakes_per_second
         queue = HandshakeQueue(rate, state.welcoming, stats, CLOCK)
+        requests = Requests(
+            *parts,
+            access.presence_requests.ask,
+            Clocks(CLOCK, time.time),
+            settings.max_message_bytes,
+        )
+        self.streams = Streams(
+            hub, requests, settings.all_namespaces, shared.node_id, CLOCK, random.random
+        )
+        self.sweep = _make_sweep(shared, redis, delivery, access, (tokens.tick, self.streams.tick))
         self.handshakes = Handshakes(
             Admission(
                 redis.places, access.revocations, state.welcoming, room, queue, stats.timings
             ),
             verifier,
             Lifetimes(*parts, delivery.patience),
-            Requests(
-                *parts,
-                access.presence_requests.ask,
-                Clocks(CLOCK, time.time),
-                settings.max_message_bytes,
-            ),
+            requests,
             refused,
             _limits(settings, delivery.heartbeats.longest_silence),
             CLOCK,
@@ -113,6 +120,14 @@ class Entrance:
             stats,
             refused,
             self.handshakes,
+            StreamRequests(
+                base,
+                self.handshakes,
+                self.streams,
+                refused,
+                Cors(credentials=_lists_origins(settings)),
+                settings.max_subscriptions,
+            ),
             self.public_pages,
         )
         self.tls = _make_tls("clients", tls_files(settings), stats)
@@ -124,8 +139,17 @@ def _make_tls(port: str, files: Files | None, stats: Stats) -> ServerTls | None:
     return None if files is None else ServerTls(port, files, stats, time.time)
 
 
+def _lists_origins(settings: Settings) -> bool:
+    """Whether it is said which pages may connect."""
+    return bool(settings.allowed_origins) and not of_strangers(settings.allowed_origins)
+
+
 def _make_sweep(
-    shared: Shared, redis: RedisSide, delivery: Delivery, access: Access, tokens: Tokens
+    shared: Shared,
+    redis: RedisSide,
+    delivery: Delivery,
+    access: Access,
+    ticks: Iterable[Callable[[], None]],
 ) -> Sweep:
     confirm_interval = shared.settings.confirm_interval_seconds
     return Sweep(
@@ -137,7 +161,7 @@ def _make_sweep(
             delivery.heartbeats.tick,
             delivery.patience.tick,
             partial(delivery.confirmation.tick, delivery.hub.ask_all),
-            tokens.tick,
+            *ticks,
             access.recheck.tick,
             access.refusals.tick,
             *(() if delivery.tracing is None else (delivery.tracing.tick,)),

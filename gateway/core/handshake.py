@@ -56,14 +56,10 @@ class Refusal:
 
 
 class Agreement(NamedTuple):
-    """What the connection is upgraded with: the answer as bytes, and the window of compressed messages (0: none).
-
-    ``origin`` is that of the page that asked, where there was one.
-    """
+    """What the connection is upgraded with: the answer as bytes, and the window of compressed messages (0: none)."""
 
     answer: bytes
     window_bits: int
-    origin: str | None = None
 
 
 def agree(head: http.Head, *, compression: bool) -> Agreement | Refusal:
@@ -86,7 +82,7 @@ def agree(head: http.Head, *, compression: bool) -> Agreement | Refusal:
     if agreed is not None:
         fields["Sec-WebSocket-Extensions"] = agreed.answer
     window_bits = 0 if agreed is None else agreed.window_bits
-    return Agreement(http.response(101, fields), window_bits, head.get("origin"))
+    return Agreement(http.response(101, fields), window_bits)
 
 
 def subprotocols(head: http.Head) -> list[str]:

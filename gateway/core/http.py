@@ -55,10 +55,17 @@ PRECAUTIONS: Final = {
 
 _REASONS: Final = {
     101: "Switching Protocols",
+    200: "OK",
+    202: "Accepted",
+    204: "No Content",
     400: "Bad Request",
+    401: "Unauthorized",
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
+    411: "Length Required",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
     426: "Upgrade Required",
     429: "Too Many Requests",
     503: "Service Unavailable",

@@ -298,11 +298,10 @@ def _id(message: dict[str, Any], field: str, *, optional: bool = False) -> int |
     return value
 
 
-def connected(user: str) -> bytes:
-    """The first message on every connection."""
-    return orjson.dumps(
-        {"type": "connected", "message": "WebSocket connection established", "userId": user}
-    )
+def connected(user: str, **names: str) -> bytes:
+    """The first message on every connection. ``names``: by which an event stream (``stream``) or one that polls (``poll``) is reached."""
+    message = "Connection established" if names else "WebSocket connection established"
+    return orjson.dumps({"type": "connected", "message": message, "userId": user, **names})
 
 
 def subscribed(channel: str, recovered: bool | None = None) -> bytes:

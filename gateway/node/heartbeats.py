@@ -15,6 +15,9 @@ from gateway.node.ports import Clock
 
 log = logging.getLogger(__name__)
 
+_STREAM_INTERVAL: Final = 15.0
+"""Seconds between two comments on an event stream, which show whether the client is there, and keep its line open in proxies."""
+
 _PING: Final = b"h"
 
 
@@ -56,7 +59,8 @@ class Question:
     def answered(self) -> bool:
         """Whether the client has sent anything since, or taken some of what was written before the ping."""
         return (
-            self._connection.socket.arrived > self._arrived
+            self._connection.socket.there
+            or self._connection.socket.arrived > self._arrived
             or self._heard() != self._pong
             or self._ahead.moved(self._connection)
         )
@@ -71,6 +75,8 @@ class Heartbeats:
 
     The pong of a client that is not read from, because too much waits for it, cannot be heard: such a client is given up
     when it takes nothing (``stalls.py``).
+
+    Event streams are sent comments instead, and none answers these: such a client is there while it takes them.
 
     Args:
         random: a number from 0 to 1, to spread the pings.
@@ -90,48 +96,55 @@ class Heartbeats:
         self._clock = clock
         self._random = random
         self._timeout = timeout
-        self._liveness: Liveness[str] = Liveness(interval, timeout, clock())
+        self._pinged: Liveness[str] = Liveness(interval, timeout, clock())
+        self._commented: Liveness[str] = Liveness(min(interval, _STREAM_INTERVAL), timeout, clock())
         # Of those that have not answered since; few have anything ahead of a ping.
         self._ahead: dict[str, Ahead] = {}
-        self.pause = min(self._liveness.tick, timeout / 4)
+        self.pause = min(self._commented.tick, timeout / 4)
         """Seconds that may pass between two ticks."""
         self.longest_silence = interval + timeout
         """Seconds after which a client whose line stands still is closed: it is pinged once meanwhile."""
 
     def watch(self, connection: Connection) -> None:
         """Ping a connection from now on."""
-        self._liveness.add(connection.id, self._clock(), self._random())
+        self._of(connection).add(connection.id, self._clock(), self._random())
+
+    def _of(self, connection: Connection) -> Liveness[str]:
+        return self._pinged if connection.socket.encoding.asks else self._commented
 
     def heard(self, connection: Connection) -> None:
         """A connection has given a sign of life."""
-        self._liveness.heard(connection.id, self._clock())
+        self._of(connection).heard(connection.id, self._clock())
         self._ahead.pop(connection.id, None)
 
     def forget(self, connection: Connection) -> None:
         """A connection is gone."""
-        self._liveness.remove(connection.id)
+        self._of(connection).remove(connection.id)
         self._ahead.pop(connection.id, None)
 
     def ask(self, connection: Connection) -> Question:
         """Ping a connection now, and not in the place of any other ping."""
-        question = Question(connection, partial(self._liveness.last_heard, connection.id))
+        question = Question(connection, partial(self._of(connection).last_heard, connection.id))
         self._hub.ping(connection, _PING)
         return question
 
     def tick(self) -> None:
         """Send the pings that are due, and close whoever has not answered an earlier one."""
-        due = self._liveness.due(self._clock())
         connections = self._hub.connections
-        for connection in filter(None, map(connections.get, dict.fromkeys(due.expired))):
-            self._judge(connection)
-        for connection in filter(None, map(connections.get, due.ping)):
-            self._ping(connection)
+        for liveness in (self._pinged, self._commented):
+            due = liveness.due(self._clock())
+            for connection in filter(None, map(connections.get, dict.fromkeys(due.expired))):
+                self._judge(connection)
+            for connection in filter(None, map(connections.get, due.ping)):
+                self._ping(connection)
 
     def _judge(self, connection: Connection) -> None:
         ahead = self._ahead.get(connection.id)
         takes = ahead is not None and ahead.moved(connection)
-        if takes or connection.socket.unheard or connection.socket.quiet < self._timeout:
-            self._liveness.prolong(connection.id, self._clock())
+        if connection.socket.there:
+            self.heard(connection)
+        elif takes or connection.socket.unheard or connection.socket.quiet < self._timeout:
+            self._of(connection).prolong(connection.id, self._clock())
         else:
             log.info("pong_timeout connection=%s user=%r", connection.id, connection.user)
             self._hub.close(connection, closing.PONG_TIMEOUT)

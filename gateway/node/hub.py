@@ -331,6 +331,16 @@ class Hub:
             self.ask(subscription.connection, self._confirmation.unasked(channel.name))
         channel.take_out(subscription)
 
+    def change_encoding(self, connection: Connection, encoding: Encoding) -> None:
+        """Send a connection its messages in another way from now on."""
+        self._distribute_all()
+        live = [(each, each.live) for each in connection.subscriptions.values() if each.live]
+        for subscription, channel in live:
+            channel.take_out(subscription)
+        connection.socket.encoding = encoding
+        for subscription, channel in live:
+            channel.enter(subscription)
+
     # -- ending -------------------------------------------------------------------------------
 
     def close(self, connection: Connection, closing: Closing, *, actor: str | None = None) -> None:

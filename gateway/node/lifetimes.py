@@ -32,15 +32,15 @@ class Lifetimes:
         self._confirmation = confirmation
         self._patience = patience
 
-    def begin(self, connection: Connection, answer: bytes) -> None:
-        """Take in a connection and greet it, in one write with the ``answer`` to its request."""
+    def begin(self, connection: Connection, answer: bytes, **names: str) -> None:
+        """Take in a connection and greet it, in one write with the ``answer`` to its request; ``names`` as in ``protocol.connected``."""
         self._hub.send(connection, answer)
         self._hub.stats.connections_opened += 1
         self._hub.connections[connection.id] = connection
         self._hub.event_log.connected(connection)
         self._heartbeats.watch(connection)
         self._tokens.watch(connection)
-        self._hub.tell(connection, protocol.connected(connection.user))
+        self._hub.tell(connection, protocol.connected(connection.user, **names))
 
     def congested(self, connection: Connection) -> None:
         """More waits for a client than it takes at once."""

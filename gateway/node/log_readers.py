@@ -254,12 +254,21 @@ class One(Audience):
         if self._subscription.answers:
             claimed, self.claimed = self.claimed, None
             answer(hub, self._subscription, None if claimed is None and not lost else not lost)
+            if not connection.socket.encoding.asks:
+                self._take_as_proof(None if lost else claimed, start)
         elif lost:
             hub.tell(connection, protocol.messages_lost(name))
         self._charge(taken)
         hub.replay(self.channel, connection, taken.messages)
         if self.reader.position != start:
             hub.ask(connection, self._confirmation.replayed(name, self.reader.position))
+
+    def _take_as_proof(self, claimed: int | None, start: int) -> None:
+        """A client that cannot be asked shows what it has received by the position with which it comes back."""
+        if claimed is not None:
+            self._confirmation.confirm(self._connection, self.channel.name, claimed)
+        # What it had before was not sent here.
+        self._subscription.proven = max(self._subscription.proven, start)
 
     def _charge(self, taken: Taken) -> None:
         again = [

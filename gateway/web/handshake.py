@@ -1,4 +1,4 @@
-"""The WebSocket handshake: who is let in, what the others are told, and how a connection begins and ends."""
+"""The handshake: who is let in, what the others are told, and how a connection begins and ends."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from gateway.core import closing, frames
 from gateway.core.access import Identity, KeyUnknown, TokenRejected
 from gateway.core.budget import Allowance, Budget
 from gateway.core.closing import Closing
-from gateway.core.frames import Encoding
-from gateway.core.handshake import Agreement, Refusal, agree
+from gateway.core.handshake import Refusal, agree
 from gateway.core.http import Head
 from gateway.core.origins import AllowedOrigins
 from gateway.node import audit
 from gateway.node.connection import Connection
 from gateway.node.lifetimes import Lifetimes
-from gateway.node.ports import Claim, Clock, Verifier
+from gateway.node.ports import Claim, Clock, Socket, Verifier
 from gateway.node.requests import Requests
 from gateway.node.tasks import Tasks
 from gateway.node.user_budgets import UserBudgets
 from gateway.web.admission import Admission, unavailable
 from gateway.web.auth import find_token, query_parameters, wants_batches, why_none
 from gateway.web.new_connection import NewConnection
+from gateway.web.openings import Opening, Serving, WebSocketOpening
 from gateway.web.reading import Turns
 from gateway.web.refused_connections import RefusedConnections
-from gateway.web.socket import ClientSocket, Session
 from publisher.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -57,7 +56,7 @@ class Limits:
 
 
 class Handshakes:
-    """Serves requests for a WebSocket.
+    """Lets clients in, or tells them why not, whatever they have asked for.
 
     Args:
         wall_clock: seconds since 1970, as in tokens; it may be set.
@@ -77,7 +76,6 @@ class Handshakes:
         self._admission = admission
         self._verifier = verifier
         self._lifetimes = lifetimes
-        self._requests = requests
         self._refusals = refusals
         self._limits = limits
         self._timings = admission.timings
@@ -86,7 +84,13 @@ class Handshakes:
         # Unique within a node, whose own id is unique in the cluster.
         self._ids = itertools.count(1)
         self._under_way = Tasks()
-        self._turns = Turns(clock)
+        self.serving = Serving(
+            lifetimes,
+            requests,
+            Turns(clock),
+            limits.high_water_bytes,
+            limits.max_message_bytes * _READ_LIMIT_FACTOR,
+        )
         self._user_budgets = UserBudgets(limits.user_budget, clock)
 
     async def aclose(self) -> None:
@@ -94,77 +98,87 @@ class Handshakes:
         await self._under_way.aclose()
 
     def begin(self, new: NewConnection, head: Head) -> None:
-        """Let a client in and hand its connection to a session, or tell it why not; soon, if Redis has to be asked."""
+        """Serve a request for a WebSocket."""
         agreement = agree(head, compression=self._limits.compression)
         if isinstance(agreement, Refusal):
             self._refusals.refuse(new, agreement)
-        elif not self._turned_away(new, head):
-            self._authenticate(new, head, agreement, self._timings.clock())
+            return
+        encoding = frames.encoding(agreement.window_bits, wants_batches(query_parameters(head)))
+        self.open(new, WebSocketOpening(head, agreement, encoding, self.serving))
 
-    def _turned_away(self, new: NewConnection, head: Head) -> bool:
+    def open(self, new: NewConnection, opening: Opening) -> None:
+        """Let a client in and hand its connection over, or tell it why not; soon, if Redis has to be asked."""
+        if not self._turned_away(new, opening):
+            self._authenticate(new, opening, self._timings.clock())
+
+    def _turned_away(self, new: NewConnection, opening: Opening) -> bool:
         """Whether it was refused before the upgrade, so that a load balancer can try another node."""
-        origin = head.get("origin")
-        if not self._limits.allowed_origins.allow(origin):
-            self._refusals.note("origin", new.address, origin=origin or "")
-            new.refuse(_FOREIGN_ORIGIN.answer)
-            return True
-        return self._not_welcome(new)
+        return self.is_foreign(new, opening.head) or self._not_welcome(new, opening)
 
-    def _not_welcome(self, new: NewConnection) -> bool:
+    def is_foreign(self, new: NewConnection, head: Head) -> bool:
+        """Whether it was refused since a page has asked that may not."""
+        origin = head.get("origin")
+        if self._limits.allowed_origins.allow(origin):
+            return False
+        self._refusals.note("origin", new.address, origin=origin or "")
+        new.refuse(_FOREIGN_ORIGIN.answer)
+        return True
+
+    def _not_welcome(self, new: NewConnection, opening: Opening) -> bool:
         """Whether it was refused since nobody is let in at the moment."""
         reason = self._admission.refusal()
         if reason is not None:
-            self._refusals.refuse(new, unavailable(reason))
+            self._refuse(new, opening, unavailable(reason))
         return reason is not None
+
+    def _refuse(self, new: NewConnection, opening: Opening, refusal: Refusal) -> None:
+        self._refusals.refuse(new, opening.refusal(refusal))
 
     # -- before or after the upgrade ----------------------------------------------------------
 
     def _authenticate(
-        self,
-        new: NewConnection,
-        head: Head,
-        agreement: Agreement,
-        since: float,
-        *,
-        learned: bool = False,
+        self, new: NewConnection, opening: Opening, since: float, *, learned: bool = False
     ) -> None:
-        parameters = query_parameters(head)
         try:
-            token = find_token(head, parameters, self._limits.cookie)
-            if token is None:
-                self._reject(
-                    new, agreement, closing.TOKEN_MISSING, why_none(head, self._limits.cookie)
-                )
-                return
-            identity = self._verifier.verify(token)
+            identity = self._identify(new, opening)
         except TokenRejected as rejected:
             if isinstance(rejected, KeyUnknown) and not learned:
-                learning = self._learn(new, head, agreement, since, rejected)
+                learning = self._learn(new, opening, since, rejected)
                 self._under_way.spawn(learning, "learn a key")
                 return
             why = closing.REJECTED_TOKEN[rejected.code]
-            self._reject(new, agreement, why, cause=str(rejected))
+            self._reject(new, opening, why, cause=str(rejected))
             return
-        new.known()
-        self._timings.phase(self._timings.handshake, "token", since)
-        encoding = frames.encoding(agreement.window_bits, wants_batches(parameters))
-        self._under_way.spawn(self._admit(new, agreement, encoding, identity), "handshake")
+        if identity is not None:
+            new.known()
+            self._timings.phase(self._timings.handshake, "token", since)
+            self._under_way.spawn(self._admit(new, opening, identity), "handshake")
+
+    def _identify(self, new: NewConnection, opening: Opening) -> Identity | None:
+        """Who has asked; ``None`` where no token was shown, and that was answered.
+
+        Raises:
+            TokenRejected: the token is not good.
+        """
+        head = opening.head
+        cookie = self._limits.cookie
+        counts = cookie if opening.cookie_counts else None
+        token = find_token(head, query_parameters(head), counts)
+        if token is not None:
+            return self._verifier.verify(token)
+        self._reject(new, opening, closing.TOKEN_MISSING, why_none(head, cookie))
+        return None
 
     async def _learn(
-        self,
-        new: NewConnection,
-        head: Head,
-        agreement: Agreement,
-        since: float,
-        unknown: KeyUnknown,
+        self, new: NewConnection, opening: Opening, since: float, unknown: KeyUnknown
     ) -> None:
         """Judge a token again when its key may be known. Until then its client counts as one that has shown none."""
         try:
             await unknown.learn()
             if not new.waits:
                 new.drop()
-            elif not self._not_welcome(new):
-                self._authenticate(new, head, agreement, since, learned=True)
+            elif not self._not_welcome(new, opening):
+                self._authenticate(new, opening, since, learned=True)
         except asyncio.CancelledError:  # the node stops
             new.drop()
             raise
@@ -172,9 +186,7 @@ class Handshakes:
             log.exception("handshake_failed")
             new.drop()
 
-    async def _admit(
-        self, new: NewConnection, agreement: Agreement, encoding: Encoding, identity: Identity
-    ) -> None:
+    async def _admit(self, new: NewConnection, opening: Opening, identity: Identity) -> None:
         """Begin the connection if its user and the node have room for it."""
         user = identity.user
         claim = Claim(user, f"{next(self._ids):x}", identity.issued_at, identity.token_id)
@@ -186,16 +198,16 @@ class Handshakes:
             if not new.waits:
                 new.drop()
             elif isinstance(judged, Refusal):
-                self._refusals.refuse(new, judged)
+                self._refuse(new, opening, judged)
             elif isinstance(judged, Closing):
-                self._reject(new, agreement, judged, user=user)
+                self._reject(new, opening, judged, user=user)
             elif not self._admission.open:  # the drain has begun meanwhile
-                self._refusals.refuse(new, unavailable("not_ready"))
+                self._refuse(new, opening, unavailable("not_ready"))
             else:
-                self._begin(new, agreement, encoding, identity, claim.connection, judged)
+                self._begin(new, opening, identity, claim.connection, judged)
                 begun = True
         except Unavailable:
-            self._refusals.refuse(new, unavailable("redis_unavailable"))
+            self._refuse(new, opening, unavailable("redis_unavailable"))
         except asyncio.CancelledError:  # the node stops
             new.drop()
             raise
@@ -215,47 +227,39 @@ class Handshakes:
         return closing.TOKEN_EXPIRED if is_over and isinstance(entry, int) else entry
 
     def _reject(
-        self,
-        new: NewConnection,
-        agreement: Agreement,
-        why: Closing,
-        cause: str = "",
-        **details: str,
+        self, new: NewConnection, opening: Opening, why: Closing, cause: str = "", **details: str
     ) -> None:
-        """Upgrade all the same: only then can a browser see the ``error`` and the close code."""
-        if not self._refusals.reject(new, why.reason, cause, **details):
-            return
-        error = b"" if why.error is None else frames.text(why.error)
-        new.reject(agreement.answer + error + frames.close(why))
+        if self._refusals.reject(new, why.reason, cause, **details):
+            opening.reject(new, why)
 
     def _begin(
         self,
         new: NewConnection,
-        agreement: Agreement,
-        encoding: Encoding,
+        opening: Opening,
         identity: Identity,
         connection_id: str,
         entered_at: int,
     ) -> None:
-        """Upgrade the connection, and let a session serve it."""
+        """Let the connection be served."""
         limits = self._limits
-        socket = ClientSocket(encoding, limits.high_water_bytes, self._turns, new.plain_socket)
         now, since = self._clock(), self._timings.clock()
-        budget = Budget(*limits.budget, limits.max_subscriptions, now)
-        connection = Connection(
-            connection_id, identity, socket, budget, new.address, entered_at, now
-        )
-        self._user_budgets.enter(identity.user, budget)
-        early = new.hand_over(socket)
-        audit.admitted(connection, agreement.origin)
-        log.debug(
-            "connection_opened connection=%s user=%r address=%s",
-            connection_id,
-            identity.user,
-            new.address or "unknown",
-        )
-        session = Session(self._lifetimes, self._requests, connection, socket, self._left)
-        session.begin(limits.max_message_bytes * _READ_LIMIT_FACTOR, agreement.answer, early)
+
+        def make(socket: Socket) -> Connection:
+            budget = Budget(*limits.budget, limits.max_subscriptions, now)
+            connection = Connection(
+                connection_id, identity, socket, budget, new.address, entered_at, now
+            )
+            self._user_budgets.enter(identity.user, budget)
+            audit.admitted(connection, opening.head.get("origin"))
+            log.debug(
+                "connection_opened connection=%s user=%r address=%s",
+                connection_id,
+                identity.user,
+                new.address or "unknown",
+            )
+            return connection
+
+        opening.begin(new, make, self._left)
         self._timings.phase(self._timings.handshake, "start", since)
 
     def _left(self, connection: Connection, code: int | None) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from gateway.node.requests import Requests
 from gateway.web.new_connection import NewConnection
-from gateway.web.socket import CLOSE_TIMEOUT_SECONDS, ClientSocket
+from gateway.web.outgoing import CLOSE_TIMEOUT_SECONDS
+from gateway.web.socket import ClientSocket
 from publisher import AsyncPublisher
 from tests.integration.conftest import StartNode
 from tests.support.client_frames import PING, RSV1, client_frame, squeezed
@@ -270,7 +271,7 @@ async def test_what_a_client_still_sends_after_the_end_draws_no_reset(
 async def test_a_client_that_never_ends_its_side_is_left_soon(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.web.socket.LINGER_SECONDS", 0.1)
+    monkeypatch.setattr("gateway.web.outgoing.LINGER_SECONDS", 0.1)
     async with raw_client(node.url, make_token("u")) as client:
         client.writer.write(client_frame(CLOSE, b"\x03\xe8"))
         await client.next(CLOSE)
@@ -289,8 +290,8 @@ SMALL = {"client_message_burst": 50, "client_messages_per_second": 1}
 @pytest.fixture
 def slow_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing ends because its time is up."""
-    monkeypatch.setattr("gateway.web.socket.LINGER_SECONDS", 300.0)
-    monkeypatch.setattr("gateway.web.socket.CLOSE_TIMEOUT_SECONDS", 600.0)
+    monkeypatch.setattr("gateway.web.outgoing.LINGER_SECONDS", 300.0)
+    monkeypatch.setattr("gateway.web.outgoing.CLOSE_TIMEOUT_SECONDS", 600.0)
 
 
 @pytest.mark.usefixtures("slow_ends")
@@ -328,8 +329,8 @@ async def test_nothing_is_written_behind_the_end(start_node: StartNode) -> None:
 async def test_a_client_that_floods_and_stays_is_left_soon(
     start_node: StartNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.web.socket.LINGER_SECONDS", 0.1)
-    monkeypatch.setattr("gateway.web.socket.CLOSE_TIMEOUT_SECONDS", 600.0)
+    monkeypatch.setattr("gateway.web.outgoing.LINGER_SECONDS", 0.1)
+    monkeypatch.setattr("gateway.web.outgoing.CLOSE_TIMEOUT_SECONDS", 600.0)
     node = await start_node(**SMALL)
     async with raw_client(node.url, make_token("u")) as client:
         client.writer.write(FLOOD)
@@ -341,8 +342,8 @@ async def test_a_client_that_floods_and_reads_slowly_gets_all_up_to_the_close_fr
     start_node: StartNode, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reset would take it away: not all was read of the client, so it must have taken all before its connection ends."""
-    monkeypatch.setattr("gateway.web.socket.LINGER_SECONDS", 0.05)
-    monkeypatch.setattr("gateway.web.socket.CLOSE_TIMEOUT_SECONDS", 600.0)
+    monkeypatch.setattr("gateway.web.outgoing.LINGER_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.web.outgoing.CLOSE_TIMEOUT_SECONDS", 600.0)
     looks = []
     untaken = ClientSocket.untaken.fget  # type: ignore[attr-defined]
     monkeypatch.setattr(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.web.socket import CLOSE_TIMEOUT_SECONDS
+from gateway.web.outgoing import CLOSE_TIMEOUT_SECONDS
 from tests.support.processes import gateway_process
 from tests.support.raw import CLOSE, TEXT, client_frame, raw_client
 from tests.support.tokens import make_token

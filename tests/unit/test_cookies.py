@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.access import TokenRejected
+from gateway.core.frames import PLAIN
+from gateway.core.handshake import Agreement
 from gateway.core.header_lists import cookies
 from gateway.core.http import Head
 from gateway.web.auth import find_token
+from gateway.web.openings import Serving, WebSocketOpening
 
 NAME = "__Host-token"
 ORIGIN = "https://app.school.example"
@@ -68,7 +73,11 @@ def test_the_token_may_stand_in_the_cookie_that_was_named() -> None:
 
 
 def test_a_cookie_without_an_origin_is_nobodys() -> None:
-    assert find_token(head(f"{NAME}=t", origin=None), {}, NAME) is None
+    agreement = cast(Agreement, None)
+    serving = cast(Serving, None)
+    for origin, counts in (("https://app.example.org", True), (None, False)):
+        asked = head(f"{NAME}=t", origin=origin)
+        assert WebSocketOpening(asked, agreement, PLAIN, serving).cookie_counts is counts
 
 
 def test_a_token_that_was_shown_counts_before_one_that_was_sent_along() -> None:

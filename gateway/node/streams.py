@@ -1,0 +1,164 @@
+"""Clients without a WebSocket: how they are reached by name, where they stand, and when they have to show that.
+
+They cannot say anything over the line that they hear on. What they have to say comes in requests of its own, to any node, by
+the name of their stream (``web/streams.py``); and they show what they have received by coming back with their position.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.core import positions
+from gateway.core.access import keeps_log
+from gateway.core.closing import CloseCode, Closing
+from gateway.core.events import WITH_IDS, WITHOUT_IDS
+from gateway.core.positions import Position
+from gateway.core.protocol import Subscribe
+from gateway.node.connection import Connection
+from gateway.node.hub import Hub
+from gateway.node.ports import Clock
+from gateway.node.requests import Requests
+from publisher.contract.channels import Channel, Namespace
+
+PROOF_SECONDS: Final = 60.0
+"""About so long after a message that is not known to have arrived an event stream is ended: its client comes back at once with
+its position, and that shows it."""
+
+RESUME: Final = Closing(CloseCode.NORMAL, "resume")
+"""The end of such a stream. Clients see nothing of it but when to come back."""
+
+_TAG_LENGTH: Final = 8
+_RANDOM_BYTES: Final = 16
+
+
+def tag_of(node_id: str) -> str:
+    """What the names of a node's streams begin with: the random part of its id, since clients need not learn its host's name."""
+    return node_id[-_TAG_LENGTH:]
+
+
+def tag_in(name: str) -> str | None:
+    """The tag of the node whose stream has this name; ``None`` where it is no name."""
+    is_name = len(name) == _TAG_LENGTH + 2 * _RANDOM_BYTES and set(name) <= set("0123456789abcdef")
+    return name[:_TAG_LENGTH] if is_name else None
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """One client. ``channels`` are those of its address, with the positions ``since`` which it asks for them."""
+
+    name: str
+    connection: Connection
+    channels: Sequence[Channel]
+    since: Mapping[str, Position]
+    unproven_until: float | None = field(default=None)
+
+
+class Streams:
+    """The event streams and polls of a node.
+
+    Args:
+        node_id: of this node.
+        random: a number from 0 to 1, so that streams that began together do not end together.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        requests: Requests,
+        namespaces: Mapping[str, Namespace],
+        node_id: str,
+        clock: Clock,
+        random: Callable[[], float],
+    ) -> None:
+        self._hub = hub
+        self._requests = requests
+        self._namespaces = namespaces
+        self.tag = tag_of(node_id)
+        self._clock = clock
+        self._random = random
+        self._streams: dict[str, Stream] = {}
+
+    # -- beginning and end --------------------------------------------------------------------
+
+    def enter(
+        self, connection: Connection, channels: Sequence[Channel], since: Sequence[Position]
+    ) -> Stream:
+        """Give a connection a name by which its client can be reached. What it asked for begins with :meth:`begin`."""
+        name = self.tag + secrets.token_hex(_RANDOM_BYTES)
+        names = [each.name for each in channels]
+        stream = Stream(name, connection, channels, dict(zip(names, since, strict=True)))
+        self._streams[name] = stream
+        return stream
+
+    def begin(self, stream: Stream) -> None:
+        """Subscribe to the channels of its address."""
+        for channel in stream.channels:
+            request = Subscribe(channel, stream.since[channel.name])
+            self._requests.request(stream.connection, request)
+
+    def leave(self, stream: Stream) -> None:
+        """It is gone."""
+        self._streams.pop(stream.name, None)
+
+    # -- what clients say ---------------------------------------------------------------------
+
+    def find(self, name: str, user: str) -> Stream | None:
+        """The user's stream of that name."""
+        stream = self._streams.get(name)
+        found = stream is not None and stream.connection.user == user
+        return stream if found and stream is not None and not stream.connection.closed else None
+
+    def hear(self, stream: Stream, message: bytes) -> None:
+        """Take a message of the protocol, as from a WebSocket. Its answer comes on the stream."""
+        connection = stream.connection
+        self._requests.text(connection, message)
+        if (
+            connection.socket.encoding is WITH_IDS
+            and connection.subscriptions.keys() - stream.since
+        ):
+            # The ids of messages are no positions any more: those of the address's channel are told behind them.
+            self._hub.change_encoding(connection, WITHOUT_IDS)
+
+    # -- positions ----------------------------------------------------------------------------
+
+    def position(self, stream: Stream) -> bytes:
+        """Where it goes on in the channels of its address when it comes back; empty where that is nowhere."""
+        names = [each.name for each in stream.channels]
+        return positions.encode(names, [self._position(stream, each) for each in names])
+
+    def _position(self, stream: Stream, name: str) -> Position:
+        connection = stream.connection
+        if not keeps_log(name, self._namespaces):
+            return None
+        subscription = connection.subscriptions.get(name)
+        if subscription is None:
+            return connection.positions.get(name, stream.since[name])
+        if subscription.answers:
+            request = subscription.request
+            return stream.since[name] if request is None else request.since
+        return subscription.sent_upto
+
+    # -- proof of receipt ---------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """End streams whose clients have to show what they have received; to be called several times a second."""
+        now = self._clock()
+        for stream in list(self._streams.values()):
+            if not _is_unproven(stream.connection):
+                stream.unproven_until = None
+            elif stream.unproven_until is None:
+                stream.unproven_until = now + PROOF_SECONDS * (0.75 + self._random() / 2)
+            elif now >= stream.unproven_until:
+                self._hub.close(stream.connection, RESUME)
+
+
+def _is_unproven(connection: Connection) -> bool:
+    """Whether it was sent messages of which it is not known that they have arrived."""
+    return connection.socket.encoding in (WITH_IDS, WITHOUT_IDS) and any(
+        each.proven < each.sent_upto
+        for each in connection.subscriptions.values()
+        if not each.answers
+    )
