@@ -1,4 +1,4 @@
-"""The front-end example of the README runs as it stands."""
+"""The front-end example of the README runs as it stands, in both languages."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from tests.support.tokens import make_token
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
 ADDRESS = "ws://localhost:3001"
 
 
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
 async def test_what_the_readme_shows_hears_both_channels(
+    readme: str,
     gateway: GatewayProcess,
     programs: Start,
     backend: Backend,
@@ -28,7 +30,7 @@ async def test_what_the_readme_shows_hears_both_channels(
     session: str,
     tmp_path: Path,
 ) -> None:
-    text = README.read_text("utf-8")
+    text = (ROOT / readme).read_text("utf-8")
     (example,) = re.findall(r"<!-- tested: frontend -->\n```js\n(.*?)```", text, re.DOTALL)
     assert example.count(ADDRESS) == 1
     module = tmp_path / "readme.mjs"

@@ -24,7 +24,7 @@ from tests.unit.fakes import Node
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")
-README = (ROOT / "README.md").read_text("utf-8")
+READMES = pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text("utf-8")
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text("utf-8")
 DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text("utf-8")
@@ -112,25 +112,31 @@ def test_the_retention_of_the_default_namespaces_is_told(namespace: object) -> N
     assert f"{kept.max_messages:,} messages, {age}" in PROTOCOL
 
 
+@READMES
 def test_the_backend_example_runs(
-    redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+    readme: str, redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    text = (ROOT / readme).read_text("utf-8")
     monkeypatch.setenv("PUBLISHER_REDIS_URL", redis_url)
     monkeypatch.setenv("PUBLISHER_REDIS_PREFIX", prefix)
-    (example,) = re.findall(r"<!-- tested: backend -->\n```python\n(.*?)```", README, re.DOTALL)
+    (example,) = re.findall(r"<!-- tested: backend -->\n```python\n(.*?)```", text, re.DOTALL)
     scope: dict[str, object] = {}
-    exec(compile(example, "README.md", "exec"), scope)
+    exec(compile(example, readme, "exec"), scope)
     with Publisher.from_url(redis_url, prefix=prefix) as publisher:
         assert len(publisher.history("notifications/user-456")) == 1
         assert len(publisher.history("run-results/session-123")) == 2
     scope["publisher"].close()  # type: ignore[attr-defined]
 
 
-def test_the_token_example_makes_a_token_that_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+@READMES
+def test_the_token_example_makes_a_token_that_is_accepted(
+    readme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GATEWAY_JWT_SECRET", SECRET)
-    (example,) = re.findall(r"<!-- tested: token -->\n```python\n(.*?)```", README, re.DOTALL)
+    text = (ROOT / readme).read_text("utf-8")
+    (example,) = re.findall(r"<!-- tested: token -->\n```python\n(.*?)```", text, re.DOTALL)
     scope: dict[str, str] = {}
-    exec(compile(example, "README.md", "exec"), scope)
+    exec(compile(example, readme, "exec"), scope)
     assert verifier(SECRET).verify(scope["token"]).user == "user-123"
 
 
@@ -319,7 +325,7 @@ UNMAPPED = {"node/connection.py", "node/ports.py"}
 
 
 def anchors(page: str) -> set[str]:
-    """The names that GitHub gives to a page's headings."""
+    """The names that GitHub gives to a page's headings, and those that the page gives itself."""
     outside_code = re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
     headings = re.findall(r"^#+ (.*)$", outside_code, re.MULTILINE)
     named = re.findall(r'<a id="([^"]+)"></a>', outside_code)

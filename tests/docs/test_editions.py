@@ -1,0 +1,54 @@
+"""The Chinese edition of a page has the same structure, anchors, code and names as the English one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.docs.editions import Edition, pairs
+
+PAIRS = pairs()
+page = pytest.mark.parametrize("name", PAIRS)
+
+
+@page
+def test_both_have_the_same_headings(name: str) -> None:
+    english, chinese = PAIRS[name]
+    assert english.levels == chinese.levels
+    assert english.anchors == chinese.anchors
+
+
+@page
+def test_both_have_the_same_code_but_for_comments(name: str) -> None:
+    english, chinese = PAIRS[name]
+    assert english.blocks == chinese.blocks
+
+
+@page
+def test_both_have_the_same_names_in_each_row_of_their_tables(name: str) -> None:
+    english, chinese = PAIRS[name]
+    assert english.rows == chinese.rows
+
+
+@page
+def test_each_leads_to_the_other_in_its_first_lines(name: str) -> None:
+    english, chinese = PAIRS[name]
+    file = name.rpartition("/")[2]
+    assert f"]({file.removesuffix('.md')}.zh-CN.md)" in english.text[:300]
+    assert f"]({file})" in chinese.text[:300]
+
+
+def test_there_are_pages_in_both() -> None:
+    assert "README.md" in PAIRS
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("```sh\nx    # one\n```", "```sh\nx    # 一\n```", True),
+        ("```sh\nx '#1'\n```", "```sh\nx '#2'\n```", False),
+        ("```json\n1\n```", "```json\n2\n```", False),
+        ("```js\nx; // one\n```", "```js\ny; // one\n```", False),
+    ],
+)
+def test_what_differs_is_found(one: str, other: str, same: bool) -> None:
+    assert (Edition(one).blocks == Edition(other).blocks) == same
