@@ -29,7 +29,7 @@ async def test_a_page_on_a_phone_and_the_search(browser: Browser, site: str) -> 
     page = await browser.visit(f"{site}/docs/protocol.html", width=320, height=640)
     assert await page.evaluate("document.documentElement.scrollWidth") <= 320
     assert await page.evaluate("document.querySelector('nav details').open") is False
-    await page.fill("#search-words", "gateway drain NODE")
+    await page.fill("#search-words", "rolling deploys")
     await page.wait("#search-found a")
     await page.click("#search-found a[href$='deployment.html#rolling-deploys']")
     await page.wait("#rolling-deploys")
