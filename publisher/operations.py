@@ -72,6 +72,7 @@ class Operations(Flows):
         wall_clock: microseconds since 1970.
         options: what is asked of each publish.
         preflight: what is known already, for tests.
+        publishing: makes what accepts and publishes messages.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Operations(Flows):
         retries: Retries,
         options: Options,
         preflight: Preflight | None = None,
+        publishing: Callable[[Shared], Publishing] = Publishing,
     ) -> None:
         self._ring = options.ring
         preflight = preflight or Preflight(
@@ -91,7 +93,7 @@ class Operations(Flows):
         shared = Shared(keys, preflight, retries, options, clock, wall_clock)
         super().__init__(shared)
         self._clock = clock
-        self._publishing = Publishing(shared)
+        self._publishing = publishing(shared)
         self.revoking = Revoking(shared)
         self.removing = Removing(shared)
         self.receipts = Receipts(shared)

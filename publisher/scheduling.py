@@ -20,6 +20,13 @@ from publisher.transport.flows import Flow
 
 _KNOWN_SECONDS = 60
 """How long a cancelled message is still known. A try of its schedule that has been on the way for longer is not."""
+_OWN_KEY = "scheduled "
+"""With it and the id begins and ends the idempotency key of a message that was given none."""
+
+
+def is_own_key(key: str | None) -> bool:
+    """Whether a message was scheduled under this idempotency key because it was given none."""
+    return key is not None and key.startswith(_OWN_KEY) and is_id(key.removeprefix(_OWN_KEY))
 
 
 class Scheduling(Flows):
@@ -38,7 +45,7 @@ class Scheduling(Flows):
         moment = int(seconds_since_1970("at", at) * 1000)
         identifier = _identifier(message)
         if message.idempotency_key is None:
-            message = replace(message, idempotency_key=f"scheduled {identifier}")
+            message = replace(message, idempotency_key=_OWN_KEY + identifier)
         publication = self._accept(message)
         with spanning("schedule", publication.namespace, message.traceparent) as trace:
             publication.belong_to(trace)

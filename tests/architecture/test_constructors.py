@@ -19,6 +19,9 @@ LARGER = {
     "gateway/node/catchup.py:Catchup": "joining, coming back and repairing in one loop, with what each of them needs",
     "publisher/contract/events.py:Event": "a record: each field is one of the event",
     "publisher/contract/node_report.py:NodeReport": "a record: each field is one of the report",
+    "publisher/testing/records.py:PublishedMessage": "a record: each field is one of the message",
+    "publisher/testing/publishers.py:AsyncRecordingPublisher": "what its model takes",
+    "publisher/testing/publishers.py:RecordingPublisher": "what its model takes",
     "publisher/async_client.py:AsyncPublisher": "what its users may set, a keyword each",
     "publisher/client.py:Publisher": "what its users may set, a keyword each",
 }
