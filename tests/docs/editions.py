@@ -38,6 +38,11 @@ class Edition:
         ]
 
     @property
+    def requirements(self) -> list[tuple[str, str]]:
+        """The ids of all requirements, in order, each with its anchor."""
+        return re.findall(r'^- <a id="([^"]+)"></a>\*\*([SC]-\d+)\*\*', self.prose, re.MULTILINE)
+
+    @property
     def blocks(self) -> list[str]:
         """The blocks of code, without the comments in them."""
         return [

@@ -18,6 +18,12 @@ def test_both_have_the_same_headings(name: str) -> None:
 
 
 @page
+def test_both_have_the_same_requirements(name: str) -> None:
+    english, chinese = PAIRS[name]
+    assert english.requirements == chinese.requirements
+
+
+@page
 def test_both_have_the_same_code_but_for_comments(name: str) -> None:
     english, chinese = PAIRS[name]
     assert english.blocks == chinese.blocks
@@ -38,7 +44,8 @@ def test_each_leads_to_the_other_in_its_first_lines(name: str) -> None:
 
 
 def test_there_are_pages_in_both() -> None:
-    assert "README.md" in PAIRS
+    assert {"README.md", "docs/protocol.md"} <= set(PAIRS)
+    assert len(PAIRS["docs/protocol.md"][0].requirements) > 50
 
 
 @pytest.mark.parametrize(
