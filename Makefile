@@ -31,7 +31,8 @@ help:
 	@echo "make model   tenants, tokens, grants and faults at random for SECONDS=60, judged by who may hear what; SEED=..., TOPOLOGY=..."
 	@echo "make autobahn  the Autobahn suite against the code that serves clients; TLS=1 for the same over TLS"
 	@echo "make bench   measure what the gateway costs; PEERS=1 also measures other servers"
-	@echo "make check   ruff, mypy --strict, and pip-audit"
+	@echo "make check   ruff, mypy --strict, size and types of the JavaScript client, and pip-audit"
+	@echo "make client  build the JavaScript client that every gateway serves from gateway/web/static/client/src; needs npm"
 	@echo "make lock    write requirements.lock and sbom.cdx.json anew"
 	@echo "make manifests  write deploy/kubernetes anew from the chart in deploy/helm; needs Helm"
 	@echo "make dist    build the wheel and the sdist into dist/, the same bytes from the same commit (COMMIT=...)"
@@ -101,6 +102,7 @@ check: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@$(BIN)/python -m tests.packaging.javascript_client check
 	@$(BIN)/python -m tests.packaging.supply audit
 
 # After a change of constraints.txt or of what the gateway needs.
@@ -130,6 +132,10 @@ dist: $(DEV)
 site: $(RUN)
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded,docs]'
 	@$(BIN)/python -m docs.site.build $(if $(REPOSITORY),--repository $(REPOSITORY))
+
+# After a change of gateway/web/static/client/src.
+client: $(DEV)
+	@$(BIN)/python -m tests.packaging.javascript_client
 
 format: $(DEV)
 	$(BIN)/ruff format .

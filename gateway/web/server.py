@@ -1,4 +1,4 @@
-"""What a node serves over HTTP: its ports, the internal pages, and the test page of development mode."""
+"""What a node serves over HTTP: its ports, the internal pages, the JavaScript client, and the test page of development mode."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from aiohttp.typedefs import Handler
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from gateway.web.accepting import Acceptor, P, Service
+from gateway.web.client_files import add_client
 from gateway.web.pages import HttpPages, close_after
 from gateway.web.refused_connections import RefusedConnections
 from gateway.web.tls import ServerTls
@@ -312,6 +313,7 @@ def public_app(base: str, ready: Callable[[], bool], *, test_page: bool) -> web.
     app.on_response_prepare.append(close_after)
     for each in {"", base}:
         _add_health_pages(app, each, ready)
+    add_client(app, base)
     if test_page:
         _add_test_page(app, base)
     return app
@@ -336,7 +338,8 @@ def _add_test_page(app: web.Application, base: str) -> None:
     page = base + TEST_PAGE
     app.router.add_get(page, _file("index.html"))
     for file in _STATIC.iterdir():
-        app.router.add_get(f"{page}/{file.name}", _file(file.name))
+        if file.is_file():
+            app.router.add_get(f"{page}/{file.name}", _file(file.name))
     app.router.add_get(f"{page}/publisher.json", _publisher)
 
 

@@ -44,7 +44,7 @@ class ScriptedServer:
             yield self
 
     async def _serve(self, request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse()
+        socket = web.WebSocketResponse(protocols=("realtime",))
         await socket.prepare(request)
         self.opened.append(time.monotonic())
         await socket.send_json({"type": "connected", "message": "…", "userId": "u"})

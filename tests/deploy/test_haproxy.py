@@ -155,6 +155,16 @@ async def test_without_any_gateway_the_client_is_told_when_to_come_back(
     assert "retry-after: 2" in answer.head.lower()
 
 
+async def test_the_javascript_client_can_be_loaded_and_no_other_page(
+    haproxy: Callable[..., HAProxy], gateway: GatewayProcess
+) -> None:
+    balancer = haproxy(gateway.port)
+    async with balancer.running():
+        for path, status in (("/client.js", 200), ("/client/", 404), ("/readyz", 404)):
+            asked = request(f"GET {path} HTTP/1.1", "Host: x")
+            assert (await answer_to(balancer.url, asked)).status == status
+
+
 async def test_no_token_is_in_its_log(
     haproxy: Callable[..., HAProxy], gateway: GatewayProcess
 ) -> None:

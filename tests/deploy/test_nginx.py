@@ -184,6 +184,12 @@ async def is_empty(gateway: GatewayProcess) -> bool:
     return await connections(gateway) == 0
 
 
+async def test_the_javascript_client_can_be_loaded(balanced, gateways):
+    async with balanced(*(gateway.port for gateway in gateways)) as balancer:
+        assert await status(f"{balancer.http_url}/client.js") == 200
+        assert await status(f"{balancer.http_url}/client/") == 404
+
+
 async def test_internal_endpoints_cannot_be_reached(balanced, gateways):
     async with balanced(*(gateway.port for gateway in gateways)) as balancer:
         paths = ("/metrics", "/readyz", "/ws/metrics", "/ws/../metrics", "/%2e%2e/metrics")

@@ -1,0 +1,213 @@
+import { report } from './report.js';
+import { Subscription } from './subscription.js';
+
+const AGAIN_MS = 30_000;
+const REFUSED_MS = 240_000; // a node remembers a refusal for five minutes, and tells of a grant until then
+const NEW_TOKEN_MS = 5_000; // a channel token that was asked for so lately is not old
+const ACK_MS = 1_000;
+const ACKS_PER_SECOND = 50; // half of what a connection may send
+
+const PASSING = ['channel_full', 'internal_error', 'token_key_unknown', 'token_unavailable', 'too_many_subscriptions'];
+const REFUSALS = ['forbidden', 'expired', 'revoked', 'grant_lost'];
+const OLD_TOKEN = ['expired', 'token_expired', 'token_not_yet_valid'];
+
+/** The channels of a client, each with one subscription at the gateway and any number of subscribers here. */
+export class Channels {
+  #channels = new Map();
+  #leaving = new Map(); // unsubscribes without an answer: what comes until then is nobody's
+  #acks = new Map();
+  #acking;
+  #open = false;
+  #send;
+  #emit;
+  #positions;
+
+  constructor(send, emit, positions) {
+    this.#send = send;
+    this.#emit = emit;
+    this.#positions = positions;
+  }
+
+  subscribe(name, callback, options) {
+    const channel = this.#channels.get(name) ?? { name, subscribers: new Set(), wanting: new Set(), live: false };
+    this.#channels.set(name, channel);
+    const subscriber = new Subscription(callback, options, {
+      processed: () => this.#moved(channel),
+      drained: (goesOn) => {
+        if (!channel.subscribers.has(subscriber)) return;
+        if (goesOn) this.#gap(channel, [subscriber]);
+        else this.#want(channel, [subscriber]);
+      },
+    });
+    channel.subscribers.add(subscriber);
+    if (channel.live && options.since === undefined) {
+      subscriber.begin(channel.last);
+      subscriber.live = true;
+    } else {
+      this.#want(channel, [subscriber]);
+    }
+    return () => this.#leave(channel, subscriber);
+  }
+
+  /** The gateway has let the client in. */
+  opened() {
+    this.#open = true;
+    for (const channel of this.#channels.values()) {
+      for (const each of channel.subscribers) each.resume();
+      this.#want(channel, channel.subscribers);
+    }
+  }
+
+  /** The connection is lost. */
+  lost() {
+    this.#open = false;
+    this.#leaving.clear();
+    this.#acks.clear();
+    for (const channel of this.#channels.values()) this.#end(channel);
+  }
+
+  /** No connection is made any more. */
+  ended(error) {
+    for (const channel of this.#channels.values()) {
+      for (const each of channel.subscribers) each.tell(each.onEnd, error);
+    }
+  }
+
+  // -- what the gateway says ------------------------------------------------------------------------
+
+  hear(message) {
+    const { type, channel: name } = message;
+    if (this.#leaving.has(name)) {
+      if (type === 'unsubscribed' && !message.reason) {
+        const left = this.#leaving.get(name) - 1;
+        if (left) this.#leaving.set(name, left);
+        else this.#leaving.delete(name);
+      }
+      return;
+    }
+    const channel = this.#channels.get(name);
+    if (!channel) return;
+    if ('data' in message) this.#deliver(channel, message);
+    else if (type === 'subscribed') this.#subscribed(channel, message.recovered);
+    else if (type === 'granted') this.#want(channel, channel.subscribers);
+    else if (type === 'unsubscribed') this.#refused(channel, { code: message.reason, message: 'the subscription has ended' });
+    else if (message.code === 'messages_lost') this.#gap(channel, channel.subscribers);
+    else if (type === 'error') this.#refused(channel, message);
+  }
+
+  #deliver(channel, message) {
+    if (message.id > (channel.last ?? 0)) channel.last = message.id;
+    for (const each of [...channel.subscribers]) each.take(message);
+    this.#store(channel);
+  }
+
+  #subscribed(channel, recovered) {
+    const asked = channel.asking ?? [];
+    channel.asking = undefined;
+    channel.live = true;
+    if (recovered === false) this.#gap(channel, asked);
+    for (const each of asked) each.live = true;
+    if (channel.wanting.size) this.#ask(channel);
+  }
+
+  #gap(channel, subscribers) {
+    channel.last = undefined;
+    this.#acks.delete(channel.name);
+    this.#positions.set(channel.name, undefined);
+    for (const each of subscribers) each.lose();
+    this.#emit('gap', { channel: channel.name });
+  }
+
+  #refused(channel, answer) {
+    const { code } = answer;
+    this.#end(channel);
+    const has = [...channel.subscribers].find((each) => each.token);
+    if (OLD_TOKEN.includes(code) && typeof has?.token === 'function' && Date.now() - (channel.shown ?? 0) > NEW_TOKEN_MS) {
+      return this.#want(channel, channel.subscribers);
+    }
+    const passes = PASSING.includes(code);
+    if (passes) this.#later(channel, AGAIN_MS * Math.random());
+    else if (REFUSALS.includes(code)) this.#later(channel, REFUSED_MS);
+    const error = { ...answer, channel: channel.name };
+    this.#emit('error', error);
+    for (const each of [...channel.subscribers]) each.tell(each.onError, error, passes);
+  }
+
+  // -- asking for a channel -------------------------------------------------------------------------
+
+  /** Ask for a channel on behalf of these. One question at a time: the gateway would answer two of them as one. */
+  #want(channel, subscribers) {
+    for (const each of subscribers) channel.wanting.add(each);
+    if (this.#open && !channel.asking) this.#ask(channel);
+  }
+
+  async #ask(channel) {
+    clearTimeout(channel.timer);
+    const asking = (channel.asking = [...channel.wanting].filter((each) => channel.subscribers.has(each)));
+    channel.wanting.clear();
+    const message = { type: 'subscribe', channel: channel.name };
+    const token = asking.find((each) => each.token)?.token;
+    if (token) {
+      channel.shown = Date.now();
+      try {
+        message.token = typeof token === 'function' ? await token() : token;
+      } catch (error) {
+        report(error);
+        if (asking === channel.asking) this.#refused(channel, { code: 'token_unavailable', message: 'no channel token' });
+        return;
+      }
+      if (asking !== channel.asking) return; // another connection has begun, or nobody wants it any more
+    }
+    // Who has no position and shares the question with one that has gets all from there on.
+    for (const each of asking) {
+      if (each.last === undefined) each.begin(this.#positions.get(channel.name));
+    }
+    const known = asking.map((each) => each.last).filter((id) => id !== undefined);
+    if (known.length) message.since = Math.min(...known);
+    this.#send(message);
+  }
+
+  #later(channel, ms) {
+    channel.timer = setTimeout(() => this.#want(channel, channel.subscribers), ms);
+  }
+
+  #end(channel) {
+    clearTimeout(channel.timer);
+    channel.live = false;
+    channel.asking = undefined;
+    for (const each of channel.subscribers) each.live = false;
+  }
+
+  #leave(channel, subscriber) {
+    if (!channel.subscribers.delete(subscriber) || channel.subscribers.size) return;
+    this.#end(channel);
+    this.#channels.delete(channel.name);
+    if (!this.#open) return;
+    this.#leaving.set(channel.name, (this.#leaving.get(channel.name) ?? 0) + 1);
+    this.#send({ type: 'unsubscribe', channel: channel.name });
+  }
+
+  // -- positions ------------------------------------------------------------------------------------
+
+  #moved(channel) {
+    const acking = [...channel.subscribers].filter((each) => each.ack);
+    if (this.#open && acking.length && acking.every((each) => each.done !== undefined)) {
+      this.#acks.set(channel.name, Math.min(...acking.map((each) => each.done)));
+      this.#acking ??= setTimeout(() => this.sendAcks(), Math.max(ACK_MS, (1_000 * this.#acks.size) / ACKS_PER_SECOND));
+    }
+    this.#store(channel);
+  }
+
+  #store(channel) {
+    const positions = [...channel.subscribers].map((each) => each.position);
+    if (!positions.includes(undefined)) this.#positions.set(channel.name, Math.min(...positions));
+  }
+
+  /** Tell the gateway what has been processed. */
+  sendAcks() {
+    clearTimeout(this.#acking);
+    this.#acking = undefined;
+    for (const [channel, id] of this.#acks) this.#send({ type: 'ack', channel, id });
+    this.#acks.clear();
+  }
+}

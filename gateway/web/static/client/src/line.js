@@ -1,0 +1,201 @@
+import { Reconnecting } from './reconnecting.js';
+import { report } from './report.js';
+
+const OPEN_MS = 20_000; // a handshake may wait 15 s for its turn
+const ANSWER_MS = 10_000;
+const AWAKE_ANSWER_MS = 3_000; // when the device or the network is back, the user waits
+const MOST_PATIENCE = 12;
+const LATE_MS = 5_000; // a timer that comes so much too late has slept
+const AGAIN_MS = 30_000;
+const JUST_MS = 1_000;
+
+/**
+ * A connection that is made again whenever it is lost, until that is hopeless.
+ *
+ * `on.state(state, detail)`, `on.open(user)` when the gateway has let it in, and `on.message(message)` for what is not about
+ * the connection itself.
+ */
+export class Line {
+  #open;
+  #token;
+  #quiet;
+  #reconnecting;
+  #on;
+  #transport;
+  #timer; // for the one thing that is waited for: an answer, silence, or the next attempt
+  #attempt = 0; // counts them, so that what comes late of an earlier one is known
+  #begun = 0;
+  #heard = 0;
+  #silent = false; // an answer is waited for, and nothing has been heard since
+  #patience = 1; // grows with each wait in vain: a large message on a slow line is silent until it is complete
+  state = 'waiting';
+
+  constructor(open, { token, watchdog = 25_000, backoff }, on) {
+    this.#open = open;
+    this.#token = token;
+    this.#quiet = watchdog;
+    this.#reconnecting = new Reconnecting(backoff, typeof token !== 'string');
+    this.#on = on;
+  }
+
+  /** Which connection this is: what belongs to another one is over. */
+  get attempt() {
+    return this.#attempt;
+  }
+
+  async connect() {
+    const attempt = this.#drop();
+    this.#begun = Date.now();
+    this.#after(OPEN_MS, () => this.#lost({ code: 1006, reason: 'no_answer' }));
+    this.#become('connecting');
+    let reason = 'token_unavailable';
+    let transport;
+    try {
+      const token = await this.#fresh();
+      if (attempt !== this.#attempt) return;
+      reason = 'connection_failed';
+      transport = await this.#open(token);
+    } catch (error) {
+      report(error);
+      if (attempt === this.#attempt) this.#lost({ code: 1006, reason });
+      return;
+    }
+    if (attempt !== this.#attempt) return void transport.close();
+    this.#transport = transport;
+    transport.onmessage = (text) => this.#hear(text);
+    transport.onclose = (end) => this.#lost(end);
+  }
+
+  /** Send a message; without a connection it is nobody's. */
+  send(message) {
+    if (this.state === 'open') this.#transport.send(JSON.stringify(message));
+  }
+
+  /** The device, the page or the network is back: what is waited for comes now, or never. */
+  wake() {
+    const age = Date.now() - this.#begun;
+    if (this.state === 'open') {
+      if (!this.#silent) this.#ask(AWAKE_ANSWER_MS);
+    } else if (this.state !== 'closed' && age > (this.state === 'waiting' ? JUST_MS : AWAKE_ANSWER_MS)) {
+      this.connect();
+    }
+  }
+
+  /** Leave until `connect` is called. */
+  pause(reason) {
+    if (this.state === 'closed') return;
+    this.#drop();
+    this.#become('waiting', { reason });
+  }
+
+  close(detail) {
+    this.#drop();
+    this.#become('closed', detail);
+  }
+
+  // -- what comes ---------------------------------------------------------------------------------
+
+  #hear(text) {
+    this.#heard = Date.now();
+    this.#silent = false;
+    let messages = [];
+    try {
+      messages = [JSON.parse(text)].flat();
+    } catch (error) {
+      report(error);
+    }
+    for (const message of messages) this.#take(message);
+  }
+
+  #take(message) {
+    switch (message.type) {
+      case 'connected': // not in onopen: a connection that is refused has been open, too
+        this.#reconnecting.opened(Date.now());
+        this.#watch();
+        this.#become('open');
+        this.#on.open(message.userId);
+        break;
+      case 'heartbeat':
+        this.#patience = 1;
+        break;
+      case 'token_expiring':
+        this.#renew(this.#attempt);
+        break;
+      default:
+        this.#on.message(message);
+    }
+  }
+
+  #lost({ code, reason }) {
+    this.#drop();
+    const pause = this.#reconnecting.pause(code, reason, Date.now());
+    if (pause === undefined) return this.close({ reason: reason || 'protocol_error', code });
+    this.#after(pause, () => this.connect());
+    this.#become('waiting', { reason: reason || 'connection_lost', code, retryIn: Math.round(pause) });
+  }
+
+  /** Leave the connection that there is: on a dead line its close would come minutes later. */
+  #drop() {
+    clearTimeout(this.#timer);
+    this.#silent = false;
+    const transport = this.#transport;
+    this.#transport = undefined;
+    if (transport) {
+      transport.onmessage = transport.onclose = undefined;
+      transport.close();
+    }
+    return ++this.#attempt;
+  }
+
+  #become(state, detail) {
+    this.state = state;
+    this.#on.state(state, detail);
+  }
+
+  // -- the token ------------------------------------------------------------------------------------
+
+  async #fresh() {
+    if (typeof this.#token !== 'function') return this.#token;
+    const token = await this.#token();
+    if (!token) throw new Error('the token function has given no token');
+    return token;
+  }
+
+  async #renew(attempt) {
+    try {
+      const token = await this.#fresh();
+      if (attempt === this.#attempt) this.send({ type: 'refresh', token });
+    } catch (error) {
+      report(error);
+      setTimeout(() => attempt === this.#attempt && this.#renew(attempt), AGAIN_MS * Math.random());
+    }
+  }
+
+  // -- the watchdog -----------------------------------------------------------------------------------
+
+  #watch() {
+    this.#after(this.#heard + this.#quiet - Date.now(), (late) => {
+      if (late) this.#ask(AWAKE_ANSWER_MS);
+      else if (Date.now() - this.#heard < this.#quiet) this.#watch();
+      else this.#ask(ANSWER_MS);
+    });
+  }
+
+  /** Is anybody there? */
+  #ask(ms) {
+    this.#silent = true;
+    this.send({ type: 'heartbeat' });
+    this.#after(ms * this.#patience, (late) => {
+      if (!this.#silent) return this.#watch();
+      if (late) return this.#ask(AWAKE_ANSWER_MS); // what came while it slept is read only now
+      this.#patience = Math.min(2 * this.#patience, MOST_PATIENCE);
+      this.#lost({ code: 1006, reason: 'no_answer' });
+    });
+  }
+
+  #after(ms, then) {
+    const due = Date.now() + ms;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => then(Date.now() - due > LATE_MS), ms);
+  }
+}

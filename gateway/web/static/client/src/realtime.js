@@ -1,0 +1,150 @@
+import { Channels } from './channels.js';
+import { event, Target } from './events.js';
+import { Line } from './line.js';
+import { webSockets } from './websocket.js';
+
+/** What ends a `for await` over a channel: `code` as in docs/protocol.md, and the `channel`. */
+export class RealtimeError extends Error {
+  constructor({ code, message, channel }) {
+    super(message);
+    this.name = 'RealtimeError';
+    this.code = code;
+    this.channel = channel;
+  }
+}
+
+/** A client that stays connected. What it promises: docs/javascript-client.md. */
+export class Realtime extends Target {
+  #line;
+  #channels;
+  #positions = new Map();
+  #listening = new AbortController();
+
+  constructor(url, options = {}) {
+    super();
+    const address = addressOf(url);
+    const open = webSockets(options.WebSocket ?? globalThis.WebSocket);
+    this.#line = new Line((token) => open(address, token), options, {
+      state: (state, detail) => this.#become(state, detail),
+      open: (user) => this.#opened(user),
+      message: (message) => this.#hear(message),
+    });
+    this.#channels = new Channels(
+      (message) => this.#line.send(message),
+      (type, detail) => this.#emit(type, detail),
+      this.#positions,
+    );
+    this.#listen();
+    queueMicrotask(() => this.connect()); // who has made it can listen first
+  }
+
+  /** `connecting`, `open`, `waiting` or `closed`. */
+  get state() {
+    return this.#line.state;
+  }
+
+  /** Connect at once, also where the gateway has ended the connection for good; not after `close`. */
+  connect() {
+    if (!this.#listening.signal.aborted) this.#line.connect();
+  }
+
+  /** Look at once whether the line is alive, or connect at once where an attempt is waited for. */
+  wake() {
+    this.#line.wake();
+  }
+
+  subscribe(channel, callback, options = {}) {
+    if (typeof channel !== 'string' || typeof callback !== 'function') {
+      throw new TypeError('subscribe(channel, callback): a string and a function');
+    }
+    return { unsubscribe: this.#channels.subscribe(channel, callback, options) };
+  }
+
+  async *channel(name, options) {
+    let arrived, wake;
+    let error = this.state === 'closed' && { code: 'closed' };
+    const take = (_, message) =>
+      new Promise((done) => {
+        arrived = { message, done };
+        wake?.();
+      });
+    const end = (given) => {
+      error = given;
+      wake?.();
+    };
+    const onError = (given, passes) => (passes ? options?.onError?.(given) : end(given));
+    const { unsubscribe } = this.subscribe(name, take, { ...options, inTurn: true, onError, onEnd: end });
+    try {
+      for (;;) {
+        if (arrived) {
+          const { message, done } = arrived;
+          arrived = undefined;
+          yield message;
+          done();
+        } else if (error) {
+          if (error.code === 'closed') return;
+          throw new RealtimeError(error);
+        } else {
+          await new Promise((resolve) => (wake = resolve));
+        }
+      }
+    } finally {
+      unsubscribe();
+    }
+  }
+
+  /** Leave for good. */
+  close() {
+    this.#channels.sendAcks();
+    this.#listening.abort();
+    this.#line.close({ reason: 'closed', code: 1000 });
+  }
+
+  // -- from the line --------------------------------------------------------------------------------
+
+  #become(state, detail) {
+    if (state !== 'open') this.#channels.lost();
+    this.#emit('state', { state, ...detail });
+    if (state === 'closed') {
+      this.#channels.ended({ code: detail.reason, message: `the connection has ended: ${detail.reason}` });
+    }
+  }
+
+  #opened(user) {
+    this.userId = user;
+    this.#channels.opened();
+  }
+
+  #hear(message) {
+    if (message.channel === undefined) this.#emit('error', message);
+    else this.#channels.hear(message);
+  }
+
+  #emit(type, detail) {
+    this.dispatchEvent(event(type, detail));
+  }
+
+  // -- from the page --------------------------------------------------------------------------------
+
+  #listen() {
+    const { signal } = this.#listening;
+    const on = (target, type, then) => target?.addEventListener?.(type, then, { signal });
+    on(globalThis, 'online', () => this.wake());
+    on(globalThis.document, 'visibilitychange', () => document.hidden || this.wake());
+    // A page that may come back from the back/forward cache keeps no connection there, and no place.
+    on(globalThis, 'pagehide', () => {
+      this.#channels.sendAcks();
+      this.#line.pause('page_hidden');
+    });
+    on(globalThis, 'pageshow', ({ persisted }) => persisted && this.state !== 'closed' && this.connect());
+  }
+}
+
+function addressOf(url) {
+  const here = globalThis.location?.href;
+  // Not each platform has all of URL.
+  const address = /^\w+:/.test(url) || !here ? String(url) : new URL(url, here).href;
+  const found = address.replace(/^http/i, 'ws');
+  if (!/^wss?:\/\//i.test(found)) throw new TypeError('Realtime(url): ws(s)://…, http(s)://… or, in a page, relative to it');
+  return found;
+}

@@ -1,0 +1,45 @@
+// When a client connects again, and when it gives up; pure. The rules are those of docs/protocol.md, "Close codes".
+
+const LASTED_MS = 60_000; // what has ended a connection sooner may end the next one as soon as it is open
+const DRAIN_MS = 1_000; // other nodes are there, but not for all clients in one instant
+
+const HOPELESS_CODES = [1002, 1007, 1009];
+const HOPELESS_REASONS = ['token_missing', 'flood', 'replaced'];
+const OLD_TOKEN = ['token_expired', 'token_revoked'];
+
+/** The pauses between attempts: full jitter, up to `min` at first, twice as long each time, up to `max` (milliseconds). */
+export class Reconnecting {
+  #attempts = 0;
+  #openedAt;
+  #invalidBefore = false;
+
+  constructor({ min = 1_000, max = 30_000 } = {}, renews = true, random = Math.random) {
+    this.min = min;
+    this.max = max;
+    this.renews = renews; // whether there is a new token for each attempt
+    this.random = random;
+  }
+
+  /** The gateway has let the client in. */
+  opened(now) {
+    this.#openedAt = now;
+    this.#invalidBefore = false;
+  }
+
+  /** Milliseconds to wait before the next attempt; `undefined` where none is of any use. */
+  pause(code, reason, now) {
+    if (this.#isHopeless(code, reason)) return undefined;
+    this.#invalidBefore = reason === 'token_invalid';
+    if (now - this.#openedAt > LASTED_MS) this.#attempts = 0;
+    this.#openedAt = undefined;
+    if (code === 1001) return this.random() * Math.min(DRAIN_MS, this.max);
+    return this.random() * Math.min(this.min * 2 ** this.#attempts++, this.max);
+  }
+
+  #isHopeless(code, reason) {
+    // The login may have changed its keys a moment ago: one new token is tried.
+    if (reason === 'token_invalid') return !this.renews || this.#invalidBefore;
+    if (OLD_TOKEN.includes(reason)) return !this.renews;
+    return HOPELESS_CODES.includes(code) || HOPELESS_REASONS.includes(reason);
+  }
+}

@@ -1,0 +1,113 @@
+import { report } from './report.js';
+
+/**
+ * One subscriber of a channel: its position, and what waits for its callback.
+ *
+ * With `inTurn` (and `ack`) a message waits until the promise of the one before it is settled. At most `limit` wait. What does
+ * not fit is not taken, and asked for again behind the last one that was: `drained` says when.
+ */
+export class Subscription {
+  #callback;
+  #waiting = [];
+  #limit;
+  #left = false; // something did not fit
+  #failed = false;
+  live = false;
+  last; // the id of the last message that was taken
+  done; // and of the last one behind which none is unfinished
+
+  constructor(callback, { since, ack = false, inTurn = ack, limit = 1_000, token, onGap, onError, onEnd }, { drained, processed }) {
+    this.#callback = callback;
+    this.#limit = limit;
+    this.ack = ack;
+    this.inTurn = inTurn;
+    this.token = token;
+    this.onGap = onGap;
+    this.onError = onError;
+    this.onEnd = onEnd;
+    this.drained = drained;
+    this.processed = processed;
+    this.begin(since);
+  }
+
+  /** Begin behind this message, or without a position. */
+  begin(since) {
+    this.last = this.done = since;
+  }
+
+  /** Where to go on when a page is loaded again. */
+  get position() {
+    return this.inTurn ? this.done : this.last;
+  }
+
+  /** A connection begins: returns what to ask for. */
+  resume() {
+    this.live = this.#left = false;
+    // What failed comes again, and what was behind it.
+    if (this.#failed && this.done !== undefined) {
+      this.#waiting = [];
+      this.last = this.done;
+    }
+    this.#failed = false;
+    return this.last;
+  }
+
+  /** Messages are lost; what follows may have lower ids. */
+  lose() {
+    this.begin(undefined);
+    this.tell(this.onGap);
+  }
+
+  /** Call one of the user's functions behind the messages that wait. */
+  tell(callback, ...given) {
+    if (this.#waiting.length) this.#waiting.push(() => this.call(callback, ...given));
+    else this.call(callback, ...given);
+  }
+
+  /** An error in one of the user's functions is nobody else's. */
+  call(callback, ...given) {
+    try {
+      return callback?.(...given);
+    } catch (error) {
+      report(error);
+    }
+  }
+
+  take(message) {
+    const { id, data } = message;
+    if (!this.live || id <= this.last) return;
+    if (this.#waiting.length >= this.#limit) {
+      this.#left = true;
+      this.live = id === undefined; // without a log there is nothing to go back to
+      return;
+    }
+    this.last = id ?? this.last;
+    if (!this.inTurn) return void this.call(this.#callback, data, message);
+    this.#waiting.push(message);
+    if (this.#waiting.length === 1) this.#work();
+  }
+
+  async #work() {
+    const waiting = this.#waiting;
+    while (waiting.length) {
+      const [message] = waiting;
+      const call = typeof message === 'function' ? message : () => this.#callback(message.data, message);
+      try {
+        await call();
+      } catch (error) {
+        report(error);
+        if (waiting === this.#waiting) this.#failed = true;
+      }
+      if (waiting !== this.#waiting) return; // it all comes again
+      waiting.shift();
+      if (message.id !== undefined && !this.#failed && this.done !== message.id) {
+        this.done = message.id;
+        this.processed();
+      }
+    }
+    if (this.#left) {
+      this.#left = false;
+      this.drained(this.live);
+    }
+  }
+}

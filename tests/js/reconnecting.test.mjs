@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Reconnecting } from '../../gateway/web/static/client/src/reconnecting.js';
+
+const longest = (options, renews) => new Reconnecting(options, renews, () => 1);
+const lost = (each, now = 0) => each.pause(1006, '', now);
+
+test('pauses are twice as long each time, up to the longest', () => {
+  const each = longest();
+  assert.deepEqual(
+    Array.from({ length: 8 }, () => lost(each)),
+    [1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000],
+  );
+});
+
+test('they are random from nothing on', () => {
+  assert.equal(lost(new Reconnecting({}, true, () => 0)), 0);
+});
+
+test('an outage of a year makes no number too large', () => {
+  const each = longest();
+  for (let i = 0; i < 5000; i++) lost(each);
+  assert.equal(lost(each), 30000);
+});
+
+test('they begin anew when a connection has lasted for a minute, and not when it was only open', () => {
+  const each = longest();
+  lost(each);
+  lost(each);
+  each.opened(0);
+  assert.equal(lost(each, 59_000), 4000);
+  each.opened(100_000);
+  assert.equal(lost(each, 161_000), 1000);
+});
+
+test('a node that leaves is left within a second, each time', () => {
+  const each = longest();
+  for (let i = 0; i < 5; i++) assert.equal(each.pause(1001, 'draining', 0), 1000);
+});
+
+test('what is hopeless is not tried again', () => {
+  for (const [code, reason] of [[1002, ''], [1007, ''], [1009, ''], [1008, 'flood'], [1008, 'replaced'], [1008, 'token_missing']]) {
+    assert.equal(longest().pause(code, reason, 0), undefined, reason || String(code));
+  }
+});
+
+test('what passes is', () => {
+  const reasons = ['token_expired', 'token_revoked', 'token_not_yet_valid', 'token_key_unknown', 'connection_limit', 'disconnected'];
+  for (const reason of reasons) assert.equal(longest().pause(1008, reason, 0), 1000, reason);
+});
+
+test('an invalid token is tried once more with a fresh one', () => {
+  const each = longest();
+  assert.equal(each.pause(1008, 'token_invalid', 0), 1000);
+  assert.equal(each.pause(1008, 'token_invalid', 0), undefined);
+  const other = longest();
+  other.pause(1008, 'token_invalid', 0);
+  other.opened(0);
+  assert.notEqual(other.pause(1008, 'token_invalid', 0), undefined);
+});
+
+test('a token that is always the same is not', () => {
+  for (const reason of ['token_invalid', 'token_expired', 'token_revoked']) {
+    assert.equal(longest({}, false).pause(1008, reason, 0), undefined, reason);
+  }
+});
