@@ -25,6 +25,7 @@ from gateway.backplane.places import PlaceEvents
 from gateway.core import closing
 from gateway.node.events import EventLog
 from gateway.node.stats import Stats
+from gateway.node.streams import tag_of
 from gateway.node.tasks import keep_going, take_step
 from gateway.node.timings import Timings
 from gateway.settings import Settings
@@ -104,7 +105,12 @@ class Gateway:
             ),
         )
         self.hub = self.delivery.hub
-        self.access = Access(shared, self.redis, self.delivery)
+        self.access = Access(
+            shared,
+            self.redis,
+            self.delivery,
+            lambda command: self.entrance.stream_calls.hear(command),  # noqa: PLW0108 - made below
+        )
         state = State(self.readiness, self.ready, self._welcoming)
         self.entrance = Entrance(shared, self.redis, self.delivery, self.access, state)
         self.capacity = self.entrance.capacity
@@ -226,7 +232,8 @@ class Gateway:
             self._tasks.spawn(keep_going(work), work.__qualname__)
         if self._passed is not None:
             self._tasks.spawn(self._take_passed(), "take the passed socket")
-        for name in (self.redis.keys.control, self.redis.keys.answers(self.node_id)):
+        keys = self.redis.keys
+        for name in (keys.control, keys.answers(self.node_id), keys.answers(tag_of(self.node_id))):
             self.redis.subscriber.listen(name, self.access.control.receive)
         self._started = True
         public, internal = shown(addresses.public), shown(addresses.internal)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from functools import partial
 
 from gateway.assembly.delivery import Delivery
@@ -25,12 +26,23 @@ from gateway.node.recheck import Recheck
 from gateway.node.refusals import Refusals
 from gateway.node.revocations import Revocations
 from gateway.node.subscriptions import Subscriptions
+from publisher.contract.control import ClientAnswer, ClientRequest
 
 
 class Access:
-    """The subscriptions, what allows them, and the commands that end them."""
+    """The subscriptions, what allows them, and the commands that end them.
 
-    def __init__(self, shared: Shared, redis: RedisSide, delivery: Delivery) -> None:
+    Args:
+        streams: told of what clients without a WebSocket say over other nodes.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        redis: RedisSide,
+        delivery: Delivery,
+        streams: Callable[[ClientRequest | ClientAnswer], None],
+    ) -> None:
         settings, hub, catchup = shared.settings, delivery.hub, delivery.catchup
         grants = GrantReader(redis.pipeline, redis.keys, shared.stats, redis.servers)
         self.interests_in_grants = Interests(
@@ -87,7 +99,7 @@ class Access:
         )
         checks = redis.places.checks
         self.control = Control(
-            self.recheck, checks.hear, checks.checked, self.revocations, shared.drain
+            self.recheck, checks.hear, checks.checked, self.revocations, shared.drain, streams
         )
         self.cut_off = CutOff(
             hub,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -12,6 +13,7 @@ from gateway.assembly.access import Access
 from gateway.assembly.delivery import Delivery
 from gateway.assembly.redis_side import RedisSide
 from gateway.assembly.shared import CLOCK, Shared
+from gateway.backplane.stream_calls import StreamCalls
 from gateway.core import budget
 from gateway.core.addresses import TrustedProxies
 from gateway.core.budget import Allowance
@@ -37,7 +39,8 @@ from gateway.web.handshake_queue import HandshakeQueue
 from gateway.web.pages import HttpPages
 from gateway.web.refused_connections import RefusedConnections
 from gateway.web.server import InternalPort, internal_app, public_app
-from gateway.web.streams import Cors, StreamRequests
+from gateway.web.stream_answers import Answers, Cors
+from gateway.web.streams import Carrying, StreamRequests
 from gateway.web.tls import Files, ServerTls
 from gateway.web.wasted_tls import WastedTls
 
@@ -92,7 +95,16 @@ class Entrance:
             settings.max_message_bytes,
         )
         self.streams = Streams(
-            hub, requests, settings.all_namespaces, shared.node_id, CLOCK, random.random
+            hub,
+            requests,
+            delivery.confirmation,
+            settings.all_namespaces,
+            shared.node_id,
+            CLOCK,
+            random.random,
+        )
+        self.stream_calls = StreamCalls(
+            redis.pipeline, redis.keys, shared.node_id, shared.tasks, self.streams.serve
         )
         self.sweep = _make_sweep(shared, redis, delivery, access, (tokens.tick, self.streams.tick))
         self.handshakes = Handshakes(
@@ -123,10 +135,15 @@ class Entrance:
             StreamRequests(
                 base,
                 self.handshakes,
-                self.streams,
+                Carrying(self.streams, self.stream_calls, shared.tasks),
                 refused,
-                Cors(credentials=_lists_origins(settings)),
+                Answers(
+                    Cors(credentials=_lists_origins(settings)),
+                    settings.compression_threshold_bytes if settings.compression else math.inf,
+                ),
+                Clocks(CLOCK, time.time),
                 settings.max_subscriptions,
+                settings.max_message_bytes,
             ),
             self.public_pages,
         )

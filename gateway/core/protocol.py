@@ -344,9 +344,10 @@ def token_expiring(expires_at_ms: int) -> bytes:
     return orjson.dumps({"type": "token_expiring", "expiresAt": expires_at_ms})
 
 
-def heartbeat(timestamp_ms: int) -> bytes:
-    """The answer to a heartbeat: the server's time in milliseconds since 1970."""
-    return orjson.dumps({"type": "heartbeat", "timestamp": timestamp_ms})
+def heartbeat(timestamp_ms: int, since: str = "") -> bytes:
+    """The answer to a heartbeat: the server's time in milliseconds since 1970. ``since``: where a client that polls stands."""
+    message: dict[str, Any] = {"type": "heartbeat", "timestamp": timestamp_ms}
+    return orjson.dumps(message | {"since": since} if since else message)
 
 
 def error(

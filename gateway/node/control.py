@@ -10,6 +10,8 @@ from gateway.node.recheck import Recheck
 from gateway.node.revocations import Revocations
 from publisher.contract.control import (
     CheckPlaces,
+    ClientAnswer,
+    ClientRequest,
     Disconnect,
     DrainNode,
     GrantRevoked,
@@ -30,6 +32,7 @@ class Control:
         check: told of a user at the limit, whose places some nodes are to look through.
         checked: told of an answer to that.
         drain: told of a node that is to end, perhaps this one.
+        streams: told of what clients without a WebSocket say over other nodes, and of answers to that.
     """
 
     def __init__(
@@ -39,12 +42,14 @@ class Control:
         checked: Callable[[PlacesChecked], None],
         revocations: Revocations,
         drain: Callable[[DrainNode], None],
+        streams: Callable[[ClientRequest | ClientAnswer], None],
     ) -> None:
         self._recheck = recheck
         self._revocations = revocations
         self._check = check
         self._checked = checked
         self._drain = drain
+        self._streams = streams
 
     def receive(self, payload: bytes) -> None:
         """Carry out one command; one that cannot be read is logged and left."""
@@ -69,3 +74,5 @@ class Control:
                 self._checked(command)
             case DrainNode():
                 self._drain(command)
+            case ClientRequest() | ClientAnswer():
+                self._streams(command)

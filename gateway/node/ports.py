@@ -225,6 +225,48 @@ class HeldPlaces(Protocol):
         """Give a place back that is another connection's, and must not be taken again."""
 
 
+Answering = Callable[[int, bytes], None]
+"""Answers a request with a status, as of HTTP, and a body. Called once, now or later."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRequest:
+    """What a ``user`` who has no WebSocket says to a ``stream``: ``messages`` of the protocol, or that it polls.
+
+    ``wait``: seconds for which it waits for messages then. ``since`` is where it says that it stands.
+    """
+
+    stream: str
+    user: str
+    messages: bytes = b""
+    wait: float | None = None
+    since: str = ""
+
+
+class OtherNodes(Protocol):
+    """The nodes on which other streams are."""
+
+    async def ask(self, request: StreamRequest, answer: Answering) -> bool:
+        """Hand a request to the node of its stream; ``False``, and no answer, where the user has no such stream there.
+
+        Raises:
+            publisher.errors.Unavailable: Redis did not answer, or answered with an error.
+        """
+
+
+class Polls(Protocol):
+    """The polls of one client."""
+
+    def poll(self, since: str, wait: float, answer: Answering) -> None:
+        """Answer with what there is, or comes in so many seconds. An older one that waits is answered with nothing.
+
+        It proves that what the last one was answered has arrived, unless ``since`` is where that had begun.
+        """
+
+    def forget(self, answer: Answering) -> None:
+        """Whoever waits for this answer has gone; what it would have got waits for the next."""
+
+
 class RevokedTokens(Protocol):
     """What Redis knows of revoked tokens.
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from gateway.core import positions
+import orjson
+
+from gateway.core import budget, positions
 from gateway.core.access import keeps_log
 from gateway.core.closing import CloseCode, Closing
 from gateway.core.events import WITH_IDS, WITHOUT_IDS
 from gateway.core.positions import Position
 from gateway.core.protocol import Subscribe
+from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection
 from gateway.node.hub import Hub
-from gateway.node.ports import Clock
+from gateway.node.ports import Answering, Clock, Polls, StreamRequest
 from gateway.node.requests import Requests
 from publisher.contract.channels import Channel, Namespace
 
@@ -53,7 +56,8 @@ class Stream:
     connection: Connection
     channels: Sequence[Channel]
     since: Mapping[str, Position]
-    unproven_until: float | None = field(default=None)
+    polls: Polls | None = None
+    unproven_until: float | None = None
 
 
 class Streams:
@@ -68,6 +72,7 @@ class Streams:
         self,
         hub: Hub,
         requests: Requests,
+        confirmation: Confirmation,
         namespaces: Mapping[str, Namespace],
         node_id: str,
         clock: Clock,
@@ -75,6 +80,7 @@ class Streams:
     ) -> None:
         self._hub = hub
         self._requests = requests
+        self._confirmation = confirmation
         self._namespaces = namespaces
         self.tag = tag_of(node_id)
         self._clock = clock
@@ -103,7 +109,41 @@ class Streams:
         """It is gone."""
         self._streams.pop(stream.name, None)
 
+    # -- polls --------------------------------------------------------------------------------
+
+    def settle(self, stream: Stream) -> None:
+        """Write what is due to it."""
+        self._hub.flush_to(stream.connection)
+
+    def joins(self, stream: Stream) -> bool:
+        """Whether a subscription of it has not begun yet."""
+        return any(each.answers for each in stream.connection.subscriptions.values())
+
+    def marks(self, stream: Stream) -> Mapping[str, int]:
+        """The last ids that it was sent."""
+        subscriptions = stream.connection.subscriptions.items()
+        return {name: each.sent_upto for name, each in subscriptions if not each.answers}
+
+    def prove(self, stream: Stream, marks: Mapping[str, int]) -> None:
+        """Its client has what it was sent up to there."""
+        for name, upto in marks.items():
+            self._confirmation.confirm(stream.connection, name, upto)
+
     # -- what clients say ---------------------------------------------------------------------
+
+    def serve(self, request: StreamRequest, answer: Answering) -> bool:
+        """Serve what has come for a stream of this node; ``False``, and no answer, where the user has no such stream here."""
+        stream = self.find(request.stream, request.user)
+        if stream is None or (request.wait is not None and stream.polls is None):
+            return False
+        if request.wait is None or stream.polls is None:
+            self._hear(stream, request.messages)
+            answer(202, b"")
+        elif self._requests.arrived(stream.connection, budget.MESSAGE):
+            stream.polls.poll(request.since, request.wait, answer)
+        else:
+            answer(200, b"[]")
+        return True
 
     def find(self, name: str, user: str) -> Stream | None:
         """The user's stream of that name."""
@@ -111,10 +151,11 @@ class Streams:
         found = stream is not None and stream.connection.user == user
         return stream if found and stream is not None and not stream.connection.closed else None
 
-    def hear(self, stream: Stream, message: bytes) -> None:
-        """Take a message of the protocol, as from a WebSocket. Its answer comes on the stream."""
+    def _hear(self, stream: Stream, messages: bytes) -> None:
+        """Take messages of the protocol, as from a WebSocket. Their answers come on the stream."""
         connection = stream.connection
-        self._requests.text(connection, message)
+        for message in _each(messages):
+            self._requests.text(connection, message)
         if (
             connection.socket.encoding is WITH_IDS
             and connection.subscriptions.keys() - stream.since
@@ -153,6 +194,15 @@ class Streams:
                 stream.unproven_until = now + PROOF_SECONDS * (0.75 + self._random() / 2)
             elif now >= stream.unproven_until:
                 self._hub.close(stream.connection, RESUME)
+
+
+def _each(messages: bytes) -> list[bytes]:
+    """The members of an array of messages, or the one message."""
+    try:
+        found = orjson.loads(messages)
+    except orjson.JSONDecodeError:
+        return [messages]
+    return [orjson.dumps(each) for each in found] if isinstance(found, list) else [messages]
 
 
 def _is_unproven(connection: Connection) -> bool:

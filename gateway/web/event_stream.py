@@ -143,7 +143,8 @@ class StreamSession:
     def begin(self, answer: bytes) -> None:
         """Answer the client's request, greet the client, and subscribe to what it has asked for."""
         try:
-            self._lifetimes.begin(self.connection, answer, stream=self._stream.name)
+            name = {"poll" if self._stream.polls else "stream": self._stream.name}
+            self._lifetimes.begin(self.connection, answer, **name)
             self._streams.begin(self._stream)
         except Exception:
             log.exception("stream_failed connection=%s", self.connection.id)

@@ -106,6 +106,16 @@ class Handshakes:
         encoding = frames.encoding(agreement.window_bits, wants_batches(query_parameters(head)))
         self.open(new, WebSocketOpening(head, agreement, encoding, self.serving))
 
+    def identify(self, new: NewConnection, opening: Opening) -> Identity | None:
+        """Who has asked something of a connection that has begun; ``None`` where that is not known, and was answered."""
+        if self.is_foreign(new, opening.head):
+            return None
+        try:
+            return self._identify(new, opening)
+        except TokenRejected as rejected:
+            self._reject(new, opening, closing.REJECTED_TOKEN[rejected.code], str(rejected))
+            return None
+
     def open(self, new: NewConnection, opening: Opening) -> None:
         """Let a client in and hand its connection over, or tell it why not; soon, if Redis has to be asked."""
         if not self._turned_away(new, opening):

@@ -1,214 +1,249 @@
-"""Requests of clients without a WebSocket: for an event stream, and for what they have to say to it."""
+"""Requests of clients without a WebSocket: for an event stream, for what they poll, and with what they have to say."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
-from urllib.parse import parse_qsl
 
-import orjson
-
-from gateway.core import closing, http, positions
-from gateway.core.closing import Closing
-from gateway.core.events import WITH_IDS, WITHOUT_IDS
+from gateway.core import http
 from gateway.core.handshake import Refusal
 from gateway.core.http import Head
-from gateway.core.positions import Position
-from gateway.node.streams import Stream, Streams
-from gateway.web.event_stream import RETRY, EventSocket, StreamSession, retry
+from gateway.core.rate_limit import Quota
+from gateway.node.ports import Answering, Clocks, OtherNodes, StreamRequest
+from gateway.node.streams import Streams, tag_in
+from gateway.node.tasks import Tasks
+from gateway.web.admission import unavailable
+from gateway.web.auth import query_parameters
 from gateway.web.handshake import Handshakes
 from gateway.web.new_connection import NewConnection
-from gateway.web.openings import Make, Serving
+from gateway.web.one_request import OneRequest
 from gateway.web.refused_connections import RefusedConnections
-from gateway.web.socket import Left
-from publisher.contract.channels import Channel, parse_channel
-from publisher.errors import InvalidChannel
+from gateway.web.stream_addresses import BadAddress, Wanted, wait_of, wanted
+from gateway.web.stream_answers import NO_STREAM, Answers
+from gateway.web.stream_openings import PollOpening, StreamOpening, Waiting
+from publisher.errors import Unavailable
 
 _SSE: Final = "/sse"
+_POLL: Final = "/poll"
+_REQUESTS: Final = 200
+_PERIOD_SECONDS: Final = 10.0
+_USERS: Final = 10_000
+"""So many requests of a user are taken in a period: each may have to be carried to another node."""
 _PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": "GET, POST",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID",
     "Access-Control-Max-Age": "7200",
 }
-_NOT_KEPT: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
-"""Neither kept nor changed nor gathered by what is between: nginx takes the second."""
-_STREAM_FIELDS: Final = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Connection": "close",
-    **http.PRECAUTIONS,
-    **_NOT_KEPT,
-}
 _WRONG_METHOD: Final = Refusal(
     405, "method_not_allowed", "this address is read, or sent messages to", {"Allow": "GET, POST"}
 )
-_LIMIT_RETRY: Final = {"Retry-After": "5"}
-
-
-class BadAddress(Exception):
-    """The parameters of a request say nothing that can be served."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.refusal = Refusal(400, code, message)
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which channels a request names, each once, and from where on they are wanted."""
-
-    channels: Sequence[Channel]
-    since: Sequence[Position]
-
-
-def wanted(head: Head, most: int, since: str) -> Wanted:
-    """What a request asks for.
-
-    Args:
-        head: the request.
-        most: channels that it may name.
-        since: the parameter with the position, if it is not in ``Last-Event-ID``.
-
-    Raises:
-        BadAddress: it names too many channels, or what is none.
-    """
-    parameters = parse_qsl(head.query)
-    names = list(dict.fromkeys(value for name, value in parameters if name == "channel"))
-    if len(names) > most:
-        raise BadAddress("too_many_subscriptions", f"at most {most} channels can be subscribed to")
-    try:
-        channels = [parse_channel(each) for each in names]
-    except InvalidChannel:
-        message = f"a channel is {InvalidChannel.form}"
-        raise BadAddress("invalid_channel", message) from None
-    told = head.get("last-event-id") or dict(reversed(parameters)).get(since) or ""
-    return Wanted(channels, positions.decode(names, told))
-
-
-class Cors:
-    """What browsers are told about pages of other origins. Only those come here that may connect.
-
-    Args:
-        credentials: whether a page may send cookies along: those of a balancer, for a token counts only from its own site.
-    """
-
-    def __init__(self, *, credentials: bool) -> None:
-        self._credentials = credentials
-
-    def fields(self, head: Head) -> dict[str, str]:
-        """What is added to an answer."""
-        origin = head.get("origin")
-        if origin is None:
-            return {"Vary": "Origin"}
-        fields = {"Vary": "Origin", "Access-Control-Allow-Origin": origin}
-        return (
-            fields | {"Access-Control-Allow-Credentials": "true"} if self._credentials else fields
-        )
-
-
-def refusal_of(why: Closing) -> Refusal:
-    """What a WebSocket would be closed with, as an answer in HTTP."""
-    told = orjson.loads(why.error or b"{}")
-    code, message = told.get("code", why.reason), told.get("detail", why.reason)
-    if why is closing.CONNECTION_LIMIT:
-        return Refusal(429, code, message, _LIMIT_RETRY)
-    return Refusal(401, code, message, {"WWW-Authenticate": "Bearer"})
+_NO_LENGTH: Final = Refusal(411, "length_required", "say how long the message is: Content-Length")
+_TOO_LARGE: Final = Refusal(413, "message_too_large", "the message is too large")
+_NO_JSON: Final = Refusal(415, "unsupported_media_type", "send application/json")
+_TOO_MANY: Final = Refusal(
+    429, "too_many_requests", "too many requests of this user", {"Retry-After": "5"}
+)
+_LONGEST_LENGTH: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class StreamOpening:
-    """Implements ``Opening`` for an event stream."""
+class Carrying:
+    """What takes requests to their streams, here and on other nodes."""
 
-    head: Head
-    wanted: Wanted
-    cors: Cors
     streams: Streams
-    serving: Serving
+    others: OtherNodes
+    tasks: Tasks
 
-    @property
-    def cookie_counts(self) -> bool:
-        """A page's own requests name no origin where they only read. What a browser says of who asks no page can make up."""
-        return self.head.get("sec-fetch-site") == "same-origin"
+    async def carry(self, request: StreamRequest, answer: Answering) -> bool:
+        """Hand a request to its stream; ``False``, and no answer, where the user has none of that name.
 
-    def refusal(self, refusal: Refusal) -> Refusal:
-        """An answer that a page of another origin can read."""
-        return replace(refusal, fields={**refusal.fields, **self.cors.fields(self.head)})
-
-    def reject(self, new: NewConnection, why: Closing) -> None:
-        """Answer with a status: an ``EventSource`` that is answered so does not come back."""
-        new.refuse(self.refusal(refusal_of(why)).answer)
-
-    def begin(self, new: NewConnection, make: Make, left: Left) -> None:
-        """Answer with the beginning of a stream."""
-        serving, wanted, streams = self.serving, self.wanted, self.streams
-        encoding = WITH_IDS if len(wanted.channels) == 1 else WITHOUT_IDS
-        stream: Stream | None = None
-        socket = EventSocket(
-            encoding,
-            serving.high_water,
-            new.plain_socket,
-            lambda: b"" if stream is None else streams.position(stream),
-        )
-        connection = make(socket)
-        stream = streams.enter(connection, wanted.channels, wanted.since)
-        session = StreamSession(serving.lifetimes, streams, stream, left)
-        socket.serve(session)
-        new.hand_over(socket)
-        fields = {**_STREAM_FIELDS, **self.cors.fields(self.head)}
-        session.begin(http.response(200, fields) + retry(RETRY))
+        Raises:
+            Unavailable: Redis did not answer, or answered with an error.
+        """
+        if tag_in(request.stream) == self.streams.tag:
+            return self.streams.serve(request, answer)
+        return await self.others.ask(request, answer)
 
 
 class StreamRequests:
-    """Serves what comes to ``/sse``.
+    """Serves what comes to ``/sse`` and ``/poll``.
 
     Args:
         base: what stands before the paths.
         max_subscriptions: channels that a request may name.
+        max_message_bytes: what may be sent to a stream at once.
     """
 
     def __init__(
         self,
         base: str,
         handshakes: Handshakes,
-        streams: Streams,
+        carrying: Carrying,
         refusals: RefusedConnections,
-        cors: Cors,
+        answers: Answers,
+        clocks: Clocks,
         max_subscriptions: int,
+        max_message_bytes: int,
     ) -> None:
         self._sse = base + _SSE
+        self._poll = base + _POLL
         self._handshakes = handshakes
-        self._streams = streams
+        self._carrying = carrying
+        self._streams = carrying.streams
         self._refusals = refusals
-        self._cors = cors
+        self._answers = answers
+        self._cors = answers.cors
+        self._clocks = clocks
         self._max_subscriptions = max_subscriptions
+        self._max_message_bytes = max_message_bytes
+        self._quota = Quota(_REQUESTS, _PERIOD_SECONDS, clocks.monotonic(), _USERS)
 
     def serves(self, path: str) -> bool:
         """Whether requests for this path come here."""
-        return path == self._sse
+        return path in {self._sse, self._poll} or self._name(path) is not None
+
+    def _name(self, path: str) -> str | None:
+        """The name of the stream to which something is said at this path."""
+        before, _, name = path.rpartition("/")
+        return name if before in {self._sse, self._poll} and tag_in(name) else None
 
     def requested(self, new: NewConnection, head: Head) -> None:
         """Answer one."""
         if self._handshakes.is_foreign(new, head):
             return
+        name = self._name(head.path)
         if head.method == "OPTIONS":
             new.refuse(
                 http.response(204, {"Connection": "close", **_PREFLIGHT, **self._cors.fields(head)})
             )
-        elif head.method == "GET" and not head.announces_body:
-            self._open(new, head)
+        elif name is not None and head.method == "POST":
+            self._post(new, head, name)
+        elif name is None and head.method == "GET" and not head.announces_body:
+            self._get(new, head)
         else:
             self._refuse(new, head, _WRONG_METHOD)
 
-    def _open(self, new: NewConnection, head: Head) -> None:
+    # -- GET ----------------------------------------------------------------------------------
+
+    def _get(self, new: NewConnection, head: Head) -> None:
+        polls = head.path == self._poll
+        serving = self._handshakes.serving
         try:
-            asked = wanted(head, self._max_subscriptions, "lastEventId")
+            asked = wanted(head, self._max_subscriptions, "since" if polls else "lastEventId")
+            opening = StreamOpening(head, asked, self._cors, self._streams, serving)
+            if polls:
+                parts = wait_of(head), self._answers, self._clocks
+                opening = PollOpening(head, asked, self._cors, self._streams, serving, *parts)
         except BadAddress as error:
             self._refuse(new, head, error.refusal)
             return
-        serving = self._handshakes.serving
-        opening = StreamOpening(head, asked, self._cors, self._streams, serving)
-        self._handshakes.open(new, opening)
+        name = query_parameters(head).get("poll")
+        if isinstance(opening, PollOpening) and name and tag_in(name):
+            self._poll_again(new, opening, name)
+        else:
+            self._handshakes.open(new, opening)
+
+    def _poll_again(self, new: NewConnection, opening: PollOpening, name: str) -> None:
+        identity = self._handshakes.identify(new, opening)
+        if identity is None or not self._bears(new, opening.head, identity.user):
+            return
+        new.known()
+        told = query_parameters(opening.head).get("since", "")
+        request = StreamRequest(name, identity.user, b"", opening.wait, told)
+        self._carrying.tasks.spawn(self._take_up(new, opening, request), "poll")
+
+    async def _take_up(
+        self, new: NewConnection, opening: PollOpening, request: StreamRequest
+    ) -> None:
+        """Wait for an answer where the client has polled before, on whichever node; begin anew where it is not known."""
+        stream = self._streams.find(request.stream, request.user)
+        polls = stream.polls if stream is not None else None
+        # What was answered before the connection was taken over.
+        early: list[tuple[int, bytes]] = []
+        begun = False
+
+        def answer(status: int, body: bytes) -> None:
+            if begun:
+                waiting.answer(status, body)
+            else:
+                early.append((status, body))
+
+        def gone() -> None:
+            if polls is not None:
+                polls.forget(answer)
+
+        waiting = Waiting(self._answers.to(opening.head), gone)
+        try:
+            found = await self._carrying.carry(request, answer)
+        except Unavailable:
+            self._refuse(new, opening.head, unavailable("redis_unavailable"))
+            return
+        except BaseException:
+            new.drop()
+            raise
+        if new.gone:
+            gone()
+        elif found:
+            waiting.begin(new)
+            begun = True
+            for each in early:
+                waiting.answer(*each)
+        else:
+            self._handshakes.open(new, opening)
+
+    # -- POST ---------------------------------------------------------------------------------
+
+    def _post(self, new: NewConnection, head: Head, name: str) -> None:
+        length = head.get("content-length") or ""
+        kind = (head.get("content-type") or "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            self._refuse(new, head, _NO_JSON)
+        elif "transfer-encoding" in head.fields or not _is_length(length):
+            self._refuse(new, head, _NO_LENGTH)
+        elif int(length) > self._max_message_bytes:
+            self._refuse(new, head, _TOO_LARGE)
+        else:
+            nothing = Wanted((), ())
+            serving = self._handshakes.serving
+            opening = StreamOpening(head, nothing, self._cors, self._streams, serving)
+            identity = self._handshakes.identify(new, opening)
+            if identity is not None and self._bears(new, head, identity.user):
+                self._read(new, head, StreamRequest(name, identity.user), int(length))
+
+    def _read(self, new: NewConnection, head: Head, request: StreamRequest, length: int) -> None:
+        render = self._answers.to(head)
+
+        def whole(body: bytes) -> None:
+            carrying = self._say(replace(request, messages=body), answer)
+            self._carrying.tasks.spawn(carrying, "say something to a stream")
+
+        def answer(status: int, body: bytes) -> None:
+            reading.answer(render(status, body))
+
+        # It counts among those without a token until it is answered: it holds no place.
+        reading = OneRequest(length, whole, new.known)
+        reading.begin(new.hand_over(reading))
+
+    async def _say(self, request: StreamRequest, answer: Answering) -> None:
+        try:
+            if not await self._carrying.carry(request, answer):
+                answer(NO_STREAM.status, b"")
+        except Unavailable:
+            answer(503, b"")
+
+    # -- refusals -----------------------------------------------------------------------------
+
+    def _bears(self, new: NewConnection, head: Head, user: str) -> bool:
+        if self._quota.take(user, self._clocks.monotonic()):
+            return True
+        self._refuse(new, head, _TOO_MANY)
+        return False
 
     def _refuse(self, new: NewConnection, head: Head, refusal: Refusal) -> None:
         fields = {**refusal.fields, **self._cors.fields(head)}
         self._refusals.refuse(new, replace(refusal, fields=fields))
+
+
+def _is_length(text: str) -> bool:
+    """Whether this is how many bytes a body has (RFC 9110 §8.6), and not very many."""
+    return text.isascii() and text.isdigit() and len(text) < _LONGEST_LENGTH

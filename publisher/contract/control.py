@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 import orjson
@@ -96,6 +96,32 @@ class DrainNode:
     actor: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ClientRequest:
+    """A client that has no WebSocket says something to its ``stream``, which is on another node than the request has come to.
+
+    ``message`` is of the protocol with clients. ``wait``: seconds for which it waits for messages, if it polls; ``since`` is
+    where it says that it stands. The stream's node answers ``asker`` with :class:`ClientAnswer`, by the ``number``.
+    """
+
+    stream: str
+    user: str
+    asker: str
+    number: int
+    message: str = ""
+    wait: float | None = None
+    since: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAnswer:
+    """The status, as of HTTP, and the ``body`` with which a request is to be answered. 102: it waits for its answer."""
+
+    number: int
+    status: int
+    body: str = ""
+
+
 Command: TypeAlias = (
     GrantRevoked
     | Disconnect
@@ -105,6 +131,8 @@ Command: TypeAlias = (
     | PlacesChecked
     | PlaceReplaced
     | DrainNode
+    | ClientRequest
+    | ClientAnswer
 )
 
 
@@ -115,6 +143,10 @@ def encode(command: Command) -> bytes:
             return whole(head_of(command), command.at, again=command.again)
         case PlaceReplaced(user, member):
             return b'%b,"member":%b}' % (head_of_replacement(user), orjson.dumps(member))
+        case ClientRequest():
+            return orjson.dumps({"type": "client_request", **asdict(command)})
+        case ClientAnswer():
+            return orjson.dumps({"type": "client_answer", **asdict(command)})
         case _:
             return orjson.dumps(_message(command))
 
@@ -176,7 +208,7 @@ def decode(payload: bytes) -> Command | None:
     message = orjson.loads(payload)
     match message:
         case {"type": str()}:
-            return _about_access(message) or _about_places(message)
+            return _about_access(message) or _about_places(message) or _of_clients(message)
         case _:
             raise ValueError("not a control command")
 
@@ -220,6 +252,25 @@ def _about_places(message: dict[str, Any]) -> Command | None:
             return PlaceReplaced(user, member)
         case {"type": "drain_node", "node": str(node)}:
             return DrainNode(node, _actor(message))
+        case _:
+            return None
+
+
+def _of_clients(message: dict[str, Any]) -> Command | None:
+    match message:
+        case {
+            "type": "client_request",
+            "stream": str(stream),
+            "user": str(user),
+            "asker": str(asker),
+            "number": int(number),
+            "message": str(said),
+            "wait": (int() | float() | None) as wait,
+            "since": str(since),
+        }:
+            return ClientRequest(stream, user, asker, number, said, wait, since)
+        case {"type": "client_answer", "number": int(n), "status": int(s), "body": str(body)}:
+            return ClientAnswer(n, s, body)
         case _:
             return None
 

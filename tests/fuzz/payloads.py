@@ -132,6 +132,7 @@ class Payloads:
             nothing,
             self._revocations,
             nothing,
+            nothing,
         )
 
     def take(self, data: bytes, dice: random.Random) -> None:

@@ -1,0 +1,91 @@
+"""One request in HTTP to be answered when there is an answer, which may be a while; its body is read before."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, cast
+
+_BODY_SECONDS: Final = 10.0
+"""How long a client may take to send the body of its request, and to take its answer."""
+_MOST_BEHIND: Final = 64 * 1024
+"""Bytes that it may send behind the request. Nobody reads them."""
+
+
+class OneRequest(asyncio.Protocol):
+    """Reads a body of so many bytes, and answers once.
+
+    Args:
+        expects: bytes of the body.
+        whole: called with the body.
+        gone: called once when the connection is over.
+    """
+
+    __slots__ = ("_answered", "_deadline", "_expects", "_gone", "_received", "_transport", "_whole")
+    _transport: asyncio.Transport
+
+    def __init__(
+        self, expects: int, whole: Callable[[bytes], None], gone: Callable[[], None]
+    ) -> None:
+        self._expects = expects
+        self._whole: Callable[[bytes], None] | None = whole
+        self._gone = gone
+        self._received = b""
+        self._answered = False
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def begin(self, early: bytes) -> None:
+        """Read on behind what has come with the request."""
+        self._set_deadline()
+        self.data_received(early)
+
+    def answer(self, data: bytes) -> None:
+        """Send the answer, and end the connection."""
+        if self._answered or self._transport.is_closing():
+            return
+        self._answered = True
+        self._transport.write(data)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+        self._set_deadline()
+
+    @property
+    def over(self) -> bool:
+        """Whether an answer would reach nobody."""
+        return self._answered or self._transport.is_closing()
+
+    def _set_deadline(self) -> None:
+        self._cancel_deadline()
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(_BODY_SECONDS, self._transport.abort)
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    # -- from the transport (asyncio.Protocol) ------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is ours from now on."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """A part of the body has come, or what nobody has asked for."""
+        self._received += data
+        if len(self._received) > self._expects + _MOST_BEHIND:
+            self._transport.abort()
+        elif self._whole is not None and len(self._received) >= self._expects:
+            whole, self._whole = self._whole, None
+            body, self._received = self._received[: self._expects], b""
+            self._expects = 0
+            self._cancel_deadline()
+            whole(body)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The client is gone."""
+        self._cancel_deadline()
+        self._whole = None
+        self._gone()

@@ -1,0 +1,199 @@
+"""A client that polls: what is due to it waits here for its next request, which may come to any node."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from gateway.core import protocol
+from gateway.core.closing import Closing
+from gateway.core.encodings import Encoding
+from gateway.core.events import POLLED
+from gateway.node.ports import Answering
+from gateway.node.streams import Stream, Streams
+from gateway.web.event_stream import StreamSession
+
+HOLD_SECONDS: Final = 30.0
+"""So long a client that polls keeps its place between two requests."""
+_JOINING_SECONDS: Final = 2.0
+"""So long its first request waits for its channels, so that it is answered with what was missed in them."""
+_CONGESTED_BYTES: Final = 64 * 1024
+_NOTHING: Final = b"[]"
+
+
+class PollSocket:
+    """Implements ``ports.Socket`` and ``ports.Polls``.
+
+    Args:
+        high_water: bytes that may wait for the next request.
+        since: where the client says that it stands.
+        clock: seconds of a monotonic clock.
+        wall_clock: seconds since 1970.
+    """
+
+    unheard = False
+    there = True  # until it has not come for so long that it is over
+
+    def __init__(
+        self,
+        high_water: int,
+        since: str,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.encoding: Encoding = POLLED
+        self._high_water = high_water
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._waiting: list[bytes] = []
+        self.untaken = 0
+        self.taken = 0
+        self.arrived = 0
+        self._polled_at = clock()
+        # What the last answer held, until the next request shows that it has come; and where that began and ended.
+        self._unproven = b""
+        self._begun = self._ended = since
+        self._marks: Mapping[str, int] = {}
+        self._answer: Answering | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_first = True
+        self._closing = False
+        self._session: StreamSession | None = None
+        self._drained: asyncio.Future[None] | None = None
+
+    def serve(self, streams: Streams, stream: Stream, session: StreamSession) -> None:
+        """Tell ``session`` what becomes of it."""
+        self._streams, self._stream, self._session = streams, stream, session
+        self._hold()
+
+    # -- ports.Socket -------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> bool:
+        """Keep messages for the next request, or answer the one that waits."""
+        if self._closing:
+            return True
+        self._waiting.append(data)
+        self.untaken += len(data)
+        if self._answer is not None and not (self._is_first and self._streams.joins(self._stream)):
+            self._give()
+        elif self.congested and self._session is not None:
+            self._session.congested()
+        return self.untaken <= self._high_water
+
+    @property
+    def quiet(self) -> float:
+        """Seconds since the last request; 0 while one waits."""
+        return 0.0 if self._answer is not None else self._clock() - self._polled_at
+
+    @property
+    def congested(self) -> bool:
+        """Whether more waits for the next request than may wait before the next page of a log."""
+        return self.untaken > _CONGESTED_BYTES and not self._closing
+
+    async def drained(self) -> None:
+        """Wait until it is not congested, or the client is gone."""
+        if self.congested:
+            if self._drained is None:
+                self._drained = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._drained)
+
+    def close(self, _reason: Closing) -> None:
+        """Answer the request that waits with what there is, and end soon."""
+        if not self._closing:
+            if self._answer is not None:
+                self._give()
+            self._closing = True
+            self._wake()
+            self._set_timer(0.0, self._over)
+
+    def stop_reading(self) -> None:
+        """End it."""
+        if not self._closing:
+            self._closing = True
+            self._set_timer(0.0, self._over)
+
+    # -- ports.Polls --------------------------------------------------------------------------
+
+    def poll(self, since: str, wait: float, answer: Answering) -> None:
+        """Answer with what there is, or comes in so many seconds."""
+        self.arrived += 1
+        self._release()
+        is_lost = bool(since) and since != self._ended and since == self._begun
+        if self._unproven and not is_lost:
+            self._streams.prove(self._stream, self._marks)
+            self._unproven = b""
+        self._streams.settle(self._stream)
+        if self._closing:
+            answer(200, _NOTHING)
+            return
+        self._answer = answer
+        joins = self._is_first and self._streams.joins(self._stream)
+        if not joins and (self._waiting or self._unproven):
+            self._give()
+        else:
+            self._set_timer(max(wait, _JOINING_SECONDS) if joins else wait, self._give_up)
+
+    def forget(self, answer: Answering) -> None:
+        """Whoever waits for this answer has gone; what it would have got waits for the next."""
+        if self._answer == answer:
+            self._answer = None
+            self._hold()
+
+    def _give_up(self) -> None:
+        self._streams.settle(self._stream)
+        if self._answer is not None:
+            self._give()
+
+    def _give(self) -> None:
+        answer, self._answer = self._answer, None
+        assert answer is not None
+        members = self._unproven + b"".join(self._waiting)
+        self._is_first = False
+        self.taken += self.untaken
+        self.untaken = 0
+        self._waiting.clear()
+        self._wake()
+        self._hold()
+        if not members:
+            answer(200, _NOTHING)
+            return
+        if not self._unproven:
+            self._begun = self._ended
+        self._ended = self._streams.position(self._stream).decode()
+        self._marks = self._streams.marks(self._stream)
+        self._unproven = members
+        end = protocol.heartbeat(int(self._wall_clock() * 1000), self._ended)
+        answer(200, b"[%b%b]" % (members, end))
+
+    def _release(self) -> None:
+        """Answer an older request, whose client has sent another."""
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer(200, _NOTHING)
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def _hold(self) -> None:
+        self._polled_at = self._clock()
+        self._set_timer(HOLD_SECONDS, self._over)
+
+    def _set_timer(self, seconds: float, then: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, then)
+
+    def _over(self) -> None:
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._release()
+        self._wake()
+        session, self._session = self._session, None
+        if session is not None:
+            session.lost()
+
+    def _wake(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)

@@ -1,0 +1,304 @@
+"""Polling, and what clients without a WebSocket say: the same promises, on whichever node a request comes."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from typing import Any
+
+import pytest
+
+from gateway.web import polling
+from publisher import AsyncPublisher
+from tests.integration.conftest import StartNode
+from tests.integration.test_delivery import confirmed
+from tests.support.client import connected
+from tests.support.event_stream import Answer, address, ask, event_stream, say
+from tests.support.nodes import Node
+from tests.support.tokens import make_token
+from tests.support.waiting import until
+
+CHANNEL = "notifications/u"
+OTHER = "run-results/s1"
+TOKEN = make_token("u", [OTHER])
+
+
+async def poll(
+    url: str, *channels: str, wait: float = 5, token: str = TOKEN, **more: str
+) -> list[Any]:
+    """The messages of one poll."""
+    target = address("/poll", token, channels, wait=str(wait), **more)
+    answer = await ask(url, target)
+    assert answer.status == 200, answer
+    messages: list[Any] = answer.json
+    return messages
+
+
+def name_in(messages: list[Any]) -> str:
+    """By which the next poll goes on."""
+    assert messages[0]["type"] == "connected", messages
+    return str(messages[0]["poll"])
+
+
+def since_in(messages: list[Any]) -> str:
+    """Where the client stands behind these messages."""
+    assert messages[-1]["type"] == "heartbeat", messages
+    return str(messages[-1]["since"])
+
+
+def data_in(messages: list[Any]) -> list[Any]:
+    return [each["data"] for each in messages if "data" in each]
+
+
+async def test_the_first_poll_brings_what_was_missed_and_the_next_what_comes(
+    node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    missed = await publisher.publish(CHANNEL, "missed")
+    first = await poll(node.url, CHANNEL)
+    assert [each["type"] for each in first] == [
+        "connected",
+        "subscribed",
+        "notifications",
+        "heartbeat",
+    ]
+    assert since_in(first) == str(missed.id)
+    waiting = asyncio.create_task(
+        poll(node.url, CHANNEL, poll=name_in(first), since=since_in(first))
+    )
+    stream = node.gateway.entrance.streams._streams[name_in(first)]
+    await until(lambda: stream.connection.socket.quiet == 0)
+
+    async def proven() -> bool:
+        return await confirmed(publisher, prefix, "u", CHANNEL) == missed.id
+
+    await until(proven)
+    live = await publisher.publish(CHANNEL, "live")
+    second = await waiting
+    assert data_in(second) == ["live"]
+    assert since_in(second) == str(live.id)
+    assert await poll(node.url, CHANNEL, wait=0, poll=name_in(first), since=since_in(second)) == []
+
+
+async def test_an_answer_that_was_lost_comes_again(node: Node, publisher: AsyncPublisher) -> None:
+    first = await poll(node.url, CHANNEL)
+    name, since = name_in(first), since_in(first)
+    await publisher.publish(CHANNEL, 1)
+    assert data_in(await poll(node.url, CHANNEL, poll=name, since=since)) == [1]
+    await publisher.publish(CHANNEL, 2)
+    again = await poll(node.url, CHANNEL, poll=name, since=since)
+    assert data_in(again) in ([1], [1, 2])
+    rest = await poll(node.url, CHANNEL, wait=1, poll=name, since=since_in(again))
+    assert data_in(again) + data_in(rest) == [1, 2]
+
+
+async def test_polls_go_on_over_another_node(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    here, there = await start_node(), await start_node()
+    first = await poll(here.url, CHANNEL, OTHER)
+    name, since = name_in(first), since_in(first)
+    for number in range(6):
+        node = (there, here)[number % 2]
+        waiting = asyncio.create_task(poll(node.url, CHANNEL, OTHER, poll=name, since=since))
+        await publisher.publish((CHANNEL, OTHER)[number % 2], number)
+        messages = await waiting
+        assert data_in(messages) == [number]
+        since = since_in(messages)
+    assert len(here.gateway.hub.connections) == 1
+    assert not there.gateway.hub.connections
+
+
+async def test_polls_outlive_their_node(start_node: StartNode, publisher: AsyncPublisher) -> None:
+    here, there = await start_node(), await start_node()
+    first = await poll(here.url, CHANNEL, OTHER)
+    await publisher.publish(OTHER, 1)
+    second = await poll(here.url, CHANNEL, OTHER, poll=name_in(first), since=since_in(first))
+    await here.gateway.stop()
+    await publisher.publish(CHANNEL, 2)
+    third = await poll(there.url, CHANNEL, OTHER, poll=name_in(first), since=since_in(second))
+    assert name_in(third) != name_in(first)
+    assert data_in(second) + data_in(third) == [1, 2]
+    assert all(each["recovered"] for each in third if each["type"] == "subscribed")
+
+
+async def test_a_poll_that_is_asked_twice_ends_the_older(node: Node) -> None:
+    first = await poll(node.url, CHANNEL)
+    more = {"poll": name_in(first), "since": since_in(first)}
+    older = asyncio.create_task(poll(node.url, CHANNEL, wait=20, **more))
+    stream = node.gateway.entrance.streams._streams[name_in(first)]
+    await until(lambda: stream.connection.socket.quiet == 0)
+    newer = asyncio.create_task(poll(node.url, CHANNEL, wait=0.5, **more))
+    assert await older == []
+    assert not newer.done()
+    assert await newer == []
+
+
+async def test_polls_hold_one_place_for_a_while(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "HOLD_SECONDS", 0.3)
+    first = await poll(node.url, CHANNEL)
+    assert len(node.gateway.hub.connections) == 1
+    await poll(node.url, CHANNEL, wait=0.6, poll=name_in(first))
+    assert len(node.gateway.hub.connections) == 1
+    await until(lambda: not node.gateway.hub.connections)
+    assert not node.gateway.entrance.streams._streams
+
+
+async def test_what_a_lost_request_would_have_got_waits_for_the_next(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    first = await poll(node.url, CHANNEL)
+    more = {"poll": name_in(first), "since": since_in(first)}
+    stream = node.gateway.entrance.streams._streams[name_in(first)]
+    _, writer = await asyncio.open_connection(*node.url.removeprefix("ws://").split(":"))
+    writer.write(
+        f"GET {address('/poll', TOKEN, [CHANNEL], **more)} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    )
+    await until(lambda: stream.connection.socket.quiet == 0)
+    writer.close()
+    await until(lambda: stream.connection.socket.quiet > 0)
+    await publisher.publish(CHANNEL, 1)
+    assert data_in(await poll(node.url, CHANNEL, **more)) == [1]
+
+
+async def test_a_long_answer_is_compressed(node: Node, publisher: AsyncPublisher) -> None:
+    await publisher.publish(CHANNEL, "x" * 5_000)
+    target = address("/poll", TOKEN, [CHANNEL], wait="5")
+    answer = await ask(node.url, target, Accept_Encoding="gzip, br")
+    assert answer.fields["content-encoding"] == "gzip"
+    assert len(answer.body) < 1_000
+    assert data_in(json.loads(gzip.decompress(answer.body))) == ["x" * 5_000]
+
+
+async def test_who_polls_wrongly_is_told(node: Node) -> None:
+    for wait in ("-1", "61", "nan", "x", "inf"):
+        answer = await ask(node.url, address("/poll", TOKEN, [CHANNEL], wait=wait))
+        assert (answer.status, answer.json["error"]["code"]) == (400, "bad_request")
+    assert (await ask(node.url, address("/poll", None))).status == 401
+
+
+# -- what clients say -----------------------------------------------------------------------------
+
+
+async def test_what_a_client_says_over_another_node_reaches_its_stream(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    here, there = await start_node(), await start_node()
+    async with event_stream(here.url, TOKEN) as stream:
+        for node, channel in ((here, CHANNEL), (there, OTHER)):
+            message = {"type": "subscribe", "channel": channel}
+            answer = await say(node.url, stream.name, message, TOKEN)
+            assert (answer.status, answer.body) == (202, b"")
+            await stream.expect(type="subscribed", channel=channel)
+        published = await publisher.publish(CHANNEL, 1)
+        assert await stream.data(1) == [1]
+        ack = {"type": "ack", "channel": CHANNEL, "id": published.id}
+        assert (
+            await say(there.url, stream.name, [ack, {"type": "heartbeat"}], TOKEN)
+        ).status == 202
+        await stream.expect(type="heartbeat")
+
+        async def proven() -> bool:
+            return await confirmed(publisher, prefix, "u", CHANNEL) == published.id
+
+        await until(proven)
+        assert (await say(there.url, stream.name, {"type": "?"}, TOKEN)).status == 202
+        await stream.expect(type="error", code="unknown_type")
+
+
+async def test_another_channel_on_a_stream_of_one_does_not_take_its_place_in_the_position(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    async with event_stream(node.url, TOKEN, CHANNEL) as stream:
+        await stream.expect(type="subscribed")
+        first = await publisher.publish(CHANNEL, 1)
+        assert await stream.data(1) == [1]
+        assert stream.last_id == str(first.id)
+        await say(node.url, stream.name, {"type": "subscribe", "channel": OTHER}, TOKEN)
+        await stream.expect(type="subscribed", channel=OTHER)
+        await publisher.publish(OTHER, 2)
+        assert await stream.data(1) == [2]
+        second = await publisher.publish(CHANNEL, 3)
+        assert await stream.data(1) == [3]
+        await stream.skip()
+        assert stream.last_id == str(second.id)
+
+
+async def test_nobody_speaks_for_a_stream_that_is_not_theirs(start_node: StartNode) -> None:
+    here, there = await start_node(), await start_node()
+    message = {"type": "subscribe", "channel": CHANNEL}
+    async with event_stream(here.url, TOKEN) as stream:
+        answers: list[Answer] = []
+        for node in (here, there):
+            answers.append(await say(node.url, stream.name, message, make_token("other")))
+            answers.append(await say(node.url, stream.name[:8] + "0" * 32, message, TOKEN))
+        assert {each.status for each in answers} == {404}
+        assert len({each.body for each in answers}) == 1
+        assert (await say(here.url, stream.name, message, "no token")).status == 401
+        await say(here.url, stream.name, {"type": "heartbeat"}, TOKEN)
+        await stream.expect(type="heartbeat")
+    # A node that is gone answers nobody.
+    assert (await say(here.url, "f" * 40, message, TOKEN)).status == 404
+
+
+async def test_what_is_said_has_to_be_json_of_a_bounded_length(node: Node) -> None:
+    async with event_stream(node.url, TOKEN) as stream:
+        target = f"/sse/{stream.name}?token={TOKEN}"
+        answers = [
+            await ask(node.url, target, "POST", b"{}", Content_Type="text/plain"),
+            await ask(node.url, target, "POST", Content_Type="application/json"),
+            await ask(
+                node.url, target, "POST", Content_Type="application/json", Content_Length="9999999"
+            ),
+            await ask(
+                node.url,
+                target,
+                "POST",
+                Content_Type="application/json",
+                Transfer_Encoding="chunked",
+            ),
+        ]
+        assert [each.status for each in answers] == [415, 411, 413, 411]
+        await ask(node.url, target, "POST", b"no json", Content_Type="application/json")
+        await stream.expect(type="error", code="invalid_message")
+
+
+async def test_a_flood_of_requests_is_refused(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = node.gateway.entrance.client_port._streams
+    monkeypatch.setattr(requests._quota, "_most", 3)
+    async with event_stream(node.url, TOKEN) as stream:
+        answers = [
+            (await say(node.url, stream.name, {"type": "heartbeat"}, TOKEN)).status
+            for _ in range(4)
+        ]
+    assert answers == [202, 202, 202, 429]
+
+
+async def test_a_body_that_does_not_come_holds_no_place_and_ends(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.web.one_request._BODY_SECONDS", 0.2)
+    async with event_stream(node.url, TOKEN) as stream:
+        reader, writer = await asyncio.open_connection(*node.url.removeprefix("ws://").split(":"))
+        head = f"POST /sse/{stream.name}?token={TOKEN} HTTP/1.1\r\nHost: x\r\n"
+        writer.write(
+            f"{head}Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{{".encode()
+        )
+        await until(lambda: node.new_connections)
+        assert await reader.read() == b""
+        writer.close()
+        await until(lambda: not node.new_connections)
+
+
+async def test_a_revoked_user_hears_it_and_comes_in_no_more(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    first = await poll(node.url, CHANNEL)
+    await publisher.disconnect("u", reason="bye")
+    await until(lambda: not node.gateway.hub.connections)
+    again = await poll(node.url, CHANNEL, poll=name_in(first), since=since_in(first))
+    assert name_in(again) != name_in(first)
+    async with connected(node.url, TOKEN):
+        assert len(node.gateway.hub.connections) == 2
