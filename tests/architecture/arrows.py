@@ -52,6 +52,8 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.redis_acl": "publisher.errors publisher.contract publisher.transport",
         # A client, which knows of a gateway what the protocol says.
         "gateway.client": "",
+        # A deployment and its backends, for other people's tests.
+        "gateway.testing": "publisher gateway.logs gateway.settings gateway.app gateway.serve gateway.development",
         # Users and a backend, for whom a deployment is what both see of it from outside.
         "gateway.load_generator": "publisher gateway.client",
         # What an operator does to all nodes from outside.
@@ -100,6 +102,7 @@ _FORBIDDEN: Final = {
     "gateway.redis_acl": "aiohttp hiredis redis",
     "gateway.client": "aiohttp hiredis redis",
     "gateway.load_generator": "aiohttp hiredis redis",
+    "gateway.testing": "aiohttp hiredis redis",
     "gateway.operating": "aiohttp hiredis redis",
     "gateway.planning": "aiohttp asyncio hiredis random redis socket time",
     "gateway.serve": "aiohttp hiredis redis",

@@ -82,8 +82,9 @@ class Browser:
         address = f"{url.replace('ws', 'http', 1)}/dev{query}#token={token}"
         return await self.visit(address, **window)
 
-    async def visit(self, address: str, **window: int) -> Page:
-        """Open a page, in a window of this ``width`` and ``height``."""
+    async def visit(self, address: str, beside: Page | None = None, **window: int) -> Page:
+        """Open a page, in a window of this ``width`` and ``height``, or in the profile of another page."""
         page = Page(self._program, secrets.token_hex(4))
-        await page.do("open", url=address, **window)
+        profile = {} if beside is None else {"beside": beside.name}
+        await page.do("open", url=address, **profile, **window)
         return page

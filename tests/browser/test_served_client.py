@@ -184,4 +184,5 @@ async def test_the_example_of_its_use_compiles_in_strict_typescript(
         .replace("import WebSocket from 'ws';", "")
         .replace("const rt", "const other")
     )
-    compile_example(js, tmp_path, f"{GIVEN}{node}{example('use')}")
+    more = example("more").replace("const rt", "const third")
+    compile_example(js, tmp_path, f"{GIVEN}{node}{more}{example('use')}")

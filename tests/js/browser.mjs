@@ -5,6 +5,8 @@
 //   {"do": "texts", "page": "a", "selector": "li"}
 //   {"do": "click", …}   {"do": "fill", …, "text": "…"}   {"do": "shot", …, "file": "x.png", "dark": true}
 //   {"do": "evaluate", "page": "a", "script": "innerWidth"}        what the script gives
+//   {"do": "open", …, "beside": "a"}     in the profile of another one        {"do": "go", "page": "a", "url": "http://…"}
+//   {"do": "reload", …}   {"do": "back", …}   {"do": "crash", …}   {"do": "offline", …, "off": true}
 //   {"do": "complaints", "page": "a"}                          what its console and network had to complain of
 //
 // Each is answered with one line: {"done": result} or {"failed": message}.
@@ -31,8 +33,8 @@ const browser = await chromium.launch({
 const pages = new Map();
 const complaints = new Map();
 
-async function open({ page: name, url, width = 1280, height = 900 }) {
-  const context = await browser.newContext({
+async function open({ page: name, url, beside, width = 1280, height = 900 }) {
+  const context = beside ? pages.get(beside).context() : await browser.newContext({
     ignoreHTTPSErrors: true, // it does not know the authorities of the tests
     permissions: ['clipboard-read', 'clipboard-write'],
     reducedMotion: 'reduce',
@@ -68,11 +70,30 @@ async function shot({ page: name, file, dark, whole = false }) {
   await page.screenshot({ path: file, fullPage: whole });
 }
 
+/** A page that is alone in its profile ends with it. */
+async function close(page) {
+  const context = page.context();
+  await page.close({ runBeforeUnload: false });
+  if (!context.pages().length) await context.close();
+}
+
+async function crash(page) {
+  const session = await page.context().newCDPSession(page);
+  const crashed = page.waitForEvent('crash');
+  session.send('Page.crash').catch(() => {});
+  await crashed;
+}
+
 const actions = {
   open,
   wait,
   shot,
-  close: ({ page }) => pages.get(page).context().close(),
+  close: ({ page }) => close(pages.get(page)),
+  go: async ({ page, url }) => void (await pages.get(page).goto(url)),
+  reload: async ({ page }) => void (await pages.get(page).reload()),
+  back: async ({ page }) => void (await pages.get(page).goBack()),
+  crash: ({ page }) => crash(pages.get(page)),
+  offline: ({ page, off }) => pages.get(page).context().setOffline(off),
   click: ({ page, selector }) => pages.get(page).locator(selector).click(),
   fill: ({ page, selector, text }) => pages.get(page).locator(selector).fill(text),
   texts: ({ page, selector }) => pages.get(page).locator(selector).allTextContents(),

@@ -1,6 +1,8 @@
 // A program that uses the JavaScript client with all of its types. `tsc` checks it, and nobody runs it.
 
 import { Realtime, RealtimeError, type Message } from '../../gateway/web/static/client/client.js';
+import { share } from '../../gateway/web/static/client/client/share.js';
+import { session } from '../../gateway/web/static/client/client/storage.js';
 
 interface RunResult {
   stdout: string;
@@ -12,7 +14,10 @@ declare const show: (text: string) => void;
 
 const rt = new Realtime('/ws', { token: getToken, watchdog: 20_000, backoff: { max: 10_000 } });
 new Realtime(new URL('wss://example.com'), { token: 'text', WebSocket });
-new Realtime('wss://example.com');
+new Realtime('wss://example.com', { share: true, storage: 'indexeddb' });
+new Realtime('wss://example.com', { share, storage: session });
+// @ts-expect-error - there is no such storage
+new Realtime('wss://example.com', { storage: 'cookies' });
 
 rt.addEventListener('state', ({ detail }) => show(`${detail.state} ${detail.reason ?? ''} ${detail.retryIn ?? 0}`));
 rt.addEventListener('gap', ({ detail }) => show(detail.channel));
@@ -29,6 +34,7 @@ rt.subscribe('a/b', async (data) => show(data.anything), {
   since: 0,
   ack: true,
   token: getToken,
+  onSubscribed: () => show('subscribed'),
   onGap: () => show('gap'),
   onError: ({ code }) => show(code),
 });

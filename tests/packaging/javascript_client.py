@@ -21,7 +21,11 @@ from tests.support.programs import require_program
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = ROOT / "docs" / "javascript-client.md"
 
-MODULES: Final = {"realtime": "client.js"}
+MODULES: Final = {
+    "realtime": "client.js",
+    "storage": "client/storage.js",
+    "share": "client/share.js",
+}
 """Each entry in ``src``, and what it is built into."""
 
 LARGEST_CORE_BYTES: Final = 5_120

@@ -52,12 +52,17 @@ def test_it_can_be_packed_and_used_from_npm(tmp_path: Path) -> None:
         run(npm, "pack", "--json", "--pack-destination", str(tmp_path), cwd=FOLDER)
     )
     names = {each["path"] for each in packed["files"]}
-    assert {"client.js", "client.d.ts", "package.json", "README.md"} <= names
+    assert {"client.js", "client.d.ts", "client/share.js", "package.json", "README.md"} <= names
     (tmp_path / "package.json").write_text('{"type": "module"}')
     run(npm, "install", "--offline", "--no-audit", str(tmp_path / packed["filename"]), cwd=tmp_path)
-    uses = "import { Realtime } from 'realtime-gateway-client'; console.log(typeof Realtime)"
+    uses = (
+        "import { Realtime } from 'realtime-gateway-client';"
+        "import { share } from 'realtime-gateway-client/share';"
+        "import { session } from 'realtime-gateway-client/storage';"
+        "console.log(typeof Realtime, typeof share, typeof session)"
+    )
     (tmp_path / "use.js").write_text(uses)
-    assert run(node, "use.js", cwd=tmp_path) == "function\n"
+    assert run(node, "use.js", cwd=tmp_path) == "function function function\n"
 
 
 def test_its_declarations_fit_a_strict_program() -> None:

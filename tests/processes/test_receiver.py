@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from gateway.client import Message, Receiver
 from gateway.client import receiver as receiving
 from publisher import AsyncPublisher
+from tests.support.nodes import running_node
 from tests.support.processes import gateway_process
 from tests.support.redis_server import free_port
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
-CHANNEL = "notifications/user-123"
+CHANNEL, SESSION = "notifications/user-123", "run-results/session-123"
 PAGE = (Path(__file__).parents[2] / "docs" / "receiver.md").read_text("utf-8")
 
 
@@ -66,29 +70,78 @@ async def test_restarts_of_the_gateway_lose_and_repeat_nothing(
     assert lost == []
 
 
+def example(which: str) -> dict[str, Any]:
+    """What an example of the page defines."""
+    (found,) = re.findall(rf"<!-- tested: {which} -->\n```python\n(.*?)```", PAGE, re.DOTALL)
+    scope: dict[str, Any] = {}
+    exec(compile(found, "receiver.md", "exec"), scope)
+    return scope
+
+
 @pytest.mark.parametrize(
-    ("which", "channel"), [("receiver", CHANNEL), ("receiver waits", "run-results/session-123")]
+    ("which", "channel"),
+    [
+        ("receiver", CHANNEL),
+        ("receiver waits", SESSION),
+        ("receiver worker", SESSION),
+        ("receiver backfill", SESSION),
+        ("receiver forwards", CHANNEL),
+    ],
 )
 async def test_the_examples_of_the_page_receive(
-    redis_url: str, prefix: str, capsys: pytest.CaptureFixture[str], which: str, channel: str
+    redis_url: str,
+    prefix: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    which: str,
+    channel: str,
 ) -> None:
-    (example,) = re.findall(rf"<!-- tested: {which} -->\n```python\n(.*?)```", PAGE, re.DOTALL)
-    scope: dict[str, object] = {}
-    exec(compile(example, "receiver.md", "exec"), scope)
+    monkeypatch.chdir(tmp_path)
+    main = example(which)["main"]
     async with (
-        gateway_process(redis_url, prefix) as node,
+        running_node(redis_url, prefix) as node,
         AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher,
     ):
+
+        async def shown_by(n: int) -> str:
+            running = asyncio.create_task(main(node.url, make_token("user-123")))
+            if which == "receiver waits":
+                await publisher.grant(channel, "user-123")
+            shown = ""
+            async with asyncio.timeout(20):
+                while f"{{'n': {n}}}" not in (shown := shown + capsys.readouterr().out):
+                    await asyncio.sleep(0.01)
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+            return shown
+
+        if which != "receiver waits":
+            await publisher.grant(SESSION, "user-123")
         await publisher.publish(channel, {"n": 1})
-        running = asyncio.create_task(scope["main"](node.url, make_token("user-123")))  # type: ignore[operator]
-        if which == "receiver waits":
-            await publisher.grant(channel, "user-123")
-        shown = ""
-        async with asyncio.timeout(20):
-            while not (shown := shown + capsys.readouterr().out):
-                await asyncio.sleep(0.01)
-        running.cancel()
-        assert shown.endswith("{'n': 1}\n")
+        assert (await shown_by(1)).endswith("{'n': 1}\n")
+        if which == "receiver backfill":
+            # While it was down; the second time it begins behind what it has.
+            await publisher.publish(channel, {"n": 2})
+            assert "'n': 1" not in await shown_by(2)
+
+
+async def test_the_example_of_a_lifespan_receives(
+    redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = SimpleNamespace(state=SimpleNamespace())
+    async with (
+        running_node(redis_url, prefix) as node,
+        AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher,
+    ):
+        monkeypatch.setenv("REALTIME_URL", node.url)
+        monkeypatch.setenv("REALTIME_TOKEN", make_token("user-123"))
+        async with example("receiver lifespan")["lifespan"](app):
+            await publisher.publish(CHANNEL, {"n": 1})
+            await until(lambda: vars(app.state) == {"last": {"n": 1}})
+        while await publisher.connections("user-123"):
+            await asyncio.sleep(0.01)
 
 
 def test_the_page_names_what_a_message_has() -> None:

@@ -51,6 +51,29 @@ export interface WebSocketLike {
   close(code?: number): void;
 }
 
+/** Keeps positions: made for a URL, told of the user with each connection. */
+export type Storage = (url: string) => {
+  load(user: string): Iterable<[string, number]> | Promise<Iterable<[string, number]>>;
+  /** `undefined` forgets a channel. `isLeaving`: the page is left, so what takes its time may not come to its end. */
+  save(changes: Map<string, number | undefined>, isLeaving: boolean): unknown;
+};
+
+/** One way to connect: each text is the JSON of a message, or of an array of them. */
+export interface Transport {
+  send(text: string): void;
+  close(): void;
+  onopen?: () => void;
+  onmessage?: (text: string) => void;
+  onclose?: (end: { code: number; reason: string }) => void;
+}
+
+/** What `client/share.js` exports. */
+export type Share = (
+  url: string,
+  token: string | undefined,
+  openDirectly: (token: string | undefined) => Transport,
+) => Transport | Promise<Transport>;
+
 export interface Options {
   /** The user's token; a function is asked before each attempt and before the token ends. Without it a cookie has to do. */
   token?: Token;
@@ -58,6 +81,15 @@ export interface Options {
   watchdog?: number;
   /** The longest pause before the first and before any later attempt to connect again, in milliseconds (1,000 and 30,000). */
   backoff?: { min?: number; max?: number };
+  /**
+   * Where positions are kept, so that a page that is loaded again goes on where it was: in `memory` (not at all), in this tab's
+   * `session`, or in this browser's `indexeddb`. Service workers give the function of `client/storage.js` itself.
+   */
+  storage?: 'memory' | 'session' | 'indexeddb' | Storage;
+  /**
+   * Tabs of the same URL and user share one connection. Service workers give the function of `client/share.js` itself.
+   */
+  share?: boolean | Share;
   /** For platforms without one of their own, such as Node 20: `WebSocket` of the package `ws`. */
   WebSocket?: new (url: string, protocols?: string[]) => WebSocketLike;
 }
@@ -71,6 +103,8 @@ export interface SubscribeOptions {
   limit?: number;
   /** A channel token (docs/protocol.md), shown with each subscribe. */
   token?: Token;
+  /** The gateway has answered, now or after a reconnect: what is published from then on comes. */
+  onSubscribed?: () => void;
   /** Messages are lost: reload the channel's content from your backend. */
   onGap?: () => void;
   /** The channel cannot be heard at the moment, or not any more. */

@@ -43,6 +43,7 @@ export class Channels {
     if (channel.live && options.since === undefined) {
       subscriber.begin(channel.last);
       subscriber.live = true;
+      queueMicrotask(() => subscriber.tell(subscriber.onSubscribed));
     } else {
       this.#want(channel, [subscriber]);
     }
@@ -106,7 +107,10 @@ export class Channels {
     channel.asking = undefined;
     channel.live = true;
     if (recovered === false) this.#gap(channel, asked);
-    for (const each of asked) each.live = true;
+    for (const each of asked) {
+      each.live = true;
+      each.tell(each.onSubscribed);
+    }
     if (channel.wanting.size) this.#ask(channel);
   }
 

@@ -1,6 +1,8 @@
 import { Channels } from './channels.js';
 import { event, Target } from './events.js';
 import { Line } from './line.js';
+import { Positions } from './positions.js';
+import { report } from './report.js';
 import { webSockets } from './websocket.js';
 
 /** What ends a `for await` over a channel: `code` as in docs/protocol.md, and the `channel`. */
@@ -17,18 +19,19 @@ export class RealtimeError extends Error {
 export class Realtime extends Target {
   #line;
   #channels;
-  #positions = new Map();
+  #positions;
   #listening = new AbortController();
 
   constructor(url, options = {}) {
     super();
     const address = addressOf(url);
     const open = webSockets(options.WebSocket ?? globalThis.WebSocket);
-    this.#line = new Line((token) => open(address, token), options, {
+    this.#line = new Line(sharing(options.share, address, (token) => open(address, token)), options, {
       state: (state, detail) => this.#become(state, detail),
       open: (user) => this.#opened(user),
       message: (message) => this.#hear(message),
     });
+    this.#positions = new Positions(storeOf(options.storage, address));
     this.#channels = new Channels(
       (message) => this.#line.send(message),
       (type, detail) => this.#emit(type, detail),
@@ -96,6 +99,7 @@ export class Realtime extends Target {
   /** Leave for good. */
   close() {
     this.#channels.sendAcks();
+    this.#positions.save();
     this.#listening.abort();
     this.#line.close({ reason: 'closed', code: 1000 });
   }
@@ -110,9 +114,11 @@ export class Realtime extends Target {
     }
   }
 
-  #opened(user) {
+  async #opened(user) {
     this.userId = user;
-    this.#channels.opened();
+    const { attempt } = this.#line;
+    await this.#positions.load(user);
+    if (attempt === this.#line.attempt) this.#channels.opened();
   }
 
   #hear(message) {
@@ -134,9 +140,33 @@ export class Realtime extends Target {
     // A page that may come back from the back/forward cache keeps no connection there, and no place.
     on(globalThis, 'pagehide', () => {
       this.#channels.sendAcks();
+      this.#positions.save(true);
       this.#line.pause('page_hidden');
     });
     on(globalThis, 'pageshow', ({ persisted }) => persisted && this.state !== 'closed' && this.connect());
+  }
+}
+
+/** The way to connect where tabs share a connection: `true`, or the function of client/share.js itself. */
+function sharing(wanted, address, open) {
+  if (!wanted) return open;
+  const loading = (async () => (typeof wanted === 'function' ? wanted : (await import('./client/share.js')).share))();
+  loading.catch(report); // then each tab has its own
+  return async (token) => {
+    const share = await loading.catch(() => undefined);
+    return share ? share(address, token, open) : open(token);
+  };
+}
+
+/** The store for positions: its name, or the function of client/storage.js itself where nothing may be loaded on demand. */
+async function storeOf(storage, address) {
+  if (!storage || storage === 'memory') return undefined;
+  try {
+    const open = typeof storage === 'function' ? storage : (await import('./client/storage.js'))[storage];
+    return open(address);
+  } catch (error) {
+    report(error); // positions are in memory
+    return undefined;
   }
 }
 

@@ -32,6 +32,7 @@ export class Reconnecting {
     this.#invalidBefore = reason === 'token_invalid';
     if (now - this.#openedAt > LASTED_MS) this.#attempts = 0;
     this.#openedAt = undefined;
+    if (reason === 'leader_left') return 0; // another tab goes on with the shared connection
     if (code === 1001) return this.random() * Math.min(DRAIN_MS, this.max);
     return this.random() * Math.min(this.min * 2 ** this.#attempts++, this.max);
   }

@@ -16,12 +16,13 @@ export class Subscription {
   last; // the id of the last message that was taken
   done; // and of the last one behind which none is unfinished
 
-  constructor(callback, { since, ack = false, inTurn = ack, limit = 1_000, token, onGap, onError, onEnd }, { drained, processed }) {
+  constructor(callback, { since, ack = false, inTurn = ack, limit = 1_000, token, onSubscribed, onGap, onError, onEnd }, { drained, processed }) {
     this.#callback = callback;
     this.#limit = limit;
     this.ack = ack;
     this.inTurn = inTurn;
     this.token = token;
+    this.onSubscribed = onSubscribed;
     this.onGap = onGap;
     this.onError = onError;
     this.onEnd = onEnd;

@@ -1,0 +1,3 @@
+import type { Share } from '../client.js';
+
+export declare const share: Share;

@@ -1,0 +1,142 @@
+/**
+ * What the tab does that holds the connection for all: `tell(ids, text)` hands a message to tabs, `send(message)` to the gateway.
+ *
+ * The gateway sees one subscription to each channel, and one question about it at a time. A tab hears a channel from the answer
+ * to its own question on. A replay for one tab reaches the others too: what they have had already they leave out by themselves.
+ */
+export class Hub {
+  #send;
+  #tell;
+  #own; // the tab that holds the connection
+  #tabs = new Set();
+  #channels = new Map();
+  #connected;
+
+  constructor(send, tell, own) {
+    this.#send = send;
+    this.#tell = tell;
+    this.#own = own;
+  }
+
+  join(id) {
+    if (this.#tabs.has(id)) return;
+    this.#tabs.add(id);
+    if (this.#connected) this.#tell([id], this.#connected);
+  }
+
+  /** A tab has closed, or is dead. */
+  leave(id) {
+    this.#tabs.delete(id);
+    for (const channel of [...this.#channels.values()]) this.#leave(channel, id);
+  }
+
+  /** A tab wants something of the gateway. */
+  ask(id, message) {
+    if (!this.#tabs.has(id)) return;
+    const { type, channel: name } = message;
+    if (type === 'subscribe') {
+      // Who hears it (`live`, each from behind which message on), whose questions wait (`next`), which answer is waited for (`pending`) and by whom (`asker`).
+      const channel = this.#channels.get(name) ?? { name, live: new Map(), next: [], open: false };
+      this.#channels.set(name, channel);
+      channel.live.delete(id);
+      channel.next.push({ id, message });
+      this.#go(channel);
+    } else if (type === 'unsubscribe') {
+      this.#tell([id], JSON.stringify({ type: 'unsubscribed', channel: name }));
+      const channel = this.#channels.get(name);
+      if (channel) this.#leave(channel, id);
+    } else {
+      this.#send(message);
+    }
+  }
+
+  /** The gateway has said something. */
+  hear(text) {
+    const message = JSON.parse(text);
+    if (Array.isArray(message)) for (const each of message) this.#hear(each, JSON.stringify(each));
+    else this.#hear(message, text);
+  }
+
+  #hear(message, text) {
+    const { type, channel: name } = message;
+    const channel = this.#channels.get(name);
+    if (type === 'connected') this.#connected = text;
+    if (type === 'token_expiring') this.#tell([this.#own], text); // one of them renews it
+    else if (name === undefined || type === 'granted') this.#tell([...this.#tabs], text);
+    else if (!channel) return;
+    else if (type === 'subscribed') this.#subscribed(channel, text);
+    else if (type === 'unsubscribed' && !message.reason) this.#unsubscribed(channel);
+    else if (type === 'unsubscribed' || (type === 'error' && message.code !== 'messages_lost')) this.#ended(channel, text);
+    else this.#deliver(channel, message, text);
+  }
+
+  #deliver(channel, { id, code }, text) {
+    if (code) {
+      // Messages are lost; what follows may have lower ids.
+      channel.last = undefined;
+      for (const each of channel.live.keys()) channel.live.set(each, undefined);
+    }
+    if (id > (channel.last ?? 0)) channel.last = id;
+    this.#tell(
+      [...channel.live].filter(([, floor]) => !(id <= floor)).map(([each]) => each),
+      text,
+    );
+  }
+
+  #subscribed(channel, text) {
+    channel.open = true;
+    if (channel.pending === 'subscribe') {
+      channel.pending = undefined;
+      if (channel.asker !== undefined) {
+        channel.live.set(channel.asker, channel.floor);
+        this.#tell([channel.asker], text);
+      }
+    }
+    this.#go(channel);
+  }
+
+  #unsubscribed(channel) {
+    channel.open = false;
+    if (channel.pending === 'unsubscribe') channel.pending = undefined;
+    this.#go(channel);
+  }
+
+  /** The gateway has refused a question, or ended the subscription: nobody hears it any more. */
+  #ended(channel, text) {
+    channel.open = false;
+    const ids = [...channel.live.keys()];
+    if (channel.pending === 'subscribe') {
+      channel.pending = undefined;
+      if (channel.asker !== undefined) ids.push(channel.asker);
+    }
+    channel.live.clear();
+    this.#tell(ids, text);
+    this.#go(channel);
+  }
+
+  #leave(channel, id) {
+    channel.next = channel.next.filter((each) => each.id !== id);
+    channel.live.delete(id);
+    if (channel.asker === id) channel.asker = undefined;
+    this.#go(channel);
+  }
+
+  #go(channel) {
+    if (channel.pending) return;
+    const question = channel.next.shift();
+    if (question) {
+      channel.pending = 'subscribe';
+      channel.asker = question.id;
+      // A tab without a position hears what is new, also where another one has old messages sent again.
+      channel.floor = channel.open && question.message.since === undefined ? channel.last : undefined;
+      this.#send(question.message);
+    } else if (channel.live.size) {
+      return;
+    } else if (channel.open) {
+      channel.pending = 'unsubscribe';
+      this.#send({ type: 'unsubscribe', channel: channel.name });
+    } else {
+      this.#channels.delete(channel.name);
+    }
+  }
+}

@@ -1,0 +1,44 @@
+const SAVE_MS = 200;
+
+/** Up to where each channel has been received: in memory, and in a store where there is one. */
+export class Positions {
+  #known = new Map();
+  #changed = new Map();
+  #opening;
+  #store;
+  #timer;
+
+  /** `opening`: a promise of a store with `load(user)` and `save(changes, isLeaving)`, or of nothing. */
+  constructor(opening) {
+    this.#opening = opening;
+  }
+
+  get(channel) {
+    return this.#known.get(channel);
+  }
+
+  /** `undefined` forgets it. */
+  set(channel, id) {
+    if (this.#known.get(channel) === id) return;
+    if (id === undefined) this.#known.delete(channel);
+    else this.#known.set(channel, id);
+    if (!this.#store) return;
+    this.#changed.set(channel, id);
+    if (id === undefined) this.save(); // a store keeps the greater of two
+    else this.#timer ??= setTimeout(() => this.save(), SAVE_MS);
+  }
+
+  /** Take over what was stored for a user; what is known is newer. */
+  async load(user) {
+    this.#store = await this.#opening;
+    const stored = (await this.#store?.load(user)) ?? [];
+    for (const [channel, id] of stored) if (!this.#known.has(channel)) this.#known.set(channel, id);
+  }
+
+  save(isLeaving = false) {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (this.#changed.size) this.#store.save(this.#changed, isLeaving);
+    this.#changed = new Map();
+  }
+}

@@ -1,0 +1,137 @@
+// Where positions are kept so that a page that is loaded again goes on where it was. Where a browser refuses to keep anything,
+// they are in memory, as they would be without this module.
+
+const OPEN_MS = 1_000; // some browsers never answer where they keep nothing
+const MOST_CHANNELS = 200;
+const KEPT_MS = 30 * 24 * 3600 * 1_000;
+
+/** For this tab: `sessionStorage`. It is copied where a tab is duplicated, and ends with the tab. */
+export function session(url) {
+  let key;
+  let positions = new Map();
+  return {
+    load(user) {
+      key = `realtime ${url} ${user}`;
+      positions = new Map(read(() => sessionStorage, key));
+      return positions;
+    },
+    save(changes) {
+      for (const [channel, id] of changes) {
+        positions.delete(channel);
+        if (id !== undefined) positions.set(channel, id);
+      }
+      const latest = [...positions].slice(-MOST_CHANNELS);
+      write(() => sessionStorage, key, latest);
+    },
+  };
+}
+
+/** For this browser: IndexedDB, shared by all its tabs and workers. What one of them has received counts for those that come later. */
+export function indexeddb(url) {
+  let key;
+  const opening = open();
+  return {
+    async load(user) {
+      key = `realtime ${url} ${user}`;
+      const db = await opening;
+      const stored = new Map(db ? await all(db, key) : []);
+      // What a page wrote while it was left.
+      for (const [channel, id] of read(() => localStorage, key)) {
+        if (!(stored.get(channel) > id)) stored.set(channel, id);
+      }
+      return stored;
+    },
+    async save(changes, isLeaving) {
+      const backup = new Map(isLeaving ? changes : read(() => localStorage, key));
+      if (isLeaving) write(() => localStorage, key, [...backup].filter(([, id]) => id !== undefined));
+      const db = await opening;
+      if (!db) return;
+      const written = await put(db, key, new Map([...backup, ...changes]));
+      if (written && !isLeaving && backup.size) write(() => localStorage, key, undefined);
+    },
+  };
+}
+
+// -- IndexedDB ------------------------------------------------------------------------------------
+
+function open() {
+  return new Promise((resolve) => {
+    setTimeout(() => resolve(), OPEN_MS);
+    try {
+      const request = indexedDB.open('realtime-gateway', 1);
+      request.onupgradeneeded = () => request.result.createObjectStore('positions');
+      request.onerror = () => resolve();
+      request.onsuccess = () => {
+        const db = request.result;
+        db.onversionchange = () => db.close();
+        resolve(db);
+      };
+    } catch {
+      resolve();
+    }
+  });
+}
+
+/** The positions under a key; those that are too old to be of use are removed. */
+function all(db, key) {
+  return transaction(db, [], (store, found) => {
+    const range = IDBKeyRange.bound([key], [key, []]);
+    store.openCursor(range).onsuccess = ({ target: { result: cursor } }) => {
+      if (!cursor) return;
+      const { id, at } = cursor.value;
+      if (Date.now() - at > KEPT_MS) cursor.delete();
+      else found.push([cursor.key[1], id]);
+      cursor.continue();
+    };
+  });
+}
+
+function put(db, key, changes) {
+  return transaction(db, true, (store) => {
+    for (const [channel, id] of changes) {
+      const name = [key, channel];
+      if (id === undefined) {
+        store.delete(name);
+      } else {
+        // Another tab may be further.
+        store.get(name).onsuccess = ({ target: { result } }) => {
+          if (!(result?.id > id)) store.put({ id, at: Date.now() }, name);
+        };
+      }
+    }
+  });
+}
+
+/** `result` when it is done; where it fails nothing, and the positions are older than they could be. */
+function transaction(db, result, work) {
+  return new Promise((resolve) => {
+    try {
+      const begun = db.transaction('positions', 'readwrite');
+      begun.oncomplete = () => resolve(result);
+      begun.onabort = begun.onerror = () => resolve();
+      work(begun.objectStore('positions'), result);
+    } catch {
+      resolve();
+    }
+  }).then((found) => found ?? (result === true ? false : []));
+}
+
+// -- web storage ----------------------------------------------------------------------------------
+
+/** `area` is a function, since a browser may refuse to show the thing itself. */
+function read(area, key) {
+  try {
+    return JSON.parse(area().getItem(key)) ?? [];
+  } catch {
+    return [];
+  }
+}
+
+function write(area, key, entries) {
+  try {
+    if (entries) area().setItem(key, JSON.stringify(entries));
+    else area().removeItem(key);
+  } catch {
+    // full, or refused
+  }
+}

@@ -1,0 +1,317 @@
+"""The JavaScript client in real pages: what is loaded again, put aside or offline, and tabs that share a connection."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from publisher import AsyncPublisher
+from tests.browser.chromium import Browser, Page
+from tests.support.processes import GatewayProcess
+from tests.support.tokens import make_token
+from tests.support.waiting import until
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.xdist_group("chromium"),  # one browser is enough for a small machine
+]
+
+Visit = Callable[..., Awaitable[Page]]
+TAKEN_OVER_SECONDS = 2
+HANGS = "const end = Date.now() + 4000; while (Date.now() < end);"
+
+
+WORKER = """\
+import { Realtime } from 'GATEWAY/client.js';
+import { indexeddb } from 'GATEWAY/client/storage.js';
+import { share } from 'GATEWAY/client/share.js';
+
+addEventListener('message', ({ data: { token, channel }, source }) => {
+  const rt = new Realtime('GATEWAY', { token: async () => token, storage: indexeddb, share });
+  rt.subscribe(channel, (data) => source.postMessage(data), { since: 0 });
+});
+"""
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def publisher(redis_url: str, shared_prefix: str) -> AsyncIterator[AsyncPublisher]:
+    async with AsyncPublisher.from_url(redis_url, prefix=shared_prefix) as publisher:
+        yield publisher
+
+
+@pytest.fixture
+def channel(session: str) -> str:
+    return f"run-results/{session}"
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def visit(
+    js: Path, browser: Browser, gateway: GatewayProcess, user: str, channel: str
+) -> AsyncIterator[Visit]:
+    """``await visit(beside=…, user=…, …)``: a page with the client, with the options that follow."""
+
+    async def html(_request: web.Request) -> web.Response:
+        text = (js / "client.html").read_text("utf-8")
+        return web.Response(text=text, content_type="text/html")
+
+    async def worker(_request: web.Request) -> web.Response:
+        text = WORKER.replace("GATEWAY", f"http://127.0.0.1:{gateway.port}")
+        return web.Response(text=text, content_type="text/javascript")
+
+    app = web.Application()
+    app.router.add_get("/", html)
+    app.router.add_get("/worker.js", worker)
+    pages: list[Page] = []
+    async with TestServer(app, host="127.0.0.1") as server:
+
+        async def visit(beside: Page | None = None, user: str = user, **options: Any) -> Page:
+            given = {
+                "gateway": f"http://127.0.0.1:{gateway.port}",
+                "token": make_token(user, ["run-results/*"]),
+                "channel": channel,
+                "options": json.dumps(options),
+            }
+            address = f"http://127.0.0.1:{server.port}/?{urlencode(given)}"
+            page = await browser.visit(address, beside)
+            pages.append(page)
+            return page
+
+        yield visit
+        for page in pages:
+            if page.name not in closed:
+                await page.close()
+        closed.clear()
+
+
+closed: set[str] = set()
+"""Pages that a test has closed by itself."""
+
+
+async def close(page: Page) -> None:
+    closed.add(page.name)
+    await page.close()
+
+
+async def happened(page: Page, event: str) -> list[Any]:
+    return [json.loads(text) for text in await page.texts(f"[data-event={event}]")]
+
+
+async def heard(page: Page, *data: Any, event: str = "data") -> None:
+    """Wait until these messages were given to the page's code, and see that no other was."""
+    await page.wait(f"[data-event={event}]", len(data))
+    assert await happened(page, event) == [*data]
+
+
+async def sockets(pages: list[Page]) -> int:
+    return sum([len(await happened(page, "socket")) for page in pages])
+
+
+async def places(publisher: AsyncPublisher, user: str) -> int:
+    return len(await publisher.connections(user))
+
+
+# -- positions --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("storage", ["session", "indexeddb"])
+async def test_a_page_that_is_loaded_again_misses_nothing_and_repeats_nothing(
+    storage: str, visit: Visit, publisher: AsyncPublisher, channel: str
+) -> None:
+    await publisher.publish(channel, "old")
+    page = await visit(storage=storage)
+    await heard(page, "old")
+    await page.do("go", url="about:blank")
+    # Another device of the user has this one, so the gateway would not send it by itself.
+    await publisher.publish(channel, "missed")
+    other = await visit()
+    await other.wait("[data-event=data]")
+    await close(other)
+    await page.do("back")
+    await heard(page, "missed")
+    await publisher.publish(channel, "live")
+    await heard(page, "missed", "live")
+    assert await happened(page, "gap") == []
+    await page.do("reload")
+    await page.wait("[data-event=subscribed]")
+    await publisher.publish(channel, "last")
+    await heard(page, "last")
+
+
+@pytest.mark.parametrize("storage", ["session", "indexeddb"])
+async def test_where_nothing_may_be_stored_it_works_without(
+    storage: str, visit: Visit, publisher: AsyncPublisher, channel: str
+) -> None:
+    page = await visit(storage=storage, refuse=True)
+    await publisher.publish(channel, "heard")
+    await heard(page, "heard")
+    assert [each for each in await page.complaints() if not each.startswith("asks ")] == []
+
+
+async def test_a_service_worker_needs_nothing_on_demand(
+    visit: Visit, publisher: AsyncPublisher, user: str, channel: str
+) -> None:
+    page = await visit()
+    await publisher.publish(channel, "before")
+    await heard(page, "before")
+    given = json.dumps({"token": make_token(user, ["run-results/*"]), "channel": channel})
+    await page.evaluate(f"""(async () => {{
+      navigator.serviceWorker.addEventListener('message', ({{ data }}) => note('worker', data));
+      navigator.serviceWorker.startMessages();
+      await navigator.serviceWorker.register('/worker.js', {{ type: 'module' }});
+      (await navigator.serviceWorker.ready).active.postMessage({given});
+    }})()""")
+
+    await publisher.publish(channel, "live")
+    await heard(page, "before", "live", event="worker")
+
+
+# -- pages that are put aside -----------------------------------------------------------------
+
+
+async def test_a_page_that_is_left_gives_its_place_back_and_goes_on_when_it_is_shown_again(
+    visit: Visit, publisher: AsyncPublisher, user: str, channel: str
+) -> None:
+    page = await visit()
+    await publisher.publish(channel, "before")
+    await heard(page, "before")
+    # As the browser does it with the back/forward cache, which Playwright's browsers do not have.
+    await page.evaluate(
+        "dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true})) && 0"
+    )
+
+    async def nobody() -> bool:
+        return await places(publisher, user) == 0
+
+    await until(nobody)
+    (waiting,) = await happened(page, "waiting")
+    assert waiting["reason"] == "page_hidden"
+    await publisher.publish(channel, "meanwhile")
+    await page.evaluate(
+        "dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true})) && 0"
+    )
+    await heard(page, "before", "meanwhile")
+
+
+async def test_when_the_network_is_back_it_does_not_wait(
+    visit: Visit, publisher: AsyncPublisher, channel: str
+) -> None:
+    page = await visit(backoff={"min": 600_000, "max": 600_000})
+    await publisher.publish(channel, "before")
+    await heard(page, "before")
+    await page.do("offline", off=True)
+    await page.evaluate("rt.connect()")
+    await page.wait("[data-event=waiting]")
+    await publisher.publish(channel, "meanwhile")
+    # At least a second lies between two attempts.
+    await page.evaluate("new Promise((done) => setTimeout(done, 1100))")
+    await page.do("offline", off=False)
+    await heard(page, "before", "meanwhile")
+
+
+# -- tabs that share a connection -------------------------------------------------------------
+
+
+async def test_five_tabs_use_one_place_and_each_hears_everything(
+    visit: Visit, publisher: AsyncPublisher, user: str, channel: str
+) -> None:
+    tabs = [await visit(share=True)]
+    await publisher.publish(channel, 1)
+    await heard(tabs[0], 1)
+    tabs += [await visit(tabs[0], share=True) for _ in range(4)]
+    for tab in tabs:
+        await tab.wait("[data-event=subscribed]", 1)
+    assert await sockets(tabs) == await places(publisher, user) == 1
+    await publisher.publish(channel, 2)
+    for tab in tabs[1:]:
+        await heard(tab, 2)
+    # What one asks for again is nothing to the others.
+    await tabs[4].evaluate(f"subscribe({json.dumps(channel)}, 'all', {{since: 0}}) && 0")
+    await heard(tabs[4], 1, 2, event="all")
+    await heard(tabs[0], 1, 2)
+    for tab in tabs[1:]:
+        await heard(tab, 2)
+    # What one leaves the others go on to hear.
+    await tabs[0].evaluate("handle.unsubscribe()")
+    await publisher.publish(channel, 3)
+    for tab in tabs[1:]:
+        await heard(tab, 2, 3)
+    await heard(tabs[0], 1, 2)
+
+
+@pytest.mark.parametrize("way", ["close", "crash", pytest.param("hang", marks=pytest.mark.long)])
+async def test_when_the_tab_with_the_connection_goes_the_next_one_has_it_soon(
+    way: str, visit: Visit, publisher: AsyncPublisher, user: str, channel: str
+) -> None:
+    first = await visit(share=True)
+    await publisher.publish(channel, "first")
+    await heard(first, "first")
+    others = [await visit(first, share=True) for _ in range(2)]
+    for tab in others:
+        await tab.wait("[data-event=subscribed]", 1)
+    await publisher.publish(channel, "before")
+    for tab in others:
+        await heard(tab, "before")
+    begun = time.monotonic()
+    if way == "close":
+        await close(first)
+    elif way == "crash":
+        await first.do("crash")
+    else:
+        # A page that hangs, as one that the browser has put aside: it keeps its lock, and says nothing.
+        await first.evaluate(f"setTimeout(() => {{ {HANGS} }}) && 0")
+    await publisher.publish(channel, "meanwhile")
+    for tab in others:
+        await heard(tab, "before", "meanwhile")
+    for tab in others:
+        await tab.wait("[data-event=subscribed]", 2)
+    assert time.monotonic() - begun < TAKEN_OVER_SECONDS
+    assert await sockets(others) == 1
+    await publisher.publish(channel, "after")
+    for tab in others:
+        await heard(tab, "before", "meanwhile", "after")
+    if way == "hang":
+        await heard(first, "first", "before", "meanwhile", "after")
+        assert await sockets(others) == 1
+
+        async def one() -> bool:
+            return await places(publisher, user) == 1
+
+        await until(one)
+
+
+async def test_a_channel_that_only_a_dead_tab_has_heard_is_left(
+    visit: Visit, publisher: AsyncPublisher, user: str, channel: str
+) -> None:
+    first = await visit(share=True)
+    second = await visit(first, share=True)
+    await second.wait("[data-event=subscribed]", 1)
+    await second.evaluate(f"subscribe({json.dumps(channel + '-2')}, 'other') && 0")
+    await second.wait("[data-event=subscribed]", 2)
+    await publisher.publish(f"{channel}-2", "heard")
+    await heard(second, "heard", event="other")
+
+    await second.do("crash")
+    # The answer of the gateway to the one that has the connection.
+    await first.wait("[data-event=left]", 1)
+    assert await happened(first, "left") == [f"{channel}-2"]
+
+
+async def test_users_of_one_browser_share_nothing(
+    visit: Visit, publisher: AsyncPublisher, user: str, channel: str
+) -> None:
+    first = await visit(share=True)
+    second = await visit(first, user=f"{user}-2", share=True)
+    for tab in (first, second):
+        await tab.wait("[data-event=subscribed]", 1)
+    assert await sockets([first, second]) == 2
+    assert [await places(publisher, each) for each in (user, f"{user}-2")] == [1, 1]
+    assert await second.evaluate("rt.userId") == f"{user}-2"
