@@ -12,6 +12,7 @@ from gateway.commands import (
     acl,
     check,
     completion,
+    conformance,
     drain,
     load,
     plan,
@@ -26,7 +27,20 @@ from gateway.settings import UsageError
 from publisher.command_line import EPILOG, FAILED, WRONG, Parser, ended
 from publisher.errors import InvalidInput, PublisherError
 
-_COMMANDS: Final = (serve, token, check, acl, webhooks, plan, tail, load, top, drain, completion)
+_COMMANDS: Final = (
+    serve,
+    token,
+    check,
+    acl,
+    webhooks,
+    plan,
+    tail,
+    load,
+    conformance,
+    top,
+    drain,
+    completion,
+)
 """In the order of the help. Each adds itself, with a function ``run`` that returns the exit code."""
 
 

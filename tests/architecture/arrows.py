@@ -56,6 +56,8 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.testing": "publisher gateway.logs gateway.settings gateway.app gateway.serve gateway.development",
         # Users and a backend, for whom a deployment is what both see of it from outside.
         "gateway.load_generator": "publisher gateway.client",
+        # A client and a backend, who know of a deployment what the protocol's page says.
+        "gateway.conformance": "publisher",
         # What an operator does to all nodes from outside.
         "gateway.operating": "publisher",
         # Arithmetic about a gateway, which knows no part of one.
@@ -66,7 +68,7 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.supervisor": "publisher.contract gateway.core gateway.web gateway.settings gateway.serve",
         # Each uses the parts that it is about; the publisher as any backend does.
         "gateway.commands": "publisher publisher.errors publisher.contract gateway.redis_acl gateway.logs gateway.settings "
-        "gateway.setting_doubts gateway.options gateway.planning gateway.client gateway.load_generator gateway.operating "
+        "gateway.setting_doubts gateway.options gateway.planning gateway.client gateway.load_generator gateway.conformance gateway.operating "
         "gateway.webhooks gateway.development gateway.app gateway.check gateway.serve gateway.supervisor gateway.service_manager",
         "gateway.cli": "publisher publisher.errors gateway.settings gateway.commands",
         "gateway.service_manager": "gateway.settings",
@@ -103,6 +105,7 @@ _FORBIDDEN: Final = {
     "gateway.client": "aiohttp hiredis redis",
     "gateway.load_generator": "aiohttp hiredis redis",
     "gateway.testing": "aiohttp hiredis redis",
+    "gateway.conformance": "hiredis redis",
     "gateway.operating": "aiohttp hiredis redis",
     "gateway.planning": "aiohttp asyncio hiredis random redis socket time",
     "gateway.serve": "aiohttp hiredis redis",

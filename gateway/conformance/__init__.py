@@ -1,0 +1,1 @@
+"""Whether a deployment keeps to ``docs/protocol.md``, looked at from outside and through all its proxies."""

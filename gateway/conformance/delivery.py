@@ -1,0 +1,204 @@
+"""Checks of the sections "Order, replay and repeats" and "Liveness"."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+from gateway.conformance.line import Line
+from gateway.conformance.stage import Stage, check, not_from_outside
+from gateway.conformance.verdicts import Failed, Skipped, expect
+
+_TRICKY: Final = {
+    "text": '张三 \u2028 \U0001f600 \\ " </script>',
+    "numbers": [0, -1, 0.1, 2**53 - 1, 1e-7],
+    "nothing": None,
+    "nested": {"a": [[], {}, [True, False]]},
+}
+_CONFIRMED_SECONDS: Final = 2.0
+"""What a confirmation takes at most until Redis has it: it is gathered for a fifth of a second."""
+
+_LONGEST_PING_SECONDS: Final = 75.0
+_IDLE_SECONDS: Final = 150.0
+"""Longer than the timeouts that proxies have by default: 60 s, and at some 100 or 120."""
+
+
+@check("S-501", "a data message has the shape of the page, and the data that was published")
+async def shape(stage: Stage) -> None:
+    """A tricky one, and one of 200 KB."""
+    line = await stage.listen()
+    for data in (_TRICKY, {"large": "x" * 200_000}):
+        id_ = await stage.publish(data)
+        message = await stage.data(line, id_)
+        expect(message["data"] == data, "the data are not what was published")
+        head = {key: value for key, value in message.items() if key != "data"}
+        expected = {
+            "type": "notifications",
+            "channel": stage.own,
+            "timestamp": id_ // 1000,
+            "id": id_,
+        }
+        expect(expected.items() <= head.items(), f"it came as {head}")
+
+
+@check("S-502", "messages come in the order of their ids, without a gap")
+async def order(stage: Stage) -> None:
+    """Fifty, published by ten at a time."""
+    line = await stage.listen()
+    ids: list[int] = []
+    for _ in range(5):
+        ids += await asyncio.gather(*(stage.publish("x" * 500) for _ in range(10)))
+    for id_ in sorted(ids):
+        await stage.data(line, id_)
+
+
+@check("S-503", "a subscribe replays what was missed, then goes on live")
+async def replay(stage: Stage) -> None:
+    """Three while away, one afterwards."""
+    line = await stage.listen()
+    await line.close()
+    missed = [await stage.publish(number) for number in range(3)]
+    line = await stage.listen()
+    for id_ in missed:
+        await stage.data(line, id_)
+    await stage.data(line, await stage.publish("live"))
+
+
+@check("S-504", "what is sent again has the same id and data")
+async def repeat(stage: Stage) -> None:
+    """A client that answers no ping, and whose line breaks."""
+    line = await stage.connect(deaf=True)
+    await stage.subscribe(line, stage.own)
+    id_ = await stage.publish(_TRICKY)
+    first = await stage.data(line, id_)
+    await asyncio.sleep(_CONFIRMED_SECONDS)
+    await line.drop()
+    line = await stage.listen()
+    try:
+        second = await line.next("notifications", seconds=_CONFIRMED_SECONDS * 2)
+    except Failed:
+        raise Failed(
+            "what was not confirmed is not sent again: does a proxy answer pings in the client's place?"
+        ) from None
+    expect(second == first, f"it came as {second}, before as {first}")
+
+
+@check("S-505", "what was confirmed by a pong is not sent again")
+async def confirmed(stage: Stage) -> None:
+    """The ping behind a message."""
+    line = await stage.listen()
+    id_ = await stage.publish("once")
+    began = time.monotonic()
+    await stage.data(line, id_)
+    while not any(at >= began for at in line.pings):
+        expect(
+            time.monotonic() < began + line.patience,
+            f"no ping has come behind a message for {line.patience:g} s: does a proxy swallow pings?",
+        )
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(_CONFIRMED_SECONDS)
+    await line.drop()
+    line = await stage.listen()
+    await stage.data(line, await stage.publish("then"))
+
+
+@check("S-506", "what was confirmed by an ack is not sent again")
+async def acknowledged(stage: Stage) -> None:
+    """A client that answers no ping."""
+    line = await stage.connect(deaf=True)
+    await stage.subscribe(line, stage.own)
+    id_ = await stage.publish("once")
+    await stage.data(line, id_)
+    line.send({"type": "ack", "channel": stage.own, "id": id_})
+    line.send({"type": "heartbeat"})
+    await line.next("heartbeat")
+    await asyncio.sleep(_CONFIRMED_SECONDS)
+    await line.drop()
+    line = await stage.listen()
+    await stage.data(line, await stage.publish("then"))
+
+
+@check("S-507", "since replays what came after an id, and recovered says whether all of it")
+async def since(stage: Stage) -> None:
+    """Whatever is confirmed."""
+    line = await stage.listen()
+    ids = [await stage.publish(number) for number in range(3)]
+    for id_ in ids:
+        await stage.data(line, id_)
+    for given, recovered, following in ((ids[0], True, ids[1:]), (ids[0] + 1, False, [])):
+        line = await stage.connect()
+        answer = await stage.subscribe(line, stage.own, since=given)
+        expect(answer.get("recovered") is recovered, f"since {given} is answered with {answer}")
+        for id_ in following:
+            await stage.data(line, id_)
+        await line.drop()
+    line = await stage.connect()
+    await stage.subscribe(line, stage.own, since=0)
+    for id_ in ids:
+        await stage.data(line, id_)
+
+
+@check("S-508", "without since, recovered is there only where something is lost")
+async def first_time(stage: Stage) -> None:
+    """A user who has never been here."""
+    line = await stage.connect()
+    answer = await stage.subscribe(line, stage.own)
+    expect("recovered" not in answer, f"the first subscribe is answered with {answer}")
+
+
+not_from_outside(
+    "S-509",
+    "a loss on an open subscription is told with messages_lost",
+    "the retention of a channel would have to run out",
+)
+not_from_outside(
+    "S-510",
+    "no message is lost because a node or a connection ends",
+    "a node would have to be killed; S-503 and S-504 end connections",
+)
+
+
+async def _until(line: Line, ready: Any, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not line.ended.done():
+        if ready():
+            return True
+        await asyncio.sleep(0.25)
+    return bool(ready())
+
+
+@check("S-601", "the server pings every 30 s", slow=True)
+async def pings(stage: Stage) -> None:
+    """A silent line."""
+    line = await stage.connect()
+    came = await _until(line, lambda: line.pings, _LONGEST_PING_SECONDS)
+    expect(came, f"no ping came for {_LONGEST_PING_SECONDS:g} s: does a proxy swallow pings?")
+
+
+@check(
+    "S-602", "a connection stays on which nothing but pings and pongs goes to and fro", slow=True
+)
+async def idle(stage: Stage) -> None:
+    """Silent for two minutes and a half, and then a message comes."""
+    line = await stage.listen()
+    began = time.monotonic()
+    if await _until(line, line.ended.done, _IDLE_SECONDS):
+        end, after = line.ended.result(), time.monotonic() - began
+        raise Failed(f"it has ended after {after:.0f} s ({end}): the idle timeout of a proxy?")
+    await stage.data(line, await stage.publish("still here"))
+
+
+@check("S-603", "a client that answers no ping is closed with 3008", slow=True)
+async def no_pong(stage: Stage) -> None:
+    """It reads, and says nothing."""
+    line = await stage.connect(deaf=True)
+    began = time.monotonic()
+    if not await _until(line, line.ended.done, _IDLE_SECONDS):
+        raise Failed(f"it is still open after {_IDLE_SECONDS:g} s: does a proxy answer pings?")
+    end = line.ended.result()
+    if not line.pings:
+        raise Skipped(
+            f"no ping came before it ended after {time.monotonic() - began:.0f} s ({end})"
+        )
+    expect((end.code, end.reason) == (3008, "pong_timeout"), f"it ends with {end}")

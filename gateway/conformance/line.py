@@ -1,0 +1,261 @@
+"""One WebSocket as it is: each frame, when it came, and whatever breaks a rule (RFC 6455 §5, RFC 7692 §7)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import struct
+import time
+import zlib
+from dataclasses import dataclass
+from itertools import cycle
+from operator import xor
+from typing import Any, Final
+
+import orjson
+
+from gateway.conformance.opening import Opening
+from gateway.conformance.verdicts import Failed
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+_LARGEST_BYTES: Final = 32 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How the server has ended a connection; 1006 where no close frame came (RFC 6455 §7.1.5)."""
+
+    code: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.reason}".rstrip()
+
+
+class Line:
+    """A connection from its 101 on. Pings are answered, unless it is ``deaf``.
+
+    Attributes:
+        patience: seconds that an answer may take, where nothing else is said.
+        compressed: messages that came compressed.
+        arrays: frames that held an array of messages.
+        pings: when each ping came, in seconds of a monotonic clock.
+        broken: what the server did that no server may, in a few words each.
+        before_end: the last message before the end.
+        ended: how it has ended, once it has.
+    """
+
+    def __init__(self, opening: Opening, *, patience: float, deaf: bool = False) -> None:
+        self.opening = opening
+        self.deaf = deaf
+        self.patience = patience
+        self.compressed = 0
+        self.arrays = 0
+        self.pings: list[float] = []
+        self.broken: list[str] = []
+        self.before_end: dict[str, Any] = {}
+        self.ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+        self._may_compress = "permessage-deflate" in opening.fields.get(
+            "sec-websocket-extensions", ""
+        )
+        self._messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._pongs: asyncio.Queue[bytes] = asyncio.Queue()
+        self._reading = asyncio.create_task(self._read())
+
+    # -- what the client does --------------------------------------------------------------------
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message."""
+        self.send_frame(TEXT, orjson.dumps(message))
+
+    def send_frame(
+        self, opcode: int, payload: bytes, *, last: bool = True, masked: bool = True
+    ) -> None:
+        """Send a frame, right or wrong."""
+        size, flag = len(payload), 0x80 if masked else 0
+        head = bytes([(0x80 if last else 0) | opcode])
+        if size < 126:
+            head += bytes([flag | size])
+        elif size < 65_536:
+            head += struct.pack("!BH", flag | 126, size)
+        else:
+            head += struct.pack("!BQ", flag | 127, size)
+        if masked:
+            mask = os.urandom(4)
+            payload = bytes(map(xor, payload, cycle(mask)))
+            head += mask
+        self.opening.writer.write(head + payload)
+
+    async def close(self) -> None:
+        """Close as a client does; what comes of it is in ``ended``."""
+        self.send_frame(CLOSE, struct.pack("!H", 1000))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self.ended), self.patience)
+
+    async def drop(self) -> None:
+        """Let go of the connection without a word."""
+        self._reading.cancel()
+        self.opening.writer.transport.abort()
+        await asyncio.wait([self._reading])
+
+    # -- what comes --------------------------------------------------------------------------------
+
+    async def receive(self, seconds: float | None = None) -> dict[str, Any]:
+        """The next message.
+
+        Raises:
+            Failed: none comes in time, or the connection has ended.
+        """
+        seconds = self.patience if seconds is None else seconds
+        getting = asyncio.create_task(self._messages.get())
+        ended = asyncio.create_task(asyncio.wait([self.ended]))
+        await asyncio.wait([getting, ended], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if getting.done():
+            return getting.result()
+        getting.cancel()
+        if not self._messages.empty():
+            return self._messages.get_nowait()
+        if self.ended.done():
+            raise Failed(f"the connection has ended ({self.ended.result()})")
+        raise Failed(f"nothing came for {seconds:g} s")
+
+    async def next(self, *types: str, seconds: float | None = None) -> dict[str, Any]:
+        """The next message of one of these types; others are passed over.
+
+        Raises:
+            Failed: none comes in time.
+        """
+        seconds = self.patience if seconds is None else seconds
+        end = time.monotonic() + seconds
+        try:
+            while (message := await self.receive(max(0.0, end - time.monotonic())))[
+                "type"
+            ] not in types:
+                pass
+        except Failed as error:
+            raise Failed(f"no {' or '.join(types)} came: {error}") from None
+        return message
+
+    async def quiet(self, kind: str, seconds: float) -> None:
+        """See that no message of this type comes.
+
+        Raises:
+            Failed: one has come.
+        """
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            try:
+                message = await self.receive(left)
+            except Failed:
+                return
+            if message["type"] == kind:
+                raise Failed(
+                    f"a {kind} came, which must not: {orjson.dumps(message).decode()[:200]}"
+                )
+
+    async def pong(self, seconds: float | None = None) -> bytes:
+        """The payload of the next pong.
+
+        Raises:
+            Failed: none comes in time.
+        """
+        seconds = self.patience if seconds is None else seconds
+        try:
+            return await asyncio.wait_for(self._pongs.get(), seconds)
+        except TimeoutError:
+            raise Failed("no pong came") from None
+
+    async def end(self, seconds: float | None = None) -> End:
+        """How the server ends the connection.
+
+        Raises:
+            Failed: it does not in time.
+        """
+        seconds = self.patience if seconds is None else seconds
+        try:
+            return await asyncio.wait_for(asyncio.shield(self.ended), seconds)
+        except TimeoutError:
+            raise Failed(f"the connection is still open after {seconds:g} s") from None
+
+    async def at_end_of_stream(self) -> bool:
+        """Whether the server ends the TCP connection in time."""
+        done, _ = await asyncio.wait([self._reading], timeout=self.patience)
+        return bool(done)
+
+    # -- frames ------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        """Read until the stream ends."""
+        try:
+            while True:
+                await self._message()
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        except (ValueError, zlib.error) as error:
+            self.broken.append(str(error))
+        if not self.ended.done():
+            self.ended.set_result(End(1006, ""))
+
+    async def _frame(self) -> tuple[int, bool, bool, bytes]:
+        """Opcode, whether it is the last of its message, whether it is compressed, and the payload."""
+        reader = self.opening.reader
+        first, second = await reader.readexactly(2)
+        if first & 0x30 or second & 0x80:
+            raise ValueError("a frame with reserved bits, or a masked one, came from the server")
+        size = second & 0x7F
+        if size >= 126:
+            size = int.from_bytes(await reader.readexactly(2 if size == 126 else 8))
+        if size > _LARGEST_BYTES:
+            raise ValueError("a frame of more than 32 MiB came")
+        payload = await reader.readexactly(size)
+        return first & 0xF, bool(first & 0x80), bool(first & 0x40), payload
+
+    async def _message(self) -> None:
+        opcode, last, compressed, payload = await self._frame()
+        if opcode >= CLOSE:
+            self._control(opcode, payload)
+            return
+        if opcode != TEXT:
+            raise ValueError(f"a frame with opcode {opcode} came, where messages are text")
+        while not last:
+            following, last, _, more = await self._frame()
+            if following >= CLOSE:
+                last = False
+                self._control(following, more)
+            else:
+                payload += more
+        if compressed:
+            if not self._may_compress:
+                raise ValueError("a compressed message came, which was not agreed on")
+            self.compressed += 1
+            # Each by itself, as no context is taken over.
+            payload = zlib.decompressobj(wbits=-15).decompress(payload + b"\0\0\xff\xff")
+        self._take(payload)
+
+    def _take(self, payload: bytes) -> None:
+        try:
+            value = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            raise ValueError("a message came that is not JSON") from None
+        if isinstance(value, list):
+            self.arrays += 1
+        for message in value if isinstance(value, list) else [value]:
+            if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+                raise ValueError("a message came that is no object with a type")  # noqa: TRY004 - what came is wrong, not a call
+            self.before_end = message
+            self._messages.put_nowait(message)
+
+    def _control(self, opcode: int, payload: bytes) -> None:
+        if opcode == PING:
+            self.pings.append(time.monotonic())
+            if not self.deaf:
+                self.send_frame(PONG, payload)
+        elif opcode == PONG:
+            self._pongs.put_nowait(payload)
+        elif opcode == CLOSE and not self.ended.done():
+            code = int.from_bytes(payload[:2]) if payload else 1005
+            self.ended.set_result(End(code, payload[2:].decode(errors="replace")))
+            with contextlib.suppress(OSError):
+                self.send_frame(CLOSE, payload[:2])
