@@ -251,6 +251,8 @@ async def test_a_token_that_node_makes_is_accepted(backend: Backend) -> None:
     assert verifier(SECRET).verify(said.strip()).user == "张三"
 
 
-def test_each_program_of_the_page_is_tried_here() -> None:
+def test_each_program_of_the_page_is_tried_here_or_in_the_browser() -> None:
+    browser = Path(__file__).parents[1] / "browser" / "test_frameworks.py"
     tried = re.findall(r'recipe\("(.*?)"\)', Path(__file__).read_text("utf-8"))
-    assert sorted(re.findall(r"<!-- tested: (.*?) -->", PAGE)) == sorted(tried)
+    for name in re.findall(r"<!-- tested: (.*?) -->", PAGE):
+        assert name in tried or f'"{name}"' in browser.read_text("utf-8"), name
