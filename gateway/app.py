@@ -28,6 +28,7 @@ from gateway.node.stats import Stats
 from gateway.node.streams import tag_of
 from gateway.node.tasks import keep_going, take_step
 from gateway.node.timings import Timings
+from gateway.node.watching import Watching
 from gateway.settings import Settings
 from gateway.web.server import Ports, shown
 from publisher.contract.control import DrainNode
@@ -78,7 +79,8 @@ class Gateway:
         name = settings.node_name or socket.gethostname().replace("/", "-")
         self.node_id = f"{name}-{secrets.token_hex(4)}"
         stats = Stats(timings=Timings(CLOCK))
-        event_log = EventLog(settings.events, self.node_id, time.time, stats)
+        watching = Watching(self.node_id, CLOCK, time.time, stats.timings.redis_clock)
+        event_log = EventLog(settings.events, self.node_id, time.time, stats, watching)
         self._exporter = exporter(settings, self.node_id)
         shared = Shared(settings, self.node_id, event_log, stats, self._drain, self._exporter)
         self.stats, self._tasks = shared.stats, shared.tasks
@@ -115,7 +117,8 @@ class Gateway:
         self.entrance = Entrance(shared, self.redis, self.delivery, self.access, state)
         self.capacity = self.entrance.capacity
         self.operators = Operators(shared, self.redis, self.delivery, self.entrance, state)
-        self.api = None if settings.api_port is None else HttpApi(shared, self.entrance)
+        has_api = settings.console or settings.api_port is not None
+        self.api = HttpApi(shared, self.access, self.entrance) if has_api else None
 
     # -- state --------------------------------------------------------------------------------
 
@@ -195,6 +198,8 @@ class Gateway:
         for tls in encrypting:
             await tls.start()
         await entrance.public_pages.start()
+        if self.api is not None:
+            await self.api.start()
         await entrance.internal_pages.start()
         addresses = Addresses(
             await self._ports.listen(
@@ -217,8 +222,10 @@ class Gateway:
                 may_choose=settings.may_choose_internal_port,
             ),
         )
-        if self.api is not None:
-            addresses = replace(addresses, api=await self._listen_for_backends(self.api))
+        if self.api is not None and settings.api_port is not None:
+            addresses = replace(
+                addresses, api=await self._listen_for_backends(self.api, settings.api_port)
+            )
         for work in (
             *self.redis.loops(),
             self.access.recheck.run,
@@ -252,14 +259,12 @@ class Gateway:
                 await self.until_ready()
         self._ports.start_passed()
 
-    async def _listen_for_backends(self, api: HttpApi) -> tuple[str, int]:
+    async def _listen_for_backends(self, api: HttpApi, port: int) -> tuple[str, int]:
         settings = self._settings
-        assert settings.api_port is not None
-        await api.start()
         return await self._ports.listen(
             api.port,
             settings.api_host,
-            settings.api_port,
+            port,
             "api_port",
             last_file=self.capacity.last_file,
             tls=self.entrance.internal_tls,

@@ -124,8 +124,8 @@ def _look_at_files(
 
 
 def _look_at_api_keys(settings: Settings, errors: list[str]) -> None:
-    """See whether somebody may use the HTTP API, if there is one."""
-    if settings.api_port is None:
+    """See whether somebody may use the HTTP API and the console, if they are there."""
+    if settings.api_port is None and (settings.development or not settings.console):
         return
     try:
         read_api_keys(settings.api_keys.get_secret_value() if settings.api_keys else None)
@@ -198,7 +198,7 @@ async def _try_out(
 ) -> list[str]:
     """What a node cannot do in Redis."""
     keys = topology.keys(settings.redis_prefix)
-    events, api = bool(settings.events), settings.api_port is not None
+    events, api = bool(settings.events), settings.console or settings.api_port is not None
     trial = Trial(settings.redis_timeout_seconds, redis, keys, events, api)
     problems = await trial.problems()
     if not _has_publishers_user(topology):

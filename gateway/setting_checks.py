@@ -29,6 +29,7 @@ LAST_PORT: Final = 65_535
 LONGEST_WAIT_SECONDS: Final = 7 * 86_400
 _PATH: Final = re.compile(r"/|(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 _NODE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_HOST_NAME: Final = re.compile(r"(?!.*\.\.)[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _OTHER_SEPARATOR: Final = re.compile(r"[\s;]")
 """What separates the parts of a list elsewhere; no part of ours holds it."""
 _HEALTH_PATHS: Final = frozenset({"/healthz", "/readyz"})
@@ -144,6 +145,16 @@ def origins(value: list[str], info: ValidationInfo) -> list[str]:
                 "could speak for the users who open it"
             )
     return value
+
+
+def hosts(value: list[str]) -> list[str]:
+    """Names of hosts, as a browser sends them without the port."""
+    for name in value:
+        if not _HOST_NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} is no name of a host: write console.example.org, without https:// and a port"
+            )
+    return [name.lower() for name in value]
 
 
 def proxies(value: list[str]) -> list[str]:

@@ -95,6 +95,14 @@ class Settings(BaseSettings):
         description="Who may use the HTTP API, as a JSON object, or @FILE, which is read again when it changes",
     )
 
+    console: bool = Field(
+        False,
+        description="Serve the console, and the HTTP API for it, at the internal port; on in development mode",
+    )
+    console_hosts: Annotated[Names, AfterValidator(setting_checks.hosts)] = Field(
+        [], description="Names of hosts under which browsers find the console, comma-separated"
+    )
+
     redis_url: Annotated[SecretStr | None, ReadsFile, AfterValidator(setting_checks.redis_url)] = (
         Field(
             None,

@@ -16,6 +16,7 @@ from gateway.api.keys import ApiKey, ApiKeys, Scope
 from gateway.api.presence import PresenceLists
 from gateway.api.problems import Problem
 from gateway.api.shapes import Field, Schema, Shape
+from gateway.node.inquiries import Inquiries
 from publisher import AsyncPublisher
 from publisher.contract.json_text import written
 from publisher.contract.trace_context import of_header
@@ -26,17 +27,25 @@ TRACE_HEADER: Final = "traceparent"
 DEFAULT_BODY_BYTES: Final = 64 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What endpoints ask besides Redis: lists that were read a moment ago, and the nodes."""
+
+    presence: PresenceLists
+    inquiries: Inquiries
+
+
 # Not frozen, which would cost each request a microsecond more.
 @dataclass(slots=True)
 class Asked:
-    """A request that is let in: its key, the publisher that acts for it, what it takes of the room, what is known already, and what it says."""
+    """A request that is let in: its key, the publisher that acts for it, what it takes of the room, what else may be asked, and what it says."""
 
     request: web.Request
     key: ApiKey
     keys: ApiKeys
     publisher: AsyncPublisher
     admitted: Admitted
-    presence: PresenceLists
+    sources: Sources
     body: Mapping[str, Any]
     query: Mapping[str, Any]
 
@@ -129,7 +138,7 @@ class Asked:
             )
 
 
-Answer = Mapping[str, Any] | web.Response | None
+Answer = Mapping[str, Any] | web.StreamResponse | None
 """A JSON object; a whole response; or nothing, which is 204."""
 
 
@@ -143,6 +152,7 @@ class Endpoint:
         body: its members; ``None`` where there is none, or where it consists of lines.
         together: which of them may be there together, as a schema; ``handle`` checks that.
         lines: the members of each line of a body in NDJSON.
+        streamed: whether the answer is lines of NDJSON, though the body is none.
         most: bytes of the body, or of a line.
         keyed: whether ``Idempotency-Key`` counts.
         traced: whether ``traceparent`` counts.
@@ -157,6 +167,7 @@ class Endpoint:
     body: Shape | None = None
     together: Schema = field(default_factory=dict)
     lines: Shape | None = None
+    streamed: bool = False
     query: tuple[Field, ...] = ()
     most: int = DEFAULT_BODY_BYTES
     keyed: bool = False
@@ -170,9 +181,9 @@ class Endpoint:
         return f"{KEY_HEADER} has no effect here{instead}"
 
 
-def respond(answer: Answer) -> web.Response:
+def respond(answer: Answer) -> web.StreamResponse:
     """An answer as it is sent."""
-    if isinstance(answer, web.Response):
+    if isinstance(answer, web.StreamResponse):
         return answer
     if answer is None:
         return web.Response(status=HTTPStatus.NO_CONTENT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.api import access, publishing, reading
+from gateway.api import access, inspecting, publishing, reading
 from gateway.api.asking import Endpoint
 from gateway.api.keys import Scope
 
@@ -143,6 +143,41 @@ ENDPOINTS: Final = (
         _READ,
         reading.connections,
         reading.CONNECTIONS,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/users/{user}",
+        "A user's connections with their subscriptions and positions, as the nodes see them now",
+        _READ,
+        inspecting.of_user,
+        inspecting.OF_USER,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/channels",
+        "The channels with most subscriptions",
+        _READ,
+        inspecting.of_channels,
+        inspecting.OF_CHANNELS,
+        query=inspecting.CHANNELS_QUERY,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/subscriptions/{namespace}/{id}",
+        "Who is subscribed to a channel, and how far they are",
+        _READ,
+        inspecting.of_channel,
+        inspecting.OF_CHANNEL,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/watch",
+        "What happens to a channel or a user, as it happens",
+        _READ,
+        inspecting.watch,
+        inspecting.HAPPENED,
+        streamed=True,
+        query=inspecting.WATCH_QUERY,
     ),
     Endpoint("GET", "/v1/nodes", "All living gateways", _READ, reading.nodes, reading.NODES),
     Endpoint("GET", "/v1/stats", "All gateways together", _READ, reading.stats, reading.STATS),

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import logging
 import re
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -149,6 +150,12 @@ def _digest_of(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
+def made_up(name: str) -> tuple[str, ApiKey]:
+    """A key that nobody knows yet, and that may do everything."""
+    key = secrets.token_urlsafe(32)
+    return key, ApiKey(name, _digest_of(key), frozenset(Scope))
+
+
 def read(setting: str | None) -> dict[bytes, ApiKey]:
     """The keys that a setting holds, or that its file does (``@FILE``).
 
@@ -156,7 +163,9 @@ def read(setting: str | None) -> dict[bytes, ApiKey]:
         BadApiKeys: there are none, or they cannot be read or used.
     """
     if setting is None:
-        raise BadApiKeys(f"GATEWAY_API_PORT needs {_SETTING}: who may use the HTTP API")
+        raise BadApiKeys(
+            f"GATEWAY_API_PORT and GATEWAY_CONSOLE need {_SETTING}: who may use the HTTP API and the console"
+        )
     try:
         return parse(read_secret(setting))
     except (InvalidInput, ValueError) as error:
@@ -169,9 +178,11 @@ class ApiKeys:
     Args:
         setting: the keys as JSON, or ``@FILE``.
         clock: monotonic, in seconds.
+        own: a key that counts besides, for as long as the node runs; with it no others need to be there.
     """
 
-    def __init__(self, setting: str | None, clock: Clock) -> None:
+    def __init__(self, setting: str | None, clock: Clock, own: ApiKey | None = None) -> None:
+        self._own = own
         self._setting = setting
         self._clock = clock
         self._buckets: dict[tuple[str, float], TokenBucket] = {}
@@ -187,13 +198,14 @@ class ApiKeys:
         """
         if self._file is not None:
             self._state = await asyncio.to_thread(state_of, self._file)
-        self._keys = await asyncio.to_thread(read, self._setting)
+        if self._setting is not None or self._own is None:
+            self._keys = await asyncio.to_thread(read, self._setting)
 
     def find(self, presented: str) -> ApiKey | None:
         """The key that is shown, if it is one."""
         digest = _digest_of(presented)
         # What is looked up is a digest: how long that takes tells nothing of a key, whatever is shown.
-        key = self._keys.get(digest)
+        key = self._keys.get(digest) or self._own
         return key if key is not None and hmac.compare_digest(key.digest, digest) else None
 
     def take(self, key: ApiKey, messages: int) -> bool:
@@ -207,7 +219,7 @@ class ApiKeys:
             self._buckets[key.name, key.rate] = bucket
         return bucket.take(messages, now)
 
-    async def changes(self) -> AsyncIterator[frozenset[str]]:
+    async def changes(self) -> AsyncIterator[set[str]]:
         """Look again and again whether the file has changed; the names of the keys after each look.
 
         Keys that are in no file cannot change.
@@ -215,7 +227,8 @@ class ApiKeys:
         while self._file is not None:
             await asyncio.sleep(_LOOK_SECONDS)
             await self._look()
-            yield frozenset(each.name for each in self._keys.values())
+            own = set() if self._own is None else {self._own.name}
+            yield own.union(each.name for each in self._keys.values())
 
     async def _look(self) -> None:
         """Take over a file that has changed; what cannot be used leaves the keys as they are."""

@@ -103,7 +103,7 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.answer is None:
         found["204"] = {"description": "Done"}
     else:
-        kind = JSON if endpoint.lines is None else LINES
+        kind = LINES if endpoint.streamed or endpoint.lines is not None else JSON
         found["200"] = {
             "description": endpoint.summary,
             "content": {kind: {"schema": dict(endpoint.answer)}},

@@ -137,7 +137,7 @@ def _entry(entry: Entry, data: bytes) -> dict[str, Any]:
 
 async def channel(asked: Asked) -> Answer:
     """``GET /v1/channels/{namespace}/{id}``: who is there."""
-    users = await asked.presence.users(asked.channel, asked.publisher)
+    users = await asked.sources.presence.users(asked.channel, asked.publisher)
     first = bisect_right(users, asked.query.get("after", ""))
     stop = first + asked.query.get("limit", _MOST_USERS)
     return {"users": users[first:stop], "count": len(users), "more": stop < len(users)}

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from gateway.api.admission import ADMITTED, Admission, Admitted
-from gateway.api.asking import KEY_HEADER, Answer, Asked, Endpoint, respond
+from gateway.api.asking import KEY_HEADER, Answer, Asked, Endpoint, Sources, respond
 from gateway.api.bodies import read_json
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.keys import ApiKey, ApiKeys, Scope
 from gateway.api.names import PATH
 from gateway.api.openapi import document
-from gateway.api.presence import PresenceLists
 from gateway.api.problems import Failures, Problem, failed, invalid, of_error, of_http
 from gateway.api.publishers import Publishers
 from gateway.api.shapes import check_object, check_path, check_query
@@ -46,14 +45,14 @@ class Api:
         keys: ApiKeys,
         admission: Admission,
         publishers: Publishers,
-        presence: PresenceLists,
+        sources: Sources,
         stats: Stats,
         version: str,
     ) -> None:
         self._keys = keys
         self._admission = admission
         self._publishers = publishers
-        self._presence = presence
+        self._sources = sources
         self._stats = stats
         self._limit = LogLimit(time.monotonic())
         self._document = document(ENDPOINTS, version)
@@ -62,12 +61,25 @@ class Api:
     def app(self) -> web.Application:
         """What serves requests."""
         app = web.Application(middlewares=[self._answered])
-        app.router.add_get(DOCUMENT, self._describe, allow_head=False)
+        for method, path, handler in self._routes():
+            app.router.add_route(method, path, handler)
+        return app
+
+    def serve_in(self, app: web.Application, guarded: Callable[[Handler], Handler]) -> None:
+        """Serve the same in another application, in which ``guarded`` sees each request first."""
+        for method, path, handler in self._routes():
+
+            async def serve(request: web.Request, to: Handler = handler) -> web.StreamResponse:
+                return await self._answered(request, to)
+
+            app.router.add_route(method, path, guarded(serve))
+
+    def _routes(self) -> Iterator[tuple[str, str, Handler]]:
+        yield hdrs.METH_GET, DOCUMENT, self._describe
         for each in ENDPOINTS:
             # An id may hold slashes, unescaped too.
             path = each.path.replace("{id}", "{id:.+}").replace("{user}", "{user:.+}")
-            app.router.add_route(each.method, path, self._handler(each))
-        return app
+            yield each.method, path, self._handler(each)
 
     def leave(self) -> None:
         """The node drains: each connection ends with its next answer, so that the end of the port cuts off none."""
@@ -93,12 +105,12 @@ class Api:
             answer.force_close()
         return answer
 
-    async def _describe(self, request: web.Request) -> web.Response:
+    async def _describe(self, request: web.Request) -> web.StreamResponse:
         check_query((), request.query)
         return respond(self._document)
 
-    def _handler(self, endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def serve(request: web.Request) -> web.Response:
+    def _handler(self, endpoint: Endpoint) -> Handler:
+        async def serve(request: web.Request) -> web.StreamResponse:
             key = self._authenticated(request)
             if endpoint.scope not in key.scopes:
                 raise Problem(403, "scope_missing", f"the key needs the scope {endpoint.scope}")
@@ -129,7 +141,7 @@ class Api:
             body = check_object(endpoint.body, await read_json(request, endpoint.most, admitted))
         elif endpoint.lines is None and request.body_exists:
             raise invalid("this is asked without a body")
-        asked = Asked(request, key, self._keys, publisher, admitted, self._presence, body, query)
+        asked = Asked(request, key, self._keys, publisher, admitted, self._sources, body, query)
         try:
             answer = await endpoint.handle(asked)
         except PublisherError as error:

@@ -14,11 +14,13 @@ from gateway.backplane.channel_feed import ChannelFeed
 from gateway.backplane.presence_reader import PresenceReader
 from gateway.backplane.revocation_reader import RevocationReader
 from gateway.backplane.store import GrantReader
+from gateway.backplane.telling import Telling
 from gateway.core.protocol import EndReason
 from gateway.credentials import make_verifier
 from gateway.node.channel_tokens import ChannelTokens
 from gateway.node.control import Control
 from gateway.node.cut_off import CutOff
+from gateway.node.inquiries import Inquiries
 from gateway.node.interest import Interests
 from gateway.node.passes import Passes
 from gateway.node.presence_requests import PresenceRequests
@@ -98,8 +100,21 @@ class Access:
             random.random,
         )
         checks = redis.places.checks
+        self.inquiries = Inquiries(
+            shared.node_id,
+            hub,
+            shared.event_log.watching,
+            Telling(redis.pipeline, redis.keys),
+            shared.tasks,
+        )
         self.control = Control(
-            self.recheck, checks.hear, checks.checked, self.revocations, shared.drain, streams
+            self.recheck,
+            checks.hear,
+            checks.checked,
+            self.revocations,
+            shared.drain,
+            streams,
+            self.inquiries.hear,
         )
         self.cut_off = CutOff(
             hub,

@@ -1,4 +1,4 @@
-"""The sixth group: the HTTP API, where there is one. It is a backend like any other, but for its port."""
+"""The sixth group: the HTTP API and the console, where they are. They are a backend like any other, but for their ports."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from gateway.api.admission import Admission
+from gateway.api.asking import Sources
 from gateway.api.exchange import ApiExchange
-from gateway.api.keys import ApiKeys
+from gateway.api.keys import ApiKeys, made_up
 from gateway.api.presence import PresenceLists
 from gateway.api.publishers import Publishers
 from gateway.api.server import Api
+from gateway.assembly.access import Access
 from gateway.assembly.entrance import Entrance
 from gateway.assembly.shared import CLOCK, VERSION, Shared
 from gateway.settings import Settings
+from gateway.web.console import Console
 from gateway.web.pages import HttpPages
 from gateway.web.server import InternalPort
 from publisher import AsyncPublisher
@@ -23,19 +26,38 @@ from publisher import AsyncPublisher
 class HttpApi:
     """Its keys, its publishers and its port."""
 
-    def __init__(self, shared: Shared, entrance: Entrance) -> None:
+    def __init__(self, shared: Shared, access: Access, entrance: Entrance) -> None:
         settings = shared.settings
         # Its calls are in the node's audit log, where that is kept.
         logging.getLogger("publisher.audit").setLevel(logging.WARNING)
         keys = settings.api_keys
-        self._keys = ApiKeys(keys.get_secret_value() if keys is not None else None, CLOCK)
+        # Who develops has no keys, and needs none on the same machine. For a port of its own somebody must know one.
+        needless = settings.development and (keys is not None or settings.api_port is None)
+        given, own = made_up("console") if needless else (None, None)
+        self._keys = ApiKeys(keys.get_secret_value() if keys is not None else None, CLOCK, own)
         admission = Admission()
         self._publishers = Publishers(lambda name: _publisher(settings, name), admission)
         self._presence = PresenceLists()
-        api = Api(self._keys, admission, self._publishers, self._presence, shared.stats, VERSION)
-        self.leave = api.leave
+        self._inquiries = access.inquiries
+        self._api = api = Api(
+            self._keys,
+            admission,
+            self._publishers,
+            Sources(self._presence, self._inquiries),
+            shared.stats,
+            VERSION,
+        )
+        if settings.console:
+            console = Console(settings.console_hosts, given)
+            console.serve_in(entrance.internal_app)
+            api.serve_in(entrance.internal_app, console.guarded)
         self.pages = HttpPages(api.app(), ApiExchange)
         self.port = InternalPort(self.pages, entrance.refused)
+
+    def leave(self) -> None:
+        """The node drains: what is asked now is the last on its connection, and who watches is told that it is over."""
+        self._api.leave()
+        self._inquiries.leave()
 
     async def start(self) -> None:
         """Make it ready to serve.

@@ -67,6 +67,7 @@ class Delivery:
             stats.timings,
             shared.event_log.confirmed if CONFIRMED in shared.event_log.kinds else None,
             None if shared.spans is None else self._confirmed,
+            shared.event_log.watching,
         )
         self.hub = Hub(
             redis.read_turn.call_soon,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
+from gateway.api.exchange import ApiExchange
 from gateway.assembly.access import Access
 from gateway.assembly.delivery import Delivery
 from gateway.assembly.redis_side import RedisSide
@@ -61,7 +62,7 @@ class State:
 
 
 class Entrance:
-    """Both ports, and the sweep over all that waits for a moment."""
+    """The clients' port, what the internal one serves at the least, and the sweep over all that waits for a moment."""
 
     def __init__(
         self, shared: Shared, redis: RedisSide, delivery: Delivery, access: Access, state: State
@@ -78,7 +79,10 @@ class Entrance:
         tokens = Tokens(hub, verifier, *shown, times, CLOCK, time.time)
         servers = redis.hearing.servers
         collector = NodeCollector(hub, stats, state.ready, limit, servers, lambda: self.keys.age)
-        self.internal_pages = HttpPages(internal_app(state.checks, servers, exposition(collector)))
+        self.internal_app = internal_app(state.checks, servers, exposition(collector))
+        # Whoever watches something through the console goes away when they like, which the API's exchange hears.
+        exchange = ApiExchange if settings.console else None
+        self.internal_pages = HttpPages(self.internal_app, exchange)
         parts = hub, access.subscriptions, tokens, delivery.heartbeats, delivery.confirmation
         most_failures = settings.failed_authentications_per_minute
         failures = FailedAuthentications(most_failures, stats, CLOCK)
@@ -148,8 +152,8 @@ class Entrance:
             self.public_pages,
         )
         self.tls = _make_tls("clients", tls_files(settings), stats)
-        self.internal_tls = _make_tls("internal", internal_tls_files(settings), stats)
         self.internal_port = InternalPort(self.internal_pages, refused)
+        self.internal_tls = _make_tls("internal", internal_tls_files(settings), stats)
 
 
 def _make_tls(port: str, files: Files | None, stats: Stats) -> ServerTls | None:

@@ -15,6 +15,7 @@ _TEXTS: Final = {
     "redis_url": "what the gateways have: whose name and password their user gets; or @FILE",
     "redis_prefix": "what the keys begin with to which the users have access (default: rt1)",
     "api_port": "what the gateways have, if they have an HTTP API",
+    "console": "what the gateways have: whether there is a console",
 }
 """What the settings say here."""
 
@@ -26,8 +27,8 @@ def add(commands: Commands) -> None:
         help="print users of Redis with the least rights",
         description="Print the lines of an ACL file of Redis: one user for the gateways, one for the publishers, each with "
         "the least rights. Names and passwords are those of GATEWAY_REDIS_URL and PUBLISHER_REDIS_URL, where "
-        "they are set; passwords are printed as their SHA-256. With GATEWAY_API_PORT set, the gateways' user also has what "
-        "the HTTP API needs.",
+        "they are set; passwords are printed as their SHA-256. With GATEWAY_API_PORT or GATEWAY_CONSOLE set, the gateways' "
+        "user also has what the HTTP API and the console need.",
     )
     parser.set_defaults(run=_run)
     parser.add_argument(
@@ -49,7 +50,7 @@ def _run(options: argparse.Namespace) -> int:
             redis_acl.publishers_url(),
             settings.redis_prefix,
             options.redis_version,
-            api=settings.api_port is not None,
+            api=settings.console or settings.api_port is not None,
         )
     except InvalidInput as error:
         raise UsageError(str(error)) from None

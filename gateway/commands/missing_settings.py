@@ -26,8 +26,12 @@ async def complete(settings: Settings, stack: contextlib.AsyncExitStack) -> Sett
     found: dict[str, Any] = {}
     if settings.development:
         # Nobody balances a developer's load, and nobody else is to reach it.
-        quiet: dict[str, Any] = {"drain_delay_seconds": 0.0, "host": "127.0.0.1"}
-        found |= {name: quiet[name] for name in quiet.keys() - settings.model_fields_set}
+        usual: dict[str, Any] = {
+            "drain_delay_seconds": 0.0,
+            "host": "127.0.0.1",
+            "console": True,
+        }
+        found |= {name: usual[name] for name in usual.keys() - settings.model_fields_set}
         if settings.redis_url is not None:
             log.info(
                 "redis_given advice=%r",

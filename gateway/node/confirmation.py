@@ -25,6 +25,7 @@ from gateway.core.rate_limit import Quota
 from gateway.node.connection import Connection
 from gateway.node.ports import Clock, Positions
 from gateway.node.timings import Timings
+from gateway.node.watching import Watching, nobody
 from publisher.contract.channels import Namespace
 
 _MARK: Final = b"c"
@@ -72,6 +73,7 @@ class Confirmation:
         interval: seconds between two questions in a channel; three times as many where it is confirmed regularly.
         told: told a channel, a user, and up to which id they have everything; if anybody wants to know.
         traced: told a channel, up to which id a connection had everything before, and has now; likewise.
+        watching: tells operators who look; without one nobody does.
     """
 
     def __init__(
@@ -83,7 +85,9 @@ class Confirmation:
         timings: Timings,
         told: Callable[[str, str, int], None] | None = None,
         traced: Callable[[str, int, int], None] | None = None,
+        watching: Watching | None = None,
     ) -> None:
+        self._watching = watching or nobody()
         self._timings = timings
         self._told = told
         self._traced = traced
@@ -200,6 +204,8 @@ class Confirmation:
                 return
             if self._traced is not None:
                 self._traced(channel, subscription.proven, upto)
+            if self._watching.active:
+                self._watching.confirmed(channel, connection, subscription.proven, upto)
             # What was published before waited for its user, and not for this node.
             first = oldest if oldest > max(connection.entered_at, subscription.proven) else upto
             subscription.proven = upto

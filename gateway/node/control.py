@@ -12,6 +12,7 @@ from publisher.contract.control import (
     CheckPlaces,
     ClientAnswer,
     ClientRequest,
+    Command,
     Disconnect,
     DrainNode,
     GrantRevoked,
@@ -21,6 +22,7 @@ from publisher.contract.control import (
     TokensRevoked,
     decode,
 )
+from publisher.contract.inspection import Happened, Inspection, Question, Reply, Watch
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class Control:
         checked: told of an answer to that.
         drain: told of a node that is to end, perhaps this one.
         streams: told of what clients without a WebSocket say over other nodes, and of answers to that.
+        inspect: told of what operators ask, and of what other nodes answer.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Control:
         revocations: Revocations,
         drain: Callable[[DrainNode], None],
         streams: Callable[[ClientRequest | ClientAnswer], None],
+        inspect: Callable[[Inspection], None],
     ) -> None:
         self._recheck = recheck
         self._revocations = revocations
@@ -50,6 +54,7 @@ class Control:
         self._checked = checked
         self._drain = drain
         self._streams = streams
+        self._inspect = inspect
 
     def receive(self, payload: bytes) -> None:
         """Carry out one command; one that cannot be read is logged and left."""
@@ -57,7 +62,10 @@ class Control:
             command = decode(payload)
         except ValueError:
             log.warning("control_invalid bytes=%d", len(payload))
-            return
+        else:
+            self._carry_out(command)
+
+    def _carry_out(self, command: Command | None) -> None:
         match command:
             case GrantRevoked(channel, user):
                 audit.grant_revoked(command)
@@ -76,3 +84,5 @@ class Control:
                 self._drain(command)
             case ClientRequest() | ClientAnswer():
                 self._streams(command)
+            case Question() | Reply() | Watch() | Happened():
+                self._inspect(command)

@@ -12,6 +12,7 @@ from typing import Final
 
 from gateway.node.connection import Connection, Subscription
 from gateway.node.stats import Stats
+from gateway.node.watching import Watching, nobody
 from publisher.contract import events
 from publisher.contract.calls import Argument
 from publisher.contract.events import Change, Told, told
@@ -29,11 +30,18 @@ class EventLog:
     Args:
         kinds: the events that are told; none for nothing at all.
         wall_clock: seconds since 1970.
+        watching: told of the same, for operators; without one nobody is.
     """
 
     def __init__(
-        self, kinds: Collection[str], node: str, wall_clock: Callable[[], float], stats: Stats
+        self,
+        kinds: Collection[str],
+        node: str,
+        wall_clock: Callable[[], float],
+        stats: Stats,
+        watching: Watching | None = None,
     ) -> None:
+        self.watching = watching or nobody()
         self.kinds = frozenset(kinds)
         self.follows = not self.kinds.isdisjoint({events.CONNECTED, events.DISCONNECTED})
         self.present: dict[str, str] = {}
@@ -47,6 +55,8 @@ class EventLog:
 
     def connected(self, connection: Connection) -> None:
         """A connection has begun."""
+        if self.watching.active:
+            self.watching.connected(connection)
         if self.follows:
             member = self._member(connection)
             self.present[member] = connection.user
@@ -54,6 +64,8 @@ class EventLog:
 
     def disconnected(self, connection: Connection) -> None:
         """A connection is over, and all its subscriptions with it."""
+        if self.watching.active:
+            self.watching.disconnected(connection)
         if self.follows and self.present.pop(member := self._member(connection), None) is not None:
             self._note(self.end(member, connection.user))
 
@@ -67,10 +79,14 @@ class EventLog:
 
     def subscribed(self, subscription: Subscription) -> None:
         """A subscription has begun."""
+        if self.watching.active:
+            self.watching.subscribed(subscription)
         self._subscription(events.SUBSCRIBED, subscription)
 
     def unsubscribed(self, subscription: Subscription) -> None:
         """A subscription has ended before its connection."""
+        if self.watching.active:
+            self.watching.unsubscribed(subscription)
         self._subscription(events.UNSUBSCRIBED, subscription)
 
     def _subscription(self, kind: str, subscription: Subscription) -> None:
@@ -93,6 +109,8 @@ class EventLog:
 
     def lost(self, channel: str, users: Iterable[str]) -> None:
         """Users have lost messages of a channel that they had not confirmed."""
+        if self.watching.active:
+            self.watching.lost(channel, users)
         if events.LOST in self.kinds:
             for user in users:
                 self._note(self._told(events.LOST, user, channel=channel))

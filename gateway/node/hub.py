@@ -73,6 +73,7 @@ class Hub:
         self._compressing = compression_threshold, stats.compression
         self._opener = opener or Opener(None, stats, {}, lambda: 0.0)
         self.event_log = event_log or EventLog((), "", lambda: 0.0, stats)
+        self._watching = self.event_log.watching
         self.connections: dict[str, Connection] = {}
         self.channels: dict[str, Channel] = {}
         # Where what comes is looked up: in ``channels``, or nowhere while nothing is delivered.
@@ -253,6 +254,9 @@ class Hub:
             data = encoded[encoding]
             self.outboxes.lay(members, data + question if encoding.asks else data)
             self.stats.messages_delivered += len(members) * len(pending)
+        if self._watching.active:
+            receivers = sum(map(len, channel.members.values()))
+            self._watching.distributed(channel.name, pending, receivers, self.outboxes)
 
     def tell(self, connection: Connection, *messages: bytes) -> None:
         """Send one connection messages of the protocol that are no data."""
@@ -296,6 +300,8 @@ class Hub:
             data = encodings.encode(channel.prefix, fresh, [encoding], *self._compressing)[encoding]
             self.send(connection, data)
             self.stats.messages_replayed += len(fresh)
+            if self._watching.active:
+                self._watching.replayed(channel.name, connection, fresh)
 
     # -- joining and leaving ------------------------------------------------------------------
 

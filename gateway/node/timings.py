@@ -58,6 +58,12 @@ class RedisClock:
         self._answers.append((now - asked_at, microseconds / 1e6 - (now + asked_at) / 2))
         self._ahead = min(self._answers)[1]
 
+    def now(self) -> int | None:
+        """Microseconds since 1970, as ids are; ``None`` while Redis has not told its time."""
+        if self._ahead is None:
+            return None
+        return round((self._clock() + self._ahead) * 1e6)
+
     def age(self, id: int) -> float | None:
         """Seconds since an id was given, at least 0; ``None`` while Redis has not told its time."""
         if self._ahead is None:

@@ -34,9 +34,9 @@ late, and everything behind them, pings among it, would be as late.
 
 TEST_PAGE: Final = "/dev"
 
-_STATIC: Final = Path(__file__).parent / "static"
+STATIC: Final = Path(__file__).parent / "static"
 
-_PAGE_HEADERS: Final = {
+PAGE_HEADERS: Final = {
     # Nothing but the page's own files. Not every browser takes a WebSocket for 'self'.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; "
@@ -336,22 +336,28 @@ def _add_health_pages(app: web.Application, base: str, ready: Callable[[], bool]
 def _add_test_page(app: web.Application, base: str) -> None:
     """Serve the page at ``/dev`` below ``base``, and its files below that."""
     page = base + TEST_PAGE
-    app.router.add_get(page, _file("index.html"))
-    for file in _STATIC.iterdir():
-        if file.is_file():
-            app.router.add_get(f"{page}/{file.name}", _file(file.name))
+    app.router.add_get(page, page_file("index.html"))
+    for file in static_files():
+        app.router.add_get(f"{page}/{file.name}", page_file(file.name))
     app.router.add_get(f"{page}/publisher.json", _publisher)
 
 
-def _file(name: str) -> Handler:
+def static_files() -> list[Path]:
+    """The files of the pages, which the test page and the console share."""
+    return [each for each in STATIC.iterdir() if each.is_file()]
+
+
+def page_file(name: str, headers: Mapping[str, str] = PAGE_HEADERS) -> Handler:
+    """What serves one of them."""
+
     async def handler(_request: web.Request) -> web.StreamResponse:
-        return web.FileResponse(_STATIC / name, headers=_PAGE_HEADERS)
+        return web.FileResponse(STATIC / name, headers=headers)
 
     return handler
 
 
 async def _publisher(_request: web.Request) -> web.Response:
-    return web.json_response({"command": publisher_command()}, headers=_PAGE_HEADERS)
+    return web.json_response({"command": publisher_command()}, headers=PAGE_HEADERS)
 
 
 def publisher_command() -> str:

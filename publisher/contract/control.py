@@ -7,7 +7,9 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from publisher.contract import inspection
 from publisher.contract.grants import Grantee, grantee_of, member_of
+from publisher.contract.inspection import Inspection
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ Command: TypeAlias = (
     | DrainNode
     | ClientRequest
     | ClientAnswer
+    | Inspection
 )
 
 
@@ -147,6 +150,10 @@ def encode(command: Command) -> bytes:
             return orjson.dumps({"type": "client_request", **asdict(command)})
         case ClientAnswer():
             return orjson.dumps({"type": "client_answer", **asdict(command)})
+        case (
+            inspection.Question() | inspection.Reply() | inspection.Watch() | inspection.Happened()
+        ):
+            return orjson.dumps(inspection.message_of(command))
         case _:
             return orjson.dumps(_message(command))
 
@@ -208,7 +215,8 @@ def decode(payload: bytes) -> Command | None:
     message = orjson.loads(payload)
     match message:
         case {"type": str()}:
-            return _about_access(message) or _about_places(message) or _of_clients(message)
+            found = _about_access(message) or _about_places(message) or _of_clients(message)
+            return found or inspection.read(message)
         case _:
             raise ValueError("not a control command")
 

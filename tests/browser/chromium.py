@@ -58,6 +58,18 @@ class Page:
         assert len(messages) == count
         return messages
 
+    async def press(self, *keys: str) -> None:
+        """Press keys, one after the other."""
+        for key in keys:
+            await self.do("press", key=key)
+
+    async def accessible(self) -> None:
+        """Hold it against WCAG 2.2 A and AA, as far as a program can, in both colour schemes."""
+        for dark in (False, True):
+            told = await self.do("axe", dark=dark)
+            assert told["found"] == [], told["found"]
+            assert told["passed"] > 10
+
     async def evaluate(self, script: str) -> Any:
         """What a script gives in the page."""
         return await self.do("evaluate", script=script)

@@ -15,7 +15,7 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import strategies as st
 
 from gateway.api.admission import Admission
-from gateway.api.asking import Asked, Endpoint
+from gateway.api.asking import Asked, Endpoint, Sources
 from gateway.api.bodies import _Cutter, parsed
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.keys import ApiKey, ApiKeys, Scope
@@ -111,7 +111,8 @@ class ApiBodies:
         )
         admitted = Admission().admit(key.name)
         keys, presence = ApiKeys(None, float), PresenceLists()
-        self._asked = Asked(request, key, keys, publisher, admitted, presence, {}, {})
+        sources = Sources(presence, MagicMock())
+        self._asked = Asked(request, key, keys, publisher, admitted, sources, {}, {})
 
     def take(self, data: bytes, dice: random.Random) -> None:
         """Let it read an input."""

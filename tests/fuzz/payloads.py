@@ -133,6 +133,7 @@ class Payloads:
             self._revocations,
             nothing,
             nothing,
+            nothing,
         )
 
     def take(self, data: bytes, dice: random.Random) -> None:

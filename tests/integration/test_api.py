@@ -12,7 +12,7 @@ import pytest
 
 from gateway.api import presence
 from publisher import AsyncPublisher, Outgoing
-from tests.support.api import Api
+from tests.support.api import KEY, Api
 from tests.support.client import connected
 from tests.support.nodes import Node
 from tests.support.redis_users import denied
@@ -349,6 +349,9 @@ async def test_every_endpoint_needs_no_right_but_those_that_are_printed(
         ("GET", "/v1/history/notifications/u", None),
         ("GET", "/v1/channels/rooms/r", None),
         ("GET", "/v1/connections/u", None),
+        ("GET", "/v1/users/u", None),
+        ("GET", "/v1/channels?start=r", None),
+        ("GET", "/v1/subscriptions/rooms/r", None),
         ("GET", "/v1/nodes", None),
         ("GET", "/v1/stats", None),
         ("DELETE", "/v1/users/u", None),
@@ -358,12 +361,16 @@ async def test_every_endpoint_needs_no_right_but_those_that_are_printed(
         assert answer.status in {200, 204}, (path, answer.text)
     (line,) = (await api.lines([{"channel": CHANNEL, "data": 1}])).lines
     assert line["id"]
+    headers = {"Authorization": f"Bearer {KEY}"}
+    async with api.session.get(f"{api.url}/v1/watch?user=u", headers=headers) as watched:
+        assert watched.status == 200
     document = (await api.ask("GET", "/v1/openapi.json", None)).json["paths"]
     served = {(method.upper(), path) for path, each in document.items() for method in each}
     tried = {(method, path.split("/")[2].partition("?")[0]) for method, path, _ in calls}
     assert {(method, path.split("/")[2]) for method, path in served} == {
         *tried,
         ("POST", "publish-many"),
+        ("GET", "watch"),  # an answer without an end
     }
     with looking_at(redis_url) as admin:
         refused = await asyncio.to_thread(denied, admin, f"api-{prefix}")

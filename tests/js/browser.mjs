@@ -7,12 +7,15 @@
 //   {"do": "evaluate", "page": "a", "script": "innerWidth"}        what the script gives
 //   {"do": "open", …, "beside": "a"}     in the profile of another one        {"do": "go", "page": "a", "url": "http://…"}
 //   {"do": "reload", …}   {"do": "back", …}   {"do": "crash", …}   {"do": "offline", …, "off": true}
+//   {"do": "press", "page": "a", "key": "Tab"}                  a key, at what has the focus
+//   {"do": "axe", "page": "a", "dark": true}                   what WCAG 2.2 A and AA have against the page, by axe-core
 //   {"do": "complaints", "page": "a"}                          what its console and network had to complain of
 //
 // Each is answered with one line: {"done": result} or {"failed": message}.
 //
 // Usage: node browser.mjs CHROMIUM
 
+import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
 
@@ -84,7 +87,22 @@ async function crash(page) {
   await crashed;
 }
 
+const axeSource = await readFile(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
+
+async function axe({ page: name, dark }) {
+  const page = pages.get(name);
+  await page.emulateMedia({ colorScheme: dark ? 'dark' : 'light' });
+  await page.evaluate(axeSource);
+  const { violations, passes } = await page.evaluate(() =>
+    globalThis.axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'] }),
+  );
+  const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((each) => `${each.target} ${each.failureSummary}`).join('; ')}`);
+  return { found, passed: passes.length };
+}
+
 const actions = {
+  axe,
+  press: ({ page, key }) => pages.get(page).keyboard.press(key),
   open,
   wait,
   shot,

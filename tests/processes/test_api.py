@@ -102,7 +102,7 @@ async def test_workers_share_the_port(redis_url: str, prefix: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ({}, "GATEWAY_API_PORT needs GATEWAY_API_KEYS"),
+        ({}, "GATEWAY_API_PORT and GATEWAY_CONSOLE need GATEWAY_API_KEYS"),
         ({"GATEWAY_API_KEYS": "@/no/such/file"}, "GATEWAY_API_KEYS: "),
         ({"GATEWAY_API_KEYS": json.dumps({"a": {"key": KEY}})}, "scopes of a"),
     ],

@@ -13,7 +13,7 @@ from gateway.setting_doubts import doubts
 from gateway.settings import Settings, UsageError
 from tests.support.tokens import SECRET, make_token
 
-LISTS = ["allowed_origins", "events", "jwt_algorithms", "trusted_proxies"]
+LISTS = ["allowed_origins", "console_hosts", "events", "jwt_algorithms", "trusted_proxies"]
 
 
 def loaded(*arguments: str) -> Settings:
@@ -58,6 +58,7 @@ def test_an_empty_list_may_be_meant(monkeypatch: pytest.MonkeyPatch, name: str) 
 SEPARATED = {
     "events": ["connected", "disconnected"],
     "allowed_origins": ("https://a.org", "https://b.org"),
+    "console_hosts": ("a.example", "b.example"),
     "jwt_algorithms": ("HS256", "HS384"),
     "trusted_proxies": ("10.0.0.0/8", "fd00::/8"),
 }

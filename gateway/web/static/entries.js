@@ -1,30 +1,6 @@
-// What the page shows of each message. Whatever came over the wire goes in as text, never as HTML.
+// What the page shows of each message.
 
-/** An element. A child that is a string becomes text; one that is empty or missing is left out. */
-export function element(name, attributes, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children.filter(Boolean));
-  return made;
-}
-
-const clock = new Intl.DateTimeFormat(undefined, {
-  hour: '2-digit',
-  minute: '2-digit',
-  second: '2-digit',
-  fractionalSecondDigits: 3,
-  hourCycle: 'h23',
-});
-
-function time(timestamp) {
-  const date = new Date(timestamp);
-  if (Number.isNaN(date.getTime())) return undefined;
-  return element('time', { datetime: date.toISOString() }, clock.format(date));
-}
-
-function tag(text, kind = 'plain') {
-  return element('span', { class: `tag ${kind}` }, String(text));
-}
+import { element, tag, time } from './elements.js';
 
 /** A data message: a run result, a notification, or anything else a channel carries. */
 export function dataEntry(message, { late, repeated }) {

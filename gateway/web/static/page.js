@@ -1,6 +1,7 @@
 import { adviceOn } from './advice.js';
 import { Connection, shouldReconnect } from './connection.js';
-import { dataEntry, element, errorEntry, protocolEntry } from './entries.js';
+import { element } from './elements.js';
+import { dataEntry, errorEntry, protocolEntry } from './entries.js';
 
 const MAX_ENTRIES = 500;
 

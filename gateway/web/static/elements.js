@@ -1,0 +1,46 @@
+// What the test page and the console make their pages of. Whatever came over the wire goes in as text, never as HTML.
+
+/** An element. A child that is a string becomes text; one that is empty or missing is left out. */
+export function element(name, attributes, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children.filter(Boolean));
+  return made;
+}
+
+const clock = new Intl.DateTimeFormat(undefined, {
+  hour: '2-digit',
+  minute: '2-digit',
+  second: '2-digit',
+  fractionalSecondDigits: 3,
+  hourCycle: 'h23',
+});
+
+/** The time of day, of milliseconds since 1970. */
+export function time(timestamp) {
+  const date = new Date(timestamp);
+  if (Number.isNaN(date.getTime())) return undefined;
+  return element('time', { datetime: date.toISOString() }, clock.format(date));
+}
+
+export function tag(text, kind = 'plain') {
+  return element('span', { class: `tag ${kind}` }, String(text));
+}
+
+/** A text that is cut where it is longer than anybody reads. */
+export function cut(text, most) {
+  return text.length > most ? `${text.slice(0, most)}… (${text.length.toLocaleString()} characters)` : text;
+}
+
+/** A function that runs `draw` once before the browser paints next, however often it is called. */
+export function batched(draw) {
+  let waits = false;
+  return () => {
+    if (waits) return;
+    waits = true;
+    requestAnimationFrame(() => {
+      waits = false;
+      draw();
+    });
+  };
+}
