@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from gateway.settings import Settings
+from publisher import AsyncPublisher
+from tests.deploy.without_websocket import streams_and_polls_pass
 from tests.support.client import connected
 from tests.support.haproxy import CONFIGURATION, HAProxy, haproxy_before
 from tests.support.processes import GatewayProcess, gateway_process
@@ -163,6 +165,18 @@ async def test_the_javascript_client_can_be_loaded_and_no_other_page(
         for path, status in (("/client.js", 200), ("/client/", 404), ("/readyz", 404)):
             asked = request(f"GET {path} HTTP/1.1", "Host: x")
             assert (await answer_to(balancer.url, asked)).status == status
+
+
+async def test_event_streams_and_polls_pass_at_once_and_reach_their_gateway_by_any(
+    haproxy: Callable[..., HAProxy], gateway: GatewayProcess, redis_url: str, prefix: str
+) -> None:
+    async with (
+        gateway_process(redis_url, prefix, trusted_proxies="127.0.0.1") as other,
+        AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher,
+    ):
+        balancer = haproxy(gateway.port, other.port)
+        async with balancer.running():
+            await streams_and_polls_pass(balancer.url, publisher)
 
 
 async def test_no_token_is_in_its_log(

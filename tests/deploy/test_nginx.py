@@ -19,6 +19,7 @@ from aiohttp.test_utils import TestServer
 from gateway.settings import Settings
 from gateway.web.handshake_queue import LONGEST_SECONDS
 from publisher import AsyncPublisher
+from tests.deploy.without_websocket import streams_and_polls_pass
 from tests.faults.proxy import Proxy
 from tests.support.client import Client, connected
 from tests.support.nginx import NGINX, Nginx
@@ -188,6 +189,13 @@ async def test_the_javascript_client_can_be_loaded(balanced, gateways):
     async with balanced(*(gateway.port for gateway in gateways)) as balancer:
         assert await status(f"{balancer.http_url}/client.js") == 200
         assert await status(f"{balancer.http_url}/client/") == 404
+
+
+async def test_event_streams_and_polls_pass_at_once_and_reach_their_gateway_by_any(
+    balanced, gateways, publisher
+):
+    async with balanced(*(gateway.port for gateway in gateways)) as balancer:
+        await streams_and_polls_pass(balancer.url, publisher)
 
 
 async def test_internal_endpoints_cannot_be_reached(balanced, gateways):

@@ -43,7 +43,7 @@ async def request(
     """Send a request; returns the answer without its body. ``_`` in the name of a field stands for a hyphen."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}"]
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
     if body:
         lines.append(f"Content-Length: {len(body)}")
@@ -52,7 +52,29 @@ async def request(
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
     first, *rest = head.strip().split("\r\n")
     found = {name.lower(): value for name, value in (each.split(": ", 1) for each in rest)}
+    if found.get("transfer-encoding") == "chunked":
+        reader = _unchunked(reader)
     return reader, writer, Answer(int(first.split()[1]), found)
+
+
+_PUMPS: set[asyncio.Task[None]] = set()
+
+
+def _unchunked(reader: asyncio.StreamReader) -> asyncio.StreamReader:
+    """What is in the chunks into which a proxy has cut a body (RFC 9112 §7.1)."""
+    whole = asyncio.StreamReader()
+
+    async def pump() -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while size := int((await reader.readuntil(b"\r\n")).strip(), 16):
+                whole.feed_data(await reader.readexactly(size))
+                await reader.readexactly(2)
+        whole.feed_eof()
+
+    task = asyncio.create_task(pump())
+    _PUMPS.add(task)
+    task.add_done_callback(_PUMPS.discard)
+    return whole
 
 
 async def ask(
