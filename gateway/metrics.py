@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -124,6 +125,7 @@ class NodeCollector(Collector):
         )
         yield _servers(self.redis_servers())
         yield _gauge("connections", "Open connections", len(connections))
+        yield _transports(connection.socket.encoding.transport for connection in connections)
         yield _gauge(
             "connections_behind",
             "Connections left out of live delivery until their clients have caught up",
@@ -236,6 +238,17 @@ def _servers(servers: Mapping[str, bool]) -> GaugeMetricFamily:
     )
     for server, heard in servers.items():
         family.add_metric([server], int(heard))
+    return family
+
+
+def _transports(transports: Iterable[str]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "gateway_connections_by_transport",
+        "Open connections, by how their clients are sent their messages",
+        labels=["transport"],
+    )
+    for transport, count in ({"websocket": 0, "sse": 0, "poll": 0} | Counter(transports)).items():
+        family.add_metric([transport], count)
     return family
 
 

@@ -47,6 +47,11 @@ class EventEncoding(NamedTuple):
         """Whether the client answers pings."""
         return False
 
+    @property
+    def transport(self) -> str:
+        """The name of this kind of connections in the metrics."""
+        return "sse"
+
     def told(self, message: bytes) -> bytes:
         """A message that is no data."""
         return event(message)
@@ -70,6 +75,11 @@ class PollEncoding(NamedTuple):
     def asks(self) -> bool:
         """Whether the client answers pings."""
         return False
+
+    @property
+    def transport(self) -> str:
+        """The name of this kind of connections in the metrics."""
+        return "poll"
 
     def told(self, message: bytes) -> bytes:
         """A message that is no data."""

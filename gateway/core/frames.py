@@ -159,6 +159,11 @@ class Encoding(NamedTuple):
         """Whether the client answers pings."""
         return True
 
+    @property
+    def transport(self) -> str:
+        """The name of this kind of connections in the metrics."""
+        return "websocket"
+
     def told(self, message: bytes) -> bytes:
         """A message that is no data, as the client is sent it; these are short, and for one client."""
         return text(message)

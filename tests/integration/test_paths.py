@@ -150,4 +150,8 @@ async def test_no_answer_tells_what_serves_it_and_every_error_is_in_json(
         assert "application/json" in answer.head
         assert "aiohttp" not in answer.head
         assert "Python" not in answer.head
-        assert answer.status == 200 or set(json.loads(answer.body)["error"]) == {"code", "message"}
+        assert answer.status == 200 or set(json.loads(answer.body)["error"]) == {
+            "code",
+            "message",
+            "help",
+        }

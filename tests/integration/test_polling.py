@@ -106,6 +106,9 @@ async def test_polls_go_on_over_another_node(
         assert data_in(messages) == [number]
         since = since_in(messages)
     assert len(here.gateway.hub.connections) == 1
+    assert (
+        'gateway_connections_by_transport{transport="poll"} 1.0' in (await here.get("/metrics"))[1]
+    )
     assert not there.gateway.hub.connections
 
 
