@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.deploy.test_kubernetes import VERSIONS
@@ -15,7 +16,7 @@ from tests.support.nodes import running_node
 from tests.support.programs import require_module, require_program
 from tests.support.redis_server import free_port
 from tests.support.tokens import make_token
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "proxies.md").read_text("utf-8")
@@ -74,6 +75,13 @@ async def test_the_lines_for_nginx_let_a_client_through(
             async with connected(url) as client:
                 await client.send({"type": "heartbeat"})
                 await client.expect(type="heartbeat")
+            http = url.replace("ws", "http", 1).partition("?")[0]
+            stream = f"{http}/sse?channel=notifications/user-1&token={make_token('user-1')}"
+            async with aiohttp.ClientSession() as session, session.get(stream) as answer:
+                # It comes although the answer goes on.
+                async with asyncio.timeout(PATIENCE):
+                    while b'"subscribed"' not in await answer.content.readuntil(b"\n\n"):
+                        pass
         finally:
             nginx.terminate()
             await nginx.wait()
