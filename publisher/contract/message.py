@@ -9,7 +9,7 @@
 ``id`` is in microseconds of the Redis clock and rises within the channel, ``prev`` is the id before it
 (0 for none), ``nonce`` names the publish. A message that is not logged has an empty ``prev``, and its
 ``id`` is only a time. An entry without a body is a tombstone: its message was taken out on purpose. It may stand for several
-messages in a row, from its first up to ``id``: ``nonce`` is ``<first>|<nonces of all>`` then (``delete.lua``). Where Redis has lost a
+messages in a row, from its first up to ``id``: ``nonce`` is ``<first>|<nonce of the last>,<id before>=<its nonce>,…`` then (``delete.lua``). Where Redis has lost a
 log, ``prev`` is 0 again, and between it and the first may be messages that nobody has taken out.
 
 No reader looks into the nonce, which holds neither ``/`` nor ``+``. So a ``traceparent`` (``trace_context.py``) stands behind it: a
@@ -34,6 +34,11 @@ NO_POSITION: Final = -1
 
 MAX_ID: Final = 2**53 - 1
 """Ids stay exact in JavaScript and as a sorted-set score (Redis documentation, sorted sets)."""
+
+TAKEN_OUT_BYTES: Final = 1_000
+"""So long is what a tombstone names at most (``delete.lua``, ``publish.lua``)."""
+
+_TAKEN_OUT: Final = re.compile(rb",([0-9]+)=")
 
 
 class Message:
@@ -71,8 +76,16 @@ class Message:
         return int(first) if bar else self.id
 
     def stands_for(self, position: int) -> bool:
-        """Whether this is a tombstone, also for the message with the id ``position``."""
-        return self.removed and self.first <= position <= self.id
+        """Whether this is a tombstone, also for the message with the id ``position``.
+
+        An id between those that it stands for may be of a message that a failover has lost. It names each, from the newest on, as far
+        as there is room; of those before there is no telling.
+        """
+        if not self.removed or not self.first <= position <= self.id:
+            return False
+        named = {self.id, self.first, *map(int, _TAKEN_OUT.findall(self.nonce))}
+        is_cut = len(self.nonce.partition(b"|")[2]) >= TAKEN_OUT_BYTES
+        return position in named or (is_cut and position < min(named - {self.first}))
 
     def follows(self, position: int) -> bool:
         """Whether nothing is missing between ``position``, which is below its id, and this message."""

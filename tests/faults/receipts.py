@@ -47,13 +47,10 @@ class Asker(NumberedPublisher):
 def confirmed_wrongly(trace: Trace) -> Iterator[str]:
     """Each user of whom a backend was told that they have a message, and to whom it had not come by then.
 
-    What Redis has lost counts as had by who has confirmed a later message (docs/publisher.md, "Receipts").
+    What Redis has lost, so that its log is without it in the end, counts as had by who has confirmed a later message
+    (docs/publisher.md, "Receipts").
     """
-    lost = {
-        (each.channel, each.id)
-        for each in trace.publications
-        if trace.losing(each.asked_at, each.published_at)
-    }
+    lost = {(each.channel, each.id) for each in trace.publications if trace.lost_on_purpose(each)}
     had: dict[tuple[str, str, int], float] = {}
     for device in trace.devices:
         for session in device.sessions:

@@ -13,8 +13,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 
-from publisher import AsyncPublisher
+from publisher import AsyncPublisher, Receipt
 from tests.integration.conftest import StartNode
 from tests.publisher.replicated import Replicated, replicated_redis
 from tests.support.client import Client, connected
@@ -30,14 +31,15 @@ AHEAD_US = 3_600_000_000
 class Cluster:
     """A primary, a replica, and what becomes of the primary's data."""
 
-    def __init__(self, pair: Replicated, prefix: str) -> None:
+    def __init__(self, pair: Replicated, prefix: str, channel: str = CHANNEL) -> None:
         self.pair = pair
         self.url = pair.url
         self.replica_url = f"redis://127.0.0.1:{pair.replica.info('server')['tcp_port']}"
-        self._prefix = prefix
+        self.prefix = prefix
+        self.channel = channel
 
     def key(self, kind: str) -> str:
-        return f"{self._prefix}:{kind}:{{{CHANNEL}}}"
+        return f"{self.prefix}:{kind}:{{{self.channel}}}"
 
     def cut_the_replica_off(self) -> None:
         self.pair.settle()
@@ -52,6 +54,16 @@ class Cluster:
         self.pair.primary.publish(self.key("live"), entry)
         return last + AHEAD_US
 
+    def publish_unheard(self, data: str, server: redis.Redis | None = None) -> int:
+        """Publish on the primary, or on another server, so that no node hears it; returns the id."""
+        server = server or self.pair.primary
+        last = int(server.get(self.key("last")) or 0)
+        seconds, microseconds = server.time()
+        id_ = max(seconds * 1_000_000 + microseconds, last + 1)
+        server.zadd(self.key("log"), {f"{id_}:{last}:n{id_}:{json.dumps(data)}": id_})
+        server.set(self.key("last"), id_)
+        return id_
+
     async def fail_over(self) -> None:
         primary, port = self.pair.primary, urlsplit(self.replica_url).port
         primary.replicaof("127.0.0.1", port)
@@ -59,6 +71,11 @@ class Cluster:
         primary.replicaof("NO", "ONE")
         primary.client_kill_filter(_type="pubsub")
         primary.client_kill_filter(_type="normal", skipme=True)
+
+    async def follow(self) -> None:
+        """Let the replica follow the primary again."""
+        self.pair.replica.replicaof("127.0.0.1", urlsplit(self.url).port)
+        await until(lambda: self.pair.replica.info("replication")["master_link_status"] == "up")
 
     def position(self) -> int:
         return int(self.pair.primary.zscore(self.key("confirmed"), "u") or 0)
@@ -220,3 +237,62 @@ async def test_without_a_failover_positions_of_messages_that_have_left_the_log_a
         positions.advance(CHANNEL, "u", id_)
         await positions.flush()
         assert cluster.position() == id_
+
+
+async def test_a_receipt_for_what_was_not_sent_is_of_a_message_that_the_failover_has_lost(
+    node: Node, publisher: AsyncPublisher, promoted: AsyncPublisher, cluster: Cluster
+) -> None:
+    """As docs/publisher.md says ("Receipts"): what is kept is sent before anything behind it is confirmed."""
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        first = await publisher.publish(CHANNEL, "first")
+        assert await client.data(1) == ["first"]
+        await until(lambda: cluster.position() == first.id)
+        cluster.cut_the_replica_off()
+        lost = cluster.publish_unheard("lost")
+        kept = cluster.publish_unheard("kept", cluster.pair.replica)
+        newest = await promoted.publish(CHANNEL, "newest")
+        assert first.id < lost < kept < newest.id
+        assert cluster.position() == first.id
+        await cluster.fail_over()
+        assert await client.data(2) == ["kept", "newest"]
+        await until(lambda: cluster.position() == newest.id)
+        await client.sync()
+    assert [each.data for each in await promoted.history(CHANNEL)] == ["first", "kept", "newest"]
+    async with AsyncPublisher.from_url(cluster.url, prefix=cluster.prefix) as reader:
+        for id_ in (lost, kept):
+            assert await reader.receipts(CHANNEL, id_) == [Receipt("u", newest.id)]
+
+
+async def test_what_was_taken_out_around_a_lost_message_stands_for_others_only(
+    node: Node, publisher: AsyncPublisher, promoted: AsyncPublisher, cluster: Cluster
+) -> None:
+    async with connected(node.url, make_token("u")) as client:
+        await client.subscribe(CHANNEL)
+        await publisher.publish(CHANNEL, "kept")
+        assert await client.data(1) == ["kept"]
+        cluster.cut_the_replica_off()
+        await promoted.publish(CHANNEL, "forked")
+        before = await promoted.publish(CHANNEL, "taken out")
+        lost = await publisher.publish(CHANNEL, "lost")
+        assert await client.data(1) == ["lost"]
+        after = await promoted.publish(CHANNEL, "taken out, too")
+        assert before.id < lost.id < after.id
+        for each in (before, after):
+            assert await promoted.delete(CHANNEL, each.id)
+        await cluster.fail_over()
+        await client.expect(type="error", code="messages_lost", channel=CHANNEL)
+        assert await client.data(2) == ["kept", "forked"]
+
+
+async def test_a_position_between_messages_that_were_taken_out_is_not_written(
+    node: Node, publisher: AsyncPublisher, cluster: Cluster
+) -> None:
+    published = [(await publisher.publish(CHANNEL, number)).id for number in range(4)]
+    for id_ in published[1:3]:
+        assert await publisher.delete(CHANNEL, id_)
+    positions = node.gateway.redis.positions
+    for id_, written in ((published[1] + 1, 0), (published[1], published[1])):
+        positions.advance(CHANNEL, "u", id_)
+        await positions.flush()
+        assert cluster.position() == written

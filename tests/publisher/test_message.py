@@ -144,3 +144,18 @@ def test_what_is_written_is_read(seconds: int):
     message = Message(7, 0, b"1", b"n", lives_for(seconds).encode())
     expire(message, 7 + seconds * SECOND - 1)
     assert (message.extension, message.body) == (b"", b"1")
+
+
+def test_a_tombstone_stands_for_those_that_it_names_and_no_others_between_them():
+    tombstone = decode(b"70:50:60|n70,65=n65,60=n60:")
+    assert [each for each in range(50, 80) if tombstone.stands_for(each)] == [60, 65, 70]
+    alone = decode(b"70:50:70|n70:")
+    assert [each for each in range(50, 80) if alone.stands_for(each)] == [70]
+    in_the_log = decode(b"70:50:n70:")
+    assert [each for each in range(50, 80) if in_the_log.stands_for(each)] == [70]
+
+
+def test_where_there_was_no_room_for_all_those_before_may_be_any():
+    named = f"n70,66={'n' * 2_000}"[:1_000]
+    tombstone = decode(f"70:50:60|{named}:".encode())
+    assert [each for each in range(50, 80) if tombstone.stands_for(each)] == [*range(60, 67), 70]

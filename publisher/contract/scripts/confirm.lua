@@ -6,10 +6,14 @@ local confirmed, last, log, removed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local newest = redis.call('GET', last) or redis.call('ZREVRANGE', log, 0, 0, 'WITHSCORES')[2]
 local answers = {}
 
--- Whether a tombstone stands for it.
+-- Whether a tombstone stands for it (message.py): it names those that it has room for, from the newest on.
 local function taken_out(id)
   local above = redis.call('ZRANGEBYSCORE', removed, id, '+inf', 'LIMIT', 0, 1)[1]
-  return above and tonumber(string.match(above, '^%d+:%d+:(%d+)|')) <= tonumber(id)
+  local newest_there, first, nonces = string.match(above or '', '^(%d+):%d+:(%d+)|([^:]*)')
+  if not first or tonumber(first) > tonumber(id) then return false end
+  if id == newest_there or id == first or string.find(nonces, ',' .. id .. '=', 1, true) then return true end
+  local oldest_named = string.match(nonces, '.*,(%d+)=') or newest_there
+  return #nonces >= 1000 and tonumber(id) < tonumber(oldest_named)
 end
 
 -- A failover to a replica may have lost the message, and another one may have an id above it by now.
