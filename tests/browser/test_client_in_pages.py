@@ -63,12 +63,16 @@ async def visit(
         text = (js / "client.html").read_text("utf-8")
         return web.Response(text=text, content_type="text/html")
 
+    async def elsewhere(_request: web.Request) -> web.Response:
+        return web.Response(text="<!doctype html>elsewhere", content_type="text/html")
+
     async def worker(_request: web.Request) -> web.Response:
         text = WORKER.replace("GATEWAY", f"http://127.0.0.1:{gateway.port}")
         return web.Response(text=text, content_type="text/javascript")
 
     app = web.Application()
     app.router.add_get("/", html)
+    app.router.add_get("/elsewhere", elsewhere)
     app.router.add_get("/worker.js", worker)
     pages: list[Page] = []
     async with TestServer(app, host="127.0.0.1") as server:
@@ -129,13 +133,14 @@ async def test_a_page_that_is_loaded_again_misses_nothing_and_repeats_nothing(
     await publisher.publish(channel, "old")
     page = await visit(storage=storage)
     await heard(page, "old")
+    address = await page.evaluate("location.href")
     await page.do("go", url="about:blank")
     # Another device of the user has this one, so the gateway would not send it by itself.
     await publisher.publish(channel, "missed")
     other = await visit()
     await other.wait("[data-event=data]")
     await close(other)
-    await page.do("back")
+    await page.do("go", url=address)
     await heard(page, "missed")
     await publisher.publish(channel, "live")
     await heard(page, "missed", "live")
@@ -183,22 +188,18 @@ async def test_a_page_that_is_left_gives_its_place_back_and_goes_on_when_it_is_s
     page = await visit()
     await publisher.publish(channel, "before")
     await heard(page, "before")
-    # As the browser does it with the back/forward cache, which Playwright's browsers do not have.
-    await page.evaluate(
-        "dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true})) && 0"
-    )
+    await page.do("go", url=await page.evaluate("new URL('/elsewhere', location).href"))
 
     async def nobody() -> bool:
         return await places(publisher, user) == 0
 
     await until(nobody)
-    (waiting,) = await happened(page, "waiting")
-    assert waiting["reason"] == "page_hidden"
     await publisher.publish(channel, "meanwhile")
-    await page.evaluate(
-        "dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true})) && 0"
-    )
+    await page.do("back")
     await heard(page, "before", "meanwhile")
+    # It was in the back/forward cache all the time.
+    assert await happened(page, "shown") == [{"persisted": True}]
+    assert [each["reason"] for each in await happened(page, "waiting")] == ["page_hidden"]
 
 
 async def test_when_the_network_is_back_it_does_not_wait(
@@ -286,6 +287,29 @@ async def test_when_the_tab_with_the_connection_goes_the_next_one_has_it_soon(
             return await places(publisher, user) == 1
 
         await until(one)
+
+
+async def test_when_the_connection_is_lost_one_tab_makes_it_again_for_all(
+    visit: Visit, publisher: AsyncPublisher, user: str, channel: str
+) -> None:
+    options = {"share": True, "backoff": {"max": 200}}
+    tabs = [await visit(**options)]
+    tabs += [await visit(tabs[0], **options) for _ in range(2)]
+    for tab in tabs:
+        await tab.wait("[data-event=subscribed]", 1)
+    await publisher.publish(channel, "before")
+    for tab in tabs:
+        await heard(tab, "before")
+    await publisher.disconnect(user)
+    await publisher.publish(channel, "meanwhile")
+    for tab in tabs:
+        await heard(tab, "before", "meanwhile")
+        assert await happened(tab, "gap") == []
+
+    async def one() -> bool:
+        return await places(publisher, user) == 1
+
+    await until(one)
 
 
 async def test_a_channel_that_only_a_dead_tab_has_heard_is_left(

@@ -88,6 +88,18 @@ async def test_messages_come_in_order_and_the_state_is_told(
     assert (closed["reason"], closed["code"]) == ("closed", 1000)
 
 
+async def test_it_needs_little_of_its_platform(
+    begin: Begin, publisher: AsyncPublisher, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BARE", "1")
+    client = await begin()
+    await opened(client)
+    await client.tell("loop", channel=channel)
+    await live(client)
+    await publisher.publish(channel, 1)
+    assert await data(client, 1) == [1]
+
+
 async def test_subscribers_of_a_channel_share_a_subscription_and_each_has_its_own_position(
     begin: Begin, publisher: AsyncPublisher, channel: str
 ) -> None:

@@ -22,6 +22,7 @@ import { chromium } from 'playwright-core';
 const browser = await chromium.launch({
   executablePath: process.argv[2],
   headless: true,
+  ignoreDefaultArgs: ['--disable-back-forward-cache'], // as people have it
   args: [
     '--no-sandbox',
     '--disable-gpu',
@@ -109,7 +110,7 @@ const actions = {
   close: ({ page }) => close(pages.get(page)),
   go: async ({ page, url }) => void (await pages.get(page).goto(url)),
   reload: async ({ page }) => void (await pages.get(page).reload()),
-  back: async ({ page }) => void (await pages.get(page).goBack()),
+  back: async ({ page }) => void (await pages.get(page).goBack({ waitUntil: 'commit' })),
   crash: ({ page }) => crash(pages.get(page)),
   offline: ({ page, off }) => pages.get(page).context().setOffline(off),
   click: ({ page, selector }) => pages.get(page).locator(selector).click(),

@@ -3,6 +3,7 @@
 // Usage: node client.mjs MODULE URL TOKENS [OPTIONS]
 //
 // TOKENS: separated by commas, one for each time one is asked for; the last one for all that follow. OPTIONS: JSON.
+// With BARE in the environment it finds as little as on React Native.
 // A callback fails for data that is "fail", and with `slow` it waits until the command `go` comes.
 
 import { pathToFileURL } from 'node:url';
@@ -10,6 +11,10 @@ import WS from 'ws';
 import { obey, report } from './tap.mjs';
 
 const [module, url, given, options = '{}'] = process.argv.slice(2);
+
+// React Native has none of these.
+if (process.env.BARE) for (const name of ['EventTarget', 'CustomEvent', 'URL', 'reportError', 'location']) delete globalThis[name];
+
 const { Realtime } = await import(pathToFileURL(module));
 
 const tokens = given.split(',');

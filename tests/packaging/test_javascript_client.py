@@ -37,7 +37,12 @@ def test_the_core_is_small() -> None:
 
 
 def test_its_pure_parts() -> None:
-    run(require_program("node"), "--test", "reconnecting.test.mjs", cwd=installed())
+    run(
+        require_program("node"),
+        "--test",
+        *sorted(each.name for each in JS.glob("*.test.mjs")),
+        cwd=installed(),
+    )
 
 
 def test_its_version_is_the_gateways() -> None:

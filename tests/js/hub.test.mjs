@@ -1,0 +1,125 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Hub } from '../../gateway/web/static/client/src/hub.js';
+
+const CHANNEL = 'run-results/1';
+
+/** A hub with the tabs `a` (its own) and `b`; `sent` to the gateway, and `told` to tabs as [tab, type or data]. */
+function hub() {
+  const sent = [];
+  const told = [];
+  const each = new Hub(
+    (message) => sent.push(message),
+    (ids, text) => {
+      const { type, data } = JSON.parse(text);
+      for (const id of ids) told.push([id, data ?? type]);
+    },
+    'a',
+  );
+  each.join('a');
+  each.join('b');
+  const says = (message) => each.hear(JSON.stringify({ channel: CHANNEL, ...message }));
+  const wants = (id, type, more) => each.ask(id, { type, channel: CHANNEL, ...more });
+  const data = (id) => says({ type: 'run-results', data: id, id });
+  const taken = () => told.splice(0);
+  return { hub: each, sent, says, wants, data, taken };
+}
+
+test('each tab hears a channel from its own answer on', () => {
+  const { sent, says, wants, data, taken } = hub();
+  wants('a', 'subscribe');
+  wants('b', 'subscribe');
+  assert.equal(sent.length, 1, 'one question at a time');
+  says({ type: 'subscribed' });
+  data(1);
+  says({ type: 'subscribed' });
+  data(2);
+  assert.deepEqual(taken(), [['a', 'subscribed'], ['a', 1], ['b', 'subscribed'], ['a', 2], ['b', 2]]);
+});
+
+test('old messages that one asks for reach nobody who began later without a position', () => {
+  const { says, wants, data, taken } = hub();
+  wants('a', 'subscribe');
+  says({ type: 'subscribed' });
+  data(1);
+  wants('b', 'subscribe');
+  says({ type: 'subscribed' });
+  wants('a', 'subscribe', { since: 0 });
+  says({ type: 'subscribed', recovered: true });
+  taken();
+  data(1);
+  data(2);
+  assert.deepEqual(taken(), [['a', 1], ['b', 2], ['a', 2]]);
+});
+
+test('the last one to leave leaves at the gateway, and who comes meanwhile waits for its answer', () => {
+  const { sent, says, wants, taken } = hub();
+  wants('a', 'subscribe');
+  says({ type: 'subscribed' });
+  wants('b', 'subscribe');
+  says({ type: 'subscribed' });
+  wants('a', 'unsubscribe');
+  assert.equal(sent.length, 2);
+  wants('b', 'unsubscribe');
+  assert.deepEqual(sent.at(-1), { type: 'unsubscribe', channel: CHANNEL });
+  wants('a', 'subscribe');
+  assert.equal(sent.length, 3);
+  says({ type: 'unsubscribed' });
+  assert.equal(sent.at(-1).type, 'subscribe');
+  taken();
+  says({ type: 'subscribed' });
+  assert.deepEqual(taken(), [['a', 'subscribed']]);
+});
+
+test('what a tab asked for that died before the answer is left again', () => {
+  const { hub: each, sent, says, wants, taken } = hub();
+  wants('b', 'subscribe');
+  each.leave('b');
+  says({ type: 'subscribed' });
+  assert.deepEqual(sent.at(-1), { type: 'unsubscribe', channel: CHANNEL });
+  assert.deepEqual(taken(), []);
+  each.ask('b', { type: 'subscribe', channel: CHANNEL });
+  assert.equal(sent.length, 2, 'a dead tab asks for nothing');
+});
+
+test('the end of a subscription is told to all who heard it, a refusal also to who asked', () => {
+  const { says, wants, data, taken } = hub();
+  wants('a', 'subscribe');
+  says({ type: 'subscribed' });
+  wants('b', 'subscribe', { since: 0 });
+  taken();
+  says({ type: 'error', code: 'channel_full' });
+  assert.deepEqual(taken(), [['a', 'error'], ['b', 'error']]);
+  data(1);
+  assert.deepEqual(taken(), []);
+  says({ type: 'granted' });
+  assert.deepEqual(taken(), [['a', 'granted'], ['b', 'granted']]);
+});
+
+test('after a loss lower ids are new', () => {
+  const { says, wants, data, taken } = hub();
+  wants('a', 'subscribe');
+  says({ type: 'subscribed' });
+  data(100);
+  wants('b', 'subscribe');
+  says({ type: 'subscribed' });
+  says({ type: 'error', code: 'messages_lost' });
+  taken();
+  data(50);
+  assert.deepEqual(taken(), [['a', 50], ['b', 50]]);
+});
+
+test('one tab renews the token, and who joins is greeted', () => {
+  const { hub: each, taken } = hub();
+  each.hear('{"type": "connected", "userId": "u"}');
+  each.hear('[{"type": "token_expiring"}, {"type": "heartbeat"}]');
+  each.join('c');
+  assert.deepEqual(taken(), [
+    ['a', 'connected'],
+    ['b', 'connected'],
+    ['a', 'token_expiring'],
+    ['a', 'heartbeat'],
+    ['b', 'heartbeat'],
+    ['c', 'connected'],
+  ]);
+});

@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
+import { Subscription } from '../../gateway/web/static/client/src/subscription.js';
+
+/** A subscription that is live; `heard` what its callback was given, and `drained` as it was told. */
+function subscription(options, callback = () => {}) {
+  const heard = [];
+  const drained = [];
+  const take = (data) => {
+    heard.push(data);
+    return callback(data);
+  };
+  const each = new Subscription(take, options, { drained: (goesOn) => drained.push(goesOn), processed: () => {} });
+  each.live = true;
+  const gets = (...ids) => ids.forEach((id) => each.take({ id, data: id }));
+  return { each, heard, drained, gets };
+}
+
+test('repeats are left out, and after a loss lower ids are new', () => {
+  const { each, heard, gets } = subscription({ since: 3 });
+  gets(2, 3, 4, 4, 5);
+  each.lose();
+  gets(1);
+  assert.deepEqual(heard, [4, 5, 1]);
+});
+
+test('what has no id is never a repeat', () => {
+  const { each, heard } = subscription({});
+  for (let i = 0; i < 2; i++) each.take({ data: 'x' });
+  assert.deepEqual(heard, ['x', 'x']);
+});
+
+test('what does not fit is asked for again behind what did', async () => {
+  let go;
+  const { each, heard, drained, gets } = subscription({ inTurn: true, limit: 2 }, () => new Promise((done) => (go = done)));
+  gets(1, 2, 3, 4);
+  assert.equal(each.last, 2);
+  assert.equal(each.live, false);
+  go();
+  await setImmediate();
+  assert.deepEqual(drained, []);
+  go();
+  await setImmediate();
+  assert.deepEqual([heard, drained], [[1, 2], [false]]);
+});
+
+test('where nothing is kept what does not fit is lost, and it goes on', async () => {
+  let go;
+  const { each, drained } = subscription({ inTurn: true, limit: 1 }, () => new Promise((done) => (go = done)));
+  for (const data of ['first', 'second']) each.take({ data });
+  assert.equal(each.live, true);
+  go();
+  await setImmediate();
+  assert.deepEqual(drained, [true]);
+});
+
+test('what failed and what is behind it comes again with the next connection', async () => {
+  const { each, heard, gets } = subscription({ ack: true }, (data) => {
+    if (data === 2) throw new Error('as the test wants it');
+  });
+  console.error = () => {};
+  gets(1, 2, 3);
+  await setImmediate();
+  assert.deepEqual([each.done, each.last, each.position], [1, 3, 1]);
+  assert.equal(each.resume(), 1);
+  each.live = true;
+  gets(2, 3);
+  await setImmediate();
+  assert.deepEqual(heard, [1, 2, 3, 2, 3]);
+});
+
+test('a loss is told behind the messages before it', async () => {
+  const order = [];
+  const { each, gets } = subscription({ ack: true, onGap: () => order.push('gap') }, (data) => order.push(data));
+  gets(1, 2);
+  each.lose();
+  gets(1);
+  await setImmediate();
+  assert.deepEqual(order, [1, 2, 'gap', 1]);
+});
