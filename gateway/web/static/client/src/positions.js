@@ -6,6 +6,8 @@ export class Positions {
   #changed = new Map();
   #opening;
   #store;
+  #user;
+  #loading;
   #timer;
 
   /** `opening`: a promise of a store with `load(user)` and `save(changes, isLeaving)`, or of nothing. */
@@ -28,8 +30,14 @@ export class Positions {
     else this.#timer ??= setTimeout(() => this.save(), SAVE_MS);
   }
 
-  /** Take over what was stored for a user; what is known is newer. */
-  async load(user) {
+  /** Take over what was stored for a user, with the first connection; what is known is newer. */
+  load(user) {
+    if (this.#user !== user) this.#loading = this.#take(user);
+    this.#user = user;
+    return this.#loading;
+  }
+
+  async #take(user) {
     this.#store = await this.#opening;
     const stored = (await this.#store?.load(user)) ?? [];
     for (const [channel, id] of stored) if (!this.#known.has(channel)) this.#known.set(channel, id);

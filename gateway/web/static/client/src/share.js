@@ -6,7 +6,7 @@ import { Hub } from './hub.js';
 
 const ASK_MS = 500;
 const SILENT_MS = 1_200; // a leader that says nothing for so long is frozen, or its page hangs
-const LATE_MS = 2_000; // who asks so late has slept, or is hidden, and does not judge
+const LATE_MS = 2_000; // who asks so late has slept, and does not judge; nor does a tab that nobody sees
 
 /** As `openDirectly(token)`, but shared where the browser and the token allow it. */
 export function share(url, token, openDirectly) {
@@ -125,11 +125,12 @@ class Member {
   #ask() {
     if (this.#hub) return;
     const now = Date.now();
-    const late = now - this.#asked > LATE_MS || globalThis.document?.hidden;
+    const hidden = globalThis.document?.hidden;
+    const late = now - this.#asked > LATE_MS;
     this.#asked = now;
-    if (late) this.#heard = now;
-    else if (now - this.#heard > SILENT_MS) return this.#takeOver();
-    this.#say({ alive: this.#id });
+    if (late || hidden) this.#heard = now;
+    if (now - this.#heard > SILENT_MS) this.#takeOver();
+    else if (!hidden) this.#say({ alive: this.#id });
   }
 
   /** The leader is silent: take its lock, so that it is free for all. */

@@ -1,7 +1,7 @@
 // Where positions are kept so that a page that is loaded again goes on where it was. Where a browser refuses to keep anything,
 // they are in memory, as they would be without this module.
 
-const OPEN_MS = 1_000; // some browsers never answer where they keep nothing
+const ANSWER_MS = 1_000; // some browsers never answer where they keep nothing
 const MOST_CHANNELS = 200;
 const KEPT_MS = 30 * 24 * 3600 * 1_000;
 
@@ -56,7 +56,7 @@ export function indexeddb(url) {
 
 function open() {
   return new Promise((resolve) => {
-    setTimeout(() => resolve(), OPEN_MS);
+    setTimeout(resolve, ANSWER_MS);
     try {
       const request = indexedDB.open('realtime-gateway', 1);
       request.onupgradeneeded = () => request.result.createObjectStore('positions');
@@ -105,6 +105,7 @@ function put(db, key, changes) {
 /** `result` when it is done; where it fails nothing, and the positions are older than they could be. */
 function transaction(db, result, work) {
   return new Promise((resolve) => {
+    setTimeout(resolve, ANSWER_MS);
     try {
       const begun = db.transaction('positions', 'readwrite');
       begun.oncomplete = () => resolve(result);
