@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from markdown_it import MarkdownIt
 
 from tests.docs.editions import Edition, pairs
 
@@ -41,6 +44,21 @@ def test_each_leads_to_the_other_in_its_first_lines(name: str) -> None:
     file = name.rpartition("/")[2]
     assert f"]({file.removesuffix('.md')}.zh-CN.md)" in english.text[:300]
     assert f"]({file})" in chinese.text[:300]
+
+
+@page
+def test_no_line_of_chinese_is_broken(name: str) -> None:
+    """A browser would show a space there."""
+    _, chinese = PAIRS[name]
+    assert re.findall(r"^.*[^\n]\n(?![-*#|<!]|\d+\. ).+", chinese.prose, re.MULTILINE) == []
+
+
+@page
+def test_each_mark_of_emphasis_is_one(name: str) -> None:
+    """Between Chinese characters and brackets a mark needs a space (CommonMark, "flanking")."""
+    _, chinese = PAIRS[name]
+    shown = MarkdownIt("commonmark").enable("table").render(chinese.prose)
+    assert re.findall(r".{9}(?:\*\*|\*\uff08).{9}", shown) == []
 
 
 def test_there_are_pages_in_both() -> None:
