@@ -80,6 +80,7 @@ class ClientPort:
 
     async def aclose(self) -> None:
         """End what has not become a client's connection."""
+        self._streams.close()
         for connection in self._unauthenticated.all():
             connection.drop()
         await self._handshakes.aclose()

@@ -96,7 +96,13 @@ class StreamRequests:
         self._clocks = clocks
         self._max_subscriptions = max_subscriptions
         self._max_message_bytes = max_message_bytes
+        self._waiting: set[Waiting] = set()
         self._quota = Quota(_REQUESTS, _PERIOD_SECONDS, clocks.monotonic(), _USERS)
+
+    def close(self) -> None:
+        """Let nobody wait any more: the next poll goes to another node."""
+        for waiting in list(self._waiting):
+            waiting.answer(200, b"[]")
 
     def serves(self, path: str) -> bool:
         """Whether requests for this path come here."""
@@ -169,6 +175,7 @@ class StreamRequests:
                 early.append((status, body))
 
         def gone() -> None:
+            self._waiting.discard(waiting)
             if polls is not None:
                 polls.forget(answer)
 
@@ -181,11 +188,13 @@ class StreamRequests:
         except BaseException:
             new.drop()
             raise
-        if new.gone:
+        if not new.waits:
             gone()
+            new.drop()
         elif found:
             waiting.begin(new)
             begun = True
+            self._waiting.add(waiting)
             for each in early:
                 waiting.answer(*each)
         else:

@@ -125,6 +125,21 @@ async def test_polls_outlive_their_node(start_node: StartNode, publisher: AsyncP
     assert all(each["recovered"] for each in third if each["type"] == "subscribed")
 
 
+async def test_a_node_that_leaves_answers_the_polls_that_wait_there_for_another(
+    start_node: StartNode,
+) -> None:
+    here, there = await start_node(), await start_node()
+    first = await poll(here.url, CHANNEL)
+    more = {"poll": name_in(first), "since": since_in(first)}
+    waiting = asyncio.create_task(poll(there.url, CHANNEL, wait=20, **more))
+    stream = here.gateway.entrance.streams._streams[name_in(first)]
+    await until(lambda: stream.connection.socket.quiet == 0)
+    await until(lambda: there.gateway.entrance.client_port._streams._waiting)
+    await there.gateway.stop()
+    assert await waiting == []
+    assert await poll(here.url, CHANNEL, wait=0, **more) == []
+
+
 async def test_a_poll_that_is_asked_twice_ends_the_older(node: Node) -> None:
     first = await poll(node.url, CHANNEL)
     more = {"poll": name_in(first), "since": since_in(first)}
