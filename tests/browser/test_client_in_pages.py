@@ -329,6 +329,23 @@ async def test_a_channel_that_only_a_dead_tab_has_heard_is_left(
     assert await happened(first, "left") == [f"{channel}-2"]
 
 
+async def test_a_frame_that_may_have_no_locks_has_a_connection_of_its_own(
+    visit: Visit, publisher: AsyncPublisher, channel: str
+) -> None:
+    page = await visit(share=True)
+    await page.evaluate("""
+      addEventListener('message', ({ data }) => note('framed', data));
+      const frame = document.createElement('iframe');
+      frame.sandbox = 'allow-scripts';
+      frame.src = location.href;
+      document.body.append(frame);
+    """)
+    await page.wait("[data-event=framed]", 1)
+    assert await happened(page, "framed") == ["subscribed"]
+    await publisher.publish(channel, "heard")
+    await heard(page, "subscribed", "heard", event="framed")
+
+
 async def test_users_of_one_browser_share_nothing(
     visit: Visit, publisher: AsyncPublisher, user: str, channel: str
 ) -> None:

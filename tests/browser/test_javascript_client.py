@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -361,5 +363,31 @@ async def test_a_line_that_goes_silent_is_left(
     await client.tell("wake")
     assert (await state(client, "waiting"))["reason"] == "no_answer"
     assert 2.9 < time.monotonic() - begun < 5
+    assert await data(client, 1) == ["meanwhile"]
+    await proxy.aclose()
+
+
+@pytest.mark.long
+async def test_after_a_sleep_it_asks_at_once_whether_the_line_is_alive(
+    begin: Begin, gateway: GatewayProcess, publisher: AsyncPublisher, channel: str
+) -> None:
+    proxy = Proxy(gateway.port)
+    await proxy.start()
+    client = await begin(
+        url=f"ws://127.0.0.1:{proxy.port}", options='{"backoff": {"max": 100}, "watchdog": 1000}'
+    )
+    await client.tell("subscribe", channel=channel)
+    await live(client)
+    for link in proxy.links:
+        link.up.freeze()
+        link.down.freeze()
+    client.signal(signal.SIGSTOP)
+    await publisher.publish(channel, "meanwhile")
+    # A timer that is five seconds late has slept.
+    await asyncio.sleep(6.5)
+    client.signal(signal.SIGCONT)
+    begun = time.monotonic()
+    assert (await state(client, "waiting"))["reason"] == "no_answer"
+    assert time.monotonic() - begun < 5  # awake it would have waited for ten
     assert await data(client, 1) == ["meanwhile"]
     await proxy.aclose()

@@ -38,6 +38,11 @@ test('a node that leaves is left within a second, each time', () => {
   for (let i = 0; i < 5; i++) assert.equal(each.pause(1001, 'draining', 0), 1000);
 });
 
+test('a shared connection whose tab has left is made again at once', () => {
+  const each = longest();
+  for (let i = 0; i < 5; i++) assert.equal(each.pause(1001, 'leader_left', 0), 100);
+});
+
 test('what is hopeless is not tried again', () => {
   for (const [code, reason] of [[1002, ''], [1007, ''], [1009, ''], [1008, 'flood'], [1008, 'replaced'], [1008, 'token_missing']]) {
     assert.equal(longest().pause(code, reason, 0), undefined, reason || String(code));

@@ -41,6 +41,10 @@ class LineProgram:
         finally:
             await running.end()
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def end_input(self) -> None:
         """Write no more."""
         assert self._process.stdin is not None

@@ -2,6 +2,7 @@
 
 const LASTED_MS = 60_000; // what has ended a connection sooner may end the next one as soon as it is open
 const DRAIN_MS = 1_000; // other nodes are there, but not for all clients in one instant
+const TAKE_OVER_MS = 100; // the tab with the shared connection has left it, and the next one takes it
 
 const HOPELESS_CODES = [1002, 1007, 1009];
 const HOPELESS_REASONS = ['token_missing', 'flood', 'replaced'];
@@ -32,7 +33,7 @@ export class Reconnecting {
     this.#invalidBefore = reason === 'token_invalid';
     if (now - this.#openedAt > LASTED_MS) this.#attempts = 0;
     this.#openedAt = undefined;
-    if (reason === 'leader_left') return 0; // another tab goes on with the shared connection
+    if (reason === 'leader_left') return this.random() * TAKE_OVER_MS;
     if (code === 1001) return this.random() * Math.min(DRAIN_MS, this.max);
     return this.random() * Math.min(this.min * 2 ** this.#attempts++, this.max);
   }

@@ -95,7 +95,8 @@ class Member {
           resolve(true);
           return new Promise((letGo) => (this.#over.signal.aborted ? letGo() : this.#letGo.push(letGo)));
         })
-        .catch(() => {
+        .catch(({ name }) => {
+          if (name !== 'AbortError') return resolve(true); // no locks in this frame: it is alone
           resolve(false);
           // Another tab has taken it, since this one was silent.
           this.#lost({ code: 1001, reason: 'leader_left' });
