@@ -113,7 +113,9 @@ class Gateway:
             self.delivery,
             lambda command: self.entrance.stream_calls.hear(command),  # noqa: PLW0108 - made below
         )
-        state = State(self.readiness, self.ready, self._welcoming)
+        state = State(
+            self.readiness, self.ready, self._welcoming, lambda: self._ports.number("internal_port")
+        )
         self.entrance = Entrance(shared, self.redis, self.delivery, self.access, state)
         self.capacity = self.entrance.capacity
         self.operators = Operators(shared, self.redis, self.delivery, self.entrance, state)

@@ -34,12 +34,13 @@ from gateway.settings import Settings
 from gateway.web import open_files
 from gateway.web.admission import Admission, Room
 from gateway.web.client_port import ClientPort, Surroundings
+from gateway.web.console import CONSOLE
 from gateway.web.failed_authentications import FailedAuthentications
 from gateway.web.handshake import Handshakes, Limits
 from gateway.web.handshake_queue import HandshakeQueue
 from gateway.web.pages import HttpPages
 from gateway.web.refused_connections import RefusedConnections
-from gateway.web.server import InternalPort, internal_app, public_app
+from gateway.web.server import DevelopmentPage, InternalPort, internal_app, public_app
 from gateway.web.stream_answers import Answers, Cors
 from gateway.web.streams import Carrying, StreamRequests
 from gateway.web.tls import Files, ServerTls
@@ -54,11 +55,13 @@ class State:
         checks: those behind ``/readyz``.
         ready: whether all of them hold.
         welcoming: whether a connection is let in.
+        internal_port: once it is known.
     """
 
     checks: Callable[[], dict[str, bool]]
     ready: Callable[[], bool]
     welcoming: Callable[[], bool]
+    internal_port: Callable[[], int | None]
 
 
 class Entrance:
@@ -124,7 +127,10 @@ class Entrance:
             time.time,
         )
         base = settings.base_path
-        self.public_pages = HttpPages(public_app(base, state.ready, test_page=settings.development))
+        test_page = (
+            DevelopmentPage(partial(_console, settings, state)) if settings.development else None
+        )
+        self.public_pages = HttpPages(public_app(base, state.ready, test_page))
         self.client_port = ClientPort(
             Surroundings(
                 frozenset({base or "/", f"{base}/", f"{base}/ws"}),
@@ -154,6 +160,14 @@ class Entrance:
         self.tls = _make_tls("clients", tls_files(settings), stats)
         self.internal_port = InternalPort(self.internal_pages, refused)
         self.internal_tls = _make_tls("internal", internal_tls_files(settings), stats)
+
+
+def _console(settings: Settings, state: State) -> str | None:
+    """Where a developer's browser finds the console."""
+    port, secure = state.internal_port(), settings.internal_tls_certificate is not None
+    if not settings.console or port is None:
+        return None
+    return f"http{'s' if secure else ''}://localhost:{port}{CONSOLE}"
 
 
 def _make_tls(port: str, files: Files | None, stats: Stats) -> ServerTls | None:

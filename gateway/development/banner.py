@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from gateway.development.login import make_token
 from gateway.settings import Settings
+from gateway.web.console import CONSOLE
 from gateway.web.server import TEST_PAGE, publisher_command
 
 USER: Final = "user-123"
@@ -36,11 +37,16 @@ def banner(
     api = (
         "" if api_port is None else f"  HTTP API    http{internal_secure}://localhost:{api_port}\n"
     )
+    console = (
+        f"  Console     http{internal_secure}://localhost:{internal_ports[0]}{CONSOLE}\n"
+        if settings.console
+        else ""
+    )
     return (
         "\nThe gateway is running (development mode; Ctrl-C ends it).\n\n"
         f"  WebSocket   ws{secure}://localhost:{port}{base}?token={token}\n\n"
         f"  Test page   http{secure}://localhost:{port}{base}{TEST_PAGE}#token={token}\n\n"
-        f"{api}"
+        f"{console}{api}"
         f"  Metrics     {metrics}\n"
         f"  Redis       {redis}\n\n"
         f'  Publish     {publisher} notify {USER} --title "Hello" --message "It works"\n'

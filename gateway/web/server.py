@@ -167,6 +167,7 @@ class Ports:
         self._shared = shared
         self._acceptors: list[Acceptor[Any]] = []
         self._passed: list[Acceptor[Any]] = []
+        self._numbers: dict[str, int] = {}
 
     async def listen(
         self,
@@ -211,7 +212,12 @@ class Ports:
         acceptor = Acceptor(listener, service, last_file, tls, tls_rate)
         acceptor.start()
         self._acceptors.append(acceptor)
+        self._numbers[setting] = _address(listener)[1]
         return _address(listener)
+
+    def number(self, setting: str) -> int | None:
+        """The port that was taken for a setting, once it is."""
+        return self._numbers.get(setting)
 
     def start_passed(self) -> None:
         """Accept on sockets that another process keeps open, unless they were left."""
@@ -301,22 +307,31 @@ async def _healthz(_request: web.Request) -> web.Response:
 # -- pages on the clients' port -------------------------------------------------------------------
 
 
-def public_app(base: str, ready: Callable[[], bool], *, test_page: bool) -> web.Application:
+def public_app(
+    base: str, ready: Callable[[], bool], test_page: DevelopmentPage | None
+) -> web.Application:
     """What is served on the clients' port beside WebSockets.
 
     Args:
         base: what stands before every path; empty for the root.
         ready: whether a balancer should send connections here.
-        test_page: whether the test page is served too.
+        test_page: what the test page is told, where it is served too.
     """
     app = web.Application()
     app.on_response_prepare.append(close_after)
     for each in {"", base}:
         _add_health_pages(app, each, ready)
     add_client(app, base)
-    if test_page:
-        _add_test_page(app, base)
+    if test_page is not None:
+        _add_test_page(app, base, test_page)
     return app
+
+
+@dataclass(frozen=True, slots=True)
+class DevelopmentPage:
+    """What the test page is told: the URL of the console, once it is known, if there is one."""
+
+    console: Callable[[], str | None]
 
 
 def _add_health_pages(app: web.Application, base: str, ready: Callable[[], bool]) -> None:
@@ -333,13 +348,18 @@ def _add_health_pages(app: web.Application, base: str, ready: Callable[[], bool]
     app.router.add_get(f"{base}/readyz", readyz)
 
 
-def _add_test_page(app: web.Application, base: str) -> None:
+def _add_test_page(app: web.Application, base: str, told: DevelopmentPage) -> None:
     """Serve the page at ``/dev`` below ``base``, and its files below that."""
     page = base + TEST_PAGE
     app.router.add_get(page, page_file("index.html"))
     for file in static_files():
         app.router.add_get(f"{page}/{file.name}", page_file(file.name))
-    app.router.add_get(f"{page}/publisher.json", _publisher)
+
+    async def surroundings(_request: web.Request) -> web.Response:
+        found = {"publisher": publisher_command(), "console": told.console()}
+        return web.json_response(found, headers=PAGE_HEADERS)
+
+    app.router.add_get(f"{page}/surroundings.json", surroundings)
 
 
 def static_files() -> list[Path]:
@@ -354,10 +374,6 @@ def page_file(name: str, headers: Mapping[str, str] = PAGE_HEADERS) -> Handler:
         return web.FileResponse(STATIC / name, headers=headers)
 
     return handler
-
-
-async def _publisher(_request: web.Request) -> web.Response:
-    return web.json_response({"command": publisher_command()}, headers=PAGE_HEADERS)
 
 
 def publisher_command() -> str:

@@ -12,7 +12,8 @@ import pytest
 import pytest_asyncio
 
 from publisher import AsyncPublisher, Outgoing
-from tests.browser.chromium import Browser, Page
+from tests.browser.backend import Backend
+from tests.browser.chromium import SUBSCRIBED, Browser, Page
 from tests.support.api import KEY, KEYS
 from tests.support.client import connected
 from tests.support.processes import GatewayProcess, gateway_process
@@ -253,6 +254,35 @@ async def test_all_is_reached_by_the_keyboard(
     assert await page.text("#user-title") == user
     assert await page.complaints() == []
     await page.close()
+
+
+async def test_the_test_page_leads_to_it_and_who_develops_needs_no_key(
+    gateway: GatewayProcess, browser: Browser, backend: Backend, user: str
+) -> None:
+    page = await browser.open(gateway.url, make_token(user, ["run-results/demo"]))
+    await page.wait(SUBSCRIBED, 2)
+    id_ = await backend.notify(user, title="Hello", message="It works")
+    await page.wait("#feed .notification", 1)
+    await page.accessible()
+    await page.click("#feed .follow")
+    await page.wait(f".life[data-id='{id_}']")
+    assert await page.text("#channel-title") == f"notifications/{user}"
+    assert await page.evaluate("document.querySelector('#forget').hidden")
+    assert await page.evaluate("sessionStorage.length") == 0
+    await page.close()
+
+    url = f"{gateway.internal_url}/console/session"
+    async with aiohttp.ClientSession() as session:
+        async with session.get(url) as answer:
+            assert len((await answer.json())["key"]) > 32
+        # Not for a page of another origin, nor under a name or an address that leads here from elsewhere.
+        for headers in (
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "same-site"},
+            {"Host": "192.0.2.7:9300"},
+        ):
+            async with session.get(url, headers=headers) as answer:
+                assert await answer.json() == {"key": None}
 
 
 async def test_grants_are_given_and_taken(

@@ -10,7 +10,7 @@ import pytest
 from gateway.core.handshake import Refusal
 from gateway.core.http import PRECAUTIONS
 from gateway.web.pages import HttpPages
-from gateway.web.server import public_app
+from gateway.web.server import DevelopmentPage, public_app
 from tests.integration.conftest import StartNode
 from tests.support.nodes import Node
 from tests.support.requests import UPGRADE, Answer, answer_to, handshake, request
@@ -94,7 +94,7 @@ async def test_on_the_internal_port(node: Node, data: bytes, status: int) -> Non
 @pytest.fixture
 def test_page() -> HttpPages:
     """Made before the event loop runs, for which reading a folder takes too long."""
-    return HttpPages(public_app("", lambda: True, test_page=True))
+    return HttpPages(public_app("", lambda: True, DevelopmentPage(lambda: None)))
 
 
 @pytest.mark.parametrize("path", ["/dev", "/dev/page.css", "/dev/page.js"])

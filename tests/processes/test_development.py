@@ -158,6 +158,6 @@ async def test_the_page_and_the_websocket_are_below_the_path(tmp_path: Path) -> 
             async with session.get(page[0]) as answer:
                 files = re.findall(r'(?:src|href)="(.*?)"', await answer.text())
             assert len(files) == 4
-            for file in (*files, "dev/connection.js", "dev/entries.js", "dev/publisher.json"):
+            for file in (*files, "dev/connection.js", "dev/entries.js", "dev/surroundings.json"):
                 async with session.get(page[0].removesuffix("dev") + file) as answer:
                     assert answer.status == 200, file

@@ -2,8 +2,8 @@
 
 import { element, tag, time } from './elements.js';
 
-/** A data message: a run result, a notification, or anything else a channel carries. */
-export function dataEntry(message, { late, repeated }) {
+/** A data message: a run result, a notification, or anything else a channel carries. `life` is where the console shows what becomes of it. */
+export function dataEntry(message, { late, repeated, life }) {
   return element(
     'li',
     { class: 'entry', 'data-type': message.type, 'data-id': message.id ?? '' },
@@ -13,6 +13,7 @@ export function dataEntry(message, { late, repeated }) {
       element('strong', {}, message.channel),
       late && tag('caught up', 'late'),
       repeated && tag('repeated', 'late'),
+      life && element('a', { class: 'follow', href: life }, 'Its life'),
       time(message.timestamp),
     ),
     body(message),

@@ -106,7 +106,7 @@ function receive(message) {
   switch (type) {
     case 'connected':
       show(protocolEntry('←', `connected as ${message.userId}`, type));
-      $('user').textContent = message.userId;
+      showUser(message.userId);
       $('state').textContent = `Connected as ${message.userId}`;
       showCommands(message.userId);
       subscribeAll(message.userId);
@@ -140,6 +140,11 @@ function receive(message) {
   }
 }
 
+function showUser(user) {
+  const address = inConsole('user', user);
+  $('user').replaceChildren(address ? element('a', { href: address }, user) : user);
+}
+
 function showRefusal({ code = 'error', channel }) {
   const asked = [...channels.keys()].filter((name) => channels.get(name) === 'asked');
   if (asked.includes(channel)) setChannel(channel, code);
@@ -150,7 +155,7 @@ function receiveData(message) {
   const { channel, id, timestamp } = message;
   const repeated = id !== undefined && id <= (newest.get(channel) ?? 0);
   if (id !== undefined && !repeated) newest.set(channel, id);
-  show(dataEntry(message, { repeated, late: timestamp < connectedAt }));
+  show(dataEntry(message, { repeated, late: timestamp < connectedAt, life: inConsole('channel', channel) }));
 }
 
 function showRoundTrip() {
@@ -225,10 +230,24 @@ function channelRow(name, state) {
 // -- commands ---------------------------------------------------------------------------------
 
 let publisher = 'publisher';
+let consoleAddress; // of the console, on the same machine
 
-async function findPublisher() {
-  const response = await fetch(new URL('publisher.json', import.meta.url));
-  if (response.ok) publisher = (await response.json()).command;
+async function findSurroundings() {
+  const response = await fetch(new URL('surroundings.json', import.meta.url));
+  if (!response.ok) return;
+  const found = await response.json();
+  publisher = found.publisher;
+  // It is served to this machine alone.
+  if (found.console && ['localhost', '127.0.0.1', '[::1]'].includes(location.hostname)) {
+    consoleAddress = found.console;
+    $('console').href = consoleAddress;
+    $('console').hidden = false;
+  }
+}
+
+/** Where the console shows a channel or a user. */
+function inConsole(view, subject) {
+  return consoleAddress && `${consoleAddress}#/${view}/${encodeURIComponent(subject)}`;
 }
 
 function quoted(text) {
@@ -300,6 +319,6 @@ function connectFromAddress() {
 
 addEventListener('hashchange', connectFromAddress);
 showState('idle');
-await findPublisher();
+await findSurroundings();
 showCommands('user-123');
 connectFromAddress();
