@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
+from typing import Any
 
 import pytest
 
@@ -230,3 +232,43 @@ async def test_what_a_publisher_writes_cannot_become_a_field_of_an_event(
         node.gateway.hub.receive(OTHER, b'5000:0:n:{\r\n"a":\n1,\r"id": 2}')
         assert await stream.expect(data={"a": 1, "id": 2}, id=5000)
         assert stream.last_id == "5000"
+
+
+async def test_over_tls_a_stream_is_whole_to_its_end(
+    start_node: StartNode, own_tls: dict[str, Any], trust: ssl.SSLContext, publisher: AsyncPublisher
+) -> None:
+    node = await start_node(**own_tls)
+    async with event_stream(node.url, make_token("u"), CHANNEL, trust=trust) as stream:
+        await stream.expect(type="subscribed")
+        await publisher.publish(CHANNEL, "x" * 500_000)
+        assert await stream.data(1) == ["x" * 500_000]
+        await publisher.disconnect("u", reason="bye")
+        await stream.expect(type="error", code="disconnected", message="bye")
+        await stream.ended()
+    answer = await ask(node.url, address("/poll", make_token("u"), [CHANNEL]), trust=trust)
+    assert [each["type"] for each in answer.json][:2] == ["connected", "subscribed"]
+
+
+async def test_a_client_of_http_1_0_is_served_too(node: Node, publisher: AsyncPublisher) -> None:
+    async with event_stream(node.url, make_token("u"), CHANNEL, version="1.0") as stream:
+        await stream.expect(type="subscribed")
+        assert "transfer-encoding" not in stream.answer.fields
+        await publisher.publish(CHANNEL, 1)
+        assert await stream.data(1) == [1]
+
+
+async def test_who_takes_nothing_for_long_is_given_up(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    node = await start_node(high_water_bytes=50_000, stall_seconds=0.5)
+    async with event_stream(node.url, make_token("u"), CHANNEL) as stream:
+        await stream.expect(type="subscribed")
+        stream.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+        async def given_up() -> bool:
+            await publisher.publish(CHANNEL, "x" * 500_000)
+            return node.gateway.stats.connections_closed["1013"] == 1
+
+        await until(given_up)
+    await until(lambda: not node.gateway.hub.connections)
+    assert not node.gateway.entrance.streams._streams

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,12 +39,20 @@ class Answer:
 
 
 async def request(
-    url: str, target: str, method: str = "GET", body: bytes = b"", **fields: str
+    url: str,
+    target: str,
+    method: str = "GET",
+    body: bytes = b"",
+    trust: ssl.SSLContext | None = None,
+    version: str = "1.1",
+    **fields: str,
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Answer]:
     """Send a request; returns the answer without its body. ``_`` in the name of a field stands for a hyphen."""
     parts = urlsplit(url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close"]
+    reader, writer = await asyncio.open_connection(
+        parts.hostname, parts.port, ssl=trust, limit=2**20
+    )
+    lines = [f"{method} {target} HTTP/{version}", f"Host: {parts.netloc}", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
     if body:
         lines.append(f"Content-Length: {len(body)}")
@@ -78,10 +87,15 @@ def _unchunked(reader: asyncio.StreamReader) -> asyncio.StreamReader:
 
 
 async def ask(
-    url: str, target: str, method: str = "GET", body: bytes = b"", **fields: str
+    url: str,
+    target: str,
+    method: str = "GET",
+    body: bytes = b"",
+    trust: ssl.SSLContext | None = None,
+    **fields: str,
 ) -> Answer:
     """Send a request, and read the whole answer."""
-    reader, writer, answer = await request(url, target, method, body, **fields)
+    reader, writer, answer = await request(url, target, method, body, trust, **fields)
     async with asyncio.timeout(PATIENCE):
         answer.body = await reader.read()
     writer.close()
@@ -169,12 +183,15 @@ async def event_stream(
     *channels: str,
     last_id: str = "",
     path: str = "/sse",
+    trust: ssl.SSLContext | None = None,
+    version: str = "1.1",
     **fields: str,
 ) -> AsyncIterator[EventStream]:
     """An open stream, greeted, and subscribed to these channels."""
     if last_id:
         fields["Last_Event_ID"] = last_id
-    reader, writer, answer = await request(url, address(path, token, channels), **fields)
+    target = address(path, token, channels)
+    reader, writer, answer = await request(url, target, trust=trust, version=version, **fields)
     assert answer.status == 200, answer
     stream = EventStream(reader, writer, answer)
     try:
