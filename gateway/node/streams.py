@@ -30,6 +30,9 @@ PROOF_SECONDS: Final = 60.0
 """About so long after a message that is not known to have arrived an event stream is ended: its client comes back at once with
 its position, and that shows it."""
 
+_LOOKS: Final = 20
+"""How often all streams are looked through in that time."""
+
 RESUME: Final = Closing(CloseCode.NORMAL, "resume")
 """The end of such a stream. Clients see nothing of it but when to come back."""
 
@@ -86,6 +89,7 @@ class Streams:
         self._clock = clock
         self._random = random
         self._streams: dict[str, Stream] = {}
+        self._look_at = clock()
 
     # -- beginning and end --------------------------------------------------------------------
 
@@ -187,6 +191,9 @@ class Streams:
     def tick(self) -> None:
         """End streams whose clients have to show what they have received; to be called several times a second."""
         now = self._clock()
+        if now < self._look_at:
+            return
+        self._look_at = now + PROOF_SECONDS / _LOOKS
         for stream in list(self._streams.values()):
             if not _is_unproven(stream.connection):
                 stream.unproven_until = None
