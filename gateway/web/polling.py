@@ -138,7 +138,10 @@ class PollSocket:
         """Whoever waits for this answer has gone; what it would have got waits for the next."""
         if self._answer == answer:
             self._answer = None
-            self._hold()
+            if self._is_first:
+                self._over()  # nobody was told by which name to go on
+            else:
+                self._hold()
 
     def _give_up(self) -> None:
         self._streams.settle(self._stream)

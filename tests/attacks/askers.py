@@ -291,7 +291,7 @@ async def sixth_connections(target: Target) -> None:
 # -- clients that never read ----------------------------------------------------------------------
 
 
-async def _until_given_up(target: Target, count: int) -> None:
+async def until_given_up(target: Target, count: int) -> None:
     await until(
         lambda: target.node.output.count("event=slow_consumer ") >= count, _PATIENCE_SECONDS
     )
@@ -305,7 +305,7 @@ async def _unread(target: Target, data: bytes) -> None:
             await line.flood_unread(data)
 
     sending = [asyncio.create_task(one(number)) for number in range(target.size.clients)]
-    await _until_given_up(target, target.size.clients)
+    await until_given_up(target, target.size.clients)
     for task in sending:
         task.cancel()
     await asyncio.gather(*sending, return_exceptions=True)
@@ -329,7 +329,7 @@ async def messages_unread(target: Target) -> None:
             await line.send(said(type="subscribe", channel=channel, since=0))
         for _ in range(target.size.messages // 10):
             await target.publisher.publish(channel, "m" * 10_000)
-        await _until_given_up(target, target.size.clients)
+        await until_given_up(target, target.size.clients)
 
 
 # -- ids ------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.attacks import askers, callers, doors, floods, nearly_right, strangers
+from tests.attacks import askers, callers, doors, floods, nearly_right, strangers, streamers
 from tests.attacks.beside import Beside, certificates, http_api, identity_provider, nothing
 from tests.attacks.target import Target
 
@@ -197,6 +197,10 @@ KINDS = (
     Kind(askers.pings_unread, memory_mib=32, settings=GENEROUS),
     Kind(askers.messages_unread, settings=GENEROUS),
     Kind(askers.the_user_whose_id_is_a_star),
+    # -- without a WebSocket (streamers.py) --
+    Kind(streamers.event_streams_unread, settings=GENEROUS),
+    Kind(streamers.words_for_other_streams),
+    Kind(streamers.bodies_that_never_come),
     # -- the HTTP API (callers.py) --
     # Each of ten may hold a body or a line of 2 MiB: 20 MiB beside what others may take.
     Kind(callers.bodies_without_end, beside=http_api, memory_mib=36),

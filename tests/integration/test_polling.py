@@ -181,6 +181,17 @@ async def test_what_a_lost_request_would_have_got_waits_for_the_next(
     assert data_in(await poll(node.url, CHANNEL, **more)) == [1]
 
 
+async def test_nobody_waits_for_who_leaves_before_the_first_answer(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node.gateway.entrance.streams, "joins", lambda _stream: True)
+    _, writer = await asyncio.open_connection(*node.url.removeprefix("ws://").split(":"))
+    writer.write(f"GET {address('/poll', TOKEN, [CHANNEL])} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await until(lambda: node.gateway.hub.connections)
+    writer.close()
+    await until(lambda: not node.gateway.hub.connections)
+
+
 async def test_a_long_answer_is_compressed(node: Node, publisher: AsyncPublisher) -> None:
     await publisher.publish(CHANNEL, "x" * 5_000)
     target = address("/poll", TOKEN, [CHANNEL], wait="5")
