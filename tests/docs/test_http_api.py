@@ -12,6 +12,7 @@ from gateway.api.keys import Scope
 from gateway.api.openapi import document
 from gateway.api.publishing import MOST_RECIPIENTS
 from gateway.api.server import DOCUMENT
+from gateway.node import inquiries, inspection, watching
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "http-api.md").read_text("utf-8")
@@ -56,6 +57,17 @@ def test_the_limits_are_told() -> None:
     assert f"{MOST_REQUESTS:,} requests, each" in PAGE
     assert f"{MOST_WAITING:,} requests with `wait_confirmed`" in PAGE
     assert f"{MOST_BYTES >> 20} MiB of bodies and answers" in PAGE
+    assert f"after {inquiries.ANSWER_SECONDS:g} s is named" in PAGE
+    assert (
+        f"{inspection.MOST_CONNECTIONS} connections of a user, {inspection.MOST_SUBSCRIPTIONS}"
+        in PAGE
+    )
+    assert f"the {inspection.MOST_CHANNELS} with most subscriptions" in PAGE
+    assert f"serves {inquiries.MOST_VIEWERS} watches at a time, and a node takes part in" in PAGE
+    assert f"takes part in {watching.MOST_WATCHES};" in PAGE
+    assert f"sends at most {watching.MOST_EVENTS} for a watch each" in PAGE
+    assert f"It looks again every {inquiries.RENEW_SECONDS:g} s" in PAGE
+    assert f"renewed for {inquiries.WATCH_SECONDS:g} s" in PAGE
     for scope in Scope:
         assert f"`{scope}`" in PAGE
 

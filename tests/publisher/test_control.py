@@ -18,6 +18,7 @@ from publisher.contract.control import (
     encode,
 )
 from publisher.contract.grants import EVERYBODY
+from publisher.contract.inspection import Happened, Question, Reply, Watch
 
 CHECK = CheckPlaces("u", ("n1", "n2"), ("n1/1", "n2/a"), "n3")
 
@@ -36,10 +37,23 @@ CHECK = CheckPlaces("u", ("n1", "n2"), ("n1/1", "n2/a"), "n3")
         CHECK,
         PlacesChecked("u", "n1"),
         PlaceReplaced('u"', "n1/a"),
+        Question("1a", "n3", ("n1", "n2"), "channel", "run-results/1"),
+        Reply("1a", "n1", {"count": 1}),
+        Watch("1a", "n3", "user", 'u"', 15.0),
+        Happened("1a", "n1", [{"kind": "lost"}], 2),
     ],
 )
 def test_a_command_is_read_as_it_was_written(command: Command) -> None:
     assert decode(encode(command)) == command
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"about": "channels"}, {"about": "all"}, {"seconds": "15"}, {"asker": None}, {"name": 1}],
+)
+def test_what_nobody_can_watch_is_left(change: dict[str, object]) -> None:
+    message = orjson.loads(encode(Watch("1a", "n3", "user", "u", 15.0)))
+    assert decode(orjson.dumps(message | change)) is None
 
 
 def test_an_earlier_node_reads_whose_places_which_nodes_are_to_look_through() -> None:
