@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import CliApp, CliSettingsSource
 
 from gateway import unknown_variables
+from gateway.setting_examples import example
 from gateway.settings import SECRETS, Settings, UsageError
 from publisher.contract.redis_url import holds_password
 from publisher.contract.secret_values import names_file
@@ -125,14 +126,16 @@ def advice(variables: Mapping[str, str]) -> list[str]:
 
 
 def _explain(error: ValidationError) -> str:
-    """One line for each setting that is wrong; never its value, which may be a secret."""
+    """One line for each setting that is wrong, with an example of a right one; never its value, which may be a secret."""
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
         name = ".".join(map(str, problem["loc"]))
         if problem["type"] == "extra_forbidden":
             lines.append(f"{name}: there is no such setting")
         else:
-            lines.append(f"{name} (GATEWAY_{name.upper()}): {_in_plain_words(problem)}")
+            told = _in_plain_words(problem)
+            shown = f"; for example {example(name)}" if name in Settings.model_fields else ""
+            lines.append(f"{name} (GATEWAY_{name.upper()}): {told}{shown}")
     # Often the variable that was meant.
     lines += advice(os.environ)
     return "invalid settings\n  " + "\n  ".join(lines)

@@ -36,7 +36,8 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         "gateway.settings": "publisher.errors publisher.contract gateway.core gateway.unknown_variables "
         "gateway.setting_checks",
         "gateway.setting_doubts": "publisher.contract gateway.settings",
-        "gateway.options": "publisher.contract gateway.unknown_variables gateway.settings",
+        "gateway.setting_examples": "gateway.settings",
+        "gateway.options": "publisher.contract gateway.unknown_variables gateway.settings gateway.setting_examples",
         "gateway.metrics": "publisher.errors publisher.contract gateway.core gateway.node",
         "gateway.development": "publisher.contract gateway.settings gateway.web",
         "gateway.credentials": "publisher.errors publisher.contract publisher.transport gateway.node gateway.web "
@@ -94,6 +95,7 @@ _FORBIDDEN: Final = {
     "gateway.setting_checks": "aiohttp asyncio hiredis redis",
     "gateway.settings": "aiohttp asyncio hiredis redis",
     "gateway.setting_doubts": "aiohttp asyncio hiredis redis",
+    "gateway.setting_examples": "aiohttp asyncio hiredis redis",
     "gateway.options": "aiohttp asyncio hiredis redis",
     "gateway.logs": "aiohttp asyncio hiredis redis",
     "gateway.audit_log": "aiohttp asyncio hiredis redis",

@@ -249,7 +249,7 @@ MISTAKES = {
     "words of another program": (
         ["check"],
         {"GATEWAY_PORT": "many"},
-        "port (GATEWAY_PORT): must be an integer\n",
+        "port (GATEWAY_PORT): must be an integer; for example GATEWAY_PORT=3001\n",
     ),
     "a misspelt variable beside another mistake": (
         ["check"],
