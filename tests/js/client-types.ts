@@ -3,6 +3,8 @@
 import { Realtime, RealtimeError, type Message } from '../../gateway/web/static/client/client.js';
 import { share } from '../../gateway/web/static/client/client/share.js';
 import { session } from '../../gateway/web/static/client/client/storage.js';
+import { Fallback } from '../../gateway/web/static/client/client/fallback.js';
+import { mockRealtime } from '../../gateway/web/static/client/client/mock.js';
 
 interface RunResult {
   stdout: string;
@@ -18,6 +20,12 @@ new Realtime('wss://example.com', { share: true, storage: 'indexeddb' });
 new Realtime('wss://example.com', { share, storage: session });
 // @ts-expect-error - there is no such storage
 new Realtime('wss://example.com', { storage: 'cookies' });
+
+new Realtime('/ws', { token: getToken, fallback: Fallback });
+const gateway = mockRealtime({ user: 'ann' });
+new Realtime(gateway.url, { ...gateway.options, fallback: false });
+show(String(gateway.publish('a/b', { text: 'hello' }).data.text));
+gateway.disconnect(1001, 'draining');
 
 rt.addEventListener('state', ({ detail }) => show(`${detail.state} ${detail.reason ?? ''} ${detail.retryIn ?? 0}`));
 rt.addEventListener('gap', ({ detail }) => show(detail.channel));

@@ -2,15 +2,25 @@
 //
 // Usage: node client.mjs MODULE URL TOKENS [OPTIONS]
 //
+// URL: of a gateway, or `mock` for the one that the package has for tests; that is told `publish`, `disconnect`, `forbid`, `grant`.
 // TOKENS: separated by commas, one for each time one is asked for; the last one for all that follow. OPTIONS: JSON.
 // With BARE in the environment it finds as little as on React Native.
 // A callback fails for data that is "fail", and with `slow` it waits until the command `go` comes.
 
 import { pathToFileURL } from 'node:url';
 import WS from 'ws';
-import { obey, report } from './tap.mjs';
+import { obey, report, tapped } from './tap.mjs';
 
 const [module, url, given, options = '{}'] = process.argv.slice(2);
+
+const { mockRealtime } = await import(new URL('./client/mock.js', pathToFileURL(module)));
+const mock = mockRealtime();
+
+// What a page is told by its browser.
+const page = new EventTarget();
+const online = new Event('online');
+globalThis.addEventListener = page.addEventListener.bind(page);
+globalThis.removeEventListener = page.removeEventListener.bind(page);
 
 // React Native has none of these.
 if (process.env.BARE) for (const name of ['EventTarget', 'CustomEvent', 'URL', 'reportError', 'location']) delete globalThis[name];
@@ -27,7 +37,8 @@ async function token() {
 
 console.error = (error) => report('reported', { text: String(error?.message ?? error) });
 
-const rt = new Realtime(url, { token, WebSocket: globalThis.WebSocket ?? WS, ...JSON.parse(options) });
+const own = url === 'mock' ? { ...mock.options, WebSocket: tapped(mock.WebSocket) } : { WebSocket: globalThis.WebSocket ?? WS };
+const rt = new Realtime(url === 'mock' ? mock.url : url, { ...own, token, ...JSON.parse(options) });
 rt.addEventListener('state', ({ detail }) => report('state', detail));
 rt.addEventListener('gap', ({ detail }) => report('gap', detail));
 rt.addEventListener('error', ({ detail }) => report('error', { error: detail }));
@@ -70,6 +81,11 @@ await obey({
   unsubscribe: ({ name = 'a' }) => handles.get(name).unsubscribe(),
   go: ({ count = 1 }) => waiting.splice(0, count).forEach((resolve) => resolve()),
   user: () => report('user', { user: rt.userId, state: rt.state }),
+  publish: ({ channel, data }) => mock.publish(channel, data),
+  disconnect: ({ code, reason }) => mock.disconnect(code, reason),
+  forbid: ({ channel }) => mock.forbid(channel),
+  grant: ({ channel }) => mock.grant(channel),
+  online: () => page.dispatchEvent(online),
   wake: () => rt.wake(),
   connect: () => rt.connect(),
   close: () => rt.close(),

@@ -24,6 +24,24 @@ globalThis.WebSocket = class extends WS {
   }
 };
 
+/** The same for another class with its interface. */
+export function tapped(Socket) {
+  return function Tapped(...given) {
+    const socket = new Socket(...given);
+    let hear;
+    Object.defineProperty(socket, 'onmessage', {
+      get: () => hear,
+      set(then) {
+        hear = (event) => {
+          report('message', { message: JSON.parse(event.data) });
+          then?.(event);
+        };
+      },
+    });
+    return socket;
+  };
+}
+
 /** Calls the action that each command names, until standard input ends. */
 export async function obey(actions) {
   for await (const line of createInterface({ input: process.stdin })) {

@@ -24,6 +24,8 @@ PAGE: Final = ROOT / "docs" / "javascript-client.md"
 MODULES: Final = {
     "realtime": "client.js",
     "storage": "client/storage.js",
+    "fallback": "client/fallback.js",
+    "mock": "client/mock.js",
     "share": "client/share.js",
 }
 """Each entry in ``src``, and what it is built into."""

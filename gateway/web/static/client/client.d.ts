@@ -74,6 +74,16 @@ export type Share = (
   openDirectly: (token: string | undefined) => Transport,
 ) => Transport | Promise<Transport>;
 
+/** What `client/fallback.js` exports: opens a transport in the place of a WebSocket. */
+export type FallbackClass = new (
+  openSocket: (url: string, token: string | undefined) => Transport,
+  told: (works: boolean) => void,
+) => {
+  readonly hasSocket: boolean;
+  takeSocket(): Transport;
+  open(url: string, token: string | undefined): Transport;
+};
+
 export interface Options {
   /** The user's token; a function is asked before each attempt and before the token ends. Without it a cookie has to do. */
   token?: Token;
@@ -90,6 +100,11 @@ export interface Options {
    * Tabs of the same URL and user share one connection. Service workers give the function of `client/share.js` itself.
    */
   share?: boolean | Share;
+  /**
+   * Speak over HTTP where two handshakes of WebSockets in a row get no answer (true). `false` for WebSockets only; the class
+   * of `client/fallback.js` itself where `import()` is not allowed, as in service workers.
+   */
+  fallback?: boolean | FallbackClass;
   /** For platforms without one of their own, such as Node 20: `WebSocket` of the package `ws`. */
   WebSocket?: new (url: string, protocols?: string[]) => WebSocketLike;
 }

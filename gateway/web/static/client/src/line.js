@@ -182,12 +182,13 @@ export class Line {
   }
 
   /** Is anybody there? */
-  #ask(ms) {
+  #ask(ms, asked = false) {
     this.#silent = true;
     this.send({ type: 'heartbeat' });
     this.#after(ms * this.#patience, (late) => {
       if (!this.#silent) return this.#watch();
-      if (late) return this.#ask(AWAKE_ANSWER_MS); // what came while it slept is read only now
+      // What came while it slept is read only now. But the timers of a hidden page are always late.
+      if (late && !asked) return this.#ask(AWAKE_ANSWER_MS, true);
       this.#patience = Math.min(2 * this.#patience, MOST_PATIENCE);
       this.#lost({ code: 1006, reason: 'no_answer' });
     });

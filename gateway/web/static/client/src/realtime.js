@@ -1,9 +1,9 @@
 import { Channels } from './channels.js';
+import { choosing } from './choosing.js';
 import { event, Target } from './events.js';
 import { Line } from './line.js';
 import { Positions } from './positions.js';
 import { report } from './report.js';
-import { webSockets } from './websocket.js';
 
 /** What ends a `for await` over a channel: `code` as in docs/protocol.md, and the `channel`. */
 export class RealtimeError extends Error {
@@ -25,7 +25,7 @@ export class Realtime extends Target {
   constructor(url, options = {}) {
     super();
     const address = addressOf(url);
-    const open = webSockets(options.WebSocket ?? globalThis.WebSocket);
+    const open = choosing(options.WebSocket ?? globalThis.WebSocket, options.fallback ?? true);
     this.#line = new Line(sharing(options.share, address, (token) => open(address, token)), options, {
       state: (state, detail) => this.#become(state, detail),
       open: (user) => this.#opened(user),
@@ -136,6 +136,7 @@ export class Realtime extends Target {
     const { signal } = this.#listening;
     const on = (target, type, then) => target?.addEventListener?.(type, then, { signal });
     on(globalThis, 'online', () => this.wake());
+    on(globalThis.navigator?.connection, 'change', () => this.wake());
     on(globalThis.document, 'visibilitychange', () => document.hidden || this.wake());
     // A page that may come back from the back/forward cache keeps no connection there, and no place.
     on(globalThis, 'pagehide', () => {

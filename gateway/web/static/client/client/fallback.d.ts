@@ -1,0 +1,3 @@
+import type { FallbackClass } from '../client.js';
+
+export declare const Fallback: FallbackClass;
