@@ -56,7 +56,7 @@ class ClientPort:
 
     Args:
         handshakes: what serves WebSockets.
-        streams: what serves clients without one.
+        streams: what serves clients without one, if anything does.
         pages: what serves other paths, if anything does.
     """
 
@@ -66,7 +66,7 @@ class ClientPort:
         stats: Stats,
         refusals: RefusedConnections,
         handshakes: Handshakes,
-        streams: StreamRequests,
+        streams: StreamRequests | None,
         pages: HttpPages | None,
     ) -> None:
         self._surroundings = surroundings
@@ -80,7 +80,8 @@ class ClientPort:
 
     async def aclose(self) -> None:
         """End what has not become a client's connection."""
-        self._streams.close()
+        if self._streams is not None:
+            self._streams.close()
         for connection in self._unauthenticated.all():
             connection.drop()
         await self._handshakes.aclose()
@@ -137,7 +138,7 @@ class ClientPort:
         self._count(connection)
         if head.path in self._surroundings.paths:
             self._handshakes.begin(connection, head)
-        elif self._streams.serves(head.path):
+        elif self._streams is not None and self._streams.serves(head.path):
             self._streams.requested(connection, head)
         elif head.announces_body:
             self._refusals.refuse(connection, _WITH_BODY, "body")

@@ -119,7 +119,7 @@ async def endpoint(max_message_bytes: int, tls: ServerTls | None = None) -> Asyn
     surroundings = Surroundings(
         frozenset({"/"}), TrustedProxies([]), False, room, room.unauthenticated
     )
-    port = ClientPort(surroundings, stats, refusals, handshakes, None)
+    port = ClientPort(surroundings, stats, refusals, handshakes, None, None)
     ports = Ports(shared=False)
     try:
         host, number = await ports.listen(

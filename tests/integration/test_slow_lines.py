@@ -66,7 +66,7 @@ async def test_a_line_that_breaks_off_in_the_middle_of_a_message_is_noticed_in_t
         await publisher.publish(CHANNEL, "x" * 400_000)
         [connection] = node.gateway.hub.connections.values()
         # The pong of a ping that was sent meanwhile has been waited for once.
-        await until(lambda: node.gateway.delivery.heartbeats._liveness._prolonged)
+        await until(lambda: node.gateway.delivery.heartbeats._pinged._prolonged)
         line.links[0].vanish()
         at = node.gateway.delivery.heartbeats._clock()
         await until(lambda: node.gateway.stats.connections_closed["3008"] == 1)

@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from gateway.web import beginning_tls
-from gateway.web import socket as socket_module
+from gateway.web import beginning_tls, outgoing
 from gateway.web.socket import ClientSocket
 from publisher import AsyncPublisher
 from tests.integration.conftest import StartNode
@@ -442,11 +441,11 @@ async def test_a_client_that_reads_slowly_gets_its_close_frame_behind_all_that_w
         look(of, left)
 
     monkeypatch.setattr(ClientSocket, "_lingered", counted)
-    monkeypatch.setattr(socket_module, "LINGER_SECONDS", 0.1)
+    monkeypatch.setattr(outgoing, "LINGER_SECONDS", 0.1)
     # However slow the machine is.
-    assert beginning_tls._FAREWELL_SECONDS == socket_module.CLOSE_TIMEOUT_SECONDS
+    assert beginning_tls._FAREWELL_SECONDS == outgoing.CLOSE_TIMEOUT_SECONDS
     monkeypatch.setattr(beginning_tls, "_FAREWELL_SECONDS", 600.0)
-    monkeypatch.setattr(socket_module, "CLOSE_TIMEOUT_SECONDS", 600.0)
+    monkeypatch.setattr(outgoing, "CLOSE_TIMEOUT_SECONDS", 600.0)
     async with slow_client(node, trust) as slow:
         below = slow.writer.transport._ssl_protocol._transport  # type: ignore[attr-defined]
         below.pause_reading()
