@@ -1,5 +1,6 @@
 const OPEN_MS = 18_000; // a request may wait 15 s for its turn
 const GREETING_MS = 5_000; // a proxy that gathers an answer until it ends lets nothing of a stream through
+const SOON_MS = 2_000; // where HTTP gets through it may have been the network that was away, and not WebSockets that are blocked
 const AGAIN_MS = 60_000;
 const LONGEST_AGAIN_MS = 900_000;
 const ACK_MS = 1_000;
@@ -14,14 +15,14 @@ const FAILED = { code: 1006, reason: '' };
  * What speaks the protocol over HTTP where WebSockets do not get through: over an event stream, or where that does not either,
  * by long polls. A transport, as `websocket.js` has it.
  *
- * Every minute, and later less often, it tries a WebSocket beside; and at once where the network has changed. When one is
+ * Soon, after a minute, and then less and less often it tries a WebSocket beside; and at once where the network has changed. When one is
  * open, it ends as a node ends that goes away, and gives that one to the client that comes back.
  */
 export class Fallback {
   #openSocket;
   #told;
   #streams = true; // until one is open, and nothing comes through
-  #again = AGAIN_MS;
+  #again = SOON_MS;
   #spare;
 
   /** @param told called when a connection has ended, with whether anything came over it */
@@ -56,10 +57,10 @@ export class Fallback {
         if (transport.ended) spare.close();
         else if (found) {
           this.#spare = spare;
-          this.#again = AGAIN_MS;
+          this.#again = SOON_MS;
           transport.end({ code: GOING_AWAY, reason: 'websocket_found' });
         } else {
-          this.#again = Math.min(2 * this.#again, LONGEST_AGAIN_MS);
+          this.#again = Math.min(Math.max(2 * this.#again, AGAIN_MS), LONGEST_AGAIN_MS);
           timer = setTimeout(look, this.#again);
         }
       });
