@@ -18,6 +18,7 @@ from tests.browser.node_program import NodeProgram
 from tests.browser.scripted_server import ScriptedServer
 from tests.faults.proxy import Proxy
 from tests.support.processes import GatewayProcess, gateway_process
+from tests.support.redis_server import free_port
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
@@ -100,6 +101,14 @@ async def test_it_needs_little_of_its_platform(
     await live(client)
     await publisher.publish(channel, 1)
     assert await data(client, 1) == [1]
+
+
+async def test_a_network_that_is_back_just_after_an_attempt_is_used_at_once(begin: Begin) -> None:
+    away = f"ws://127.0.0.1:{free_port()}"
+    client = await begin(url=away, options='{"backoff": {"min": 600000, "max": 600000}}')
+    await state(client, "waiting")
+    await client.tell("online")
+    await state(client, "connecting")
 
 
 async def test_subscribers_of_a_channel_share_a_subscription_and_each_has_its_own_position(

@@ -76,7 +76,9 @@ export class Line {
     const age = Date.now() - this.#begun;
     if (this.state === 'open') {
       if (!this.#silent) this.#ask(AWAKE_ANSWER_MS);
-    } else if (this.state !== 'closed' && age > (this.state === 'waiting' ? JUST_MS : AWAKE_ANSWER_MS)) {
+    } else if (this.state === 'waiting') {
+      this.#after(JUST_MS - age, () => this.connect()); // the last attempt may have been a moment too early
+    } else if (this.state === 'connecting' && age > AWAKE_ANSWER_MS) {
       this.connect();
     }
   }
