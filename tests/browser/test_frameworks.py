@@ -102,6 +102,7 @@ def test_each_is_short(name: str) -> None:
     assert len(recipe(name).splitlines()) < LINES_OF_CODE
 
 
+@pytest.mark.long
 def test_they_compile_in_strict_typescript(js: Path, project: Path) -> None:
     node = require_program("node")
     # What must be an error: the types reach from the channel to the component.

@@ -8,4 +8,4 @@ JS = Path(__file__).parent.parent / "js"
 
 
 def test_lock_file_names_no_registry() -> None:
-    assert "://" not in (JS / "package-lock.json").read_text("utf-8")
+    assert '"resolved"' not in (JS / "package-lock.json").read_text("utf-8")

@@ -176,6 +176,7 @@ def compile_example(js: Path, folder: Path, text: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.long
 async def test_the_example_of_its_use_compiles_in_strict_typescript(
     js: Path, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_it_can_be_packed_and_used_from_npm(tmp_path: Path) -> None:
     assert run(node, "use.js", cwd=tmp_path) == "function function function\n"
 
 
+@pytest.mark.long  # `make check` does it too
 def test_its_declarations_fit_a_strict_program() -> None:
     installed()
     run(require_program("node"), *javascript_client.TYPE_CHECK, cwd=JS)
