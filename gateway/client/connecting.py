@@ -100,6 +100,7 @@ def _end_of_refusal(error: InvalidStatus) -> End:
         reason=reason,
         message=message or response.reason_phrase,
         status=response.status_code,
+        by_gateway=bool(reason),  # others have no code of ours in their answers
         retry_after=_seconds(response.headers.get("Retry-After", "")),
     )
 

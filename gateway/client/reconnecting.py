@@ -28,8 +28,9 @@ _NO_CLOSE_FRAME: Final = 1006
 class End:
     """How a connection has ended, or an attempt failed.
 
-    ``code`` is the close code (1006 where there was none), ``status`` that of a refusal in HTTP. ``retry_after`` is how
-    many seconds the server wants to be left alone. ``for_good`` says that the trouble is on this side and stays.
+    ``code`` is the close code (1006 where there was none), ``status`` that of a refusal in HTTP, ``by_gateway`` whether a gateway
+    has refused. ``retry_after`` is how many seconds the server wants to be left alone. ``for_good`` says that the trouble stays,
+    unless the gateway was reached before.
     """
 
     code: int = _NO_CLOSE_FRAME
@@ -38,6 +39,7 @@ class End:
     status: int | None = None
     retry_after: float = 0.0
     for_good: bool = False
+    by_gateway: bool = False
 
 
 class Reconnecting:
@@ -53,11 +55,13 @@ class Reconnecting:
         self._renews = renews
         self._attempts = 0
         self._since: float | None = None
+        self._was_connected = False
         self._invalid_before = False
 
     def connected(self, now: float) -> None:
         """The gateway has let the client in, at ``now`` (seconds of any clock that never goes back)."""
         self._since = now
+        self._was_connected = True
         self._invalid_before = False
 
     def pause(self, end: End, now: float) -> float:
@@ -81,11 +85,16 @@ class Reconnecting:
         return end.retry_after + longest * self._random()
 
     def _is_hopeless(self, end: End) -> bool:
-        if end.for_good or end.code in _HOPELESS_CODES or end.reason in _HOPELESS_REASONS:
+        if end.code in _HOPELESS_CODES or end.reason in _HOPELESS_REASONS:
             return True
         if end.reason == "token_invalid":
             # The login may have changed its keys a moment ago: one new token is tried.
             return not self._renews or self._invalid_before
         if end.reason in _OLD_TOKEN:
             return not self._renews
-        return end.status is not None and end.status < 500 and end.status not in _LATER_STATUSES
+        refused = end.status is not None and end.status < 500 and end.status not in _LATER_STATUSES
+        if refused and end.by_gateway:
+            return True
+        # Where the gateway was reached before, something has come in between: a captive portal answers in its name, and with a
+        # certificate of its own.
+        return (refused or end.for_good) and not self._was_connected

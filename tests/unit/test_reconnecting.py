@@ -67,6 +67,32 @@ def gives_up(*ends: End, renews: bool = True) -> bool:
     return False
 
 
+PORTAL = End(status=302)
+WRONG_CERTIFICATE = End(reason="certificate_not_trusted", for_good=True)
+NO_SUCH_PATH = End(reason="not_found", status=404, by_gateway=True)
+
+
+@pytest.mark.parametrize("end", [PORTAL, WRONG_CERTIFICATE, NO_SUCH_PATH, End(status=404)])
+def test_what_no_gateway_answers_at_first_is_a_wrong_address(end: End) -> None:
+    assert gives_up(end)
+
+
+@pytest.mark.parametrize(
+    ("end", "hopeless"),
+    [(PORTAL, False), (WRONG_CERTIFICATE, False), (End(status=404), False), (NO_SUCH_PATH, True)],
+)
+def test_later_it_is_something_that_has_come_in_between(end: End, hopeless: bool) -> None:
+    trying = Reconnecting(lambda: 0.0, renews=True)
+    trying.connected(0)
+    trying.pause(LOST, 1)
+    try:
+        trying.pause(end, 2)
+        gave_up = False
+    except ConnectionEnded:
+        gave_up = True
+    assert gave_up is hopeless
+
+
 def close_codes() -> list[tuple[int, str, bool]]:
     """Each code and reason of the protocol's table, and whether it says no to another try."""
     table = PROTOCOL.partition("## Close codes")[2]
