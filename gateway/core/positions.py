@@ -15,6 +15,9 @@ from publisher.contract.message import MAX_ID
 _MARK: Final = b"p"
 """What it begins with: no id of a message does."""
 
+_NUMBERED: Final = "."
+"""Stands before what :func:`marked` adds, and in no position."""
+
 LONGEST: Final = 1_024
 _DIGEST_BYTES: Final = 4
 _BYTES: Final = 7  # of a position: ids are below 2^53
@@ -36,8 +39,14 @@ def encode(names: Sequence[str], positions: Sequence[Position]) -> bytes:
     return _MARK + urlsafe_b64encode(b"".join((_digest(names), *told))).rstrip(b"=")
 
 
+def marked(text: str, number: int) -> str:
+    """The same positions in another text: so an answer to a poll is told from the one before it."""
+    return f"{text.partition(_NUMBERED)[0]}{_NUMBERED}{number}"
+
+
 def decode(names: Sequence[str], text: str) -> list[Position]:
     """The positions in these channels; ``None`` in each where it is not theirs, or none at all."""
+    text = text.partition(_NUMBERED)[0]
     unknown: list[Position] = [None] * len(names)
     if len(names) == 1 and text.isascii() and text.isdigit() and len(text) <= len(str(MAX_ID)):
         return [min(int(text), MAX_ID)]

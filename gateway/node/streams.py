@@ -207,9 +207,9 @@ def _each(messages: bytes) -> list[bytes]:
     """The members of an array of messages, or the one message."""
     try:
         found = orjson.loads(messages)
-    except orjson.JSONDecodeError:
+        return [orjson.dumps(each) for each in found] if isinstance(found, list) else [messages]
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # it writes less deep than it reads
         return [messages]
-    return [orjson.dumps(each) for each in found] if isinstance(found, list) else [messages]
 
 
 def _is_unproven(connection: Connection) -> bool:

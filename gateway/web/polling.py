@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from gateway.core import protocol
+from gateway.core import positions, protocol
 from gateway.core.closing import Closing
 from gateway.core.encodings import Encoding
 from gateway.core.events import POLLED
@@ -123,6 +123,7 @@ class PollSocket:
         if self._unproven and not is_lost:
             self._streams.prove(self._stream, self._marks)
             self._unproven = b""
+            self._begun = self._ended
         self._streams.settle(self._stream)
         if self._closing:
             answer(200, _NOTHING)
@@ -151,23 +152,31 @@ class PollSocket:
     def _give(self) -> None:
         answer, self._answer = self._answer, None
         assert answer is not None
-        members = self._unproven + b"".join(self._waiting)
         self._is_first = False
+        self._hold()
+        # An answer that was lost comes again as it was: were what has come since added, it would grow without a bound.
+        if not self._unproven:
+            self._take()
+        if not self._unproven:
+            answer(200, _NOTHING)
+            return
+        end = protocol.heartbeat(int(self._wall_clock() * 1000), self._ended)
+        answer(200, b"[%b%b]" % (self._unproven, end))
+
+    def _take(self) -> None:
+        """Make an answer of what waits."""
+        self._unproven = b"".join(self._waiting)
         self.taken += self.untaken
         self.untaken = 0
         self._waiting.clear()
         self._wake()
-        self._hold()
-        if not members:
-            answer(200, _NOTHING)
-            return
-        if not self._unproven:
-            self._begun = self._ended
-        self._ended = self._streams.position(self._stream).decode()
+        position = self._streams.position(self._stream).decode()
+        # Behind messages of channels that are not in the address it has not moved. Without a mark a client that asks once
+        # more, since it has got no answer, could not be told from one that has got it.
+        self._ended = (
+            positions.marked(position, self.arrived) if position == self._begun else position
+        )
         self._marks = self._streams.marks(self._stream)
-        self._unproven = members
-        end = protocol.heartbeat(int(self._wall_clock() * 1000), self._ended)
-        answer(200, b"[%b%b]" % (members, end))
 
     def _release(self) -> None:
         """Answer an older request, whose client has sent another."""

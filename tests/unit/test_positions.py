@@ -72,3 +72,13 @@ def test_what_clients_make_up_are_ids_or_none(octets: bytes) -> None:
     real = base64.urlsafe_b64decode(positions.encode(NAMES, [1, 2, 3])[1:] + b"==")[:4]
     text = "p" + base64.urlsafe_b64encode(real + octets).decode()
     assert all(each is None or 0 <= each <= MAX_ID for each in positions.decode(NAMES, text))
+
+
+@pytest.mark.parametrize("names", [["a/1"], ["a/1", "b/2"], []])
+def test_a_mark_changes_the_text_and_no_position(names: list[str]) -> None:
+    told = [7 + number for number in range(len(names))]
+    text = positions.encode(names, told).decode()
+    marked = positions.marked(text, 1)
+    assert marked != text
+    assert positions.marked(marked, 2) not in {text, marked}
+    assert positions.decode(names, positions.marked(marked, 2)) == told
