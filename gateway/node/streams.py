@@ -13,7 +13,7 @@ from typing import Final
 
 import orjson
 
-from gateway.core import budget, positions
+from gateway.core import budget, events, positions
 from gateway.core.access import keeps_log
 from gateway.core.closing import CloseCode, Closing
 from gateway.core.events import WITH_IDS, WITHOUT_IDS
@@ -133,6 +133,14 @@ class Streams:
         for name, upto in marks.items():
             self._confirmation.confirm(stream.connection, name, upto)
 
+    def charge(self, stream: Stream, octets: int) -> None:
+        """Note that so many bytes are sent once more, as with what is read again from a log."""
+        stream.connection.budget.owe(budget.REPEATED_MESSAGE + octets * budget.REPEATED_BYTE)
+
+    def owes(self, stream: Stream) -> float:
+        """In how many seconds it can have paid for what was sent once more."""
+        return stream.connection.budget.settle(self._clock())
+
     # -- what clients say ---------------------------------------------------------------------
 
     def serve(self, request: StreamRequest, answer: Answering) -> bool:
@@ -200,7 +208,15 @@ class Streams:
             elif stream.unproven_until is None:
                 stream.unproven_until = now + PROOF_SECONDS * (0.75 + self._random() / 2)
             elif now >= stream.unproven_until:
-                self._hub.close(stream.connection, RESUME)
+                self._end(stream)
+
+    def _end(self, stream: Stream) -> None:
+        """End a stream, behind its position: a message that was taken out has an id, and is no event that would bring it."""
+        connection = stream.connection
+        self._hub.flush_to(connection)
+        if position := self.position(stream):
+            self._hub.send(connection, events.position(position))
+        self._hub.close(connection, RESUME)
 
 
 def _each(messages: bytes) -> list[bytes]:

@@ -75,7 +75,7 @@ class PollSocket:
             return True
         self._waiting.append(data)
         self.untaken += len(data)
-        if self._answer is not None and not (self._is_first and self._streams.joins(self._stream)):
+        if self._answer is not None and not self._unproven and not self._joins:
             self._give()
         elif self.congested and self._session is not None:
             self._session.congested()
@@ -129,11 +129,27 @@ class PollSocket:
             answer(200, _NOTHING)
             return
         self._answer = answer
-        joins = self._is_first and self._streams.joins(self._stream)
-        if not joins and (self._waiting or self._unproven):
+        if self._unproven:
+            self._repeat(wait)
+        elif self._joins:
+            self._set_timer(max(wait, _JOINING_SECONDS), self._give_up)
+        elif self._waiting:
             self._give()
         else:
-            self._set_timer(max(wait, _JOINING_SECONDS) if joins else wait, self._give_up)
+            self._set_timer(wait, self._give_up)
+
+    @property
+    def _joins(self) -> bool:
+        """Whether its first request waits for its channels."""
+        return self._is_first and self._streams.joins(self._stream)
+
+    def _repeat(self, wait: float) -> None:
+        """Answer once more what was answered, as soon as the client's budget bears that; with nothing where it has to wait for longer."""
+        seconds = self._streams.owes(self._stream)
+        if seconds > wait:
+            self._set_timer(wait, self._give_nothing)
+        else:
+            self._set_timer(seconds, self._give)
 
     def forget(self, answer: Answering) -> None:
         """Whoever waits for this answer has gone; what it would have got waits for the next."""
@@ -149,13 +165,19 @@ class PollSocket:
         if self._answer is not None:
             self._give()
 
+    def _give_nothing(self) -> None:
+        self._release()
+        self._hold()
+
     def _give(self) -> None:
         answer, self._answer = self._answer, None
         assert answer is not None
         self._is_first = False
         self._hold()
         # An answer that was lost comes again as it was: were what has come since added, it would grow without a bound.
-        if not self._unproven:
+        if self._unproven:
+            self._streams.charge(self._stream, len(self._unproven))
+        else:
             self._take()
         if not self._unproven:
             answer(200, _NOTHING)

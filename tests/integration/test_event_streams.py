@@ -121,6 +121,35 @@ async def test_a_stream_with_messages_that_nobody_has_confirmed_is_ended_to_be_t
         assert await stream.data(1) == [2]
 
 
+async def test_a_stream_whose_last_messages_were_taken_out_is_not_ended_again_and_again(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with event_stream(node.url, make_token("u"), CHANNEL) as stream:
+        await stream.expect(type="subscribed")
+        published = [await publisher.publish(CHANNEL, number) for number in range(2)]
+        await stream.data(2)
+        for each in published:
+            await publisher.delete(CHANNEL, each.id)
+        seen = stream.last_id
+    async with event_stream(node.url, make_token("u"), CHANNEL, last_id=seen) as stream:
+        await stream.expect(type="subscribed")
+        unseen = await publisher.publish(CHANNEL, "unseen")
+        await stream.data(1)
+        await publisher.delete(CHANNEL, unseen.id)
+        missed = await publisher.publish(CHANNEL, "missed")
+    await publisher.delete(CHANNEL, missed.id)
+    monkeypatch.setattr(streams, "PROOF_SECONDS", 0.2)
+    async with event_stream(node.url, make_token("u"), CHANNEL, last_id=seen) as stream:
+        await stream.expect(type="subscribed")
+        await stream.ended()
+        assert stream.last_id == str(missed.id)
+    async with event_stream(node.url, make_token("u"), CHANNEL, last_id=stream.last_id) as stream:
+        await stream.expect(type="subscribed", recovered=True)
+        await asyncio.sleep(0.6)
+        await publisher.publish(CHANNEL, "live")
+        assert await stream.data(1) == ["live"]
+
+
 async def test_a_user_has_five_connections_however_they_are_made(node: Node) -> None:
     token = make_token("u")
     async with contextlib.AsyncExitStack() as stack:

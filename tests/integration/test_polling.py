@@ -124,6 +124,24 @@ async def test_who_always_says_to_have_got_no_answer_makes_a_node_keep_no_more_t
         assert len(data_in(answer)) == 1, number
 
 
+async def test_an_answer_is_repeated_as_often_as_the_budget_bears(
+    start_node: StartNode, publisher: AsyncPublisher
+) -> None:
+    node = await start_node(
+        max_subscriptions=1, client_messages_per_second=100, client_message_burst=200
+    )
+    first = await poll(node.url, CHANNEL)
+    name, since = name_in(first), since_in(first)
+    for _ in range(8):
+        await publisher.publish(CHANNEL, "m" * 100_000)
+    lost = await poll(node.url, CHANNEL, poll=name, since=since, wait=0)
+    answers = [await poll(node.url, CHANNEL, poll=name, since=since, wait=0) for _ in range(10)]
+    assert answers[0][:-1] == lost[:-1]
+    assert [] in answers
+    waited = await poll(node.url, CHANNEL, poll=name, since=since, wait=20)
+    assert waited[:-1] == lost[:-1]
+
+
 @pytest.mark.parametrize("there", [False, True], ids=["own", "other"])
 async def test_what_is_nested_too_deep_is_no_message(start_node: StartNode, *, there: bool) -> None:
     nodes = [await start_node(), await start_node()]
