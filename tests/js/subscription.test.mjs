@@ -79,3 +79,21 @@ test('a loss is told behind the messages before it', async () => {
   await setImmediate();
   assert.deepEqual(order, [1, 2, 'gap', 1]);
 });
+
+test('after the end nothing that waits is handed over, and nothing counts as processed', async () => {
+  let go;
+  const processed = [];
+  const heard = [];
+  const take = (data) => {
+    heard.push(data);
+    return new Promise((done) => (go = done));
+  };
+  const each = new Subscription(take, { ack: true }, { drained: () => {}, processed: () => processed.push(each.done) });
+  each.live = true;
+  for (const id of [1, 2]) each.take({ id, data: id });
+  each.stop();
+  each.take({ id: 3, data: 3 });
+  go();
+  await setImmediate();
+  assert.deepEqual([heard, processed], [[1], []]);
+});

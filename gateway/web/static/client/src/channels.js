@@ -183,6 +183,7 @@ export class Channels {
   }
 
   #leave(channel, subscriber) {
+    subscriber.stop();
     if (!channel.subscribers.delete(subscriber) || channel.subscribers.size) return;
     this.#end(channel);
     this.#channels.delete(channel.name);

@@ -41,6 +41,12 @@ export class Subscription {
     return this.inTurn ? this.done : this.last;
   }
 
+  /** Nobody wants it any more: what waits is not handed over, and what is being processed moves no position. */
+  stop() {
+    this.live = false;
+    this.#waiting = [];
+  }
+
   /** A connection begins: returns what to ask for. */
   resume() {
     this.live = this.#left = false;
@@ -99,7 +105,7 @@ export class Subscription {
         report(error);
         if (waiting === this.#waiting) this.#failed = true;
       }
-      if (waiting !== this.#waiting) return; // it all comes again
+      if (waiting !== this.#waiting) return; // it all comes again, or nobody wants it
       waiting.shift();
       if (message.id !== undefined && !this.#failed && this.done !== message.id) {
         this.done = message.id;
