@@ -370,8 +370,9 @@ async def test_what_is_under_way_is_bounded_by_bytes(
         # Two looks may have begun before and behind the fourth.
         assert 4 <= await publisher._client.zcard(names.scheduled_publishing) <= 6
         slow.goes_on.set()
-        await until(lambda: left_are(publisher, names.scheduled_publishing, 0))
+        # In their order: what is taken from the first is in the second.
         await until(lambda: left_are(publisher, names.scheduled, 0))
+        await until(lambda: left_are(publisher, names.scheduled_publishing, 0))
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
