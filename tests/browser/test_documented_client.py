@@ -148,6 +148,7 @@ async def test_a_token_that_has_run_out_is_replaced_by_a_fresh_one(
     assert (await client.message("connected"))["userId"] == user
 
 
+@pytest.mark.long
 async def test_it_renews_a_token_that_ends_soon(
     gateway: GatewayProcess, start_at: Start, user: str
 ) -> None:

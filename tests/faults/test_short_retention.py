@@ -25,7 +25,7 @@ LONGEST_SECONDS = 2.5
     "kept",
     [
         Retention(max_messages=20, max_age_seconds=86_400),
-        Retention(max_messages=10_000, max_age_seconds=2),
+        pytest.param(Retention(max_messages=10_000, max_age_seconds=2), marks=pytest.mark.long),
     ],
     ids=["by count", "by age"],
 )

@@ -267,6 +267,7 @@ async def verdict(
         return (await run(looked_at, slow=True, only=only))[-1]
 
 
+@pytest.mark.long
 async def test_each_check_fails_where_its_behaviour_is_broken(
     deployed: Node, publisher: AsyncPublisher
 ) -> None:

@@ -121,6 +121,7 @@ async def test_attempts_that_a_user_has_given_up_do_not_stand_in_the_way_of_the_
         assert node.gateway.stats.connections_refused["connection_limit"] == 0
 
 
+@pytest.mark.long
 async def test_clients_on_a_line_with_a_round_trip_of_two_seconds_stay(
     start_node: StartNode,
 ) -> None:
