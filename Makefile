@@ -16,7 +16,7 @@ TOPOLOGY ?=
 HELM      ?= helm
 MANIFESTS ?= deploy/kubernetes
 
-.PHONY: help run cluster manifests test test-all matrix soak attacks alerts fuzz model autobahn bench check lock dist site format clean
+.PHONY: help run cluster manifests test test-all matrix soak attacks alerts fuzz model autobahn bench networks check client lock dist site format clean
 
 help:
 	@echo "make run     start a development gateway on port 3001 (or GATEWAY_PORT), with a Redis of its own"
@@ -31,6 +31,7 @@ help:
 	@echo "make model   tenants, tokens, grants and faults at random for SECONDS=60, judged by who may hear what; SEED=..., TOPOLOGY=..."
 	@echo "make autobahn  the Autobahn suite against the code that serves clients; TLS=1 for the same over TLS"
 	@echo "make bench   measure what the gateway costs; PEERS=1 also measures other servers"
+	@echo "make networks  real clients on bad networks, and how soon they have what they missed; needs root, ONLY=moved,asleep for some"
 	@echo "make check   ruff, mypy --strict, size and types of the JavaScript client, and pip-audit"
 	@echo "make client  build the JavaScript client that every gateway serves from gateway/web/static/client/src; needs npm"
 	@echo "make lock    write requirements.lock and sbom.cdx.json anew"
@@ -97,6 +98,10 @@ autobahn: $(DEV)
 # ONLY=fanout,burst measures a part, ONLY=scale CONNECTIONS=50000 a larger one; docs/performance.md says what there is.
 bench: $(DEV)
 	$(BIN)/python -m tests.bench $(if $(PEERS),--peers) $(if $(DOCUMENT),--document) $(if $(ONLY),--only $(ONLY)) $(if $(CONNECTIONS),--connections $(CONNECTIONS)) $(if $(CHANNELS),--channels $(CHANNELS))
+
+# DOCUMENT=1 also writes the table into docs/reliability.md.
+networks: $(DEV)
+	@$(BIN)/python -m tests.networks $(if $(ONLY),--only $(ONLY)) $(if $(DOCUMENT),--document)
 
 check: $(DEV)
 	$(BIN)/ruff check .
