@@ -20,7 +20,7 @@ from tests.support.processes import gateway_process
 from tests.support.redis_server import RedisServer
 
 KINDS: Final = ("plain", "js", "receiver")
-PATIENCE_SECONDS: Final = 100
+PATIENCE_SECONDS: Final = 60
 """So long clients may need to notice that they are cut off."""
 
 
