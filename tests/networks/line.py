@@ -73,7 +73,7 @@ class Line:
         self._free_at = {True: 0.0, False: 0.0}
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._client, self._read, self._client, self._up)
-        self._loop.add_reader(self._server, self._read, self._server, self._down)
+        self._loop.add_reader(self._server, self._read, self._server, self._from_server)
         self._loop.add_reader(self._portal, self._read, self._portal, self._down)
 
     def close(self) -> None:
@@ -84,6 +84,10 @@ class Line:
 
     def _up(self, packet: bytes) -> None:
         self._pass(packet, self._portal if self.diverted else self._server, up=True)
+
+    def _from_server(self, packet: bytes) -> None:
+        if not self.diverted:
+            self._down(packet)
 
     def _down(self, packet: bytes) -> None:
         self._pass(packet, self._client, up=False)
