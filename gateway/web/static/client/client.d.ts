@@ -62,7 +62,6 @@ export type Storage = (url: string) => {
 export interface Transport {
   send(text: string): void;
   close(): void;
-  onopen?: () => void;
   onmessage?: (text: string) => void;
   onclose?: (end: { code: number; reason: string }) => void;
 }
