@@ -10,12 +10,15 @@ from gateway.core import positions, protocol
 from gateway.core.closing import Closing
 from gateway.core.encodings import Encoding
 from gateway.core.events import POLLED
+from gateway.node.life_checks import SILENT_SECONDS
 from gateway.node.ports import Answering
 from gateway.node.streams import Stream, Streams
 from gateway.web.event_stream import StreamSession
 
 HOLD_SECONDS: Final = 30.0
 """So long a client that polls keeps its place between two requests."""
+LEFT_SECONDS: Final = SILENT_SECONDS
+"""So long it keeps it where its connection has ended while a request waited: a page that was left does not come back."""
 _JOINING_SECONDS: Final = 2.0
 """So long its first request waits for its channels, so that it is answered with what was missed in them."""
 _CONGESTED_BYTES: Final = 64 * 1024
@@ -31,9 +34,6 @@ class PollSocket:
         clock: seconds of a monotonic clock.
         wall_clock: seconds since 1970.
     """
-
-    unheard = False
-    there = True  # until it has not come for so long that it is over
 
     def __init__(
         self,
@@ -85,6 +85,16 @@ class PollSocket:
     def quiet(self) -> float:
         """Seconds since the last request; 0 while one waits."""
         return 0.0 if self._answer is not None else self._clock() - self._polled_at
+
+    @property
+    def there(self) -> bool:
+        """Whether the client is there as far as anybody can tell: while a request of it waits."""
+        return self._answer is not None
+
+    @property
+    def unheard(self) -> bool:
+        """Whether nothing can be heard of it: between two requests. How long these may be apart is seen to here."""
+        return self._answer is None
 
     @property
     def congested(self) -> bool:
@@ -158,7 +168,7 @@ class PollSocket:
             if self._is_first:
                 self._over()  # nobody was told by which name to go on
             else:
-                self._hold()
+                self._hold(LEFT_SECONDS)
 
     def _give_up(self) -> None:
         self._streams.settle(self._stream)
@@ -208,9 +218,9 @@ class PollSocket:
 
     # -- the end ------------------------------------------------------------------------------
 
-    def _hold(self) -> None:
+    def _hold(self, seconds: float | None = None) -> None:
         self._polled_at = self._clock()
-        self._set_timer(HOLD_SECONDS, self._over)
+        self._set_timer(HOLD_SECONDS if seconds is None else seconds, self._over)
 
     def _set_timer(self, seconds: float, then: Callable[[], None]) -> None:
         if self._timer is not None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from gateway.backplane import place_checks
+from gateway.node import life_checks
 from gateway.web import polling
 from publisher import AsyncPublisher
 from tests.integration.conftest import StartNode
@@ -67,7 +69,7 @@ async def test_the_first_poll_brings_what_was_missed_and_the_next_what_comes(
         poll(node.url, CHANNEL, poll=name_in(first), since=since_in(first))
     )
     stream = node.gateway.entrance.streams._streams[name_in(first)]
-    await until(lambda: stream.connection.socket.quiet == 0)
+    await until(lambda: stream.connection.socket.there)
 
     async def proven() -> bool:
         return await confirmed(publisher, prefix, "u", CHANNEL) == missed.id
@@ -196,7 +198,7 @@ async def test_a_node_that_leaves_answers_the_polls_that_wait_there_for_another(
     more = {"poll": name_in(first), "since": since_in(first)}
     waiting = asyncio.create_task(poll(there.url, CHANNEL, wait=20, **more))
     stream = here.gateway.entrance.streams._streams[name_in(first)]
-    await until(lambda: stream.connection.socket.quiet == 0)
+    await until(lambda: stream.connection.socket.there)
     await until(lambda: there.gateway.entrance.client_port._streams._waiting)
     await there.gateway.stop()
     assert await waiting == []
@@ -208,7 +210,7 @@ async def test_a_poll_that_is_asked_twice_ends_the_older(node: Node) -> None:
     more = {"poll": name_in(first), "since": since_in(first)}
     older = asyncio.create_task(poll(node.url, CHANNEL, wait=20, **more))
     stream = node.gateway.entrance.streams._streams[name_in(first)]
-    await until(lambda: stream.connection.socket.quiet == 0)
+    await until(lambda: stream.connection.socket.there)
     newer = asyncio.create_task(poll(node.url, CHANNEL, wait=0.5, **more))
     assert await older == []
     assert not newer.done()
@@ -237,11 +239,50 @@ async def test_what_a_lost_request_would_have_got_waits_for_the_next(
     writer.write(
         f"GET {address('/poll', TOKEN, [CHANNEL], **more)} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     )
-    await until(lambda: stream.connection.socket.quiet == 0)
+    await until(lambda: stream.connection.socket.there)
     writer.close()
-    await until(lambda: stream.connection.socket.quiet > 0)
+    await until(lambda: not stream.connection.socket.there)
     await publisher.publish(CHANNEL, 1)
     assert data_in(await poll(node.url, CHANNEL, **more)) == [1]
+
+
+async def load_page(node: Node, token: str = TOKEN) -> asyncio.StreamWriter:
+    """Poll as a page does, until a request waits; returns its connection."""
+    first = await poll(node.url, token=token)
+    more = {"poll": name_in(first), "since": since_in(first)}
+    stream = node.gateway.entrance.streams._streams[name_in(first)]
+    _, writer = await asyncio.open_connection(*node.url.removeprefix("ws://").split(":"))
+    writer.write(f"GET {address('/poll', token, **more)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await until(lambda: stream.connection.socket.there)
+    return writer
+
+
+async def test_pages_that_were_left_lock_nobody_out_and_pages_that_poll_keep_their_places(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "LEFT_SECONDS", 30.0)
+    monkeypatch.setattr(life_checks, "SILENT_SECONDS", 0.2)
+    # What is known of them is asked again.
+    monkeypatch.setattr(life_checks, "_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(place_checks, "_AGAIN_SECONDS", 0.0)
+    pages = [await load_page(node) for _ in range(5)]
+    refused = await ask(node.url, address("/poll", TOKEN))
+    assert (refused.status, refused.json["error"]["code"]) == (429, "connection_limit")
+    assert len(node.gateway.hub.connections) == 5
+    pages.pop().close()
+    pages.append(await load_page(node))
+    assert len(node.gateway.hub.connections) == 5
+    assert (await ask(node.url, address("/poll", TOKEN))).status == 429
+    for page in pages:
+        page.close()
+
+
+async def test_a_page_that_was_left_holds_its_place_for_a_moment_only(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "LEFT_SECONDS", 0.1)
+    (await load_page(node)).close()
+    await until(lambda: not node.gateway.hub.connections)
 
 
 async def test_nobody_waits_for_who_leaves_before_the_first_answer(
