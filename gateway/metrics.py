@@ -137,6 +137,11 @@ class NodeCollector(Collector):
             self.stats.connections_unauthenticated,
         )
         yield _gauge(
+            "polls_under_way",
+            "Polls that wait for their answers on this node, whichever node the clients' places are on",
+            self.stats.polls_under_way,
+        )
+        yield _gauge(
             "handshakes_waiting",
             "Handshakes with a valid token that wait for their turn",
             self.stats.handshakes_waiting,

@@ -28,7 +28,7 @@ from gateway.node.recheck import Recheck
 from gateway.node.refusals import Refusals
 from gateway.node.revocations import Revocations
 from gateway.node.subscriptions import Subscriptions
-from publisher.contract.control import ClientAnswer, ClientRequest
+from publisher.contract.control import OfStreams
 
 
 class Access:
@@ -43,7 +43,7 @@ class Access:
         shared: Shared,
         redis: RedisSide,
         delivery: Delivery,
-        streams: Callable[[ClientRequest | ClientAnswer], None],
+        streams: Callable[[OfStreams], None],
     ) -> None:
         settings, hub, catchup = shared.settings, delivery.hub, delivery.catchup
         grants = GrantReader(redis.pipeline, redis.keys, shared.stats, redis.servers)

@@ -33,16 +33,21 @@ from gateway.node.tokens import Tokens, TokenTimes
 from gateway.settings import Settings
 from gateway.web import open_files
 from gateway.web.admission import Admission, Room
+from gateway.web.carrying import Carrying
 from gateway.web.client_port import ClientPort, Surroundings
 from gateway.web.console import CONSOLE
 from gateway.web.failed_authentications import FailedAuthentications
+from gateway.web.further_polls import FurtherPolls
 from gateway.web.handshake import Handshakes, Limits
 from gateway.web.handshake_queue import HandshakeQueue
 from gateway.web.pages import HttpPages
+from gateway.web.polls_under_way import PollsUnderWay
 from gateway.web.refused_connections import RefusedConnections
+from gateway.web.saying import Saying
 from gateway.web.server import DevelopmentPage, InternalPort, internal_app, public_app
 from gateway.web.stream_answers import Answers, Cors
-from gateway.web.streams import Carrying, StreamRequests
+from gateway.web.stream_openings import StreamOpenings
+from gateway.web.streams import StreamRequests
 from gateway.web.tls import Files, ServerTls
 from gateway.web.wasted_tls import WastedTls
 
@@ -111,13 +116,14 @@ class Entrance:
             random.random,
         )
         self.stream_calls = StreamCalls(
-            redis.pipeline, redis.keys, shared.node_id, shared.tasks, self.streams.serve
+            redis.pipeline, redis.keys, shared.node_id, shared.tasks, self.streams
         )
         self.sweep = _make_sweep(shared, redis, delivery, access, (tokens.tick, self.streams.tick))
+        admission = Admission(
+            redis.places, access.revocations, state.welcoming, room, queue, stats.timings
+        )
         self.handshakes = Handshakes(
-            Admission(
-                redis.places, access.revocations, state.welcoming, room, queue, stats.timings
-            ),
+            admission,
             verifier,
             Lifetimes(*parts, delivery.patience),
             requests,
@@ -142,24 +148,35 @@ class Entrance:
             stats,
             refused,
             self.handshakes,
-            StreamRequests(
-                base,
-                self.handshakes,
-                Carrying(self.streams, self.stream_calls, shared.tasks),
-                refused,
-                Answers(
-                    Cors(credentials=_lists_origins(settings)),
-                    settings.compression_threshold_bytes if settings.compression else math.inf,
-                ),
-                Clocks(CLOCK, time.time),
-                settings.max_subscriptions,
-                settings.max_message_bytes,
+            self._make_stream_requests(
+                shared, access, PollsUnderWay(admission, room.per_user, stats)
             ),
             self.public_pages,
         )
         self.tls = _make_tls("clients", tls_files(settings), stats)
         self.internal_port = InternalPort(self.internal_pages, refused)
         self.internal_tls = _make_tls("internal", internal_tls_files(settings), stats)
+
+    def _make_stream_requests(
+        self, shared: Shared, access: Access, under_way: PollsUnderWay
+    ) -> StreamRequests:
+        settings, tasks = shared.settings, shared.tasks
+        carrying = Carrying(self.streams, self.stream_calls, access.revocations)
+        answers = Answers(
+            Cors(credentials=_lists_origins(settings)),
+            settings.compression_threshold_bytes if settings.compression else math.inf,
+        )
+        clocks = Clocks(CLOCK, time.time)
+        serving, most = self.handshakes.serving, settings.max_subscriptions
+        return StreamRequests(
+            settings.base_path,
+            self.handshakes,
+            StreamOpenings(self.streams, serving, answers, clocks, most),
+            FurtherPolls(self.handshakes, carrying, under_way, self.refused, tasks),
+            Saying(carrying, answers, tasks, settings.max_message_bytes),
+            self.refused,
+            CLOCK,
+        )
 
 
 def _console(settings: Settings, state: State) -> str | None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable
+import logging
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.node.ports import Answering, StreamRequest
-from gateway.node.streams import tag_in
+from gateway.node.streams import FAILED, NOT_FOUND, Streams, tag_in
 from gateway.node.tasks import Tasks
 from publisher.contract import control
 from publisher.contract.calls import Call
-from publisher.contract.control import ClientAnswer, ClientRequest
+from publisher.contract.control import ClientAnswer, ClientGone, ClientRequest, OfStreams
 from publisher.contract.keys import Keys
 from publisher.errors import Unavailable
 from publisher.transport.pipeline import Calls
+
+log = logging.getLogger(__name__)
 
 _HEARD_SECONDS: Final = 2.0
 """A node that has said nothing by then is gone, and its streams with it."""
@@ -24,8 +27,17 @@ _MARGIN_SECONDS: Final = 5.0
 """By so much an answer to a poll may be later than the poll waits."""
 
 WAITS: Final = 102
-NOT_THERE: Final = 404
 _NO_MESSAGES: Final = b"[]"
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A request that another node was handed. ``heard``: whether the user has the stream there."""
+
+    tag: str
+    number: int
+    answer: Answering
+    heard: asyncio.Future[bool]
 
 
 class StreamCalls:
@@ -33,24 +45,22 @@ class StreamCalls:
 
     Args:
         node: the id of this node.
-        serve: serves what has come for a stream of this node (``Streams.serve``).
+        streams: those of this node.
     """
 
     def __init__(
-        self,
-        pipeline: Calls,
-        keys: Keys,
-        node: str,
-        tasks: Tasks,
-        serve: Callable[[StreamRequest, Answering], bool],
+        self, pipeline: Calls, keys: Keys, node: str, tasks: Tasks, streams: Streams
     ) -> None:
         self._pipeline = pipeline
         self._keys = keys
         self._node = node
         self._tasks = tasks
-        self._serve = serve
+        self._streams = streams
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, tuple[asyncio.Future[bool], Answering]] = {}
+        self._asked: dict[int, _Asked] = {}
+        self._by_answer: dict[Answering, _Asked] = {}
+        # Polls that wait here for their answers, by the node that has handed them on and its number.
+        self._waiting: dict[tuple[str, int], tuple[StreamRequest, Answering]] = {}
 
     # -- asking -------------------------------------------------------------------------------
 
@@ -60,78 +70,113 @@ class StreamCalls:
         if tag is None:
             return False
         loop = asyncio.get_running_loop()
-        number, heard = next(self._numbers), loop.create_future()
+        asked = _Asked(tag, next(self._numbers), answer, loop.create_future())
         command = ClientRequest(
             request.stream,
             request.user,
             self._node,
-            number,
+            asked.number,
             request.messages.decode(errors="replace"),
             request.wait,
             request.since,
         )
-        self._waiting[number] = heard, answer
-        loop.call_later(_HEARD_SECONDS, self._not_there, number)
+        self._asked[asked.number] = self._by_answer[answer] = asked
+        loop.call_later(_HEARD_SECONDS, self._not_there, asked)
         try:
-            payload = control.encode(command)
-            await self._pipeline.call(Call(("PUBLISH", self._keys.answers(tag), payload)))
-            found: bool = await heard
+            hearers = await self._pipeline.call(self._to(tag, command))
+            # A server of a cluster knows its own subscribers only.
+            if not hearers and not self._keys.sharded:
+                self._not_there(asked)
+            found = await asked.heard
         except BaseException:
-            self._waiting.pop(number, None)
+            self._pop(asked.number)
             raise
-        if found and number in self._waiting:
+        if found and asked.number in self._asked:
             seconds = (request.wait or 0.0) + _MARGIN_SECONDS
-            loop.call_later(seconds, self._give_up, number)
+            loop.call_later(seconds, self._give_up, asked.number)
         return found
 
-    def _not_there(self, number: int) -> None:
-        heard, _ = self._waiting.get(number, (None, None))
-        if heard is not None and not heard.done():
-            del self._waiting[number]
-            heard.set_result(False)
+    def forget(self, answer: Answering) -> None:
+        """Whoever has polled, and waits for this answer, has gone."""
+        asked = self._by_answer.get(answer)
+        if asked is not None:
+            self._pop(asked.number)
+            self._send(asked.tag, ClientGone(self._node, asked.number))
+
+    def _pop(self, number: int) -> _Asked | None:
+        asked = self._asked.pop(number, None)
+        if asked is not None:
+            del self._by_answer[asked.answer]
+        return asked
+
+    def _not_there(self, asked: _Asked) -> None:
+        if not asked.heard.done():
+            self._pop(asked.number)
+            asked.heard.set_result(False)
 
     def _give_up(self, number: int) -> None:
         """The stream's node has ended meanwhile, as far as anybody can tell."""
-        _, answer = self._waiting.pop(number, (None, None))
-        if answer is not None:
-            answer(200, _NO_MESSAGES)
+        asked = self._pop(number)
+        if asked is not None:
+            asked.answer(200, _NO_MESSAGES)
 
     def _answered(self, told: ClientAnswer) -> None:
-        heard, answer = self._waiting.get(told.number, (None, None))
-        if heard is None or answer is None:
+        asked = self._asked.get(told.number)
+        if asked is None:
             return
-        if not heard.done():
-            heard.set_result(told.status != NOT_THERE)
+        if not asked.heard.done():
+            asked.heard.set_result(told.status != NOT_FOUND)
         if told.status != WAITS:
-            del self._waiting[told.number]
-            if told.status != NOT_THERE:
-                answer(told.status, told.body.encode())
+            self._pop(told.number)
+            if told.status != NOT_FOUND:
+                asked.answer(told.status, told.body.encode())
 
     # -- answering ----------------------------------------------------------------------------
 
-    def hear(self, command: ClientRequest | ClientAnswer) -> None:
+    def hear(self, command: OfStreams) -> None:
         """Take what another node has sent to this one."""
-        if isinstance(command, ClientAnswer):
-            self._answered(command)
-            return
+        match command:
+            case ClientAnswer():
+                self._answered(command)
+            case ClientGone(asker, number):
+                request, answer = self._waiting.get((asker, number), (None, None))
+                if request is not None and answer is not None:
+                    self._streams.forget(request, answer)
+                    self._waiting.pop((asker, number), None)
+            case ClientRequest():
+                self._serve(command)
+
+    def _serve(self, command: ClientRequest) -> None:
         request = StreamRequest(
             command.stream, command.user, command.message.encode(), command.wait, command.since
         )
-        answered = False
+        name = command.asker, command.number
+        self._waiting[name] = request, (answer := self._answering(command))
+        try:
+            is_there = self._streams.serve(request, answer)
+        except Exception:
+            log.exception("stream_request_failed user=%r", request.user)
+            answer(FAILED, b"")
+            return
+        if not is_there:
+            answer(NOT_FOUND, b"")
+        elif name in self._waiting:
+            self._send(command.asker, ClientAnswer(command.number, WAITS))
 
+    def _answering(self, command: ClientRequest) -> Answering:
         def answer(status: int, body: bytes) -> None:
-            nonlocal answered
-            answered = True
-            self._send(command, ClientAnswer(command.number, status, body.decode()))
+            if self._waiting.pop((command.asker, command.number), None) is not None:
+                self._send(command.asker, ClientAnswer(command.number, status, body.decode()))
 
-        if not self._serve(request, answer):
-            answer(NOT_THERE, b"")
-        elif not answered:
-            self._send(command, ClientAnswer(command.number, WAITS))
+        return answer
 
-    def _send(self, command: ClientRequest, answer: ClientAnswer) -> None:
-        call = Call(("PUBLISH", self._keys.answers(command.asker), control.encode(answer)))
-        self._tasks.spawn(self._call(call), "answer another node's client")
+    # -- both ---------------------------------------------------------------------------------
+
+    def _to(self, node: str, command: OfStreams) -> Call:
+        return Call(("PUBLISH", self._keys.answers(node), control.encode(command)))
+
+    def _send(self, node: str, command: OfStreams) -> None:
+        self._tasks.spawn(self._call(self._to(node, command)), "tell another node of a client")
 
     async def _call(self, call: Call) -> None:
         # Nobody would be told that it was not: the other node gives up by itself.

@@ -11,11 +11,13 @@ from gateway.node.revocations import Revocations
 from publisher.contract.control import (
     CheckPlaces,
     ClientAnswer,
+    ClientGone,
     ClientRequest,
     Command,
     Disconnect,
     DrainNode,
     GrantRevoked,
+    OfStreams,
     PlaceReplaced,
     PlacesChecked,
     TokenRevoked,
@@ -45,7 +47,7 @@ class Control:
         checked: Callable[[PlacesChecked], None],
         revocations: Revocations,
         drain: Callable[[DrainNode], None],
-        streams: Callable[[ClientRequest | ClientAnswer], None],
+        streams: Callable[[OfStreams], None],
         inspect: Callable[[Inspection], None],
     ) -> None:
         self._recheck = recheck
@@ -82,7 +84,7 @@ class Control:
                 self._checked(command)
             case DrainNode():
                 self._drain(command)
-            case ClientRequest() | ClientAnswer():
+            case ClientRequest() | ClientAnswer() | ClientGone():
                 self._streams(command)
             case Question() | Reply() | Watch() | Happened():
                 self._inspect(command)

@@ -246,6 +246,9 @@ class StreamRequest:
 class OtherNodes(Protocol):
     """The nodes on which other streams are."""
 
+    def forget(self, answer: Answering) -> None:
+        """Whoever waits for this answer to what was asked has gone."""
+
     async def ask(self, request: StreamRequest, answer: Answering) -> bool:
         """Hand a request to the node of its stream; ``False``, and no answer, where the user has no such stream there.
 
@@ -258,7 +261,7 @@ class Polls(Protocol):
     """The polls of one client."""
 
     def poll(self, since: str, wait: float, answer: Answering) -> None:
-        """Answer with what there is, or comes in so many seconds. An older one that waits is answered with nothing.
+        """Answer with what there is, or comes in so many seconds. An older one that waits is told that it is replaced.
 
         It proves that what the last one was answered has arrived, unless ``since`` is where that had begun.
         """

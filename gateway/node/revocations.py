@@ -214,9 +214,10 @@ class Revocations:
         Raises:
             Unavailable: Redis has answered with an error that does not pass.
         """
-        return await self._retry(lambda: self._admits(user, issued_at, token_id))
+        return await self._retry(lambda: self.admits_now(user, issued_at, token_id))
 
-    async def _admits(self, user: str, issued_at: float | None, token_id: str | None) -> bool:
+    async def admits_now(self, user: str, issued_at: float | None, token_id: str | None) -> bool:
+        """The same, without waiting: ``Unavailable`` also where Redis does not answer."""
         mark = self.mark
         digest = None if token_id is None else digest_of(token_id)
         before, revoked = await self._tokens.look_up(user, digest)

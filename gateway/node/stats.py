@@ -32,6 +32,7 @@ class Stats:
     connections_opened: int = 0
     tokens_expiring: int = 0
     connections_unauthenticated: int = 0
+    polls_under_way: int = 0
     addresses_blocked: int = 0
     handshakes_waiting: int = 0
     connections_refused: Counter[str] = field(default_factory=Counter)

@@ -36,6 +36,14 @@ _LOOKS: Final = 20
 RESUME: Final = Closing(CloseCode.NORMAL, "resume")
 """The end of such a stream. Clients see nothing of it but when to come back."""
 
+REVOKED: Final = 401
+NOT_FOUND: Final = 404
+REPLACED: Final = 409
+FAILED: Final = 500
+UNAVAILABLE: Final = 503
+"""How requests for streams are answered that come to nothing, as in HTTP: the token is revoked, the user has no such stream, the
+client has polled once more, the node has failed, Redis does not answer."""
+
 _TAG_LENGTH: Final = 8
 _RANDOM_BYTES: Final = 16
 
@@ -156,6 +164,12 @@ class Streams:
         else:
             answer(200, b"[]")
         return True
+
+    def forget(self, request: StreamRequest, answer: Answering) -> None:
+        """Whoever has polled, and waits for this answer, has gone."""
+        stream = self.find(request.stream, request.user)
+        if stream is not None and stream.polls is not None:
+            stream.polls.forget(answer)
 
     def find(self, name: str, user: str) -> Stream | None:
         """The user's stream of that name."""

@@ -135,6 +135,17 @@ class Admission:
             return closing.CONNECTION_LIMIT
         return self._revocations.ends(claim, entry, mark) or entry
 
+    def lend(self) -> bool:
+        """Take room on the node for somebody whose place is on another one; ``give_back`` follows. ``False`` where it is full."""
+        if self._full:
+            return False
+        self._present += 1
+        return True
+
+    def give_back(self) -> None:
+        """Give back what ``lend`` has taken."""
+        self._present -= 1
+
     def leave(self, user: str, connection: str) -> None:
         """Give back what ``enter`` has taken."""
         self._present -= 1

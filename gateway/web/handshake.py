@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 # A message that is too large ends the connection, since the rest of it would have to be read all the same. Up to
 # this multiple of the limit it is read whole instead, and answered with an error.
 _READ_LIMIT_FACTOR: Final = 16
+
+Known = Callable[[Identity], None]
+"""What is done for whoever has shown a valid token."""
 
 _FOREIGN_ORIGIN: Final = Refusal(403, "origin_not_allowed", "this origin may not connect")
 
@@ -106,20 +110,23 @@ class Handshakes:
         encoding = frames.encoding(agreement.window_bits, wants_batches(query_parameters(head)))
         self.open(new, WebSocketOpening(head, agreement, encoding, self.serving))
 
-    def identify(self, new: NewConnection, opening: Opening) -> Identity | None:
-        """Who has asked something of a connection that has begun; ``None`` where that is not known, and was answered."""
-        if self.is_foreign(new, opening.head):
-            return None
-        try:
-            return self._identify(new, opening)
-        except TokenRejected as rejected:
-            self._reject(new, opening, closing.REJECTED_TOKEN[rejected.code], str(rejected))
-            return None
+    def identify(self, new: NewConnection, opening: Opening, then: Known) -> None:
+        """Find out who asks something of a connection that has begun; ``then`` serves it, soon if a key has to be looked for.
+        Whoever is not known is told.
+        """
+        self._authenticate(new, opening, then)
 
     def open(self, new: NewConnection, opening: Opening) -> None:
         """Let a client in and hand its connection over, or tell it why not; soon, if Redis has to be asked."""
+        since = self._timings.clock()
+
+        def known(identity: Identity) -> None:
+            new.known()
+            self._timings.phase(self._timings.handshake, "token", since)
+            self._under_way.spawn(self._admit(new, opening, identity), "handshake")
+
         if not self._turned_away(new, opening):
-            self._authenticate(new, opening, self._timings.clock())
+            self._authenticate(new, opening, known)
 
     def _turned_away(self, new: NewConnection, opening: Opening) -> bool:
         """Whether it was refused before the upgrade, so that a load balancer can try another node."""
@@ -147,22 +154,19 @@ class Handshakes:
     # -- before or after the upgrade ----------------------------------------------------------
 
     def _authenticate(
-        self, new: NewConnection, opening: Opening, since: float, *, learned: bool = False
+        self, new: NewConnection, opening: Opening, then: Known, *, learned: bool = False
     ) -> None:
         try:
             identity = self._identify(new, opening)
         except TokenRejected as rejected:
             if isinstance(rejected, KeyUnknown) and not learned:
-                learning = self._learn(new, opening, since, rejected)
-                self._under_way.spawn(learning, "learn a key")
+                self._under_way.spawn(self._learn(new, opening, then, rejected), "learn a key")
                 return
             why = closing.REJECTED_TOKEN[rejected.code]
             self._reject(new, opening, why, cause=str(rejected))
             return
         if identity is not None:
-            new.known()
-            self._timings.phase(self._timings.handshake, "token", since)
-            self._under_way.spawn(self._admit(new, opening, identity), "handshake")
+            then(identity)
 
     def _identify(self, new: NewConnection, opening: Opening) -> Identity | None:
         """Who has asked; ``None`` where no token was shown, and that was answered.
@@ -180,15 +184,15 @@ class Handshakes:
         return None
 
     async def _learn(
-        self, new: NewConnection, opening: Opening, since: float, unknown: KeyUnknown
+        self, new: NewConnection, opening: Opening, then: Known, unknown: KeyUnknown
     ) -> None:
         """Judge a token again when its key may be known. Until then its client counts as one that has shown none."""
         try:
             await unknown.learn()
-            if not new.waits:
+            if new.waits:
+                self._authenticate(new, opening, then, learned=True)
+            else:
                 new.drop()
-            elif not self._not_welcome(new, opening):
-                self._authenticate(new, opening, since, learned=True)
         except asyncio.CancelledError:  # the node stops
             new.drop()
             raise

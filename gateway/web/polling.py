@@ -12,7 +12,7 @@ from gateway.core.encodings import Encoding
 from gateway.core.events import POLLED
 from gateway.node.life_checks import SILENT_SECONDS
 from gateway.node.ports import Answering
-from gateway.node.streams import Stream, Streams
+from gateway.node.streams import REPLACED, Stream, Streams
 from gateway.web.event_stream import StreamSession
 
 HOLD_SECONDS: Final = 30.0
@@ -128,7 +128,7 @@ class PollSocket:
     def poll(self, since: str, wait: float, answer: Answering) -> None:
         """Answer with what there is, or comes in so many seconds."""
         self.arrived += 1
-        self._release()
+        self._release(REPLACED)
         is_lost = bool(since) and since != self._ended and since == self._begun
         if self._unproven and not is_lost:
             self._streams.prove(self._stream, self._marks)
@@ -210,11 +210,11 @@ class PollSocket:
         )
         self._marks = self._streams.marks(self._stream)
 
-    def _release(self) -> None:
-        """Answer an older request, whose client has sent another."""
+    def _release(self, status: int = 200) -> None:
+        """Answer the request that waits, if one does, with no messages."""
         answer, self._answer = self._answer, None
         if answer is not None:
-            answer(200, _NOTHING)
+            answer(status, _NOTHING)
 
     # -- the end ------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,13 +12,15 @@ from gateway.core import positions
 from gateway.core.handshake import Refusal
 from gateway.core.http import Head
 from gateway.core.positions import Position
-from gateway.web.auth import query_parameters
 from publisher.contract.channels import Channel, parse_channel
 from publisher.errors import InvalidChannel
 
 _WAIT: Final = 25.0
 _LONGEST_WAIT: Final = 60.0
 """Seconds for which a poll waits for messages: where it does not say, and at most."""
+_ANSWERED_WITHIN: Final = 55.0
+"""No poll is answered later: many proxies give up after 60 s."""
+_SECONDS: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,9})?", re.ASCII)
 
 
 class BadAddress(Exception):
@@ -47,7 +50,7 @@ def wanted(head: Head, most: int, since: str) -> Wanted:
     Raises:
         BadAddress: it names too many channels, or what is none.
     """
-    parameters = parse_qsl(head.query)
+    parameters = parse_qsl(head.query, keep_blank_values=True)
     names = list(dict.fromkeys(value for name, value in parameters if name == "channel"))
     if len(names) > most:
         raise BadAddress("too_many_subscriptions", f"at most {most} channels can be subscribed to")
@@ -66,11 +69,9 @@ def wait_of(head: Head) -> float:
     Raises:
         BadAddress: for none that it may.
     """
-    told = query_parameters(head).get("wait")
-    try:
-        seconds = _WAIT if told is None else float(told)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= _LONGEST_WAIT:
+    told = dict(reversed(parse_qsl(head.query, keep_blank_values=True))).get("wait")
+    if told is None:
+        return _WAIT
+    if not _SECONDS.fullmatch(told) or float(told) > _LONGEST_WAIT:
         raise BadAddress("bad_request", f"wait is seconds from 0 to {_LONGEST_WAIT:.0f}")
-    return seconds
+    return min(float(told), _ANSWERED_WITHIN)

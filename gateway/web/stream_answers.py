@@ -14,11 +14,11 @@ from gateway.core import closing, http
 from gateway.core.closing import Closing
 from gateway.core.handshake import Refusal
 from gateway.core.http import Head
+from gateway.node.streams import UNAVAILABLE
 from gateway.web.admission import unavailable
 
 NOT_KEPT: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 """Neither kept nor changed nor gathered by what is between: nginx takes the second."""
-NO_STREAM: Final = Refusal(404, "not_found", "you have no such stream; open another")
 _LIMIT_RETRY: Final = {"Retry-After": "5"}
 
 
@@ -37,7 +37,11 @@ class Cors:
         origin = head.get("origin")
         if origin is None:
             return {"Vary": "Origin"}
-        fields = {"Vary": "Origin", "Access-Control-Allow-Origin": origin}
+        fields = {
+            "Vary": "Origin",
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Expose-Headers": "Retry-After",
+        }
         return (
             fields | {"Access-Control-Allow-Credentials": "true"} if self._credentials else fields
         )
@@ -50,6 +54,19 @@ def refusal_of(why: Closing) -> Refusal:
     if why is closing.CONNECTION_LIMIT:
         return Refusal(429, code, message, _LIMIT_RETRY)
     return Refusal(401, code, message, {"WWW-Authenticate": "Bearer"})
+
+
+_REFUSALS: Final = {
+    each.status: each
+    for each in (
+        refusal_of(closing.TOKEN_REVOKED),
+        Refusal(404, "not_found", "you have no such stream; open another"),
+        Refusal(409, "poll_replaced", "you have polled once more before this was answered"),
+        Refusal(500, "internal_error", "the gateway has failed; try again"),
+        unavailable("redis_unavailable"),
+    )
+}
+"""What a request for a stream is refused with, by the status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +83,7 @@ class Answers:
 
         def answer(status: int, body: bytes) -> bytes:
             if status >= 400:
-                refusal = (
-                    NO_STREAM if status == NO_STREAM.status else unavailable("redis_unavailable")
-                )
+                refusal = _REFUSALS.get(status) or _REFUSALS[UNAVAILABLE]
                 return replace(refusal, fields={**refusal.fields, **fields}).answer
             more = {**http.PRECAUTIONS, **NOT_KEPT, **fields, "Connection": "close"}
             if body:

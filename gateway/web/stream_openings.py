@@ -20,7 +20,7 @@ from gateway.web.one_request import OneRequest
 from gateway.web.openings import Make, Serving
 from gateway.web.polling import PollSocket
 from gateway.web.socket import Left
-from gateway.web.stream_addresses import Wanted
+from gateway.web.stream_addresses import Wanted, wait_of, wanted
 from gateway.web.stream_answers import NOT_KEPT, Answers, Cors, refusal_of
 
 _STREAM_FIELDS: Final = {
@@ -82,10 +82,15 @@ class PollOpening(StreamOpening):
     answers: Answers
     clocks: Clocks
 
+    @property
+    def told(self) -> str:
+        """Where the client says that it stands."""
+        return query_parameters(self.head).get("since", "")
+
     def begin(self, new: NewConnection, make: Make, left: Left) -> None:
         """Begin a connection that lasts over several requests, of which this is the first."""
         serving, wanted, streams = self.serving, self.wanted, self.streams
-        told = query_parameters(self.head).get("since", "")
+        told = self.told
         socket = PollSocket(serving.high_water, told, *self.clocks)
         stream = streams.enter(make(socket), wanted.channels, wanted.since)
         stream.polls = socket
@@ -95,6 +100,47 @@ class PollOpening(StreamOpening):
         waiting = Waiting(self.answers.to(self.head), lambda: socket.forget(waiting.answer))
         waiting.begin(new)
         socket.poll(told, self.wait, waiting.answer)
+
+
+class StreamOpenings:
+    """Reads what requests ask for.
+
+    Args:
+        max_subscriptions: channels that a request may name.
+    """
+
+    def __init__(
+        self,
+        streams: Streams,
+        serving: Serving,
+        answers: Answers,
+        clocks: Clocks,
+        max_subscriptions: int,
+    ) -> None:
+        self._parts = answers.cors, streams, serving
+        self._for_polls = answers, clocks
+        self._most = max_subscriptions
+
+    def plain(self, head: Head) -> StreamOpening:
+        """One of no channels."""
+        return StreamOpening(head, Wanted((), ()), *self._parts)
+
+    def stream(self, head: Head) -> StreamOpening:
+        """An event stream.
+
+        Raises:
+            BadAddress: the address cannot be served.
+        """
+        return StreamOpening(head, wanted(head, self._most, "lastEventId"), *self._parts)
+
+    def poll(self, head: Head) -> PollOpening:
+        """A poll.
+
+        Raises:
+            BadAddress: the address cannot be served.
+        """
+        asked, wait = wanted(head, self._most, "since"), wait_of(head)
+        return PollOpening(head, asked, *self._parts, wait, *self._for_polls)
 
 
 class Waiting:

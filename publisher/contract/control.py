@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import orjson
 
@@ -124,6 +124,22 @@ class ClientAnswer:
     body: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ClientGone:
+    """The client has gone whose poll ``asker`` has handed on with this ``number``."""
+
+    asker: str
+    number: int
+
+
+OfStreams: TypeAlias = ClientRequest | ClientAnswer | ClientGone
+"""What nodes say to each other for clients without a WebSocket."""
+_OF_STREAMS: Final[dict[type[OfStreams], str]] = {
+    ClientRequest: "client_request",
+    ClientAnswer: "client_answer",
+    ClientGone: "client_gone",
+}
+
 Command: TypeAlias = (
     GrantRevoked
     | Disconnect
@@ -133,8 +149,7 @@ Command: TypeAlias = (
     | PlacesChecked
     | PlaceReplaced
     | DrainNode
-    | ClientRequest
-    | ClientAnswer
+    | OfStreams
     | Inspection
 )
 
@@ -146,10 +161,8 @@ def encode(command: Command) -> bytes:
             return whole(head_of(command), command.at, again=command.again)
         case PlaceReplaced(user, member):
             return b'%b,"member":%b}' % (head_of_replacement(user), orjson.dumps(member))
-        case ClientRequest():
-            return orjson.dumps({"type": "client_request", **asdict(command)})
-        case ClientAnswer():
-            return orjson.dumps({"type": "client_answer", **asdict(command)})
+        case ClientRequest() | ClientAnswer() | ClientGone():
+            return orjson.dumps({"type": _OF_STREAMS[type(command)], **asdict(command)})
         case (
             inspection.Question() | inspection.Reply() | inspection.Watch() | inspection.Happened()
         ):
@@ -279,6 +292,8 @@ def _of_clients(message: dict[str, Any]) -> Command | None:
             return ClientRequest(stream, user, asker, number, said, wait, since)
         case {"type": "client_answer", "number": int(n), "status": int(s), "body": str(body)}:
             return ClientAnswer(n, s, body)
+        case {"type": "client_gone", "asker": str(asker), "number": int(number)}:
+            return ClientGone(asker, number)
         case _:
             return None
 

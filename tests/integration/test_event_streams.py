@@ -67,6 +67,17 @@ async def test_who_comes_back_goes_on_behind_the_last_event_on_another_node(
         await client.sync()
 
 
+async def test_a_position_in_another_channel_loses_nothing(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    await publisher.publish(CHANNEL, "missed")
+    foreign = await publisher.publish(OTHER, "of another channel")
+    last = str(foreign.id)
+    async with event_stream(node.url, make_token("u"), CHANNEL, last_id=last) as stream:
+        await stream.expect(type="subscribed", recovered=False)
+        assert await stream.data(1) == ["missed"]
+
+
 async def test_several_channels_share_one_position(
     start_node: StartNode, publisher: AsyncPublisher
 ) -> None:
@@ -184,8 +195,15 @@ async def test_who_is_not_let_in_is_told_in_http(start_node: StartNode) -> None:
         node.url, address("/sse", make_token("u"), [f"news/{n}" for n in range(300)])
     )
     assert (answer.status, answer.json["error"]["code"]) == (400, "too_many_subscriptions")
-    answer = await ask(node.url, "/sse", "DELETE")
-    assert (answer.status, answer.fields["allow"]) == (405, "GET, POST")
+    for method, target, allowed in (
+        ("DELETE", "/sse", "GET, OPTIONS"),
+        ("HEAD", "/sse", "GET, OPTIONS"),
+        ("POST", "/poll", "GET, OPTIONS"),
+        ("GET", "/sse/" + 40 * "0", "POST, OPTIONS"),
+    ):
+        answer = await ask(node.url, target, method)
+        assert (answer.status, answer.fields["allow"]) == (405, allowed)
+        assert bool(answer.body) == (method != "HEAD")
 
 
 async def test_a_page_of_an_allowed_origin_may_ask_before(start_node: StartNode) -> None:
@@ -195,6 +213,9 @@ async def test_a_page_of_an_allowed_origin_may_ask_before(start_node: StartNode)
     assert answer.fields["access-control-allow-origin"] == "https://app.example.org"
     assert answer.fields["access-control-allow-credentials"] == "true"
     assert "Last-Event-ID" in answer.fields["access-control-allow-headers"]
+    assert answer.fields["access-control-allow-methods"] == "GET"
+    answer = await ask(node.url, f"/sse/{40 * '0'}", "OPTIONS", Origin="https://app.example.org")
+    assert answer.fields["access-control-allow-methods"] == "POST"
     assert (await ask(node.url, "/sse", "OPTIONS", Origin="https://evil.example")).status == 403
 
 

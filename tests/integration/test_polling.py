@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import time
 from typing import Any
 
 import pytest
 
-from gateway.backplane import place_checks
+from gateway.backplane import place_checks, stream_calls
 from gateway.node import life_checks
 from gateway.web import polling
 from publisher import AsyncPublisher
@@ -177,7 +178,11 @@ async def test_polls_go_on_over_another_node(
     assert not there.gateway.hub.connections
 
 
-async def test_polls_outlive_their_node(start_node: StartNode, publisher: AsyncPublisher) -> None:
+async def test_polls_outlive_their_node(
+    start_node: StartNode, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # That nobody is there is known at once.
+    monkeypatch.setattr(stream_calls, "_HEARD_SECONDS", 600.0)
     here, there = await start_node(), await start_node()
     first = await poll(here.url, CHANNEL, OTHER)
     await publisher.publish(OTHER, 1)
@@ -199,7 +204,7 @@ async def test_a_node_that_leaves_answers_the_polls_that_wait_there_for_another(
     waiting = asyncio.create_task(poll(there.url, CHANNEL, wait=20, **more))
     stream = here.gateway.entrance.streams._streams[name_in(first)]
     await until(lambda: stream.connection.socket.there)
-    await until(lambda: there.gateway.entrance.client_port._streams._waiting)
+    await until(lambda: there.gateway.entrance.client_port._streams._further._waiting)
     await there.gateway.stop()
     assert await waiting == []
     assert await poll(here.url, CHANNEL, wait=0, **more) == []
@@ -208,11 +213,13 @@ async def test_a_node_that_leaves_answers_the_polls_that_wait_there_for_another(
 async def test_a_poll_that_is_asked_twice_ends_the_older(node: Node) -> None:
     first = await poll(node.url, CHANNEL)
     more = {"poll": name_in(first), "since": since_in(first)}
-    older = asyncio.create_task(poll(node.url, CHANNEL, wait=20, **more))
+    target = address("/poll", TOKEN, [CHANNEL], wait="20", **more)
+    older = asyncio.create_task(ask(node.url, target))
     stream = node.gateway.entrance.streams._streams[name_in(first)]
     await until(lambda: stream.connection.socket.there)
     newer = asyncio.create_task(poll(node.url, CHANNEL, wait=0.5, **more))
-    assert await older == []
+    answer = await older
+    assert (answer.status, answer.json["error"]["code"]) == (409, "poll_replaced")
     assert not newer.done()
     assert await newer == []
 
@@ -246,15 +253,21 @@ async def test_what_a_lost_request_would_have_got_waits_for_the_next(
     assert data_in(await poll(node.url, CHANNEL, **more)) == [1]
 
 
-async def load_page(node: Node, token: str = TOKEN) -> asyncio.StreamWriter:
-    """Poll as a page does, until a request waits; returns its connection."""
-    first = await poll(node.url, token=token)
-    more = {"poll": name_in(first), "since": since_in(first)}
-    stream = node.gateway.entrance.streams._streams[name_in(first)]
+async def waiting_poll(node: Node, *channels: str, **more: str) -> asyncio.StreamWriter:
+    """The connection of a poll that waits for its answer on this node."""
+    waiting = node.gateway.entrance.client_port._streams._further._waiting
+    before = len(waiting)
     _, writer = await asyncio.open_connection(*node.url.removeprefix("ws://").split(":"))
-    writer.write(f"GET {address('/poll', token, **more)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    await until(lambda: stream.connection.socket.there)
+    target = address("/poll", TOKEN, channels, **more)
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await until(lambda: len(waiting) > before)
     return writer
+
+
+async def load_page(node: Node) -> asyncio.StreamWriter:
+    """Poll as a page does, until a request waits; returns its connection."""
+    first = await poll(node.url)
+    return await waiting_poll(node, poll=name_in(first), since=since_in(first))
 
 
 async def test_pages_that_were_left_lock_nobody_out_and_pages_that_poll_keep_their_places(
@@ -285,6 +298,61 @@ async def test_a_page_that_was_left_holds_its_place_for_a_moment_only(
     await until(lambda: not node.gateway.hub.connections)
 
 
+async def test_a_client_that_has_gone_is_not_waited_for_on_its_own_node_either(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str
+) -> None:
+    here, there = await start_node(), await start_node()
+    first = await poll(here.url, CHANNEL)
+    more = {"poll": name_in(first), "since": since_in(first)}
+    socket = here.gateway.entrance.streams._streams[name_in(first)].connection.socket
+    (await waiting_poll(there, CHANNEL, **more)).close()
+    await until(lambda: socket.quiet > 0)
+    published = await publisher.publish(CHANNEL, 1)
+    await until(lambda: socket.untaken)
+    assert data_in(await poll(there.url, CHANNEL, **more)) == [1]
+    assert await confirmed(publisher, prefix, "u", CHANNEL) < published.id
+    assert not here.gateway.entrance.stream_calls._waiting
+    assert not there.gateway.entrance.stream_calls._asked
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["own", "other"])
+async def test_a_user_has_so_many_polls_under_way_on_a_node(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch, *, elsewhere: bool
+) -> None:
+    nodes = [await start_node(), await start_node()]
+    polled = nodes[elsewhere]
+    under_way = polled.gateway.entrance.client_port._streams._further._under_way
+    monkeypatch.setattr(under_way, "_most", 2)
+    pages = [await poll(nodes[0].url) for _ in range(3)]
+    lines = [
+        await waiting_poll(polled, poll=name_in(each), since=since_in(each)) for each in pages[:2]
+    ]
+    assert "gateway_polls_under_way 2.0" in (await polled.get("/metrics"))[1]
+    more = {"poll": name_in(pages[2]), "since": since_in(pages[2])}
+    answer = await ask(polled.url, address("/poll", TOKEN, wait="0", **more))
+    assert (answer.status, answer.json["error"]["code"]) == (429, "too_many_requests")
+    assert answer.fields["retry-after"]
+    for each in lines:
+        each.close()
+    await until(lambda: not polled.gateway.stats.polls_under_way)
+    assert await poll(polled.url, wait=0, **more) == []
+
+
+async def test_polls_of_other_nodes_clients_hold_room(start_node: StartNode) -> None:
+    here, there = await start_node(), await start_node(max_connections=1)
+    pages = [await poll(here.url) for _ in range(2)]
+    first, second = ({"poll": name_in(each), "since": since_in(each)} for each in pages)
+    line = await waiting_poll(there, **first)
+    answers = [
+        await ask(there.url, address("/poll", TOKEN, **second)),
+        await ask(there.url, address("/sse", make_token("v"))),
+    ]
+    assert [each.json["error"]["code"] for each in answers] == ["node_full"] * 2
+    line.close()
+    await until(lambda: not there.gateway.stats.polls_under_way)
+    assert await poll(there.url, wait=0, **second) == []
+
+
 async def test_nobody_waits_for_who_leaves_before_the_first_answer(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,10 +374,17 @@ async def test_a_long_answer_is_compressed(node: Node, publisher: AsyncPublisher
 
 
 async def test_who_polls_wrongly_is_told(node: Node) -> None:
-    for wait in ("-1", "61", "nan", "x", "inf"):
+    for wait in ("-1", "61", "nan", "x", "inf", "", " 5", "1_0", "+5", "1e1", "٣", "9" * 400):
         answer = await ask(node.url, address("/poll", TOKEN, [CHANNEL], wait=wait))
         assert (answer.status, answer.json["error"]["code"]) == (400, "bad_request")
     assert (await ask(node.url, address("/poll", None))).status == 401
+    for path in ("/poll", "/sse"):
+        answer = await ask(node.url, address(path, TOKEN, [""]))
+        assert (answer.status, answer.json["error"]["code"]) == (400, "invalid_channel")
+    # What says nothing about where a client stands is no position, and what nobody knows says nothing.
+    for since in ("x", "9" * 400, "p!."):
+        messages = await poll(node.url, CHANNEL, wait=0, since=since, limit="-1")
+        assert messages[1]["type"] == "subscribed", since
 
 
 # -- what clients say -----------------------------------------------------------------------------
@@ -374,6 +449,46 @@ async def test_nobody_speaks_for_a_stream_that_is_not_theirs(start_node: StartNo
         await stream.expect(type="heartbeat")
     # A node that is gone answers nobody.
     assert (await say(here.url, "f" * 40, message, TOKEN)).status == 404
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["own", "other"])
+async def test_a_token_that_is_revoked_says_nothing_though_the_stream_has_another(
+    start_node: StartNode, publisher: AsyncPublisher, *, there: bool
+) -> None:
+    nodes = [await start_node(), await start_node()]
+    node = nodes[there]
+    own, good, stolen = (make_token("u", jti=each) for each in ("own", "good", "stolen"))
+    first = await poll(nodes[0].url, CHANNEL, token=own)
+    more = {"poll": name_in(first), "since": since_in(first)}
+    await publisher.revoke_token("stolen", time.time() + 3600)
+    answers = [
+        await say(node.url, name_in(first), {"type": "heartbeat"}, stolen, "/poll"),
+        await ask(node.url, address("/poll", stolen, [CHANNEL], **more)),
+    ]
+    for each in answers:
+        assert (each.status, each.json["error"]["code"]) == (401, "token_revoked")
+    assert (await say(node.url, name_in(first), {"type": "heartbeat"}, good, "/poll")).status == 202
+    assert (await poll(node.url, CHANNEL, token=good, **more))[0]["type"] == "heartbeat"
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["own", "other"])
+async def test_a_defect_is_answered_and_told(
+    start_node: StartNode,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    there: bool,
+) -> None:
+    nodes = [await start_node(), await start_node()]
+
+    def fail(*_of: object) -> None:
+        raise AssertionError
+
+    async with event_stream(nodes[0].url, TOKEN) as stream:
+        monkeypatch.setattr(nodes[0].gateway.entrance.streams, "_hear", fail)
+        answer = await say(nodes[there].url, stream.name, {"type": "heartbeat"}, TOKEN)
+    assert (answer.status, answer.json["error"]["code"]) == (500, "internal_error")
+    assert "stream_request_failed" in caplog.text
 
 
 async def test_what_is_said_has_to_be_json_of_a_bounded_length(node: Node) -> None:

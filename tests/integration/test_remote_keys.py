@@ -21,6 +21,7 @@ from tests.integration.conftest import StartNode
 from tests.support import identity_provider
 from tests.support.certificates import Authority, trusting
 from tests.support.client import Client, connected, opened
+from tests.support.event_stream import address, ask, say
 from tests.support.identity_provider import TROUBLES, IdentityProvider
 from tests.support.nodes import Node
 from tests.support.requests import answer_to, handshake
@@ -146,6 +147,23 @@ async def test_who_makes_up_keys_is_answered_in_http_in_the_end_and_who_has_a_ne
     assert (await answer_to(node.url, early)).status == 429
     idp.publish("b")
     assert (await answer_to(node.url, early)).status == 101
+
+
+async def test_who_has_no_websocket_may_show_a_token_of_a_new_key_too(
+    start_node: StartNode, idp: IdentityProvider, in_a_hurry: None
+) -> None:
+    node = await start_node(**settings(idp))
+    idp.publish("a", "b")
+    first = await ask(node.url, address("/poll", idp.token("b", "u"), wait="0"))
+    name = first.json[0]["poll"]
+    idp.publish("a", "b", "c")
+    again = await ask(node.url, address("/poll", idp.token("c", "u"), wait="0", poll=name))
+    assert (again.status, again.body) == (200, b"[]")
+    idp.publish("a", "b", "c", "d")
+    heartbeat = {"type": "heartbeat"}
+    assert (await say(node.url, name, heartbeat, idp.token("d", "u"), "/poll")).status == 202
+    refused = await say(node.url, name, heartbeat, idp.token("e", "u"), "/poll")
+    assert (refused.status, refused.json["error"]["code"]) == (401, "token_key_unknown")
 
 
 async def test_while_its_key_is_looked_for_a_client_counts_as_a_stranger(

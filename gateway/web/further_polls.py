@@ -1,0 +1,90 @@
+"""Polls of clients that have polled before: each waits here for its answer, whichever node its stream is on."""
+
+from __future__ import annotations
+
+from gateway.core.access import Identity
+from gateway.node.ports import StreamRequest
+from gateway.node.tasks import Tasks
+from gateway.web.carrying import Carrying
+from gateway.web.handshake import Handshakes
+from gateway.web.new_connection import NewConnection
+from gateway.web.polls_under_way import PollsUnderWay
+from gateway.web.refused_connections import RefusedConnections
+from gateway.web.stream_openings import PollOpening, Waiting
+
+
+class FurtherPolls:
+    """Takes polls to their streams. One whose stream is not known begins anew."""
+
+    def __init__(
+        self,
+        handshakes: Handshakes,
+        carrying: Carrying,
+        under_way: PollsUnderWay,
+        refusals: RefusedConnections,
+        tasks: Tasks,
+    ) -> None:
+        self._handshakes = handshakes
+        self._carrying = carrying
+        self._under_way = under_way
+        self._refusals = refusals
+        self._tasks = tasks
+        self._waiting: set[Waiting] = set()
+
+    def close(self) -> None:
+        """Let nobody wait any more: the next poll goes to another node."""
+        for waiting in list(self._waiting):
+            waiting.answer(200, b"[]")
+
+    def begin(
+        self, new: NewConnection, opening: PollOpening, identity: Identity, request: StreamRequest
+    ) -> None:
+        """Serve one."""
+        here = self._carrying.is_here(request.stream)
+        refusal = self._under_way.enter(identity.user, here=here)
+        if refusal is not None:
+            self._refusals.refuse(new, opening.refusal(refusal))
+            return
+        new.known()
+        self._tasks.spawn(self._take_up(new, opening, identity, request), "poll")
+
+    async def _take_up(
+        self, new: NewConnection, opening: PollOpening, identity: Identity, request: StreamRequest
+    ) -> None:
+        # What was answered before the connection was taken over.
+        early: list[tuple[int, bytes]] = []
+        begun = False
+
+        def answer(status: int, body: bytes) -> None:
+            if begun:
+                waiting.answer(status, body)
+            else:
+                early.append((status, body))
+
+        def over() -> None:
+            self._waiting.discard(waiting)
+            self._under_way.leave(identity.user, here=self._carrying.is_here(request.stream))
+
+        def gone() -> None:
+            over()
+            self._carrying.forget(request, answer)
+
+        waiting = Waiting(opening.answers.to(opening.head), gone)
+        try:
+            found = await self._carrying.carry(identity, request, answer)
+        except BaseException:  # the node stops
+            over()
+            new.drop()
+            raise
+        if not new.waits:
+            gone()
+            new.drop()
+        elif found:
+            self._waiting.add(waiting)
+            waiting.begin(new)
+            begun = True
+            for each in early:
+                waiting.answer(*each)
+        else:
+            over()
+            self._handshakes.open(new, opening)

@@ -1,0 +1,76 @@
+"""What a client without a WebSocket has to say: a request with a body, for its stream on whichever node."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.core.access import Identity
+from gateway.core.handshake import Refusal
+from gateway.core.http import Head
+from gateway.node.ports import StreamRequest
+from gateway.node.streams import NOT_FOUND
+from gateway.node.tasks import Tasks
+from gateway.web.carrying import Carrying
+from gateway.web.new_connection import NewConnection
+from gateway.web.one_request import OneRequest
+from gateway.web.stream_answers import Answers
+from gateway.web.stream_openings import StreamOpening
+
+_NO_LENGTH: Final = Refusal(411, "length_required", "say how long the message is: Content-Length")
+_TOO_LARGE: Final = Refusal(413, "message_too_large", "the message is too large")
+_NO_JSON: Final = Refusal(415, "unsupported_media_type", "send application/json")
+_LONGEST_LENGTH: Final = 10
+
+
+class Saying:
+    """Reads what is said, and takes it to its stream.
+
+    Args:
+        max_message_bytes: what may be said at once.
+    """
+
+    def __init__(
+        self, carrying: Carrying, answers: Answers, tasks: Tasks, max_message_bytes: int
+    ) -> None:
+        self._carrying = carrying
+        self._answers = answers
+        self._tasks = tasks
+        self._max_message_bytes = max_message_bytes
+
+    def refusal(self, head: Head) -> Refusal | None:
+        """Why a body with this head is not read; ``None`` where it is."""
+        length = _length(head)
+        kind = (head.get("content-type") or "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            return _NO_JSON
+        if "transfer-encoding" in head.fields or length is None:
+            return _NO_LENGTH
+        return _TOO_LARGE if length > self._max_message_bytes else None
+
+    def begin(
+        self, new: NewConnection, opening: StreamOpening, identity: Identity, name: str
+    ) -> None:
+        """Read one that is not refused, and answer it."""
+        render = self._answers.to(opening.head)
+
+        def whole(body: bytes) -> None:
+            request = StreamRequest(name, identity.user, body)
+            self._tasks.spawn(say(request), "say something to a stream")
+
+        async def say(request: StreamRequest) -> None:
+            if not await self._carrying.carry(identity, request, answer):
+                answer(NOT_FOUND, b"")
+
+        def answer(status: int, body: bytes) -> None:
+            reading.answer(render(status, body))
+
+        # It counts among those without a token until it is answered: it holds no place.
+        reading = OneRequest(_length(opening.head) or 0, whole, new.known)
+        reading.begin(new.hand_over(reading))
+
+
+def _length(head: Head) -> int | None:
+    """How many bytes a body has (RFC 9110 §8.6); ``None`` where that is not said, or is very many."""
+    text = head.get("content-length") or ""
+    is_length = text.isascii() and text.isdigit() and len(text) < _LONGEST_LENGTH
+    return int(text) if is_length else None
