@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import hmac
 import logging
 import re
-import secrets
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -150,12 +148,6 @@ def _digest_of(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
-def made_up(name: str) -> tuple[str, ApiKey]:
-    """A key that nobody knows yet, and that may do everything."""
-    key = secrets.token_urlsafe(32)
-    return key, ApiKey(name, _digest_of(key), frozenset(Scope))
-
-
 def read(setting: str | None) -> dict[bytes, ApiKey]:
     """The keys that a setting holds, or that its file does (``@FILE``).
 
@@ -178,11 +170,9 @@ class ApiKeys:
     Args:
         setting: the keys as JSON, or ``@FILE``.
         clock: monotonic, in seconds.
-        own: a key that counts besides, for as long as the node runs; with it no others need to be there.
     """
 
-    def __init__(self, setting: str | None, clock: Clock, own: ApiKey | None = None) -> None:
-        self._own = own
+    def __init__(self, setting: str | None, clock: Clock) -> None:
         self._setting = setting
         self._clock = clock
         self._buckets: dict[tuple[str, float], TokenBucket] = {}
@@ -198,15 +188,17 @@ class ApiKeys:
         """
         if self._file is not None:
             self._state = await asyncio.to_thread(state_of, self._file)
-        if self._setting is not None or self._own is None:
-            self._keys = await asyncio.to_thread(read, self._setting)
+        self._keys = await asyncio.to_thread(read, self._setting)
 
     def find(self, presented: str) -> ApiKey | None:
         """The key that is shown, if it is one."""
         digest = _digest_of(presented)
         # What is looked up is a digest: how long that takes tells nothing of a key, whatever is shown.
-        key = self._keys.get(digest) or self._own
-        return key if key is not None and hmac.compare_digest(key.digest, digest) else None
+        return self._keys.get(digest)
+
+    def counts(self, key: ApiKey) -> bool:
+        """Whether a key that was found before is still there, and may as much as then."""
+        return self._keys.get(key.digest) == key
 
     def take(self, key: ApiKey, messages: int) -> bool:
         """Whether it may publish so many messages now; then they are counted."""
@@ -227,8 +219,7 @@ class ApiKeys:
         while self._file is not None:
             await asyncio.sleep(_LOOK_SECONDS)
             await self._look()
-            own = set() if self._own is None else {self._own.name}
-            yield own.union(each.name for each in self._keys.values())
+            yield {each.name for each in self._keys.values()}
 
     async def _look(self) -> None:
         """Take over a file that has changed; what cannot be used leaves the keys as they are."""

@@ -9,7 +9,7 @@ from typing import Any
 from gateway.api.admission import Admission
 from gateway.api.asking import Sources
 from gateway.api.exchange import ApiExchange
-from gateway.api.keys import ApiKeys, made_up
+from gateway.api.keys import ApiKeys
 from gateway.api.presence import PresenceLists
 from gateway.api.publishers import Publishers
 from gateway.api.server import Api
@@ -31,10 +31,7 @@ class HttpApi:
         # Its calls are in the node's audit log, where that is kept.
         logging.getLogger("publisher.audit").setLevel(logging.WARNING)
         keys = settings.api_keys
-        # Who develops has no keys, and needs none on the same machine. For a port of its own somebody must know one.
-        needless = settings.development and (keys is not None or settings.api_port is None)
-        given, own = made_up("console") if needless else (None, None)
-        self._keys = ApiKeys(keys.get_secret_value() if keys is not None else None, CLOCK, own)
+        self._keys = ApiKeys(keys.get_secret_value() if keys is not None else None, CLOCK)
         admission = Admission()
         self._publishers = Publishers(lambda name: _publisher(settings, name), admission)
         self._presence = PresenceLists()
@@ -48,7 +45,7 @@ class HttpApi:
             VERSION,
         )
         if settings.console:
-            console = Console(settings.console_hosts, given)
+            console = Console(settings.console_hosts)
             console.serve_in(entrance.internal_app)
             api.serve_in(entrance.internal_app, console.guarded)
         self.pages = HttpPages(api.app(), ApiExchange)

@@ -32,6 +32,10 @@ async def complete(settings: Settings, stack: contextlib.AsyncExitStack) -> Sett
             "console": True,
         }
         found |= {name: usual[name] for name in usual.keys() - settings.model_fields_set}
+        if settings.api_keys is None:
+            from gateway.development.login import development_api_keys  # noqa: PLC0415 - development only
+
+            found["api_keys"] = SecretStr(development_api_keys(settings.data_folder))
         if settings.redis_url is not None:
             log.info(
                 "redis_given advice=%r",

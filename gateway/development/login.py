@@ -1,7 +1,9 @@
-"""The secret that development mode signs tokens with, and tokens for trying the gateway out."""
+"""The secrets of development mode: for tokens and for the HTTP API; and tokens for trying the gateway out."""
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import secrets
 import sys
@@ -49,15 +51,38 @@ def development_api_key(folder: Path) -> tuple[str, Path]:
     return _kept(file), file
 
 
+def development_api_keys(folder: Path) -> str:
+    """The keys of the HTTP API as their setting has them: that one, which may do everything."""
+    key, _ = development_api_key(folder)
+    scopes = ["publish", "grant", "read", "disconnect"]
+    return json.dumps({"development": {"key": key, "scopes": scopes}})
+
+
+def development_key(settings: Settings) -> str | None:
+    """That key, where it counts: whoever has given keys of their own uses those."""
+    folder, keys = settings.data_folder, settings.api_keys
+    if keys is None or not (folder / _API_KEY_FILE).exists():
+        return None
+    counts = keys.get_secret_value() == development_api_keys(folder)
+    return development_api_key(folder)[0] if counts else None
+
+
 def _kept(file: Path) -> str:
-    if file.exists():
-        return file.read_text("utf-8").strip()
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    secret = secrets.token_urlsafe(48)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as handle:
-        handle.write(secret + "\n")
-    return secret
+    try:
+        if file.exists() and (kept := file.read_text("utf-8").strip()):
+            return kept
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT, 0o600), "r+") as handle:
+            # Two gateways that are started together get the same one.
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if not (secret := handle.read().strip()):
+                secret = secrets.token_urlsafe(48)
+                handle.write(secret + "\n")
+            return secret
+    except OSError as error:
+        raise UsageError(
+            f"development mode keeps its secrets in {file.parent}: {error.strerror}; GATEWAY_DATA_FOLDER chooses another folder"
+        ) from None
 
 
 def signing_secret(settings: Settings) -> str:

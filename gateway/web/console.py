@@ -30,18 +30,15 @@ class Console:
 
     Args:
         hosts: names by which the port may be reached, beside ``localhost``.
-        key: of the API, which a browser on this machine is given; ``None`` where who asks has to bring one.
     """
 
-    def __init__(self, hosts: Iterable[str], key: str | None) -> None:
+    def __init__(self, hosts: Iterable[str]) -> None:
         self._hosts = frozenset(hosts)
-        self._key = key
 
     def serve_in(self, app: web.Application) -> None:
         """Add the pages."""
         app.router.add_get(CONSOLE, self.guarded(page_file("console.html", _HEADERS)))
         app.router.add_get(f"{CONSOLE}/", self.guarded(_to_the_page))
-        app.router.add_get(f"{CONSOLE}/session", self.guarded(self._session))
         for file in static_files():
             path = f"{CONSOLE}/{file.name}"
             app.router.add_get(path, self.guarded(page_file(file.name, _HEADERS)))
@@ -60,15 +57,6 @@ class Console:
     def _is_known(self, host: str) -> bool:
         name = _name_of(host)
         return _is_address(name) or is_this_machine(name) or name in self._hosts
-
-    async def _session(self, request: web.Request) -> web.Response:
-        """``{"key": …}`` for a browser on this machine, in development; else ``{"key": null}``: then it asks its user."""
-        near = (
-            is_this_machine(request.remote or "")
-            and is_this_machine(_name_of(request.host))
-            and request.headers.get("Sec-Fetch-Site", "same-origin") == "same-origin"
-        )
-        return web.json_response({"key": self._key if near else None})
 
 
 _REFUSAL: Final = (

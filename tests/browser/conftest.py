@@ -31,8 +31,12 @@ def shared_prefix() -> str:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def gateway(redis_url: str, shared_prefix: str) -> AsyncIterator[GatewayProcess]:
-    async with gateway_process(redis_url, shared_prefix, development=True) as process:
+async def gateway(
+    redis_url: str, shared_prefix: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[GatewayProcess]:
+    data = tmp_path_factory.mktemp("data")
+    development = {"development": True, "data_folder": data}
+    async with gateway_process(redis_url, shared_prefix, **development) as process:
         yield process
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.support.client import connected
 from tests.support.processes import GatewayProcess
 from tests.support.programs import require_toolchain
 from tests.support.tokens import make_token
+from tests.support.waiting import until
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -24,12 +26,15 @@ pytestmark = [
 async def test_a_message_is_followed(gateway: GatewayProcess, backend: Backend, user: str) -> None:
     path = require_toolchain("firefox-esr", "", "apt-get install firefox-esr")
     channel = f"notifications/{user}"
+    await until(lambda: "  Redis " in gateway.output)
+    printed = re.search(r"Console +http://localhost:\d+/console(#\S+)", gateway.output)
+    assert printed is not None
     async with connected(gateway.url, make_token(user)) as client:
         await client.subscribe(channel)
         async with firefox(path) as browser:
             await browser.resize(320, 700)
             await browser.go(
-                f"{gateway.internal_url}/console#/channel/{channel.replace('/', '%2F')}"
+                f"{gateway.internal_url}/console{printed[1]}&view=/channel/{channel.replace('/', '%252F')}"
             )
             await browser.wait(
                 "document.querySelector('#channel-events [data-kind=watching]') !== null"

@@ -36,4 +36,4 @@ async def test_a_page_is_served_by_https_and_connects_by_wss(
         assert await page.complaints() == []
         await page.close()
         assert f"  WebSocket   wss://localhost:{node.port}?token=" in node.output
-        assert f"  Test page   https://localhost:{node.port}/dev#token=" in node.output
+        assert f"  https://localhost:{node.port}/dev#token=" in node.output

@@ -43,7 +43,7 @@ async def development(
     printed = ""
     try:
         async with asyncio.timeout(30):
-            while "Publish" not in printed or not printed.endswith("\n\n"):
+            while "  Redis " not in printed or not printed.endswith("\n\n"):
                 line = await process.stdout.readline()
                 assert line, (folder / "log").read_text()
                 printed += line.decode()
@@ -114,10 +114,31 @@ async def test_it_says_where_the_http_api_is(tmp_path: Path) -> None:
     async with development(tmp_path, *options) as (_, printed), aiohttp.ClientSession() as session:
         match = re.search(r"HTTP API +(\S+)\n", printed)
         assert match is not None
+        # Who has keys uses those, for the console too.
+        assert "key=" not in printed
+        assert not (tmp_path / ".gateway" / "api-key").exists()
         body = {"channel": "notifications/user-123", "data": 1}
         headers = {"Authorization": f"Bearer {'k' * 32}"}
         async with session.post(f"{match[1]}/v1/publish", json=body, headers=headers) as answer:
             assert answer.status == 200
+
+
+async def test_without_keys_it_makes_one_for_the_api_and_the_console_of_each_worker(
+    tmp_path: Path,
+) -> None:
+    options = ("--workers", "2", "--api-port", str(free_port()))
+    async with development(tmp_path, *options) as (_, printed), aiohttp.ClientSession() as session:
+        file = tmp_path / ".gateway" / "api-key"
+        key = file.read_text().strip()
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert re.findall(r"[#&]key=(\S+)", printed) == [key, key]
+        assert key not in (tmp_path / "log").read_text()
+        headers = {"Authorization": f"Bearer {key}"}
+        ports = re.findall(r"(http://localhost:\d+)(?:/metrics)?\n", printed)
+        assert len(ports) == 3
+        for port in ports:
+            async with session.get(f"{port}/v1/nodes", headers=headers) as answer:
+                assert answer.status == 200
 
 
 async def test_several_workers_share_one_redis_one_secret_and_one_banner(tmp_path: Path) -> None:

@@ -20,10 +20,17 @@ export function useKey(given) {
   else sessionStorage.removeItem(STORED);
 }
 
-/** Whether there is a key. A gateway in development mode gives one to a browser on its own machine, which is kept nowhere. */
-export async function hasKey() {
-  const session = await fetch(address('console/session')).then((answer) => answer.json(), () => ({}));
-  if (session.key) key = session.key;
+/** Take the key of `#key=…&view=…`, as `make run` prints it and the test page leads here. Only the view stays in the address. */
+export function takeKeyFromAddress() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  if (!given.get('key')) return false;
+  useKey(given.get('key'));
+  history.replaceState(null, '', `#${given.get('view') ?? '/nodes'}`);
+  return true;
+}
+
+/** Whether there is a key. */
+export function hasKey() {
   return Boolean(key);
 }
 

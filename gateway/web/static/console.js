@@ -1,6 +1,6 @@
 // The console: which view is shown, whether there is a key, and how the gateway is reached.
 
-import { Refused, ask, hasKey, useKey } from './api.js';
+import { Refused, ask, hasKey, takeKeyFromAddress, useKey } from './api.js';
 import { actView } from './view_act.js';
 import { channelView, channelsView } from './view_channels.js';
 import { nodesView } from './view_nodes.js';
@@ -65,7 +65,7 @@ function askForKey(problem = '') {
     useKey($('key').value.trim());
     try {
       await ask('nodes');
-      begin({ own: false });
+      begin();
     } catch (error) {
       useKey(null);
       $('key-problem').textContent = error.message;
@@ -74,9 +74,9 @@ function askForKey(problem = '') {
   $('key').focus();
 }
 
-function begin({ own }) {
+function begin() {
   document.querySelector('nav').hidden = false;
-  $('forget').hidden = own;
+  $('forget').hidden = false;
   state('connecting', 'Connecting…');
   show({ focus: false });
 }
@@ -90,9 +90,10 @@ document.querySelector('.skip').addEventListener('click', (event) => {
   $('view').focus();
 });
 addEventListener('hashchange', () => {
-  if (!document.querySelector('nav').hidden) show({ focus: true });
+  if (takeKeyFromAddress()) begin();
+  else if (!document.querySelector('nav').hidden) show({ focus: true });
 });
 
-const stored = sessionStorage.length > 0;
-if (await hasKey()) begin({ own: !stored });
+takeKeyFromAddress();
+if (hasKey()) begin();
 else askForKey();

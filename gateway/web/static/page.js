@@ -230,6 +230,7 @@ function channelRow(name, state) {
 // -- commands ---------------------------------------------------------------------------------
 
 let publisher = 'publisher';
+const CONSOLE_KEY = 'gateway-console-key';
 let consoleAddress; // of the console, on the same machine
 
 async function findSurroundings() {
@@ -240,14 +241,16 @@ async function findSurroundings() {
   // It is served to this machine alone.
   if (found.console && ['localhost', '127.0.0.1', '[::1]'].includes(location.hostname)) {
     consoleAddress = found.console;
-    $('console').href = consoleAddress;
+    $('console').href = inConsole('nodes');
     $('console').hidden = false;
   }
 }
 
 /** Where the console shows a channel or a user. */
-function inConsole(view, subject) {
-  return consoleAddress && `${consoleAddress}#/${view}/${encodeURIComponent(subject)}`;
+function inConsole(view, subject = '') {
+  const key = sessionStorage.getItem(CONSOLE_KEY);
+  const place = `/${view}/${encodeURIComponent(subject)}`;
+  return consoleAddress && `${consoleAddress}#${key ? new URLSearchParams({ key, view: place }) : place}`;
 }
 
 function quoted(text) {
@@ -312,12 +315,26 @@ $('protocol').addEventListener('change', (event) => {
   $('feed').classList.toggle('no-protocol', !event.target.checked);
 });
 
+// `#token=…&key=…`, as `make run` prints it. The key may do everything, so it does not stay in the address.
+function takeKeyFromAddress() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  if (!given.get('key')) return;
+  sessionStorage.setItem(CONSOLE_KEY, given.get('key'));
+  given.delete('key');
+  history.replaceState(null, '', `#${given}`);
+  if (consoleAddress) $('console').href = inConsole('nodes');
+}
+
 function connectFromAddress() {
   const token = new URLSearchParams(location.hash.slice(1)).get('token');
   if (token) connect(token);
 }
 
-addEventListener('hashchange', connectFromAddress);
+addEventListener('hashchange', () => {
+  takeKeyFromAddress();
+  connectFromAddress();
+});
+takeKeyFromAddress();
 showState('idle');
 await findSurroundings();
 showCommands('user-123');
