@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests.browser.backend import Backend
 from tests.browser.chromium import Browser
 from tests.browser.documentation import make_module
 from tests.browser.node_program import NodeProgram
-from tests.support.javascript import installed
+from tests.support import javascript
 from tests.support.processes import GatewayProcess, gateway_process
 from tests.support.programs import require_program
 from tests.support.tokens import make_token
@@ -21,7 +22,7 @@ from tests.support.tokens import make_token
 @pytest.fixture(scope="session")
 def js() -> Path:
     """The folder with the JavaScript programs, its packages installed."""
-    return installed()
+    return javascript.installed()
 
 
 @pytest.fixture(scope="session")
@@ -60,15 +61,23 @@ def session() -> str:
 Start = Callable[..., Awaitable[NodeProgram]]
 
 
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """The command that runs a program of tests/js: Node, or what ``JS_RUNTIME`` names, with the ``WebSocket`` that it has of its own."""
+    if name := os.environ.get("JS_RUNTIME"):
+        monkeypatch.setenv("NATIVE", "1")
+        return javascript.runtime(name)
+    return (require_program("node"),)
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def programs(js: Path) -> AsyncIterator[Start]:
+async def programs(js: Path, runtime: tuple[str, ...]) -> AsyncIterator[Start]:
     """``await programs("program.mjs", *arguments)``; what is started ends with the test."""
-    node = require_program("node")
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(name: str, *arguments: str) -> NodeProgram:
             return await stack.enter_async_context(
-                NodeProgram.running(node, str(js / name), *arguments)
+                NodeProgram.running(*runtime, str(js / name), *arguments)
             )
 
         yield start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -95,6 +96,8 @@ async def test_it_needs_little_of_its_platform(
     begin: Begin, publisher: AsyncPublisher, channel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BARE", "1")
+    if os.environ.get("JS_RUNTIME", "").startswith("node"):
+        monkeypatch.delenv("NATIVE")  # its own WebSocket needs what is taken away
     client = await begin()
     await opened(client)
     await client.tell("loop", channel=channel)

@@ -12,17 +12,21 @@ export function report(event, details) {
 // Standard output is the test's; what a client tells the console is for people.
 console.log = console.error;
 
-globalThis.WebSocket = class extends WS {
-  constructor(url, protocols) {
-    super(url, protocols);
-    this.on('open', () => report('open', { extensions: this.extensions }));
-    this.on('message', (data) => {
-      // `received`: bytes on the wire since the connection was opened.
-      report('message', { message: JSON.parse(data), received: this._socket.bytesRead });
-    });
-    this.on('close', (code, reason) => report('close', { code, reason: String(reason) }));
-  }
-};
+const watched = (Native) =>
+  class extends Native {
+    constructor(...given) {
+      super(...given);
+      this.addEventListener('open', () => report('open', { extensions: this.extensions }));
+      this.addEventListener('message', ({ data }) => {
+        // `received`: bytes on the wire since the connection was opened, which only the package `ws` tells.
+        report('message', { message: JSON.parse(data), received: this._socket?.bytesRead });
+      });
+      this.addEventListener('close', ({ code, reason }) => report('close', { code, reason }));
+    }
+  };
+
+// With NATIVE in the environment the platform's own class, which Node has from version 22 on.
+globalThis.WebSocket = watched(process.env.NATIVE ? globalThis.WebSocket : WS);
 
 /** The same for another class with its interface. */
 export function tapped(Socket) {

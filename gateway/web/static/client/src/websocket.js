@@ -14,13 +14,17 @@ export function webSockets(Socket, told = () => {}) {
       close: () => socket.close(1000),
     };
     let works = false;
+    let ended = false;
+    const end = ({ code, reason }) => {
+      if (ended) return;
+      ended = true;
+      if (!works) told(false);
+      transport.onclose?.({ code: code || 1006, reason: reason ?? '' }); // Deno says 0
+    };
     socket.onopen = () => told((works = true));
     socket.onmessage = ({ data }) => transport.onmessage?.(data);
-    socket.onclose = ({ code, reason }) => {
-      if (!works) told(false);
-      transport.onclose?.({ code, reason });
-    };
-    socket.onerror = () => {}; // a close follows; the package `ws` throws an error that nobody listens to
+    socket.onclose = end;
+    socket.onerror = () => works || end({}); // Node 22 closes no socket that was never open
     return transport;
   };
 }
