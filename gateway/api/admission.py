@@ -12,6 +12,8 @@ MOST_REQUESTS: Final = 1_000
 """From the head on, until the answer is sent."""
 MOST_WAITING: Final = 1_000
 """Requests that wait for somebody to confirm. They are counted apart, since they may take a minute each."""
+MOST_WATCHES: Final = 40
+"""Requests that watch, until their callers go away. Each may keep megabytes of what happens."""
 MOST_BYTES: Final = 64 * 1024 * 1024
 """Of bodies, as far as they have come, and of answers until they are sent. As Python's objects they take many times as much."""
 
@@ -22,6 +24,7 @@ class Admission:
     def __init__(self) -> None:
         self.requests = _Room(MOST_REQUESTS, "too many requests are under way")
         self.waiting = _Room(MOST_WAITING, "too many requests wait for somebody who confirms")
+        self.watches = _Room(MOST_WATCHES, "as many watch as may")
         self.bytes = _Room(MOST_BYTES, "the requests under way hold too many bytes")
 
     def admit(self, key: str) -> Admitted:
@@ -34,7 +37,7 @@ class Admission:
 
     def busy(self, key: str) -> bool:
         """Whether requests of this key are under way."""
-        return key in self.requests.taken or key in self.waiting.taken
+        return any(key in each.taken for each in (self.requests, self.waiting, self.watches))
 
 
 class _Room:
@@ -119,9 +122,20 @@ class Admitted:
         Raises:
             Problem: too many wait.
         """
-        self._admission.waiting.take(self._key, 1)
+        self._move(self._admission.waiting)
+
+    def watch(self) -> None:
+        """It watches from now on, and leaves its place to others.
+
+        Raises:
+            Problem: too many watch.
+        """
+        self._move(self._admission.watches)
+
+    def _move(self, place: _Room) -> None:
+        place.take(self._key, 1)
         self._place.change(self._key, -1)
-        self._place = self._admission.waiting
+        self._place = place
 
     def end(self) -> None:
         """It has ended: nothing of it is kept."""

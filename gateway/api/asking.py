@@ -90,8 +90,33 @@ class Asked:
             Problem: too many wait.
         """
         self.admitted.wait()
-        with cast(ApiExchange, self.request.protocol).ends_request():
+        with self._exchange.ends_request():
             yield
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """It watches, until its caller goes away, or falls silent, at the latest.
+
+        Raises:
+            Problem: too many watch.
+        """
+        self.admitted.watch()
+        self._exchange.notice_dead_line()
+        with self._exchange.ends_request():
+            yield
+
+    @property
+    def _exchange(self) -> ApiExchange:
+        return cast(ApiExchange, self.request.protocol)
+
+    def still_counts(self) -> None:
+        """Go on where the key is still there, and may as much as when the request came.
+
+        Raises:
+            Problem: it is not, or may not.
+        """
+        if not self.keys.counts(self.key):
+            raise Problem(401, "key_unknown", "the key was removed or changed meanwhile")
 
     def allow(self, channel: str) -> None:
         """Go on where the key counts for the channel.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -16,6 +17,7 @@ from gateway.web.pages import Exchange
 
 _TAKEN_SECONDS: Final = 30.0
 """How long a caller may take to read an answer."""
+_SILENT_MS: Final = 20_000
 
 
 class ApiExchange(Exchange):
@@ -39,6 +41,15 @@ class ApiExchange(Exchange):
             yield
         finally:
             self._waiting = None
+
+    def notice_dead_line(self) -> None:
+        """End the connection where what is sent is not acknowledged (``TCP_USER_TIMEOUT``, tcp(7)). Little is sent, so the
+        kernel would take it for a quarter of an hour.
+        """
+        raw = None if self.transport is None else self.transport.get_extra_info("socket")
+        if raw is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            with contextlib.suppress(OSError):  # a Unix socket
+                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENT_MS)
 
     def pause_writing(self) -> None:
         """An answer is longer than what the caller takes at once. It may have megabytes, so it has to be taken in time."""

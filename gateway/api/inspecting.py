@@ -14,11 +14,10 @@ from gateway.api.names import CHANNEL as CHANNEL_SCHEMA
 from gateway.api.names import USER as USER_SCHEMA
 from gateway.api.problems import Failures, Problem, invalid, of_error
 from gateway.api.shapes import Field
-from gateway.node.inquiries import TooManyWatch
 from gateway.node.inspection import MOST_CHANNELS
 from publisher import PublisherError
 from publisher.contract.channels import MAX_CHANNEL_BYTES, parse_channel
-from publisher.contract.inspection import CHANNEL, CHANNELS, USER
+from publisher.contract.inspection import CHANNEL, CHANNELS, USER, readable
 from publisher.contract.json_text import written
 from publisher.records import check_user
 
@@ -74,7 +73,7 @@ HAPPENED: Final = {
         "kind": {
             "enum": [
                 *("watching", "written", "replayed", "confirmed", "connected", "disconnected"),
-                *("subscribed", "unsubscribed", "lost", "left_out"),
+                *("subscribed", "unsubscribed", "lost", "left_out", "not_watched"),
             ]
         },
         "at": _ID,
@@ -99,7 +98,7 @@ async def of_user(asked: Asked) -> Answer:
     """``GET /v1/users/{user}``: what the nodes that hold places of the user say."""
     held = await asked.publisher.connections(asked.user)
     told, missing = await asked.sources.inquiries.ask(
-        USER, asked.user, {each.node for each in held}
+        USER, asked.user, {each.node for each in held}, asked.key.namespaces
     )
     connections = _joined(told.values(), "connections")
     for each in connections:
@@ -110,7 +109,7 @@ async def of_user(asked: Asked) -> Answer:
 async def of_channel(asked: Asked) -> Answer:
     """``GET /v1/subscriptions/{namespace}/{id}``: who is subscribed, and how far they are."""
     name = parse_channel(asked.channel).name
-    told, missing = await asked.sources.inquiries.ask(CHANNEL, name, await _nodes(asked))
+    told, missing = await asked.sources.inquiries.ask(CHANNEL, name, await _nodes(asked), None)
     nodes = [
         {"node": node, "subscriptions": each["count"], "position": each["position"]}
         for node, each in sorted(told.items())
@@ -127,7 +126,7 @@ async def of_channel(asked: Asked) -> Answer:
 async def of_channels(asked: Asked) -> Answer:
     """``GET /v1/channels``: those with most subscriptions. A channel that is rare on each node may be left out."""
     told, missing = await asked.sources.inquiries.ask(
-        CHANNELS, asked.query.get("start", ""), await _nodes(asked)
+        CHANNELS, asked.query.get("start", ""), await _nodes(asked), asked.key.namespaces
     )
     found: dict[str, dict[str, Any]] = {}
     for each in _readable(asked, _joined(told.values(), "channels")):
@@ -152,23 +151,22 @@ async def watch(asked: Asked) -> web.StreamResponse:
     about, name = (CHANNEL, query["channel"]) if "channel" in query else (USER, query["user"])
     response = web.StreamResponse()
     response.content_type = LINES
-    with asked.waiting():
-        async with contextlib.aclosing(asked.sources.inquiries.watch(about, name)) as parts:
+    inquiries, namespaces = asked.sources.inquiries, asked.key.namespaces
+    with asked.watching():
+        async with contextlib.aclosing(inquiries.watch(about, name, namespaces)) as parts:
             try:
                 await anext(parts)
                 await response.prepare(asked.request)
                 await response.write(written({"kind": "watching"}) + b"\n")
                 async for line in _lines(asked, parts):
                     await response.write(line)
-            except TooManyWatch:
-                raise Problem(
-                    503, "busy", "as many watch as may", {"Retry-After": "10"}, retryable=True
-                ) from None
             except PublisherError as error:
                 if not response.prepared:
                     raise
                 Failures(error).tell()
                 await response.write(written(of_error(error).members) + b"\n")
+            except Problem as problem:
+                await response.write(written(problem.members) + b"\n")
     return response
 
 
@@ -176,6 +174,7 @@ async def _lines(
     asked: Asked, parts: AsyncIterator[tuple[list[Mapping[str, Any]], int]]
 ) -> AsyncIterator[bytes]:
     async for events, left_out in parts:
+        asked.still_counts()
         told = [*_readable(asked, events)]
         if left_out:
             told.append({"kind": "left_out", "events": left_out})
@@ -192,8 +191,7 @@ def _joined(told: Iterable[Mapping[str, Any]], name: str) -> list[dict[str, Any]
 
 def _readable(asked: Asked, found: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
     """What the key may read: all, or what is of its namespaces."""
-    allowed = asked.key.namespaces
-    for each in found:
+    for each in found:  # nodes of earlier versions tell more
         channel = each.get("channel")
-        if allowed is None or channel is None or channel.partition("/")[0] in allowed:
+        if channel is None or readable(channel, asked.key.namespaces):
             yield each

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from gateway.node import inspection
@@ -29,16 +29,14 @@ log = logging.getLogger(__name__)
 
 ANSWER_SECONDS: Final = 1.5
 """A node that has not answered by then is told as missing."""
-MOST_VIEWERS: Final = 20
-"""That may watch something through this node at a time."""
 RENEW_SECONDS: Final = 5.0
 WATCH_SECONDS: Final = 3 * RENEW_SECONDS
 _SEND_SECONDS: Final = 0.2
 """What happens is gathered for so long before it is sent."""
 _KEPT: Final = 4_000
 """Events that wait for one who watches, and reads slowly; what is more is counted and not told."""
-_QUESTIONS_AT_ONCE: Final = 20
-"""That this node looks into at a time; others wait for their turn."""
+_QUESTIONS_AT_ONCE: Final = 2
+"""That this node looks into at a time, a slice each in a turn of the event loop; others wait for theirs."""
 
 
 class Telling(Protocol):
@@ -59,10 +57,6 @@ class Telling(Protocol):
         """
 
 
-class TooManyWatch(Exception):
-    """As many watch through this node as may."""
-
-
 @dataclass(slots=True)
 class _Asked:
     awaited: set[str]
@@ -75,6 +69,27 @@ class _Viewer:
     events: list[Mapping[str, Any]] = field(default_factory=list)
     left_out: int = 0
     fresh: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hear(self, happened: Happened) -> None:
+        """Keep what a node has told, if there is room."""
+        room = _KEPT - len(self.events)
+        self.events += happened.events[:room]
+        self.left_out += happened.left_out + max(0, len(happened.events) - room)
+        self.fresh.set()
+
+    async def something(self, seconds: float) -> bool:
+        """Wait for so long until there is something; whether there is, or the node ends."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.fresh.wait()
+        return self.fresh.is_set()
+
+    def take(self) -> tuple[list[Mapping[str, Any]], int]:
+        """What has happened since this was called last, and how much more."""
+        events, left_out = self.events, self.left_out
+        self.events, self.left_out = [], 0
+        self.fresh.clear()
+        return events, left_out
 
 
 class Inquiries:
@@ -101,9 +116,10 @@ class Inquiries:
     # -- asking -----------------------------------------------------------------------------------
 
     async def ask(
-        self, about: str, name: str, nodes: Iterable[str]
+        self, about: str, name: str, nodes: Iterable[str], namespaces: Iterable[str] | None
     ) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
-        """What these nodes say of ``name``, by node; and those that have not answered in time.
+        """What these nodes say of ``name``, by node; and those that have not answered in time. Of channels only those in
+        ``namespaces`` are told; ``None`` is for all.
 
         Raises:
             Unavailable: Redis did not take the question.
@@ -114,7 +130,8 @@ class Inquiries:
         id, everybody = secrets.token_hex(8), tuple(sorted(asked.awaited))
         self._asked[id] = asked
         try:
-            await self._telling.all(Question(id, self._node, everybody, about, name))
+            question = Question(id, self._node, everybody, about, name, _tuple(namespaces))
+            await self._telling.all(question)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ANSWER_SECONDS):
                     await asked.over.wait()
@@ -123,34 +140,33 @@ class Inquiries:
         return asked.replies, sorted(asked.awaited)
 
     async def watch(
-        self, about: str, name: str
+        self, about: str, name: str, namespaces: Iterable[str] | None
     ) -> AsyncGenerator[tuple[list[Mapping[str, Any]], int], None]:
         """What happens to ``name`` on all nodes, as it happens; and how much more. An empty list now and then, where nothing does.
 
+        Of channels only those in ``namespaces`` are told; ``None`` is for all. It ends where the node does, and where what
+        was told is not taken in time: the nodes have ended the watch by then.
+
         Raises:
-            TooManyWatch: as many watch as may.
             Unavailable: Redis did not take the question.
         """
-        if len(self._viewers) >= MOST_VIEWERS:
-            raise TooManyWatch
-        id = secrets.token_hex(8)
-        viewer = self._viewers[id] = _Viewer()
+        watch = Watch(
+            secrets.token_hex(8), self._node, about, name, WATCH_SECONDS, _tuple(namespaces)
+        )
+        viewer = self._viewers[watch.id] = _Viewer()
         loop = asyncio.get_running_loop()
+        renewed_at = loop.time()
         try:
-            while not self._leaving:
-                await self._telling.all(Watch(id, self._node, about, name, WATCH_SECONDS))
-                yield [], 0
+            while not self._leaving and loop.time() < renewed_at + WATCH_SECONDS:
                 renewed_at = loop.time()
+                await self._telling.all(watch)
+                yield [], 0
                 while not self._leaving and (left := renewed_at + RENEW_SECONDS - loop.time()) > 0:
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(viewer.fresh.wait(), left)
-                        viewer.fresh.clear()
-                        events, left_out = viewer.events, viewer.left_out
-                        viewer.events, viewer.left_out = [], 0
-                        yield events, left_out
+                    if await viewer.something(left):
+                        yield viewer.take()
         finally:
-            del self._viewers[id]
-            self._tasks.spawn(self._leave(Watch(id, self._node, about, name, 0)), "watch no more")
+            del self._viewers[watch.id]
+            self._tasks.spawn(self._leave(replace(watch, seconds=0)), "watch no more")
 
     async def _leave(self, watch: Watch) -> None:
         # Where that is not heard, the watch ends by itself.
@@ -188,33 +204,38 @@ class Inquiries:
 
     def _pass_on(self, happened: Happened) -> None:
         viewer = self._viewers.get(happened.id)
-        if viewer is None:
-            return
-        room = _KEPT - len(viewer.events)
-        viewer.events += happened.events[:room]
-        viewer.left_out += happened.left_out + max(0, len(happened.events) - room)
-        viewer.fresh.set()
+        if viewer is not None:
+            viewer.hear(happened)
 
     # -- answering --------------------------------------------------------------------------------
 
     async def _answer(self, question: Question) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + ANSWER_SECONDS
         async with self._turns:
+            if loop.time() > until:
+                return  # nobody waits for it any more
+            about = self._hub, self._node, question.name
             if question.about == USER:
-                found = await inspection.of_user(self._hub, self._node, question.name)
+                found = await inspection.of_user(*about, question.namespaces)
             elif question.about == CHANNEL:
-                found = await inspection.of_channel(self._hub, self._node, question.name)
+                found = await inspection.of_channel(*about)
             else:
-                found = await inspection.of_channels(self._hub, question.name)
-            with contextlib.suppress(Unavailable):
-                await self._telling.one(question.asker, Reply(question.id, self._node, found))
+                found = await inspection.of_channels(self._hub, question.name, question.namespaces)
+        await self._tell(question.asker, Reply(question.id, self._node, found))
 
     def _watch(self, watch: Watch) -> None:
         if watch.seconds <= 0:
             self._watching.end(watch.id)
             return
-        self._watching.begin(watch)
+        if not self._watching.begin(watch):
+            self._tasks.spawn(self._refuse(watch), "refuse a watch")
         if self._sending is None and self._watching.active:
             self._sending = self._tasks.spawn(self._send(), "tell who watches")
+
+    async def _refuse(self, watch: Watch) -> None:
+        event = {"kind": "not_watched", "node": self._node}
+        await self._tell(watch.asker, Happened(watch.id, self._node, [event]))
 
     async def _send(self) -> None:
         """Tell those who watch, for as long as somebody does."""
@@ -224,9 +245,21 @@ class Inquiries:
                 for id, each in list(self._watching.watches.items()):
                     events, left_out = each.take()
                     if events or left_out:
-                        with contextlib.suppress(Unavailable):
-                            happened = Happened(id, self._node, events, left_out)
-                            await self._telling.one(each.asker, happened)
+                        happened = Happened(id, self._node, events, left_out)
+                        if not await self._tell(each.asker, happened):
+                            each.left_out += len(events) + left_out
                 self._watching.expire()
         finally:
             self._sending = None
+
+    async def _tell(self, asker: str, command: Inspection) -> bool:
+        """Tell a node; whether Redis has taken it. That it does not is in the log already."""
+        try:
+            await self._telling.one(asker, command)
+        except Unavailable:
+            return False
+        return True
+
+
+def _tuple(namespaces: Iterable[str] | None) -> tuple[str, ...] | None:
+    return None if namespaces is None else tuple(sorted(namespaces))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from gateway.node.connection import Connection, Subscription
 from gateway.node.hub import Hub
+from publisher.contract.inspection import readable
 
 MOST_CONNECTIONS: Final = 50
 MOST_SUBSCRIPTIONS: Final = 100
@@ -19,10 +20,14 @@ _AT_ONCE: Final = 2_000
 """So many connections or channels are looked at in one turn of the event loop."""
 
 
-async def of_user(hub: Hub, node: str, user: str) -> dict[str, Any]:
+Namespaces: TypeAlias = Collection[str] | None
+"""Of which channels something is told; ``None`` for all."""
+
+
+async def of_user(hub: Hub, node: str, user: str, namespaces: Namespaces) -> dict[str, Any]:
     """A user's connections, with their subscriptions."""
     found = [each async for each in _connections(hub) if each.user == user]
-    told = [_connection(each, node) for each in found[:MOST_CONNECTIONS]]
+    told = [_connection(each, node, namespaces) for each in found[:MOST_CONNECTIONS]]
     return {"connections": told, "count": len(found)}
 
 
@@ -46,7 +51,7 @@ async def of_channel(hub: Hub, node: str, name: str) -> dict[str, Any]:
     return {"subscriptions": told, "count": len(found), "position": position}
 
 
-async def of_channels(hub: Hub, start: str) -> dict[str, Any]:
+async def of_channels(hub: Hub, start: str, namespaces: Namespaces) -> dict[str, Any]:
     """The channels with most subscriptions, whose names begin with ``start``."""
     found: list[tuple[int, str]] = []
     count = 0
@@ -55,7 +60,7 @@ async def of_channels(hub: Hub, start: str) -> dict[str, Any]:
         part = [
             (sum(map(len, each.members.values())) + each.away, each.name)
             for each in channels[first : first + _AT_ONCE]
-            if each.name.startswith(start)
+            if each.name.startswith(start) and readable(each.name, namespaces)
         ]
         count += len(part)
         found = heapq.nlargest(MOST_CHANNELS, [*found, *part])
@@ -73,8 +78,10 @@ async def _connections(hub: Hub) -> AsyncIterator[Connection]:
             yield each
 
 
-def _connection(connection: Connection, node: str) -> dict[str, Any]:
-    subscriptions = connection.subscriptions
+def _connection(connection: Connection, node: str, namespaces: Namespaces) -> dict[str, Any]:
+    subscriptions = {
+        name: each for name, each in connection.subscriptions.items() if readable(name, namespaces)
+    }
     return {
         "connection": f"{node}/{connection.id}",
         "connected_at": connection.entered_at // 1000,

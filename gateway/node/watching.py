@@ -17,11 +17,11 @@ from gateway.node.connection import Connection, Subscription
 from gateway.node.outboxes import Outboxes
 from gateway.node.ports import Clock
 from gateway.node.timings import RedisClock
-from publisher.contract.inspection import USER, Watch
+from publisher.contract.inspection import USER, Watch, readable
 from publisher.contract.message import Message
 
 MOST_WATCHES: Final = 50
-"""At a time. Who asks for one more is told nothing by this node."""
+"""At a time. Who asks for one more is told that this node does not take part."""
 MOST_EVENTS: Final = 500
 """That wait for one watch; what is more is counted and not told."""
 LONGEST_SECONDS: Final = 60.0
@@ -34,9 +34,15 @@ class Watched:
     asker: str
     about: str
     name: str
+    namespaces: frozenset[str] | None
     until: float
     events: deque[dict[str, Any]] = field(default_factory=deque)
     left_out: int = 0
+
+    def wants(self, channel: str | None, whose: str | None) -> bool:
+        """Whether it is about this channel, or this user, and may be told to who watches."""
+        named = whose if self.about == USER else channel
+        return self.name == named and (channel is None or readable(channel, self.namespaces))
 
     def note(self, event: dict[str, Any]) -> None:
         """Keep what has happened, if there is room."""
@@ -74,15 +80,18 @@ class Watching:
         self._redis_clock = redis_clock
         self._fresh: list[tuple[str, int, int, int]] = []
 
-    def begin(self, watch: Watch) -> None:
-        """Watch, or go on to."""
+    def begin(self, watch: Watch) -> bool:
+        """Watch, or go on to; whether there is room for it."""
         until = self._clock() + min(watch.seconds, LONGEST_SECONDS)
         known = self.watches.get(watch.id)
         if known is not None:
             known.until = until
         elif len(self.watches) < MOST_WATCHES:
-            self.watches[watch.id] = Watched(watch.asker, watch.about, watch.name, until)
+            namespaces = None if watch.namespaces is None else frozenset(watch.namespaces)
+            watched = Watched(watch.asker, watch.about, watch.name, namespaces, until)
+            self.watches[watch.id] = watched
         self.active = bool(self.watches)
+        return watch.id in self.watches
 
     def end(self, id: str) -> None:
         """Watch no more."""
@@ -102,7 +111,7 @@ class Watching:
         self, channel: str, messages: Sequence[Message], receivers: int, outboxes: Outboxes
     ) -> None:
         """Live messages are laid into the outboxes of so many connections."""
-        if not any(each.about != USER and each.name == channel for each in self.watches.values()):
+        if not any(each.wants(channel, None) for each in self.watches.values()):
             return
         if not self._fresh:
             asyncio.get_running_loop().call_soon(self._written, outboxes)
@@ -166,7 +175,7 @@ class Watching:
         if channel is not None:
             event["channel"] = channel
         for each in self.watches.values():
-            if each.name == (whose if each.about == USER else channel):
+            if each.wants(channel, whose):
                 each.note(event)
 
     def _now(self) -> int:

@@ -6,7 +6,7 @@ version 0.3 do not know these commands, and skip them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, TypeAlias
 
@@ -21,13 +21,14 @@ _WATCHED: Final = frozenset({USER, CHANNEL})
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """``nodes`` tell ``asker`` how ``name`` stands with them."""
+    """``nodes`` tell ``asker`` how ``name`` stands with them; of channels only those in ``namespaces``, if any are named."""
 
     id: str
     asker: str
     nodes: tuple[str, ...]
     about: str
     name: str
+    namespaces: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,14 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """All nodes tell ``asker`` what happens to ``name`` for so many seconds from now on; none ends it."""
+    """All nodes tell ``asker`` what happens to ``name`` for so many seconds from now on; none ends it. ``namespaces`` as above."""
 
     id: str
     asker: str
     about: str
     name: str
     seconds: float
+    namespaces: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def read(message: Mapping[str, Any]) -> Inspection | None:
             "about": str(about),
             "name": str(name),
         } if about in _ABOUT:
-            return Question(id, asker, tuple(map(str, nodes)), about, name)
+            return Question(id, asker, tuple(map(str, nodes)), about, name, _namespaces(message))
         case {"type": "reply", "id": str(id), "node": str(node), "found": dict(found)}:
             return Reply(id, node, found)
         case {
@@ -97,7 +99,7 @@ def read(message: Mapping[str, Any]) -> Inspection | None:
             "name": str(name),
             "seconds": int(seconds) | float(seconds),
         } if about in _WATCHED:
-            return Watch(id, asker, about, name, seconds)
+            return Watch(id, asker, about, name, seconds, _namespaces(message))
         case {
             "type": "happened",
             "id": str(id),
@@ -108,3 +110,13 @@ def read(message: Mapping[str, Any]) -> Inspection | None:
             return Happened(id, node, [each for each in events if isinstance(each, dict)], left_out)
         case _:
             return None
+
+
+def readable(channel: str, namespaces: Collection[str] | None) -> bool:
+    """Whether who may read these namespaces, or all, may read a channel."""
+    return namespaces is None or channel.partition("/")[0] in namespaces
+
+
+def _namespaces(message: Mapping[str, Any]) -> tuple[str, ...] | None:
+    given = message.get("namespaces")
+    return tuple(map(str, given)) if isinstance(given, list) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gateway.api.admission import MOST_BYTES, MOST_REQUESTS, MOST_WAITING
+from gateway.api.admission import MOST_BYTES, MOST_REQUESTS, MOST_WAITING, MOST_WATCHES
 from gateway.api.bodies import MOST_BYTES_OF_LINES, MOST_LINES
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.keys import Scope
@@ -63,8 +63,8 @@ def test_the_limits_are_told() -> None:
         in PAGE
     )
     assert f"the {inspection.MOST_CHANNELS} with most subscriptions" in PAGE
-    assert f"serves {inquiries.MOST_VIEWERS} watches at a time, and a node takes part in" in PAGE
-    assert f"takes part in {watching.MOST_WATCHES};" in PAGE
+    assert f"serves {MOST_WATCHES} watches at a time, half of them for one key" in PAGE
+    assert f"takes part in {watching.MOST_WATCHES}:" in PAGE
     assert f"sends at most {watching.MOST_EVENTS} for a watch each" in PAGE
     assert f"It looks again every {inquiries.RENEW_SECONDS:g} s" in PAGE
     assert f"renewed for {inquiries.WATCH_SECONDS:g} s" in PAGE

@@ -12,9 +12,12 @@ from urllib.parse import quote
 
 import pytest_asyncio
 
-from gateway.node import inquiries
+from gateway.api import admission
+from gateway.api import keys as api_keys
+from gateway.node import inquiries, inspection
+from gateway.node import watching as node_watching
 from publisher import AsyncPublisher
-from tests.support.api import KEY, READER, Api, api_at, keys_in
+from tests.support.api import KEY, KEYS, READER, Api, api_at, keys_in
 from tests.support.client import connected
 from tests.support.nodes import Node, running_node
 from tests.support.tokens import make_token
@@ -177,7 +180,7 @@ async def test_a_user_is_watched_in_all_channels_and_a_key_hears_its_namespaces(
         assert {each.get("channel") for each in less} == {None, ROOM}
 
 
-async def test_who_may_watch_and_how_many(api: Api, monkeypatch: Any) -> None:
+async def test_who_may_watch(api: Api) -> None:
     assert (await api.ask("GET", "/v1/watch", KEY)).status == 400
     for wrong in ("/v1/watch?channel=nonsense", "/v1/subscriptions/r%0c/r"):
         assert (await api.ask("GET", wrong)).status == 400, wrong
@@ -185,10 +188,93 @@ async def test_who_may_watch_and_how_many(api: Api, monkeypatch: Any) -> None:
     assert (both.status, both.json["code"]) == (400, "invalid_request")
     foreign = await api.ask("GET", f"/v1/watch?channel={quote(CHANNEL)}", READER)
     assert (foreign.status, foreign.json["code"]) == (403, "namespace_forbidden")
-    monkeypatch.setattr(inquiries, "MOST_VIEWERS", 1)
-    async with watching(api, f"channel={quote(ROOM)}"):
-        one_more = await api.ask("GET", f"/v1/watch?channel={quote(ROOM)}")
-        assert (one_more.status, one_more.json["code"]) == (503, "busy")
+
+
+async def test_a_key_may_watch_as_often_as_it_leaves_free(
+    redis_url: str, prefix: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(admission, "MOST_WATCHES", 4)
+    keys = f"@{keys_in(tmp_path)}"
+    query = f"channel={quote(ROOM)}"
+    async with (
+        running_node(redis_url, prefix, api_port=0, api_keys=keys) as node,
+        api_at(node.api_url) as api,
+    ):
+        async with watching(api, query), watching(api, query):
+            one_more = await api.ask("GET", f"/v1/watch?{query}")
+            assert (one_more.status, one_more.json["code"]) == (503, "busy")
+            assert one_more.headers["Retry-After"]
+            async with watching(api, query, READER):
+                pass
+        # Whoever has gone leaves the place to others.
+        async with watching(api, query), watching(api, query):
+            pass
+
+
+async def test_a_watch_ends_with_its_key(
+    redis_url: str, prefix: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(api_keys, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(inquiries, "RENEW_SECONDS", 0.1)
+    file = keys_in(tmp_path)
+    query = f"channel={quote(ROOM)}"
+    async with (
+        running_node(redis_url, prefix, api_port=0, api_keys=f"@{file}") as node,
+        api_at(node.api_url) as api,
+    ):
+        for changed in ({}, {"reader": {**KEYS["reader"], "namespaces": ["notifications"]}}):
+            file.write_text(json.dumps(KEYS))
+            await until(lambda: node.gateway.api._keys.find(READER) is not None)
+            async with watching(api, query) as stays, watching(api, query, READER) as told:
+                file.write_text(json.dumps({"backend": KEYS["backend"], **changed}))
+                await until(lambda told=told: told[-1].get("code") == "key_unknown")
+                assert (told[-1]["status"], len(told)) == (401, 2)
+                async with connected(node.url, make_token("a", [ROOM])) as client:
+                    await client.subscribe(ROOM)
+                await until(lambda stays=stays: stays[-1]["kind"] == "subscribed")
+                assert len(told) == 2
+
+
+async def test_a_key_of_few_namespaces_sees_their_channels_beside_larger_ones(
+    api: Api, api_node: Node, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(inspection, "MOST_CHANNELS", 1)
+    monkeypatch.setattr(inspection, "MOST_SUBSCRIPTIONS", 1)
+    async with (
+        connected(api_node.url, make_token("a", [ROOM])) as one,
+        connected(api_node.url, make_token("a")) as other,
+    ):
+        for client in (one, other):
+            await client.subscribe("notifications/a")
+        await one.subscribe(ROOM)
+        told = (await api.ask("GET", "/v1/channels", READER)).json["channels"]
+        assert told == [{"channel": ROOM, "subscriptions": 1, "nodes": 1}]
+        told = (await api.ask("GET", "/v1/users/a", READER)).json["connections"]
+        found = [(each["count"], [s["channel"] for s in each["subscriptions"]]) for each in told]
+        assert sorted(found) == [(0, []), (1, [ROOM])]
+
+
+async def test_a_node_that_takes_part_in_as_many_watches_as_it_may_says_so(
+    api: Api, other: Node, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(node_watching, "MOST_WATCHES", 0)
+    async with watching(api, f"channel={quote(ROOM)}") as told:
+        nodes = {other.gateway.node_id}
+        await until(lambda: nodes <= {e.get("node") for e in told if e["kind"] == "not_watched"})
+
+
+async def test_a_watch_ends_where_nothing_is_taken_for_as_long_as_nodes_keep_it(
+    api: Api, api_node: Node, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(inquiries, "WATCH_SECONDS", 0.2)
+    monkeypatch.setattr(inquiries, "RENEW_SECONDS", 0.1)
+    asked = api_node.gateway.access.inquiries
+    async with contextlib.aclosing(asked.watch("channel", ROOM, None)) as parts:
+        for _ in range(3):
+            assert await anext(parts) == ([], 0)
+        await asyncio.sleep(0.25)  # a line that takes nothing for so long
+        assert [each async for each in parts] == []
+    assert asked._viewers == {}
 
 
 async def test_a_node_that_hangs_is_told_as_missing(

@@ -39,7 +39,9 @@ CHECK = CheckPlaces("u", ("n1", "n2"), ("n1/1", "n2/a"), "n3")
         PlaceReplaced('u"', "n1/a"),
         Question("1a", "n3", ("n1", "n2"), "channel", "run-results/1"),
         Reply("1a", "n1", {"count": 1}),
+        Question("1a", "n3", ("n1",), "channels", "", ("run-results",)),
         Watch("1a", "n3", "user", 'u"', 15.0),
+        Watch("1a", "n3", "user", "u", 15.0, ("a", "b")),
         Happened("1a", "n1", [{"kind": "lost"}], 2),
     ],
 )

@@ -55,10 +55,24 @@ def test_only_what_is_watched_is_noted_and_what_is_too_much_is_counted() -> None
     assert watched.watches["other"].take() == ([], 0)
 
 
+def test_who_may_read_some_namespaces_is_told_of_those() -> None:
+    watched, _ = watching()
+    watched.begin(Watch("w", "n2", "user", "u", 15, ("run-results",)))
+    for channel in (CHANNEL, "notifications/u"):
+        for _ in range(MOST_EVENTS - 1):
+            watched.lost(channel, ["u"])
+    events, left_out = watched.watches["w"].take()
+    assert ({each["channel"] for each in events}, left_out) == ({CHANNEL}, 0)
+
+
 def test_a_node_takes_part_in_so_many_watches() -> None:
     watched, _ = watching()
-    for number in range(MOST_WATCHES + 5):
+    begun = [
         watched.begin(Watch(str(number), "n2", "user", "u", 15))
+        for number in range(MOST_WATCHES + 5)
+    ]
+    assert begun == [True] * MOST_WATCHES + [False] * 5
+    assert watched.begin(Watch("0", "n2", "user", "u", 15))
     assert len(watched.watches) == MOST_WATCHES
     watched.end("0")
     watched.end("never begun")

@@ -72,6 +72,8 @@ async function* lines(path, signal) {
     const found = (rest + value).split('\n');
     rest = found.pop();
     const events = found.filter(Boolean).map((line) => JSON.parse(line));
+    const problem = events.find((each) => !each.kind);
+    if (problem) throw new Refused(problem.status, problem.code, problem.detail);
     if (events.length > 0) yield events;
   }
 }

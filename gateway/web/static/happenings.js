@@ -14,6 +14,7 @@ const WORDS = {
   replayed: (each) => `${each.messages} missed ${each.messages === 1 ? 'message' : 'messages'} of ${each.channel} replayed to ${each.connection}`,
   confirmed: (each) => `${each.connection} has everything in ${each.channel} up to ${each.up_to}`,
   lost: (each) => `${each.user} has lost messages of ${each.channel}: they were gone before they could be delivered`,
+  not_watched: (each) => `${each.node} has as many watches as it may: what happens there is not shown`,
   left_out: (each) => `${each.events} more happened than are shown`,
 };
 
