@@ -116,7 +116,12 @@ class Entrance:
             random.random,
         )
         self.stream_calls = StreamCalls(
-            redis.pipeline, redis.keys, shared.node_id, shared.tasks, self.streams
+            redis.pipeline,
+            redis.keys,
+            shared.node_id,
+            shared.tasks,
+            self.streams,
+            redis.places.living,
         )
         self.sweep = _make_sweep(shared, redis, delivery, access, (tokens.tick, self.streams.tick))
         admission = Admission(

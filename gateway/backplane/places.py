@@ -35,10 +35,6 @@ _AGAIN_SECONDS: Final = 0.5
 """While a user's places are looked through one is asked for so often: one may be given back for any reason."""
 
 
-def _nobody(_node: bytes) -> bool:
-    return False
-
-
 @dataclass(frozen=True, slots=True)
 class PlaceEvents:
     """What places tell of, and ask for.
@@ -176,24 +172,28 @@ class Places:
 
     async def _gone(self, holders: list[bytes]) -> list[bytes]:
         """Those of ``holders`` (member, expiry, member, ...) that nobody holds, as far as can be told here."""
-        is_dead = await self._death()
+        living = await self.living()
         return [
             part
             for member, expiry in zip(holders[::2], holders[1::2], strict=True)
-            if is_dead(self._table.node_of(member)) or self._unknown(member)
+            if (living is not None and self._table.node_of(member) not in living)
+            or self._unknown(member)
             for part in (member, expiry)
         ]
 
-    async def _death(self) -> Callable[[bytes], bool]:
-        """Tells whether a node is dead. While the list of nodes is away, or has just come back, none is."""
+    async def living(self) -> set[bytes] | None:
+        """The nodes that live. ``None`` while the list of nodes is away, or has just come back: then none is dead.
+
+        Raises:
+            Unavailable: Redis did not answer, or answered with an error.
+        """
         if self._away(self._table.keys.nodes):
-            return _nobody
+            return None
         living = set(await self._pipeline.call(self._table.living()))
         # Without this node on it the list is one that nobody could write to, or that Redis has lost. In a time of
         # grace nodes may be missing that were never on it.
-        if self._table.node.encode() not in living or GRACE in living:
-            return _nobody
-        return lambda node: node not in living
+        is_whole = self._table.node.encode() in living and GRACE not in living
+        return living if is_whole else None
 
     def _unknown(self, member: bytes) -> bool:
         """Whether a place is this node's and no connection's: a failover can bring back what was released."""

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import itertools
 import logging
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
 from gateway.node.ports import Answering, StreamRequest
-from gateway.node.streams import FAILED, NOT_FOUND, Streams, tag_in
+from gateway.node.streams import FAILED, NOT_FOUND, Streams, tag_in, tag_of
 from gateway.node.tasks import Tasks
 from publisher.contract import control
 from publisher.contract.calls import Call
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _HEARD_SECONDS: Final = 2.0
 """A node that has said nothing by then is gone, and its streams with it."""
+_LOOK_SECONDS: Final = 1.0
+"""So often it is looked whether the nodes live on which polls wait."""
 _MARGIN_SECONDS: Final = 5.0
 """By so much an answer to a poll may be later than the poll waits."""
 
@@ -46,16 +49,25 @@ class StreamCalls:
     Args:
         node: the id of this node.
         streams: those of this node.
+        living: the nodes that live; ``None`` while that cannot be told.
     """
 
     def __init__(
-        self, pipeline: Calls, keys: Keys, node: str, tasks: Tasks, streams: Streams
+        self,
+        pipeline: Calls,
+        keys: Keys,
+        node: str,
+        tasks: Tasks,
+        streams: Streams,
+        living: Callable[[], Awaitable[Collection[bytes] | None]],
     ) -> None:
         self._pipeline = pipeline
         self._keys = keys
         self._node = node
         self._tasks = tasks
         self._streams = streams
+        self._living = living
+        self._looking = False
         self._numbers = itertools.count(1)
         self._asked: dict[int, _Asked] = {}
         self._by_answer: dict[Answering, _Asked] = {}
@@ -85,15 +97,16 @@ class StreamCalls:
         try:
             hearers = await self._pipeline.call(self._to(tag, command))
             # A server of a cluster knows its own subscribers only.
-            if not hearers and not self._keys.sharded:
-                self._not_there(asked)
+            if not hearers and not (self._keys.sharded and await self._lives(tag)):
+                self._end(asked)
             found = await asked.heard
         except BaseException:
             self._pop(asked.number)
             raise
         if found and asked.number in self._asked:
             seconds = (request.wait or 0.0) + _MARGIN_SECONDS
-            loop.call_later(seconds, self._give_up, asked.number)
+            loop.call_later(seconds, self._end, asked)
+            self._look()
         return found
 
     def forget(self, answer: Answering) -> None:
@@ -111,14 +124,44 @@ class StreamCalls:
 
     def _not_there(self, asked: _Asked) -> None:
         if not asked.heard.done():
-            self._pop(asked.number)
+            self._end(asked)
+
+    def _end(self, asked: _Asked) -> None:
+        """The stream's node has ended, as far as anybody can tell."""
+        if self._pop(asked.number) is None:
+            return
+        if asked.heard.done():
+            asked.answer(200, _NO_MESSAGES)
+        else:
             asked.heard.set_result(False)
 
-    def _give_up(self, number: int) -> None:
-        """The stream's node has ended meanwhile, as far as anybody can tell."""
-        asked = self._pop(number)
-        if asked is not None:
-            asked.answer(200, _NO_MESSAGES)
+    def _look(self) -> None:
+        """Look for nodes that have ended, as long as polls wait there."""
+        if not self._looking:
+            self._looking = True
+            self._tasks.spawn(self._end_with_nodes(), "look for nodes on which polls wait")
+
+    async def _end_with_nodes(self) -> None:
+        try:
+            while self._asked:
+                await asyncio.sleep(_LOOK_SECONDS)
+                lives = await self._tags()
+                for asked in list(self._asked.values()):
+                    if lives is not None and asked.tag not in lives:
+                        self._end(asked)
+        finally:
+            self._looking = False
+
+    async def _lives(self, tag: str) -> bool:
+        lives = await self._tags()
+        return lives is None or tag in lives
+
+    async def _tags(self) -> set[str] | None:
+        """The tags of the nodes that live; ``None`` where that cannot be told."""
+        with contextlib.suppress(Unavailable):
+            living = await self._living()
+            return None if living is None else {tag_of(each.decode()) for each in living}
+        return None
 
     def _answered(self, told: ClientAnswer) -> None:
         asked = self._asked.get(told.number)

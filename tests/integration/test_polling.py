@@ -195,6 +195,24 @@ async def test_polls_outlive_their_node(
     assert all(each["recovered"] for each in third if each["type"] == "subscribed")
 
 
+async def test_a_poll_that_waits_for_a_node_that_is_gone_is_answered(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_calls, "_LOOK_SECONDS", 0.05)
+    here, there = await start_node(), await start_node()
+    first = await poll(here.url, CHANNEL)
+    more = {"poll": name_in(first), "since": since_in(first)}
+    # As after a crash: it says nothing any more.
+    monkeypatch.setattr(here.gateway.entrance.stream_calls, "_send", lambda *_of: None)
+    calls = there.gateway.entrance.stream_calls
+    waiting = asyncio.create_task(poll(there.url, CHANNEL, wait=50, **more))
+    await until(lambda: calls._asked)
+    (asked,) = calls._asked.values()
+    asked.heard.set_result(True)
+    await here.gateway.stop()
+    assert await waiting == []
+
+
 async def test_a_node_that_leaves_answers_the_polls_that_wait_there_for_another(
     start_node: StartNode,
 ) -> None:
@@ -434,7 +452,9 @@ async def test_another_channel_on_a_stream_of_one_does_not_take_its_place_in_the
         assert stream.last_id == str(second.id)
 
 
-async def test_nobody_speaks_for_a_stream_that_is_not_theirs(start_node: StartNode) -> None:
+async def test_nobody_speaks_for_a_stream_that_is_not_theirs(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here, there = await start_node(), await start_node()
     message = {"type": "subscribe", "channel": CHANNEL}
     async with event_stream(here.url, TOKEN) as stream:
@@ -447,7 +467,8 @@ async def test_nobody_speaks_for_a_stream_that_is_not_theirs(start_node: StartNo
         assert (await say(here.url, stream.name, message, "no token")).status == 401
         await say(here.url, stream.name, {"type": "heartbeat"}, TOKEN)
         await stream.expect(type="heartbeat")
-    # A node that is gone answers nobody.
+    # A node that is gone answers nobody, which is known at once.
+    monkeypatch.setattr(stream_calls, "_HEARD_SECONDS", 600.0)
     assert (await say(here.url, "f" * 40, message, TOKEN)).status == 404
 
 
