@@ -91,6 +91,7 @@ class StreamCalls:
             request.messages.decode(errors="replace"),
             request.wait,
             request.since,
+            request.leaves,
         )
         self._asked[asked.number] = self._by_answer[answer] = asked
         loop.call_later(_HEARD_SECONDS, self._not_there, asked)
@@ -191,7 +192,12 @@ class StreamCalls:
 
     def _serve(self, command: ClientRequest) -> None:
         request = StreamRequest(
-            command.stream, command.user, command.message.encode(), command.wait, command.since
+            command.stream,
+            command.user,
+            command.message.encode(),
+            command.wait,
+            command.since,
+            command.leaves,
         )
         name = command.asker, command.number
         self._waiting[name] = request, (answer := self._answering(command))

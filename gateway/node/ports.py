@@ -231,7 +231,7 @@ Answering = Callable[[int, bytes], None]
 
 @dataclass(frozen=True, slots=True)
 class StreamRequest:
-    """What a ``user`` who has no WebSocket says to a ``stream``: ``messages`` of the protocol, or that it polls.
+    """What a ``user`` who has no WebSocket says to a ``stream``: ``messages`` of the protocol, that it polls, or that it ``leaves``.
 
     ``wait``: seconds for which it waits for messages then. ``since`` is where it says that it stands.
     """
@@ -241,6 +241,7 @@ class StreamRequest:
     messages: bytes = b""
     wait: float | None = None
     since: str = ""
+    leaves: bool = False
 
 
 class OtherNodes(Protocol):

@@ -13,7 +13,7 @@ from typing import Final
 
 import orjson
 
-from gateway.core import budget, events, positions
+from gateway.core import budget, closing, events, positions
 from gateway.core.access import keeps_log
 from gateway.core.closing import CloseCode, Closing
 from gateway.core.events import WITH_IDS, WITHOUT_IDS
@@ -156,7 +156,10 @@ class Streams:
         stream = self.find(request.stream, request.user)
         if stream is None or (request.wait is not None and stream.polls is None):
             return False
-        if request.wait is None or stream.polls is None:
+        if request.leaves:
+            self._hub.close(stream.connection, closing.NORMAL)
+            answer(202, b"")
+        elif request.wait is None or stream.polls is None:
             self._hear(stream, request.messages)
             answer(202, b"")
         elif self._requests.arrived(stream.connection, budget.MESSAGE):

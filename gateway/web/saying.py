@@ -1,4 +1,4 @@
-"""What a client without a WebSocket has to say: a request with a body, for its stream on whichever node."""
+"""What a client without a WebSocket has to say to its stream, on whichever node, and that it leaves."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from gateway.web.one_request import OneRequest
 from gateway.web.stream_answers import Answers
 from gateway.web.stream_openings import StreamOpening
 
+NO_BODY: Final = Refusal(400, "bad_request", "this method takes no body")
 _NO_LENGTH: Final = Refusal(411, "length_required", "say how long the message is: Content-Length")
 _TOO_LARGE: Final = Refusal(413, "message_too_large", "the message is too large")
 _NO_JSON: Final = Refusal(415, "unsupported_media_type", "send application/json")
@@ -39,6 +40,8 @@ class Saying:
 
     def refusal(self, head: Head) -> Refusal | None:
         """Why a body with this head is not read; ``None`` where it is."""
+        if head.method == "DELETE":
+            return NO_BODY if head.announces_body else None
         length = _length(head)
         kind = (head.get("content-type") or "").partition(";")[0].strip().lower()
         if kind != "application/json":
@@ -51,10 +54,12 @@ class Saying:
         self, new: NewConnection, opening: StreamOpening, identity: Identity, name: str
     ) -> None:
         """Read one that is not refused, and answer it."""
+        leaves = opening.head.method == "DELETE"
+        length = 0 if leaves else _length(opening.head) or 0
         render = self._answers.to(opening.head)
 
         def whole(body: bytes) -> None:
-            request = StreamRequest(name, identity.user, body)
+            request = StreamRequest(name, identity.user, body, leaves=leaves)
             self._tasks.spawn(say(request), "say something to a stream")
 
         async def say(request: StreamRequest) -> None:
@@ -65,7 +70,7 @@ class Saying:
             reading.answer(render(status, body))
 
         # It counts among those without a token until it is answered: it holds no place.
-        reading = OneRequest(_length(opening.head) or 0, whole, new.known)
+        reading = OneRequest(length, whole, new.known)
         reading.begin(new.hand_over(reading))
 
 

@@ -18,7 +18,7 @@ from gateway.web.handshake import Handshakes
 from gateway.web.new_connection import NewConnection
 from gateway.web.polls_under_way import TOO_MANY
 from gateway.web.refused_connections import RefusedConnections
-from gateway.web.saying import Saying
+from gateway.web.saying import NO_BODY, Saying
 from gateway.web.stream_addresses import BadAddress
 from gateway.web.stream_openings import PollOpening, StreamOpening, StreamOpenings
 
@@ -80,15 +80,15 @@ class StreamRequests:
             return
         opening = self._openings.plain(head)
         name = self._name(head.path)
-        method = "GET" if name is None else "POST"
+        methods = ("GET",) if name is None else ("POST", "DELETE")
         if head.method == "OPTIONS":
-            self._allow(new, opening, method)
-        elif head.method != method:
-            self._refuse(new, opening, _wrong_method(method))
+            self._allow(new, opening, ", ".join(methods))
+        elif head.method not in methods:
+            self._refuse(new, opening, _wrong_method(", ".join(methods)))
         elif name is not None:
-            self._post(new, opening, name)
+            self._say(new, opening, name)
         elif head.announces_body:
-            self._refuse(new, opening, Refusal(400, "bad_request", "what is read takes no body"))
+            self._refuse(new, opening, NO_BODY)
         else:
             self._get(new, opening)
 
@@ -116,7 +116,7 @@ class StreamRequests:
 
         self._identify(new, opening, known)
 
-    def _post(self, new: NewConnection, opening: StreamOpening, name: str) -> None:
+    def _say(self, new: NewConnection, opening: StreamOpening, name: str) -> None:
         refusal = self._saying.refusal(opening.head)
         if refusal is not None:
             self._refuse(new, opening, refusal)
@@ -136,12 +136,12 @@ class StreamRequests:
 
         self._handshakes.identify(new, opening, known)
 
-    def _allow(self, new: NewConnection, opening: StreamOpening, method: str) -> None:
+    def _allow(self, new: NewConnection, opening: StreamOpening, methods: str) -> None:
         """Say what may be asked here; a browser asks for a page of another origin."""
-        methods = {"Allow": f"{method}, OPTIONS", "Access-Control-Allow-Methods": method}
+        allowed = {"Allow": f"{methods}, OPTIONS", "Access-Control-Allow-Methods": methods}
         fields = {
             "Connection": "close",
-            **methods,
+            **allowed,
             **_PREFLIGHT,
             **opening.cors.fields(opening.head),
         }
@@ -151,8 +151,6 @@ class StreamRequests:
         self._refusals.refuse(new, opening.refusal(refusal))
 
 
-def _wrong_method(method: str) -> Refusal:
-    what = "is read" if method == "GET" else "is sent messages to"
-    return Refusal(
-        405, "method_not_allowed", f"this address {what}", {"Allow": f"{method}, OPTIONS"}
-    )
+def _wrong_method(methods: str) -> Refusal:
+    allowed = {"Allow": f"{methods}, OPTIONS"}
+    return Refusal(405, "method_not_allowed", f"this address takes {methods}", allowed)

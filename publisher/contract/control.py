@@ -103,7 +103,7 @@ class ClientRequest:
     """A client that has no WebSocket says something to its ``stream``, which is on another node than the request has come to.
 
     ``message`` is of the protocol with clients. ``wait``: seconds for which it waits for messages, if it polls; ``since`` is
-    where it says that it stands. The stream's node answers ``asker`` with :class:`ClientAnswer`, by the ``number``.
+    where it says that it stands. ``leaves``: it ends its stream. The stream's node answers ``asker`` with :class:`ClientAnswer`, by the ``number``.
     """
 
     stream: str
@@ -113,6 +113,7 @@ class ClientRequest:
     message: str = ""
     wait: float | None = None
     since: str = ""
+    leaves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +290,8 @@ def _of_clients(message: dict[str, Any]) -> Command | None:
             "wait": (int() | float() | None) as wait,
             "since": str(since),
         }:
-            return ClientRequest(stream, user, asker, number, said, wait, since)
+            leaves = message.get("leaves") is True
+            return ClientRequest(stream, user, asker, number, said, wait, since, leaves)
         case {"type": "client_answer", "number": int(n), "status": int(s), "body": str(body)}:
             return ClientAnswer(n, s, body)
         case {"type": "client_gone", "asker": str(asker), "number": int(number)}:

@@ -493,6 +493,23 @@ async def test_a_token_that_is_revoked_says_nothing_though_the_stream_has_anothe
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["own", "other"])
+async def test_a_client_that_says_that_it_leaves_gives_its_place_back(
+    start_node: StartNode, *, there: bool
+) -> None:
+    here, other = await start_node(), await start_node()
+    url = (here, other)[there].url
+    name = name_in(await poll(here.url, CHANNEL))
+    async with event_stream(here.url, TOKEN) as stream:
+        for target in (f"/poll/{name}", f"/sse/{stream.name}"):
+            assert (await ask(url, address(target, make_token("v")), "DELETE")).status == 404
+            assert (await ask(url, address(target, TOKEN), "DELETE", b"x")).status == 400
+            assert (await ask(url, address(target, TOKEN), "DELETE")).status == 202
+            assert (await ask(url, address(target, TOKEN), "DELETE")).status == 404
+        await stream.ended()
+    await until(lambda: not here.gateway.hub.connections)
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["own", "other"])
 async def test_a_defect_is_answered_and_told(
     start_node: StartNode,
     monkeypatch: pytest.MonkeyPatch,
