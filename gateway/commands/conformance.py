@@ -108,7 +108,7 @@ async def _check(options: argparse.Namespace, settings: Settings, address: Addre
             signer,
             backend,
             compresses=settings.compression,
-            lists_origins=bool(settings.allowed_origins),
+            origins=settings.allowed_origins or (),
         )
         return await run(deployment, slow=options.slow, only=options.only)
 

@@ -9,8 +9,8 @@ from gateway.conformance.verdicts import Skipped, expect
 @check("S-101", "a WebSocket handshake is accepted, at the path and at /ws behind it")
 async def handshake(stage: Stage) -> None:
     """HTTP/1.1 101 at both paths, with a query or without."""
-    path = stage.deployment.address.path
-    for each in {path, path.removesuffix("/").removesuffix("/ws") + "/ws"}:
+    address = stage.deployment.address
+    for each in {address.path, address.base + "/ws"}:
         for query in ("", "conformance=1"):
             opening = await stage.ask(path=each, query=query)
             opening.writer.transport.abort()
@@ -136,7 +136,7 @@ async def connection_limit(stage: Stage) -> None:
 @check("S-111", "a handshake from a page that is not listed is answered with 403")
 async def foreign_origin(stage: Stage) -> None:
     """Where nobody has listed origins there is nothing to tell."""
-    if not stage.deployment.lists_origins:
+    if not stage.deployment.origins:
         raise Skipped("no origins are listed, or --allowed-origins does not name them")
     opening = await stage.ask(headers=(("Origin", "https://conformance.invalid"),))
     opening.writer.transport.abort()

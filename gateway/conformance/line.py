@@ -16,6 +16,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.conformance.opening import Opening
+from gateway.conformance.receiving import Receiving
 from gateway.conformance.verdicts import Failed
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -33,33 +34,29 @@ class End:
         return f"{self.code} {self.reason}".rstrip()
 
 
-class Line:
+class Line(Receiving[End]):
     """A connection from its 101 on. Pings are answered, unless it is ``deaf``.
 
     Attributes:
-        patience: seconds that an answer may take, where nothing else is said.
         compressed: messages that came compressed.
         arrays: frames that held an array of messages.
         pings: when each ping came, in seconds of a monotonic clock.
         broken: what the server did that no server may, in a few words each.
         before_end: the last message before the end.
-        ended: how it has ended, once it has.
     """
 
     def __init__(self, opening: Opening, *, patience: float, deaf: bool = False) -> None:
+        super().__init__(patience)
         self.opening = opening
         self.deaf = deaf
-        self.patience = patience
         self.compressed = 0
         self.arrays = 0
         self.pings: list[float] = []
         self.broken: list[str] = []
         self.before_end: dict[str, Any] = {}
-        self.ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._may_compress = "permessage-deflate" in opening.fields.get(
             "sec-websocket-extensions", ""
         )
-        self._messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._pongs: asyncio.Queue[bytes] = asyncio.Queue()
         self._reading = asyncio.create_task(self._read())
 
@@ -101,60 +98,6 @@ class Line:
 
     # -- what comes --------------------------------------------------------------------------------
 
-    async def receive(self, seconds: float | None = None) -> dict[str, Any]:
-        """The next message.
-
-        Raises:
-            Failed: none comes in time, or the connection has ended.
-        """
-        seconds = self.patience if seconds is None else seconds
-        getting = asyncio.create_task(self._messages.get())
-        ended = asyncio.create_task(asyncio.wait([self.ended]))
-        await asyncio.wait([getting, ended], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        ended.cancel()
-        if getting.done():
-            return getting.result()
-        getting.cancel()
-        if not self._messages.empty():
-            return self._messages.get_nowait()
-        if self.ended.done():
-            raise Failed(f"the connection has ended ({self.ended.result()})")
-        raise Failed(f"nothing came for {seconds:g} s")
-
-    async def next(self, *types: str, seconds: float | None = None) -> dict[str, Any]:
-        """The next message of one of these types; others are passed over.
-
-        Raises:
-            Failed: none comes in time.
-        """
-        seconds = self.patience if seconds is None else seconds
-        end = time.monotonic() + seconds
-        try:
-            while (message := await self.receive(max(0.0, end - time.monotonic())))[
-                "type"
-            ] not in types:
-                pass
-        except Failed as error:
-            raise Failed(f"no {' or '.join(types)} came: {error}") from None
-        return message
-
-    async def quiet(self, kind: str, seconds: float) -> None:
-        """See that no message of this type comes.
-
-        Raises:
-            Failed: one has come.
-        """
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            try:
-                message = await self.receive(left)
-            except Failed:
-                return
-            if message["type"] == kind:
-                raise Failed(
-                    f"a {kind} came, which must not: {orjson.dumps(message).decode()[:200]}"
-                )
-
     async def pong(self, seconds: float | None = None) -> bytes:
         """The payload of the next pong.
 
@@ -166,18 +109,6 @@ class Line:
             return await asyncio.wait_for(self._pongs.get(), seconds)
         except TimeoutError:
             raise Failed("no pong came") from None
-
-    async def end(self, seconds: float | None = None) -> End:
-        """How the server ends the connection.
-
-        Raises:
-            Failed: it does not in time.
-        """
-        seconds = self.patience if seconds is None else seconds
-        try:
-            return await asyncio.wait_for(asyncio.shield(self.ended), seconds)
-        except TimeoutError:
-            raise Failed(f"the connection is still open after {seconds:g} s") from None
 
     async def at_end_of_stream(self) -> bool:
         """Whether the server ends the TCP connection in time."""
@@ -245,7 +176,7 @@ class Line:
             if not isinstance(message, dict) or not isinstance(message.get("type"), str):
                 raise ValueError("a message came that is no object with a type")  # noqa: TRY004 - what came is wrong, not a call
             self.before_end = message
-            self._messages.put_nowait(message)
+            self.put(message)
 
     def _control(self, opcode: int, payload: bytes) -> None:
         if opcode == PING:

@@ -12,7 +12,7 @@ from gateway.conformance.line import BINARY, CONTINUATION, PING, TEXT, Line
 from gateway.conformance.stage import Stage, check, not_from_outside
 from gateway.conformance.verdicts import Failed, Skipped, expect
 
-_AT_ONCE_SECONDS: Final = 2.0
+AT_ONCE_SECONDS: Final = 2.0
 """A message that takes longer was held back, on any line that people use."""
 
 _CLOSES: Final = {
@@ -153,15 +153,15 @@ async def not_held_back(stage: Stage) -> None:
         began = time.monotonic()
         id_ = await stage.publish({"number": number})
         try:
-            message = await line.next("notifications", seconds=_AT_ONCE_SECONDS)
+            message = await line.next("notifications", seconds=AT_ONCE_SECONDS)
         except Failed:
             raise Failed(
-                f"message {number + 1} of 5 is not there after {_AT_ONCE_SECONDS:g} s: "
+                f"message {number + 1} of 5 is not there after {AT_ONCE_SECONDS:g} s: "
                 "does a proxy buffer what the gateway sends?"
             ) from None
         expect(message.get("id") == id_, "another message came")
         line.send({"type": "heartbeat"})
-        await line.next("heartbeat", seconds=_AT_ONCE_SECONDS + time.monotonic() - began)
+        await line.next("heartbeat", seconds=AT_ONCE_SECONDS + time.monotonic() - began)
 
 
 @check("S-604", "a ping is answered with a pong of the same payload")

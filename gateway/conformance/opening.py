@@ -41,6 +41,11 @@ class Address:
         usual = 443 if self.tls else 80
         return name if self.port == usual else f"{name}:{self.port}"
 
+    @property
+    def base(self) -> str:
+        """What stands before ``/ws``, ``/sse`` and ``/poll``."""
+        return self.path.removesuffix("/").removesuffix("/ws")
+
 
 def address_of(url: str) -> Address:
     """Read a URL.
@@ -66,18 +71,12 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Opening:
-    """The answer to a handshake, and the socket that goes on from there.
+class Answer:
+    """An answer in HTTP. Fields are in lower case; several lines of one are joined."""
 
-    ``protocol`` is that of the status line. Fields are in lower case; several lines of one are joined.
-    """
-
-    protocol: str
     status: int
     fields: Mapping[str, str]
     body: bytes
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
 
     @property
     def error(self) -> dict[str, Any]:
@@ -94,6 +93,15 @@ class Opening:
         """The answer in a few words."""
         code = self.error.get("code")
         return f"HTTP {self.status}" + (f" {code}" if code else "")
+
+
+@dataclass(slots=True)
+class Opening(Answer):
+    """The answer to a handshake, and the socket that goes on from there. ``protocol`` is that of the status line."""
+
+    protocol: str
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
 
 
 async def open_by_hand(address: Address, asked: Asked) -> Opening:
@@ -147,7 +155,7 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
     status = int(rest[:3])
     body = b"" if status == 101 else await _body(reader, fields)
-    return Opening(protocol, status, fields, body, reader, writer)
+    return Opening(status, fields, body, protocol, reader, writer)
 
 
 async def _body(reader: asyncio.StreamReader, fields: Mapping[str, str]) -> bytes:

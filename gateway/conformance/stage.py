@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.conformance.backend import ApiError, Backend
 from gateway.conformance.line import Line
 from gateway.conformance.opening import Address, Asked, Opening, open_by_hand
+from gateway.conformance.over_http import EventStream, Http
 from gateway.conformance.tokens import Signer
 from gateway.conformance.verdicts import Failed, Skipped, expect
 from publisher import PublisherError
@@ -40,7 +41,7 @@ class Deployment:
 
     Attributes:
         compresses: whether compression is switched on.
-        lists_origins: whether only listed origins may connect.
+        origins: what ``GATEWAY_ALLOWED_ORIGINS`` lists; empty where pages of every origin may connect.
         patience: seconds that an answer may take: the line may be slow, and a sixth connection waits five.
     """
 
@@ -48,7 +49,7 @@ class Deployment:
     signer: Signer
     backend: Backend
     compresses: bool = True
-    lists_origins: bool = False
+    origins: Sequence[str] = ()
     patience: float = 10.0
     visitors: Visitors = field(default_factory=Visitors)
 
@@ -72,7 +73,8 @@ class Stage:
         self.granted = f"run-results/{self.user}"
         self.signer = deployment.signer
         deployment.visitors.users.add(self.user)
-        self._open: list[Line] = []
+        self._http: Http | None = None
+        self._open: list[Line | EventStream] = []
         self._published: list[tuple[str, int]] = []
         self._grants: set[tuple[str, str]] = set()
 
@@ -96,8 +98,7 @@ class Stage:
             headers: further lines of the head.
             version: of the protocol; an empty one makes it a plain request.
         """
-        shown = self.signer.token(self.user) if token is None else token
-        given = (("Authorization", f"Bearer {shown}"),) if shown else ()
+        given = tuple(self.shown(token).items())
         address = self.deployment.address
         queries = "&".join(filter(None, (address.query, query)))
         target = (path or address.path) + (f"?{queries}" if queries else "")
@@ -146,6 +147,22 @@ class Stage:
         await self.subscribe(line, channel or self.own)
         return line
 
+    @property
+    def http(self) -> Http:
+        """Requests to where the WebSocket is."""
+        if self._http is None:
+            self._http = Http(self.deployment.address)
+        return self._http
+
+    def shown(self, token: str | None = None) -> dict[str, str]:
+        """The header that shows a token; as with :meth:`ask`."""
+        token = self.signer.token(self.user) if token is None else token
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+    def keep(self, stream: EventStream) -> None:
+        """See to it that a stream ends with the check."""
+        self._open.append(stream)
+
     # -- the backend -------------------------------------------------------------------------------
 
     async def publish(self, data: Any, channel: str = "") -> int:
@@ -172,6 +189,8 @@ class Stage:
         """Close what is open, take back what was granted, and take out what was published."""
         backend = self.deployment.backend
         await asyncio.gather(*(line.drop() for line in self._open))
+        if self._http is not None:
+            await self._http.close()
         with contextlib.suppress(PublisherError, ApiError, Skipped):
             for channel, user in self._grants:
                 await backend.revoke(channel, user)

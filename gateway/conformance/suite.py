@@ -9,11 +9,19 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 # Each adds its requirements to the table.
-from gateway.conformance import connecting, delivery, login, messages, subscriptions
+from gateway.conformance import (
+    connecting,
+    delivery,
+    event_streams,
+    login,
+    messages,
+    polls,
+    subscriptions,
+)
 from gateway.conformance.stage import REQUIREMENTS, Deployment, Requirement, Stage
 from gateway.conformance.verdicts import Failed, Skipped
 
-_SECTIONS: Final = (connecting, login, messages, subscriptions, delivery)
+_SECTIONS: Final = (connecting, login, messages, subscriptions, delivery, event_streams, polls)
 _AT_ONCE: Final = 8
 """Checks at a time, so that a deployment in use hardly notices; slow ones, which mostly wait, come on top."""
 

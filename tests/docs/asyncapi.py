@@ -11,8 +11,14 @@ import yaml
 from jsonschema import Draft7Validator
 
 DOCS = Path(__file__).parents[2] / "docs"
-ASYNCAPI: dict[str, Any] = yaml.safe_load((DOCS / "asyncapi.yaml").read_text("utf-8"))
-SENDERS = {"client": "fromClient", "server": "fromServer"}
+ASYNCAPI_TEXT = (DOCS / "asyncapi.yaml").read_text("utf-8")
+ASYNCAPI: dict[str, Any] = yaml.safe_load(ASYNCAPI_TEXT)
+SENDERS = {
+    "client": "fromClient",
+    "server": "fromServer",
+    "stream": "fromStream",
+    "poll": "fromPoll",
+}
 
 
 def schemas(sender: str) -> dict[str, Draft7Validator]:
@@ -35,6 +41,9 @@ def problems(sender: str, message: dict[str, Any]) -> list[str]:
 
 
 def examples(page: str, sender: str) -> list[dict[str, Any]]:
-    """The examples of ``protocol.md``."""
-    (block,) = re.findall(rf"<!-- example: {sender} -->\n```json\n(.*?)```", page, re.DOTALL)
-    return [json.loads(line) for line in block.splitlines()]
+    """The examples of ``protocol.md``: one a line, in an event stream behind ``data:``."""
+    (block,) = re.findall(
+        rf"<!-- example: {sender} -->\n```(?:json|text)\n(.*?)```", page, re.DOTALL
+    )
+    lines = (line.removeprefix("data: ") for line in block.splitlines())
+    return [json.loads(line) for line in lines if line.startswith("{")]

@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft7Validator
 
 from gateway.core.protocol import RESERVED, EndReason, ErrorCode
-from tests.docs.asyncapi import ASYNCAPI, SENDERS, examples, problems, schemas
+from tests.docs.asyncapi import ASYNCAPI, ASYNCAPI_TEXT, SENDERS, examples, problems, schemas
 from tests.docs.test_documentation import PROTOCOL, rows
 from tests.support.javascript import installed
 
@@ -71,9 +71,48 @@ def test_both_name_the_same_close_codes_and_what_follows() -> None:
     assert listed == told
 
 
+def test_both_name_the_same_refusals_in_http() -> None:
+    listed = {(each["status"], code) for each in ASYNCAPI["x-refusals"] for code in each["codes"]}
+    told = {
+        (int(status), code)
+        for status, codes, _ in rows(section("### Refused before the upgrade"))
+        for code in re.findall(r"`(\w+)`", codes)
+    }
+    assert listed == told
+
+
 @pytest.mark.parametrize("sender", SENDERS)
-def test_every_message_has_an_example_that_is_valid(sender: str) -> None:
+def test_every_example_is_valid(sender: str) -> None:
     shown = examples(PROTOCOL, sender)
+    assert shown
     assert [(each, problems(sender, each)) for each in shown if problems(sender, each)] == []
-    assert {each["type"] for each in shown} >= schemas(sender).keys() - {"data"}
-    assert problems(sender, {"type": "unsubscribed" if sender == "server" else "ack"})
+    assert problems(sender, {"type": "ack" if sender == "client" else "unsubscribed"})
+
+
+@pytest.mark.parametrize("sender", ["client", "server"])
+def test_every_message_has_an_example(sender: str) -> None:
+    shown = {each["type"] for each in examples(PROTOCOL, sender)}
+    assert shown >= schemas(sender).keys() - {"data"}
+
+
+def test_the_same_messages_come_and_go_without_a_websocket() -> None:
+    for sender in ("stream", "poll"):
+        assert schemas(sender).keys() == schemas("server").keys()
+    said = [ASYNCAPI["operations"][name]["messages"] for name in ("toStream", "toPoll")]
+    names = [[each["$ref"].rpartition("/")[2] for each in messages] for messages in said]
+    websocket = ASYNCAPI["operations"]["fromClient"]["messages"]
+    assert names == [[each["$ref"].rpartition("/")[2] for each in websocket]] * 2
+
+
+def test_its_references_lead_somewhere() -> None:
+    for reference in re.findall(r"\$ref: '#/([^']+)'", ASYNCAPI_TEXT):
+        found = ASYNCAPI
+        for part in reference.split("/"):
+            found = found[part]
+
+
+def test_both_name_the_same_parameters() -> None:
+    page = section("## Without a WebSocket") + PROTOCOL.partition("### Event streams")[2]
+    for name in ("fromStream", "fromPoll"):
+        for parameter in ASYNCAPI["operations"][name]["bindings"]["http"]["query"]["properties"]:
+            assert f"`{parameter}`" in page, parameter

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from gateway.conformance import delivery, login
+from gateway.conformance import delivery, event_streams, login, polls
 from gateway.conformance.backend import ByRedis
 from gateway.conformance.opening import address_of
 from gateway.conformance.stage import REQUIREMENTS, Deployment
 from gateway.conformance.suite import Result, run
 from gateway.conformance.tokens import Signer
+from gateway.node import heartbeats, streams
 from publisher import AsyncPublisher
 from tests.docs.test_protocol import REQUIREMENTS as WRITTEN
 from tests.integration.conftest import StartNode
@@ -46,9 +47,14 @@ SIGNER = Signer(SECRET, "HS256", "sub")
 def quick_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes minutes takes seconds."""
     monkeypatch.setattr(delivery, "_LONGEST_PING_SECONDS", 2.5)
-    monkeypatch.setattr(delivery, "_IDLE_SECONDS", 3.0)
+    monkeypatch.setattr(delivery, "IDLE_SECONDS", 3.0)
+    monkeypatch.setattr(event_streams, "IDLE_SECONDS", 3.0)
     monkeypatch.setattr(login, "_PAST_SECONDS", 1.0)
-    monkeypatch.setattr(delivery, "_CONFIRMED_SECONDS", 0.6)
+    monkeypatch.setattr(polls, "_SHORT_SECONDS", 1.0)
+    monkeypatch.setattr(polls, "_LONG_SECONDS", 3.0)
+    monkeypatch.setattr(polls, "_HELD_SECONDS", 1.0)
+    monkeypatch.setattr(streams, "PROOF_SECONDS", 2.0)
+    monkeypatch.setattr(heartbeats, "_STREAM_INTERVAL", 1.0)
 
 
 @pytest.fixture
@@ -74,7 +80,7 @@ async def publisher(redis_url: str, prefix: str) -> AsyncIterator[AsyncPublisher
 
 
 def deployment(url: str, publisher: AsyncPublisher, **options: Any) -> Deployment:
-    given = {"lists_origins": True, "patience": 8.0} | options
+    given = {"origins": ["https://example.com"], "patience": 8.0} | options
     return Deployment(address_of(url), SIGNER, ByRedis(publisher), **given)
 
 
@@ -180,6 +186,12 @@ def let_in(message: dict[str, Any]) -> list[Any]:
     return [message | {"type": "subscribed"}] if message["type"] == "error" else [message]
 
 
+def swallowed_posts(head: bytes) -> bytes:
+    """The proxy says that it has passed on what it has not."""
+    taken = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+    return taken if head.startswith(b"POST") else head
+
+
 OFFER = b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
 PAGE = b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 6\r\n\r\n<html>"
 NOBODY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"
@@ -250,6 +262,30 @@ BROKEN: dict[str, Meddling] = {
     "S-803": LOST_CLOSES,
     "S-804": LOST_CLOSES,
     "S-806": LOST_CLOSES,
+    "S-901": Meddling(answer=lambda _: PAGE),
+    "S-902": Meddling(answer=replaced(rb"^HTTP/1.1 429", b"HTTP/1.1 400")),
+    "S-903": Meddling(answer=lambda head: lines_without("Access-Control-Allow-Origin", head)),
+    "S-911": Meddling(answer=replaced(rb"no-store", b"max-age=1")),
+    "S-912": Meddling(block=lambda block: block.replace(b"data: ", b"event: x\ndata: ")),
+    "S-913": Meddling(gathers=True),
+    "S-914": Meddling(block=replaced(rb"(?m)^id: .*\n", b"")),
+    "S-915": Meddling(request=lambda head: lines_without("Last-Event-ID", head)),
+    "S-916": Meddling(block=replaced(rb"(?m)^retry: .*\n", b"")),
+    "S-917": Meddling(idle_seconds=0.3),
+    "S-918": Meddling(block=replaced(rb"(?m)^retry: .*\n", b"retry: 5000\n")),
+    "S-921": Meddling(request=replaced(rb"^POST", b"PUT")),
+    "S-922": Meddling(answer=replaced(rb"^HTTP/1.1 4\d\d", b"HTTP/1.1 400")),
+    "S-923": Meddling(request=swallowed_posts),
+    "S-931": messages(lambda message: [] if message["type"] == "heartbeat" else [message]),
+    "S-932": Meddling(idle_seconds=0.3),
+    "S-933": Meddling(request=replaced(rb"&since=[^& ]*", b"")),
+    "S-934": Meddling(request=replaced(rb"&since=[^& ]*", b"")),
+    "S-935": Meddling(request=replaced(rb"wait=[^& ]*", b"")),
+    "S-936": Meddling(request=replaced(rb"&poll=[^& ]*", b"")),
+    "S-937": Meddling(request=replaced(rb"Accept-Encoding: identity", b"Accept-Encoding: gzip")),
+    "S-938": Meddling(request=swallowed_posts),
+    "S-939": Meddling(request=replaced(rb"&poll=[^& ]*", b"")),
+    "S-940": Meddling(idle_seconds=1.0),
 }
 """What is wrong on the way, by the requirement whose check must find it."""
 SEEN_BY_OTHERS = {"S-806": {"S-109", "S-806"}}

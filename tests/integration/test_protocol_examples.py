@@ -12,6 +12,8 @@ from tests.docs.asyncapi import examples, problems
 from tests.docs.test_documentation import PROTOCOL
 from tests.integration.conftest import StartNode
 from tests.support.client import Client, connected, opened
+from tests.support.event_stream import address, ask, event_stream
+from tests.support.nodes import Node
 from tests.support.tokens import SECRET, make_token
 
 ROOMS = {"rooms": {"owner": "anyone", "presence": {"announce": True}}}
@@ -89,6 +91,21 @@ async def test_the_server_takes_and_sends_what_the_page_shows(
     heard = [each for each in listener.heard if each["type"] != "sent"]
     assert [(each, problems("server", each)) for each in heard if problems("server", each)] == []
     assert {told(each) for each in examples(PROTOCOL, "server")} <= {told(each) for each in heard}
+
+
+async def test_it_sends_the_same_without_a_websocket(node: Node, publisher: AsyncPublisher) -> None:
+    token = make_token("user-123")
+    async with event_stream(node.url, token, OWN) as stream:
+        heard = [stream.greeting, await stream.receive()]
+        await publisher.publish(OWN, {"title": "New request"})
+        heard.append(await stream.receive())
+    assert [told(each) for each in heard] == [told(each) for each in examples(PROTOCOL, "stream")]
+    answer = await ask(node.url, address("/poll", token, [OWN], wait="5"))
+    assert [told(each) for each in answer.json] == [
+        told(each) for each in examples(PROTOCOL, "poll")
+    ]
+    came = [("stream", each) for each in heard] + [("poll", each) for each in answer.json]
+    assert [each for each in came if problems(*each)] == []
 
 
 def _channel_token() -> str:

@@ -114,8 +114,13 @@ class EventStream:
     last_id: str = ""
     retry: int = 0
     comments: int = 0
-    name: str = ""
+    greeting: dict[str, Any] = field(default_factory=dict)
     retries: list[int] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """By which it is reached."""
+        return str(self.greeting["stream"])
 
     async def _block(self) -> dict[str, str] | None:
         """The fields of the next block; ``None`` at the end."""
@@ -195,7 +200,7 @@ async def event_stream(
     assert answer.status == 200, answer
     stream = EventStream(reader, writer, answer)
     try:
-        stream.name = (await stream.expect(type="connected"))["stream"]
+        stream.greeting = await stream.expect(type="connected")
         yield stream
     finally:
         writer.close()

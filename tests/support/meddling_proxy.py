@@ -1,10 +1,11 @@
-"""A proxy that does to WebSockets what proxies do wrong: to heads, to frames, to the time at which they come."""
+"""A proxy that does to WebSockets, event streams and polls what proxies do wrong: to heads, to messages, to the time at which they come."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import re
 import struct
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -38,30 +39,35 @@ def text(message: Any) -> Frame:
 
 @dataclass(frozen=True)
 class Meddling:
-    """What is done. Heads are whole, with the empty line; of a refusal the body comes along.
+    """What is done. Heads are whole, with the empty line; an answer without a body of its own gets the server's.
 
     ``up`` and ``down`` return what goes on in a frame's place, and what is sent back to where it came from.
+    ``told`` returns what goes on in the place of a message that is sent over HTTP, ``block`` in that of a block of an event stream.
     ``idle_seconds``: after so long without a byte from either side both ends are let go of.
     ``late_seconds``: what the server sends is held back for so long.
+    ``gathers``: an answer is passed on when it has ended.
     """
 
     request: Callable[[bytes], bytes] = lambda head: head
     answer: Callable[[bytes], bytes] = lambda head: head
     up: Callable[[Frame], tuple[Frames, Frames]] = lambda frame: ([frame], [])
     down: Callable[[Frame], tuple[Frames, Frames]] = lambda frame: ([frame], [])
+    told: Callable[[dict[str, Any]], list[Any]] | None = None
+    block: Callable[[bytes], bytes] = lambda block: block
     idle_seconds: float | None = None
     late_seconds: float = 0.0
+    gathers: bool = False
 
 
 def messages(change: Callable[[dict[str, Any]], list[Any]]) -> Meddling:
-    """Puts what ``change`` returns in the place of each uncompressed message of the server."""
+    """Puts what ``change`` returns in the place of each uncompressed message of the server, whichever way it takes."""
 
     def down(frame: Frame) -> tuple[Frames, Frames]:
         if frame.first != 0x80 | TEXT:
             return [frame], []
         return [text(each) for each in change(json.loads(frame.payload))], []
 
-    return Meddling(down=down)
+    return Meddling(down=down, told=change)
 
 
 def without(*types: str) -> Meddling:
@@ -109,7 +115,7 @@ async def meddling_proxy(port: int, meddling: Meddling) -> AsyncIterator[str]:
         there = await asyncio.open_connection("127.0.0.1", port)
         try:
             await _lead((reader, writer), there, meddling)
-        except (Cut, OSError, asyncio.IncompleteReadError):
+        except (Cut, OSError, TimeoutError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.transport.abort()
@@ -130,21 +136,59 @@ Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def _lead(client: Ends, server: Ends, meddling: Meddling) -> None:
-    asked = meddling.request(await client[0].readuntil(b"\r\n\r\n"))
+    given = await client[0].readuntil(b"\r\n\r\n")
+    asked = meddling.request(given)
     if asked.startswith(b"HTTP/"):
-        answer, upgraded = asked, False
+        client[1].write(asked)
     else:
         server[1].write(asked)
-        head = await server[0].readuntil(b"\r\n\r\n")
-        upgraded = b" 101 " in head
-        answer = meddling.answer(head if upgraded else head + await server[0].read())
-    client[1].write(answer)
+        if (length := _length(given)) is not None:
+            server[1].write(await client[0].readexactly(length))
+        head = await asyncio.wait_for(server[0].readuntil(b"\r\n\r\n"), meddling.idle_seconds)
+        if b" 101 " in head:
+            client[1].write(meddling.answer(head))
+            await _pass_on(client, server, meddling)
+            return
+        await _answer(client[1], server[0], head, meddling)
     await client[1].drain()
-    if upgraded:
-        await _pass_on(client, server, meddling)
-    else:
-        client[1].close()
-        await client[1].wait_closed()
+    client[1].close()
+    await client[1].wait_closed()
+
+
+def _length(head: bytes) -> int | None:
+    found = re.search(rb"(?im)^content-length: *(\d+)", head)
+    return int(found[1]) if found else None
+
+
+async def _answer(
+    client: asyncio.StreamWriter, server: asyncio.StreamReader, head: bytes, meddling: Meddling
+) -> None:
+    """Pass on an answer that is no 101."""
+    if b"text/event-stream" not in head or meddling.gathers:
+        body = await server.read()
+        if meddling.told is not None and body.startswith(b"["):
+            body = json.dumps(_told(json.loads(body), meddling)).encode()
+            head = re.sub(rb"(?i)(content-length: *)\d+", rb"\g<1>%d" % len(body), head)
+        client.write(meddling.answer(head) + body)
+        return
+    client.write(meddling.answer(head))
+    while True:
+        reading = server.readuntil(b"\n\n")
+        client.write(_block(await asyncio.wait_for(reading, meddling.idle_seconds), meddling))
+
+
+def _block(block: bytes, meddling: Meddling) -> bytes:
+    *fields, last = block.removesuffix(b"\n\n").split(b"\n")
+    if meddling.told is not None and last.startswith(b"data: "):
+        told = _told([json.loads(last.removeprefix(b"data: "))], meddling)
+        before = b"".join(each + b"\n" for each in fields)
+        block = b"".join(before + b"data: %b\n\n" % json.dumps(each).encode() for each in told)
+    return meddling.block(block)
+
+
+def _told(messages: list[Any], meddling: Meddling) -> list[Any]:
+    assert meddling.told is not None
+    return [each for message in messages for each in meddling.told(message)]
 
 
 async def _pass_on(client: Ends, server: Ends, meddling: Meddling) -> None:
