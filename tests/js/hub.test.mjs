@@ -49,7 +49,7 @@ test('old messages that one asks for reach nobody who began later without a posi
   taken();
   data(1);
   data(2);
-  assert.deepEqual(taken(), [['a', 1], ['b', 2], ['a', 2]]);
+  assert.deepEqual(taken(), [['a', 1], ['a', 2], ['b', 2]]);
 });
 
 test('the last one to leave leaves at the gateway, and who comes meanwhile waits for its answer', () => {
@@ -82,16 +82,36 @@ test('what a tab asked for that died before the answer is left again', () => {
   assert.equal(sent.length, 2, 'a dead tab asks for nothing');
 });
 
-test('the end of a subscription is told to all who heard it, a refusal also to who asked', () => {
-  const { says, wants, data, taken } = hub();
+test('a refusal is told to who asked, and the others go on', () => {
+  const { sent, says, wants, data, taken } = hub();
   wants('a', 'subscribe');
   says({ type: 'subscribed' });
   wants('b', 'subscribe', { since: 0 });
   taken();
-  says({ type: 'error', code: 'channel_full' });
-  assert.deepEqual(taken(), [['a', 'error'], ['b', 'error']]);
+  says({ type: 'error', code: 'token_invalid' });
   data(1);
-  assert.deepEqual(taken(), []);
+  assert.deepEqual(taken(), [['b', 'error'], ['a', 1]]);
+  // A tab that hears a channel asks for another of its subscribers.
+  wants('a', 'subscribe', { token: 'bad' });
+  data(2);
+  says({ type: 'error', code: 'token_invalid' });
+  data(3);
+  assert.deepEqual(taken(), [['a', 2], ['a', 'error'], ['a', 3]]);
+  assert.equal(sent.at(-1).token, 'bad', 'nothing is left');
+});
+
+test('the end of a subscription is told to all who heard it, and a question that is under way has its own answer', () => {
+  const { says, wants, data, taken } = hub();
+  wants('a', 'subscribe');
+  says({ type: 'subscribed' });
+  wants('b', 'subscribe');
+  taken();
+  says({ type: 'unsubscribed', reason: 'revoked' });
+  data(1);
+  assert.deepEqual(taken(), [['a', 'unsubscribed']]);
+  says({ type: 'subscribed' });
+  data(2);
+  assert.deepEqual(taken(), [['b', 'subscribed'], ['b', 2]]);
   says({ type: 'granted' });
   assert.deepEqual(taken(), [['a', 'granted'], ['b', 'granted']]);
 });

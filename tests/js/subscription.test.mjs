@@ -70,6 +70,39 @@ test('what failed and what is behind it comes again with the next connection', a
   assert.deepEqual(heard, [1, 2, 3, 2, 3]);
 });
 
+test('what failed before anything was done comes again, too', async () => {
+  const { each, heard, gets } = subscription({ ack: true }, () => {
+    throw new Error('as the test wants it');
+  });
+  console.error = () => {};
+  gets(7, 9);
+  await setImmediate();
+  assert.deepEqual([each.done, each.position, each.resume()], [6, 6, 6]);
+  each.live = true;
+  gets(7, 9);
+  await setImmediate();
+  assert.deepEqual(heard, [7, 9, 7, 9]);
+});
+
+test('what is unfinished when messages are lost moves no position afterwards', async () => {
+  let go;
+  const { each, gets } = subscription({ ack: true }, () => new Promise((done) => (go = done)));
+  gets(100);
+  each.lose();
+  gets(1);
+  go();
+  await setImmediate();
+  assert.equal(each.position, 0, 'behind which 1 comes again');
+});
+
+test('at least one message may wait', async () => {
+  const { heard, gets } = subscription({ inTurn: true, limit: 0 });
+  gets(1);
+  await setImmediate();
+  gets(2);
+  assert.deepEqual(heard, [1, 2]);
+});
+
 test('a loss is told behind the messages before it', async () => {
   const order = [];
   const { each, gets } = subscription({ ack: true, onGap: () => order.push('gap') }, (data) => order.push(data));

@@ -28,8 +28,9 @@ export class Channels {
     this.#positions = positions;
   }
 
+  /** Returns a function that leaves the channel; given `true` the message that is being processed counts as done. */
   subscribe(name, callback, options) {
-    const channel = this.#channels.get(name) ?? { name, subscribers: new Set(), wanting: new Set(), live: false };
+    const channel = this.#channels.get(name) ?? { name, subscribers: new Set(), wanting: new Set(), live: false, refusals: 0 };
     this.#channels.set(name, channel);
     const subscriber = new Subscription(callback, options, {
       processed: () => this.#moved(channel),
@@ -47,7 +48,7 @@ export class Channels {
     } else {
       this.#want(channel, [subscriber]);
     }
-    return () => this.#leave(channel, subscriber);
+    return (done) => this.#leave(channel, subscriber, done);
   }
 
   /** The gateway has let the client in. */
@@ -91,9 +92,8 @@ export class Channels {
     if ('data' in message) this.#deliver(channel, message);
     else if (type === 'subscribed') this.#subscribed(channel, message.recovered);
     else if (type === 'granted') this.#want(channel, channel.subscribers);
-    else if (type === 'unsubscribed') this.#refused(channel, { code: message.reason, message: 'the subscription has ended' });
-    else if (message.code === 'messages_lost') this.#gap(channel, channel.subscribers);
-    else if (type === 'error') this.#refused(channel, message);
+    else if (type === 'unsubscribed') this.#ended(channel, message.reason);
+    else if (type === 'error') this.#failed(channel, message);
   }
 
   #deliver(channel, message) {
@@ -106,12 +106,13 @@ export class Channels {
     const asked = channel.asking ?? [];
     channel.asking = undefined;
     channel.live = true;
+    channel.refusals = 0;
     if (recovered === false) this.#gap(channel, asked);
     for (const each of asked) {
       each.live = true;
       each.tell(each.onSubscribed);
     }
-    if (channel.wanting.size) this.#ask(channel);
+    this.#want(channel, []);
   }
 
   #gap(channel, subscribers) {
@@ -122,19 +123,35 @@ export class Channels {
     this.#emit('gap', { channel: channel.name });
   }
 
-  #refused(channel, answer) {
+  /** The gateway has ended the subscription. A question about it that is under way has an answer of its own. */
+  #ended(channel, code) {
+    channel.live = false;
+    const heard = [...channel.subscribers].filter((each) => !channel.asking?.includes(each));
+    this.#refused(channel, heard, { code, message: 'the subscription has ended' });
+  }
+
+  #failed(channel, error) {
+    if (error.code === 'messages_lost') return this.#gap(channel, channel.subscribers);
+    const asked = channel.asking;
+    if (!asked || error.code === 'not_subscribed') return this.#emit('error', error); // answers something else
+    // What was there before goes on. The token was of one of them: the others ask with their own.
+    channel.asking = undefined;
+    this.#refused(channel, asked.filter((each) => each.token === channel.token), error);
+    this.#want(channel, asked.filter((each) => each.token !== channel.token));
+  }
+
+  /** These cannot hear the channel, or not any more. */
+  #refused(channel, refused, answer) {
     const { code } = answer;
-    this.#end(channel);
-    const has = [...channel.subscribers].find((each) => each.token);
-    if (OLD_TOKEN.includes(code) && typeof has?.token === 'function' && Date.now() - (channel.shown ?? 0) > NEW_TOKEN_MS) {
-      return this.#want(channel, channel.subscribers);
-    }
-    const passes = PASSING.includes(code);
-    if (passes) this.#later(channel, AGAIN_MS * Math.random());
+    for (const each of refused) each.live = false;
+    const renews = OLD_TOKEN.includes(code) && refused.some(({ token }) => typeof token === 'function');
+    if (renews && !(Date.now() - channel.shown < NEW_TOKEN_MS)) return this.#want(channel, refused);
+    const passes = renews || PASSING.includes(code);
+    if (passes) this.#later(channel, Math.random() * Math.min(AGAIN_MS * 2 ** channel.refusals++, REFUSED_MS));
     else if (REFUSALS.includes(code)) this.#later(channel, REFUSED_MS);
     const error = { ...answer, channel: channel.name };
     this.#emit('error', error);
-    for (const each of [...channel.subscribers]) each.tell(each.onError, error, passes);
+    for (const each of refused) each.tell(each.onError, error, passes);
   }
 
   // -- asking for a channel -------------------------------------------------------------------------
@@ -146,18 +163,19 @@ export class Channels {
   }
 
   async #ask(channel) {
-    clearTimeout(channel.timer);
-    const asking = (channel.asking = [...channel.wanting].filter((each) => channel.subscribers.has(each)));
+    const asking = [...channel.wanting].filter((each) => !each.live && channel.subscribers.has(each));
     channel.wanting.clear();
+    if (!asking.length) return;
+    channel.asking = asking;
     const message = { type: 'subscribe', channel: channel.name };
-    const token = asking.find((each) => each.token)?.token;
+    const token = (channel.token = asking.find((each) => each.token)?.token);
     if (token) {
       channel.shown = Date.now();
       try {
         message.token = typeof token === 'function' ? await token() : token;
       } catch (error) {
         report(error);
-        if (asking === channel.asking) this.#refused(channel, { code: 'token_unavailable', message: 'no channel token' });
+        if (asking === channel.asking) this.#failed(channel, { code: 'token_unavailable', message: 'no channel token' });
         return;
       }
       if (asking !== channel.asking) return; // another connection has begun, or nobody wants it any more
@@ -172,6 +190,7 @@ export class Channels {
   }
 
   #later(channel, ms) {
+    clearTimeout(channel.timer);
     channel.timer = setTimeout(() => this.#want(channel, channel.subscribers), ms);
   }
 
@@ -182,8 +201,8 @@ export class Channels {
     for (const each of channel.subscribers) each.live = false;
   }
 
-  #leave(channel, subscriber) {
-    subscriber.stop();
+  #leave(channel, subscriber, done) {
+    subscriber.stop(done);
     if (!channel.subscribers.delete(subscriber) || channel.subscribers.size) return;
     this.#end(channel);
     this.#channels.delete(channel.name);

@@ -38,7 +38,6 @@ export class Hub {
       // Who hears it (`live`, each from behind which message on), whose questions wait (`next`), which answer is waited for (`pending`) and by whom (`asker`).
       const channel = this.#channels.get(name) ?? { name, live: new Map(), next: [], open: false };
       this.#channels.set(name, channel);
-      channel.live.delete(id);
       channel.next.push({ id, message });
       this.#go(channel);
     } else if (type === 'unsubscribe') {
@@ -66,7 +65,9 @@ export class Hub {
     else if (!channel) return;
     else if (type === 'subscribed') this.#subscribed(channel, text);
     else if (type === 'unsubscribed' && !message.reason) this.#unsubscribed(channel);
-    else if (type === 'unsubscribed' || (type === 'error' && message.code !== 'messages_lost')) this.#ended(channel, text);
+    else if (type === 'unsubscribed') this.#ended(channel, text);
+    else if (message.code === 'not_subscribed') return; // an ack came too late
+    else if (type === 'error' && message.code !== 'messages_lost') this.#failed(channel, text);
     else this.#deliver(channel, message, text);
   }
 
@@ -101,16 +102,21 @@ export class Hub {
     this.#go(channel);
   }
 
-  /** The gateway has refused a question, or ended the subscription: nobody hears it any more. */
+  /** The gateway has ended the subscription: nobody hears it any more. A question that is under way has an answer of its own. */
   #ended(channel, text) {
     channel.open = false;
     const ids = [...channel.live.keys()];
-    if (channel.pending === 'subscribe') {
-      channel.pending = undefined;
-      if (channel.asker !== undefined) ids.push(channel.asker);
-    }
     channel.live.clear();
     this.#tell(ids, text);
+    this.#go(channel);
+  }
+
+  /** The gateway has refused a question: that concerns who has asked. */
+  #failed(channel, text) {
+    if (channel.pending === 'subscribe') {
+      channel.pending = undefined;
+      if (channel.asker !== undefined) this.#tell([channel.asker], text);
+    }
     this.#go(channel);
   }
 

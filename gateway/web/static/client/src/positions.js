@@ -1,3 +1,5 @@
+import { report } from './report.js';
+
 const SAVE_MS = 200;
 
 /** Up to where each channel has been received: in memory, and in a store where there is one. */
@@ -38,15 +40,26 @@ export class Positions {
   }
 
   async #take(user) {
-    this.#store = await this.#opening;
-    const stored = (await this.#store?.load(user)) ?? [];
-    for (const [channel, id] of stored) if (!this.#known.has(channel)) this.#known.set(channel, id);
+    try {
+      this.#store = await this.#opening;
+      for (const [channel, id] of (await this.#store?.load(user)) ?? []) {
+        if (id >= 0 && Number.isSafeInteger(id) && !this.#known.has(channel)) this.#known.set(channel, id);
+      }
+    } catch (error) {
+      report(error); // positions are in memory
+    }
   }
 
-  save(isLeaving = false) {
+  /** A store that does not keep them is nobody else's trouble. */
+  async save(isLeaving = false) {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    if (this.#changed.size) this.#store.save(this.#changed, isLeaving);
+    const changed = this.#changed;
     this.#changed = new Map();
+    try {
+      if (changed.size) await this.#store.save(changed, isLeaving);
+    } catch (error) {
+      report(error);
+    }
   }
 }

@@ -14,11 +14,11 @@ export class Subscription {
   #failed = false;
   live = false;
   last; // the id of the last message that was taken
-  done; // and of the last one behind which none is unfinished
+  done; // up to which none is unfinished
 
   constructor(callback, { since, ack = false, inTurn = ack, limit = 1_000, token, onSubscribed, onGap, onError, onEnd }, { drained, processed }) {
     this.#callback = callback;
-    this.#limit = limit;
+    this.#limit = Math.max(limit, 1);
     this.ack = ack;
     this.inTurn = inTurn;
     this.token = token;
@@ -41,9 +41,10 @@ export class Subscription {
     return this.inTurn ? this.done : this.last;
   }
 
-  /** Nobody wants it any more: what waits is not handed over, and what is being processed moves no position. */
-  stop() {
+  /** Nobody wants it any more: what waits is not handed over, and what is being processed moves no position, unless it is `done` with. */
+  stop(done) {
     this.live = false;
+    if (done) this.#finished(this.#waiting[0]);
     this.#waiting = [];
   }
 
@@ -62,13 +63,15 @@ export class Subscription {
   /** Messages are lost; what follows may have lower ids. */
   lose() {
     this.begin(undefined);
+    for (const each of this.#waiting) each.id = undefined;
     this.tell(this.onGap);
   }
 
   /** Call one of the user's functions behind the messages that wait. */
   tell(callback, ...given) {
-    if (this.#waiting.length) this.#waiting.push(() => this.call(callback, ...given));
-    else this.call(callback, ...given);
+    const call = () => this.call(callback, ...given);
+    if (this.#waiting.length) this.#waiting.push({ call });
+    else call();
   }
 
   /** An error in one of the user's functions is nobody else's. */
@@ -90,31 +93,35 @@ export class Subscription {
     }
     this.last = id ?? this.last;
     if (!this.inTurn) return void this.call(this.#callback, data, message);
-    this.#waiting.push(message);
+    this.#waiting.push({ id, call: () => this.#callback(data, message) });
     if (this.#waiting.length === 1) this.#work();
   }
 
   async #work() {
     const waiting = this.#waiting;
     while (waiting.length) {
-      const [message] = waiting;
-      const call = typeof message === 'function' ? message : () => this.#callback(message.data, message);
+      const [current] = waiting;
+      // Without a position it would not come again if it fails, or the page is loaded again: the gateway takes it as received.
+      if (current.id !== undefined) this.done ??= current.id - 1;
       try {
-        await call();
+        await current.call();
       } catch (error) {
         report(error);
         if (waiting === this.#waiting) this.#failed = true;
       }
       if (waiting !== this.#waiting) return; // it all comes again, or nobody wants it
       waiting.shift();
-      if (message.id !== undefined && !this.#failed && this.done !== message.id) {
-        this.done = message.id;
-        this.processed();
-      }
+      this.#finished(current);
     }
     if (this.#left) {
       this.#left = false;
       this.drained(this.live);
     }
+  }
+
+  #finished({ id } = {}) {
+    if (id === undefined || this.#failed) return;
+    this.done = id;
+    this.processed();
   }
 }

@@ -1,0 +1,106 @@
+import assert from 'node:assert/strict';
+import { afterEach, mock, test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
+import { Channels } from '../../gateway/web/static/client/src/channels.js';
+import { Positions } from '../../gateway/web/static/client/src/positions.js';
+
+const CHANNEL = 'run-results/1';
+
+let leave = () => {};
+afterEach(() => leave()); // with its timers
+
+/** Channels of an open connection; `sent` to the gateway, `heard` as [subscriber, data or error code], `emitted` codes of errors. */
+function channels() {
+  const sent = [];
+  const heard = [];
+  const emitted = [];
+  const each = new Channels(
+    (message) => sent.push(message),
+    (type, { code }) => type === 'error' && emitted.push(code),
+    new Positions(),
+  );
+  const subscribe = (name, options) => {
+    const onError = ({ code }) => heard.push([name, code]);
+    return each.subscribe(CHANNEL, (data) => heard.push([name, data]), { onError, ...options });
+  };
+  const says = (message) => each.hear({ channel: CHANNEL, ...message });
+  const data = (id) => says({ type: 'run-results', data: id, id });
+  each.opened();
+  leave = () => each.lost();
+  return { channels: each, subscribe, says, data, sent, emitted, taken: (from = heard) => from.splice(0) };
+}
+
+test('a bad channel token is the trouble of who has shown it', async () => {
+  const { channels: each, subscribe, says, data, sent, taken } = channels();
+  subscribe('a');
+  says({ type: 'subscribed' });
+  subscribe('b', { token: 'bad', since: 0 });
+  says({ type: 'error', code: 'token_invalid' });
+  data(1);
+  assert.deepEqual(taken(), [['b', 'token_invalid'], ['a', 1]]);
+  // With the next connection both ask together, and the one without a token then by itself.
+  each.lost();
+  sent.length = 0;
+  each.opened();
+  await setImmediate();
+  says({ type: 'error', code: 'token_invalid' });
+  says({ type: 'subscribed' });
+  data(2);
+  assert.deepEqual(taken(), [['b', 'token_invalid'], ['a', 2]]);
+  assert.deepEqual(sent.map(({ token }) => token), ['bad', undefined]);
+});
+
+test('an error that answers no question ends nothing', () => {
+  const { subscribe, says, data, emitted, taken } = channels();
+  subscribe('a');
+  says({ type: 'subscribed' });
+  says({ type: 'error', code: 'internal_error' });
+  subscribe('b', { since: 0 });
+  says({ type: 'error', code: 'not_subscribed' }); // of an ack
+  says({ type: 'subscribed' });
+  data(1);
+  assert.deepEqual(taken(), [['a', 1], ['b', 1]]);
+  assert.deepEqual(emitted, ['internal_error', 'not_subscribed']);
+});
+
+test('the end of a subscription is of all who heard it, and a question that is under way has its own answer', () => {
+  const { subscribe, says, data, taken } = channels();
+  subscribe('a');
+  says({ type: 'subscribed' });
+  subscribe('b', { since: 0 });
+  says({ type: 'unsubscribed', reason: 'revoked' });
+  data(1);
+  says({ type: 'subscribed' });
+  data(2);
+  assert.deepEqual(taken(), [['a', 'revoked'], ['b', 2]]);
+});
+
+test('a channel token that is refused though it is new is asked for again, later and later', async () => {
+  mock.timers.enable({ apis: ['setTimeout', 'Date'] });
+  mock.method(Math, 'random', () => 0.5);
+  const { channels: each, subscribe, says, sent, taken } = channels();
+  let asked = 0;
+  subscribe('a', { token: async () => `token ${++asked}` });
+  for (const [code, ms] of [['token_not_yet_valid', 15_000], ['token_expired', 30_000], ['token_expired', 60_000]]) {
+    await Promise.resolve();
+    says({ type: 'error', code });
+    assert.deepEqual(taken(), [['a', code]]);
+    const before = sent.length;
+    mock.timers.tick(ms - 1);
+    await Promise.resolve();
+    assert.equal(sent.length, before);
+    mock.timers.tick(1);
+    await Promise.resolve();
+    assert.equal(sent.length, before + 1);
+  }
+  // One that has served for a while is old.
+  says({ type: 'subscribed' });
+  mock.timers.tick(6_000);
+  says({ type: 'unsubscribed', reason: 'expired' });
+  await Promise.resolve();
+  assert.equal(sent.at(-1).token, `token ${asked}`);
+  assert.equal(asked, 5);
+  each.lost(); // its timers are those of the test
+  mock.restoreAll();
+  mock.timers.reset();
+});

@@ -1,0 +1,37 @@
+import assert from 'node:assert/strict';
+import { mock, test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
+import { Positions } from '../../gateway/web/static/client/src/positions.js';
+
+const reported = mock.method(console, 'error', () => {});
+
+test('what is no position is not taken from a store', async () => {
+  const bad = [NaN, Infinity, -1, 1.5, '7', null, undefined, {}, 2 ** 53];
+  const each = new Positions({ load: () => [...bad.map((id, index) => [`c/${index}`, id]), ['c/good', 7], ['c/none', 0]], save() {} });
+  await each.load('user');
+  assert.deepEqual(bad.map((_, index) => each.get(`c/${index}`)), bad.map(() => undefined));
+  assert.deepEqual([each.get('c/good'), each.get('c/none')], [7, 0]);
+});
+
+const fails = () => {
+  throw new Error('the store fails');
+};
+for (const [name, load, save] of [
+  ['throws', fails, fails],
+  ['rejects', async () => fails(), async () => fails()],
+  ['gives something else', () => 7, fails],
+]) {
+  test(`a store that ${name} is reported, and positions are in memory`, async () => {
+    reported.mock.resetCalls();
+    const each = new Positions(Promise.resolve({ load, save }));
+    await each.load('user');
+    each.set('c/1', 5);
+    each.save(true);
+    each.set('c/1', undefined); // saves at once
+    each.set('c/1', 6);
+    each.save();
+    await setImmediate();
+    assert.equal(each.get('c/1'), 6);
+    assert.equal(reported.mock.callCount(), 4);
+  });
+}
