@@ -374,3 +374,17 @@ async def acknowledged(stage: Stage) -> None:
     answer = await said(stage, f"{_SSE}/{stream.name}", body)
     expect(answer.status == 202, f"a POST is answered with {answer.told()}")
     await awaits_confirmation(stage, id_)
+
+
+@check("S-924", "a DELETE ends a stream")
+async def ended(stage: Stage) -> None:
+    """As a page does that is left."""
+    stream = await opened(stage)
+    path = f"{_SSE}/{stream.name}"
+    answer = await stage.http.ask("DELETE", path, headers=stage.shown())
+    expect(
+        answer.status == 202,
+        f"a DELETE is answered with {answer.told()}: does a proxy pass on this method?",
+    )
+    await stream.end()
+    is_refusal(await said(stage, path, {"type": "heartbeat"}), 404, "not_found")

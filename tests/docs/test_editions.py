@@ -61,8 +61,22 @@ def test_each_mark_of_emphasis_is_one(name: str) -> None:
     assert re.findall(r".{9}(?:\*\*|\*\uff08).{9}", shown) == []
 
 
+def test_both_have_the_same_codes_with_the_same_carriers() -> None:
+    entries = [
+        re.findall(r"^### (\S+)\n\n\*(.+)\*\n\n.+\n\n\*\*.+\*\* .+", each.text, re.MULTILINE)
+        for each in PAIRS["docs/errors.md"]
+    ]
+    names = [
+        [(code, re.findall(r"`\w+`|HTTP|API|\d+", carrier)) for code, carrier in found]
+        for found in entries
+    ]
+    assert len(names[0]) > 60
+    for (one, here), (other, there) in zip(*names, strict=True):
+        assert (one, sorted(here)) == (other, sorted(there))
+
+
 def test_there_are_pages_in_both() -> None:
-    assert {"README.md", "docs/protocol.md"} <= set(PAIRS)
+    assert {"README.md", "docs/protocol.md", "docs/errors.md"} <= set(PAIRS)
     assert len(PAIRS["docs/protocol.md"][0].requirements) > 50
 
 

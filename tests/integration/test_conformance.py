@@ -276,6 +276,7 @@ BROKEN: dict[str, Meddling] = {
     "S-921": Meddling(request=replaced(rb"^POST", b"PUT")),
     "S-922": Meddling(answer=replaced(rb"^HTTP/1.1 4\d\d", b"HTTP/1.1 400")),
     "S-923": Meddling(request=swallowed_posts),
+    "S-924": Meddling(request=replaced(rb"^DELETE", b"PUT")),
     "S-931": messages(lambda message: [] if message["type"] == "heartbeat" else [message]),
     "S-932": Meddling(idle_seconds=0.3),
     "S-933": Meddling(request=replaced(rb"&since=[^& ]*", b"")),
