@@ -11,6 +11,8 @@ _BODY_SECONDS: Final = 10.0
 _MOST_BEHIND: Final = 64 * 1024
 """Bytes that it may send behind the request. Nobody reads them."""
 
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
 
 class OneRequest(asyncio.Protocol):
     """Reads a body of so many bytes, and answers once.
@@ -38,6 +40,10 @@ class OneRequest(asyncio.Protocol):
         """Read on behind what has come with the request."""
         self._set_deadline()
         self.data_received(early)
+
+    def invite(self) -> None:
+        """Ask for the body: a client may wait for that before it sends one (RFC 9110 §10.1.1)."""
+        self._transport.write(_CONTINUE)
 
     def answer(self, data: bytes) -> None:
         """Send the answer, and end the connection."""

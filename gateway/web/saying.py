@@ -71,7 +71,14 @@ class Saying:
 
         # It counts among those without a token until it is answered: it holds no place.
         reading = OneRequest(length, whole, new.known)
-        reading.begin(new.hand_over(reading))
+        early = new.hand_over(reading)
+        if len(early) < length and _waits_for_invitation(opening.head):
+            reading.invite()
+        reading.begin(early)
+
+
+def _waits_for_invitation(head: Head) -> bool:
+    return head.version != "1.0" and "100-continue" in head.tokens("expect")
 
 
 def _length(head: Head) -> int | None:

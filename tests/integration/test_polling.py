@@ -551,6 +551,20 @@ async def test_what_is_said_has_to_be_json_of_a_bounded_length(node: Node) -> No
         await stream.expect(type="error", code="invalid_message")
 
 
+async def test_who_waits_to_be_asked_for_a_body_is_asked(node: Node) -> None:
+    async with event_stream(node.url, TOKEN) as stream:
+        reader, writer = await asyncio.open_connection(*node.url.removeprefix("ws://").split(":"))
+        body = b'{"type": "heartbeat"}'
+        fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        head = f"POST {address(f'/sse/{stream.name}', TOKEN)} HTTP/1.1\r\nHost: x\r\n{fields}"
+        writer.write(f"{head}Expect: 100-continue\r\n\r\n".encode())
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 202 ")
+        await stream.expect(type="heartbeat")
+        writer.close()
+
+
 async def test_a_flood_of_requests_is_refused(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = node.gateway.entrance.client_port._streams
     monkeypatch.setattr(requests._quota, "_most", 3)
