@@ -27,6 +27,7 @@ DOCUMENTED = Path(__file__).parents[2] / "docs" / "without-websocket.md"
 STREAMING, POLLING = re.findall(
     r"^```js\n(.*?)^```$", DOCUMENTED.read_text("utf-8"), re.DOTALL | re.MULTILINE
 )
+ADDRESS = "http://localhost:3001"
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -44,9 +45,9 @@ async def page_url() -> AsyncIterator[str]:
 
 async def run(browser: Browser, page_url: str, program: str, gateway: str, user: str) -> Page:
     """A page that runs the program; what it shows is in ``shown``."""
-    assert program.count("https://gateway.example.org") == 1
-    program = program.replace("https://gateway.example.org", gateway.replace("ws:", "http:"))
-    program = program.replace("notifications/42", f"notifications/{user}")
+    assert program.count(ADDRESS) == 1
+    program = program.replace(ADDRESS, gateway.replace("ws:", "http:"))
+    program = program.replace("notifications/user-123", f"notifications/{user}")
     page = await browser.visit(page_url)
     await page.wait("#here")
     await page.evaluate(

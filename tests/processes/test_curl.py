@@ -27,19 +27,19 @@ async def test_curl_shows_messages_as_they_come(
         gateway_process(redis_url, prefix) as gateway,
         AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher,
     ):
-        await publisher.publish("notifications/42", "missed")
+        await publisher.publish("notifications/user-123", "missed")
         process = await asyncio.create_subprocess_shell(
-            "exec " + command.replace("localhost:8080", f"127.0.0.1:{gateway.port}"),
+            "exec " + command.replace("localhost:3001", f"127.0.0.1:{gateway.port}"),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env=os.environ | {"TOKEN": make_token("42")},
+            env=os.environ | {"TOKEN": make_token("user-123")},
         )
         assert process.stdout is not None
         try:
             async with asyncio.timeout(PATIENCE):
                 while b"missed" not in await process.stdout.readline():
                     pass
-                await publisher.publish("notifications/42", "live")
+                await publisher.publish("notifications/user-123", "live")
                 while b"live" not in await process.stdout.readline():
                     pass
         finally:
