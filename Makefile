@@ -22,7 +22,7 @@ help:
 	@echo "make run     start a development gateway on port 3001 (or GATEWAY_PORT), with a Redis of its own"
 	@echo "make cluster  what deploy/compose.yaml has as processes of this machine, from port BASE_PORT=4000 on; Ctrl-C ends all"
 	@echo "make test    run the tests against a real server"
-	@echo "make test-all  the same, with publishers and nodes on Sentinel and on a cluster too, the JavaScript client on Deno, Bun and newer Nodes, and five minutes of all faults at random"
+	@echo "make test-all  the same, with publishers and nodes on Sentinel and on a cluster too, the JavaScript client on Deno, Bun, newer Nodes, Firefox and WebKit, and five minutes of all faults at random"
 	@echo "make matrix  test the publisher with each Python and each redis package found here"
 	@echo "make soak    all faults at random for SECONDS=60; SEED=... for the same dice again, TOPOLOGY=sentinel or cluster for another Redis"
 	@echo "make attacks each kind of attack beside a client, for some seconds; ONLY=ping for those of that name"
@@ -68,6 +68,7 @@ test-all: test
 	TOPOLOGY=sentinel $(BIN)/pytest -n 2 --dist loadgroup tests/publisher tests/integration tests/faults/test_named_faults.py
 	TOPOLOGY=cluster $(BIN)/pytest -n 2 --dist loadgroup tests/publisher tests/integration tests/faults/test_named_faults.py
 	set -e; for each in node22 node24 deno bun; do JS_RUNTIME=$$each $(BIN)/pytest -n 2 --dist loadgroup tests/browser/test_javascript_client.py tests/browser/test_fallback.py tests/browser/test_mock_gateway.py; done
+	set -e; for each in firefox webkit; do BROWSER=$$each $(BIN)/pytest -n 2 --dist loadgroup tests/browser/test_client_in_pages.py tests/browser/test_event_source.py; done
 	@$(MAKE) alerts
 	@$(MAKE) soak SECONDS=300
 	@$(MAKE) soak TOPOLOGY=sentinel

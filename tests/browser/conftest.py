@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,13 @@ import pytest_asyncio
 from tests.browser.backend import Backend
 from tests.browser.chromium import Browser
 from tests.browser.documentation import make_module
+from tests.browser.firefox import FirefoxTab, firefox
 from tests.browser.node_program import NodeProgram
+from tests.browser.tabs import TabBrowser
+from tests.browser.webkit import WebKit
 from tests.support import javascript
 from tests.support.processes import GatewayProcess, gateway_process
-from tests.support.programs import require_program
+from tests.support.programs import require_program, require_toolchain
 from tests.support.tokens import make_token
 
 
@@ -118,6 +122,22 @@ async def chromium(js: Path) -> AsyncIterator[NodeProgram]:
         yield program
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def tab_browser() -> AsyncIterator[Browser]:
+    """The one that ``BROWSER`` names."""
+    async with contextlib.AsyncExitStack() as stack:
+        if os.environ["BROWSER"] == "webkit":
+            yield TabBrowser(WebKit(stack).open_profile)
+        else:
+            program = require_toolchain("firefox-esr", "", "apt-get install firefox-esr")
+            running = await stack.enter_async_context(firefox(program))
+            yield TabBrowser(partial(FirefoxTab.opened, running))
+
+
 @pytest.fixture
-def browser(chromium: NodeProgram) -> Browser:
-    return Browser(chromium)
+def browser(request: pytest.FixtureRequest) -> Browser:
+    """Chromium, or what ``BROWSER`` names: firefox or webkit."""
+    if "BROWSER" in os.environ:
+        other: Browser = request.getfixturevalue("tab_browser")
+        return other
+    return Browser(request.getfixturevalue("chromium"))

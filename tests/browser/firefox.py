@@ -85,6 +85,57 @@ class Firefox:
         await self.ask("input.performActions", context=self._tab, actions=[source])
 
 
+class FirefoxTab:
+    """A tab of a profile within it."""
+
+    def __init__(self, browser: Firefox, profile: str, tab: str) -> None:
+        self._browser = browser
+        self._profile = profile
+        self._tab = tab
+
+    @classmethod
+    async def opened(cls, browser: Firefox) -> FirefoxTab:
+        """The first one of a new profile."""
+        made = await browser.ask("browser.createUserContext")
+        return await cls._open(browser, made["userContext"])
+
+    @classmethod
+    async def _open(cls, browser: Firefox, profile: str) -> FirefoxTab:
+        # A tab behind another one is hidden.
+        made = await browser.ask("browsingContext.create", type="window", userContext=profile)
+        return cls(browser, profile, made["context"])
+
+    async def beside(self) -> FirefoxTab:
+        return await self._open(self._browser, self._profile)
+
+    async def go(self, url: str) -> None:
+        await self._browser.ask(
+            "browsingContext.navigate", context=self._tab, url=url, wait="complete"
+        )
+
+    async def back(self) -> None:
+        await self._browser.ask("browsingContext.traverseHistory", context=self._tab, delta=-1)
+
+    async def reload(self) -> None:
+        await self._browser.ask("browsingContext.reload", context=self._tab, wait="complete")
+
+    async def evaluate(self, script: str) -> Any:
+        told = await self._browser.ask(
+            "script.evaluate",
+            expression=f"(async () => JSON.stringify((await (0, eval)({json.dumps(script)})) ?? null))()",
+            target={"context": self._tab},
+            awaitPromise=True,
+        )
+        assert told["type"] == "success", told
+        return json.loads(told["result"]["value"])
+
+    async def close(self) -> None:
+        await self._browser.ask("browsingContext.close", context=self._tab)
+
+    async def complaints(self) -> list[str]:
+        return self._browser.errors
+
+
 @contextlib.asynccontextmanager
 async def firefox(path: str) -> AsyncIterator[Firefox]:
     """Run it until the block ends."""
