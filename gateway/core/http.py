@@ -14,6 +14,7 @@ _MAX_LINE_BYTES: Final = 8_190
 OPTIONAL_SPACE: Final = " \t"
 """What may stand around a value or a member of a list (RFC 9110 §5.6.3). Python takes more for a space."""
 
+_NO_WEIGHT: Final = re.compile(r"q\s*=\s*0(\.0*)?")
 _END: Final = b"\r\n\r\n"
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _TOKEN_START: Final = re.compile(_TOKEN[:-1])
@@ -186,6 +187,15 @@ def _request_line(line: bytes) -> tuple[str, str, str, str]:
         raise Malformed("request_line")
     path, query = found.groups(b"")
     return method.decode(), (path or b"/").decode(), query.decode(), f"1.{minor.decode()}"
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Whether an ``Accept-Encoding`` lets an answer be gzipped (RFC 9110, section 12.5.3): not where its weight is 0."""
+    weights = {}
+    for each in accepted.lower().split(","):
+        coding, *parameters = (part.strip(OPTIONAL_SPACE) for part in each.split(";"))
+        weights[coding] = not any(_NO_WEIGHT.fullmatch(parameter) for parameter in parameters)
+    return weights.get("gzip", weights.get("*", False))
 
 
 def response(status: int, fields: Mapping[str, str], body: bytes = b"") -> bytes:

@@ -11,12 +11,16 @@ from typing import Final
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from gateway.core.http import takes_gzip
+
 FOLDER: Final = Path(__file__).parent / "static" / "client"
 """What is packed for npm, too; its built files lie as they are served."""
 
 _NAMED: Final = "public, max-age=31536000, immutable"
 _UNNAMED: Final = "public, max-age=300, stale-while-revalidate=86400"
 """A page that does not name the version gets a new one some minutes after a deploy."""
+_MISNAMED: Final = "no-cache"
+"""Nodes of several versions serve while one is deployed: what is not this version must not stay in a cache under its name."""
 _FIELDS: Final = {
     # Pages of all origins may load it: it holds nothing that is anybody's.
     hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
@@ -53,15 +57,16 @@ def _served(content: bytes) -> Handler:
     named = version(content)
     compressor = zlib.compressobj(9, wbits=31)
     compressed = compressor.compress(content) + compressor.flush()
-    tag = f'"{named}"'
+    # Weak, since it is that of both encodings (RFC 9110, section 8.8.3.3).
+    tag = f'W/"{named}"'
 
     async def handler(request: web.Request) -> web.Response:
-        # A version that is not this one must not be kept for it: nodes of several versions serve while one is deployed.
-        caching = _NAMED if request.query.get("v") == named else _UNNAMED
+        wanted = request.query.get("v")
+        caching = _UNNAMED if wanted is None else _NAMED if wanted == named else _MISNAMED
         fields = {**_FIELDS, hdrs.CACHE_CONTROL: caching, hdrs.ETAG: tag}
         if any(each.value in {named, "*"} for each in request.if_none_match or ()):
             return web.Response(status=304, headers=fields)
-        zipped = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower()
+        zipped = takes_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, ())))
         if zipped:
             fields[hdrs.CONTENT_ENCODING] = "gzip"
         return web.Response(

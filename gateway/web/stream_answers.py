@@ -79,7 +79,7 @@ class Answers:
     def to(self, head: Head) -> Callable[[int, bytes], bytes]:
         """What makes an answer to this request from a status and JSON."""
         fields = self.cors.fields(head)
-        takes_gzip = "gzip" in head.tokens("accept-encoding")
+        takes_gzip = http.takes_gzip(head.get("accept-encoding") or "")
 
         def answer(status: int, body: bytes) -> bytes:
             if status >= 400:

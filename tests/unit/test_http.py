@@ -13,7 +13,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from gateway.core import http
-from gateway.core.http import MAX_HEAD_BYTES, Malformed, read_head
+from gateway.core.http import MAX_HEAD_BYTES, Malformed, read_head, takes_gzip
 
 GET = b"GET /ws?token=a%2Eb HTTP/1.1\r\nHost: x\r\n"
 
@@ -293,3 +293,24 @@ def test_what_is_accepted_is_what_h11_accepts_and_reads(
 
 def test_an_answer_has_its_status_and_fields() -> None:
     assert http.response(404, {"A": "b"}, b"body") == b"HTTP/1.1 404 Not Found\r\nA: b\r\n\r\nbody"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "takes"),
+    [
+        ("gzip", True),
+        ("br, GZIP ;q=0.5", True),
+        ("gzip;q=0.001", True),
+        ("*", True),
+        ("gzip, *;q=0", True),
+        ("", False),
+        ("identity", False),
+        ("x-gzipped, br", False),
+        ("gzip;q=0", False),
+        ("gzip ; Q = 0.000, deflate", False),
+        ("gzip;q=0, *", False),
+        ("*;q=0", False),
+    ],
+)
+def test_a_weight_of_zero_refuses_an_encoding(accepted: str, takes: bool) -> None:
+    assert takes_gzip(accepted) is takes
