@@ -34,6 +34,8 @@ OUT = """(() => {
   return { width: document.documentElement.scrollWidth, out: out.map((each) => each.id || each.className || each.tagName) };
 })()"""
 
+UNNAMED = "document.querySelectorAll(':is(table, tbody, tr, th, td):not([role])').length"
+
 
 class Gateways(NamedTuple):
     first: GatewayProcess
@@ -85,6 +87,10 @@ async def test_all_nodes_are_shown_and_no_key_lets_nobody_in(
     names = await page.texts("tbody th")
     assert [name.rpartition("-")[0] for name in names] == ["gateway-a", "gateway-b"]
     await page.wait("#state:text-is('2 of 2 nodes ready')")
+    # A moment of another day is told with the day.
+    module = "import(new URL('console/elements.js', location))"
+    dated = await page.evaluate(f"{module}.then(({{ time }}) => time(86400e3 * 500).textContent)")
+    assert "1971" in dated
     # A reload in the same tab asks for no key; who forgets it is asked again.
     await page.evaluate("location.reload()")
     await page.wait("tbody tr", 2)
@@ -228,6 +234,10 @@ async def test_nothing_sticks_out_and_all_is_accessible(
             assert found["width"] <= width, view
             if width > 320:
                 await page.accessible()
+            else:
+                # The views' names are one line, and a table stays one for who hears it, whatever its looks.
+                assert await page.evaluate("document.querySelector('nav').offsetHeight") < 40
+                assert await page.evaluate(UNNAMED) == 0, view
         assert await page.complaints() == []
         await page.close()
 
@@ -362,6 +372,26 @@ async def test_names_that_are_set_lead_to_the_console(redis_url: str, shared_pre
                 url = f"{gateway.internal_url}/console"
                 async with session.get(url, headers={"Host": host}) as answer:
                     assert answer.status == status, host
+
+
+async def test_the_edges_of_fields_are_seen_in_both_schemes() -> None:
+    light, dark = re.findall(r":root \{(.*?)\n *\}", (STATIC / "page.css").read_text(), re.DOTALL)
+    for scheme in (light, dark):
+        colours = dict(re.findall(r"--(\w+): #(\w+);", scheme))
+        # WCAG 2.2, 1.4.11. What is written in them is looked at by axe.
+        for around in ("card", "sunken"):
+            assert contrast(colours["field"], colours[around]) >= 3
+
+
+def contrast(one: str, other: str) -> float:
+    def luminance(colour: str) -> float:
+        whole = colour if len(colour) == 6 else "".join(2 * each for each in colour)
+        parts = [int(whole[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+        linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts]
+        return sum(w * x for w, x in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    darker, lighter = sorted(map(luminance, (one, other)))
+    return (lighter + 0.05) / (darker + 0.05)
 
 
 async def test_no_file_of_the_pages_asks_anybody_else_or_writes_html() -> None:

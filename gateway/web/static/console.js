@@ -68,6 +68,7 @@ function askForKey(problem = '') {
       begin();
     } catch (error) {
       useKey(null);
+      $('key').setAttribute('aria-invalid', 'true');
       $('key-problem').textContent = error.message;
     }
   });

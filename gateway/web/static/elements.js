@@ -16,11 +16,14 @@ const clock = new Intl.DateTimeFormat(undefined, {
   hourCycle: 'h23',
 });
 
-/** The time of day, of milliseconds since 1970. */
+const day = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium' });
+
+/** The time of day, of milliseconds since 1970; with the day, where it is not today. */
 export function time(timestamp) {
   const date = new Date(timestamp);
   if (Number.isNaN(date.getTime())) return undefined;
-  return element('time', { datetime: date.toISOString() }, clock.format(date));
+  const today = date.toDateString() === new Date().toDateString();
+  return element('time', { datetime: date.toISOString() }, `${today ? '' : `${day.format(date)}, `}${clock.format(date)}`);
 }
 
 export function tag(text, kind = 'plain') {

@@ -25,6 +25,7 @@ export function fill(body, found, keyOf, cellsOf) {
     const name = keyOf(each);
     const row = known.get(name) ?? document.createElement('tr');
     row.dataset.key = name;
+    row.setAttribute('role', 'row');
     const cells = cellsOf(each);
     const text = JSON.stringify(cells.map((cell) => cell.outerHTML));
     if (row.dataset.text !== text) {

@@ -14,7 +14,7 @@ const RECENT_US = 600e6;
 const HISTORY_MS = 1000; // how often data of new messages is read
 
 export function channelsView(_subject, { signal, state, failed }) {
-  const body = element('tbody', {});
+  const body = element('tbody', { role: 'rowgroup' });
   const start = element('input', { id: 'start', placeholder: 'run-results/session-123', autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false' });
   const form = element(
     'form',
@@ -25,8 +25,9 @@ export function channelsView(_subject, { signal, state, failed }) {
   const empty = element('p', { class: 'empty' }, 'Nobody is subscribed to such a channel just now.');
   empty.hidden = true;
   const look = async () => {
-    const query = new URLSearchParams(start.value ? { start: start.value.trim() } : {});
-    const { channels, missing } = await ask(`channels?${query}`, { signal });
+    const begin = start.value.trim();
+    const { channels, missing } = await ask(`channels?${new URLSearchParams(begin ? { start: begin } : {})}`, { signal });
+    if (begin !== start.value.trim()) return; // who types on is answered anew
     empty.hidden = channels.length > 0;
     fill(body, channels, (each) => each.channel, (each) => [
       head(link('channel', each.channel)),
@@ -81,7 +82,7 @@ export function channelView(channel, { signal, state, failed }) {
   const entries = new Map();
   const list = element('ol', { id: 'lives', class: 'lives' });
   const events = happenings('What happens in this channel', 'channel-events');
-  const body = element('tbody', {});
+  const body = element('tbody', { role: 'rowgroup' });
   const count = element('p', { class: 'hint', id: 'count' }, '');
   const draw = batched(() => drawLives(lives, entries, list, (id, button) => showReceipts(channel, id, button)));
   const readNew = reader(channel, lives, draw, signal);

@@ -18,7 +18,7 @@ const number = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
 
 export function nodesView(_subject, { signal, state, failed }) {
   const figures = FIGURES.map(([name, title]) => figure(name, title));
-  const body = element('tbody', {});
+  const body = element('tbody', { role: 'rowgroup' });
   const gone = new Map(); // name → when it was seen last
   let before = new Map();
   const view = element(
@@ -104,18 +104,18 @@ export function table(title, columns, body) {
     { class: 'card table', role: 'region', 'aria-label': title, tabindex: '0' },
     element(
       'table',
-      {},
+      { role: 'table' }, // Safari forgets what a table is where its style is another
       element('caption', {}, title),
-      element('thead', {}, element('tr', {}, ...columns.map((each) => element('th', { scope: 'col' }, each)))),
+      element('thead', { role: 'rowgroup' }, element('tr', { role: 'row' }, ...columns.map((each) => element('th', { scope: 'col', role: 'columnheader' }, each)))),
       body,
     ),
   );
 }
 
 export function head(content) {
-  return element('th', { scope: 'row' }, content);
+  return element('th', { scope: 'row', role: 'rowheader' }, content);
 }
 
 export function cell(title, content) {
-  return element('td', { 'data-title': title }, content);
+  return element('td', { 'data-title': title, role: 'cell' }, content);
 }

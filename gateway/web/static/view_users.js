@@ -76,7 +76,7 @@ export function userView(user, { signal, state, failed }) {
 
 function connectionCard(user, name) {
   const facts = element('p', { class: 'hint' });
-  const body = element('tbody', {});
+  const body = element('tbody', { role: 'rowgroup' });
   const card = element(
     'section',
     { class: 'card connection', 'data-connection': name, 'aria-label': `Connection ${name}` },
@@ -96,7 +96,7 @@ function connectionCard(user, name) {
         ...(told.count > told.subscriptions.length ? [`${told.count} subscriptions, of which the first are shown.`] : []),
       );
       body.replaceChildren(
-        ...told.subscriptions.map((each) => element('tr', {}, head(link('channel', each.channel)), ...standing(each))),
+        ...told.subscriptions.map((each) => element('tr', { role: 'row' }, head(link('channel', each.channel)), ...standing(each))),
       );
     },
   };
