@@ -335,7 +335,7 @@ async def test_an_invalid_token_is_tried_twice(begin: Begin) -> None:
     await client.tell("timers")
     assert (await client.event("timers"))["count"] == 0
     await client.tell("loop", channel="run-results/x")
-    await client.event("loop-end")
+    assert (await client.event("loop-error"))["code"] == "token_invalid"
 
 
 @pytest.mark.parametrize(("code", "reason"), [(1008, "flood"), (1008, "replaced"), (1009, "")])

@@ -33,14 +33,35 @@ test('they begin anew when a connection has lasted for a minute, and not when it
   assert.equal(lost(each, 161_000), 1000);
 });
 
-test('a node that leaves is left within a second, each time', () => {
+test('a node that leaves is left within a second each time, and who leaves at once again and again more and more rarely', () => {
   const each = longest();
-  for (let i = 0; i < 5; i++) assert.equal(each.pause(1001, 'draining', 0), 1000);
+  for (let i = 0; i < 5; i++) {
+    each.opened(0);
+    assert.equal(each.pause(1001, 'draining', 5_001), 1000);
+  }
+  const pauses = () => Array.from({ length: 7 }, () => each.pause(1001, 'draining', 0));
+  assert.deepEqual(pauses(), [1000, 2000, 4000, 8000, 16000, 30000, 30000]);
 });
 
-test('a shared connection whose tab has left is made again at once', () => {
+test('a shared connection whose tab has left is made again at once, unless each tab leaves it', () => {
   const each = longest();
-  for (let i = 0; i < 5; i++) assert.equal(each.pause(1001, 'leader_left', 0), 100);
+  for (let i = 0; i < 5; i++) {
+    each.opened(0);
+    assert.equal(each.pause(1001, 'leader_left', 5_001), 100);
+  }
+  each.opened(0);
+  assert.deepEqual([0, 0, 0].map(() => each.pause(1001, 'leader_left', 1)), [100, 200, 400]);
+});
+
+test('a WebSocket that was found is taken at once', () => {
+  const each = longest();
+  for (let i = 0; i < 3; i++) assert.equal(each.pause(1001, 'websocket_found', 0), 0);
+});
+
+test('without a pause they grow all the same', () => {
+  const each = longest({ min: 0 });
+  for (let i = 0; i < 10; i++) lost(each);
+  assert.equal(lost(each), 1024);
 });
 
 test('what is hopeless is not tried again', () => {

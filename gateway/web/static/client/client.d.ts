@@ -151,7 +151,7 @@ export class Realtime extends EventTarget {
   ): Subscription;
 
   /** For `for await`. Leaving the loop unsubscribes; it throws a {@link RealtimeError} where the channel cannot be heard. */
-  channel<T = any>(name: string, options?: SubscribeOptions): AsyncGenerator<Message<T>, void, void>;
+  channel<T = any>(name: string, options?: SubscribeOptions): AsyncIterableIterator<Message<T>>;
 
   /** Connect at once, also where the gateway has ended the connection for good; not after `close`. */
   connect(): void;

@@ -44,7 +44,7 @@ export class Channels {
     if (channel.live && options.since === undefined) {
       subscriber.begin(channel.last);
       subscriber.live = true;
-      queueMicrotask(() => subscriber.tell(subscriber.onSubscribed));
+      queueMicrotask(() => subscriber.tell('onSubscribed'));
     } else {
       this.#want(channel, [subscriber]);
     }
@@ -71,7 +71,7 @@ export class Channels {
   /** No connection is made any more. */
   ended(error) {
     for (const channel of this.#channels.values()) {
-      for (const each of channel.subscribers) each.tell(each.onEnd, error);
+      for (const each of channel.subscribers) each.tell('onEnd', error);
     }
   }
 
@@ -110,7 +110,7 @@ export class Channels {
     if (recovered === false) this.#gap(channel, asked);
     for (const each of asked) {
       each.live = true;
-      each.tell(each.onSubscribed);
+      each.tell('onSubscribed');
     }
     this.#want(channel, []);
   }
@@ -136,22 +136,22 @@ export class Channels {
     if (!asked || error.code === 'not_subscribed') return this.#emit('error', error); // answers something else
     // What was there before goes on. The token was of one of them: the others ask with their own.
     channel.asking = undefined;
-    this.#refused(channel, asked.filter((each) => each.token === channel.token), error);
-    this.#want(channel, asked.filter((each) => each.token !== channel.token));
+    this.#refused(channel, asked.filter((each) => each.options.token === channel.token), error);
+    this.#want(channel, asked.filter((each) => each.options.token !== channel.token));
   }
 
   /** These cannot hear the channel, or not any more. */
   #refused(channel, refused, answer) {
     const { code } = answer;
     for (const each of refused) each.live = false;
-    const renews = OLD_TOKEN.includes(code) && refused.some(({ token }) => typeof token === 'function');
+    const renews = OLD_TOKEN.includes(code) && refused.some((each) => typeof each.options.token === 'function');
     if (renews && !(Date.now() - channel.shown < NEW_TOKEN_MS)) return this.#want(channel, refused);
     const passes = renews || PASSING.includes(code);
     if (passes) this.#later(channel, Math.random() * Math.min(AGAIN_MS * 2 ** channel.refusals++, REFUSED_MS));
     else if (REFUSALS.includes(code)) this.#later(channel, REFUSED_MS);
     const error = { ...answer, channel: channel.name };
     this.#emit('error', error);
-    for (const each of refused) each.tell(each.onError, error, passes);
+    for (const each of refused) each.tell('onError', error, passes);
   }
 
   // -- asking for a channel -------------------------------------------------------------------------
@@ -168,7 +168,7 @@ export class Channels {
     if (!asking.length) return;
     channel.asking = asking;
     const message = { type: 'subscribe', channel: channel.name };
-    const token = (channel.token = asking.find((each) => each.token)?.token);
+    const token = (channel.token = asking.find((each) => each.options.token)?.options.token);
     if (token) {
       channel.shown = Date.now();
       try {
@@ -214,7 +214,7 @@ export class Channels {
   // -- positions ------------------------------------------------------------------------------------
 
   #moved(channel) {
-    const acking = [...channel.subscribers].filter((each) => each.ack);
+    const acking = [...channel.subscribers].filter((each) => each.options.ack);
     if (this.#open && acking.length && acking.every((each) => each.done !== undefined)) {
       this.#acks.set(channel.name, Math.min(...acking.map((each) => each.done)));
       this.#acking ??= setTimeout(() => this.sendAcks(), Math.max(ACK_MS, (1_000 * this.#acks.size) / ACKS_PER_SECOND));

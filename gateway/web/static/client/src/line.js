@@ -2,9 +2,10 @@ import { Reconnecting } from './reconnecting.js';
 import { report } from './report.js';
 
 const OPEN_MS = 20_000; // a handshake may wait 15 s for its turn
-const ANSWER_MS = 10_000;
+const ANSWER_MS = 10_000; // with the watchdog's 25 s a dead line is noticed within 35 s, as by centrifuge-js; more often would cost phones
 const AWAKE_ANSWER_MS = 3_000; // when the device or the network is back, the user waits
 const MOST_PATIENCE = 12;
+const STEADY_MS = 60_000; // what came over a connection before says little of its line
 const LATE_MS = 5_000; // a timer that comes so much too late has slept
 const AGAIN_MS = 30_000;
 const JUST_MS = 1_000;
@@ -18,10 +19,12 @@ const JUST_MS = 1_000;
 export class Line {
   #open;
   #token;
+  #renews; // whether there is a new token for each attempt
   #quiet;
   #reconnecting;
   #on;
   #transport;
+  #renewing;
   #timer; // for the one thing that is waited for: an answer, silence, or the next attempt
   #attempt = 0; // counts them, so that what comes late of an earlier one is known
   #begun = 0;
@@ -33,8 +36,9 @@ export class Line {
   constructor(open, { token, watchdog = 25_000, backoff }, on) {
     this.#open = open;
     this.#token = token;
-    this.#quiet = watchdog;
-    this.#reconnecting = new Reconnecting(backoff, typeof token !== 'string');
+    this.#quiet = Math.max(watchdog, JUST_MS);
+    this.#renews = typeof token === 'function';
+    this.#reconnecting = new Reconnecting(backoff, token === undefined || this.#renews);
     this.#on = on;
   }
 
@@ -48,7 +52,7 @@ export class Line {
     this.#begun = Date.now();
     this.#after(OPEN_MS, () => this.#lost({ code: 1006, reason: 'no_answer' }));
     this.#become('connecting');
-    let reason = 'token_unavailable';
+    let reason = this.#renews ? 'token_unavailable' : 'token_invalid';
     let transport;
     try {
       const token = await this.#fresh();
@@ -118,7 +122,7 @@ export class Line {
         this.#on.open(message.userId);
         break;
       case 'heartbeat':
-        this.#patience = 1;
+        if (Date.now() - this.#begun > STEADY_MS) this.#patience = 1;
         break;
       case 'token_expiring':
         this.#renew(this.#attempt);
@@ -139,6 +143,7 @@ export class Line {
   /** Leave the connection that there is: on a dead line its close would come minutes later. */
   #drop() {
     clearTimeout(this.#timer);
+    clearTimeout(this.#renewing);
     this.#silent = false;
     const transport = this.#transport;
     this.#transport = undefined;
@@ -157,9 +162,11 @@ export class Line {
   // -- the token ------------------------------------------------------------------------------------
 
   async #fresh() {
-    if (typeof this.#token !== 'function') return this.#token;
-    const token = await this.#token();
-    if (!token) throw new Error('the token function has given no token');
+    const given = typeof this.#token === 'function' ? await this.#token() : this.#token;
+    if (given === undefined && !this.#renews) return given; // there is a cookie
+    const token = typeof given === 'string' && given.trim();
+    // The class would name it in its error. It stands in no log.
+    if (!/^[\w.-]+$/.test(token || '')) throw new Error('token: no JWT');
     return token;
   }
 
@@ -169,7 +176,7 @@ export class Line {
       if (attempt === this.#attempt) this.send({ type: 'refresh', token });
     } catch (error) {
       report(error);
-      setTimeout(() => attempt === this.#attempt && this.#renew(attempt), AGAIN_MS * Math.random());
+      if (attempt === this.#attempt) this.#renewing = setTimeout(() => this.#renew(attempt), AGAIN_MS * Math.random());
     }
   }
 

@@ -6,7 +6,9 @@
 
 const CONNECTING = 0;
 const OPEN = 1;
+const CLOSING = 2;
 const CLOSED = 3;
+const TURNS = 20; // of microtasks: a real socket opens when all who made it listen; timers may be those of a test
 
 class Channel {
   log = [];
@@ -25,12 +27,12 @@ class MockSocket {
 
   constructor(gateway) {
     this.gateway = gateway;
-    queueMicrotask(() => this.#open());
+    this.open();
   }
 
-  #open() {
-    if (this.readyState === CLOSED) return;
-    if (!this.gateway.reachable) return this.end(1006, '');
+  async open() {
+    for (let turn = 0; turn < TURNS; turn++) await undefined;
+    if (this.readyState !== CONNECTING || !this.gateway.reachable) return;
     this.readyState = OPEN;
     this.onopen?.({});
     const { user } = this.gateway;
@@ -39,23 +41,27 @@ class MockSocket {
 
   /** Have the client hear something: never while it speaks. */
   say(message) {
-    queueMicrotask(() => this.readyState === OPEN && this.onmessage?.({ data: JSON.stringify(message) }));
+    queueMicrotask(() => this.readyState !== CLOSED && this.onmessage?.({ data: JSON.stringify(message) }));
   }
 
   send(text) {
-    if (this.readyState !== OPEN) throw new Error('the socket is not open');
-    this.gateway.take(this, JSON.parse(text));
+    if (this.readyState === CONNECTING) throw new Error('the socket is not open');
+    if (this.readyState === OPEN) this.gateway.take(this, JSON.parse(text));
   }
 
   close(code = 1000) {
-    queueMicrotask(() => this.end(code, ''));
+    this.end(code, '');
   }
 
+  /** What it was told before arrives before. */
   end(code, reason) {
-    if (this.readyState === CLOSED) return;
-    this.readyState = CLOSED;
+    if (this.readyState >= CLOSING) return;
+    this.readyState = CLOSING;
     this.gateway.connections.delete(this);
-    this.onclose?.({ code, reason });
+    queueMicrotask(() => {
+      this.readyState = CLOSED;
+      this.onclose?.({ code, reason });
+    });
   }
 }
 
@@ -80,7 +86,7 @@ class MockGateway {
 
   /** What `new Realtime(gateway.url, gateway.options)` needs; spread it to add others. */
   get options() {
-    return { token: async () => 'a token', WebSocket: this.WebSocket, backoff: { min: 0 }, fallback: false };
+    return { token: async () => 'token', WebSocket: this.WebSocket, backoff: { min: 0 }, fallback: false };
   }
 
   /** Publish a message; who has subscribed has it, and who comes later, too. */
@@ -127,7 +133,7 @@ class MockGateway {
     for (const socket of [...this.connections]) socket.end(code, reason);
   }
 
-  /** No network: connections end, and new ones fail until `online()`. */
+  /** No network: connections end, and new ones get no answer until `online()`. */
   offline() {
     this.reachable = false;
     this.disconnect();
@@ -135,6 +141,7 @@ class MockGateway {
 
   online() {
     this.reachable = true;
+    for (const socket of this.connections) if (socket.readyState === CONNECTING) socket.open();
   }
 
   take(socket, message) {

@@ -2,6 +2,7 @@ import { Channels } from './channels.js';
 import { choosing } from './choosing.js';
 import { event, Target } from './events.js';
 import { Line } from './line.js';
+import { loop } from './loop.js';
 import { Positions } from './positions.js';
 import { report } from './report.js';
 
@@ -20,6 +21,7 @@ export class Realtime extends Target {
   #line;
   #channels;
   #positions;
+  #ended; // why, where no connection is made any more
   #listening = new AbortController();
 
   constructor(url, options = {}) {
@@ -58,42 +60,21 @@ export class Realtime extends Target {
 
   subscribe(channel, callback, options = {}) {
     if (typeof channel !== 'string' || typeof callback !== 'function') {
-      throw new TypeError('subscribe(channel, callback): a string and a function');
+      throw new TypeError('subscribe(string, function)');
     }
-    return { unsubscribe: this.#channels.subscribe(channel, callback, options) };
+    const leave = this.#channels.subscribe(channel, callback, options);
+    return { unsubscribe: () => leave() };
   }
 
-  async *channel(name, options) {
-    let arrived, wake;
-    let error = this.state === 'closed' && { code: 'closed' };
-    const take = (_, message) =>
-      new Promise((done) => {
-        arrived = { message, done };
-        wake?.();
-      });
-    const end = (given) => {
-      error = given;
-      wake?.();
-    };
-    const onError = (given, passes) => (passes ? options?.onError?.(given) : end(given));
-    const { unsubscribe } = this.subscribe(name, take, { ...options, inTurn: true, onError, onEnd: end });
-    try {
-      for (;;) {
-        if (arrived) {
-          const { message, done } = arrived;
-          arrived = undefined;
-          yield message;
-          done();
-        } else if (error) {
-          if (error.code === 'closed') return;
-          throw new RealtimeError(error);
-        } else {
-          await new Promise((resolve) => (wake = resolve));
-        }
-      }
-    } finally {
-      unsubscribe();
-    }
+  channel(name, options) {
+    return loop((take, end) => {
+      const ended = (error) => end(error.code === 'closed' ? undefined : new RealtimeError({ channel: name, ...error }));
+      const onError = (error, passes) => (passes ? options?.onError?.(error) : ended(error));
+      // Without `ack` a message on which the loop was left is one that it has had.
+      const leave = this.#channels.subscribe(name, (_, message) => take(message), { ...options, inTurn: true, onError, onEnd: ended });
+      if (this.#ended) queueMicrotask(() => ended(this.#ended));
+      return (done) => leave(done && !options?.ack);
+    });
   }
 
   /** Leave for good. */
@@ -108,10 +89,9 @@ export class Realtime extends Target {
 
   #become(state, detail) {
     if (state !== 'open') this.#channels.lost();
+    this.#ended = state === 'closed' && { code: detail.reason, message: `the connection has ended: ${detail.reason}` };
     this.#emit('state', { state, ...detail });
-    if (state === 'closed') {
-      this.#channels.ended({ code: detail.reason, message: `the connection has ended: ${detail.reason}` });
-    }
+    if (this.#ended) this.#channels.ended(this.#ended);
   }
 
   async #opened(user) {
@@ -122,8 +102,8 @@ export class Realtime extends Target {
   }
 
   #hear(message) {
-    if (message.channel === undefined) this.#emit('error', message);
-    else this.#channels.hear(message);
+    if (message.channel !== undefined) this.#channels.hear(message);
+    else if (message.type === 'error') this.#emit('error', message);
   }
 
   #emit(type, detail) {
@@ -136,7 +116,7 @@ export class Realtime extends Target {
     const { signal } = this.#listening;
     const on = (target, type, then) => target?.addEventListener?.(type, then, { signal });
     on(globalThis, 'online', () => this.wake());
-    on(globalThis.navigator?.connection, 'change', () => this.wake());
+    on(globalThis.navigator?.connection, 'change', () => this.state === 'connecting' || this.wake()); // a phone tells of each mast
     on(globalThis.document, 'visibilitychange', () => document.hidden || this.wake());
     // A page that may come back from the back/forward cache keeps no connection there, and no place.
     on(globalThis, 'pagehide', () => {
@@ -176,6 +156,6 @@ function addressOf(url) {
   // Not each platform has all of URL.
   const address = /^\w+:/.test(url) || !here ? String(url) : new URL(url, here).href;
   const found = address.replace(/^http/i, 'ws');
-  if (!/^wss?:\/\//i.test(found)) throw new TypeError('Realtime(url): ws(s)://…, http(s)://… or, in a page, relative to it');
+  if (!/^wss?:\/\//i.test(found)) throw new TypeError('Realtime(url): ws://, http:// or, in a page, relative');
   return found;
 }

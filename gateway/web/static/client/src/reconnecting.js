@@ -3,6 +3,7 @@
 const LASTED_MS = 60_000; // what has ended a connection sooner may end the next one as soon as it is open
 const DRAIN_MS = 1_000; // other nodes are there, but not for all clients in one instant
 const TAKE_OVER_MS = 100; // the tab with the shared connection has left it, and the next one takes it
+const SETTLED_MS = 5_000; // who leaves sooner, again and again, is in trouble
 
 const HOPELESS_CODES = [1002, 1007, 1009];
 const HOPELESS_REASONS = ['token_missing', 'flood', 'replaced'];
@@ -31,11 +32,12 @@ export class Reconnecting {
   pause(code, reason, now) {
     if (this.#isHopeless(code, reason)) return undefined;
     this.#invalidBefore = reason === 'token_invalid';
-    if (now - this.#openedAt > LASTED_MS) this.#attempts = 0;
+    const lived = now - (this.#openedAt ?? now);
     this.#openedAt = undefined;
-    if (reason === 'leader_left') return this.random() * TAKE_OVER_MS;
-    if (code === 1001) return this.random() * Math.min(DRAIN_MS, this.max);
-    return this.random() * Math.min(this.min * 2 ** this.#attempts++, this.max);
+    if (lived > LASTED_MS) this.#attempts = 0;
+    const first = { leader_left: TAKE_OVER_MS, websocket_found: 0 }[reason] ?? (code === 1001 ? DRAIN_MS : Math.max(this.min, 1));
+    const times = code === 1001 && lived > SETTLED_MS ? 0 : this.#attempts++;
+    return this.random() * Math.min(first * 2 ** times, this.max);
   }
 
   #isHopeless(code, reason) {

@@ -5,17 +5,20 @@ const ANSWER_MS = 1_000; // some browsers never answer where they keep nothing
 const MOST_CHANNELS = 200;
 const KEPT_MS = 30 * 24 * 3600 * 1_000;
 
-/** For this tab: `sessionStorage`. It is copied where a tab is duplicated, and ends with the tab. */
+/**
+ * For this tab: `sessionStorage`. It is copied where a tab is duplicated, and ends with the tab. What one client of a page has
+ * received counts for another one of the same URL and user, as with IndexedDB.
+ */
 export function session(url) {
   let key;
-  let positions = new Map();
+  const stored = () => new Map(read(() => sessionStorage, key));
   return {
     load(user) {
       key = `realtime ${url} ${user}`;
-      positions = new Map(read(() => sessionStorage, key));
-      return positions;
+      return stored();
     },
     save(changes) {
+      const positions = stored(); // another client of this page has its own
       for (const [channel, id] of changes) {
         positions.delete(channel);
         if (id !== undefined) positions.set(channel, id);
@@ -122,7 +125,7 @@ function transaction(db, result, work) {
 /** `area` is a function, since a browser may refuse to show the thing itself. */
 function read(area, key) {
   try {
-    return JSON.parse(area().getItem(key)) ?? [];
+    return JSON.parse(area().getItem(key)).filter(([, id]) => id !== undefined);
   } catch {
     return [];
   }

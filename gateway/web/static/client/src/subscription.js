@@ -8,6 +8,7 @@ import { report } from './report.js';
  */
 export class Subscription {
   #callback;
+  #on;
   #waiting = [];
   #limit;
   #left = false; // something did not fit
@@ -16,19 +17,14 @@ export class Subscription {
   last; // the id of the last message that was taken
   done; // up to which none is unfinished
 
-  constructor(callback, { since, ack = false, inTurn = ack, limit = 1_000, token, onSubscribed, onGap, onError, onEnd }, { drained, processed }) {
+  /** `on.processed()`: it has moved; `on.drained(goesOn)`: all that waited is done, and something did not fit. */
+  constructor(callback, options, on) {
     this.#callback = callback;
-    this.#limit = Math.max(limit, 1);
-    this.ack = ack;
-    this.inTurn = inTurn;
-    this.token = token;
-    this.onSubscribed = onSubscribed;
-    this.onGap = onGap;
-    this.onError = onError;
-    this.onEnd = onEnd;
-    this.drained = drained;
-    this.processed = processed;
-    this.begin(since);
+    this.#on = on;
+    this.options = options;
+    this.inTurn = options.inTurn ?? options.ack;
+    this.#limit = Math.max(options.limit ?? 1_000, 1);
+    this.begin(options.since);
   }
 
   /** Begin behind this message, or without a position. */
@@ -64,18 +60,18 @@ export class Subscription {
   lose() {
     this.begin(undefined);
     for (const each of this.#waiting) each.id = undefined;
-    this.tell(this.onGap);
+    this.tell('onGap');
   }
 
-  /** Call one of the user's functions behind the messages that wait. */
-  tell(callback, ...given) {
-    const call = () => this.call(callback, ...given);
+  /** Call a function of the options behind the messages that wait. */
+  tell(name, ...given) {
+    const call = () => this.#call(this.options[name], ...given);
     if (this.#waiting.length) this.#waiting.push({ call });
     else call();
   }
 
   /** An error in one of the user's functions is nobody else's. */
-  call(callback, ...given) {
+  #call(callback, ...given) {
     try {
       return callback?.(...given);
     } catch (error) {
@@ -92,7 +88,7 @@ export class Subscription {
       return;
     }
     this.last = id ?? this.last;
-    if (!this.inTurn) return void this.call(this.#callback, data, message);
+    if (!this.inTurn) return void this.#call(this.#callback, data, message);
     this.#waiting.push({ id, call: () => this.#callback(data, message) });
     if (this.#waiting.length === 1) this.#work();
   }
@@ -115,13 +111,13 @@ export class Subscription {
     }
     if (this.#left) {
       this.#left = false;
-      this.drained(this.live);
+      this.#on.drained(this.live);
     }
   }
 
   #finished({ id } = {}) {
     if (id === undefined || this.#failed) return;
     this.done = id;
-    this.processed();
+    this.#on.processed();
   }
 }
