@@ -176,7 +176,7 @@ async def test_event_streams_and_polls_pass_at_once_and_reach_their_gateway_by_a
     ):
         balancer = haproxy(gateway.port, other.port)
         async with balancer.running():
-            await streams_and_polls_pass(balancer.url, publisher)
+            await streams_and_polls_pass(balancer.url, publisher, (gateway, other))
 
 
 async def test_no_token_is_in_its_log(

@@ -195,7 +195,7 @@ async def test_event_streams_and_polls_pass_at_once_and_reach_their_gateway_by_a
     balanced, gateways, publisher
 ):
     async with balanced(*(gateway.port for gateway in gateways)) as balancer:
-        await streams_and_polls_pass(balancer.url, publisher)
+        await streams_and_polls_pass(balancer.url, publisher, gateways)
 
 
 async def test_internal_endpoints_cannot_be_reached(balanced, gateways):
