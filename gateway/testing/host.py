@@ -7,10 +7,12 @@ input is closed, and ends too.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,9 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from time import monotonic
 from typing import Any, Final, Self
 
 _ANSWER_SECONDS: Final = 60.0
@@ -48,6 +53,7 @@ class Host:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = ""
         self._lock = threading.Lock()
+        self._numbers = count(1)
 
     def serve(self, settings: Mapping[str, Any]) -> Served | CannotServe:
         """Start a gateway that has a prefix of its own in Redis; or why there is none: something is not installed, the
@@ -74,23 +80,18 @@ class Host:
     def _ask(self, command: str, **arguments: Any) -> dict[str, Any]:
         with self._lock:
             process = self._process or self._start()
-            assert process.stdin is not None
-            assert process.stdout is not None
-            line = json.dumps({"command": command, **arguments}, default=str)
+            number = next(self._numbers)
+            asked = {"number": number, "command": command, **arguments}
             try:
-                process.stdin.write(line.encode() + b"\n")
-                answered, _, _ = select.select([process.stdout], [], [], _ANSWER_SECONDS)
-                answer = process.stdout.readline() if answered else b""
-            except BrokenPipeError:
-                answer = b""
-        if not answer:
-            raise CannotServe(
-                "the gateway's process does not answer; what it has said is in the captured stderr"
-            )
-        found: dict[str, Any] = json.loads(answer)
-        if "error" in found:
-            raise CannotServe(found["error"])
-        return found
+                answer = _exchange(process, json.dumps(asked, default=str), number)
+            except (BrokenPipeError, EOFError, TimeoutError):
+                self._give_up()  # the next test has another one
+                raise CannotServe(
+                    "the gateway's process does not answer; what it has said is in the captured stderr"
+                ) from None
+        if "error" in answer:
+            raise CannotServe(answer["error"])
+        return answer
 
     def _start(self) -> subprocess.Popen[bytes]:
         missing = [name for name in _NEEDED if find_spec(name) is None]
@@ -118,6 +119,10 @@ class Host:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """End the process, if there is one, and what it has left."""
         process, self._process = self._process, None
         if process is not None:
             for pipe in (process.stdin, process.stdout):
@@ -129,4 +134,31 @@ class Host:
                 process.kill()
                 process.wait()
         if self._folder:
+            _end_redis(self._folder)
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _end_redis(folder: str) -> None:
+    """End the Redis that a process which has died has left; another one has taken this file along."""
+    with contextlib.suppress(OSError, ValueError):
+        os.kill(int((Path(folder) / "redis.pid").read_text()), signal.SIGTERM)
+
+
+def _exchange(process: subprocess.Popen[bytes], line: str, number: int) -> dict[str, Any]:
+    """The answer to a command.
+
+    Raises:
+        BrokenPipeError, EOFError, TimeoutError: there is none.
+    """
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(line.encode() + b"\n")
+    until = monotonic() + _ANSWER_SECONDS
+    # A test that was interrupted, by a signal or its time limit, may have left an answer unread.
+    while select.select([process.stdout], [], [], max(0.0, until - monotonic()))[0]:
+        if not (answered := process.stdout.readline()):
+            raise EOFError
+        found: dict[str, Any] = json.loads(answered)
+        if found.pop("number") == number:
+            return found
+    raise TimeoutError

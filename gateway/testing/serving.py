@@ -9,6 +9,7 @@ import asyncio
 import json
 import secrets
 import sys
+import traceback
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -73,8 +74,12 @@ class Server:
         self._running: _Running | None = None
 
     async def answer(self, line: bytes) -> dict[str, Any]:
-        """What a command leads to; ``error`` where it could not be done."""
+        """What a command leads to, with its number; ``error`` where it could not be done."""
         command = json.loads(line)
+        number = command.pop("number")
+        return {**await self._carry_out(command), "number": number}
+
+    async def _carry_out(self, command: dict[str, Any]) -> dict[str, Any]:
         try:
             match command.pop("command"):
                 case "serve":
@@ -89,6 +94,9 @@ class Server:
         except ValidationError as error:
             found = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
             return {"error": f"realtime_gateway_settings: {'; '.join(found)}"}
+        except Exception as error:  # noqa: BLE001 - whatever a test meets, the next one has its gateway
+            traceback.print_exc()
+            return {"error": f"{type(error).__name__}: {error}"}
 
     async def _serve(self, given: dict[str, Any]) -> dict[str, Any]:
         await self.end()
@@ -124,7 +132,8 @@ class Server:
         return self._redis_url
 
     def _token(self, user: str, channels: list[str], lifetime: int) -> str:
-        assert self._running is not None
+        if self._running is None:
+            raise UsageError("the test of this gateway has ended, and the gateway with it")
         settings = self._running.settings
         if settings.jwt_secret is None:
             raise UsageError("token() needs the gateway's jwt_secret: sign with your own key")

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -158,11 +159,43 @@ def test_settings_that_are_wrong_are_named_and_others_then_serve(redis_url: str)
             assert len(publisher.nodes()) == 1
 
 
-def test_a_host_that_has_died_says_so() -> None:
+async def test_a_host_that_has_died_says_so() -> None:
     with Host() as host:
-        refused = host.serve({"redis_url": "redis://127.0.0.1:1", "port": -5})
-        assert isinstance(refused, CannotServe)
+        assert not isinstance(host.serve({}), CannotServe)
         assert host._process is not None
+        redis = Path("/proc") / (Path(host._folder) / "redis.pid").read_text().strip()
+        assert redis.exists()
         host._process.kill()
         host._process.wait()
         assert "does not answer" in str(host.serve({}))
+        # The next test has another one.
+        refused = host.serve({"redis_url": "redis://127.0.0.1:1", "port": -5})
+        assert "port" in str(refused)
+        await until(lambda: not redis.exists())
+
+
+def test_an_answer_that_nobody_has_read_is_taken_for_no_other(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(BaseException):
+        """What a time limit raises in a test, or Ctrl-C."""
+
+    def interrupted(*_: object) -> None:
+        raise Interrupted
+
+    with Host() as host:
+        settings = {"redis_url": redis_url, "jwt_secret": SECRET}
+        assert not isinstance(host.serve(settings), CannotServe)
+        with monkeypatch.context() as context, pytest.raises(Interrupted):
+            context.setattr(hosting.select, "select", interrupted)
+            host.token("ann", [], 60)
+        served = host.serve(settings)
+        assert not isinstance(served, CannotServe)
+        # What fails in one test is told to it, and leaves the next one its gateway.
+        host.end()
+        with pytest.raises(CannotServe, match="has ended"):
+            host.token("ann", [], 60)
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            taken = host.serve({**settings, "port": other.getsockname()[1]})
+        assert "cannot listen on 127.0.0.1 port" in str(taken)
+        assert not isinstance(host.serve(settings), CannotServe)
