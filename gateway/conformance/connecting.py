@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.conformance.stage import OFFER, Stage, check, not_from_outside
+from gateway.conformance.stage import OFFER, Stage, check
 from gateway.conformance.verdicts import Skipped, expect
 
 
@@ -147,11 +147,14 @@ async def foreign_origin(stage: Stage) -> None:
     )
 
 
-not_from_outside(
-    "S-112",
-    "a server that cannot serve for now answers 503 with Retry-After",
-    "the server would have to be out of order",
-)
+@check("S-112", "who cannot be served for now is answered with 503 and Retry-After")
+async def sent_away(stage: Stage) -> None:
+    """All 503 of this run, from gateways and from proxies. It comes last, and nothing is overloaded to see one."""
+    answers = stage.deployment.visitors.sent_away
+    if not answers:
+        raise Skipped("nothing was answered with 503 in this run")
+    without = [each.told() for each in answers if "retry-after" not in each.fields]
+    expect(not without, f"answers have no Retry-After: {', '.join(sorted({*without}))}")
 
 
 @check("S-113", "a valid token is let in however many bad ones came from the same address")

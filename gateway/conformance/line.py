@@ -11,6 +11,7 @@ import zlib
 from dataclasses import dataclass
 from itertools import cycle
 from operator import xor
+from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any, Final
 
 import orjson
@@ -21,6 +22,7 @@ from gateway.conformance.verdicts import Failed
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _LARGEST_BYTES: Final = 32 * 2**20
+_SMALL_BUFFER_BYTES: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class Line(Receiving[End]):
         self._may_compress = "permessage-deflate" in opening.fields.get(
             "sec-websocket-extensions", ""
         )
+        self._reads = asyncio.Event()
+        self._reads.set()
         self._pongs: asyncio.Queue[bytes] = asyncio.Queue()
         self._reading = asyncio.create_task(self._read())
 
@@ -96,6 +100,16 @@ class Line(Receiving[End]):
         self.opening.writer.transport.abort()
         await asyncio.wait([self._reading])
 
+    def stop_reading(self) -> None:
+        """Take no more than the buffers of this machine take, which are small from now on."""
+        socket = self.opening.writer.get_extra_info("socket")
+        socket.setsockopt(SOL_SOCKET, SO_RCVBUF, _SMALL_BUFFER_BYTES)
+        self._reads.clear()
+
+    def read_on(self) -> None:
+        """Take what has come, and comes."""
+        self._reads.set()
+
     # -- what comes --------------------------------------------------------------------------------
 
     async def pong(self, seconds: float | None = None) -> bytes:
@@ -120,7 +134,7 @@ class Line(Receiving[End]):
     async def _read(self) -> None:
         """Read until the stream ends."""
         try:
-            while True:
+            while await self._reads.wait():
                 await self._message()
         except (asyncio.IncompleteReadError, OSError):
             pass

@@ -9,11 +9,13 @@ from typing import Any, Final
 import orjson
 
 from gateway.conformance.line import BINARY, CONTINUATION, PING, TEXT, Line
-from gateway.conformance.stage import Stage, check, not_from_outside
+from gateway.conformance.stage import Stage, check
 from gateway.conformance.verdicts import Failed, Skipped, expect
 
 AT_ONCE_SECONDS: Final = 2.0
 """A message that takes longer was held back, on any line that people use."""
+
+_RESTART_SECONDS: Final = 150.0
 
 _CLOSES: Final = {
     1000: {""},
@@ -207,13 +209,6 @@ async def flood(stage: Stage) -> None:
     expect((end.code, end.reason) == (1008, "flood"), f"it ends with {end}")
 
 
-not_from_outside(
-    "S-703",
-    "a client that takes nothing for 30 s is closed with 1013, one that takes it is caught up",
-    "megabytes of messages would have to be published",
-)
-
-
 @check("S-801", "an error with the reason as its code precedes a close with 1008")
 async def error_before_close(stage: Stage) -> None:
     """A token that is none."""
@@ -269,11 +264,19 @@ async def disconnected(stage: Stage) -> None:
     expect((end.code, end.reason) == (1008, "disconnected"), f"it ends with {end}")
 
 
-not_from_outside(
-    "S-805",
-    "a node that shuts down closes with 1001, spread over its drain time",
-    "a node would have to be shut down",
-)
+@check("S-805", "a node that shuts down closes with 1001 draining", slow=True)
+async def draining(stage: Stage) -> None:
+    """Whoever runs the deployment restarts a node meanwhile. How the closes are spread only its clients together could tell."""
+    lines = [await stage.connect() for _ in range(4)]
+    await asyncio.wait(
+        [each.ended for each in lines],
+        timeout=_RESTART_SECONDS,
+        return_when=asyncio.FIRST_COMPLETED,
+    )
+    ends = {str(each.ended.result()) for each in lines if each.ended.done()}
+    if not ends:
+        raise Skipped(f"no node was shut down within {_RESTART_SECONDS:g} s: restart one meanwhile")
+    expect(ends == {"1001 draining"}, f"connections have ended with {', '.join(sorted(ends))}")
 
 
 @check("S-806", "connections end with the codes and reasons of the table")

@@ -30,6 +30,10 @@ class Receiving(Generic[End]):
         """One has come."""
         self._messages.put_nowait(message)
 
+    def unread(self) -> list[dict[str, Any]]:
+        """Take what has come, and was not looked at."""
+        return [self._messages.get_nowait() for _ in range(self._messages.qsize())]
+
     async def receive(self, seconds: float | None = None) -> dict[str, Any]:
         """The next message.
 

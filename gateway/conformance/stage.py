@@ -28,11 +28,13 @@ class Visitors:
         name: begins the names of all users and channels.
         users: to be erased in the end.
         lines: all connections.
+        sent_away: handshakes that were answered with 503.
     """
 
     name: str = field(default_factory=lambda: f"conformance-{secrets.token_hex(4)}")
     users: set[str] = field(default_factory=set)
     lines: list[Line] = field(default_factory=list)
+    sent_away: list[Opening] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -106,6 +108,8 @@ class Stage:
             opening = await open_by_hand(address, Asked(target, (*given, *headers), version))
         except OSError as error:
             raise Failed(f"no connection: {error}") from None
+        if opening.status == 503:
+            self.deployment.visitors.sent_away.append(opening)
         if opening.status != 101:
             opening.writer.transport.abort()
         return opening
@@ -205,14 +209,13 @@ Check = Callable[[Stage], Coroutine[Any, Any, None]]
 class Requirement:
     """A MUST of the protocol's page that binds the server.
 
-    ``check`` is ``None`` where it cannot be told from outside; ``why`` says so. ``slow`` ones take minutes.
+    ``slow`` ones take minutes.
     """
 
     id: str
     text: str
-    check: Check | None = None
+    check: Check
     slow: bool = False
-    why: str = ""
 
 
 REQUIREMENTS: Final[dict[str, Requirement]] = {}
@@ -227,8 +230,3 @@ def check(id_: str, text: str, *, slow: bool = False) -> Callable[[Check], Check
         return function
 
     return add
-
-
-def not_from_outside(id_: str, text: str, why: str) -> None:
-    """Say why a requirement is not checked."""
-    REQUIREMENTS[id_] = Requirement(id_, text, why=why)

@@ -35,7 +35,7 @@ async def test_each_result_is_a_line_and_an_object(redis_url: str, prefix: str) 
             "S-503": "passed",
             "S-805": "skipped",
         }
-        assert "shut down" in told["S-805"]["detail"]
+        assert "--slow" in told["S-805"]["detail"]
         assert told["S-103"]["requirement"]
         code, out, err = await run(
             *options(node, "S-103", "S-111"), "--allowed-origins", "https://a.example", **known

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
+import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -112,7 +113,10 @@ async def meddling_proxy(port: int, meddling: Meddling) -> AsyncIterator[str]:
         task = asyncio.current_task()
         assert task is not None
         links.add(task)
-        there = await asyncio.open_connection("127.0.0.1", port)
+        there = await asyncio.open_connection("127.0.0.1", port, limit=2**18)
+        # What a client does not take waits in the server, and not here.
+        for end, option in ((writer, socket.SO_SNDBUF), (there[1], socket.SO_RCVBUF)):
+            end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, option, 65_536)
         try:
             await _lead((reader, writer), there, meddling)
         except (Cut, OSError, TimeoutError, asyncio.IncompleteReadError):
@@ -222,6 +226,7 @@ async def _pump(
         onward, back = change(frame)
         sink[1].write(b"".join(_bytes(each, to_server=not down) for each in onward))
         source[1].write(b"".join(_bytes(each, to_server=down) for each in back))
+        await sink[1].drain()
 
 
 async def _watch(idle_seconds: float, seen: list[float]) -> None:
