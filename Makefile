@@ -151,6 +151,6 @@ format: $(DEV)
 # A gateway that was killed leaves its Redis running, for the next one to find.
 clean:
 	@-[ ! -f .gateway/redis.pid ] || pkill -F .gateway/redis.pid 'valkey-server|redis-server' 2>/dev/null || true
-	rm -rf $(VENV) .gateway build dist *.egg-info tests/js/node_modules tests/js/runtimes/node_modules
+	rm -rf $(VENV) .gateway build dist *.egg-info tests/js/node_modules tests/js/*/node_modules
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

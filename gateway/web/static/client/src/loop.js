@@ -35,7 +35,8 @@ export function loop(begin) {
       end();
       return { value, done: true };
     },
-    [Symbol.asyncIterator]() {
+    // Where the symbol is missing (Hermes of React Native) what Babel makes of `for await` asks by this name.
+    [Symbol.asyncIterator ?? '@@asyncIterator']() {
       return this;
     },
   };
