@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,14 @@ async def test_a_key_may_watch_as_often_as_it_leaves_free(
             assert one_more.headers["Retry-After"]
             async with watching(api, query, READER):
                 pass
+            # What is sent over a dead line is not waited for as long as the kernel would (tcp(7)).
+            transports = [
+                each.transport for each in node.gateway.api.pages._runner.server.connections
+            ]
+            sockets = [each.get_extra_info("socket") for each in transports if each is not None]
+            option = getattr(socket, "TCP_USER_TIMEOUT", None)
+            limits = [option and each.getsockopt(socket.IPPROTO_TCP, option) for each in sockets]
+            assert limits.count(option and 20_000) >= 2
         # Whoever has gone leaves the place to others.
         async with watching(api, query), watching(api, query):
             pass
