@@ -13,6 +13,7 @@ from publisher import AsyncPublisher
 from tests.browser.conftest import Start
 from tests.browser.node_program import NodeProgram
 from tests.browser.test_javascript_client import data, opened, publisher, state
+from tests.support.haproxy import haproxy_before
 from tests.support.http_only_proxy import HttpOnlyProxy
 from tests.support.nginx import Nginx
 from tests.support.processes import GatewayProcess
@@ -77,16 +78,16 @@ async def test_a_proxy_that_refuses_websockets_is_passed_by_a_stream(
     assert await data(client, 1) == ["missed"]
 
 
-@pytest.mark.long  # the client waits for the stream for as long as a handshake may take
-async def test_a_proxy_that_gathers_answers_is_passed_by_polls(
+@pytest.mark.long  # eight seconds for the handshake, and eight for the stream
+async def test_a_proxy_that_swallows_handshakes_and_gathers_answers_is_passed_by_polls(
     begin: Begin, proxy: HttpOnlyProxy, publisher: AsyncPublisher, user: str
 ) -> None:
     channel = f"notifications/{user}"
-    proxy.gathers = True
+    proxy.swallows = proxy.gathers = True
     client = await begin(proxy.url)
     await client.tell("subscribe", channel=channel)
     await opened(client)
-    assert proxy.asked["/sse"] == 1
+    assert (proxy.asked["websocket"], proxy.asked["/sse"], proxy.asked["/poll"]) == (1, 1, 1)
     await hears(client, publisher, channel, 20)
     await client.tell("unsubscribe")
     await client.tell("subscribe", channel=channel, name="again")
@@ -140,33 +141,54 @@ async def test_a_gateway_that_is_away_is_no_reason_to_stay_away_from_websockets(
         assert away.asked["websocket"] > away.asked["/sse"]
 
 
-async def test_an_nginx_that_passes_no_upgrade_on(
+class PassesNoUpgradeOn:
+    """nginx, as it is set without the lines for WebSockets."""
+
+    def __init__(self, folder: Path, gateway: int) -> None:
+        port = free_port()
+        (folder / "nginx.conf").write_text(
+            f"""
+            daemon off;
+            pid {folder}/pid;
+            error_log stderr;
+            events {{}}
+            http {{
+                access_log off;
+                server {{
+                    listen 127.0.0.1:{port};
+                    location / {{ proxy_pass http://127.0.0.1:{gateway}; }}
+                }}
+            }}
+            """
+        )
+        command = (require_program("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf"))
+        nginx = Nginx(command, folder, port)
+        self.url, self.running = nginx.url, nginx.running
+
+
+class RefusesUpgrades:
+    """HAProxy, with a rule against WebSockets."""
+
+    def __init__(self, folder: Path, gateway: int) -> None:
+        haproxy = haproxy_before(require_program("haproxy"), folder, gateway)
+        bind = f"bind 127.0.0.1:{haproxy.port}\n"
+        rule = "    http-request deny deny_status 403 if { req.hdr(Upgrade) -m found }\n"
+        haproxy.change(bind, bind + rule)
+        self.url, self.running = haproxy.url, haproxy.running
+
+
+@pytest.mark.parametrize("proxy_with", [PassesNoUpgradeOn, RefusesUpgrades])
+async def test_a_proxy_that_is_set_so(
     begin: Begin,
     gateway: GatewayProcess,
     publisher: AsyncPublisher,
     user: str,
     tmp_path: Path,
+    proxy_with: Callable[[Path, int], PassesNoUpgradeOn | RefusesUpgrades],
 ) -> None:
-    port = free_port()
-    (tmp_path / "nginx.conf").write_text(
-        f"""
-        daemon off;
-        pid {tmp_path}/pid;
-        error_log stderr;
-        events {{}}
-        http {{
-            access_log off;
-            server {{
-                listen 127.0.0.1:{port};
-                location / {{ proxy_pass http://127.0.0.1:{gateway.port}; }}
-            }}
-        }}
-        """
-    )
-    command = (require_program("nginx"), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"))
-    nginx, channel = Nginx(command, tmp_path, port), f"notifications/{user}"
-    async with nginx.running():
-        client = await begin(nginx.url)
+    proxy, channel = proxy_with(tmp_path, gateway.port), f"notifications/{user}"
+    async with proxy.running():
+        client = await begin(proxy.url)
         await opened(client)
         await client.tell("subscribe", channel=channel)
         await hears(client, publisher, channel, 20)

@@ -29,6 +29,8 @@ pytestmark = [
 ]
 
 CORE = FOLDER / "client.js"
+FALLBACK = FOLDER / "client" / "fallback.js"
+STORAGE = FOLDER / "client" / "storage.js"
 
 
 def example(name: str) -> str:
@@ -125,8 +127,10 @@ async def test_the_first_message_and_the_hash_of_the_documentation(
     right: bool,
 ) -> None:
     text = example("integrity") + example("page")
-    assert text.count("localhost:3001") == 3
+    assert text.count("localhost:3001") == 6
     text = text.replace("localhost:3001", f"127.0.0.1:{gateway.port}").replace("user-123", user)
+    # What is loaded on demand is checked, too.
+    text = text.replace(integrity(STORAGE.read_bytes()), integrity(b"something else"))
     if not right:
         text = text.replace(integrity(CORE.read_bytes()), integrity(b"something else"))
 
@@ -148,6 +152,11 @@ async def test_the_first_message_and_the_hash_of_the_documentation(
         if right:
             await shown.wait("#notifications li", 1)
             assert await shown.text("#notifications li") == "Hello"
+            for file, loads in ((FALLBACK, True), (STORAGE, False)):
+                url = f"http://127.0.0.1:{gateway.port}/client/{file.name}"
+                assert (
+                    await shown.evaluate(f"import('{url}').then(() => true, () => false)") is loads
+                )
         else:
 
             async def complained() -> bool:

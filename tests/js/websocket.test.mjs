@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { webSockets } from '../../gateway/web/static/client/src/websocket.js';
+import { webSocket } from '../../gateway/web/static/client/src/websocket.js';
 
 function opened() {
   const told = [];
@@ -11,7 +11,7 @@ function opened() {
       socket = this;
     }
   };
-  const transport = webSockets(Socket, (works) => told.push(works))('ws://gateway', 'token');
+  const transport = webSocket(Socket, 'ws://gateway', 'token', (works) => told.push(works));
   transport.onclose = (end) => ends.push(end);
   return { socket, told, ends };
 }

@@ -45,7 +45,7 @@ TYPE_CHECK: Final = (
 )
 """What checks the declarations, in the folder of the JavaScript programs."""
 
-_INTEGRITY: Final = re.compile(r"sha384-[A-Za-z0-9+/]{64}")
+_INTEGRITY: Final = re.compile(r'/(client(?:/\w+)?\.js)": "sha384-[A-Za-z0-9+/]{64}"')
 
 
 def build(folder: Path) -> None:
@@ -65,8 +65,12 @@ def size(path: Path) -> int:
 
 
 def with_integrity(page: str) -> str:
-    """The page, with the hash of ``client.js`` as it is."""
-    return _INTEGRITY.sub(integrity((FOLDER / "client.js").read_bytes()), page)
+    """The page, with the hashes of the files as they are."""
+
+    def line(found: re.Match[str]) -> str:
+        return f'/{found[1]}": "{integrity((FOLDER / found[1]).read_bytes())}"'
+
+    return _INTEGRITY.sub(line, page)
 
 
 def check_size() -> None:

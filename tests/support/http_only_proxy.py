@@ -15,14 +15,15 @@ _REFUSED: Final = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: c
 class HttpOnlyProxy:
     """Passes requests on to the gateway at ``port``.
 
-    ``lets_sockets`` through, or answers their handshakes itself. ``gathers`` each answer until it ends. ``asked``: how many
-    requests there were for each path, and for ``websocket``.
+    ``lets_sockets`` through, or answers their handshakes itself, or ``swallows`` them. ``gathers`` each answer until it ends.
+    ``asked``: how many requests there were for each path, and for ``websocket``.
     """
 
     def __init__(self, port: int) -> None:
         self._to = port
         self.port = 0
         self.lets_sockets = False
+        self.swallows = False
         self.gathers = False
         self.asked: Counter[str] = Counter()
         self._lines: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
@@ -65,6 +66,9 @@ class HttpOnlyProxy:
         is_socket = b"upgrade: websocket" in head.lower()
         path = head.split(b" ", 2)[1].split(b"?")[0].decode()
         self.asked["websocket" if is_socket else path] += 1
+        if is_socket and self.swallows:
+            await reader.read()
+            return
         if is_socket and not self.lets_sockets:
             writer.write(_REFUSED)
             await writer.drain()

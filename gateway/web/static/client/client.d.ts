@@ -75,12 +75,11 @@ export type Share = (
 
 /** What `client/fallback.js` exports: opens a transport in the place of a WebSocket. */
 export type FallbackClass = new (
-  openSocket: (url: string, token: string | undefined) => Transport,
-  told: (works: boolean) => void,
+  openSocket: ((url: string, token: string | undefined) => Transport) | undefined,
+  told: () => void,
 ) => {
-  readonly hasSocket: boolean;
-  takeSocket(): Transport;
   open(url: string, token: string | undefined): Transport;
+  beside(socket: Transport, url: string, token: string | undefined): Transport;
 };
 
 export interface Options {
@@ -100,8 +99,8 @@ export interface Options {
    */
   share?: boolean | Share;
   /**
-   * Speak over HTTP where two handshakes of WebSockets in a row get no answer (true). `false` for WebSockets only; the class
-   * of `client/fallback.js` itself where `import()` is not allowed, as in service workers.
+   * Speak over HTTP where two WebSockets in a row bring nothing, or one brings nothing for eight seconds (true). `false` for
+   * WebSockets only; the class of `client/fallback.js` itself where `import()` is not allowed, as in service workers.
    */
   fallback?: boolean | FallbackClass;
   /** For platforms without one of their own, such as Node 20: `WebSocket` of the package `ws`. */

@@ -1,31 +1,49 @@
-import { webSockets } from './websocket.js';
+import { webSocket } from './websocket.js';
 
 const TRIES = 2;
+const PATIENCE_MS = 8_000; // a gateway under load answers later, so the handshake goes on
 
 /**
- * Opens WebSockets, and what there is in their place after two handshakes in a row without an answer.
+ * Opens WebSockets, and what there is in their place after two in a row over which nothing was heard. Where an answer is
+ * waited for, both are tried side by side.
  *
  * @param fallback `true` for the module beside this one, which is loaded when it is needed; or what that exports
  */
 export function choosing(Socket, fallback) {
   let failed = Socket ? 0 : TRIES;
   let other;
-  const openSocket = webSockets(Socket, (works) => {
-    if (works) failed = 0;
-    else if (globalThis.navigator?.onLine !== false) failed++;
-  });
-  return async (url, token) => {
-    if (other?.hasSocket) {
-      failed = 0;
-      return other.takeSocket();
-    }
-    if (!fallback || failed < TRIES) return openSocket(url, token);
-    // Where the network is away this fails, and some browsers never load it again: WebSockets are tried all the same.
-    if (Socket) failed = TRIES - 1;
+  try {
+    // This tab has had to go over HTTP before: `fallback.js` remembers that.
+    if (fallback && sessionStorage['realtime-http']) failed = TRIES;
+  } catch {
+    // There is no storage, or the browser refuses it.
+  }
+  const openSocket = (url, token, settled) =>
+    webSocket(Socket, url, token, (works) => {
+      settled?.();
+      if (works) failed = 0;
+      else if (globalThis.navigator?.onLine !== false) failed++;
+    });
+  const load = async () => {
     const Class = fallback === true ? (await import('./client/fallback.js')).Fallback : fallback;
-    failed = TRIES;
-    // Where that is of no use either, it is not about WebSockets: one is tried between two attempts.
-    other ??= new Class(openSocket, (works) => (failed = works ? TRIES : TRIES - 1));
-    return other.open(url, token);
+    return (other ??= new Class(Socket && openSocket, () => (failed = TRIES)));
+  };
+  return async (url, token) => {
+    if (fallback && failed >= TRIES) {
+      // Where nothing is heard over HTTP either, or its module cannot be loaded, it is not about WebSockets: the next is one.
+      if (Socket) failed = TRIES - 1;
+      return (await load()).open(url, token);
+    }
+    let way, timer;
+    const transport = { send: (text) => way.send(text), close: () => way.close() };
+    const take = (next) => {
+      way = next;
+      way.onmessage = (text) => transport.onmessage?.(text);
+      way.onclose = (end) => transport.onclose?.(end);
+    };
+    take(openSocket(url, token, () => (timer = clearTimeout(timer))));
+    const beside = () => load().then((other) => timer && take(other.beside(way, url, token)), () => {});
+    timer = fallback && setTimeout(beside, PATIENCE_MS);
+    return transport;
   };
 }

@@ -1,0 +1,343 @@
+import assert from 'node:assert/strict';
+import { afterEach, test } from 'node:test';
+import { Fallback } from '../../gateway/web/static/client/src/fallback.js';
+import { CONNECTED, data, hurry, json, pass, ScriptedHttp, stream, tell, until } from './scripted-http.mjs';
+
+const waiting = hurry();
+const page = new EventTarget();
+globalThis.addEventListener = page.addEventListener.bind(page);
+globalThis.removeEventListener = page.removeEventListener.bind(page);
+const online = () => page.dispatchEvent(new Event('online'));
+
+let close = () => {};
+afterEach(() => close());
+
+const ACCEPTED = (response) => response.writeHead(202, { Connection: 'close' }).end();
+const REFUSED = (status, code) => (response) => json(response, { error: { code, message: '', help: 'errors.md' } }, status);
+const PORTAL = (response) => response.writeHead(200, { 'Content-Type': 'text/html' }).end('<p>Log in');
+
+/** Polls that are answered with these, one after the other, and then wait. */
+function polls(...answers) {
+  return (response) => {
+    const next = answers.shift();
+    if (typeof next === 'function') next(response);
+    else if (next) json(response, next);
+  };
+}
+
+/** A client over HTTP: what it has `heard` (without signs of life), the `ends`, and the WebSockets it has tried. */
+async function connected(answers) {
+  const http = new ScriptedHttp({ 'POST /sse': ACCEPTED, 'POST /poll': ACCEPTED, 'DELETE /sse': ACCEPTED, 'DELETE /poll': ACCEPTED, ...answers });
+  const url = await http.start();
+  const sockets = [];
+  const openSocket = (_, token) => {
+    const socket = { token, closed: false, send() {}, close: () => (socket.closed = true) };
+    sockets.push(socket);
+    return socket;
+  };
+  const told = [];
+  const fallback = new Fallback(openSocket, () => told.push(true));
+  const client = { http, url, sockets, told, fallback, heard: [], ends: [], alive: 0 };
+  client.open = (token = 'token') => {
+    client.line = fallback.open(url, token);
+    client.line.onmessage = (text) => {
+      if (text === '[]') client.alive++;
+      else client.heard.push(JSON.parse(text));
+    };
+    client.line.onclose = (end) => client.ends.push(end);
+  };
+  client.said = () => http.asked.flatMap(({ said }) => said ?? []);
+  client.ids = () => client.heard.map(({ id }) => id).filter(Boolean);
+  close = () => {
+    client.line.close();
+    http.stop();
+  };
+  client.open();
+  return client;
+}
+
+/** A client on a stream; `says` has the gateway say something. */
+async function streaming(answers) {
+  let response;
+  const client = await connected({ 'GET /sse': (given) => stream((response = given), CONNECTED), ...answers });
+  client.says = (message) => tell(response, message);
+  client.write = (bytes) => response.write(bytes);
+  client.cut = () => response.end();
+  await until(() => client.heard.length);
+  return client;
+}
+
+// -- what is heard is acknowledged, and nothing else ----------------------------------------------
+
+test('what comes when the client has left is neither heard nor acknowledged', async () => {
+  const farewells = [];
+  const client = await streaming({ 'POST /sse': (response) => farewells.push(response) });
+  client.says(data(1));
+  await until(() => client.ids().length);
+  client.line.close();
+  await until(() => farewells.length);
+  client.says(data(2));
+  await pass(500);
+  const [{ gone }] = client.http.of('GET', '/sse');
+  assert.equal(gone, false, 'the gateway takes acks of living streams only');
+  ACCEPTED(farewells[0]);
+  await until(() => client.http.of('GET', '/sse')[0].gone);
+  assert.deepEqual(client.ids(), [1]);
+  assert.deepEqual(client.said(), [{ type: 'ack', channel: 'news/1', id: 1 }]);
+  assert.equal(client.http.asked.at(-1).method, 'DELETE', 'its place is given back');
+  await until(() => waiting.size === 0);
+});
+
+test('a farewell that nobody answers ends soon', async () => {
+  const client = await streaming({ 'POST /sse': () => {} });
+  client.line.send('{"type":"ack"}');
+  client.line.close();
+  await until(() => client.http.asked.every(({ gone }) => gone));
+  assert.deepEqual(client.said(), [{ type: 'ack' }]);
+  await until(() => waiting.size === 0);
+});
+
+test('a message whose listener fails is not acknowledged', async () => {
+  const client = await streaming();
+  client.line.onmessage = () => {
+    throw new Error('it fails');
+  };
+  client.says(data(1));
+  await until(() => client.ends.length);
+  await pass(2_000);
+  assert.deepEqual(client.said(), []);
+});
+
+test('polls show by the next one what has come, and the last of them by an ack of what was heard', async () => {
+  const client = await polling([CONNECTED, data(1)], [data(2)], (response) => setTimeout(() => json(response, [data(3), data(4)]), 3_000));
+  const { onmessage } = client.line;
+  client.line.onmessage = (text) => {
+    onmessage(text);
+    if (client.ids().includes(3)) client.line.close();
+  };
+  await until(() => client.http.of('GET', '/poll').length === 3);
+  await pass(1_500);
+  assert.deepEqual(client.said(), []);
+  await until(() => client.said().length);
+  assert.deepEqual(client.ids(), [1, 2, 3]);
+  assert.deepEqual(client.said(), [{ type: 'ack', channel: 'news/1', id: 3 }]);
+  await until(() => client.http.of('DELETE', '/poll').length);
+});
+
+// -- what is said ---------------------------------------------------------------------------------
+
+test('a renewed token is that of what follows', async () => {
+  const client = await streaming();
+  client.line.send('{"type":"refresh","token":"new"}');
+  await until(() => client.said().length);
+  await pass(500);
+  client.line.send('{"type":"heartbeat"}');
+  await until(() => client.said().length === 2);
+  online();
+  assert.deepEqual([client.http.of('POST', '/sse').map(({ token }) => token), client.sockets.at(-1).token], [['token', 'new'], 'new']);
+});
+
+test('what a gateway cannot take at the moment is said again, in order', async () => {
+  let refusals = 2;
+  const client = await streaming({
+    'POST /sse': (response) => (refusals-- > 0 ? REFUSED(503, 'redis_unavailable')(response) : ACCEPTED(response)),
+  });
+  client.line.send('1');
+  await until(() => client.said().length);
+  client.line.send('2');
+  await until(() => client.said().includes(2) && refusals < 0);
+  assert.deepEqual(client.http.of('POST', '/sse').at(-1).said, [1, 2]);
+  assert.deepEqual(client.ends, []);
+});
+
+// -- streams that do not get through --------------------------------------------------------------
+
+for (const [what, answer] of Object.entries({
+  'a method that is forbidden': (response) => response.writeHead(405).end(),
+  'a bad gateway': (response) => response.writeHead(502).end('<html>'),
+  'a page to log in': PORTAL,
+  'a reset': (response) => response.socket.destroy(),
+  'nothing at all': () => {},
+  'a head and no event': (response) => response.writeHead(200, { 'Content-Type': 'text/event-stream' }).flushHeaders(),
+})) {
+  test(`a stream that is answered with ${what} leads to polls, in the same attempt`, async () => {
+    const client = await connected({ 'GET /sse': answer, 'GET /poll': polls([CONNECTED, data(1)]) });
+    await until(() => client.ids().length);
+    await until(() => client.http.of('GET', '/sse')[0].gone);
+    assert.deepEqual([client.ids(), client.ends, client.told], [[1], [], [true]]);
+    client.line.close();
+    const before = client.http.of('GET', '/poll').length;
+    client.open();
+    await until(() => client.http.of('GET', '/poll').length > before);
+    assert.equal(client.http.of('GET', '/sse').length, 1, 'it is remembered');
+  });
+}
+
+test('a gateway that refuses a stream is not asked for polls', async () => {
+  const client = await connected({ 'GET /sse': REFUSED(429, 'connection_limit') });
+  await until(() => client.ends.length);
+  assert.deepEqual([client.ends, client.http.asked.length], [[{ code: 1008, reason: 'connection_limit' }], 1]);
+});
+
+test('a stream that is cut at once leads to polls, after a pause that grows', async () => {
+  const client = await streaming({ 'GET /poll': polls([CONNECTED]) });
+  client.cut();
+  await until(() => client.ends.length);
+  assert.equal(client.ends[0].code, 1006);
+  client.open();
+  await until(() => client.heard.length === 2);
+  assert.equal(client.http.of('GET', '/sse').length, 1);
+});
+
+test('streams are tried again where one has not got through', async () => {
+  let lets = false;
+  const client = await connected({
+    'GET /sse': (response) => (lets ? stream(response, CONNECTED) : PORTAL(response)),
+    'GET /poll': polls([CONNECTED]),
+  });
+  await until(() => client.heard.length);
+  lets = true;
+  online();
+  client.sockets[0].onclose();
+  await until(() => client.ends.length);
+  assert.deepEqual(client.ends, [{ code: 1001, reason: 'stream_found' }]);
+  const before = client.http.of('GET', '/sse').length;
+  client.open();
+  await until(() => client.http.of('GET', '/sse').length > before);
+});
+
+test('characters that come in pieces are read without a TextDecoderStream', async () => {
+  delete globalThis.TextDecoderStream;
+  const client = await streaming();
+  const bytes = Buffer.from('data: {"type":"x","data":"é漢"}\n\n');
+  for (let i = 0; i < bytes.length; i += 1) {
+    client.write(bytes.subarray(i, i + 1));
+    if (bytes[i] > 127) await pass(100);
+  }
+  await until(() => client.heard.length === 2);
+  assert.equal(client.heard[1].data, 'é漢');
+});
+
+test('a platform without streams polls at once', async () => {
+  const { TextDecoder } = globalThis;
+  delete globalThis.TextDecoder;
+  try {
+    const client = await connected({ 'GET /poll': polls([CONNECTED]) });
+    await until(() => client.heard.length);
+    assert.equal(client.http.of('GET', '/sse').length, 0);
+  } finally {
+    globalThis.TextDecoder = TextDecoder;
+  }
+});
+
+test('a comment shows that the line lives', async () => {
+  const client = await streaming();
+  client.write(':\n\n');
+  await until(() => client.alive === 1);
+  assert.equal(client.heard.length, 1);
+});
+
+// -- polls ----------------------------------------------------------------------------------------
+
+/** A client that polls, since nothing of a stream gets through. */
+const polling = (...answers) => connected({ 'GET /sse': PORTAL, 'GET /poll': polls(...answers) });
+
+test('a page to log in instead of messages ends it, and is not asked again', async () => {
+  const client = await polling(PORTAL);
+  await until(() => client.ends.length);
+  assert.deepEqual([client.ends, client.told], [[{ code: 1006, reason: '' }], []]);
+  assert.equal(client.http.of('GET', '/poll').length, 1);
+});
+
+test('an answer in JSON that is none of the gateway ends it', async () => {
+  for (const answer of [[], { login: 'please' }]) {
+    const client = await polling(answer, answer);
+    await until(() => client.ends.length);
+    assert.equal(client.http.of('GET', '/poll').length, 1);
+    close();
+  }
+});
+
+test('polls that are answered at once with nothing come a second apart, and show that the line lives', async () => {
+  const client = await polling([CONNECTED], ...Array(100).fill([]));
+  await until(() => client.alive);
+  await pass(3_000);
+  const { length } = client.http.of('GET', '/poll');
+  assert.ok(length > 2 && length < 7, `${length} polls`);
+});
+
+test('polls that bring much come a quarter of a second apart', async () => {
+  const client = await polling([CONNECTED], ...Array.from({ length: 100 }, (_, i) => [data(i + 1)]));
+  await until(() => client.ids().length);
+  await pass(2_000);
+  const { length } = client.http.of('GET', '/poll');
+  assert.ok(length > 4 && length < 13, `${length} polls`);
+});
+
+test('a poll that a proxy has cut is made again where it was, and waits for less', async () => {
+  const late = (response) => setTimeout(() => response.writeHead(504).end(), 8_000);
+  const client = await polling([CONNECTED, data(1), { type: 'heartbeat', since: 'a b' }], late, (r) => r.socket.destroy(), [data(2)]);
+  await until(() => client.ids().length === 2);
+  const [, second, third, fourth] = client.http.of('GET', '/poll').map(({ query }) => query);
+  assert.deepEqual(second, { wait: '20', poll: 'name', since: 'a b' });
+  assert.ok(third.wait >= 3 && third.wait <= 6);
+  assert.deepEqual([third, fourth], [{ ...second, wait: third.wait }, third]);
+  assert.deepEqual(client.ends, []);
+});
+
+test('polls that fail again and again end it', async () => {
+  const client = await polling([CONNECTED], ...Array(9).fill((response) => response.writeHead(502).end()));
+  await until(() => client.ends.length);
+  assert.deepEqual([client.ends[0].code, client.http.of('GET', '/poll').length], [1006, 5]);
+});
+
+// -- back to WebSockets ---------------------------------------------------------------------------
+
+test('a WebSocket that gets through is left, and the client comes back by one', async () => {
+  const client = await streaming();
+  client.says(data(1));
+  await until(() => client.sockets.length); // by itself, soon
+  const [socket] = client.sockets;
+  socket.onmessage(JSON.stringify(CONNECTED));
+  await until(() => client.ends.length);
+  assert.deepEqual([client.ends, socket.closed, client.sockets.length], [[{ code: 1001, reason: 'websocket_found' }], true, 1]);
+  await until(() => client.http.asked.every(({ gone }) => gone) && waiting.size === 0);
+});
+
+test('a WebSocket whose first word is a refusal is left, and the stream stays', async () => {
+  const client = await streaming();
+  online();
+  client.sockets[0].onmessage('{"type":"error","code":"token_invalid"}');
+  await until(() => client.sockets[0].closed);
+  client.says(data(1));
+  await until(() => client.ids().length);
+  assert.deepEqual(client.ends, []);
+});
+
+test('a WebSocket that is not answered is closed, and one is tried at a time', async () => {
+  const client = await streaming();
+  online();
+  online();
+  assert.equal(client.sockets.length, 1);
+  await until(() => client.sockets[0].closed);
+});
+
+test('a client that its own attempt has replaced comes back', async () => {
+  const client = await streaming();
+  online();
+  client.says({ type: 'error', code: 'replaced' });
+  client.cut();
+  await until(() => client.ends.length);
+  assert.deepEqual(client.ends, [{ code: 1001, reason: 'websocket_found' }]);
+  assert.ok(client.sockets[0].closed);
+});
+
+test('an error of long ago is not why it ends', async () => {
+  const client = await streaming();
+  client.says({ type: 'error', code: 'invalid_message' });
+  client.says({ type: 'heartbeat' });
+  await until(() => client.heard.length === 3);
+  client.cut();
+  await until(() => client.ends.length);
+  assert.equal(client.ends[0].code, 1006);
+});
