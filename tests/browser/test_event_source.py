@@ -84,7 +84,8 @@ async def test_an_event_source_comes_back_by_itself_and_misses_nothing(
             await gateway.terminate()
         await publisher.publish(channel, 3)
         async with gateway_process(redis_url, prefix, port=gateway.port, allowed_origins=page_url):
-            await until(lambda: has(3), 20)  # Firefox waits longer than others before it tries again
+            # Firefox waits longer than others before it tries again.
+            await until(lambda: has(3), 20)
             await publisher.publish(channel, 4)
             await until(lambda: has(4))
             assert await page.evaluate("stream.readyState") == 1
