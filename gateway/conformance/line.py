@@ -44,6 +44,7 @@ class Line(Receiving[End]):
         arrays: frames that held an array of messages.
         pings: when each ping came, in seconds of a monotonic clock.
         broken: what the server did that no server may, in a few words each.
+        has_stopped: whether it has stopped reading at some time: the end of the TCP connection may then overtake a close frame.
         before_end: the last message before the end.
     """
 
@@ -55,6 +56,7 @@ class Line(Receiving[End]):
         self.arrays = 0
         self.pings: list[float] = []
         self.broken: list[str] = []
+        self.has_stopped = False
         self.before_end: dict[str, Any] = {}
         self._may_compress = "permessage-deflate" in opening.fields.get(
             "sec-websocket-extensions", ""
@@ -105,6 +107,7 @@ class Line(Receiving[End]):
         socket = self.opening.writer.get_extra_info("socket")
         socket.setsockopt(SOL_SOCKET, SO_RCVBUF, _SMALL_BUFFER_BYTES)
         self._reads.clear()
+        self.has_stopped = True
 
     def read_on(self) -> None:
         """Take what has come, and comes."""

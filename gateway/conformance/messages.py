@@ -286,6 +286,8 @@ async def closes(stage: Stage) -> None:
     for line in stage.deployment.visitors.lines:
         if line.ended.done():
             end = line.ended.result()
+            if line.has_stopped and end.code == 1006:
+                continue
             reasons = _CLOSES.get(end.code, set())
             if end.code not in _CLOSES or (reasons is not None and end.reason not in reasons):
                 wrong.add(str(end))
