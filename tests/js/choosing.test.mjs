@@ -191,3 +191,15 @@ test('where there are no WebSockets at all it is HTTP', async () => {
   await open();
   assert.deepEqual([others.length, made.openSocket], [2, undefined]);
 });
+
+test('a WebSocket that is heard while the module for HTTP is loaded is left alone', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const { open, sockets, others } = tried();
+  const line = await open();
+  const heard = [];
+  line.onmessage = (text) => heard.push(text);
+  t.mock.timers.tick(8_000);
+  sockets[0].onmessage({ data: CONNECTED });
+  await new Promise(setImmediate);
+  assert.deepEqual([heard, others.length], [[CONNECTED], 0]);
+});
