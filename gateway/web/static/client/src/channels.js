@@ -44,7 +44,7 @@ export class Channels {
     if (channel.live && options.since === undefined) {
       subscriber.begin(channel.last);
       subscriber.live = true;
-      queueMicrotask(() => subscriber.tell('onSubscribed'));
+      Promise.resolve().then(() => subscriber.tell('onSubscribed'));
     } else {
       this.#want(channel, [subscriber]);
     }

@@ -22,7 +22,7 @@ export class Realtime extends Target {
   #channels;
   #positions;
   #ended; // why, where no connection is made any more
-  #listening = new AbortController();
+  #undo = []; // of the listeners; undefined once the client has been left for good
 
   constructor(url, options = {}) {
     super();
@@ -40,7 +40,7 @@ export class Realtime extends Target {
       this.#positions,
     );
     this.#listen();
-    queueMicrotask(() => this.connect()); // who has made it can listen first
+    Promise.resolve().then(() => this.connect()); // who has made it can listen first
   }
 
   /** `connecting`, `open`, `waiting` or `closed`. */
@@ -50,7 +50,7 @@ export class Realtime extends Target {
 
   /** Connect at once, also where the gateway has ended the connection for good; not after `close`. */
   connect() {
-    if (!this.#listening.signal.aborted) this.#line.connect();
+    if (this.#undo) this.#line.connect();
   }
 
   /** Look at once whether the line is alive, or connect at once where an attempt is waited for. */
@@ -72,7 +72,7 @@ export class Realtime extends Target {
       const onError = (error, passes) => (passes ? options?.onError?.(error) : ended(error));
       // Without `ack` a message on which the loop was left is one that it has had.
       const leave = this.#channels.subscribe(name, (_, message) => take(message), { ...options, inTurn: true, onError, onEnd: ended });
-      if (this.#ended) queueMicrotask(() => ended(this.#ended));
+      if (this.#ended) Promise.resolve().then(() => ended(this.#ended));
       return (done) => leave(done && !options?.ack);
     });
   }
@@ -81,7 +81,8 @@ export class Realtime extends Target {
   close() {
     this.#channels.sendAcks();
     this.#positions.save();
-    this.#listening.abort();
+    this.#undo?.forEach((each) => each());
+    this.#undo = undefined;
     this.#line.close({ reason: 'closed', code: 1000 });
   }
 
@@ -113,8 +114,10 @@ export class Realtime extends Target {
   // -- from the page --------------------------------------------------------------------------------
 
   #listen() {
-    const { signal } = this.#listening;
-    const on = (target, type, then) => target?.addEventListener?.(type, then, { signal });
+    const on = (target, type, then) => {
+      target?.addEventListener?.(type, then);
+      this.#undo.push(() => target?.removeEventListener?.(type, then));
+    };
     on(globalThis, 'online', () => this.wake());
     on(globalThis.navigator?.connection, 'change', () => this.state === 'connecting' || this.wake()); // a phone tells of each mast
     on(globalThis.document, 'visibilitychange', () => document.hidden || this.wake());
