@@ -1,4 +1,5 @@
-// Finds the headings under which all words stand. What is searched is loaded when somebody begins to search.
+// Finds the headings under which all words stand: in the page's language, and where there are none, in the other. What is searched
+// is loaded when somebody begins to search.
 
 const input = document.getElementById('search-words');
 const found = document.getElementById('search-found');
@@ -22,7 +23,7 @@ async function sections() {
 }
 
 function score(section, words) {
-  let sum = section.spoken === language ? 1 : 0;
+  let sum = 0;
   for (const word of words) {
     if (section.inHeading.includes(word)) sum += 10;
     else if (section.inText.includes(word)) sum += 1;
@@ -42,9 +43,9 @@ function row({ url, title, heading }) {
 input.addEventListener('input', async () => {
   const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
   const all = words.length ? await sections() : [];
-  const best = all
-    .map((section) => [score(section, words), section])
-    .filter(([points]) => points)
+  const matches = all.map((section) => [score(section, words), section]).filter(([points]) => points);
+  const own = matches.filter(([, section]) => section.spoken === language);
+  const best = (own.length ? own : matches)
     .sort(([one], [other]) => other - one)
     .slice(0, most);
   found.replaceChildren(...best.map(([, section]) => row(section)));
@@ -59,4 +60,8 @@ document.addEventListener('keydown', (event) => {
   if (event.key === 'Escape') found.hidden = true;
 });
 
-if (matchMedia('(max-width: 50rem)').matches) document.querySelector('nav details').open = false;
+// The menu is a column where there is room, and can be opened elsewhere.
+const narrow = matchMedia('(max-width: 50rem)');
+const fold = () => (document.querySelector('nav details').open = !narrow.matches);
+narrow.addEventListener('change', fold);
+fold();

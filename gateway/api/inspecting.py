@@ -30,7 +30,10 @@ _STANDING: Final = {
         "description": "Whether it hears live messages, or why it does not yet",
     },
     "sent_up_to": _ID,
-    "confirmed_up_to": {**_ID, "description": "Proven on this connection; 0 for nothing yet"},
+    "confirmed_up_to": {
+        **_ID,
+        "description": "Proven on this connection, which begins at what its user had confirmed; 0 for none",
+    },
 }
 _MISSING: Final = {
     "type": "array",

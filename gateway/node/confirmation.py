@@ -27,6 +27,7 @@ from gateway.node.ports import Clock, Positions
 from gateway.node.timings import Timings
 from gateway.node.watching import Watching, nobody
 from publisher.contract.channels import Namespace
+from publisher.contract.message import NO_POSITION
 
 _MARK: Final = b"c"
 _ANSWER: Final = re.compile(rb"c([0-9]{1,19}):([0-9]{1,16})")
@@ -202,12 +203,15 @@ class Confirmation:
             # Only what is the same: a lower id is news where Redis has lost what was above it.
             if upto == subscription.proven:
                 return
+            # What it was not sent on this connection is not confirmed by it.
+            after = subscription.confirmed_upto
             if self._traced is not None:
-                self._traced(channel, subscription.proven, upto)
+                self._traced(channel, after, upto)
             if self._watching.active:
-                self._watching.confirmed(channel, connection, subscription.proven, upto)
+                began = subscription.began != NO_POSITION
+                self._watching.confirmed(channel, connection, after if began else None, upto)
             # What was published before waited for its user, and not for this node.
-            first = oldest if oldest > max(connection.entered_at, subscription.proven) else upto
+            first = oldest if oldest > max(connection.entered_at, after) else upto
             subscription.proven = upto
             if first > connection.entered_at:
                 self._timings.confirmed(first)

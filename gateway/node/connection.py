@@ -131,14 +131,15 @@ class Subscription(Reader):
     counts the requests that wait for their answer. ``paused``: it may hear nothing for now; set when it may.
     ``passed``: what the channel token allows that it goes by, if it goes by one. ``request``: what its client has asked for,
     while that waits for its answer.
-    ``proven``: the id up to which the client has shown last that it has everything; 0 for none. ``asked_who``: the client has asked who
-    is in the channel.
+    ``proven``: the id up to which the client has shown last that it has everything; 0 for none. ``began``: the id behind which
+    it is sent everything on this connection; -1 before it begins. ``asked_who``: the client has asked who is in the channel.
     """
 
     __slots__ = (
         "answers",
         "asked_who",
         "away",
+        "began",
         "channel",
         "connection",
         "interested",
@@ -163,12 +164,18 @@ class Subscription(Reader):
         self.answers = 1
         self.request: protocol.Subscribe | None = None
         self.proven = 0
+        self.began = NO_POSITION
         self.task: asyncio.Task[None] | None = None
 
     @property
     def sent_upto(self) -> int:
         """The last id that its connection was sent."""
         return self.position if self.live is None else self.live.position
+
+    @property
+    def confirmed_upto(self) -> int:
+        """The id up to which its client has all that it was to be sent on this connection."""
+        return max(self.began, self.proven)
 
     @property
     def pause(self) -> asyncio.Event | None:

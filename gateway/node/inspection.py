@@ -99,7 +99,7 @@ def _subscription(subscription: Subscription) -> dict[str, Any]:
     return {
         "state": _state(subscription),
         "sent_up_to": max(subscription.sent_upto, 0),
-        "confirmed_up_to": max(subscription.proven, 0),
+        "confirmed_up_to": subscription.confirmed_upto,
     }
 
 

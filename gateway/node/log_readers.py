@@ -124,6 +124,8 @@ class Members(Audience):
         name = self.channel.name
         if lost:
             self._hub.tell_all(name, protocol.messages_lost(name))
+            for subscription in self.channel.subscriptions():
+                subscription.began = _before(taken, self.reader)
         # What is not logged has come live, and went out as it came.
         logged = [message for message in taken.messages if message.logged]
         self._hub.stats.messages_repaired += len(logged)
@@ -254,21 +256,18 @@ class One(Audience):
         if self._subscription.answers:
             claimed, self.claimed = self.claimed, None
             answer(hub, self._subscription, None if claimed is None and not lost else not lost)
-            if not connection.socket.encoding.asks:
-                self._take_as_proof(None if lost else claimed, start)
+            if claimed is not None and not (lost or connection.socket.encoding.asks):
+                # A client that cannot be asked shows what it has by the position with which it comes back.
+                self._confirmation.confirm(connection, name, claimed)
+            self._subscription.began = start
         elif lost:
             hub.tell(connection, protocol.messages_lost(name))
+        if lost:
+            self._subscription.began = _before(taken, self.reader)
         self._charge(taken)
         hub.replay(self.channel, connection, taken.messages)
         if self.reader.position != start:
             hub.ask(connection, self._confirmation.replayed(name, self.reader.position))
-
-    def _take_as_proof(self, claimed: int | None, start: int) -> None:
-        """A client that cannot be asked shows what it has received by the position with which it comes back."""
-        if claimed is not None:
-            self._confirmation.confirm(self._connection, self.channel.name, claimed)
-        # What it had before was not sent here.
-        self._subscription.proven = max(self._subscription.proven, start)
 
     def _charge(self, taken: Taken) -> None:
         again = [
@@ -309,6 +308,11 @@ class One(Audience):
             channel.position, channel.told_upto = reader.position, reader.told_upto
         self._hub.go_live(channel, self._subscription)
         return True
+
+
+def _before(taken: Taken, reader: Reader) -> int:
+    """Behind which id whoever has lost something goes on."""
+    return next((each.prev for each in taken.messages if each.logged), reader.position)
 
 
 def answer(hub: Hub, subscription: Subscription, recovered: bool | None) -> None:

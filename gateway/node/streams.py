@@ -248,7 +248,7 @@ def _each(messages: bytes) -> list[bytes]:
 def _is_unproven(connection: Connection) -> bool:
     """Whether it was sent messages of which it is not known that they have arrived."""
     return connection.socket.encoding in (WITH_IDS, WITHOUT_IDS) and any(
-        each.proven < each.sent_upto
+        each.confirmed_upto < each.sent_upto
         for each in connection.subscriptions.values()
         if not each.answers
     )

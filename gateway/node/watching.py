@@ -135,9 +135,13 @@ class Watching:
         told = {"first": messages[0].id, "last": messages[-1].id, "messages": len(messages)}
         self._of(connection, channel, "replayed", **told)
 
-    def confirmed(self, channel: str, connection: Connection, after: int, upto: int) -> None:
-        """A connection has everything in a channel up to ``upto``, and not only up to ``after`` any more."""
-        self._of(connection, channel, "confirmed", after=after, up_to=upto)
+    def confirmed(self, channel: str, connection: Connection, after: int | None, upto: int) -> None:
+        """A connection has everything in a channel up to ``upto``, and not only up to ``after`` any more.
+
+        ``None`` for a client that has come back and shows by that what it has: it was sent that on another connection.
+        """
+        known = {} if after is None else {"after": after}
+        self._of(connection, channel, "confirmed", **known, up_to=upto)
 
     def connected(self, connection: Connection) -> None:
         """A connection has begun."""

@@ -19,9 +19,12 @@ from gateway.web.key_set import KeySet
 log = logging.getLogger(__name__)
 
 _SUBPROTOCOL_TOKEN: Final = "bearer."  # noqa: S105 - a prefix
-_AUDIENCE_LINES_PER_SECOND: Final = 1 / 60
+_LINES_PER_SECOND: Final = 1 / 60
+"""Of each kind: whoever makes such tokens makes many."""
 _LONGEST_AUDIENCE: Final = 100
 """Characters of it that are logged."""
+_MILLISECONDS: Final = 1e12
+"""As seconds it is the year 33658, which nobody means; as milliseconds it is 2001. What means "never" is often 9999, a quarter of it."""
 
 Told = TypeVar("Told", Identity, ChannelPass)
 """What a token says."""
@@ -102,7 +105,9 @@ class TokenVerifier:
         self._clock = clock
         self._wall_clock = wall_clock
         self._patterns_told = False
-        self._audience_lines = TokenBucket(_AUDIENCE_LINES_PER_SECOND, 1, clock())
+        now = clock()
+        self._audience_lines = TokenBucket(_LINES_PER_SECOND, 1, now)
+        self._milliseconds_lines = TokenBucket(_LINES_PER_SECOND, 1, now)
 
     def verify(self, token: str) -> Identity:
         """Whom ``token`` speaks for.
@@ -113,7 +118,7 @@ class TokenVerifier:
         """
         claims = self._genuine(token, Use.CONNECTION)
         identity = identify(claims, self._rules.user_claim, self._rules.leeway)
-        identity = self._aged(identity)
+        identity = self._aged(identity, identity.user)
         return identity if self._rules.channel_patterns else self._without_patterns(identity)
 
     def verify_pass(self, token: str, user: str, channel: str) -> ChannelPass:
@@ -124,7 +129,7 @@ class TokenVerifier:
         """
         claims = self._genuine(token, Use.CHANNEL)
         passed = read_pass(claims, self._rules.user_claim, user, channel, self._rules.leeway)
-        return self._aged(passed)
+        return self._aged(passed, user)
 
     def _genuine(self, token: str, use: Use) -> dict[str, Any]:
         claims, demands = self.keys.read(token, use)
@@ -151,7 +156,7 @@ class TokenVerifier:
             log.warning("channel_pattern_ignored setting=GATEWAY_JWT_CHANNEL_PATTERNS")
         return identity._replace(channels=exact)
 
-    def _aged(self, found: Told) -> Told:
+    def _aged(self, found: Told, user: str) -> Told:
         """The same, with an ``issued_at`` that tells how old the token is.
 
         Raises:
@@ -159,10 +164,19 @@ class TokenVerifier:
         """
         now, issued_at = self._wall_clock(), found.issued_at
         self._refuse_long_life(found, now)
+        self._note_milliseconds(found.expires_at, user)
         # One that is ahead is no reason to refuse (RFC 7519 §4.1.6), and says nothing about the age: who made it has
         # another clock, or another unit, and such a token would outlive every revocation by age.
         is_ahead = issued_at is not None and issued_at > now + self._rules.leeway
         return found._replace(issued_at=None) if is_ahead else found
+
+    def _note_milliseconds(self, expires_at: float | None, user: str) -> None:
+        """Say that a token is good for 50,000 years: who makes it counts in milliseconds. It was always taken, and still is."""
+        if expires_at is None or expires_at < _MILLISECONDS:
+            return
+        if self._milliseconds_lines.take(1, self._clock()):
+            exp = expires_at - self._rules.leeway
+            log.warning("token_expiry_in_milliseconds user=%r exp=%d", user, exp)
 
     def _refuse_long_life(self, found: Identity | ChannelPass, now: float) -> None:
         rules = self._rules

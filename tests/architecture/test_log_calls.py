@@ -95,6 +95,7 @@ ABOUT_OTHERS = {
     "redis_reached": "the address is that of Redis",
     "sentinel_failed": "the address is that of a sentinel, once a minute",
     "sentinel_refused": "the address is that of a sentinel",
+    "token_expiry_in_milliseconds": "one a minute: it is about whoever makes the tokens",
     "waiting_for_redis": "the address is that of Redis",
 }
 """Events with such a key of which there are few all the same."""

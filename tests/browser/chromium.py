@@ -63,6 +63,10 @@ class Page:
         for key in keys:
             await self.do("press", key=key)
 
+    async def resize(self, width: int, height: int) -> None:
+        """Give its window another size."""
+        await self.do("resize", width=width, height=height)
+
     async def accessible(self) -> None:
         """Hold it against WCAG 2.2 A and AA, as far as a program can, in both colour schemes."""
         for dark in (False, True):

@@ -29,6 +29,16 @@ async def test_a_page_on_a_phone_and_the_search(browser: Browser, site: str) -> 
     page = await browser.visit(f"{site}/docs/protocol.html", width=320, height=640)
     assert await page.evaluate("document.documentElement.scrollWidth") <= 320
     assert await page.evaluate("document.querySelector('nav details').open") is False
+    await page.resize(width=1000, height=640)
+    await page.wait("nav details[open]")
+    await page.resize(width=320, height=640)
+    await page.wait("nav details:not([open])")
+    await page.fill("#search-words", "token_expired")
+    await page.wait("#search-found a[href$='protocol.html#tokens']")
+    found = "[...document.querySelectorAll('#search-found a')].map((each) => each.href).join()"
+    assert "zh-CN" not in await page.evaluate(found)
+    await page.fill("#search-words", "频道")
+    await page.wait("#search-found a[href*='zh-CN']")
     await page.fill("#search-words", "rolling deploys")
     await page.wait("#search-found a")
     await page.click("#search-found a[href$='deployment.html#rolling-deploys']")

@@ -20,8 +20,10 @@ from gateway.node import watching as node_watching
 from publisher import AsyncPublisher
 from tests.support.api import KEY, KEYS, READER, Api, api_at, keys_in
 from tests.support.client import connected
+from tests.support.event_stream import event_stream
 from tests.support.nodes import Node, running_node
 from tests.support.tokens import make_token
+from tests.support.topology import keys
 from tests.support.waiting import until
 
 USER = "ann/o'b <i>"
@@ -157,6 +159,67 @@ async def test_a_message_is_followed_until_all_devices_have_confirmed_it(
     # Nobody looks any more, and the nodes know it.
     for node in (api_node, other):
         await until(lambda node=node: not node.gateway.hub.event_log.watching.active)
+
+
+async def test_a_device_that_comes_later_confirms_nothing_that_it_was_not_sent(
+    api: Api, api_node: Node, other: Node, publisher: AsyncPublisher
+) -> None:
+    token = make_token(USER)
+    path = f"/v1/subscriptions/{quote(CHANNEL, safe='/')}"
+
+    async def standing() -> list[int]:
+        told = (await api.ask("GET", path)).json["subscriptions"]
+        return [each["confirmed_up_to"] for each in told]
+
+    async with watching(api, f"channel={quote(CHANNEL)}") as told:
+
+        def confirmed() -> list[tuple[int, int]]:
+            return [(e["after"], e["up_to"]) for e in told if e["kind"] == "confirmed"]
+
+        async with connected(api_node.url, token) as first:
+            await first.subscribe(CHANNEL)
+            first_sent = (await publisher.publish(CHANNEL, 1)).id
+            await first.data(1)
+            await until(lambda: bool(confirmed()))
+        async with connected(other.url, token) as later:
+            await later.subscribe(CHANNEL)
+            await until(standing)
+            assert await standing() == [first_sent]
+            sent = (await publisher.publish(CHANNEL, 2)).id
+            await later.data(1)
+            await until(lambda: len(confirmed()) > 1)
+        assert confirmed() == [(0, first_sent), (first_sent, sent)]
+
+
+async def test_a_stream_that_comes_back_does_not_say_where_it_was_before(
+    api: Api, api_node: Node, publisher: AsyncPublisher
+) -> None:
+    """What it proves by that was sent on a connection that is over."""
+    token = make_token(USER)
+    async with watching(api, f"channel={quote(CHANNEL)}") as told:
+        async with event_stream(api_node.url, token, CHANNEL) as stream:
+            await stream.expect(type="subscribed")
+            sent = (await publisher.publish(CHANNEL, 1)).id
+            assert await stream.data(1) == [1]
+        async with event_stream(api_node.url, token, CHANNEL, last_id=str(sent)):
+            await until(lambda: "confirmed" in [each["kind"] for each in told])
+        [confirmed] = [each for each in told if each["kind"] == "confirmed"]
+        assert (confirmed.get("after"), confirmed["up_to"]) == (None, sent)
+
+
+async def test_what_is_lost_is_confirmed_by_nobody(
+    api: Api, api_node: Node, publisher: AsyncPublisher, prefix: str
+) -> None:
+    ids = [(await publisher.publish(CHANNEL, number)).id for number in range(3)]
+    log = keys(prefix).log(CHANNEL)
+    assert await publisher._client.zremrangebyscore(log, ids[1], ids[1]) == 1
+    async with watching(api, f"channel={quote(CHANNEL)}") as told:
+        async with connected(api_node.url, make_token(USER)) as client:
+            await client.subscribe(CHANNEL, since=ids[0])
+            assert await client.data(1) == [2]
+            await until(lambda: "confirmed" in [each["kind"] for each in told])
+        [confirmed] = [each for each in told if each["kind"] == "confirmed"]
+        assert (confirmed["after"], confirmed["up_to"]) == (ids[1], ids[2])
 
 
 async def test_a_user_is_watched_in_all_channels_and_a_key_hears_its_namespaces(

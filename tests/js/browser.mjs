@@ -8,6 +8,7 @@
 //   {"do": "open", …, "beside": "a"}     in the profile of another one        {"do": "go", "page": "a", "url": "http://…"}
 //   {"do": "reload", …}   {"do": "back", …}   {"do": "crash", …}   {"do": "offline", …, "off": true}
 //   {"do": "press", "page": "a", "key": "Tab"}                  a key, at what has the focus
+//   {"do": "resize", "page": "a", "width": 320, "height": 640}
 //   {"do": "axe", "page": "a", "dark": true}                   what WCAG 2.2 A and AA have against the page, by axe-core
 //   {"do": "complaints", "page": "a"}                          what its console and network had to complain of
 //
@@ -104,6 +105,7 @@ async function axe({ page: name, dark }) {
 const actions = {
   axe,
   press: ({ page, key }) => pages.get(page).keyboard.press(key),
+  resize: ({ page, width, height }) => pages.get(page).setViewportSize({ width, height }),
   open,
   wait,
   shot,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 import jwt
@@ -54,6 +54,32 @@ def test_a_missing_audience_is_logged_once_a_minute_and_with_the_setting(
     assert len(lines) == 2
     assert all("setting=GATEWAY_JWT_AUDIENCE aud=['other-api'" in line for line in lines)
     assert all(len(line) < 200 for line in lines)
+
+
+def test_an_end_in_milliseconds_is_taken_and_logged_once_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = int(time.time())
+    never = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
+    times = [0.0, 0.0, 1.0, 59.0, 61.0]
+    judge = make_verifier(Settings(jwt_secret=SECRET), clock=lambda: times.pop(0))
+
+    def show(exp: int) -> str:
+        token = jwt.encode({"sub": "ann\n", "exp": exp}, SECRET, "HS512")
+        assert judge.verify(token).expires_at == exp + 5
+        return token
+
+    show(never)
+    assert caplog.messages == []
+    tokens = [show((now + 60) * 1000) for _ in range(len(times))]
+    lines = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    line = f"token_expiry_in_milliseconds user='ann\\n' exp={(now + 60) * 1000}"
+    assert lines == [line] * 2
+    assert all(each not in caplog.text for each in tokens)
+    longest = Settings(jwt_secret=SECRET, jwt_max_lifetime_seconds=86_400)
+    claims = {"sub": "ann", "iat": now, "exp": (now + 60) * 1000}
+    with pytest.raises(TokenRejected, match="MAX_LIFETIME"):
+        make_verifier(longest).verify(jwt.encode(claims, SECRET, "HS512"))
 
 
 @pytest.mark.parametrize("audience", ["", [], [""], 5, {}])

@@ -34,8 +34,10 @@ export class Lives {
     } else if (event.kind === 'replayed') {
       for (const life of this.between(event.first - 1, event.last)) life.replayed.push(event);
     } else if (event.kind === 'confirmed') {
-      for (const life of this.between(event.after, event.up_to)) {
-        if (!life.confirmed.has(event.connection)) life.confirmed.set(event.connection, event);
+      // Without `after` a client has come back with what it has, which was sent to a connection of its user's that is over.
+      const sentBefore = event.after === undefined;
+      for (const life of this.between(event.after ?? 0, event.up_to)) {
+        if (sentBefore ? awaits(life, event.user) : !life.confirmed.has(event.connection)) life.confirmed.set(event.connection, event);
       }
     }
   }
@@ -53,6 +55,11 @@ export class Lives {
       }
     }
   }
+}
+
+/** Whether a message was seen to be sent, and no device of this user has confirmed it yet. */
+function awaits({ written, replayed, confirmed }, user) {
+  return (written.size > 0 || replayed.length > 0) && ![...confirmed.values()].some((each) => each.user === user);
 }
 
 /** The steps of a life in their order: `{at, kind, …}`. */
@@ -75,6 +82,7 @@ export function summary(life) {
   return {
     receivers,
     confirmed: life.confirmed.size,
+    replayed: life.replayed.length > 0,
     written: last(written.map((each) => each.at)),
     complete: last([...life.confirmed.values()].map((each) => each.at)),
   };

@@ -58,9 +58,10 @@ export function lifeEntry(life, receipts) {
   return { entry, draw };
 }
 
-function words({ receivers, confirmed, written, complete }) {
-  if (written === undefined && confirmed === 0) return [tag('retained'), ' published before this page looked'];
-  const sent = written === undefined ? 'replayed' : `written to ${connections(receivers)} after ${lasted(written * 1000)}`;
+function words({ receivers, confirmed, replayed, written, complete }) {
+  const unseen = replayed ? 'replayed' : 'published before this page looked';
+  if (written === undefined && confirmed === 0) return [tag('retained'), ` ${unseen}`];
+  const sent = written === undefined ? unseen : `written to ${connections(receivers)} after ${lasted(written * 1000)}`;
   if (receivers === 0) return [tag('nobody there', 'late'), ' kept for those who come'];
   const all = confirmed >= receivers;
   return [
