@@ -58,7 +58,7 @@ NORMAL: Final = Closing(CloseCode.NORMAL, "")
 TOKEN_MISSING: Final = _violation(
     ErrorCode.TOKEN_MISSING,
     "Authentication required",
-    detail="send a token: ?token=<JWT>, an Authorization: Bearer header or a subprotocol",
+    detail="send a token: ?token=<JWT>, an Authorization: Bearer header or, for a WebSocket, a subprotocol",
 )
 TOKEN_INVALID: Final = _violation(
     ErrorCode.TOKEN_INVALID, "Authentication failed", detail="get a new token"

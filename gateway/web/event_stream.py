@@ -29,13 +29,15 @@ _CLOSED_BY_CLIENT: Final = 1005
 
 RETRY: Final = (2_000, 5_000)
 """Milliseconds after which a client comes back whose stream has broken: each is given another time in between."""
+_FOR_EVER: Final = (604_800_000, 604_800_000)
+"""An ``EventSource`` cannot be told to stay away. A week is for ever, for a page."""
 _RETRY_AFTER: Final = {
     RESUME: (20, 100),
     closing.DRAINING: (200, 5_000),
     closing.SLOW_CONSUMER: (5_000, 15_000),
     closing.INTERNAL_ERROR: (5_000, 15_000),
-    # An EventSource cannot be told to stay away. A week is for ever, for a page.
-    closing.REPLACED: (604_800_000, 604_800_000),
+    closing.REPLACED: _FOR_EVER,
+    closing.FLOOD: _FOR_EVER,
 }
 
 

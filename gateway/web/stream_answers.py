@@ -60,7 +60,7 @@ _REFUSALS: Final = {
     each.status: each
     for each in (
         refusal_of(closing.TOKEN_REVOKED),
-        Refusal(404, "not_found", "you have no such stream; open another"),
+        Refusal(404, "not_found", "this user has no such stream or polls; begin anew"),
         Refusal(409, "poll_replaced", "you have polled once more before this was answered"),
         Refusal(500, "internal_error", "the gateway has failed; try again"),
         unavailable("redis_unavailable"),

@@ -70,9 +70,9 @@ class StreamRequests:
         return path in {self._sse, self._poll} or self._name(path) is not None
 
     def _name(self, path: str) -> str | None:
-        """The name of the stream to which something is said at this path."""
+        """What stands for the name of a stream in this path."""
         before, _, name = path.rpartition("/")
-        return name if before in {self._sse, self._poll} and tag_in(name) else None
+        return (name or None) if before in {self._sse, self._poll} else None
 
     def requested(self, new: NewConnection, head: Head) -> None:
         """Answer one."""

@@ -14,7 +14,7 @@ from publisher import AsyncPublisher
 from tests.integration.conftest import StartNode
 from tests.integration.test_delivery import confirmed
 from tests.support.client import connected
-from tests.support.event_stream import address, ask, event_stream
+from tests.support.event_stream import address, ask, event_stream, say
 from tests.support.nodes import Node
 from tests.support.tokens import make_token
 from tests.support.waiting import until
@@ -102,6 +102,20 @@ async def test_several_channels_share_one_position(
             f"later in {name}" for name in names
         )
         assert all(each["recovered"] for each in heard if each["type"] == "subscribed")
+
+
+async def test_a_client_that_floods_is_told_to_stay_away(start_node: StartNode) -> None:
+    node = await start_node(
+        client_message_burst=50, client_messages_per_second=1, confirm_interval_seconds=60
+    )
+    token = make_token("u")
+    async with event_stream(node.url, token, CHANNEL) as stream:
+        await stream.expect(type="subscribed")
+        await say(node.url, stream.name, [{"type": "heartbeat"}] * 100, token)
+        while (await stream.receive())["type"] != "error":
+            pass
+        await stream.ended()
+        assert stream.retry >= 86_400_000
 
 
 async def test_a_stream_with_messages_that_nobody_has_confirmed_is_ended_to_be_taken_up_again(

@@ -470,6 +470,7 @@ async def test_nobody_speaks_for_a_stream_that_is_not_theirs(
     # A node that is gone answers nobody, which is known at once.
     monkeypatch.setattr(stream_calls, "_HEARD_SECONDS", 600.0)
     assert (await say(here.url, "f" * 40, message, TOKEN)).status == 404
+    assert (await say(here.url, "no-name", message, TOKEN)).status == 404
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["own", "other"])
