@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.node.ports import Answering, StreamRequest
-from gateway.node.streams import FAILED, NOT_FOUND, Streams, tag_in, tag_of
+from gateway.node.streams import FAILED, NOT_FOUND, UNAVAILABLE, Streams, tag_in, tag_of
 from gateway.node.tasks import Tasks
 from publisher.contract import control
 from publisher.contract.calls import Call
@@ -23,9 +23,9 @@ from publisher.transport.pipeline import Calls
 log = logging.getLogger(__name__)
 
 _HEARD_SECONDS: Final = 2.0
-"""A node that has said nothing by then is gone, and its streams with it."""
+"""A node that has said nothing by then is not waited for."""
 _LOOK_SECONDS: Final = 1.0
-"""So often it is looked whether the nodes live on which polls wait."""
+"""So often it is looked whether the nodes live on which polls wait, and those that wait for these."""
 _MARGIN_SECONDS: Final = 5.0
 """By so much an answer to a poll may be later than the poll waits."""
 
@@ -35,12 +35,15 @@ _NO_MESSAGES: Final = b"[]"
 
 @dataclass(slots=True)
 class _Asked:
-    """A request that another node was handed. ``heard``: whether the user has the stream there."""
+    """A request that another node was handed. ``heard``: whether the user has the stream there; ``None`` where nobody has said.
+    ``timer``: gives up.
+    """
 
     tag: str
     number: int
     answer: Answering
-    heard: asyncio.Future[bool]
+    heard: asyncio.Future[bool | None]
+    timer: asyncio.TimerHandle | None = None
 
 
 class StreamCalls:
@@ -77,7 +80,11 @@ class StreamCalls:
     # -- asking -------------------------------------------------------------------------------
 
     async def ask(self, request: StreamRequest, answer: Answering) -> bool:
-        """Hand a request to the node of its stream; ``False``, and no answer, where the user has no such stream there."""
+        """Hand a request to the node of its stream; ``False``, and no answer, where the user has no such stream there.
+
+        A poll begins anew where nobody answers in time. What is said may still be carried out, so the stream is not said to be gone
+        while its node lives.
+        """
         tag = tag_in(request.stream)
         if tag is None:
             return False
@@ -94,64 +101,86 @@ class StreamCalls:
             request.leaves,
         )
         self._asked[asked.number] = self._by_answer[answer] = asked
-        loop.call_later(_HEARD_SECONDS, self._not_there, asked)
+        asked.timer = loop.call_later(_HEARD_SECONDS, self._not_heard, asked)
         try:
             hearers = await self._pipeline.call(self._to(tag, command))
             # A server of a cluster knows its own subscribers only.
             if not hearers and not (self._keys.sharded and await self._lives(tag)):
                 self._end(asked)
             found = await asked.heard
-        except BaseException:
+        except Exception:
+            self._give_up(asked)
+            raise
+        except BaseException:  # this node stops, which the other one sees
             self._pop(asked.number)
             raise
+        if found is None and request.wait is None and await self._lives(tag):
+            answer(UNAVAILABLE, b"")
+            return True
         if found and asked.number in self._asked:
             seconds = (request.wait or 0.0) + _MARGIN_SECONDS
-            loop.call_later(seconds, self._end, asked)
+            asked.timer.cancel()
+            asked.timer = loop.call_later(seconds, self._end, asked)
             self._look()
-        return found
+        return bool(found)
 
     def forget(self, answer: Answering) -> None:
         """Whoever has polled, and waits for this answer, has gone."""
         asked = self._by_answer.get(answer)
         if asked is not None:
-            self._pop(asked.number)
-            self._send(asked.tag, ClientGone(self._node, asked.number))
+            self._give_up(asked)
+
+    def _give_up(self, asked: _Asked) -> bool:
+        """Wait for it no longer, and say so: a node that is only slow would serve it for nobody. ``False``: it is answered."""
+        if self._pop(asked.number) is None:
+            return False
+        self._send(asked.tag, ClientGone(self._node, asked.number))
+        return True
 
     def _pop(self, number: int) -> _Asked | None:
         asked = self._asked.pop(number, None)
         if asked is not None:
             del self._by_answer[asked.answer]
+            if asked.timer is not None:
+                asked.timer.cancel()
         return asked
 
-    def _not_there(self, asked: _Asked) -> None:
+    def _not_heard(self, asked: _Asked) -> None:
         if not asked.heard.done():
             self._end(asked)
 
     def _end(self, asked: _Asked) -> None:
         """The stream's node has ended, as far as anybody can tell."""
-        if self._pop(asked.number) is None:
+        if not self._give_up(asked):
             return
         if asked.heard.done():
             asked.answer(200, _NO_MESSAGES)
         else:
-            asked.heard.set_result(False)
+            asked.heard.set_result(None)
 
     def _look(self) -> None:
-        """Look for nodes that have ended, as long as polls wait there."""
+        """Look for nodes that have ended, as long as polls wait there, or here for them."""
         if not self._looking:
             self._looking = True
             self._tasks.spawn(self._end_with_nodes(), "look for nodes on which polls wait")
 
     async def _end_with_nodes(self) -> None:
         try:
-            while self._asked:
+            while self._asked or self._waiting:
                 await asyncio.sleep(_LOOK_SECONDS)
                 lives = await self._tags()
-                for asked in list(self._asked.values()):
-                    if lives is not None and asked.tag not in lives:
-                        self._end(asked)
+                if lives is not None:
+                    self._end_without(lives)
         finally:
             self._looking = False
+
+    def _end_without(self, lives: set[str]) -> None:
+        for asked in list(self._asked.values()):
+            if asked.tag not in lives:
+                self._end(asked)
+        for asker, number in list(self._waiting):
+            if tag_of(asker) not in lives:
+                self._gone(asker, number)
 
     async def _lives(self, tag: str) -> bool:
         lives = await self._tags()
@@ -183,12 +212,16 @@ class StreamCalls:
             case ClientAnswer():
                 self._answered(command)
             case ClientGone(asker, number):
-                request, answer = self._waiting.get((asker, number), (None, None))
-                if request is not None and answer is not None:
-                    self._streams.forget(request, answer)
-                    self._waiting.pop((asker, number), None)
+                self._gone(asker, number)
             case ClientRequest():
                 self._serve(command)
+
+    def _gone(self, asker: str, number: int) -> None:
+        """Nobody waits for this answer."""
+        waiting = self._waiting.get((asker, number))
+        if waiting is not None:
+            self._streams.forget(*waiting)
+            self._waiting.pop((asker, number), None)
 
     def _serve(self, command: ClientRequest) -> None:
         request = StreamRequest(
@@ -211,6 +244,7 @@ class StreamCalls:
             answer(NOT_FOUND, b"")
         elif name in self._waiting:
             self._send(command.asker, ClientAnswer(command.number, WAITS))
+            self._look()
 
     def _answering(self, command: ClientRequest) -> Answering:
         def answer(status: int, body: bytes) -> None:

@@ -141,10 +141,11 @@ async def waits(stage: Stage) -> None:
 
 
 @check(
-    "S-933", "a poll with since confirms the answer before; with the since before it comes again"
+    "S-933",
+    "a poll with since confirms the answer before; with the since before it comes again, with another one nothing is confirmed",
 )
 async def proof(stage: Stage) -> None:
-    """An answer that is lost, and then arrives."""
+    """An answer that is lost, and then arrives; and a request that comes late."""
     client = Polling(stage)
     await client.ask(0)
     before = client.since
@@ -152,8 +153,21 @@ async def proof(stage: Stage) -> None:
     await client.data(id_)
     again = await client.ask(_SHORT_SECONDS, since=before)
     expect(_data(again) == ["once"], f"with the since before, {again} came again")
+    arrived, name = client.since, client.poll
+    late = await stage.publish("late")
+    await client.data(late)
+    after = client.since
+    anew = await client.ask(_SHORT_SECONDS, since=before)
+    expect(
+        [each["type"] for each in anew[:1]] == ["connected"],
+        f"with a since of long ago, it is answered with {anew}",
+    )
+    client.poll = name
+    again = await client.ask(_SHORT_SECONDS, since=arrived)
+    expect(_data(again) == ["late"], f"behind a request that came late, {again} came again")
+    expect(client.since == after, f"since is {client.since} behind an answer that comes again")
     await client.ask(0)
-    await awaits_confirmation(stage, id_)
+    await awaits_confirmation(stage, late)
 
 
 @check("S-934", "a poll that is not known begins anew, behind since")

@@ -16,7 +16,8 @@ _MARK: Final = b"p"
 """What it begins with: no id of a message does."""
 
 _NUMBERED: Final = "."
-"""Stands before what :func:`marked` adds, and in no position."""
+"""Stands before what :func:`told_apart` adds, and in no position."""
+_LONGEST_NUMBER: Final = 9
 
 LONGEST: Final = 1_024
 _DIGEST_BYTES: Final = 4
@@ -39,9 +40,16 @@ def encode(names: Sequence[str], positions: Sequence[Position]) -> bytes:
     return _MARK + urlsafe_b64encode(b"".join((_digest(names), *told))).rstrip(b"=")
 
 
-def marked(text: str, number: int) -> str:
-    """The same positions in another text: so an answer to a poll is told from the one before it."""
-    return f"{text.partition(_NUMBERED)[0]}{_NUMBERED}{number}"
+def told_apart(text: str, before: str) -> str:
+    """These positions, in a text that is neither empty nor ``before``: so an answer to a poll is told from those before it.
+
+    A number that rises follows where they are the same.
+    """
+    same, _, number = before.partition(_NUMBERED)
+    if text not in {"", same}:
+        return text
+    is_number = number.isascii() and number.isdigit() and len(number) <= _LONGEST_NUMBER
+    return f"{text}{_NUMBERED}{int(number) + 1 if is_number else 1}"
 
 
 def decode(names: Sequence[str], text: str) -> list[Position]:

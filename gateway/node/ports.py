@@ -261,10 +261,11 @@ class OtherNodes(Protocol):
 class Polls(Protocol):
     """The polls of one client."""
 
-    def poll(self, since: str, wait: float, answer: Answering) -> None:
+    def poll(self, since: str, wait: float, answer: Answering) -> bool:
         """Answer with what there is, or comes in so many seconds. An older one that waits is told that it is replaced.
 
-        It proves that what the last one was answered has arrived, unless ``since`` is where that had begun.
+        Where ``since`` is the end of the last answer, it proves that this has arrived; where it is the beginning, the answer comes
+        again. With any other it begins anew: ``False``, and no answer.
         """
 
     def forget(self, answer: Answering) -> None:

@@ -152,7 +152,9 @@ class Streams:
     # -- what clients say ---------------------------------------------------------------------
 
     def serve(self, request: StreamRequest, answer: Answering) -> bool:
-        """Serve what has come for a stream of this node; ``False``, and no answer, where the user has no such stream here."""
+        """Serve what has come for a stream of this node; ``False``, and no answer, where the user has no such stream here, or polls
+        from where it does not stand.
+        """
         stream = self.find(request.stream, request.user)
         if stream is None or (request.wait is not None and stream.polls is None):
             return False
@@ -163,7 +165,7 @@ class Streams:
             self._hear(stream, request.messages)
             answer(202, b"")
         elif self._requests.arrived(stream.connection, budget.MESSAGE):
-            stream.polls.poll(request.since, request.wait, answer)
+            return stream.polls.poll(request.since, request.wait, answer)
         else:
             answer(200, b"[]")
         return True

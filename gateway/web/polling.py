@@ -125,19 +125,23 @@ class PollSocket:
 
     # -- ports.Polls --------------------------------------------------------------------------
 
-    def poll(self, since: str, wait: float, answer: Answering) -> None:
-        """Answer with what there is, or comes in so many seconds."""
+    def poll(self, since: str, wait: float, answer: Answering) -> bool:
+        """Answer with what there is, or comes in so many seconds; ``False``, and no answer, where ``since`` is neither end of the last
+        answer.
+        """
+        # Of a request that comes late, or of a client that was set back, nothing tells what has arrived.
+        if since not in {self._begun, self._ended}:
+            return False
         self.arrived += 1
         self._release(REPLACED)
-        is_lost = bool(since) and since != self._ended and since == self._begun
-        if self._unproven and not is_lost:
+        if self._unproven and since == self._ended:
             self._streams.prove(self._stream, self._marks)
             self._unproven = b""
             self._begun = self._ended
         self._streams.settle(self._stream)
         if self._closing:
             answer(200, _NOTHING)
-            return
+            return True
         self._answer = answer
         if self._unproven:
             self._repeat(wait)
@@ -147,6 +151,7 @@ class PollSocket:
             self._give()
         else:
             self._set_timer(wait, self._give_up)
+        return True
 
     @property
     def _joins(self) -> bool:
@@ -187,7 +192,7 @@ class PollSocket:
         # An answer that was lost comes again as it was: were what has come since added, it would grow without a bound.
         if self._unproven:
             self._streams.charge(self._stream, len(self._unproven))
-        else:
+        elif self._waiting:
             self._take()
         if not self._unproven:
             answer(200, _NOTHING)
@@ -202,12 +207,10 @@ class PollSocket:
         self.untaken = 0
         self._waiting.clear()
         self._wake()
-        position = self._streams.position(self._stream).decode()
         # Behind messages of channels that are not in the address it has not moved. Without a mark a client that asks once
         # more, since it has got no answer, could not be told from one that has got it.
-        self._ended = (
-            positions.marked(position, self.arrived) if position == self._begun else position
-        )
+        position = self._streams.position(self._stream).decode()
+        self._ended = positions.told_apart(position, self._begun)
         self._marks = self._streams.marks(self._stream)
 
     def _release(self, status: int = 200) -> None:

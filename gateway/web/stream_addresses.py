@@ -33,10 +33,13 @@ class BadAddress(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which channels a request names, each once, and from where on they are wanted."""
+    """Which channels a request names, each once, and from where on they are wanted. ``told``: where the client says that it stands,
+    as it says that.
+    """
 
     channels: Sequence[Channel]
     since: Sequence[Position]
+    told: str = ""
 
 
 def wanted(head: Head, most: int, since: str) -> Wanted:
@@ -60,7 +63,7 @@ def wanted(head: Head, most: int, since: str) -> Wanted:
         message = f"a channel is {InvalidChannel.form}"
         raise BadAddress("invalid_channel", message) from None
     told = head.get("last-event-id") or dict(reversed(parameters)).get(since) or ""
-    return Wanted(channels, positions.decode(names, told))
+    return Wanted(channels, positions.decode(names, told), told)
 
 
 def wait_of(head: Head) -> float:

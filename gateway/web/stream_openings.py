@@ -13,7 +13,6 @@ from gateway.core.handshake import Refusal
 from gateway.core.http import Head
 from gateway.node.ports import Clocks
 from gateway.node.streams import Stream, Streams
-from gateway.web.auth import query_parameters
 from gateway.web.event_stream import RETRY, EventSocket, StreamSession, retry
 from gateway.web.new_connection import NewConnection
 from gateway.web.one_request import OneRequest
@@ -82,16 +81,10 @@ class PollOpening(StreamOpening):
     answers: Answers
     clocks: Clocks
 
-    @property
-    def told(self) -> str:
-        """Where the client says that it stands."""
-        return query_parameters(self.head).get("since", "")
-
     def begin(self, new: NewConnection, make: Make, left: Left) -> None:
         """Begin a connection that lasts over several requests, of which this is the first."""
         serving, wanted, streams = self.serving, self.wanted, self.streams
-        told = self.told
-        socket = PollSocket(serving.high_water, told, *self.clocks)
+        socket = PollSocket(serving.high_water, wanted.told, *self.clocks)
         stream = streams.enter(make(socket), wanted.channels, wanted.since)
         stream.polls = socket
         session = StreamSession(serving.lifetimes, streams, stream, left)
@@ -99,7 +92,7 @@ class PollOpening(StreamOpening):
         session.begin(b"")
         waiting = Waiting(self.answers.to(self.head), lambda: socket.forget(waiting.answer))
         waiting.begin(new)
-        socket.poll(told, self.wait, waiting.answer)
+        socket.poll(wanted.told, self.wait, waiting.answer)
 
 
 class StreamOpenings:

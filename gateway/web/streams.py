@@ -110,7 +110,7 @@ class StreamRequests:
 
     def _poll_again(self, new: NewConnection, opening: PollOpening, name: str) -> None:
         def known(identity: Identity) -> None:
-            user, since = identity.user, opening.told
+            user, since = identity.user, opening.wanted.told
             request = StreamRequest(name, user, b"", opening.wait, since)
             self._further.begin(new, opening, identity, request)
 

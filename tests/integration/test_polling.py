@@ -116,6 +116,42 @@ async def test_an_answer_that_was_lost_comes_again_also_for_channels_that_its_ad
     assert await poll(node.url, wait=0, poll=name, since=since) == []
 
 
+@pytest.mark.parametrize("there", [False, True], ids=["own", "other"])
+async def test_a_request_that_comes_late_confirms_nothing(
+    start_node: StartNode, publisher: AsyncPublisher, prefix: str, *, there: bool
+) -> None:
+    nodes = [await start_node(), await start_node()]
+    url = nodes[there].url
+    first = await poll(nodes[0].url, CHANNEL)
+    name, stands = name_in(first), [since_in(first)]
+    sent = []
+    for number in range(2):
+        sent.append(await publisher.publish(CHANNEL, number))
+        answer = await poll(url, CHANNEL, poll=name, since=stands[-1])
+        assert data_in(answer) == [number]
+        stands.append(since_in(answer))
+    for late in (stands[0], "123456", ""):
+        anew = await poll(url, CHANNEL, wait=0, poll=name, since=late)
+        assert name_in(anew) != name
+        assert 1 in data_in(anew)
+    assert await confirmed(publisher, prefix, "u", CHANNEL) < sent[1].id
+    again = await poll(url, CHANNEL, poll=name, since=stands[1])
+    assert (data_in(again), since_in(again)) == ([1], stands[2])
+
+
+async def test_a_position_in_a_field_counts_as_one_in_the_address(
+    node: Node, publisher: AsyncPublisher
+) -> None:
+    missed = [await publisher.publish(CHANNEL, number) for number in range(2)]
+    target = address("/poll", TOKEN, [CHANNEL])
+    first = await ask(node.url, target, Last_Event_ID=str(missed[0].id))
+    assert data_in(first.json) == [1]
+    target = address("/poll", TOKEN, [CHANNEL], wait="0", poll=name_in(first.json))
+    again = await ask(node.url, target, Last_Event_ID=str(missed[0].id))
+    assert again.json[:-1] == first.json[:-1]
+    assert (await ask(node.url, target, Last_Event_ID=since_in(first.json))).json == []
+
+
 async def test_who_always_says_to_have_got_no_answer_makes_a_node_keep_no_more_than_one(
     node: Node, publisher: AsyncPublisher
 ) -> None:
@@ -213,6 +249,51 @@ async def test_a_poll_that_waits_for_a_node_that_is_gone_is_answered(
     assert await waiting == []
 
 
+async def test_a_node_that_is_slow_serves_no_poll_for_nobody_and_no_stream_of_it_is_said_to_be_gone(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_calls, "_HEARD_SECONDS", 0.1)
+    here, there = await start_node(), await start_node()
+    first = await poll(here.url, CHANNEL)
+    name = name_in(first)
+    # All that it answers comes too late.
+    calls = here.gateway.entrance.stream_calls
+    monkeypatch.setattr(calls, "_send", lambda *_of: None)
+    anew = await poll(there.url, CHANNEL, wait=50, poll=name, since=since_in(first))
+    assert name_in(anew) != name
+    socket = here.gateway.entrance.streams._streams[name].connection.socket
+    await until(lambda: not (socket.there or calls._waiting))
+    heartbeat = {"type": "heartbeat"}
+    target = address(f"/poll/{name}", TOKEN)
+    answers = [
+        await say(there.url, name, heartbeat, TOKEN, "/poll"),
+        await ask(there.url, target, "DELETE"),
+    ]
+    assert [(each.status, each.json["error"]["code"]) for each in answers] == [
+        (503, "redis_unavailable")
+    ] * 2
+    assert answers[0].fields["retry-after"]
+    await here.gateway.stop()
+    assert (await say(there.url, name, heartbeat, TOKEN, "/poll")).status == 404
+
+
+async def test_a_poll_that_waits_for_a_node_that_has_crashed_holds_no_place(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_calls, "_LOOK_SECONDS", 0.05)
+    here, there = await start_node(), await start_node()
+    first = await poll(here.url, CHANNEL)
+    stream = here.gateway.entrance.streams._streams[name_in(first)]
+    line = await waiting_poll(there, CHANNEL, poll=name_in(first), since=since_in(first))
+    assert stream.connection.socket.there
+    # As after a crash: it says nothing any more.
+    monkeypatch.setattr(there.gateway.entrance.stream_calls, "_send", lambda *_of: None)
+    await there.gateway.stop()
+    await until(lambda: not stream.connection.socket.there)
+    assert not here.gateway.entrance.stream_calls._waiting
+    line.close()
+
+
 async def test_a_node_that_leaves_answers_the_polls_that_wait_there_for_another(
     start_node: StartNode,
 ) -> None:
@@ -248,7 +329,7 @@ async def test_polls_hold_one_place_for_a_while(
     monkeypatch.setattr(polling, "HOLD_SECONDS", 0.3)
     first = await poll(node.url, CHANNEL)
     assert len(node.gateway.hub.connections) == 1
-    await poll(node.url, CHANNEL, wait=0.6, poll=name_in(first))
+    await poll(node.url, CHANNEL, wait=0.6, poll=name_in(first), since=since_in(first))
     assert len(node.gateway.hub.connections) == 1
     await until(lambda: not node.gateway.hub.connections)
     assert not node.gateway.entrance.streams._streams

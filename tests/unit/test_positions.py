@@ -78,7 +78,24 @@ def test_what_clients_make_up_are_ids_or_none(octets: bytes) -> None:
 def test_a_mark_changes_the_text_and_no_position(names: list[str]) -> None:
     told = [7 + number for number in range(len(names))]
     text = positions.encode(names, told).decode()
-    marked = positions.marked(text, 1)
+    marked = positions.told_apart(text, text)
     assert marked != text
-    assert positions.marked(marked, 2) not in {text, marked}
-    assert positions.decode(names, positions.marked(marked, 2)) == told
+    assert positions.told_apart(text, marked) not in {text, marked}
+    assert positions.decode(names, positions.told_apart(text, marked)) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "told"),
+    [
+        ("7", "6", "7"),
+        ("7", "7.1", "7.2"),
+        ("7", "7.x", "7.1"),
+        ("7", "7." + "9" * 5_000, "7.1"),
+        ("8", "7.3", "8"),
+        ("", "", ".1"),
+        ("", "6", ".1"),
+        ("", ".1", ".2"),
+    ],
+)
+def test_no_two_positions_of_answers_are_told_alike(text: str, before: str, told: str) -> None:
+    assert positions.told_apart(text, before) == told
