@@ -209,13 +209,22 @@ def parse(text: str | bytes) -> Request:
     """Read one client message.
 
     Raises:
-        BadRequest: not JSON, not an object, an unknown ``type``, a field of the wrong type, a channel
-            name of the wrong form. It names the channel that the message names.
+        BadRequest: not JSON, or as of :func:`read`.
     """
     try:
         message = orjson.loads(text)
     except orjson.JSONDecodeError:
         raise _invalid("the message is not JSON") from None
+    return read(message)
+
+
+def read(message: object) -> Request:
+    """What a client asks for with a message, which is JSON.
+
+    Raises:
+        BadRequest: not an object, an unknown ``type``, a field of the wrong type, a channel name of the wrong form. It names the
+            channel that the message names.
+    """
     if not isinstance(message, dict):
         raise _invalid("the message is not a JSON object")
     try:

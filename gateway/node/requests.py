@@ -74,24 +74,15 @@ class Requests:
             message: its bytes.
             paid: what they have cost already.
         """
-        self._hub.stats.client_messages += 1
-        if not self._afford(connection, budget.message(paid), "messages") or connection.closed:
-            return
-        try:
-            self._check_size(message)
-            self._serve(connection, protocol.parse(message))
-        except BadRequest as error:
-            self._refuse(connection, error)
+        self._take(connection, budget.message(paid), lambda: self._parse(message))
+
+    def member(self, connection: Connection, message: object) -> None:
+        """Serve one of the messages of an array, as if it had come alone. The array is no larger than a message may be."""
+        self._take(connection, budget.MESSAGE, lambda: protocol.read(message))
 
     def request(self, connection: Connection, request: Request) -> None:
         """Serve what a client has asked for in the address of its stream: as if it had said so."""
-        self._hub.stats.client_messages += 1
-        if not self._afford(connection, budget.MESSAGE, "messages") or connection.closed:
-            return
-        try:
-            self._serve(connection, request)
-        except BadRequest as error:
-            self._refuse(connection, error)
+        self._take(connection, budget.MESSAGE, lambda: request)
 
     def binary(self, connection: Connection, _message: bytes) -> None:
         """Answer a binary message: the protocol has no use for any."""
@@ -121,13 +112,23 @@ class Requests:
 
     # -- what becomes of it -------------------------------------------------------------------
 
-    def _check_size(self, message: bytes) -> None:
+    def _take(self, connection: Connection, cost: float, read: Callable[[], Request]) -> None:
+        self._hub.stats.client_messages += 1
+        if not self._afford(connection, cost, "messages") or connection.closed:
+            return
+        try:
+            self._serve(connection, read())
+        except BadRequest as error:
+            self._refuse(connection, error)
+
+    def _parse(self, message: bytes) -> Request:
         if len(message) > self._max_message_bytes:
             raise BadRequest(
                 ErrorCode.MESSAGE_TOO_LARGE,
                 "Message too large",
                 detail=f"a message may have at most {self._max_message_bytes} bytes; it was not looked into",
             )
+        return protocol.parse(message)
 
     def _afford(
         self, connection: Connection, cost: float, what: str, *, asked_for: bool = False

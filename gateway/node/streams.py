@@ -36,13 +36,18 @@ _LOOKS: Final = 20
 RESUME: Final = Closing(CloseCode.NORMAL, "resume")
 """The end of such a stream. Clients see nothing of it but when to come back."""
 
+TAKEN: Final = 202
 REVOKED: Final = 401
 NOT_FOUND: Final = 404
 REPLACED: Final = 409
+TOO_MANY: Final = 413
 FAILED: Final = 500
 UNAVAILABLE: Final = 503
-"""How requests for streams are answered that come to nothing, as in HTTP: the token is revoked, the user has no such stream, the
-client has polled once more, the node has failed, Redis does not answer."""
+"""How requests for streams are answered, as in HTTP: what was said is taken, or nothing comes of it, since the token is revoked, the user has no such stream, the
+client has polled once more or says too many messages at once, the node has failed, Redis does not answer."""
+
+MOST_SAID: Final = 256
+"""Messages that a client may say at once. They are served in one turn of the event loop."""
 
 _TAG_LENGTH: Final = 8
 _RANDOM_BYTES: Final = 16
@@ -160,10 +165,9 @@ class Streams:
             return False
         if request.leaves:
             self._hub.close(stream.connection, closing.NORMAL)
-            answer(202, b"")
+            answer(TAKEN, b"")
         elif request.wait is None or stream.polls is None:
-            self._hear(stream, request.messages)
-            answer(202, b"")
+            answer(self._hear(stream, request.messages), b"")
         elif self._requests.arrived(stream.connection, budget.MESSAGE):
             return stream.polls.poll(request.since, request.wait, answer)
         else:
@@ -182,17 +186,28 @@ class Streams:
         found = stream is not None and stream.connection.user == user
         return stream if found and stream is not None and not stream.connection.closed else None
 
-    def _hear(self, stream: Stream, messages: bytes) -> None:
-        """Take messages of the protocol, as from a WebSocket. Their answers come on the stream."""
+    def _hear(self, stream: Stream, said: bytes) -> int:
+        """Take a message of the protocol, or an array of them, as from a WebSocket. Their answers come on the stream; returns the
+        status of that of the request.
+        """
         connection = stream.connection
-        for message in _each(messages):
-            self._requests.text(connection, message)
+        messages = _array(said)
+        if messages is None:
+            self._requests.text(connection, said)
+        elif len(messages) > MOST_SAID:
+            return TOO_MANY
+        else:
+            for message in messages:
+                if connection.closed:
+                    break
+                self._requests.member(connection, message)
         if (
             connection.socket.encoding is WITH_IDS
             and connection.subscriptions.keys() - stream.since
         ):
             # The ids of messages are no positions any more: those of the address's channel are told behind them.
             self._hub.change_encoding(connection, WITHOUT_IDS)
+        return TAKEN
 
     # -- positions ----------------------------------------------------------------------------
 
@@ -238,13 +253,13 @@ class Streams:
         self._hub.close(connection, RESUME)
 
 
-def _each(messages: bytes) -> list[bytes]:
-    """The members of an array of messages, or the one message."""
+def _array(said: bytes) -> list[object] | None:
+    """The members of an array of messages; ``None`` where it is none."""
     try:
-        found = orjson.loads(messages)
-        return [orjson.dumps(each) for each in found] if isinstance(found, list) else [messages]
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # it writes less deep than it reads
-        return [messages]
+        found = orjson.loads(said)
+    except orjson.JSONDecodeError:
+        return None
+    return found if isinstance(found, list) else None
 
 
 def _is_unproven(connection: Connection) -> bool:

@@ -118,6 +118,21 @@ async def test_a_client_that_floods_is_told_to_stay_away(start_node: StartNode) 
         assert stream.retry >= 86_400_000
 
 
+async def test_behind_the_end_of_a_flood_no_message_of_its_array_is_looked_at(
+    start_node: StartNode,
+) -> None:
+    node = await start_node(
+        client_message_burst=50, client_messages_per_second=1, confirm_interval_seconds=60
+    )
+    async with event_stream(node.url, make_token("u")) as stream:
+        assert (await say(node.url, stream.name, [1] * 256, make_token("u"))).status == 202
+        assert (await stream.receive())["code"] == "invalid_message"
+        while (await stream.receive())["code"] != "flood":
+            pass
+        await stream.ended()
+    assert 1 < node.gateway.stats.client_messages < 10
+
+
 async def test_a_stream_with_messages_that_nobody_has_confirmed_is_ended_to_be_taken_up_again(
     node: Node,
     publisher: AsyncPublisher,

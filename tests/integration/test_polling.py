@@ -182,6 +182,19 @@ async def test_an_answer_is_repeated_as_often_as_the_budget_bears(
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["own", "other"])
+async def test_of_too_many_messages_at_once_none_is_looked_at(
+    start_node: StartNode, *, there: bool
+) -> None:
+    nodes = [await start_node(), await start_node()]
+    async with event_stream(nodes[0].url, TOKEN) as stream:
+        answer = await say(nodes[there].url, stream.name, [1] * 257, TOKEN)
+        assert (answer.status, answer.json["error"]["code"]) == (413, "too_many_messages")
+        await say(nodes[there].url, stream.name, {"type": "heartbeat"}, TOKEN)
+        await stream.expect(type="heartbeat")
+    assert nodes[0].gateway.stats.client_messages == 1
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["own", "other"])
 async def test_what_is_nested_too_deep_is_no_message(start_node: StartNode, *, there: bool) -> None:
     nodes = [await start_node(), await start_node()]
     first = await poll(nodes[0].url, CHANNEL)
