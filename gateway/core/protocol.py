@@ -209,22 +209,16 @@ def parse(text: str | bytes) -> Request:
     """Read one client message.
 
     Raises:
-        BadRequest: not JSON, or as of :func:`read`.
+        BadRequest: not JSON, not an object, or what is wrong with its fields. It names the channel that the message names.
     """
     try:
-        message = orjson.loads(text)
+        return read(orjson.loads(text))
     except orjson.JSONDecodeError:
         raise _invalid("the message is not JSON") from None
-    return read(message)
 
 
 def read(message: object) -> Request:
-    """What a client asks for with a message, which is JSON.
-
-    Raises:
-        BadRequest: not an object, an unknown ``type``, a field of the wrong type, a channel name of the wrong form. It names the
-            channel that the message names.
-    """
+    """The same of a member of an array, which is JSON."""
     if not isinstance(message, dict):
         raise _invalid("the message is not a JSON object")
     try:

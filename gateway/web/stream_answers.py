@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import orjson
@@ -16,6 +14,7 @@ from gateway.core.handshake import Refusal
 from gateway.core.http import Head
 from gateway.node.streams import MOST_SAID, TOO_MANY, UNAVAILABLE
 from gateway.web.admission import unavailable
+from gateway.web.shared_gzip import SharedGzip
 
 NOT_KEPT: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 """Neither kept nor changed nor gathered by what is between: nginx takes the second."""
@@ -76,6 +75,7 @@ class Answers:
 
     cors: Cors
     threshold: float
+    gzip: SharedGzip = field(default_factory=SharedGzip)
 
     def to(self, head: Head) -> Callable[[int, bytes], bytes]:
         """What makes an answer to this request from a status and JSON."""
@@ -90,7 +90,7 @@ class Answers:
             if body:
                 more["Content-Type"] = "application/json; charset=utf-8"
             if takes_gzip and len(body) > self.threshold:
-                body = gzip.compress(body, zlib.Z_BEST_SPEED, mtime=0)
+                body = self.gzip.compress(body)
                 more["Content-Encoding"] = "gzip"
                 more["Vary"] += ", Accept-Encoding"
             return http.response(status, {**more, "Content-Length": str(len(body))}, body)
