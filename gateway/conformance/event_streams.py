@@ -359,6 +359,7 @@ async def refused_posts(stage: Stage) -> None:
     is_refusal(await said(stage, f"{_SSE}/{'0' * len(stream.name)}", heartbeat), 404, "not_found")
     is_refusal(await said(stage, path, heartbeat, other), 404, "not_found")
     is_refusal(await said(stage, path, heartbeat, kind="text/plain"), 415, "unsupported_media_type")
+    is_refusal(await said(stage, path, [heartbeat] * 257), 413, "too_many_messages")
     long = await said(stage, path, heartbeat | {"padding": "x" * 20_000})
     if long.status != 202:  # the limit may be higher here
         is_refusal(long, 413, "message_too_large")
