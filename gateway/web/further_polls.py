@@ -30,9 +30,11 @@ class FurtherPolls:
         self._refusals = refusals
         self._tasks = tasks
         self._waiting: set[Waiting] = set()
+        self._closed = False
 
     def close(self) -> None:
         """Let nobody wait any more: the next poll goes to another node."""
+        self._closed = True
         for waiting in list(self._waiting):
             waiting.answer(200, b"[]")
 
@@ -85,6 +87,8 @@ class FurtherPolls:
             begun = True
             for each in early:
                 waiting.answer(*each)
+            if self._closed:
+                waiting.answer(200, b"[]")
         else:
             over()
             self._handshakes.open(new, opening)

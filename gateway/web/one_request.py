@@ -6,8 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, cast
 
+from gateway.web import tcp
+
 _BODY_SECONDS: Final = 10.0
-"""How long a client may take to send the body of its request, and to take its answer."""
+"""How long a client may take to send the body of its request."""
+_TAKE_SECONDS: Final = 10.0
+"""How long it may take nothing of its answer, or not close its side behind it."""
 _MOST_BEHIND: Final = 64 * 1024
 """Bytes that it may send behind the request. Nobody reads them."""
 
@@ -55,12 +59,30 @@ class OneRequest(asyncio.Protocol):
             self._transport.write_eof()
         else:
             self._transport.close()
-        self._set_deadline()
+        self._look_again(self._taken)
 
     @property
     def over(self) -> bool:
         """Whether an answer would reach nobody."""
         return self._answered or self._transport.is_closing()
+
+    @property
+    def _taken(self) -> int:
+        """What has reached the client, or left the transport where the system does not tell: only differences count."""
+        acknowledged = tcp.acknowledged(self._transport)
+        return -self._transport.get_write_buffer_size() if acknowledged is None else acknowledged
+
+    def _look_again(self, taken: int) -> None:
+        self._cancel_deadline()
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(_TAKE_SECONDS, self._look, taken)
+
+    def _look(self, before: int) -> None:
+        taken = self._taken
+        if taken == before:
+            self._transport.abort()
+        else:
+            self._look_again(taken)
 
     def _set_deadline(self) -> None:
         self._cancel_deadline()

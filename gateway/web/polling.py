@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.core import positions, protocol
@@ -22,7 +24,17 @@ LEFT_SECONDS: Final = SILENT_SECONDS
 _JOINING_SECONDS: Final = 2.0
 """So long its first request waits for its channels, so that it is answered with what was missed in them."""
 _CONGESTED_BYTES: Final = 64 * 1024
+"""An answer ends with what passes this: a slow line could not bear all that may wait, and would get on no further."""
 _NOTHING: Final = b"[]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one answer has of the messages, and where the client stands behind them."""
+
+    data: bytes
+    position: str
+    marks: Mapping[str, int]
 
 
 class PollSocket:
@@ -46,7 +58,10 @@ class PollSocket:
         self._high_water = high_water
         self._clock = clock
         self._wall_clock = wall_clock
+        # What waits for the next requests: an answer each, and what came behind those.
+        self._parts: deque[_Part] = deque()
         self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
         self.untaken = 0
         self.taken = 0
         self.arrived = 0
@@ -74,7 +89,10 @@ class PollSocket:
         if self._closing:
             return True
         self._waiting.append(data)
+        self._waiting_bytes += len(data)
         self.untaken += len(data)
+        if self._waiting_bytes > _CONGESTED_BYTES:
+            self._part()
         if self._answer is not None and not self._unproven and not self._joins:
             self._give()
         elif self.congested and self._session is not None:
@@ -112,6 +130,7 @@ class PollSocket:
         """Answer the request that waits with what there is, and end soon."""
         if not self._closing:
             if self._answer is not None:
+                self._unite()
                 self._give()
             self._closing = True
             self._wake()
@@ -147,7 +166,7 @@ class PollSocket:
             self._repeat(wait)
         elif self._joins:
             self._set_timer(max(wait, _JOINING_SECONDS), self._give_up)
-        elif self._waiting:
+        elif self._due:
             self._give()
         else:
             self._set_timer(wait, self._give_up)
@@ -157,6 +176,10 @@ class PollSocket:
     def _joins(self) -> bool:
         """Whether its first request waits for its channels."""
         return self._is_first and self._streams.joins(self._stream)
+
+    @property
+    def _due(self) -> bool:
+        return bool(self._parts or self._waiting)
 
     def _repeat(self, wait: float) -> None:
         """Answer once more what was answered, as soon as the client's budget bears that; with nothing where it has to wait for longer."""
@@ -192,7 +215,7 @@ class PollSocket:
         # An answer that was lost comes again as it was: were what has come since added, it would grow without a bound.
         if self._unproven:
             self._streams.charge(self._stream, len(self._unproven))
-        elif self._waiting:
+        elif self._due:
             self._take()
         if not self._unproven:
             answer(200, _NOTHING)
@@ -200,18 +223,35 @@ class PollSocket:
         end = protocol.heartbeat(int(self._wall_clock() * 1000), self._ended)
         answer(200, b"[%b%b]" % (self._unproven, end))
 
+    def _part(self) -> None:
+        """Let an answer end here."""
+        data = b"".join(self._waiting)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        position = self._streams.position(self._stream).decode()
+        self._parts.append(_Part(data, position, self._streams.marks(self._stream)))
+
+    def _unite(self) -> None:
+        """Make the last answer: what comes again, and all that waits, which tells why it is the last."""
+        self.untaken += len(self._unproven)
+        self._waiting = [self._unproven, *(each.data for each in self._parts), *self._waiting]
+        self._unproven = b""
+        self._parts.clear()
+
     def _take(self) -> None:
         """Make an answer of what waits."""
-        self._unproven = b"".join(self._waiting)
-        self.taken += self.untaken
-        self.untaken = 0
-        self._waiting.clear()
-        self._wake()
+        if not self._parts:
+            self._part()
+        part = self._parts.popleft()
+        self._unproven = part.data
+        self.taken += len(part.data)
+        self.untaken -= len(part.data)
+        if not self.congested:
+            self._wake()
         # Behind messages of channels that are not in the address it has not moved. Without a mark a client that asks once
         # more, since it has got no answer, could not be told from one that has got it.
-        position = self._streams.position(self._stream).decode()
-        self._ended = positions.told_apart(position, self._begun)
-        self._marks = self._streams.marks(self._stream)
+        self._ended = positions.told_apart(part.position, self._begun)
+        self._marks = part.marks
 
     def _release(self, status: int = 200) -> None:
         """Answer the request that waits, if one does, with no messages."""
