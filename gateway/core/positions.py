@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Final
 
 from publisher.contract.message import MAX_ID
@@ -29,15 +30,41 @@ Position = int | None
 """The id of the last message of a channel, 0 for the beginning; ``None`` where it is not known."""
 
 
-def encode(names: Sequence[str], positions: Sequence[Position]) -> bytes:
-    """Positions in channels, as at most 1 KB of ASCII without spaces.
+class Encoder:
+    """Writes positions in the same channels again and again. What has not changed is kept."""
 
-    Where they are too many, those behind are left out: there the client goes on behind what is confirmed.
-    """
-    if len(names) == 1:
-        return b"" if positions[0] is None else b"%d" % positions[0]
-    told = [_UNKNOWN if each is None else each.to_bytes(_BYTES) for each in positions[:_MOST]]
-    return _MARK + urlsafe_b64encode(b"".join((_digest(names), *told))).rstrip(b"=")
+    __slots__ = ("_names", "_packed", "_positions", "_text")
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._positions: Sequence[Position] = ()
+        self._packed = bytearray()
+        self._text = b""
+
+    def encode(self, positions: Sequence[Position]) -> bytes:
+        """Positions in the channels, as at most 1 KB of ASCII without spaces.
+
+        Where they are too many, those behind are left out: there the client goes on behind what is confirmed.
+        """
+        if len(self._names) == 1:
+            return b"" if positions[0] is None else b"%d" % positions[0]
+        if positions != self._positions:
+            self._pack(positions[:_MOST])
+            self._positions = positions
+            self._text = _MARK + urlsafe_b64encode(self._packed).rstrip(b"=")
+        return self._text
+
+    def _pack(self, positions: Sequence[Position]) -> None:
+        packed = self._packed
+        if not packed:
+            packed += _digest(self._names) + _UNKNOWN * len(positions)
+        start = _DIGEST_BYTES
+        for position, before in zip_longest(positions, self._positions[: len(positions)]):
+            if position != before:
+                packed[start : start + _BYTES] = (
+                    _UNKNOWN if position is None else position.to_bytes(_BYTES)
+                )
+            start += _BYTES
 
 
 def told_apart(text: str, before: str) -> str:

@@ -7,7 +7,7 @@ the name of their stream (``web/streams.py``); and they show what they have rece
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,12 +66,16 @@ def tag_in(name: str) -> str | None:
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """One client. ``channels`` are those of its address, with the positions ``since`` which it asks for them."""
+    """One client. ``channels`` are those of its address, of which some are ``logged``, with the positions ``since`` which it asks
+    for them.
+    """
 
     name: str
     connection: Connection
     channels: Sequence[Channel]
     since: Mapping[str, Position]
+    logged: Collection[str]
+    encoder: positions.Encoder
     polls: Polls | None = None
     unproven_until: float | None = None
 
@@ -112,7 +116,14 @@ class Streams:
         """Give a connection a name by which its client can be reached. What it asked for begins with :meth:`begin`."""
         name = self.tag + secrets.token_hex(_RANDOM_BYTES)
         names = [each.name for each in channels]
-        stream = Stream(name, connection, channels, dict(zip(names, since, strict=True)))
+        stream = Stream(
+            name,
+            connection,
+            channels,
+            dict(zip(names, since, strict=True)),
+            {each for each in names if keeps_log(each, self._namespaces)},
+            positions.Encoder(names),
+        )
         self._streams[name] = stream
         return stream
 
@@ -213,20 +224,7 @@ class Streams:
 
     def position(self, stream: Stream) -> bytes:
         """Where it goes on in the channels of its address when it comes back; empty where that is nowhere."""
-        names = [each.name for each in stream.channels]
-        return positions.encode(names, [self._position(stream, each) for each in names])
-
-    def _position(self, stream: Stream, name: str) -> Position:
-        connection = stream.connection
-        if not keeps_log(name, self._namespaces):
-            return None
-        subscription = connection.subscriptions.get(name)
-        if subscription is None:
-            return connection.positions.get(name, stream.since[name])
-        if subscription.answers:
-            request = subscription.request
-            return stream.since[name] if request is None else request.since
-        return subscription.sent_upto
+        return stream.encoder.encode([_position(stream, each) for each in stream.since])
 
     # -- proof of receipt ---------------------------------------------------------------------
 
@@ -260,6 +258,18 @@ def _array(said: bytes) -> list[object] | None:
     except orjson.JSONDecodeError:
         return None
     return found if isinstance(found, list) else None
+
+
+def _position(stream: Stream, name: str) -> Position:
+    if name not in stream.logged:
+        return None
+    subscription = stream.connection.subscriptions.get(name)
+    if subscription is None:
+        return stream.connection.positions.get(name, stream.since[name])
+    if subscription.answers:
+        request = subscription.request
+        return stream.since[name] if request is None else request.since
+    return subscription.sent_upto
 
 
 def _is_unproven(connection: Connection) -> bool:

@@ -51,10 +51,11 @@ class EventSocket(Outgoing):
 
     Args:
         encoding: how its messages name their positions.
-        where: its position, for messages that do not name it; told behind them.
+        where: its position, for messages that do not name it. It is told behind them, but no more bytes of it than of messages, since
+            there is much to tell of many channels: at the latest with the next comment, and at the end.
     """
 
-    __slots__ = ("_heard", "_session", "_told", "_where", "encoding")
+    __slots__ = ("_heard", "_session", "_told", "_untold", "_where", "encoding")
     _session: Writer
     unheard = False
 
@@ -69,6 +70,7 @@ class EventSocket(Outgoing):
         self.encoding = encoding
         self._where = where
         self._told = b""
+        self._untold = 0
         self._heard = 0
 
     def serve(self, session: Writer) -> None:
@@ -77,12 +79,20 @@ class EventSocket(Outgoing):
 
     def write(self, data: bytes) -> bool:
         """Hand over whole events; never waits. ``False`` above the high-water mark."""
-        if self.encoding is not WITH_IDS and data != COMMENT:
-            position = self._where()
-            if position and position != self._told:
-                self._told = position
-                data += events.position(position)
+        if self.encoding is not WITH_IDS:
+            if data != COMMENT:
+                self._untold += len(data)
+            if self._untold >= len(self._told) or (self._untold and data.endswith(COMMENT)):
+                data += self._position()
         return super().write(data)
+
+    def _position(self) -> bytes:
+        self._untold = 0
+        position = self._where()
+        if not position or position == self._told:
+            return b""
+        self._told = position
+        return events.position(position)
 
     @property
     def there(self) -> bool:
@@ -94,7 +104,8 @@ class EventSocket(Outgoing):
 
     def close(self, reason: Closing) -> None:
         """Say when to come back, after all that was written, and end the stream."""
-        self.write(retry(_RETRY_AFTER.get(reason, RETRY)))
+        position = self._position() if self._untold else b""
+        super().write(position + retry(_RETRY_AFTER.get(reason, RETRY)))
         self.stop_reading()
 
     def stop_reading(self) -> None:

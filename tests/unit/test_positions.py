@@ -20,16 +20,24 @@ POSITIONS = st.none() | st.integers(0, MAX_ID)
 @given(st.lists(POSITIONS, min_size=2, max_size=40))
 def test_positions_come_back_as_they_were(told: list[int | None]) -> None:
     names = [f"news/{number}" for number in range(len(told))]
-    text = positions.encode(names, told).decode()
+    text = positions.Encoder(names).encode(told).decode()
     assert positions.decode(names, text) == told
     assert text.isascii()
     assert text.isprintable()
     assert " " not in text
 
 
+@given(st.integers(0, 200).flatmap(lambda n: st.lists(st.lists(POSITIONS, min_size=n, max_size=n))))
+def test_what_is_written_after_other_positions_is_the_same(told: list[list[int | None]]) -> None:
+    names = [f"news/{number}" for number in range(len(told[0]) if told else 0)]
+    again = positions.Encoder(names)
+    for each in told:
+        assert again.encode(each) == positions.Encoder(names).encode(each)
+
+
 @given(POSITIONS)
 def test_of_one_channel_it_is_the_id(told: int | None) -> None:
-    text = positions.encode(["news/a"], [told]).decode()
+    text = positions.Encoder(["news/a"]).encode([told]).decode()
     assert text == ("" if told is None else str(told))
     assert positions.decode(["news/a"], text) == [told]
 
@@ -38,7 +46,7 @@ def test_a_hundred_channels_of_the_last_days_have_room() -> None:
     names = [f"news/{number}" for number in range(100)]
     now = 1_800_000_000_000_000
     told: list[int | None] = [now - random.randrange(3 * 86_400 * 10**6) for _ in names]
-    text = positions.encode(names, told)
+    text = positions.Encoder(names).encode(told)
     assert len(text) <= LONGEST
     assert positions.decode(names, text.decode()) == told
 
@@ -46,7 +54,7 @@ def test_a_hundred_channels_of_the_last_days_have_room() -> None:
 def test_what_has_no_room_is_left_out() -> None:
     names = [f"news/{number}" for number in range(1_000)]
     told: list[int | None] = [random.randrange(MAX_ID) for _ in names]
-    text = positions.encode(names, told)
+    text = positions.Encoder(names).encode(told)
     assert len(text) <= LONGEST
     found = positions.decode(names, text.decode())
     known = next(number for number, each in enumerate(found) if each is None)
@@ -55,7 +63,7 @@ def test_what_has_no_room_is_left_out() -> None:
 
 
 def test_positions_of_other_channels_are_none() -> None:
-    text = positions.encode(NAMES, [1, 2, 3]).decode()
+    text = positions.Encoder(NAMES).encode([1, 2, 3]).decode()
     for others in (NAMES[::-1], NAMES[:2], [*NAMES, "news/c"]):
         assert positions.decode(others, text) == [None] * len(others)
 
@@ -69,7 +77,7 @@ def test_what_is_no_position_is_none(text: str) -> None:
 
 @given(st.binary(max_size=100))
 def test_what_clients_make_up_are_ids_or_none(octets: bytes) -> None:
-    real = base64.urlsafe_b64decode(positions.encode(NAMES, [1, 2, 3])[1:] + b"==")[:4]
+    real = base64.urlsafe_b64decode(positions.Encoder(NAMES).encode([1, 2, 3])[1:] + b"==")[:4]
     text = "p" + base64.urlsafe_b64encode(real + octets).decode()
     assert all(each is None or 0 <= each <= MAX_ID for each in positions.decode(NAMES, text))
 
@@ -77,7 +85,7 @@ def test_what_clients_make_up_are_ids_or_none(octets: bytes) -> None:
 @pytest.mark.parametrize("names", [["a/1"], ["a/1", "b/2"], []])
 def test_a_mark_changes_the_text_and_no_position(names: list[str]) -> None:
     told = [7 + number for number in range(len(names))]
-    text = positions.encode(names, told).decode()
+    text = positions.Encoder(names).encode(told).decode()
     marked = positions.told_apart(text, text)
     assert marked != text
     assert positions.told_apart(text, marked) not in {text, marked}
