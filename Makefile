@@ -59,7 +59,9 @@ cluster: $(RUN)
 run: $(RUN)
 	@exec $(BIN)/gateway serve --development
 
+# Where Python may write no bytecode, each of the hundreds of processes that the tests start would compile the code anew.
 test: $(DEV)
+	@$(BIN)/python -m compileall -q gateway publisher tests -x node_modules
 	$(BIN)/pytest -n 3 --dist loadgroup -m "not long"
 
 test-all: test

@@ -31,6 +31,7 @@ def cells(printed: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, value in rows}
 
 
+@pytest.mark.long  # each of its faults has a test of its own
 @pytest.mark.timeout(120)
 async def test_a_short_run_mixes_faults_loses_nothing_and_prints_one_table(seed: int) -> None:
     process = await asyncio.create_subprocess_exec(
