@@ -12,6 +12,10 @@ _BODY_SECONDS: Final = 10.0
 """How long a client may take to send the body of its request."""
 _TAKE_SECONDS: Final = 10.0
 """How long it may take nothing of its answer, or not close its side behind it."""
+_LOOK_SECONDS: Final = 0.5
+"""So often it is looked whether it has taken a long answer under TLS."""
+_AT_ONCE: Final = 16 * 1024
+"""What systems take over of an answer, whatever the line. TLS that is ended gives what is left a few seconds."""
 _MOST_BEHIND: Final = 64 * 1024
 """Bytes that it may send behind the request. Nobody reads them."""
 
@@ -54,9 +58,13 @@ class OneRequest(asyncio.Protocol):
         if self._answered or self._transport.is_closing():
             return
         self._answered = True
+        whole = self._taken + tcp.unacknowledged(self._transport) + len(data)
         self._transport.write(data)
         if self._transport.can_write_eof():
             self._transport.write_eof()
+        elif len(data) > _AT_ONCE and tcp.acknowledged(self._transport) is not None:
+            self._look_soon(self._taken, whole)
+            return
         else:
             self._transport.close()
         self._look_again(self._taken)
@@ -83,6 +91,21 @@ class OneRequest(asyncio.Protocol):
             self._transport.abort()
         else:
             self._look_again(taken)
+
+    def _look_soon(self, before: int, whole: int, quiet: float = 0.0) -> None:
+        """End TLS when the ``whole`` answer was taken, which nobody tells; ``quiet``: seconds without anything that was."""
+        taken = self._taken
+        quiet = 0.0 if taken > before else quiet
+        if taken >= whole:
+            self._transport.close()
+        elif quiet >= _TAKE_SECONDS:
+            self._transport.abort()
+        else:
+            self._cancel_deadline()
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.call_later(
+                _LOOK_SECONDS, self._look_soon, taken, whole, quiet + _LOOK_SECONDS
+            )
 
     def _set_deadline(self) -> None:
         self._cancel_deadline()

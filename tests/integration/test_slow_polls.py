@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -20,11 +22,13 @@ from tests.integration.test_polling import (
     poll,
     since_in,
 )
+from tests.support.certificates import Authority, trusting
 from tests.support.nodes import Node
 from tests.support.waiting import until
 
 LENGTH = 300_000
 LITTLE = 4_096
+LONG = 2_000_000
 
 
 @asynccontextmanager
@@ -67,6 +71,46 @@ async def test_who_takes_nothing_of_an_answer_is_not_waited_for(
     gone = asyncio.Event()
     async with an_answer(gone):
         await asyncio.wait_for(gone.wait(), 10)
+
+
+@pytest.mark.parametrize("seconds", [0.01, None], ids=["taken", "left"])
+async def test_under_tls_too_it_is_only_cut_where_the_client_takes_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float | None
+) -> None:
+    monkeypatch.setattr(one_request, "_TAKE_SECONDS", 0.4)
+    monkeypatch.setattr(one_request, "_LOOK_SECONDS", 0.02)
+    loop = asyncio.get_running_loop()
+    authority, gone = Authority(tmp_path), asyncio.Event()
+    own = authority.sign("localhost")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(own.certificate, own.key)
+    request = OneRequest(0, lambda _body: None, gone.set)
+    server = await loop.create_server(
+        lambda: request, "127.0.0.1", 0, ssl=context, ssl_shutdown_timeout=0.05
+    )
+    theirs = socket.create_connection(server.sockets[0].getsockname())
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * LITTLE)
+    reader, writer = await asyncio.open_connection(
+        sock=theirs, ssl=trusting(authority), server_hostname="localhost", limit=LITTLE
+    )
+    await until(lambda: hasattr(request, "_transport"))
+    request._transport.get_extra_info("socket").setsockopt(
+        socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * LITTLE
+    )
+    request.begin(b"")
+    request.answer(b"x" * LONG)
+    if seconds is None:
+        await asyncio.wait_for(gone.wait(), 10)
+    else:
+        came = 0
+        while came < LONG and (data := await reader.read(LONG // 20)):
+            came += len(data)
+            await asyncio.sleep(seconds)
+        assert came == LONG
+        # It is ended then, also where the client waits for that.
+        assert await reader.read() == b""
+    writer.transport.abort()
+    server.close()
 
 
 async def test_what_waits_for_a_client_comes_in_answers_that_a_slow_line_bears(
