@@ -41,8 +41,8 @@ from gateway.web.further_polls import FurtherPolls
 from gateway.web.handshake import Handshakes, Limits
 from gateway.web.handshake_queue import HandshakeQueue
 from gateway.web.pages import HttpPages
-from gateway.web.polls_under_way import PollsUnderWay
 from gateway.web.refused_connections import RefusedConnections
+from gateway.web.requests_under_way import RequestsUnderWay
 from gateway.web.saying import Saying
 from gateway.web.server import DevelopmentPage, InternalPort, internal_app, public_app
 from gateway.web.stream_answers import Answers, Cors
@@ -154,7 +154,7 @@ class Entrance:
             refused,
             self.handshakes,
             self._make_stream_requests(
-                shared, access, PollsUnderWay(admission, room.per_user, stats)
+                shared, access, partial(RequestsUnderWay, admission, room.per_user)
             ),
             self.public_pages,
         )
@@ -163,7 +163,7 @@ class Entrance:
         self.internal_tls = _make_tls("internal", internal_tls_files(settings), stats)
 
     def _make_stream_requests(
-        self, shared: Shared, access: Access, under_way: PollsUnderWay
+        self, shared: Shared, access: Access, under_way: Callable[[], RequestsUnderWay]
     ) -> StreamRequests:
         settings, tasks = shared.settings, shared.tasks
         carrying = Carrying(self.streams, self.stream_calls, access.revocations)
@@ -177,8 +177,8 @@ class Entrance:
             settings.base_path,
             self.handshakes,
             StreamOpenings(self.streams, serving, answers, clocks, most),
-            FurtherPolls(self.handshakes, carrying, under_way, self.refused, tasks),
-            Saying(carrying, answers, tasks, settings.max_message_bytes),
+            FurtherPolls(self.handshakes, carrying, under_way(), self.refused, tasks, shared.stats),
+            Saying(carrying, answers, under_way(), self.refused, tasks, settings.max_message_bytes),
             self.refused,
             CLOCK,
         )

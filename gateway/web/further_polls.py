@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.core.access import Identity
+from gateway.core.handshake import Refusal
 from gateway.node.ports import StreamRequest
+from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks
 from gateway.web.carrying import Carrying
 from gateway.web.handshake import Handshakes
 from gateway.web.new_connection import NewConnection
-from gateway.web.polls_under_way import PollsUnderWay
 from gateway.web.refused_connections import RefusedConnections
+from gateway.web.requests_under_way import RequestsUnderWay
 from gateway.web.stream_openings import PollOpening, Waiting
 
 
@@ -20,15 +24,17 @@ class FurtherPolls:
         self,
         handshakes: Handshakes,
         carrying: Carrying,
-        under_way: PollsUnderWay,
+        under_way: RequestsUnderWay,
         refusals: RefusedConnections,
         tasks: Tasks,
+        stats: Stats,
     ) -> None:
         self._handshakes = handshakes
         self._carrying = carrying
         self._under_way = under_way
         self._refusals = refusals
         self._tasks = tasks
+        self._stats = stats
         self._waiting: set[Waiting] = set()
         self._closed = False
 
@@ -43,15 +49,21 @@ class FurtherPolls:
     ) -> None:
         """Serve one."""
         here = self._carrying.is_here(request.stream)
-        refusal = self._under_way.enter(identity.user, here=here)
-        if refusal is not None:
-            self._refusals.refuse(new, opening.refusal(refusal))
+        entered = self._under_way.enter(identity.user, request.stream, here=here)
+        if isinstance(entered, Refusal):
+            self._refusals.refuse(new, opening.refusal(entered))
             return
+        self._stats.polls_under_way += 1
         new.known()
-        self._tasks.spawn(self._take_up(new, opening, identity, request), "poll")
+        self._tasks.spawn(self._take_up(new, opening, identity, request, entered), "poll")
 
     async def _take_up(
-        self, new: NewConnection, opening: PollOpening, identity: Identity, request: StreamRequest
+        self,
+        new: NewConnection,
+        opening: PollOpening,
+        identity: Identity,
+        request: StreamRequest,
+        leave: Callable[[], None],
     ) -> None:
         # What was answered before the connection was taken over.
         early: list[tuple[int, bytes]] = []
@@ -65,7 +77,8 @@ class FurtherPolls:
 
         def over() -> None:
             self._waiting.discard(waiting)
-            self._under_way.leave(identity.user, here=self._carrying.is_here(request.stream))
+            self._stats.polls_under_way -= 1
+            leave()
 
         def gone() -> None:
             over()

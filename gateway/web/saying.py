@@ -13,6 +13,8 @@ from gateway.node.tasks import Tasks
 from gateway.web.carrying import Carrying
 from gateway.web.new_connection import NewConnection
 from gateway.web.one_request import OneRequest
+from gateway.web.refused_connections import RefusedConnections
+from gateway.web.requests_under_way import RequestsUnderWay
 from gateway.web.stream_answers import Answers
 from gateway.web.stream_openings import StreamOpening
 
@@ -31,10 +33,18 @@ class Saying:
     """
 
     def __init__(
-        self, carrying: Carrying, answers: Answers, tasks: Tasks, max_message_bytes: int
+        self,
+        carrying: Carrying,
+        answers: Answers,
+        under_way: RequestsUnderWay,
+        refusals: RefusedConnections,
+        tasks: Tasks,
+        max_message_bytes: int,
     ) -> None:
         self._carrying = carrying
         self._answers = answers
+        self._under_way = under_way
+        self._refusals = refusals
         self._tasks = tasks
         self._max_message_bytes = max_message_bytes
 
@@ -53,7 +63,13 @@ class Saying:
     def begin(
         self, new: NewConnection, opening: StreamOpening, identity: Identity, name: str
     ) -> None:
-        """Read one that is not refused, and answer it."""
+        """Read one that :meth:`refusal` has let pass, and answer it."""
+        here = self._carrying.streams.find(name, identity.user) is not None
+        entered = self._under_way.enter(identity.user, name, here=here)
+        if isinstance(entered, Refusal):
+            self._refusals.refuse(new, opening.refusal(entered))
+            return
+        new.known()
         leaves = opening.head.method == "DELETE"
         length = 0 if leaves else _length(opening.head) or 0
         render = self._answers.to(opening.head)
@@ -69,8 +85,7 @@ class Saying:
         def answer(status: int, body: bytes) -> None:
             reading.answer(render(status, body))
 
-        # It counts among those without a token until it is answered: it holds no place.
-        reading = OneRequest(length, whole, new.known)
+        reading = OneRequest(length, whole, entered)
         early = new.hand_over(reading)
         if len(early) < length and _waits_for_invitation(opening.head):
             reading.invite()

@@ -16,8 +16,8 @@ from gateway.web.auth import query_parameters
 from gateway.web.further_polls import FurtherPolls
 from gateway.web.handshake import Handshakes
 from gateway.web.new_connection import NewConnection
-from gateway.web.polls_under_way import TOO_MANY
 from gateway.web.refused_connections import RefusedConnections
+from gateway.web.requests_under_way import TOO_MANY
 from gateway.web.saying import NO_BODY, Saying
 from gateway.web.stream_addresses import BadAddress
 from gateway.web.stream_openings import PollOpening, StreamOpening, StreamOpenings

@@ -671,20 +671,66 @@ async def test_a_flood_of_requests_is_refused(node: Node, monkeypatch: pytest.Mo
     assert answers == [202, 202, 202, 429]
 
 
+async def post_without_its_end(
+    node: Node, name: str
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Say something to a stream, but for the last byte."""
+    reader, writer = await asyncio.open_connection(*node.url.removeprefix("ws://").split(":"))
+    fields = "Host: x\r\nContent-Type: application/json\r\nContent-Length: 21\r\n"
+    head = f"POST {address(f'/sse/{name}', TOKEN)} HTTP/1.1\r\n{fields}\r\n"
+    writer.write(f'{head}{{"type": "heartbeat"'.encode())
+    return reader, writer
+
+
 async def test_a_body_that_does_not_come_holds_no_place_and_ends(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.web.one_request._BODY_SECONDS", 0.2)
+    under_way = node.gateway.entrance.client_port._streams._saying._under_way
     async with event_stream(node.url, TOKEN) as stream:
-        reader, writer = await asyncio.open_connection(*node.url.removeprefix("ws://").split(":"))
-        head = f"POST /sse/{stream.name}?token={TOKEN} HTTP/1.1\r\nHost: x\r\n"
-        writer.write(
-            f"{head}Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{{".encode()
-        )
-        await until(lambda: node.new_connections)
+        reader, writer = await post_without_its_end(node, stream.name)
+        await until(lambda: under_way._of_user)
         assert await reader.read() == b""
         writer.close()
-        await until(lambda: not node.new_connections)
+        await until(lambda: not under_way._of_user)
+
+
+async def test_what_is_said_counts_as_known_and_holds_room_but_for_the_first_to_a_stream_that_is_here(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await start_node(max_connections=2)
+    requests = node.gateway.entrance.client_port._streams
+    under_way = requests._saying._under_way
+    async with event_stream(node.url, TOKEN) as stream:
+        reader, writer = await post_without_its_end(node, stream.name)
+        await until(lambda: under_way._of_user["u"] == 1)
+        assert not node.gateway.stats.connections_unauthenticated
+        _, second = await post_without_its_end(node, stream.name)
+        await until(lambda: under_way._of_user["u"] == 2)
+        full = await say(node.url, stream.name, {"type": "heartbeat"}, TOKEN)
+        assert (full.status, full.json["error"]["code"]) == (503, "node_full")
+        monkeypatch.setattr(under_way, "_most", 2)
+        assert (await say(node.url, stream.name, {"type": "heartbeat"}, TOKEN)).status == 429
+        writer.write(b"}")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 202 ")
+        for each in (writer, second):
+            each.close()
+        await until(lambda: not under_way._of_user)
+        assert (await say(node.url, stream.name, {"type": "heartbeat"}, TOKEN)).status == 202
+
+
+async def test_polls_of_a_client_that_is_here_hold_room_but_for_one(start_node: StartNode) -> None:
+    node = await start_node(max_connections=2)
+    first = await poll(node.url)
+    more = {"poll": name_in(first), "since": since_in(first)}
+    lines = [await waiting_poll(node, **more) for _ in range(2)]
+    await until(lambda: node.gateway.stats.polls_under_way == 2)
+    answer = await ask(node.url, address("/poll", TOKEN, **more))
+    assert (answer.status, answer.json["error"]["code"]) == (503, "node_full")
+    for each in lines:
+        each.close()
+    await until(lambda: not node.gateway.stats.polls_under_way)
+    assert await poll(node.url, wait=0, **more) == []
 
 
 async def test_a_revoked_user_hears_it_and_comes_in_no_more(
