@@ -155,9 +155,10 @@ async def test_who_has_no_websocket_may_show_a_token_of_a_new_key_too(
     node = await start_node(**settings(idp))
     idp.publish("a", "b")
     first = await ask(node.url, address("/poll", idp.token("b", "u"), wait="0"))
-    name = first.json[0]["poll"]
+    name, since = first.json[0]["poll"], first.json[-1]["since"]
     idp.publish("a", "b", "c")
-    again = await ask(node.url, address("/poll", idp.token("c", "u"), wait="0", poll=name))
+    further = address("/poll", idp.token("c", "u"), wait="0", poll=name, since=since)
+    again = await ask(node.url, further)
     assert (again.status, again.body) == (200, b"[]")
     idp.publish("a", "b", "c", "d")
     heartbeat = {"type": "heartbeat"}
