@@ -150,6 +150,14 @@ test('what a gateway cannot take at the moment is said again, in order', async (
   assert.deepEqual(client.ends, []);
 });
 
+test('what is said at once fits into a request also in characters of three bytes', async () => {
+  const client = await streaming();
+  for (let i = 0; i < 90; i++) client.line.send(JSON.stringify({ type: 'subscribe', channel: `news/${'通知'.repeat(60)}${i}` }));
+  await until(() => client.said().length === 90);
+  const sizes = client.http.of('POST', '/sse').map(({ said }) => Buffer.byteLength(JSON.stringify(said)));
+  assert.ok(Math.max(...sizes) <= 16_384, `${sizes}`);
+});
+
 // -- streams that do not get through --------------------------------------------------------------
 
 for (const [what, answer] of Object.entries({
@@ -177,6 +185,16 @@ test('a gateway that refuses a stream is not asked for polls', async () => {
   const client = await connected({ 'GET /sse': REFUSED(429, 'connection_limit') });
   await until(() => client.ends.length);
   assert.deepEqual([client.ends, client.http.asked.length], [[{ code: 1008, reason: 'connection_limit' }], 1]);
+});
+
+test('without a token to show a refusal over HTTP says nothing about WebSockets', async () => {
+  const client = await connected({ 'GET /sse': REFUSED(401, 'token_missing'), 'GET /poll': REFUSED(401, 'token_missing') });
+  await until(() => client.ends.length);
+  assert.deepEqual([client.ends.pop(), client.told.pop()], [{ code: 1008, reason: 'token_missing' }, true]);
+  const line = client.fallback.open(client.url, undefined);
+  line.onclose = (end) => client.ends.push(end);
+  await until(() => client.ends.length);
+  assert.deepEqual([client.ends, client.told], [[{ code: 1006, reason: '' }], []]);
 });
 
 test('a stream that is cut at once leads to polls, after a pause that grows', async () => {
@@ -303,6 +321,17 @@ test('a WebSocket that gets through is left, and the client comes back by one', 
   assert.deepEqual([client.ends, socket.closed, client.sockets.length], [[{ code: 1001, reason: 'websocket_found' }], true, 1]);
   await until(() => client.http.asked.every(({ gone }) => gone) && waiting.size === 0);
 });
+
+for (const [what, answer] of Object.entries({
+  'nothing at all': () => {},
+  'a head and no event': (response) => response.writeHead(200, { 'Content-Type': 'text/event-stream' }).flushHeaders(),
+})) {
+  test(`a WebSocket is looked for also where polls were heard while a stream was answered with ${what}`, async () => {
+    const client = await connected({ 'GET /sse': answer, 'GET /poll': polls([CONNECTED]) });
+    await until(() => client.heard.length);
+    await until(() => client.sockets.length);
+  });
+}
 
 test('a WebSocket whose first word is a refusal is left, and the stream stays', async () => {
   const client = await streaming();

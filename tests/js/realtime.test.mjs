@@ -78,6 +78,17 @@ test('a loop at a client that has given up says why, and at one that was closed 
   assert.deepEqual(await rt.channel(CHANNEL).next(), { done: true });
 });
 
+test('who hears that it is open knows the user, and may leave that connection', async () => {
+  const { gateway, rt, becomes } = client();
+  const users = [];
+  rt.addEventListener('state', ({ detail }) => detail.state === 'open' && users.push(rt.userId) < 2 && rt.connect());
+  rt.subscribe(CHANNEL, () => {});
+  await becomes('open');
+  await becomes('open');
+  await setImmediate();
+  assert.deepEqual([users.length, users.includes(undefined), gateway.received.length], [2, false, 1]);
+});
+
 test('what the client does not know it leaves alone', async () => {
   const { gateway, rt, becomes } = client();
   const errors = [];

@@ -130,3 +130,15 @@ test('after the end nothing that waits is handed over, and nothing counts as pro
   await setImmediate();
   assert.deepEqual([heard, processed], [[1], []]);
 });
+
+test('a promise of a callback that fails is reported, also without ack', async (t) => {
+  const { mock: reported } = t.mock.method(console, 'error', () => {});
+  const fails = async () => {
+    throw new Error('as the test wants it');
+  };
+  const { each, gets } = subscription({ onGap: fails }, fails);
+  gets(1);
+  each.lose();
+  await setImmediate();
+  assert.equal(reported.callCount(), 2);
+});

@@ -43,7 +43,7 @@ export class Fallback {
 
   open(url, token) {
     const race = new Race();
-    let answered = false;
+    let answered;
     let poll = () => {
       poll = () => {};
       race.add(new Polls(session));
@@ -54,7 +54,7 @@ export class Fallback {
       token,
       tried: false,
       answered: (way, isOpen) => {
-        answered = true;
+        answered = way;
         this.#told();
         if (!isOpen) return;
         remember(true);
@@ -62,7 +62,7 @@ export class Fallback {
         stopLooking = this.#look(url, session, race);
       },
       ended: (way) => {
-        stopLooking();
+        if (way === answered) stopLooking(); // and not one that is left since another was heard first
         if (way.cut) this.#streams = false;
         if (!answered) poll();
       },

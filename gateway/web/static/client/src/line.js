@@ -118,8 +118,8 @@ export class Line {
       case 'connected': // not in onopen: a connection that is refused has been open, too
         this.#reconnecting.opened(Date.now());
         this.#watch();
-        this.#become('open');
         this.#on.open(message.userId);
+        this.#become('open'); // who hears of it may leave this connection
         break;
       case 'heartbeat':
         if (Date.now() - this.#begun > STEADY_MS) this.#patience = 1;

@@ -1,6 +1,6 @@
 const ACK_MS = 1_000;
 const FAREWELL_MS = 2_000;
-const MOST_SAID = 8_000; // a gateway takes 16 KiB at once
+const MOST_SAID = 5_000; // characters, of up to three bytes each: a gateway takes 16 KiB at once
 const SAID_MS = 20_000;
 const AGAIN_MS = 4_000;
 const MOST_TRIES = 5;
@@ -149,6 +149,8 @@ export class OverHttp {
   async refused(answer) {
     const { code, help } = (await answer.json()).error;
     if (!help) throw new Error(`something has answered ${answer.status}`);
+    // A cookie may count for WebSockets only: over HTTP the gateway takes none from a page of another origin.
+    if (answer.status === 401 && this.session.token === undefined) return FAILED;
     this.session.answered(this, false);
     return answer.status === 401 || answer.status === 429 ? { code: POLICY, reason: code } : FAILED;
   }

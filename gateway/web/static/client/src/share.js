@@ -14,7 +14,14 @@ export function share(url, token, openDirectly) {
   if (!claims?.sub || !globalThis.navigator?.locks || !globalThis.BroadcastChannel) return openDirectly(token);
   // Never with another user, nor with one who may hear other channels.
   const { iss, sub, channels } = claims;
-  return new Member(`realtime ${JSON.stringify([url, iss, sub, channels])}`, () => openDirectly(token));
+  const name = `realtime ${JSON.stringify([url, iss, sub, channels])}`;
+  let air;
+  try {
+    air = new BroadcastChannel(name);
+  } catch {
+    return openDirectly(token); // Firefox where cookies are blocked
+  }
+  return new Member(name, air, () => openDirectly(token));
 }
 
 function claimsOf(token) {
@@ -42,10 +49,10 @@ class Member {
   #over = new AbortController();
   #letGo = []; // of the locks that are held
 
-  constructor(name, openDirectly) {
+  constructor(name, air, openDirectly) {
     this.#name = name;
     this.#openDirectly = openDirectly;
-    this.#air = new BroadcastChannel(name);
+    this.#air = air;
     this.#air.onmessage = ({ data }) => this.#hear(data);
     // While it is held the tab lives. The lock of a dead one goes to the leader, who waits for it.
     this.#hold(`${name} ${this.#id}`).then((held) => held && this.#join());

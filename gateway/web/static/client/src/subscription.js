@@ -71,9 +71,9 @@ export class Subscription {
   }
 
   /** An error in one of the user's functions is nobody else's. */
-  #call(callback, ...given) {
+  async #call(callback, ...given) {
     try {
-      return callback?.(...given);
+      await callback?.(...given);
     } catch (error) {
       report(error);
     }
