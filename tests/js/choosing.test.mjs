@@ -84,16 +84,20 @@ test('after a WebSocket was found the next attempt is one, too', async () => {
   assert.deepEqual([others.length, sockets.length], [1, 4]);
 });
 
-test('a WebSocket that opens and brings nothing has failed', async () => {
-  const { open, sockets, others } = tried();
-  for (let i = 0; i < 2; i++) {
-    const way = await open();
-    sockets.at(-1).onopen?.();
-    way.close();
-  }
-  await open();
-  assert.equal(others.length, 1);
-});
+for (const [what, ms, expected] of [['opens and brings nothing has failed', 8_000, 1], ['the client leaves soon has not', 7_999, 0]]) {
+  test(`a WebSocket that ${what}`, async (t) => {
+    t.mock.timers.enable({ apis: ['Date'] });
+    const { open, sockets, others } = tried();
+    for (let i = 0; i < 2; i++) {
+      const way = await open();
+      sockets.at(-1).onopen?.();
+      t.mock.timers.tick(ms);
+      way.close();
+    }
+    await open();
+    assert.equal(others.length, expected);
+  });
+}
 
 test('a WebSocket that is closed with a code works', async () => {
   const { open, sockets, others } = tried();

@@ -13,7 +13,10 @@ let close = () => {};
 afterEach(() => close());
 
 const ACCEPTED = (response) => response.writeHead(202, { Connection: 'close' }).end();
-const REFUSED = (status, code) => (response) => json(response, { error: { code, message: '', help: 'errors.md' } }, status);
+const REFUSED = (status, code, seconds) => (response) => {
+  if (seconds) response.setHeader('Retry-After', seconds);
+  json(response, { error: { code, message: '', help: 'errors.md' } }, status);
+};
 const PORTAL = (response) => response.writeHead(200, { 'Content-Type': 'text/html' }).end('<p>Log in');
 
 /** Polls that are answered with these, one after the other, and then wait. */
@@ -184,13 +187,36 @@ for (const [what, answer] of Object.entries({
 test('a gateway that refuses a stream is not asked for polls', async () => {
   const client = await connected({ 'GET /sse': REFUSED(429, 'connection_limit') });
   await until(() => client.ends.length);
-  assert.deepEqual([client.ends, client.http.asked.length], [[{ code: 1008, reason: 'connection_limit' }], 1]);
+  assert.deepEqual([client.ends, client.http.asked.length], [[{ code: 1008, reason: 'connection_limit', retryAfter: 0 }], 1]);
+});
+
+test('a gateway that refuses for some seconds is not asked before, whatever happens', async () => {
+  const client = await connected({ 'GET /sse': REFUSED(503, 'node_full', 15) });
+  await until(() => client.ends.length);
+  assert.deepEqual(client.ends.pop(), { code: 1006, reason: '', retryAfter: 15_000 });
+  client.open();
+  await until(() => client.ends.length);
+  const [{ code, retryAfter }] = client.ends;
+  assert.deepEqual([code, client.http.asked.length], [1006, 1]);
+  assert.ok(retryAfter > 5_000 && retryAfter <= 15_000, `${retryAfter} ms`);
+  await pass(retryAfter);
+  client.open();
+  await until(() => client.http.asked.length === 2);
+});
+
+test('a poll that is refused for some seconds is made again after them', async () => {
+  const client = await polling([CONNECTED], REFUSED(429, 'too_many_requests', 6), [data(1)]);
+  await until(() => client.http.of('GET', '/poll').length === 2);
+  const refused = Date.now();
+  await until(() => client.ids().length);
+  assert.ok(Date.now() - refused > 5_000);
+  assert.deepEqual(client.ends, []);
 });
 
 test('without a token to show a refusal over HTTP says nothing about WebSockets', async () => {
   const client = await connected({ 'GET /sse': REFUSED(401, 'token_missing'), 'GET /poll': REFUSED(401, 'token_missing') });
   await until(() => client.ends.length);
-  assert.deepEqual([client.ends.pop(), client.told.pop()], [{ code: 1008, reason: 'token_missing' }, true]);
+  assert.deepEqual([client.ends.pop(), client.told.pop()], [{ code: 1008, reason: 'token_missing', retryAfter: 0 }, true]);
   const line = client.fallback.open(client.url, undefined);
   line.onclose = (end) => client.ends.push(end);
   await until(() => client.ends.length);

@@ -51,6 +51,37 @@ test('an answer that comes just after the line was made again does not make it i
   line.close({ reason: 'closed' });
 });
 
+test('a line on which messages come for a minute is a good one, and who looks waits three seconds on any', async () => {
+  let transport;
+  const open = () => (transport = { send() {}, close() {} });
+  const line = new Line(open, {}, { state() {}, open() {}, message() {} });
+  const says = (message) => transport.onmessage(JSON.stringify(message));
+  /** Seconds until it has left. */
+  const leaves = () => {
+    let seconds = 0;
+    for (; line.state === 'open'; seconds++) mock.timers.tick(1_000);
+    mock.timers.tick(1);
+    return seconds;
+  };
+  const connects = async () => {
+    await turns();
+    says({ type: 'connected' });
+  };
+  line.connect();
+  await connects();
+  leaves();
+  await connects();
+  line.wake();
+  assert.equal(leaves(), 3);
+  await connects();
+  for (let i = 0; i < 4; i++) {
+    mock.timers.tick(20_000);
+    says({ type: 'news', channel: 'news/1', data: 1 });
+  }
+  assert.equal(leaves(), 35);
+  line.close({ reason: 'closed' });
+});
+
 test('another mast of the phone asks an open line at once, and disturbs no handshake', async () => {
   const connection = new EventTarget();
   const before = Object.getOwnPropertyDescriptor(globalThis, 'navigator');

@@ -162,6 +162,28 @@ test('after an outage of the mock its client is back at once, and hears what it 
   assert.deepEqual(heard, [1, 2]);
 });
 
+test('what one user has received says nothing of what another one has', async () => {
+  const saved = { bob: new Map([[CHANNEL, 7]]) };
+  const storage = () => {
+    let kept;
+    return {
+      load: (user) => (kept = saved[user] ??= new Map()),
+      save: (changes) => changes.forEach((id, channel) => kept.set(channel, id)),
+    };
+  };
+  const { gateway, rt, becomes } = client({ storage });
+  gateway.user = 'ann';
+  rt.subscribe(CHANNEL, () => {});
+  await becomes('open');
+  await setImmediate();
+  const { id } = gateway.publish(CHANNEL, 1);
+  gateway.user = 'bob';
+  gateway.disconnect();
+  await becomes('open');
+  await setImmediate();
+  assert.deepEqual([gateway.received.at(-1).since, saved.ann.get(CHANNEL)], [7, id]);
+});
+
 test('clients of one page and user keep their positions side by side', () => {
   const kept = new Map();
   globalThis.sessionStorage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, text) => kept.set(key, text) };

@@ -13,6 +13,11 @@ test('pauses are twice as long each time, up to the longest', () => {
   );
 });
 
+test('who is asked to wait waits for at least so long, and not all until one instant', () => {
+  const each = longest();
+  assert.deepEqual([1, 2].map(() => each.pause(1006, '', 0, 60_000)), [61_000, 62_000]);
+});
+
 test('they are random from nothing on', () => {
   assert.equal(lost(new Reconnecting({}, true, () => 0)), 0);
 });

@@ -60,6 +60,16 @@ export class Channels {
     }
   }
 
+  /** It is another user: nothing of the one before counts. */
+  reset() {
+    for (const channel of this.#channels.values()) {
+      for (const each of channel.subscribers) {
+        each.stop();
+        each.begin(each.options.since);
+      }
+    }
+  }
+
   /** The connection is lost. */
   lost() {
     this.#open = false;

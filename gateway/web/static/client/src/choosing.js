@@ -18,11 +18,12 @@ export function choosing(Socket, fallback) {
   } catch {
     // There is no storage, or the browser refuses it.
   }
-  const openSocket = (url, token, settled) =>
+  const openSocket = (url, token, settled, begun = Date.now()) =>
     webSocket(Socket, url, token, (works) => {
       settled?.();
       if (works) failed = 0;
-      else if (globalThis.navigator?.onLine !== false) failed++;
+      // What the client leaves soon (the page is hidden, the network is another one) says nothing.
+      else if (!(works ?? Date.now() - begun < PATIENCE_MS) && globalThis.navigator?.onLine !== false) failed++;
     });
   const load = async () => {
     const Class = fallback === true ? (await import('./client/fallback.js')).Fallback : fallback;

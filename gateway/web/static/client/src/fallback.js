@@ -1,3 +1,4 @@
+import { FAILED } from './over-http.js';
 import { Polls } from './polls.js';
 import { Race } from './race.js';
 import { canStream, Stream } from './stream.js';
@@ -23,6 +24,7 @@ export class Fallback {
   #streams = canStream();
   #again = SOON_MS;
   #lookAt = 0;
+  #refusedUntil = 0;
 
   /**
    * @param openSocket opens a WebSocket; `undefined` where the platform has none
@@ -43,6 +45,13 @@ export class Fallback {
 
   open(url, token) {
     const race = new Race();
+    // The browser may have told of another network: the gateway is the same.
+    const left = this.#refusedUntil - Date.now();
+    if (left > 0) {
+      this.#told();
+      race.later(0, () => race.end({ ...FAILED, retryAfter: left }));
+      return race;
+    }
     let answered;
     let poll = () => {
       poll = () => {};
@@ -53,8 +62,9 @@ export class Fallback {
       base: url.replace(/^ws/i, 'http').replace(/(\/ws)?\/?(\?.*)?$/, ''),
       token,
       tried: false,
-      answered: (way, isOpen) => {
+      answered: (way, isOpen, retryAfter = 0) => {
         answered = way;
+        this.#refusedUntil = Date.now() + retryAfter;
         this.#told();
         if (!isOpen) return;
         remember(true);

@@ -28,8 +28,8 @@ export class Line {
   #timer; // for the one thing that is waited for: an answer, silence, or the next attempt
   #attempt = 0; // counts them, so that what comes late of an earlier one is known
   #begun = 0;
-  #heard = 0;
-  #silent = false; // an answer is waited for, and nothing has been heard since
+  #heard;
+  #silent; // an answer is waited for, and nothing has been heard since
   #patience = 1; // grows with each wait in vain: a large message on a slow line is silent until it is complete
   state = 'waiting';
 
@@ -104,6 +104,7 @@ export class Line {
   #hear(text) {
     this.#heard = Date.now();
     this.#silent = false;
+    if (this.#heard - this.#begun > STEADY_MS) this.#patience = 1;
     let messages = [];
     try {
       messages = [JSON.parse(text)].flat();
@@ -114,27 +115,22 @@ export class Line {
   }
 
   #take(message) {
-    switch (message.type) {
-      case 'connected': // not in onopen: a connection that is refused has been open, too
-        this.#reconnecting.opened(Date.now());
-        this.#watch();
-        this.#on.open(message.userId);
-        this.#become('open'); // who hears of it may leave this connection
-        break;
-      case 'heartbeat':
-        if (Date.now() - this.#begun > STEADY_MS) this.#patience = 1;
-        break;
-      case 'token_expiring':
-        this.#renew(this.#attempt);
-        break;
-      default:
-        this.#on.message(message);
+    if (message.type === 'connected') {
+      // Not in onopen: a connection that is refused has been open, too.
+      this.#reconnecting.opened(Date.now());
+      this.#watch();
+      this.#on.open(message.userId);
+      this.#become('open'); // who hears of it may leave this connection
+    } else if (message.type === 'token_expiring') {
+      this.#renew(this.#attempt);
+    } else {
+      this.#on.message(message);
     }
   }
 
-  #lost({ code, reason }) {
+  #lost({ code, reason, retryAfter }) {
     this.#drop();
-    const pause = this.#reconnecting.pause(code, reason, Date.now());
+    const pause = this.#reconnecting.pause(code, reason, Date.now(), retryAfter);
     if (pause === undefined) return this.close({ reason: reason || 'protocol_error', code });
     this.#after(pause, () => this.connect());
     this.#become('waiting', { reason: reason || 'connection_lost', code, retryIn: Math.round(pause) });
@@ -144,7 +140,6 @@ export class Line {
   #drop() {
     clearTimeout(this.#timer);
     clearTimeout(this.#renewing);
-    this.#silent = false;
     const transport = this.#transport;
     this.#transport = undefined;
     if (transport) {
@@ -186,15 +181,15 @@ export class Line {
     this.#after(this.#heard + this.#quiet - Date.now(), (late) => {
       if (late) this.#ask(AWAKE_ANSWER_MS);
       else if (Date.now() - this.#heard < this.#quiet) this.#watch();
-      else this.#ask(ANSWER_MS);
+      else this.#ask(ANSWER_MS * this.#patience);
     });
   }
 
   /** Is anybody there? */
-  #ask(ms, asked = false) {
+  #ask(ms, asked) {
     this.#silent = true;
     this.send({ type: 'heartbeat' });
-    this.#after(ms * this.#patience, (late) => {
+    this.#after(ms, (late) => {
       if (!this.#silent) return this.#watch();
       // What came while it slept is read only now. But the timers of a hidden page are always late.
       if (late && !asked) return this.#ask(AWAKE_ANSWER_MS, true);

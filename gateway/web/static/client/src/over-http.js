@@ -5,6 +5,7 @@ const SAID_MS = 20_000;
 const AGAIN_MS = 4_000;
 const MOST_TRIES = 5;
 const POLICY = 1008;
+const LONGEST_RETRY_MS = 300_000;
 const JSON_BODY = { 'Content-Type': 'application/json' };
 
 export const GOING_AWAY = 1001;
@@ -13,12 +14,15 @@ export const FAILED = { code: 1006, reason: '' };
 /** What the gateway says by these passes. */
 export const passes = ({ status }) => status === 429 || status === 503;
 
+/** For how many milliseconds who answers wants to be left alone. */
+export const retryAfter = ({ headers }) => Math.min(Math.max(1_000 * headers.get('Retry-After'), 0) || 0, LONGEST_RETRY_MS);
+
 /**
  * What streams and polls have in common: they say what there is to say in requests of their own. Transports, as `websocket.js`
  * has them.
  *
  * `session`: `base`, before the paths; the `token`, which is renewed; whether another connection is `tried` beside; and the
- * callbacks `answered(way, isOpen)`, when a gateway has let it in or refused it, and `ended(way)`.
+ * callbacks `answered(way, isOpen, retryAfter)`, when a gateway has let it in or refused it, and `ended(way)`.
  */
 export class OverHttp {
   over = false; // nothing that comes is heard any more
@@ -80,7 +84,7 @@ export class OverHttp {
       const answer = await this.#tell('POST', `[${said}]`);
       if (passes(answer) && !this.over && tries++ < MOST_TRIES) {
         this.#outbox.unshift(...said);
-        await this.pause(AGAIN_MS * (0.5 + Math.random()));
+        await this.pause(Math.max(AGAIN_MS / 2, retryAfter(answer)) + AGAIN_MS * Math.random());
         continue;
       }
       if (!answer.ok) throw new Error(`the gateway has answered ${answer.status}`);
@@ -151,8 +155,9 @@ export class OverHttp {
     if (!help) throw new Error(`something has answered ${answer.status}`);
     // A cookie may count for WebSockets only: over HTTP the gateway takes none from a page of another origin.
     if (answer.status === 401 && this.session.token === undefined) return FAILED;
-    this.session.answered(this, false);
-    return answer.status === 401 || answer.status === 429 ? { code: POLICY, reason: code } : FAILED;
+    const after = retryAfter(answer);
+    this.session.answered(this, false, after);
+    return { ...(answer.status === 401 || answer.status === 429 ? { code: POLICY, reason: code } : FAILED), retryAfter: after };
   }
 
   /** What has come is known to have come. A WebSocket shows that by its pongs. */

@@ -1,4 +1,4 @@
-import { GOING_AWAY, OverHttp, passes } from './over-http.js';
+import { GOING_AWAY, OverHttp, passes, retryAfter } from './over-http.js';
 
 const WAIT_SECONDS = 20; // less than the silence after which a client asks whether somebody is there
 const APART_MS = 250; // a user may ask 200 times in ten seconds, from all devices
@@ -19,8 +19,10 @@ export class Polls extends OverHttp {
     for (let failures = 0; ; ) {
       const asked = Date.now();
       let messages;
+      let after = 0;
       try {
         const answer = await this.#poll();
+        after = retryAfter(answer);
         if (!answer.ok && !(this.#place && passes(answer))) return await this.refused(answer);
         messages = await answer.json();
         if (!Array.isArray(messages)) throw new TypeError('something has answered without messages');
@@ -30,7 +32,7 @@ export class Polls extends OverHttp {
         // What is in between may not wait for as long as the gateway.
         const took = Date.now() - asked;
         if (took > CUT_MS) this.#wait = Math.min(this.#wait, Math.floor(took / 2_000));
-        await this.pause(AGAIN_MS);
+        await this.pause(after + AGAIN_MS);
         continue;
       }
       const connected = messages.find(({ type }) => type === 'connected');

@@ -8,8 +8,6 @@ export class Positions {
   #changed = new Map();
   #opening;
   #store;
-  #user;
-  #loading;
   #timer;
 
   /** `opening`: a promise of a store with `load(user)` and `save(changes, isLeaving)`, or of nothing. */
@@ -24,26 +22,21 @@ export class Positions {
   /** `undefined` forgets it. */
   set(channel, id) {
     if (this.#known.get(channel) === id) return;
-    if (id === undefined) this.#known.delete(channel);
-    else this.#known.set(channel, id);
+    this.#known.set(channel, id);
     if (!this.#store) return;
     this.#changed.set(channel, id);
     if (id === undefined) this.save(); // a store keeps the greater of two
     else this.#timer ??= setTimeout(() => this.save(), SAVE_MS);
   }
 
-  /** Take over what was stored for a user, with the first connection; what is known is newer. */
-  load(user) {
-    if (this.#user !== user) this.#loading = this.#take(user);
-    this.#user = user;
-    return this.#loading;
-  }
-
-  async #take(user) {
+  /** Begin with what was stored for a user. */
+  async load(user) {
+    this.save();
+    this.#known.clear();
     try {
       this.#store = await this.#opening;
       for (const [channel, id] of (await this.#store?.load(user)) ?? []) {
-        if (id >= 0 && Number.isSafeInteger(id) && !this.#known.has(channel)) this.#known.set(channel, id);
+        if (id >= 0 && Number.isSafeInteger(id)) this.#known.set(channel, id);
       }
     } catch (error) {
       report(error); // positions are in memory

@@ -21,6 +21,7 @@ export class Realtime extends Target {
   #line;
   #channels;
   #positions;
+  #loading; // of the positions of this user
   #ended; // why, where no connection is made any more
   #undo = []; // of the listeners; undefined once the client has been left for good
 
@@ -90,15 +91,19 @@ export class Realtime extends Target {
 
   #become(state, detail) {
     if (state !== 'open') this.#channels.lost();
-    this.#ended = state === 'closed' && { code: detail.reason, message: `the connection has ended: ${detail.reason}` };
+    this.#ended = state === 'closed' && { code: detail.reason, message: `closed: ${detail.reason}` };
     this.#emit('state', { state, ...detail });
     if (this.#ended) this.#channels.ended(this.#ended);
   }
 
   async #opened(user) {
-    this.userId = user;
     const { attempt } = this.#line;
-    await this.#positions.load(user);
+    if (this.userId !== user) {
+      this.userId = user;
+      this.#channels.reset();
+      this.#loading = this.#positions.load(user);
+    }
+    await this.#loading;
     if (attempt === this.#line.attempt) this.#channels.opened();
   }
 

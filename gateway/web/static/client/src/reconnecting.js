@@ -28,8 +28,8 @@ export class Reconnecting {
     this.#invalidBefore = false;
   }
 
-  /** Milliseconds to wait before the next attempt; `undefined` where none is of any use. */
-  pause(code, reason, now) {
+  /** Milliseconds to wait before the next attempt, `retryAfter` at least; `undefined` where none is of any use. */
+  pause(code, reason, now, retryAfter = 0) {
     if (this.#isHopeless(code, reason)) return undefined;
     this.#invalidBefore = reason === 'token_invalid';
     const lived = now - (this.#openedAt ?? now);
@@ -37,7 +37,7 @@ export class Reconnecting {
     if (lived > LASTED_MS) this.#attempts = 0;
     const first = { leader_left: TAKE_OVER_MS, websocket_found: 0 }[reason] ?? (code === 1001 ? DRAIN_MS : Math.max(this.min, 1));
     const times = code === 1001 && lived > SETTLED_MS ? 0 : this.#attempts++;
-    return this.random() * Math.min(first * 2 ** times, this.max);
+    return retryAfter + this.random() * Math.min(first * 2 ** times, this.max);
   }
 
   #isHopeless(code, reason) {

@@ -173,7 +173,7 @@ class Member {
   }
 
   #fail(end) {
-    this.#say({ gone: { code: end.code, reason: end.reason } });
+    this.#say({ gone: end });
     this.#lost(end);
   }
 

@@ -35,22 +35,23 @@ export function indexeddb(url) {
   const opening = open();
   return {
     async load(user) {
-      key = `realtime ${url} ${user}`;
+      const own = (key = `realtime ${url} ${user}`);
       const db = await opening;
-      const stored = new Map(db ? await all(db, key) : []);
+      const stored = new Map(db ? await all(db, own) : []);
       // What a page wrote while it was left.
-      for (const [channel, id] of read(() => localStorage, key)) {
+      for (const [channel, id] of read(() => localStorage, own)) {
         if (!(stored.get(channel) > id)) stored.set(channel, id);
       }
       return stored;
     },
     async save(changes, isLeaving) {
-      const backup = new Map(isLeaving ? changes : read(() => localStorage, key));
-      if (isLeaving) write(() => localStorage, key, [...backup].filter(([, id]) => id !== undefined));
+      const own = key; // it may be that of another user when the database has answered
+      const backup = new Map(isLeaving ? changes : read(() => localStorage, own));
+      if (isLeaving) write(() => localStorage, own, [...backup].filter(([, id]) => id !== undefined));
       const db = await opening;
       if (!db) return;
-      const written = await put(db, key, new Map([...backup, ...changes]));
-      if (written && !isLeaving && backup.size) write(() => localStorage, key, undefined);
+      const written = await put(db, own, new Map([...backup, ...changes]));
+      if (written && !isLeaving && backup.size) write(() => localStorage, own, undefined);
     },
   };
 }

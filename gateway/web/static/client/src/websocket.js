@@ -2,7 +2,8 @@
  * A transport: `send(text)`, `close()`, and the callbacks `onmessage(text)` and `onclose({ code, reason })`. Each
  * text is the JSON of one message or of an array. What else speaks the protocol has the same form, so nobody need know which it is.
  *
- * `told(works)` says once whether the gateway was heard: a proxy may let no handshake through, or nothing behind it.
+ * `told(works)` says once whether the gateway was heard: a proxy may let no handshake through, or nothing behind it. With
+ * `undefined` it was left before that.
  *
  * The token goes in as a subprotocol: a URL stands in the logs of proxies. Without a token the cookie has to do.
  */
@@ -15,7 +16,7 @@ export function webSocket(Socket, url, token, told) {
   const transport = {
     send: (text) => socket.send(text),
     close: () => {
-      tell(false);
+      tell();
       socket.close(1000);
     },
   };
