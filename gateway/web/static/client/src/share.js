@@ -5,6 +5,10 @@
 import { Hub } from './hub.js';
 
 const ASK_MS = 500;
+const TRIES = 3; // two WebSockets, and what there is in their place
+const AGAIN_MS = 1_000;
+const ANSWER_MS = 10_000;
+const QUIET_MS = 20_000; // a line that has been silent for longer is watched by the leader's own client
 const SILENT_MS = 1_200; // a leader that says nothing for so long is frozen, or its page hangs
 const LATE_MS = 2_000; // who asks so late has slept, and does not judge; nor does a tab that nobody sees
 
@@ -46,6 +50,8 @@ class Member {
   #asking;
   #hub;
   #transport;
+  #again;
+  #doubting;
   #over = new AbortController();
   #letGo = []; // of the locks that are held
 
@@ -76,6 +82,8 @@ class Member {
     if (this.#over.signal.aborted) return;
     this.#over.abort();
     clearInterval(this.#asking);
+    clearTimeout(this.#again);
+    clearTimeout(this.#doubting);
     for (const each of this.#letGo) each();
     this.#air.close();
     if (this.#transport) {
@@ -154,22 +162,44 @@ class Member {
   async #chosen() {
     // The one before has died. Whoever has begun there begins anew, this tab too.
     if (this.#welcome) return this.#lost({ code: 1001, reason: 'leader_left' });
-    let transport;
     this.#hub = new Hub(
-      (message) => transport?.send(JSON.stringify(message)),
+      (message) => this.#transport?.send(JSON.stringify(message)),
       (ids, text) => this.#tell(ids, text),
       this.#id,
     );
     this.#hub.join(this.#id);
     this.#say({ leads: true });
+    this.#connect();
+  }
+
+  /** What has failed in this tab does so in the next one, which would count from nothing: the lead stays until all has been tried. */
+  async #connect(tries = 1) {
+    let heard = false;
+    const ended = (end) => {
+      if (heard || end.code !== 1006 || end.retryAfter || tries === TRIES) return this.#fail(end);
+      this.#again = setTimeout(() => this.#connect(tries + 1), AGAIN_MS * Math.random());
+    };
+    let transport;
     try {
-      transport = this.#transport = await this.#openDirectly();
+      transport = await this.#openDirectly();
     } catch {
-      return this.#fail({ code: 1006, reason: 'connection_failed' });
+      return ended({ code: 1006, reason: 'connection_failed' });
     }
     if (this.#over.signal.aborted) return transport.close();
-    transport.onmessage = (text) => this.#hub.hear(text);
-    transport.onclose = (end) => this.#fail(end);
+    this.#transport = transport;
+    transport.onmessage = (text) => {
+      heard = true;
+      this.#heard = Date.now();
+      this.#doubting = clearTimeout(this.#doubting);
+      this.#hub.hear(text);
+    };
+    transport.onclose = ended;
+  }
+
+  /** Another tab asks whether anybody is there. If nothing comes it would only come back to this line. */
+  #doubt() {
+    if (Date.now() - this.#heard > QUIET_MS) return;
+    this.#doubting ??= setTimeout(() => this.#fail({ code: 1006, reason: 'no_answer' }), ANSWER_MS);
   }
 
   #fail(end) {
@@ -193,6 +223,7 @@ class Member {
     }
     if (leave) this.#hub.leave(leave);
     if (ask) this.#hub.ask(from, ask);
+    if (ask?.type === 'heartbeat') this.#doubt();
     if (alive) this.#say({ to: [alive] });
   }
 }
