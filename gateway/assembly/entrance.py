@@ -33,20 +33,20 @@ from gateway.node.tokens import Tokens, TokenTimes
 from gateway.settings import Settings
 from gateway.web import open_files
 from gateway.web.admission import Admission, Room
-from gateway.web.carrying import Carrying
 from gateway.web.client_port import ClientPort, Surroundings
 from gateway.web.console import CONSOLE
 from gateway.web.failed_authentications import FailedAuthentications
-from gateway.web.further_polls import FurtherPolls
 from gateway.web.handshake import Handshakes, Limits
 from gateway.web.handshake_queue import HandshakeQueue
 from gateway.web.pages import HttpPages
 from gateway.web.refused_connections import RefusedConnections
 from gateway.web.requests_under_way import RequestsUnderWay
-from gateway.web.saying import Saying
 from gateway.web.server import DevelopmentPage, InternalPort, internal_app, public_app
 from gateway.web.stream_answers import Answers, Cors
 from gateway.web.stream_openings import StreamOpenings
+from gateway.web.stream_polls import StreamPolls
+from gateway.web.stream_posts import StreamPosts
+from gateway.web.stream_routing import StreamRouting
 from gateway.web.streams import StreamRequests
 from gateway.web.tls import Files, ServerTls
 from gateway.web.wasted_tls import WastedTls
@@ -166,7 +166,7 @@ class Entrance:
         self, shared: Shared, access: Access, under_way: Callable[[], RequestsUnderWay]
     ) -> StreamRequests:
         settings, tasks = shared.settings, shared.tasks
-        carrying = Carrying(self.streams, self.stream_calls, access.revocations)
+        routing = StreamRouting(self.streams, self.stream_calls, access.revocations)
         answers = Answers(
             Cors(credentials=_lists_origins(settings)),
             settings.compression_threshold_bytes if settings.compression else math.inf,
@@ -177,8 +177,10 @@ class Entrance:
             settings.base_path,
             self.handshakes,
             StreamOpenings(self.streams, serving, answers, clocks, most),
-            FurtherPolls(self.handshakes, carrying, under_way(), self.refused, tasks, shared.stats),
-            Saying(carrying, answers, under_way(), self.refused, tasks, settings.max_message_bytes),
+            StreamPolls(self.handshakes, routing, under_way(), self.refused, tasks, shared.stats),
+            StreamPosts(
+                routing, answers, under_way(), self.refused, tasks, settings.max_message_bytes
+            ),
             self.refused,
             CLOCK,
         )

@@ -13,14 +13,14 @@ from gateway.core.rate_limit import Quota
 from gateway.node.ports import Clock, StreamRequest
 from gateway.node.streams import tag_in
 from gateway.web.auth import query_parameters
-from gateway.web.further_polls import FurtherPolls
 from gateway.web.handshake import Handshakes
 from gateway.web.new_connection import NewConnection
 from gateway.web.refused_connections import RefusedConnections
 from gateway.web.requests_under_way import TOO_MANY
-from gateway.web.saying import NO_BODY, Saying
 from gateway.web.stream_addresses import BadAddress
 from gateway.web.stream_openings import PollOpening, StreamOpening, StreamOpenings
+from gateway.web.stream_polls import StreamPolls
+from gateway.web.stream_posts import NO_BODY, StreamPosts
 
 _SSE: Final = "/sse"
 _POLL: Final = "/poll"
@@ -46,33 +46,33 @@ class StreamRequests:
         base: str,
         handshakes: Handshakes,
         openings: StreamOpenings,
-        further: FurtherPolls,
-        saying: Saying,
+        polls: StreamPolls,
+        posts: StreamPosts,
         refusals: RefusedConnections,
         clock: Clock,
     ) -> None:
-        self._sse = base + _SSE
-        self._poll = base + _POLL
+        self._sse_path = base + _SSE
+        self._poll_path = base + _POLL
         self._handshakes = handshakes
         self._openings = openings
-        self._further = further
-        self._saying = saying
+        self._polls = polls
+        self._posts = posts
         self._refusals = refusals
         self._clock = clock
         self._quota = Quota(_REQUESTS, _PERIOD_SECONDS, clock(), _USERS)
 
     def close(self) -> None:
         """Let nobody wait any more: the next poll goes to another node."""
-        self._further.close()
+        self._polls.close()
 
     def serves(self, path: str) -> bool:
         """Whether requests for this path come here."""
-        return path in {self._sse, self._poll} or self._name(path) is not None
+        return path in {self._sse_path, self._poll_path} or self._name(path) is not None
 
     def _name(self, path: str) -> str | None:
         """What stands for the name of a stream in this path."""
         before, _, name = path.rpartition("/")
-        return (name or None) if before in {self._sse, self._poll} else None
+        return (name or None) if before in {self._sse_path, self._poll_path} else None
 
     def requested(self, new: NewConnection, head: Head) -> None:
         """Answer one."""
@@ -95,7 +95,7 @@ class StreamRequests:
     def _get(self, new: NewConnection, plain: StreamOpening) -> None:
         head = plain.head
         try:
-            if head.path == self._sse:
+            if head.path == self._sse_path:
                 self._handshakes.open(new, self._openings.stream(head))
                 return
             opening = self._openings.poll(head)
@@ -112,18 +112,16 @@ class StreamRequests:
         def known(identity: Identity) -> None:
             user, since = identity.user, opening.wanted.told
             request = StreamRequest(name, user, b"", opening.wait, since)
-            self._further.begin(new, opening, identity, request)
+            self._polls.begin(new, opening, identity, request)
 
         self._identify(new, opening, known)
 
     def _say(self, new: NewConnection, opening: StreamOpening, name: str) -> None:
-        refusal = self._saying.refusal(opening.head)
+        refusal = self._posts.refusal(opening.head)
         if refusal is not None:
             self._refuse(new, opening, refusal)
         else:
-            self._identify(
-                new, opening, lambda known: self._saying.begin(new, opening, known, name)
-            )
+            self._identify(new, opening, lambda known: self._posts.begin(new, opening, known, name))
 
     def _identify(
         self, new: NewConnection, opening: StreamOpening, then: Callable[[Identity], None]

@@ -316,7 +316,7 @@ async def test_a_node_that_leaves_answers_the_polls_that_wait_there_for_another(
     waiting = asyncio.create_task(poll(there.url, CHANNEL, wait=20, **more))
     stream = here.gateway.entrance.streams._streams[name_in(first)]
     await until(lambda: stream.connection.socket.there)
-    await until(lambda: there.gateway.entrance.client_port._streams._further._waiting)
+    await until(lambda: there.gateway.entrance.client_port._streams._polls._waiting)
     await there.gateway.stop()
     assert await waiting == []
     assert await poll(here.url, CHANNEL, wait=0, **more) == []
@@ -367,7 +367,7 @@ async def test_what_a_lost_request_would_have_got_waits_for_the_next(
 
 async def waiting_poll(node: Node, *channels: str, **more: str) -> asyncio.StreamWriter:
     """The connection of a poll that waits for its answer on this node."""
-    waiting = node.gateway.entrance.client_port._streams._further._waiting
+    waiting = node.gateway.entrance.client_port._streams._polls._waiting
     before = len(waiting)
     _, writer = await asyncio.open_connection(*node.url.removeprefix("ws://").split(":"))
     target = address("/poll", TOKEN, channels, **more)
@@ -433,7 +433,7 @@ async def test_a_user_has_so_many_polls_under_way_on_a_node(
 ) -> None:
     nodes = [await start_node(), await start_node()]
     polled = nodes[elsewhere]
-    under_way = polled.gateway.entrance.client_port._streams._further._under_way
+    under_way = polled.gateway.entrance.client_port._streams._polls._under_way
     monkeypatch.setattr(under_way, "_most", 2)
     pages = [await poll(nodes[0].url) for _ in range(3)]
     lines = [
@@ -686,7 +686,7 @@ async def test_a_body_that_does_not_come_holds_no_place_and_ends(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.web.one_request._BODY_SECONDS", 0.2)
-    under_way = node.gateway.entrance.client_port._streams._saying._under_way
+    under_way = node.gateway.entrance.client_port._streams._posts._under_way
     async with event_stream(node.url, TOKEN) as stream:
         reader, writer = await post_without_its_end(node, stream.name)
         await until(lambda: under_way._of_user)
@@ -700,7 +700,7 @@ async def test_what_is_said_counts_as_known_and_holds_room_but_for_the_first_to_
 ) -> None:
     node = await start_node(max_connections=2)
     requests = node.gateway.entrance.client_port._streams
-    under_way = requests._saying._under_way
+    under_way = requests._posts._under_way
     async with event_stream(node.url, TOKEN) as stream:
         reader, writer = await post_without_its_end(node, stream.name)
         await until(lambda: under_way._of_user["u"] == 1)

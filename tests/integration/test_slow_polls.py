@@ -157,7 +157,7 @@ async def test_a_poll_that_is_on_its_way_when_a_node_leaves_is_answered(
 ) -> None:
     here, there = await start_node(), await start_node()
     first = await poll(here.url, CHANNEL)
-    further = there.gateway.entrance.client_port._streams._further
+    further = there.gateway.entrance.client_port._streams._polls
     further.close()
     more = {"poll": name_in(first), "since": since_in(first)}
     assert await poll(there.url, CHANNEL, wait=50, **more) == []

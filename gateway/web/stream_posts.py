@@ -10,13 +10,13 @@ from gateway.core.http import Head
 from gateway.node.ports import StreamRequest
 from gateway.node.streams import NOT_FOUND
 from gateway.node.tasks import Tasks
-from gateway.web.carrying import Carrying
 from gateway.web.new_connection import NewConnection
 from gateway.web.one_request import OneRequest
 from gateway.web.refused_connections import RefusedConnections
 from gateway.web.requests_under_way import RequestsUnderWay
 from gateway.web.stream_answers import Answers
 from gateway.web.stream_openings import StreamOpening
+from gateway.web.stream_routing import StreamRouting
 
 NO_BODY: Final = Refusal(400, "bad_request", "this method takes no body")
 _NO_LENGTH: Final = Refusal(411, "length_required", "say how long the message is: Content-Length")
@@ -25,8 +25,8 @@ _NO_JSON: Final = Refusal(415, "unsupported_media_type", "send application/json"
 _LONGEST_LENGTH: Final = 10
 
 
-class Saying:
-    """Reads what is said, and takes it to its stream.
+class StreamPosts:
+    """Reads what is said (``POST``, ``DELETE``), and takes it to its stream.
 
     Args:
         max_message_bytes: what may be said at once.
@@ -34,14 +34,14 @@ class Saying:
 
     def __init__(
         self,
-        carrying: Carrying,
+        routing: StreamRouting,
         answers: Answers,
         under_way: RequestsUnderWay,
         refusals: RefusedConnections,
         tasks: Tasks,
         max_message_bytes: int,
     ) -> None:
-        self._carrying = carrying
+        self._routing = routing
         self._answers = answers
         self._under_way = under_way
         self._refusals = refusals
@@ -64,7 +64,7 @@ class Saying:
         self, new: NewConnection, opening: StreamOpening, identity: Identity, name: str
     ) -> None:
         """Read one that :meth:`refusal` has let pass, and answer it."""
-        here = self._carrying.streams.find(name, identity.user) is not None
+        here = self._routing.streams.find(name, identity.user) is not None
         entered = self._under_way.enter(identity.user, name, here=here)
         if isinstance(entered, Refusal):
             self._refusals.refuse(new, opening.refusal(entered))
@@ -79,7 +79,7 @@ class Saying:
             self._tasks.spawn(say(request), "say something to a stream")
 
         async def say(request: StreamRequest) -> None:
-            if not await self._carrying.carry(identity, request, answer):
+            if not await self._routing.route(identity, request, answer):
                 answer(NOT_FOUND, b"")
 
         def answer(status: int, body: bytes) -> None:

@@ -9,28 +9,28 @@ from gateway.core.handshake import Refusal
 from gateway.node.ports import StreamRequest
 from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks
-from gateway.web.carrying import Carrying
 from gateway.web.handshake import Handshakes
 from gateway.web.new_connection import NewConnection
 from gateway.web.refused_connections import RefusedConnections
 from gateway.web.requests_under_way import RequestsUnderWay
 from gateway.web.stream_openings import PollOpening, Waiting
+from gateway.web.stream_routing import StreamRouting
 
 
-class FurtherPolls:
+class StreamPolls:
     """Takes polls to their streams. One whose stream is not known begins anew."""
 
     def __init__(
         self,
         handshakes: Handshakes,
-        carrying: Carrying,
+        routing: StreamRouting,
         under_way: RequestsUnderWay,
         refusals: RefusedConnections,
         tasks: Tasks,
         stats: Stats,
     ) -> None:
         self._handshakes = handshakes
-        self._carrying = carrying
+        self._routing = routing
         self._under_way = under_way
         self._refusals = refusals
         self._tasks = tasks
@@ -48,7 +48,7 @@ class FurtherPolls:
         self, new: NewConnection, opening: PollOpening, identity: Identity, request: StreamRequest
     ) -> None:
         """Serve one."""
-        here = self._carrying.is_here(request.stream)
+        here = self._routing.is_here(request.stream)
         entered = self._under_way.enter(identity.user, request.stream, here=here)
         if isinstance(entered, Refusal):
             self._refusals.refuse(new, opening.refusal(entered))
@@ -82,11 +82,11 @@ class FurtherPolls:
 
         def gone() -> None:
             over()
-            self._carrying.forget(request, answer)
+            self._routing.forget(request, answer)
 
         waiting = Waiting(opening.answers.to(opening.head), gone)
         try:
-            found = await self._carrying.carry(identity, request, answer)
+            found = await self._routing.route(identity, request, answer)
         except BaseException:  # the node stops
             over()
             new.drop()

@@ -15,8 +15,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Carrying:
-    """What takes requests to their streams."""
+class StreamRouting:
+    """What takes requests to their streams.
+
+    A request counts only with a token that is good now. With its own token a stream has ended by now if that is revoked; about any
+    other Redis is asked.
+    """
 
     streams: Streams
     others: OtherNodes
@@ -26,7 +30,7 @@ class Carrying:
         """Whether a stream of this name is on this node, if there is one."""
         return tag_in(name) == self.streams.tag
 
-    async def carry(self, identity: Identity, request: StreamRequest, answer: Answering) -> bool:
+    async def route(self, identity: Identity, request: StreamRequest, answer: Answering) -> bool:
         """Hand a request to its stream; ``False``, and no answer, where the user has none of that name. Whatever fails is answered.
 
         Args:
@@ -35,7 +39,7 @@ class Carrying:
             answer: answers it.
         """
         try:
-            return await self._carry(identity, request, answer)
+            return await self._route(identity, request, answer)
         except Unavailable:
             answer(UNAVAILABLE, b"")
         except Exception:
@@ -43,12 +47,11 @@ class Carrying:
             answer(FAILED, b"")
         return True
 
-    async def _carry(self, identity: Identity, request: StreamRequest, answer: Answering) -> bool:
+    async def _route(self, identity: Identity, request: StreamRequest, answer: Answering) -> bool:
         here = self.is_here(request.stream)
         stream = self.streams.find(request.stream, request.user) if here else None
         if here and stream is None:
             return False
-        # With its own token a stream has ended by now if that is revoked.
         is_its_own = stream is not None and stream.connection.identity == identity
         shown = identity.user, identity.issued_at, identity.token_id
         if not (is_its_own or await self.revocations.admits_now(*shown)):
