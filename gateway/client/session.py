@@ -205,7 +205,7 @@ class Session:
                 self._live.add(channel)
                 if message.get("recovered") is False:
                     self._acks.pop(channel, None)
-                subscription.answer(message.get("recovered"))
+                subscription.answer(message.get("recovered"), message.get("position"))
             case "granted":
                 self._forget(channel)
                 self.subscribe(subscription)

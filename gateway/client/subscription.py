@@ -45,6 +45,11 @@ class Position:
         self.since = message_id
         return True
 
+    def begin(self, message_id: int | None) -> None:
+        """The gateway says where it begins, which counts where nothing has been received yet."""
+        if self.since is None:
+            self.since = message_id
+
     def forget(self) -> None:
         """Messages are lost. A failover of Redis may go on with lower ids."""
         self.since = None
@@ -145,10 +150,11 @@ class Subscription:
 
     # -- the receiver's side --------------------------------------------------------------------
 
-    def answer(self, recovered: bool | None) -> None:
-        """The gateway has answered ``subscribed``."""
+    def answer(self, recovered: bool | None, position: int | None) -> None:
+        """The gateway has answered ``subscribed``: what is behind that position follows."""
         if recovered is False:
             self.lose()
+        self.position.begin(position)
         self._answered.set()
 
     def lose(self) -> None:

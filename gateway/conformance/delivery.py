@@ -154,6 +154,21 @@ async def first_time(stage: Stage) -> None:
     expect("recovered" not in answer, f"the first subscribe is answered with {answer}")
 
 
+@check("S-511", "subscribed names the position at which a channel that keeps messages begins")
+async def begins(stage: Stage) -> None:
+    """Another device has received by now what came behind it."""
+    line = await stage.connect()
+    position = (await stage.subscribe(line, stage.own)).get("position")
+    expect(isinstance(position, int), f"the position is {position}")
+    elsewhere = await stage.listen()
+    id_ = await stage.publish("received elsewhere")
+    await stage.data(elsewhere, id_)
+    again = await stage.connect()
+    answer = await stage.subscribe(again, stage.own, since=position)
+    expect(answer.get("recovered") is True, f"since {position} is answered with {answer}")
+    await stage.data(again, id_)
+
+
 @check("S-510", "no message is lost because a connection ends")
 async def outlives(stage: Stage) -> None:
     """Connections that break while messages come. That a node ends is seen where one does in this run: it cannot be made to."""

@@ -307,12 +307,13 @@ def connected(user: str, **names: str) -> bytes:
     return orjson.dumps({"type": "connected", "message": message, "userId": user, **names})
 
 
-def subscribed(channel: str, recovered: bool | None = None) -> bytes:
-    """``recovered`` of ``None`` leaves the key out, as clients without ``since`` have always seen it."""
-    message: dict[str, Any] = {"type": "subscribed", "channel": channel}
-    if recovered is not None:
-        message["recovered"] = recovered
-    return orjson.dumps(message)
+def subscribed(channel: str, recovered: bool | None = None, position: int | None = None) -> bytes:
+    """``None`` leaves a key out: ``recovered`` as clients without ``since`` have always seen it; ``position``, the id
+    behind which the subscription begins, where there is no log, or it has begun before.
+    """
+    more = {"recovered": recovered, "position": position}
+    given = {key: value for key, value in more.items() if value is not None}
+    return orjson.dumps({"type": "subscribed", "channel": channel, **given})
 
 
 def unsubscribed(channel: str, reason: EndReason | None = None) -> bytes:

@@ -122,7 +122,7 @@ class Catchup:
             await subscription.resumed()
             if subscription.connection.closed:
                 return
-            answer(self._hub, subscription, None if since is None else False)
+            answer(self._hub, subscription, None if since is None else False, None)
             self._hub.go_live(channel, subscription)
 
     def _one(self, channel: Channel, subscription: Subscription, since: int | None = None) -> One:

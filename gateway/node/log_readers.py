@@ -253,17 +253,18 @@ class One(Audience):
         if taken.unknown is not None and is_sealed(taken.unknown) and self._subscription.answers:
             raise MissingKey
         hub, connection, name = self._hub, self._connection, self.channel.name
+        began = _before(taken, self.reader) if lost else start
         if self._subscription.answers:
             claimed, self.claimed = self.claimed, None
-            answer(hub, self._subscription, None if claimed is None and not lost else not lost)
+            recovered = None if claimed is None and not lost else not lost
+            answer(hub, self._subscription, recovered, began)
             if claimed is not None and not (lost or connection.socket.encoding.asks):
                 # A client that cannot be asked shows what it has by the position with which it comes back.
                 self._confirmation.confirm(connection, name, claimed)
-            self._subscription.began = start
+            self._subscription.began = began
         elif lost:
             hub.tell(connection, protocol.messages_lost(name))
-        if lost:
-            self._subscription.began = _before(taken, self.reader)
+            self._subscription.began = began
         self._charge(taken)
         hub.replay(self.channel, connection, taken.messages)
         if self.reader.position != start:
@@ -315,9 +316,11 @@ def _before(taken: Taken, reader: Reader) -> int:
     return next((each.prev for each in taken.messages if each.logged), reader.position)
 
 
-def answer(hub: Hub, subscription: Subscription, recovered: bool | None) -> None:
+def answer(
+    hub: Hub, subscription: Subscription, recovered: bool | None, position: int | None
+) -> None:
     """Answer all requests that wait for a subscription to begin."""
-    told = protocol.subscribed(subscription.channel.name, recovered)
+    told = protocol.subscribed(subscription.channel.name, recovered, position)
     hub.tell(subscription.connection, *[told] * subscription.answers)
     subscription.answers = 0
     subscription.request = None

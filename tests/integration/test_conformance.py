@@ -264,6 +264,7 @@ BROKEN: dict[str, Meddling] = {
     "S-508": messages(also_recovered),
     "S-509": without("error"),
     "S-510": lost_now_and_then(),
+    "S-511": altered(position=2**52),
     "S-601": Meddling(down=no_pings),
     "S-602": Meddling(idle_seconds=0.3),
     "S-603": Meddling(down=answers_pings),

@@ -23,7 +23,8 @@ async def test_subscribe_unsubscribe_and_heartbeat_answer_in_their_shapes(node: 
     async with connected(node.url, make_token("user-456")) as client:
         channel = "notifications/user-456"
         await client.send({"type": "subscribe", "channel": channel})
-        assert await client.receive() == {"type": "subscribed", "channel": channel}
+        told = {"type": "subscribed", "channel": channel, "position": 0}
+        assert await client.receive() == told
         await client.send({"type": "unsubscribe", "channel": channel})
         assert await client.receive() == {"type": "unsubscribed", "channel": channel}
         await client.send({"type": "heartbeat"})

@@ -252,6 +252,23 @@ async def test_a_new_connection_goes_on_behind_the_last_message_and_repeats_are_
 
 
 @pytest.mark.usefixtures("soon")
+async def test_before_its_first_message_it_goes_on_where_the_subscription_began() -> None:
+    """Another device of the user may have received what has come meanwhile."""
+    async with scripted_gateway() as gateway, Receiver(gateway.url, token="t") as receiver:
+        reader = aiter(receiver.subscribe(CHANNEL))
+        visit = await gateway.visit()
+        await visit.greet()
+        await visit.expect(type="subscribe", channel=CHANNEL)
+        await visit.say({"type": "subscribed", "channel": CHANNEL, "position": 4})
+        await visit.close(1001, "draining")
+        visit = await gateway.visit()
+        await visit.greet()
+        await visit.expect(type="subscribe", channel=CHANNEL, since=4)
+        await visit.publish(CHANNEL, 5)
+        assert [each.id for each in await taken(reader, 1)] == [5]
+
+
+@pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize(
     "loss",
     [

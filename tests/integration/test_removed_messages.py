@@ -37,6 +37,7 @@ async def test_who_comes_back_misses_a_deleted_message_and_is_told_of_no_loss(
             "type": "subscribed",
             "channel": CHANNEL,
             "recovered": True,
+            "position": first.id,
         }
         assert (await client.receive())["id"] == kept.id
         last = await publisher.publish(CHANNEL, 3)
