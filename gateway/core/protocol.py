@@ -40,7 +40,6 @@ RESERVED: Final = frozenset(
 """Types of this protocol's messages, and of those to come. The type of a data message is its namespace, so
 no namespace may have one of these names."""
 
-
 LONGEST_CHANNEL_TOKEN: Final = 4_096
 """Characters. A node keeps such a token until it has judged it, and one names a user and a channel only."""
 
