@@ -104,3 +104,18 @@ test('a channel token that is refused though it is new is asked for again, later
   mock.restoreAll();
   mock.timers.reset();
 });
+
+test('before its first message a subscriber goes on where the subscription began', () => {
+  const { channels: each, subscribe, says, data, sent, taken } = channels();
+  subscribe('a');
+  subscribe('acking', { ack: true });
+  says({ type: 'subscribed', position: 4 });
+  sent.length = 0;
+  each.lost();
+  each.opened();
+  assert.deepEqual(sent, [{ type: 'subscribe', channel: CHANNEL, since: 4 }]);
+  // Another device has received it meanwhile.
+  says({ type: 'subscribed', recovered: true, position: 4 });
+  data(5);
+  assert.deepEqual(taken(), [['a', 5], ['acking', 5]]);
+});

@@ -143,3 +143,18 @@ test('one tab renews the token, and who joins is greeted', () => {
     ['c', 'connected'],
   ]);
 });
+
+test('a tab that comes later is told where it begins', () => {
+  const told = [];
+  const each = new Hub(() => {}, (ids, text) => told.push([ids, JSON.parse(text).position]), 'a');
+  const says = (message) => each.hear(JSON.stringify({ channel: CHANNEL, ...message }));
+  for (const id of ['a', 'b', 'c']) each.join(id);
+  each.ask('a', { type: 'subscribe', channel: CHANNEL });
+  says({ type: 'subscribed', position: 4 });
+  each.ask('b', { type: 'subscribe', channel: CHANNEL });
+  says({ type: 'subscribed' });
+  says({ type: 'run-results', data: 5, id: 5 });
+  each.ask('c', { type: 'subscribe', channel: CHANNEL });
+  says({ type: 'subscribed' });
+  assert.deepEqual(told, [[['a'], 4], [['b'], 4], [['a', 'b'], undefined], [['c'], 5]]);
+});

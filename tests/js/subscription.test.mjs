@@ -62,7 +62,7 @@ test('what failed and what is behind it comes again with the next connection', a
   console.error = () => {};
   gets(1, 2, 3);
   await setImmediate();
-  assert.deepEqual([each.done, each.last, each.position], [1, 3, 1]);
+  assert.deepEqual([each.done, each.last, each.reached], [1, 3, 1]);
   assert.equal(each.resume(), 1);
   each.live = true;
   gets(2, 3);
@@ -77,7 +77,7 @@ test('what failed before anything was done comes again, too', async () => {
   console.error = () => {};
   gets(7, 9);
   await setImmediate();
-  assert.deepEqual([each.done, each.position, each.resume()], [6, 6, 6]);
+  assert.deepEqual([each.done, each.reached, each.resume()], [6, 6, 6]);
   each.live = true;
   gets(7, 9);
   await setImmediate();
@@ -92,7 +92,7 @@ test('what is unfinished when messages are lost moves no position afterwards', a
   gets(1);
   go();
   await setImmediate();
-  assert.equal(each.position, 0, 'behind which 1 comes again');
+  assert.equal(each.reached, 0, 'behind which 1 comes again');
 });
 
 test('at least one message may wait', async () => {

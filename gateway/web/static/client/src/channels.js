@@ -100,7 +100,7 @@ export class Channels {
     const channel = this.#channels.get(name);
     if (!channel) return;
     if ('data' in message) this.#deliver(channel, message);
-    else if (type === 'subscribed') this.#subscribed(channel, message.recovered);
+    else if (type === 'subscribed') this.#subscribed(channel, message);
     else if (type === 'granted') this.#want(channel, channel.subscribers);
     else if (type === 'unsubscribed') this.#ended(channel, message.reason);
     else if (type === 'error') this.#failed(channel, message);
@@ -112,16 +112,20 @@ export class Channels {
     this.#store(channel);
   }
 
-  #subscribed(channel, recovered) {
+  #subscribed(channel, { recovered, position }) {
     const asked = channel.asking ?? [];
     channel.asking = undefined;
     channel.live = true;
     channel.refusals = 0;
     if (recovered === false) this.#gap(channel, asked);
+    channel.last ??= position;
     for (const each of asked) {
+      // Before its first message it goes on here, too: another device may receive what comes meanwhile.
+      each.last ?? each.begin(position);
       each.live = true;
       each.tell('onSubscribed');
     }
+    this.#store(channel);
     this.#want(channel, []);
   }
 
@@ -137,7 +141,7 @@ export class Channels {
   #ended(channel, code) {
     channel.live = false;
     const heard = [...channel.subscribers].filter((each) => !channel.asking?.includes(each));
-    this.#refused(channel, heard, { code, message: 'the subscription has ended' });
+    this.#refused(channel, heard, { code, message: 'it has ended' });
   }
 
   #failed(channel, error) {
@@ -233,7 +237,7 @@ export class Channels {
   }
 
   #store(channel) {
-    const positions = [...channel.subscribers].map((each) => each.position);
+    const positions = [...channel.subscribers].map((each) => each.reached);
     if (!positions.includes(undefined)) this.#positions.set(channel.name, Math.min(...positions));
   }
 

@@ -63,7 +63,7 @@ export class Hub {
     if (type === 'token_expiring') this.#tell([this.#own], text); // one of them renews it
     else if (name === undefined || type === 'granted') this.#tell([...this.#tabs], text);
     else if (!channel) return;
-    else if (type === 'subscribed') this.#subscribed(channel, text);
+    else if (type === 'subscribed') this.#subscribed(channel, message);
     else if (type === 'unsubscribed' && !message.reason) this.#unsubscribed(channel);
     else if (type === 'unsubscribed') this.#ended(channel, text);
     else if (message.code === 'not_subscribed') return; // an ack came too late
@@ -84,13 +84,15 @@ export class Hub {
     );
   }
 
-  #subscribed(channel, text) {
+  #subscribed(channel, message) {
     channel.open = true;
+    channel.last ??= message.position;
     if (channel.pending === 'subscribe') {
       channel.pending = undefined;
       if (channel.asker !== undefined) {
         channel.live.set(channel.asker, channel.floor);
-        this.#tell([channel.asker], text);
+        // A tab that comes later begins here, and goes on from here when it has heard nothing yet.
+        this.#tell([channel.asker], JSON.stringify({ position: channel.floor, ...message }));
       }
     }
     this.#go(channel);

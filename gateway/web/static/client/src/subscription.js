@@ -33,7 +33,7 @@ export class Subscription {
   }
 
   /** Where to go on when a page is loaded again. */
-  get position() {
+  get reached() {
     return this.inTurn ? this.done : this.last;
   }
 
