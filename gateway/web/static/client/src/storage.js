@@ -1,7 +1,7 @@
 // Where positions are kept so that a page that is loaded again goes on where it was. Where a browser refuses to keep anything,
 // they are in memory, as they would be without this module.
 
-const ANSWER_MS = 1_000; // some browsers never answer where they keep nothing
+const ANSWER_MS = 5_000; // a busy phone takes its time, and some browsers never answer where they keep nothing
 const MOST_CHANNELS = 200;
 const KEPT_MS = 30 * 24 * 3600 * 1_000;
 
