@@ -91,6 +91,7 @@ def targets(url: str) -> list[str]:
         return [each["health"] for each in json.load(answer)["data"]["activeTargets"]]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_all_that_compose_has_runs_and_one_ctrl_c_ends_it(
     compose: Any, tmp_path: Path, require_program: RequireProgram

@@ -44,7 +44,7 @@ async def streams_and_polls_pass(
             heard += [message["data"]] if "data" in message else []
     # Those of the stream were not shown to have arrived.
     assert heard == [0, 1, 2, 0, 1, 2, 3]
-    target = address("/poll", token, wait="50", poll=poll)
+    target = address("/poll", token, [CHANNEL], wait="50", poll=poll, since=since)
     async with line(url, request(f"GET {target} HTTP/1.1", "Host: x")) as page:
         await until(lambda: polls_are(1, gateways))
         page.writer.close()

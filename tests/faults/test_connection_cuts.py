@@ -64,6 +64,7 @@ async def test_ten_times_half_of_the_lines_break_and_nothing_is_lost(world: Star
         assert figures.repeated > 0
 
 
+@pytest.mark.long
 async def test_users_whose_lines_all_die_without_a_word_are_back_in_seconds(
     world: StartWorld,
 ) -> None:

@@ -49,6 +49,7 @@ async def test_a_kill_frees_the_users_places_within_the_nodes_lease(world: Start
         require(await w.finish())
 
 
+@pytest.mark.long
 async def test_a_node_frozen_beyond_its_lease_takes_part_again(world: StartWorld) -> None:
     async with world(load=Load({"ann": 1, "ben": 1, "fay": MAX_CONNECTIONS})) as w:
         frozen, living = w.nodes

@@ -14,6 +14,7 @@ TABS = 5
 USERS = 20
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_a_storm_of_tabs_invents_no_loss(world: StartWorld) -> None:
     load = Load({f"user-{number}": TABS for number in range(USERS)}, rate=8.0, more=False)

@@ -23,7 +23,7 @@ BALANCERS: dict[str, Callable[..., Nginx | HAProxy]] = {
 }
 
 
-@pytest.mark.parametrize("name", BALANCERS)
+@pytest.mark.parametrize("name", ["nginx", pytest.param("haproxy", marks=pytest.mark.long)])
 async def test_a_rolling_restart_loses_nothing_and_refuses_nobody(
     world: StartWorld, tmp_path: Path, require_program: RequireProgram, name: str
 ) -> None:

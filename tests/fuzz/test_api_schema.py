@@ -20,6 +20,7 @@ _SECONDS = 20
 _FEWEST_CASES = 100
 
 
+@pytest.mark.long
 @pytest.mark.timeout(150)
 async def test_it_answers_as_its_document_says(redis_url: str, prefix: str, tmp_path: Path) -> None:
     port = free_port()

@@ -17,11 +17,15 @@ from tests.fuzz.targets import TARGETS
 INPUTS: Final = 100_000
 STRUCTURED: Final = 500
 """Of each target's: Hypothesis makes them, which takes longer than to read them."""
+SLOW: Final = {"key lists"}
+"""Reading one makes keys, which takes as long as all the others together."""
 START: Final = 11
 """The same inputs in each run, so that a test fails for a change and by no chance; ``make fuzz`` has others."""
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in TARGETS]
+)
 def test_whatever_comes_is_read_or_refused(name: str) -> None:
     target = TARGETS[name]()
     inputs = INPUTS // len(TARGETS) + 1

@@ -104,7 +104,7 @@ async def planned(
         await plans.judge(over)
 
 
-@pytest.mark.parametrize("way", ["killed", "as planned"])
+@pytest.mark.parametrize("way", ["killed", pytest.param("as planned", marks=pytest.mark.long)])
 async def test_a_failover_by_sentinel_publishes_each_once(
     tmp_path: Path, prefix: str, way: str
 ) -> None:

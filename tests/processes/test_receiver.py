@@ -26,7 +26,9 @@ CHANNEL, SESSION = "notifications/user-123", "run-results/session-123"
 PAGE = (Path(__file__).parents[2] / "docs" / "receiver.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGKILL]
+)
 async def test_restarts_of_the_gateway_lose_and_repeat_nothing(
     redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:

@@ -134,7 +134,7 @@ async def test_nobody_who_does_not_listen_disturbs_it(redis_url: str, prefix: st
 # -- the socket -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_a_restart_refuses_no_connection(
     redis_url: str, prefix: str, held: socket.socket, workers: int
 ) -> None:

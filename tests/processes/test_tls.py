@@ -246,7 +246,7 @@ async def test_a_client_that_takes_nothing_is_closed_and_one_that_closes_gets_al
             await until(lambda: metric_is(node, closed, 1))
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.long), "2"])
 async def test_a_certificate_that_cannot_be_used_is_one_clear_error(
     redis_url: str, prefix: str, own_tls: dict[str, Any], workers: str, tmp_path: Path
 ) -> None:

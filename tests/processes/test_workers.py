@@ -205,6 +205,7 @@ async def test_a_second_signal_ends_all_at_once(redis_url: str, prefix: str) -> 
         assert all(map(is_gone, pids(node)))
 
 
+@pytest.mark.long
 async def test_a_worker_that_hangs_is_not_waited_for_without_end(
     redis_url: str, prefix: str
 ) -> None:
