@@ -46,7 +46,7 @@ class OneRequest(asyncio.Protocol):
 
     def begin(self, early: bytes) -> None:
         """Read on behind what has come with the request."""
-        self._set_deadline()
+        self._later(_BODY_SECONDS, self._transport.abort)
         self.data_received(early)
 
     def invite(self) -> None:
@@ -67,7 +67,7 @@ class OneRequest(asyncio.Protocol):
             return
         else:
             self._transport.close()
-        self._look_again(self._taken)
+        self._later(_TAKE_SECONDS, self._look, self._taken)
 
     @property
     def over(self) -> bool:
@@ -80,17 +80,12 @@ class OneRequest(asyncio.Protocol):
         acknowledged = tcp.acknowledged(self._transport)
         return -self._transport.get_write_buffer_size() if acknowledged is None else acknowledged
 
-    def _look_again(self, taken: int) -> None:
-        self._cancel_deadline()
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(_TAKE_SECONDS, self._look, taken)
-
     def _look(self, before: int) -> None:
         taken = self._taken
         if taken == before:
             self._transport.abort()
         else:
-            self._look_again(taken)
+            self._later(_TAKE_SECONDS, self._look, taken)
 
     def _look_soon(self, before: int, whole: int, quiet: float = 0.0) -> None:
         """End TLS when the ``whole`` answer was taken, which nobody tells; ``quiet``: seconds without anything that was."""
@@ -101,16 +96,12 @@ class OneRequest(asyncio.Protocol):
         elif quiet >= _TAKE_SECONDS:
             self._transport.abort()
         else:
-            self._cancel_deadline()
-            loop = asyncio.get_running_loop()
-            self._deadline = loop.call_later(
-                _LOOK_SECONDS, self._look_soon, taken, whole, quiet + _LOOK_SECONDS
-            )
+            self._later(_LOOK_SECONDS, self._look_soon, taken, whole, quiet + _LOOK_SECONDS)
 
-    def _set_deadline(self) -> None:
+    def _later(self, seconds: float, then: Callable[..., None], *given: float) -> None:
+        """Do this then, in the place of what was to be done."""
         self._cancel_deadline()
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(_BODY_SECONDS, self._transport.abort)
+        self._deadline = asyncio.get_running_loop().call_later(seconds, then, *given)
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:
