@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { afterEach, beforeEach, mock, test } from 'node:test';
 import { choosing } from '../../gateway/web/static/client/src/choosing.js';
 import { Fallback } from '../../gateway/web/static/client/src/fallback.js';
+
+// No test waits for the eight seconds of an attempt that it leaves open.
+beforeEach(() => mock.timers.enable({ apis: ['setTimeout', 'Date'] }));
+afterEach(() => mock.timers.reset());
 
 /**
  * How clients connect, and what was tried: `sockets`, and the `others` over HTTP. `made.told()` is what the way over HTTP says when
@@ -85,13 +89,12 @@ test('after a WebSocket was found the next attempt is one, too', async () => {
 });
 
 for (const [what, ms, expected] of [['opens and brings nothing has failed', 8_000, 1], ['the client leaves soon has not', 7_999, 0]]) {
-  test(`a WebSocket that ${what}`, async (t) => {
-    t.mock.timers.enable({ apis: ['Date'] });
+  test(`a WebSocket that ${what}`, async () => {
     const { open, sockets, others } = tried();
     for (let i = 0; i < 2; i++) {
       const way = await open();
       sockets.at(-1).onopen?.();
-      t.mock.timers.tick(ms);
+      mock.timers.tick(ms);
       way.close();
     }
     await open();
@@ -109,24 +112,23 @@ test('a WebSocket that is closed with a code works', async () => {
 });
 
 /** An attempt whose WebSocket is not answered within eight seconds, so that HTTP is tried beside it. */
-async function waited(t) {
-  t.mock.timers.enable({ apis: ['setTimeout'] });
+async function waited() {
   const each = tried();
   const line = await each.open();
   const heard = [];
   const ends = [];
   line.onmessage = (text) => heard.push(text);
   line.onclose = (end) => ends.push(end);
-  t.mock.timers.tick(7_999);
+  mock.timers.tick(7_999);
   assert.equal(each.others.length, 0);
-  t.mock.timers.tick(1);
+  mock.timers.tick(1);
   await new Promise(setImmediate);
   assert.equal(each.others.length, 1);
   return { ...each, line, heard, ends, socket: each.sockets[0], other: each.others[0] };
 }
 
-test('where nothing answers HTTP is tried beside, and kept when it is heard first', async (t) => {
-  const { line, heard, ends, socket, other, open, sockets, others, made } = await waited(t);
+test('where nothing answers HTTP is tried beside, and kept when it is heard first', async () => {
+  const { line, heard, ends, socket, other, open, sockets, others, made } = await waited();
   made.told();
   other.onmessage(CONNECTED);
   assert.deepEqual([heard, socket.closed], [[CONNECTED], true]);
@@ -143,41 +145,40 @@ test('where nothing answers HTTP is tried beside, and kept when it is heard firs
   assert.deepEqual([sockets.length, others.length], [1, 2]);
 });
 
-test('a WebSocket that is heard first is kept, and what is tried beside it is left', async (t) => {
-  const { heard, socket, other, open, sockets } = await waited(t);
+test('a WebSocket that is heard first is kept, and what is tried beside it is left', async () => {
+  const { heard, socket, other, open, sockets } = await waited();
   socket.onmessage({ data: CONNECTED });
   assert.deepEqual([heard, other.closed], [[CONNECTED], true]);
   await open();
   assert.equal(sockets.length, 2);
 });
 
-test('as long as one of both may be heard it has not ended', async (t) => {
-  const { ends, socket, other } = await waited(t);
+test('as long as one of both may be heard it has not ended', async () => {
+  const { ends, socket, other } = await waited();
   socket.onclose({ code: 1006, reason: '' });
   assert.deepEqual(ends, []);
   other.onclose({ code: 1006, reason: 'last' });
   assert.deepEqual(ends, [{ code: 1006, reason: 'last' }]);
 });
 
-test('a refusal over HTTP is an answer', async (t) => {
-  const { ends, socket, other } = await waited(t);
+test('a refusal over HTTP is an answer', async () => {
+  const { ends, socket, other } = await waited();
   other.onclose({ code: 1008, reason: 'token_invalid' });
   assert.deepEqual([ends, socket.closed], [[{ code: 1008, reason: 'token_invalid' }], true]);
 });
 
-test('what is left leaves both', async (t) => {
-  const { line, socket, other } = await waited(t);
+test('what is left leaves both', async () => {
+  const { line, socket, other } = await waited();
   line.close();
   assert.deepEqual([socket.closed, other.closed], [true, true]);
 });
 
-test('an attempt that is over by then does not go on over HTTP', async (t) => {
-  t.mock.timers.enable({ apis: ['setTimeout'] });
+test('an attempt that is over by then does not go on over HTTP', async () => {
   const { open, fail, others } = tried();
   (await open()).close();
   await open();
   fail();
-  t.mock.timers.tick(10_000);
+  mock.timers.tick(10_000);
   assert.equal(others.length, 0);
 });
 
@@ -196,13 +197,12 @@ test('where there are no WebSockets at all it is HTTP', async () => {
   assert.deepEqual([others.length, made.openSocket], [2, undefined]);
 });
 
-test('a WebSocket that is heard while the module for HTTP is loaded is left alone', async (t) => {
-  t.mock.timers.enable({ apis: ['setTimeout'] });
+test('a WebSocket that is heard while the module for HTTP is loaded is left alone', async () => {
   const { open, sockets, others } = tried();
   const line = await open();
   const heard = [];
   line.onmessage = (text) => heard.push(text);
-  t.mock.timers.tick(8_000);
+  mock.timers.tick(8_000);
   sockets[0].onmessage({ data: CONNECTED });
   await new Promise(setImmediate);
   assert.deepEqual([heard, others.length], [[CONNECTED], 0]);

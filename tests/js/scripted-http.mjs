@@ -1,43 +1,58 @@
-// An HTTP server that answers as a test has it, and a clock that runs faster for the client than for the network.
+// An HTTP server that answers as a test has it, and a clock that does not go while the client or the network has something to do.
 
 import { createServer } from 'node:http';
 
-export const SPEED = 20;
-
-const now = Date.now;
-const begun = now();
 const wait = globalThis.setTimeout;
-const waiting = new Set();
+const timers = new Set();
+const TURNS = 30;
 
-/** Let the client's seconds be shorter; `waiting` has its timers. What Node itself waits for stays as it is. */
-export function hurry() {
-  Date.now = () => begun + (now() - begun) * SPEED;
+let now = Date.now();
+
+/**
+ * Give the client a clock on which a test waits: it goes from timer to timer, however slow the machine is. Returns the timers.
+ * What Node itself waits for stays as it is.
+ */
+export function ownClock() {
+  Date.now = () => now;
   globalThis.setTimeout = (then, ms, ...given) => {
-    const run = () => {
-      waiting.delete(timer);
-      then(...given);
-    };
-    const timer = wait(run, ms / SPEED);
-    waiting.add(timer);
+    if (new Error().stack.includes('node:internal/deps')) return wait(then, ms, ...given);
+    const timer = { at: now + Math.max(ms, 0), run: () => then(...given) };
+    timers.add(timer);
     return timer;
   };
   const clear = globalThis.clearTimeout;
-  globalThis.clearTimeout = (timer) => {
-    waiting.delete(timer);
-    clear(timer);
-  };
-  return waiting;
+  globalThis.clearTimeout = (timer) => timers.delete(timer) || clear(timer);
+  return timers;
 }
 
 /** Wait until a condition holds. */
 export async function until(holds) {
-  for (const end = now() + 5_000; !holds(); await new Promise((resolve) => wait(resolve, 2))) {
-    if (now() > end) throw new Error(`it never held: ${holds}`);
+  const end = process.hrtime.bigint() + 10_000_000_000n;
+  while (!(await settled(holds))) {
+    const next = [...timers].reduce((first, each) => (first && first.at <= each.at ? first : each), undefined);
+    if (process.hrtime.bigint() > end) throw new Error(`it never holds: ${holds}`);
+    if (!next) continue;
+    timers.delete(next);
+    now = Math.max(now, next.at);
+    next.run();
   }
 }
 
 /** So many of the client's milliseconds. */
-export const pass = (ms) => new Promise((resolve) => wait(resolve, ms / SPEED));
+export const pass = async (ms) => {
+  let over = false;
+  globalThis.setTimeout(() => (over = true), ms);
+  await until(() => over);
+};
+
+/** Whether it holds before there is nothing left to do: bytes to this same process take a few turns of the loop. */
+async function settled(holds) {
+  for (let turns = 0; turns < TURNS; turns++) {
+    if (holds()) return true;
+    await new Promise((resolve) => (turns % 10 ? setImmediate(resolve) : wait(resolve, 1)));
+  }
+  return holds();
+}
 
 /**
  * What has been `asked`: `{ method, path, query, token, said, gone }` each. `answers` are functions of a request and its
