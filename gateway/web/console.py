@@ -9,7 +9,9 @@ from typing import Final
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from gateway.core.handshake import Refusal
 from gateway.core.hosts import is_this_machine
+from gateway.web.pages import refuse
 from gateway.web.server import PAGE_HEADERS, page_file, static_files
 
 CONSOLE: Final = "/console"
@@ -48,8 +50,7 @@ class Console:
 
         async def serve(request: web.Request) -> web.StreamResponse:
             if not self._is_known(request.host):
-                answer = {"error": "host_unknown", "message": _REFUSAL}
-                return web.json_response(answer, status=421)
+                return refuse(_HOST_UNKNOWN)
             return await handler(request)
 
         return serve
@@ -59,9 +60,11 @@ class Console:
         return _is_address(name) or is_this_machine(name) or name in self._hosts
 
 
-_REFUSAL: Final = (
+_HOST_UNKNOWN: Final = Refusal(
+    421,
+    "host_unknown",
     "the console is not served under this name of a host; GATEWAY_CONSOLE_HOSTS names those that may be used, "
-    "and an address or localhost always may"
+    "and an address or localhost always may",
 )
 
 

@@ -146,19 +146,9 @@ class Exchange(web.RequestHandler):
             log.debug("request_malformed error=%s", type(exc).__name__)
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the answer is sent already")
-        answer = self.refuse(_FAILED if status == 500 else MALFORMED)
+        answer = refuse(_FAILED if status == 500 else MALFORMED)
         answer.force_close()
         return answer
-
-    def refuse(self, refusal: Refusal) -> web.Response:
-        """The answer to a request that is malformed, or that failed."""
-        return web.Response(
-            status=refusal.status,
-            body=refusal.body,
-            headers=refusal.fields,
-            content_type="application/json",
-            charset="utf-8",
-        )
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -167,12 +157,23 @@ class Exchange(web.RequestHandler):
         self._small_parts = 0
         # aiohttp refuses in plain text, and sends back what it did not expect in `Expect`.
         if isinstance(resp, web.HTTPException):
-            resp = self.refuse(_refusal(resp))
+            resp = refuse(_refusal(resp))
         # Else aiohttp would tell everybody its version, and Python's.
         resp.headers.setdefault(hdrs.SERVER, "gateway")
         for name, value in PRECAUTIONS.items():
             resp.headers.setdefault(name, value)
         return await super().finish_response(request, resp, start_time)
+
+
+def refuse(refusal: Refusal) -> web.Response:
+    """The answer to a request that is not served."""
+    return web.Response(
+        status=refusal.status,
+        body=refusal.body,
+        headers=refusal.fields,
+        content_type="application/json",
+        charset="utf-8",
+    )
 
 
 def _refusal(error: web.HTTPException) -> Refusal:

@@ -336,7 +336,10 @@ async def test_who_asks_under_another_name_or_with_a_page_of_theirs_is_refused(
         for path in ("/console", "/console/console.js", "/v1/nodes"):
             headers = {"Host": "rebound.example", "Authorization": f"Bearer {KEY}"}
             async with session.get(url + path, headers=headers) as answer:
-                assert (answer.status, (await answer.json())["error"]) == (421, "host_unknown")
+                error = (await answer.json())["error"]
+                assert (answer.status, error["code"]) == (421, "host_unknown")
+                assert "GATEWAY_CONSOLE_HOSTS" in error["message"]
+                assert error["help"] == "docs/errors.md#host_unknown"
         # Prometheus and probes name the host as they like.
         async with session.get(f"{url}/readyz", headers={"Host": "pod.example"}) as answer:
             assert answer.status == 200

@@ -92,8 +92,10 @@ async function request(path, options) {
     throw new Refused(0, 'unreachable', 'The gateway does not answer.');
   }
   if (answer.ok) return answer;
-  const problem = await answer.json().catch(() => ({}));
-  throw new Refused(answer.status, problem.code ?? problem.error ?? 'error', problem.detail ?? problem.message ?? answer.statusText);
+  const told = await answer.json().catch(() => ({}));
+  // The API answers with a problem; what never reaches it is refused as everywhere.
+  const problem = told.error ?? told;
+  throw new Refused(answer.status, problem.code ?? 'error', problem.detail ?? problem.message ?? answer.statusText);
 }
 
 // Relative to the page, which may stand below a path of a proxy.
