@@ -30,6 +30,20 @@ pytestmark = [
 
 Visit = Callable[..., Awaitable[Page]]
 TAKEN_OVER_SECONDS = 2
+BUSY_DATABASE = """\
+(async () => {
+  const request = indexedDB.open('realtime-gateway');
+  await new Promise((resolve) => (request.onsuccess = resolve));
+  const begun = request.result.transaction('positions', 'readwrite').objectStore('positions');
+  const goOn = () => (begun.get(['']).onsuccess = goOn);
+  goOn();
+  const { transaction } = IDBDatabase.prototype;
+  IDBDatabase.prototype.transaction = function (...given) {
+    note('writing', null);
+    return transaction.apply(this, given);
+  };
+})()"""
+"""Whoever wants to write waits until the page is left."""
 HANGS = "const end = Date.now() + 4000; while (Date.now() < end);"
 
 
@@ -133,18 +147,28 @@ async def places(publisher: AsyncPublisher, user: str) -> int:
     return len(await publisher.connections(user))
 
 
+async def go_elsewhere(page: Page, publisher: AsyncPublisher, user: str, url: str) -> None:
+    """Leave the page, and wait for its farewell: the browser shows the next page before."""
+    await page.do("go", url=url)
+
+    async def nobody() -> bool:
+        return await places(publisher, user) == 0
+
+    await until(nobody)
+
+
 # -- positions --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("storage", ["session", "indexeddb"])
 async def test_a_page_that_is_loaded_again_misses_nothing_and_repeats_nothing(
-    storage: str, visit: Visit, publisher: AsyncPublisher, channel: str
+    storage: str, visit: Visit, publisher: AsyncPublisher, user: str, channel: str
 ) -> None:
     await publisher.publish(channel, "old")
     page = await visit(storage=storage)
     await heard(page, "old")
     address = await page.evaluate("location.href")
-    await page.do("go", url="about:blank")
+    await go_elsewhere(page, publisher, user, "about:blank")
     # Another device of the user has this one, so the gateway would not send it by itself.
     await publisher.publish(channel, "missed")
     other = await visit()
@@ -159,6 +183,26 @@ async def test_a_page_that_is_loaded_again_misses_nothing_and_repeats_nothing(
     await page.wait("[data-event=subscribed]")
     await publisher.publish(channel, "last")
     await heard(page, "last")
+
+
+async def test_what_was_being_written_when_a_page_is_left_is_kept(
+    visit: Visit, publisher: AsyncPublisher, user: str, channel: str
+) -> None:
+    page = await visit(storage="indexeddb")
+    await page.wait("[data-event=subscribed]")
+    await page.evaluate(BUSY_DATABASE)
+    await publisher.publish(channel, "old")
+    await heard(page, "old")
+    await page.wait("[data-event=writing]")
+    address = await page.evaluate("location.href")
+    await go_elsewhere(page, publisher, user, "about:blank")
+    await publisher.publish(channel, "missed")
+    # Another device of the user has both, so the gateway would not send them by itself.
+    other = await visit()
+    await other.wait("[data-event=data]")
+    await close(other)
+    await page.do("go", url=address)
+    await heard(page, "missed")
 
 
 @pytest.mark.parametrize("storage", ["session", "indexeddb"])
@@ -198,12 +242,8 @@ async def test_a_page_that_is_left_gives_its_place_back_and_goes_on_when_it_is_s
     page = await visit()
     await publisher.publish(channel, "before")
     await heard(page, "before")
-    await page.do("go", url=await page.evaluate("new URL('/elsewhere', location).href"))
-
-    async def nobody() -> bool:
-        return await places(publisher, user) == 0
-
-    await until(nobody)
+    elsewhere = await page.evaluate("new URL('/elsewhere', location).href")
+    await go_elsewhere(page, publisher, user, elsewhere)
     await publisher.publish(channel, "meanwhile")
     await page.do("back")
     if os.environ.get("BROWSER") == "firefox":

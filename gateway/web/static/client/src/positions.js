@@ -44,13 +44,13 @@ export class Positions {
   }
 
   /** A store that does not keep them is nobody else's trouble. */
-  async save(isLeaving = false) {
+  async save(isLeaving) {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     const changed = this.#changed;
     this.#changed = new Map();
     try {
-      if (changed.size) await this.#store.save(changed, isLeaving);
+      if (changed.size || isLeaving) await this.#store?.save(changed, isLeaving);
     } catch (error) {
       report(error);
     }

@@ -32,10 +32,12 @@ export function session(url) {
 /** For this browser: IndexedDB, shared by all its tabs and workers. What one of them has received counts for those that come later. */
 export function indexeddb(url) {
   let key;
+  let unwritten; // a browser gives up what is being written when a page is left
   const opening = open();
   return {
     async load(user) {
       const own = (key = `realtime ${url} ${user}`);
+      unwritten = new Map();
       const db = await opening;
       const stored = new Map(db ? await all(db, own) : []);
       // What a page wrote while it was left.
@@ -45,13 +47,16 @@ export function indexeddb(url) {
       return stored;
     },
     async save(changes, isLeaving) {
-      const own = key; // it may be that of another user when the database has answered
-      const backup = new Map(isLeaving ? changes : read(() => localStorage, own));
-      if (isLeaving) write(() => localStorage, own, [...backup].filter(([, id]) => id !== undefined));
+      const [own, waiting] = [key, unwritten]; // they may be those of another user when the database has answered
+      for (const [channel, id] of changes) waiting.set(channel, id);
+      if (!waiting.size) return;
+      const backup = read(() => localStorage, own);
+      const positions = new Map([...backup, ...waiting]);
+      if (isLeaving) write(() => localStorage, own, [...positions].filter(([, id]) => id !== undefined).slice(-MOST_CHANNELS));
       const db = await opening;
-      if (!db) return;
-      const written = await put(db, own, new Map([...backup, ...changes]));
-      if (written && !isLeaving && backup.size) write(() => localStorage, own, undefined);
+      if (!db || !(await put(db, own, positions))) return;
+      for (const [channel, id] of positions) if (waiting.get(channel) === id) waiting.delete(channel);
+      if (!isLeaving && backup.length) write(() => localStorage, own, undefined);
     },
   };
 }
