@@ -7,15 +7,11 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.core.handshake import Refusal
-from gateway.web.admission import Admission, unavailable
+from gateway.web.admission import TOO_MANY, Admission, unavailable
 
 _FOR_A_PLACE: Final = 4
 """So many may be under way for each place that a user has. One waits; of those before it a client on a bad line may not have
 taken the answers yet."""
-
-TOO_MANY: Final = Refusal(
-    429, "too_many_requests", "too many requests of this user", {"Retry-After": "5"}
-)
 
 
 class RequestsUnderWay:

@@ -12,11 +12,11 @@ from gateway.core.http import Head
 from gateway.core.rate_limit import Quota
 from gateway.node.ports import Clock, StreamRequest
 from gateway.node.streams import tag_in
+from gateway.web.admission import TOO_MANY
 from gateway.web.auth import query_parameters
 from gateway.web.handshake import Handshakes
 from gateway.web.new_connection import NewConnection
 from gateway.web.refused_connections import RefusedConnections
-from gateway.web.requests_under_way import TOO_MANY
 from gateway.web.stream_addresses import BadAddress
 from gateway.web.stream_openings import PollOpening, StreamOpening, StreamOpenings
 from gateway.web.stream_polls import StreamPolls

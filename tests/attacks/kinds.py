@@ -187,8 +187,8 @@ KINDS = (
     Kind(askers.refreshes_with_a_bad_token),
     Kind(askers.refreshes_with_a_valid_token),
     Kind(askers.reconnecting),
-    # Each new connection is sent a page of the log, and nothing limits how many there are in a second.
-    Kind(askers.reconnecting_with_subscriptions, drawn_mib=512, redis_share=0.5, variant=True),
+    # Each new connection is sent a page of the log; a user may begin 200 in ten seconds.
+    Kind(askers.reconnecting_with_subscriptions, drawn_mib=128, redis_share=0.5, variant=True),
     # Room for the five that the user may hold, five that are being decided about, five that were silent and are being
     # closed, the bystander, and newcomers.
     Kind(askers.sixth_connections, settings={"max_connections": 20}),
@@ -199,7 +199,10 @@ KINDS = (
     Kind(askers.the_user_whose_id_is_a_star),
     # -- without a WebSocket (streamers.py) --
     Kind(streamers.event_streams_unread, settings=GENEROUS),
+    Kind(streamers.polls_without_a_pause),
     Kind(streamers.words_for_other_streams),
+    # The same without a WebSocket. For each that begins a page of the log is read, of which one answer takes a part.
+    Kind(streamers.polls_begun_and_left, memory_mib=64, drawn_mib=128, variant=True),
     Kind(streamers.bodies_that_never_come),
     # -- the HTTP API (callers.py) --
     # Each of ten may hold a body or a line of 2 MiB: 20 MiB beside what others may take.

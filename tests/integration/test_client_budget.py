@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+import aiohttp
 import pytest
 
 from gateway.core import budget, closing
@@ -20,6 +21,7 @@ from publisher import AsyncPublisher
 from tests.integration.conftest import StartNode
 from tests.support.client import Client, connected
 from tests.support.client_frames import CONTINUATION, PING, PONG, RSV1, TEXT, client_frame, squeezed
+from tests.support.event_stream import address, ask, event_stream
 from tests.support.nodes import Node
 from tests.support.raw import CLOSE, RawClient, raw_client
 from tests.support.tokens import make_token
@@ -512,3 +514,32 @@ async def test_of_subscribes_that_wait_a_few_are_answered_together_and_the_other
             await client.expect(type="subscribed", channel=CHANNEL)
         await client.subscribe(CHANNEL)
         await client.sync()
+
+
+# -- connections that are begun and left ------------------------------------------------------
+
+
+async def test_a_user_begins_so_many_connections_in_a_while_however_they_are_made(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may ask for all that is kept, so a place that is given back and taken again has a price too."""
+    attempts = node.gateway.entrance.handshakes._admission._attempts
+    assert attempts._most == 40 * 5
+    monkeypatch.setattr(attempts, "_most", 3)
+    token = make_token("u")
+    async with connected(node.url, token):
+        pass
+    async with event_stream(node.url, token, CHANNEL) as stream:
+        assert stream.answer.status == 200
+    poll = await ask(node.url, address("/poll", token, [CHANNEL], wait="0"))
+    assert poll.status == 200
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        async with connected(node.url, token):
+            pass
+    assert refused.value.status == 429
+    for path in ("/sse", "/poll"):
+        answer = await ask(node.url, address(path, token, [CHANNEL]))
+        assert (answer.status, answer.json["error"]["code"]) == (429, "too_many_requests")
+        assert answer.fields["retry-after"] == "5"
+    async with connected(node.url, make_token("v")):
+        pass
