@@ -82,22 +82,22 @@ test('a channel token that is refused though it is new is asked for again, later
   let asked = 0;
   subscribe('a', { token: async () => `token ${++asked}` });
   for (const [code, ms] of [['token_not_yet_valid', 15_000], ['token_expired', 30_000], ['token_expired', 60_000]]) {
-    await Promise.resolve();
+    await setImmediate();
     says({ type: 'error', code });
     assert.deepEqual(taken(), [['a', code]]);
     const before = sent.length;
     mock.timers.tick(ms - 1);
-    await Promise.resolve();
+    await setImmediate();
     assert.equal(sent.length, before);
     mock.timers.tick(1);
-    await Promise.resolve();
+    await setImmediate();
     assert.equal(sent.length, before + 1);
   }
   // One that has served for a while is old.
   says({ type: 'subscribed' });
   mock.timers.tick(6_000);
   says({ type: 'unsubscribed', reason: 'expired' });
-  await Promise.resolve();
+  await setImmediate();
   assert.equal(sent.at(-1).token, `token ${asked}`);
   assert.equal(asked, 5);
   each.lost(); // its timers are those of the test
@@ -118,4 +118,68 @@ test('before its first message a subscriber goes on where the subscription began
   says({ type: 'subscribed', recovered: true, position: 4 });
   data(5);
   assert.deepEqual(taken(), [['a', 5], ['acking', 5]]);
+});
+
+test('a channel token as text is shown also where the channel is heard already, once', async () => {
+  const { subscribe, says, data, sent, taken } = channels();
+  subscribe('a');
+  says({ type: 'subscribed', position: 4 });
+  data(5);
+  sent.length = 0;
+  subscribe('b', { token: 'good' });
+  says({ type: 'subscribed', recovered: true, position: 5 });
+  subscribe('c', { token: 'good' });
+  subscribe('d', { token: async () => 'renewed when it is needed' });
+  await setImmediate();
+  assert.deepEqual(sent, [{ type: 'subscribe', channel: CHANNEL, token: 'good', since: 5 }]);
+  taken();
+  data(6);
+  assert.deepEqual(taken(), [['a', 6], ['b', 6], ['c', 6], ['d', 6]]);
+});
+
+test('a bad one ends nothing for the others, and who has shown it hears nothing', async () => {
+  const { subscribe, says, data, taken } = channels();
+  subscribe('a');
+  says({ type: 'subscribed' });
+  subscribe('b', { token: 'bad' });
+  says({ type: 'error', code: 'token_invalid' });
+  data(1);
+  assert.deepEqual(taken(), [['b', 'token_invalid'], ['a', 1]]);
+});
+
+test('a function for a channel token that never settles keeps nobody from the channel', async () => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  const reported = mock.method(console, 'error', () => {});
+  const { subscribe, says, data, sent, taken } = channels();
+  subscribe('a', { token: () => new Promise(() => {}) });
+  subscribe('b');
+  mock.timers.tick(15_000);
+  await setImmediate();
+  assert.equal(reported.mock.callCount(), 1);
+  says({ type: 'subscribed' });
+  data(1);
+  assert.deepEqual(taken(), [['a', 'token_unavailable'], ['b', 1]]);
+  assert.deepEqual(sent.map(({ token }) => token), [undefined]);
+  leave();
+  mock.restoreAll();
+  mock.timers.reset();
+});
+
+test('who has left is told nothing more', async () => {
+  const { subscribe, says, data, taken } = channels();
+  const told = [];
+  const options = Object.fromEntries(['onSubscribed', 'onGap', 'onError', 'onEnd'].map((name) => [name, () => told.push(name)]));
+  subscribe('stays');
+  says({ type: 'subscribed' });
+  subscribe('at once', options)();
+  await setImmediate();
+  // One that leaves while another is told of the same.
+  let leaveOther;
+  subscribe('first', { onGap: () => leaveOther() });
+  leaveOther = subscribe('other', options);
+  await setImmediate();
+  assert.deepEqual(told.splice(0), ['onSubscribed']);
+  says({ type: 'error', code: 'messages_lost' });
+  data(1);
+  assert.deepEqual([told, taken()], [[], [['stays', 1], ['first', 1]]]);
 });

@@ -190,6 +190,17 @@ test('a tab that went over HTTP does so at once in its next page', async (t) => 
   assert.deepEqual([sockets.length, others.length], [0, 1]);
 });
 
+test('where a WebSocket is heard all the same, the next page tries one first', async (t) => {
+  const stored = new Map([['realtime-http', 'yes']]);
+  globalThis.sessionStorage = { 'realtime-http': 'yes', removeItem: (key) => stored.delete(key) };
+  t.after(() => delete globalThis.sessionStorage);
+  const { open, sockets, others } = tried();
+  await open(); // over HTTP, where nothing is heard
+  await open();
+  sockets[0].onmessage({ data: CONNECTED });
+  assert.deepEqual([sockets.length, others.length, stored.size], [1, 1, 0]);
+});
+
 test('where there are no WebSockets at all it is HTTP', async () => {
   const { open, others, made } = tried({ Socket: false });
   await open();

@@ -1,6 +1,6 @@
 // A program that uses the JavaScript client with all of its types. `tsc` checks it, and nobody runs it.
 
-import { Realtime, RealtimeError, type Message } from '../../gateway/web/static/client/client.js';
+import { Realtime, RealtimeError, type Message, type Share, type Transport } from '../../gateway/web/static/client/client.js';
 import { share } from '../../gateway/web/static/client/client/share.js';
 import { session } from '../../gateway/web/static/client/client/storage.js';
 import { Fallback } from '../../gateway/web/static/client/client/fallback.js';
@@ -18,6 +18,12 @@ const rt = new Realtime('/ws', { token: getToken, watchdog: 20_000, backoff: { m
 new Realtime(new URL('wss://example.com'), { token: 'text', WebSocket });
 new Realtime('wss://example.com', { share: true, storage: 'indexeddb' });
 new Realtime('wss://example.com', { share, storage: session });
+const alone: Share = async (_url, token, openDirectly) => {
+  const line: Transport = await openDirectly(token);
+  line.onclose = ({ reason }) => show(reason);
+  return line;
+};
+new Realtime('wss://example.com', { share: alone });
 // @ts-expect-error - there is no such storage
 new Realtime('wss://example.com', { storage: 'cookies' });
 

@@ -334,6 +334,48 @@ test('polls that fail again and again end it', async () => {
   assert.deepEqual([client.ends[0].code, client.http.of('GET', '/poll').length], [1006, 5]);
 });
 
+// -- the end ----------------------------------------------------------------------------------------
+
+test('a client whose place was lost gives back that one, where it is still held, and the one it did not ask for', async () => {
+  const deleted = [];
+  const client = await polling([CONNECTED, data(1)], (response) => {
+    client.http.answers['DELETE /poll'] = (response, { name }) => ACCEPTED(response, deleted.push(name));
+    json(response, [{ ...CONNECTED, poll: 'another' }]);
+  });
+  await until(() => client.ends.length);
+  assert.deepEqual(client.ends, [{ code: 1001, reason: 'poll_ended' }]);
+  assert.deepEqual(deleted.sort(), ['another', 'name']);
+});
+
+test('places that cannot be given back keep nobody waiting', async () => {
+  const client = await polling([CONNECTED], (response) => {
+    client.http.answers['DELETE /poll'] = () => {};
+    json(response, [CONNECTED]);
+  });
+  await until(() => client.ends.length);
+  assert.deepEqual(client.ends, [{ code: 1001, reason: 'poll_ended' }]);
+});
+
+for (const [what, said, end] of [
+  ['has said when to come back', 'retry: 700\n\n', { code: 1001, reason: 'stream_ended', retryAfter: 700 }],
+  ['has said nothing', '', { code: 1006, reason: '' }],
+  ['has said so for a page that cannot be told to stay away', 'retry: 604800000\n\n', { code: 1001, reason: 'stream_ended', retryAfter: 300_000 }],
+]) {
+  test(`a stream whose gateway ${what}`, async () => {
+    let response;
+    const client = await streaming({
+      'GET /sse': (given) => {
+        stream((response = given));
+        response.write('retry: 3000\n\n');
+        tell(response, CONNECTED);
+      },
+    });
+    response.end(said);
+    await until(() => client.ends.length);
+    assert.deepEqual(client.ends, [end]);
+  });
+}
+
 // -- back to WebSockets ---------------------------------------------------------------------------
 
 test('a WebSocket that gets through is left, and the client comes back by one', async () => {

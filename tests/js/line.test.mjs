@@ -82,10 +82,11 @@ test('a line on which messages come for a minute is a good one, and who looks wa
   line.close({ reason: 'closed' });
 });
 
-test('another mast of the phone asks an open line at once, and disturbs no handshake', async () => {
-  const connection = new EventTarget();
+/** A page whose network is measured: `network` is its `navigator.connection`, `changes(type)` has the browser tell of it. */
+async function measured(t) {
+  const network = new EventTarget();
   const before = Object.getOwnPropertyDescriptor(globalThis, 'navigator');
-  Object.defineProperty(globalThis, 'navigator', { value: { connection }, configurable: true });
+  Object.defineProperty(globalThis, 'navigator', { value: { connection: network }, configurable: true });
   const sockets = [];
   const Socket = class {
     sent = [];
@@ -98,19 +99,92 @@ test('another mast of the phone asks an open line at once, and disturbs no hands
     close() {}
   };
   const rt = new Realtime('ws://gateway', { token: 'token', WebSocket: Socket, fallback: false });
+  t.after(() => {
+    rt.close();
+    delete globalThis.navigator;
+    if (before) Object.defineProperty(globalThis, 'navigator', before);
+  });
   await turns();
-  const changes = () => connection.dispatchEvent(new Event('change'));
-  mock.timers.tick(10_000);
-  changes();
-  await turns();
-  assert.equal(sockets.length, 1);
-  sockets[0].onopen?.();
-  sockets[0].onmessage({ data: '{"type": "connected"}' });
-  changes();
+  const changes = async (type) => {
+    network.type = type;
+    network.dispatchEvent(new Event('change'));
+    await turns();
+  };
+  const says = (message) => sockets.at(-1).onmessage({ data: JSON.stringify(message) });
+  const ends = () => sockets.at(-1).onclose({ code: 1006 });
+  return { rt, sockets, changes, says, ends };
+}
+
+test('another kind of network asks an open line at once, and ends a wait', async (t) => {
+  const { rt, sockets, changes, says, ends } = await measured(t);
+  says({ type: 'connected' });
+  await changes('cellular');
   assert.deepEqual(sockets[0].sent, ['heartbeat']);
   mock.timers.tick(3_000);
   assert.notEqual(rt.state, 'open');
-  rt.close();
-  delete globalThis.navigator;
-  if (before) Object.defineProperty(globalThis, 'navigator', before);
+  mock.method(Math, 'random', () => 1);
+  await turns();
+  mock.timers.tick(2_000);
+  ends();
+  assert.equal(rt.state, 'waiting');
+  await changes('wifi');
+  mock.timers.tick(0);
+  assert.equal(rt.state, 'connecting');
+});
+
+for (const type of [undefined, 'cellular']) {
+  test(`another mast, or another estimate, wakes nobody where the network is ${type}`, async (t) => {
+    const { rt, sockets, changes, says, ends } = await measured(t);
+    await changes(type);
+    mock.timers.tick(10_000);
+    await changes(type);
+    assert.equal(sockets.length, 1, 'a handshake is not disturbed');
+    says({ type: 'connected' });
+    await changes(type);
+    assert.deepEqual(sockets[0].sent, []);
+    mock.method(Math, 'random', () => 1);
+    ends();
+    await changes(type);
+    mock.timers.tick(900);
+    assert.equal(rt.state, 'waiting');
+  });
+}
+
+test('a token function without an end is given up, and what fails each attempt is told once', async (t) => {
+  const reported = mock.method(console, 'error', () => {});
+  const refused = [];
+  const ends = [];
+  let token = () => new Promise(() => {});
+  let transport;
+  const open = () => (transport = { send() {}, close() {} });
+  const line = new Line(open, { token: () => token() }, {
+    state: (state, { reason } = {}) => state === 'waiting' && ends.push(reason),
+    open() {},
+    message: ({ code }) => refused.push(code),
+  });
+  t.after(() => line.close({ reason: 'closed' }));
+  line.connect();
+  for (let attempt = 0; attempt < 2; attempt++) {
+    mock.timers.tick(15_000);
+    await turns();
+    mock.timers.tick(0);
+  }
+  assert.deepEqual(ends, ['token_unavailable', 'token_unavailable']);
+  assert.equal(reported.mock.callCount(), 1);
+  token = () => 'token';
+  const refuse = (code) => {
+    transport.onmessage(JSON.stringify({ type: 'error', code }));
+    transport.onclose({ code: 1008, reason: code });
+  };
+  line.connect();
+  for (const code of ['connection_limit', 'connection_limit', 'node_full']) {
+    await turns();
+    refuse(code);
+    mock.timers.tick(0);
+  }
+  await turns();
+  transport.onmessage(JSON.stringify({ type: 'connected' }));
+  for (let i = 0; i < 2; i++) transport.onmessage(JSON.stringify({ type: 'error', code: 'node_full' }));
+  refuse('node_full');
+  assert.deepEqual(refused, ['connection_limit', 'node_full', 'node_full', 'node_full', 'node_full']);
 });

@@ -7,7 +7,8 @@ const reported = mock.method(console, 'error', () => {});
 
 test('what is no position is not taken from a store', async () => {
   const bad = [NaN, Infinity, -1, 1.5, '7', null, undefined, {}, 2 ** 53];
-  const each = new Positions({ load: () => [...bad.map((id, index) => [`c/${index}`, id]), ['c/good', 7], ['c/none', 0]], save() {} });
+  const load = () => [...bad.map((id, index) => [`c/${index}`, id]), ['c/good', 7], ['c/none', 0]];
+  const each = new Positions(Promise.resolve({ load, save() {} }));
   await each.load('user');
   assert.deepEqual(bad.map((_, index) => each.get(`c/${index}`)), bad.map(() => undefined));
   assert.deepEqual([each.get('c/good'), each.get('c/none')], [7, 0]);
@@ -35,3 +36,32 @@ for (const [name, load, save] of [
     assert.equal(reported.mock.callCount(), 4);
   });
 }
+
+test('a store that never answers is not waited for for ever, and what it says then is too late', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  reported.mock.resetCalls();
+  let answer;
+  const load = () => new Promise((resolve) => (answer = resolve));
+  const each = new Positions(Promise.resolve({ load, save() {} }));
+  const loaded = each.load('user');
+  await setImmediate();
+  t.mock.timers.tick(15_000);
+  await loaded;
+  assert.equal(String(reported.mock.calls.at(-1).arguments[0]), 'Error: token or storage: no answer');
+  each.set('c/1', 7);
+  answer([['c/1', 3]]);
+  await setImmediate();
+  assert.equal(each.get('c/1'), 7);
+});
+
+test('what is stored for the user before counts for nobody else, however late it comes', async () => {
+  const answers = {};
+  const load = (user) => new Promise((resolve) => (answers[user] = resolve));
+  const each = new Positions(Promise.resolve({ load, save() {} }));
+  const loaded = ['ann', 'bob'].map((user) => each.load(user));
+  await setImmediate();
+  answers.bob([['c/1', 7]]);
+  answers.ann([['c/2', 3]]);
+  await Promise.all(loaded);
+  assert.deepEqual([each.get('c/1'), each.get('c/2')], [7, undefined]);
+});

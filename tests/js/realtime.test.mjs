@@ -78,6 +78,18 @@ test('a loop at a client that has given up says why, and at one that was closed 
   assert.deepEqual(await rt.channel(CHANNEL).next(), { done: true });
 });
 
+test('a loop that begins just before the client connects again goes on', async () => {
+  const { gateway, rt, becomes } = client();
+  await becomes('open');
+  const closed = becomes('closed');
+  gateway.disconnect(1008, 'flood');
+  await closed;
+  const running = rt.channel(CHANNEL).next();
+  rt.connect();
+  gateway.publish(CHANNEL, 1);
+  assert.equal((await running).value.data, 1);
+});
+
 test('who hears that it is open knows the user, and may leave that connection', async () => {
   const { gateway, rt, becomes } = client();
   const users = [];

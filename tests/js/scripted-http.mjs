@@ -55,7 +55,7 @@ async function settled(holds) {
 }
 
 /**
- * What has been `asked`: `{ method, path, query, token, said, gone }` each. `answers` are functions of a request and its
+ * What has been `asked`: `{ method, path, name, query, token, said, gone }` each. `answers` are functions of a request and its
  * response by `GET /sse` and so on; without one for it a request stays without an answer.
  */
 export class ScriptedHttp {
@@ -82,8 +82,8 @@ export class ScriptedHttp {
 
   async #serve(request, response) {
     const url = new URL(request.url, 'http://gateway');
-    const [, first] = url.pathname.split('/');
-    const asked = { method: request.method, path: `/${first}`, query: Object.fromEntries(url.searchParams), gone: false };
+    const [, first, name] = url.pathname.split('/');
+    const asked = { method: request.method, path: `/${first}`, name, query: Object.fromEntries(url.searchParams), gone: false };
     asked.token = request.headers.authorization?.replace('Bearer ', '');
     let body = '';
     for await (const part of request) body += part;

@@ -21,8 +21,8 @@ function browser(t, air) {
 /** A tab that leads: the `transports` it has opened, and how it has ended. */
 async function leader(t) {
   const air = { said: [], postMessage: (message) => air.said.push(message), close() {} };
-  browser(t, function () {
-    return air;
+  browser(t, function (name) {
+    return Object.assign(air, { name });
   });
   t.mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'], now: 1 });
   const transports = [];
@@ -80,4 +80,9 @@ test('a question of another tab that nobody answers ends the line of all', async
   t.mock.timers.tick(10_000);
   assert.deepEqual(ends, [{ code: 1006, reason: 'no_answer' }]);
   assert.deepEqual(air.said.at(-1), { gone: ends[0] });
+});
+
+test('tabs of another version are not spoken with', async (t) => {
+  const { air } = await leader(t);
+  assert.match(air.name, /^realtime \d+ \["ws:\/\/gateway",/);
 });

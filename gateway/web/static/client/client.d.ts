@@ -70,7 +70,7 @@ export interface Transport {
 export type Share = (
   url: string,
   token: string | undefined,
-  openDirectly: (token: string | undefined) => Transport,
+  openDirectly: (token: string | undefined) => Promise<Transport>,
 ) => Transport | Promise<Transport>;
 
 /** What `client/fallback.js` exports: opens a transport in the place of a WebSocket. */
@@ -79,7 +79,10 @@ export type FallbackClass = new (
   told: () => void,
 ) => {
   open(url: string, token: string | undefined): Transport;
-  beside(socket: Transport, url: string, token: string | undefined): Transport;
+  /** The WebSocket becomes the first of both that is heard. */
+  beside(socket: Transport, url: string, token: string | undefined): void;
+  /** A WebSocket was heard. */
+  found(): void;
 };
 
 export interface Options {

@@ -1,5 +1,6 @@
 import { report } from './report.js';
 import { Subscription } from './subscription.js';
+import { within } from './within.js';
 
 const AGAIN_MS = 30_000;
 const REFUSED_MS = 240_000; // a node remembers a refusal for five minutes, and tells of a grant until then
@@ -41,8 +42,10 @@ export class Channels {
       },
     });
     channel.subscribers.add(subscriber);
-    if (channel.live && options.since === undefined) {
-      subscriber.begin(channel.last);
+    const goesOn = channel.live && options.since === undefined;
+    if (goesOn) subscriber.begin(channel.last);
+    // A text that the gateway has not seen may open the channel for longer.
+    if (goesOn && (typeof options.token !== 'string' || options.token === channel.token)) {
       subscriber.live = true;
       Promise.resolve().then(() => subscriber.tell('onSubscribed'));
     } else {
@@ -186,7 +189,7 @@ export class Channels {
     if (token) {
       channel.shown = Date.now();
       try {
-        message.token = typeof token === 'function' ? await token() : token;
+        message.token = typeof token === 'function' ? await within(token()) : token;
       } catch (error) {
         report(error);
         if (asking === channel.asking) this.#failed(channel, { code: 'token_unavailable', message: 'no channel token' });
@@ -217,6 +220,7 @@ export class Channels {
 
   #leave(channel, subscriber, done) {
     subscriber.stop(done);
+    subscriber.options = {}; // none of its functions is called any more
     if (!channel.subscribers.delete(subscriber) || channel.subscribers.size) return;
     this.#end(channel);
     this.#channels.delete(channel.name);

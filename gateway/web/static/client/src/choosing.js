@@ -21,9 +21,13 @@ export function choosing(Socket, fallback) {
   const openSocket = (url, token, settled, begun = Date.now()) =>
     webSocket(Socket, url, token, (works) => {
       settled?.();
-      if (works) failed = 0;
-      // What the client leaves soon (the page is hidden, the network is another one) says nothing.
-      else if (!(works ?? Date.now() - begun < PATIENCE_MS) && globalThis.navigator?.onLine !== false) failed++;
+      if (works) {
+        failed = 0;
+        other?.found?.(); // while a deploy is under way it may be of another version
+        // What the client leaves soon (the page is hidden, the network is another one) says nothing.
+      } else if (!(works ?? Date.now() - begun < PATIENCE_MS) && globalThis.navigator?.onLine !== false) {
+        failed++;
+      }
     });
   const load = async () => {
     const Class = fallback === true ? (await import('./client/fallback.js')).Fallback : fallback;
@@ -35,15 +39,9 @@ export function choosing(Socket, fallback) {
       if (Socket) failed = TRIES - 1;
       return (await load()).open(url, token);
     }
-    let way, timer;
-    const transport = { send: (text) => way.send(text), close: () => way.close() };
-    const take = (next) => {
-      way = next;
-      way.onmessage = (text) => transport.onmessage?.(text);
-      way.onclose = (end) => transport.onclose?.(end);
-    };
-    take(openSocket(url, token, () => (timer = clearTimeout(timer))));
-    const beside = () => load().then((other) => timer && take(other.beside(way, url, token)), () => {});
+    let timer;
+    const transport = openSocket(url, token, () => (timer = clearTimeout(timer)));
+    const beside = () => load().then((other) => timer && other.beside(transport, url, token), () => {});
     timer = fallback && setTimeout(beside, PATIENCE_MS);
     return transport;
   };

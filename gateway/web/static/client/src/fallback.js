@@ -35,12 +35,24 @@ export class Fallback {
     this.#told = told;
   }
 
-  /** The first of both that is heard: a WebSocket that nobody answers, or what is opened now. */
-  beside(socket, url, token) {
-    const race = new Race();
+  /** A WebSocket that nobody answers becomes the first of both that is heard: of itself, and of what is opened now. */
+  beside(transport, url, token) {
+    const { send, close, onmessage, onclose } = transport;
+    const socket = { send, close };
+    const race = Object.assign(new Race(), { onmessage, onclose });
+    Object.assign(transport, {
+      onmessage: (text) => socket.onmessage?.(text),
+      onclose: (end) => socket.onclose?.(end),
+      send: (text) => race.send(text),
+      close: () => race.close(),
+    });
     race.add(socket);
     race.add(this.open(url, token));
-    return race;
+  }
+
+  /** A WebSocket was heard. */
+  found() {
+    remember(false);
   }
 
   open(url, token) {

@@ -1,5 +1,6 @@
 import { Reconnecting } from './reconnecting.js';
 import { report } from './report.js';
+import { within } from './within.js';
 
 const OPEN_MS = 20_000; // a handshake may wait 15 s for its turn
 const ANSWER_MS = 10_000; // with the watchdog's 25 s a dead line is noticed within 35 s, as by centrifuge-js; more often would cost phones
@@ -30,6 +31,7 @@ export class Line {
   #begun = 0;
   #heard;
   #silent; // an answer is waited for, and nothing has been heard since
+  #trouble; // of the attempt before
   #patience = 1; // grows with each wait in vain: a large message on a slow line is silent until it is complete
   state = 'waiting';
 
@@ -50,7 +52,6 @@ export class Line {
   async connect() {
     const attempt = this.#drop();
     this.#begun = Date.now();
-    this.#after(OPEN_MS, () => this.#lost({ code: 1006, reason: 'no_answer' }));
     this.#become('connecting');
     let reason = this.#renews ? 'token_unavailable' : 'token_invalid';
     let transport;
@@ -58,9 +59,10 @@ export class Line {
       const token = await this.#fresh();
       if (attempt !== this.#attempt) return;
       reason = 'connection_failed';
+      this.#after(OPEN_MS, () => this.#lost({ code: 1006, reason: 'no_answer' }));
       transport = await this.#open(token);
     } catch (error) {
-      report(error);
+      if (this.#isNew(String(error))) report(error);
       if (attempt === this.#attempt) this.#lost({ code: 1006, reason });
       return;
     }
@@ -118,14 +120,20 @@ export class Line {
     if (message.type === 'connected') {
       // Not in onopen: a connection that is refused has been open, too.
       this.#reconnecting.opened(Date.now());
+      this.#trouble = undefined;
       this.#watch();
       this.#on.open(message.userId);
       this.#become('open'); // who hears of it may leave this connection
     } else if (message.type === 'token_expiring') {
       this.#renew(this.#attempt);
-    } else {
+    } else if (this.state === 'open' || this.#isNew(message.code)) {
       this.#on.message(message);
     }
+  }
+
+  /** What attempts fail for is told once, and not with each of them. */
+  #isNew(trouble) {
+    return this.#trouble !== (this.#trouble = trouble);
   }
 
   #lost({ code, reason, retryAfter }) {
@@ -157,7 +165,7 @@ export class Line {
   // -- the token ------------------------------------------------------------------------------------
 
   async #fresh() {
-    const given = typeof this.#token === 'function' ? await this.#token() : this.#token;
+    const given = typeof this.#token === 'function' ? await within(this.#token()) : this.#token;
     if (given === undefined && !this.#renews) return given; // there is a cookie
     const token = typeof given === 'string' && given.trim();
     // The class would name it in its error. It stands in no log.

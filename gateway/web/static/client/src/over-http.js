@@ -14,8 +14,11 @@ export const FAILED = { code: 1006, reason: '' };
 /** What the gateway says by these passes. */
 export const passes = ({ status }) => status === 429 || status === 503;
 
+/** Milliseconds as somebody else has written them, within reason. */
+export const bounded = (ms) => Math.min(Math.max(ms, 0) || 0, LONGEST_RETRY_MS);
+
 /** For how many milliseconds who answers wants to be left alone. */
-export const retryAfter = ({ headers }) => Math.min(Math.max(1_000 * headers.get('Retry-After'), 0) || 0, LONGEST_RETRY_MS);
+export const retryAfter = ({ headers }) => bounded(1_000 * headers.get('Retry-After'));
 
 /**
  * What streams and polls have in common: they say what there is to say in requests of their own. Transports, as `websocket.js`
@@ -62,7 +65,13 @@ export class OverHttp {
     const { onclose } = this;
     this.onmessage = this.onclose = undefined;
     if (this.#why === 'replaced' && this.session.tried) onclose?.({ code: GOING_AWAY, reason: 'websocket_found' });
-    else onclose?.(this.#why ? { code: POLICY, reason: this.#why } : end);
+    else onclose?.(this.#why ? { ...end, code: POLICY, reason: this.#why } : end);
+  }
+
+  /** Free places that a gateway would keep for a while. */
+  giveBack(names) {
+    const given = names.map((name) => this.ask(`${this.path}/${name}`, { method: 'DELETE' }).catch(() => {}));
+    return Promise.race([Promise.all(given), this.pause(FAREWELL_MS)]);
   }
 
   #leave() {

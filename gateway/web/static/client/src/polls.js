@@ -36,8 +36,11 @@ export class Polls extends OverHttp {
         continue;
       }
       const connected = messages.find(({ type }) => type === 'connected');
-      // The place was lost; what was subscribed to is too.
-      if (connected && this.#place) return { code: GOING_AWAY, reason: 'poll_ended' };
+      // The place was lost; what was subscribed to is too. The client comes back, and needs neither the old one nor this.
+      if (connected && this.#place) {
+        await this.giveBack([this.#place, connected.poll]);
+        return { code: GOING_AWAY, reason: 'poll_ended' };
+      }
       this.#place ??= connected.poll;
       for (const each of messages) {
         if (each.type === 'heartbeat') this.#since = each.since ?? this.#since;

@@ -1,4 +1,5 @@
 import { report } from './report.js';
+import { within } from './within.js';
 
 const SAVE_MS = 200;
 
@@ -32,11 +33,11 @@ export class Positions {
   /** Begin with what was stored for a user. */
   async load(user) {
     this.save();
-    this.#known.clear();
+    const known = (this.#known = new Map());
+    const loading = this.#opening.then((store) => (this.#store = store)?.load(user));
     try {
-      this.#store = await this.#opening;
-      for (const [channel, id] of (await this.#store?.load(user)) ?? []) {
-        if (id >= 0 && Number.isSafeInteger(id)) this.#known.set(channel, id);
+      for (const [channel, id] of (await within(loading)) ?? []) {
+        if (id >= 0 && Number.isSafeInteger(id)) known.set(channel, id);
       }
     } catch (error) {
       report(error); // positions are in memory

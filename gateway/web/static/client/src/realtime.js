@@ -34,7 +34,7 @@ export class Realtime extends Target {
       open: (user) => this.#opened(user),
       message: (message) => this.#hear(message),
     });
-    this.#positions = new Positions(storeOf(options.storage, address));
+    this.#positions = new Positions(storeOf(options.storage, address).catch(report));
     this.#channels = new Channels(
       (message) => this.#line.send(message),
       (type, detail) => this.#emit(type, detail),
@@ -73,7 +73,7 @@ export class Realtime extends Target {
       const onError = (error, passes) => (passes ? options?.onError?.(error) : ended(error));
       // Without `ack` a message on which the loop was left is one that it has had.
       const leave = this.#channels.subscribe(name, (_, message) => take(message), { ...options, inTurn: true, onError, onEnd: ended });
-      if (this.#ended) Promise.resolve().then(() => ended(this.#ended));
+      if (this.#ended) Promise.resolve().then(() => this.#ended && ended(this.#ended)); // it may connect by then
       return (done) => leave(done && !options?.ack);
     });
   }
@@ -124,7 +124,10 @@ export class Realtime extends Target {
       this.#undo.push(() => target?.removeEventListener?.(type, then));
     };
     on(globalThis, 'online', () => this.wake());
-    on(globalThis.navigator?.connection, 'change', () => this.state === 'connecting' || this.wake()); // a phone tells of each mast
+    // A phone tells of each mast, and a desktop of each new estimate: only another kind of network is another network.
+    const { connection } = globalThis.navigator ?? {};
+    let type = connection?.type;
+    on(connection, 'change', () => type !== (type = connection.type) && this.wake());
     on(globalThis.document, 'visibilitychange', () => document.hidden || this.wake());
     // A page that may come back from the back/forward cache keeps no connection there, and no place.
     on(globalThis, 'pagehide', () => {
@@ -139,10 +142,10 @@ export class Realtime extends Target {
 /** The way to connect where tabs share a connection: `true`, or the function of client/share.js itself. */
 function sharing(wanted, address, open) {
   if (!wanted) return open;
-  const loading = (async () => (typeof wanted === 'function' ? wanted : (await import('./client/share.js')).share))();
-  loading.catch(report); // then each tab has its own
+  const load = async () => (typeof wanted === 'function' ? wanted : (await import('./client/share.js')).share);
+  const loading = load().catch(report); // then each tab has its own
   return async (token) => {
-    const share = await loading.catch(() => undefined);
+    const share = await loading;
     return share ? share(address, token, open) : open(token);
   };
 }
@@ -150,13 +153,8 @@ function sharing(wanted, address, open) {
 /** The store for positions: its name, or the function of client/storage.js itself where nothing may be loaded on demand. */
 async function storeOf(storage, address) {
   if (!storage || storage === 'memory') return undefined;
-  try {
-    const open = typeof storage === 'function' ? storage : (await import('./client/storage.js'))[storage];
-    return open(address);
-  } catch (error) {
-    report(error); // positions are in memory
-    return undefined;
-  }
+  const open = typeof storage === 'function' ? storage : (await import('./client/storage.js'))[storage];
+  return open(address);
 }
 
 function addressOf(url) {
@@ -164,6 +162,6 @@ function addressOf(url) {
   // Not each platform has all of URL.
   const address = /^\w+:/.test(url) || !here ? String(url) : new URL(url, here).href;
   const found = address.replace(/^http/i, 'ws');
-  if (!/^wss?:\/\//i.test(found)) throw new TypeError('Realtime(url): ws://, http:// or, in a page, relative');
+  if (!/^wss?:\/\//i.test(found)) throw new TypeError('url: no ws:// or http://');
   return found;
 }

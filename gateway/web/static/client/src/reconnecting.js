@@ -5,21 +5,21 @@ const DRAIN_MS = 1_000; // other nodes are there, but not for all clients in one
 const TAKE_OVER_MS = 100; // the tab with the shared connection has left it, and the next one takes it
 const SETTLED_MS = 5_000; // who leaves sooner, again and again, is in trouble
 
-const HOPELESS_CODES = [1002, 1007, 1009];
-const HOPELESS_REASONS = ['token_missing', 'flood', 'replaced'];
-const OLD_TOKEN = ['token_expired', 'token_revoked'];
+const HOPELESS = [1002, 1007, 1009, 'token_missing', 'flood', 'replaced'];
+const OLD_TOKEN = ['token_invalid', 'token_expired', 'token_revoked'];
 
 /** The pauses between attempts: full jitter, up to `min` at first, twice as long each time, up to `max` (milliseconds). */
 export class Reconnecting {
+  #min;
+  #max;
   #attempts = 0;
   #openedAt;
   #invalidBefore = false;
 
-  constructor({ min = 1_000, max = 30_000 } = {}, renews = true, random = Math.random) {
-    this.min = min;
-    this.max = max;
+  constructor({ min = 1_000, max = 30_000 } = {}, renews = true) {
+    this.#min = min;
+    this.#max = max;
     this.renews = renews; // whether there is a new token for each attempt
-    this.random = random;
   }
 
   /** The gateway has let the client in. */
@@ -30,20 +30,17 @@ export class Reconnecting {
 
   /** Milliseconds to wait before the next attempt, `retryAfter` at least; `undefined` where none is of any use. */
   pause(code, reason, now, retryAfter = 0) {
-    if (this.#isHopeless(code, reason)) return undefined;
+    // The login may have changed its keys a moment ago: after a token that was invalid one new one is tried.
+    const isHopeless = OLD_TOKEN.includes(reason)
+      ? !this.renews || (reason === 'token_invalid' && this.#invalidBefore)
+      : HOPELESS.includes(code) || HOPELESS.includes(reason);
+    if (isHopeless) return undefined;
     this.#invalidBefore = reason === 'token_invalid';
     const lived = now - (this.#openedAt ?? now);
     this.#openedAt = undefined;
     if (lived > LASTED_MS) this.#attempts = 0;
-    const first = { leader_left: TAKE_OVER_MS, websocket_found: 0 }[reason] ?? (code === 1001 ? DRAIN_MS : Math.max(this.min, 1));
+    const first = { leader_left: TAKE_OVER_MS, websocket_found: 0 }[reason] ?? (code === 1001 ? DRAIN_MS : Math.max(this.#min, 1));
     const times = code === 1001 && lived > SETTLED_MS ? 0 : this.#attempts++;
-    return retryAfter + this.random() * Math.min(first * 2 ** times, this.max);
-  }
-
-  #isHopeless(code, reason) {
-    // The login may have changed its keys a moment ago: one new token is tried.
-    if (reason === 'token_invalid') return !this.renews || this.#invalidBefore;
-    if (OLD_TOKEN.includes(reason)) return !this.renews;
-    return HOPELESS_CODES.includes(code) || HOPELESS_REASONS.includes(reason);
+    return retryAfter + Math.random() * Math.min(first * 2 ** times, this.#max);
   }
 }

@@ -12,13 +12,16 @@ const QUIET_MS = 20_000; // a line that has been silent for longer is watched by
 const SILENT_MS = 1_200; // a leader that says nothing for so long is frozen, or its page hangs
 const LATE_MS = 2_000; // who asks so late has slept, and does not judge; nor does a tab that nobody sees
 
+/** Of what tabs say to each other: to be raised when that changes, since tabs of two versions share nothing. */
+const VERSION = 1;
+
 /** As `openDirectly(token)`, but shared where the browser and the token allow it. */
 export function share(url, token, openDirectly) {
   const claims = claimsOf(token);
   if (!claims?.sub || !globalThis.navigator?.locks || !globalThis.BroadcastChannel) return openDirectly(token);
   // Never with another user, nor with one who may hear other channels.
   const { iss, sub, channels } = claims;
-  const name = `realtime ${JSON.stringify([url, iss, sub, channels])}`;
+  const name = `realtime ${VERSION} ${JSON.stringify([url, iss, sub, channels])}`;
   let air;
   try {
     air = new BroadcastChannel(name);

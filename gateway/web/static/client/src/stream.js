@@ -1,4 +1,4 @@
-import { FAILED, GOING_AWAY, OverHttp } from './over-http.js';
+import { bounded, FAILED, GOING_AWAY, OverHttp } from './over-http.js';
 
 const SHORT_MS = 10_000;
 
@@ -9,6 +9,8 @@ export const canStream = () => 'body' in (globalThis.Response?.prototype ?? {}) 
 export class Stream extends OverHttp {
   path = '/sse';
   cut = false; // ended so soon that the next one would, too
+  #isOpen = false;
+  #retry; // when to come back, as the gateway has said at the end
 
   async run() {
     const answer = await this.ask(this.path);
@@ -18,9 +20,9 @@ export class Stream extends OverHttp {
     try {
       await this.#read(answer.body.getReader());
     } finally {
-      this.cut = Date.now() - begun < SHORT_MS;
+      this.cut = this.#retry === undefined && Date.now() - begun < SHORT_MS;
     }
-    return this.cut ? FAILED : { code: GOING_AWAY, reason: 'stream_ended' };
+    return this.cut ? FAILED : { code: GOING_AWAY, reason: 'stream_ended', retryAfter: this.#retry };
   }
 
   async #read(reader) {
@@ -36,8 +38,12 @@ export class Stream extends OverHttp {
   }
 
   #take(event) {
+    // What is said at the beginning is for an `EventSource`, whose pauses never grow.
+    const [, retry] = /^retry: ?(\d+)$/m.exec(event) ?? [];
+    if (retry && this.#isOpen) this.#retry = bounded(retry);
     const data = event.split('\n').filter((line) => line.startsWith('data:'));
     if (!data.length) return this.alive();
+    this.#isOpen = true;
     const text = data.map((line) => line.slice(5).trimStart()).join('\n');
     this.hear(JSON.parse(text), text);
   }
