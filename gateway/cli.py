@@ -5,48 +5,32 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import version
 from typing import Final
 
-from gateway.commands import (
-    acl,
-    check,
-    completion,
-    conformance,
-    drain,
-    load,
-    plan,
-    serve,
-    tail,
-    token,
-    top,
-    webhooks,
-)
 from gateway.commands.output import complain
 from gateway.settings import UsageError
 from publisher.command_line import EPILOG, FAILED, WRONG, Parser, ended
 from publisher.errors import InvalidInput, PublisherError
 
 _COMMANDS: Final = (
-    serve,
-    token,
-    check,
-    acl,
-    webhooks,
-    plan,
-    tail,
-    load,
-    conformance,
-    top,
-    drain,
-    completion,
+    *("serve", "token", "check", "acl", "webhooks", "plan", "tail", "load"),
+    *("conformance", "top", "drain", "completion"),
 )
-"""In the order of the help. Each adds itself, with a function ``run`` that returns the exit code."""
+"""In the order of the help: modules of ``gateway.commands``. Each adds itself, with a function ``run`` that returns the exit code."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; exits with the codes of docs/command-line.md."""
-    sys.exit(ended(lambda: _run_command(parser().parse_args(arguments))))
+    given = sys.argv[1:] if arguments is None else arguments
+    sys.exit(ended(lambda: _run_command(parser(_needed(given)).parse_args(given))))
+
+
+def _needed(arguments: Sequence[str]) -> Sequence[str]:
+    """The command that is asked for, so that nothing is loaded for others; all for the help, for a mistake, and for what is about all."""
+    first = arguments[0] if arguments else ""
+    return (first,) if first in _COMMANDS and first != "completion" else _COMMANDS
 
 
 def _run_command(options: argparse.Namespace) -> int:
@@ -61,14 +45,14 @@ def _run_command(options: argparse.Namespace) -> int:
     return code
 
 
-def parser() -> argparse.ArgumentParser:
-    """What reads the command line. In what it returns, ``root`` is itself, for the command about all commands."""
+def parser(names: Sequence[str] = _COMMANDS) -> argparse.ArgumentParser:
+    """What reads the command line of these commands. In what it returns, ``root`` is itself, for the command about all commands."""
     parser = Parser(
         "gateway", description="A horizontally scalable real-time gateway.", epilog=EPILOG
     )
     parser.add_argument("--version", action="version", version=version("realtime-gateway"))
     parser.set_defaults(root=parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in _COMMANDS:
-        command.add(commands)
+    for name in names:
+        import_module(f"gateway.commands.{name}").add(commands)
     return parser
