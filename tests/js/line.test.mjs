@@ -186,5 +186,8 @@ test('a token function without an end is given up, and what fails each attempt i
   transport.onmessage(JSON.stringify({ type: 'connected' }));
   for (let i = 0; i < 2; i++) transport.onmessage(JSON.stringify({ type: 'error', code: 'node_full' }));
   refuse('node_full');
-  assert.deepEqual(refused, ['connection_limit', 'node_full', 'node_full', 'node_full', 'node_full']);
+  mock.timers.tick(0);
+  await turns();
+  refuse('node_full');
+  assert.deepEqual(refused, ['connection_limit', ...Array(5).fill('node_full')], 'an open line and each new trouble are told of');
 });
