@@ -19,6 +19,7 @@ import redis.asyncio
 from gateway.settings import Settings
 from publisher import AsyncPublisher
 from tests.support.client import Client, connected
+from tests.support.commands_at_once import run_all
 from tests.support.processes import gateway_process
 from tests.support.redis_server import free_port
 from tests.support.tokens import SECRET, make_token
@@ -345,13 +346,22 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "environment", "told"), MISTAKES.values(), ids=MISTAKES)
-async def test_a_mistake_is_one_clear_error_and_exit_2(
-    arguments: list[str], environment: dict[str, str], told: str
+@pytest.fixture(scope="module")
+def ends() -> dict[str, tuple[int, str]]:
+    """How each of the mistakes ends."""
+    commands = [(arguments, environment) for arguments, environment, _ in MISTAKES.values()]
+    return dict(zip(MISTAKES, run_all(commands), strict=True))
+
+
+@pytest.mark.timeout(180)  # the first one waits for all
+@pytest.mark.xdist_group("mistakes")  # so that they are made once
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_clear_error_and_exit_2(
+    mistake: str, ends: dict[str, tuple[int, str]]
 ) -> None:
-    code, _, err = await run(*arguments, **environment)
+    code, err = ends[mistake]
     assert code == 2
-    assert told in err
+    assert MISTAKES[mistake][2] in err
     assert "Traceback" not in err
     assert SECRET not in err
     assert "hidden" not in err
