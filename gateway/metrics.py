@@ -138,7 +138,7 @@ class NodeCollector(Collector):
         )
         yield _gauge(
             "polls_under_way",
-            "Polls that wait for their answers on this node, whichever node the clients' places are on",
+            "Polls that wait for their answers on this node or have not taken them, whichever node the clients' places are on",
             self.stats.polls_under_way,
         )
         yield _gauge(

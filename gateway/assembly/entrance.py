@@ -154,7 +154,7 @@ class Entrance:
             refused,
             self.handshakes,
             self._make_stream_requests(
-                shared, access, partial(RequestsUnderWay, admission, room.per_user)
+                shared, access, partial(RequestsUnderWay, admission, self.streams, room.per_user)
             ),
             self.public_pages,
         )
@@ -163,9 +163,9 @@ class Entrance:
         self.internal_tls = _make_tls("internal", internal_tls_files(settings), stats)
 
     def _make_stream_requests(
-        self, shared: Shared, access: Access, under_way: Callable[[], RequestsUnderWay]
+        self, shared: Shared, access: Access, under_way: Callable[..., RequestsUnderWay]
     ) -> StreamRequests:
-        settings, tasks = shared.settings, shared.tasks
+        settings, stats, tasks = shared.settings, shared.stats, shared.tasks
         routing = StreamRouting(self.streams, self.stream_calls, access.revocations)
         answers = Answers(
             Cors(credentials=_lists_origins(settings)),
@@ -173,11 +173,16 @@ class Entrance:
         )
         clocks = Clocks(CLOCK, time.time)
         serving, most = self.handshakes.serving, settings.max_subscriptions
+
+        def changed(by: int) -> None:
+            stats.polls_under_way += by
+
+        polls = under_way(changed)
         return StreamRequests(
             settings.base_path,
             self.handshakes,
-            StreamOpenings(self.streams, serving, answers, clocks, most),
-            StreamPolls(self.handshakes, routing, under_way(), self.refused, tasks, shared.stats),
+            StreamOpenings(self.streams, serving, answers, clocks, polls, most),
+            StreamPolls(self.handshakes, routing, polls, self.refused, tasks),
             StreamPosts(
                 routing, answers, under_way(), self.refused, tasks, settings.max_message_bytes
             ),

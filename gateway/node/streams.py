@@ -107,6 +107,7 @@ class Streams:
         self._random = random
         self._streams: dict[str, Stream] = {}
         self._look_at = clock()
+        self._told_of_leaving: list[Callable[[str], None]] = []
 
     # -- beginning and end --------------------------------------------------------------------
 
@@ -135,7 +136,13 @@ class Streams:
 
     def leave(self, stream: Stream) -> None:
         """It is gone."""
-        self._streams.pop(stream.name, None)
+        if self._streams.pop(stream.name, None) is not None:
+            for tell in self._told_of_leaving:
+                tell(stream.name)
+
+    def on_leaving(self, tell: Callable[[str], None]) -> None:
+        """Let somebody be told the name of each stream that is gone, while its place is still held."""
+        self._told_of_leaving.append(tell)
 
     # -- polls --------------------------------------------------------------------------------
 

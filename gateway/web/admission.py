@@ -157,8 +157,12 @@ class Admission:
         self._present += 1
         return True
 
+    def keep(self) -> None:
+        """Count somebody who is still here when their place is given back, however full it is; ``give_back`` follows."""
+        self._present += 1
+
     def give_back(self) -> None:
-        """Give back what ``lend`` has taken."""
+        """Give back what ``lend`` or ``keep`` has taken."""
         self._present -= 1
 
     def leave(self, user: str, connection: str) -> None:

@@ -207,7 +207,7 @@ class Handshakes:
         entry: int | Closing | Refusal = closing.CONNECTION_LIMIT
         begun = False
         try:
-            entry = await self._admission.enter(claim, lambda: new.waits)
+            entry = opening.denial(user) or await self._admission.enter(claim, lambda: new.waits)
             judged = self._unless_over(identity, entry)
             if not new.waits:
                 new.drop()

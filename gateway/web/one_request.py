@@ -12,6 +12,8 @@ _BODY_SECONDS: Final = 10.0
 """How long a client may take to send the body of its request."""
 _TAKE_SECONDS: Final = 10.0
 """How long it may take nothing of its answer, or not close its side behind it."""
+_SLOWEST: Final = 1024
+"""Bytes of a second that it has to take of it, on the whole: an answer holds memory as long as it lasts."""
 _LOOK_SECONDS: Final = 0.5
 """So often it is looked whether it has taken a long answer under TLS."""
 _AT_ONCE: Final = 16 * 1024
@@ -31,7 +33,16 @@ class OneRequest(asyncio.Protocol):
         gone: called once when the connection is over.
     """
 
-    __slots__ = ("_answered", "_deadline", "_expects", "_gone", "_received", "_transport", "_whole")
+    __slots__ = (
+        "_answered",
+        "_deadline",
+        "_expects",
+        "_gone",
+        "_late_at",
+        "_received",
+        "_transport",
+        "_whole",
+    )
     _transport: asyncio.Transport
 
     def __init__(
@@ -58,6 +69,7 @@ class OneRequest(asyncio.Protocol):
         if self._answered or self._transport.is_closing():
             return
         self._answered = True
+        self._late_at = _now() + _TAKE_SECONDS + len(data) / _SLOWEST
         whole = self._taken + tcp.unacknowledged(self._transport) + len(data)
         self._transport.write(data)
         if self._transport.can_write_eof():
@@ -82,7 +94,7 @@ class OneRequest(asyncio.Protocol):
 
     def _look(self, before: int) -> None:
         taken = self._taken
-        if taken == before:
+        if taken == before or _now() >= self._late_at:
             self._transport.abort()
         else:
             self._later(_TAKE_SECONDS, self._look, taken)
@@ -93,7 +105,7 @@ class OneRequest(asyncio.Protocol):
         quiet = 0.0 if taken > before else quiet
         if taken >= whole:
             self._transport.close()
-        elif quiet >= _TAKE_SECONDS:
+        elif quiet >= _TAKE_SECONDS or _now() >= self._late_at:
             self._transport.abort()
         else:
             self._later(_LOOK_SECONDS, self._look_soon, taken, whole, quiet + _LOOK_SECONDS)
@@ -131,3 +143,7 @@ class OneRequest(asyncio.Protocol):
         self._cancel_deadline()
         self._whole = None
         self._gone()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -36,6 +36,9 @@ class Opening(Protocol):
     def refusal(self, refusal: Refusal) -> Refusal:
         """An answer in HTTP, as whoever has asked can read it."""
 
+    def denial(self, user: str) -> Refusal | None:
+        """Why the user may begin no more of this kind for now, whatever places it has; ``None`` where it may."""
+
     def reject(self, new: NewConnection, why: Closing) -> None:
         """Tell a client why it is not let in, in the way in which it can hear it."""
 
@@ -71,6 +74,10 @@ class WebSocketOpening:
     def refusal(self, refusal: Refusal) -> Refusal:
         """An answer in HTTP, as it is."""
         return refusal
+
+    def denial(self, _user: str) -> Refusal | None:
+        """Only the places of a user bound these."""
+        return None
 
     def reject(self, new: NewConnection, why: Closing) -> None:
         """Upgrade all the same: only then can a browser see the ``error`` and the close code."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.core.handshake import Refusal
+from gateway.node.streams import Streams
 from gateway.web.admission import TOO_MANY, Admission, unavailable
 
 _FOR_A_PLACE: Final = 4
@@ -17,38 +18,70 @@ taken the answers yet."""
 class RequestsUnderWay:
     """Counts requests of one kind until their connections are over.
 
-    Each holds room on the node, but for the first to a stream that is here: its place is counted.
+    Each holds room on the node, but for one to each stream that is here: its place is counted. That place may be given back before
+    the client has taken its answer, and from then on the request holds room as the others do.
 
     Args:
         places: how many a user has.
+        changed: told by how many more, or fewer, are under way.
     """
 
-    def __init__(self, admission: Admission, places: int) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        streams: Streams,
+        places: int,
+        changed: Callable[[int], None] = lambda _by: None,
+    ) -> None:
         self._admission = admission
+        self._streams = streams
         self._most = places * _FOR_A_PLACE
+        self._changed = changed
         self._of_user: Counter[str] = Counter()
-        self._streams: set[str] = set()
+        # By the name of its stream, the request that holds no room.
+        self._covered: dict[str, object] = {}
+        streams.on_leaving(self._uncover)
 
-    def enter(self, user: str, stream: str, *, here: bool) -> Callable[[], None] | Refusal:
-        """Count a request of ``user`` to a ``stream`` that is ``here`` or elsewhere. Returns what is called once when it is over; or why
-        it may not be.
+    def refusal(self, user: str) -> Refusal | None:
+        """Why there may be no more of a user; ``None`` where there may be."""
+        return TOO_MANY if self._of_user[user] >= self._most else None
+
+    def enter(self, user: str, stream: str) -> Callable[[], None] | Refusal:
+        """Count a request of ``user`` to a ``stream``, here or elsewhere. Returns what is called once when it is over; or why it may not
+        be.
         """
-        if self._of_user[user] >= self._most:
-            return TOO_MANY
-        covered = here and stream not in self._streams
+        refusal = self.refusal(user)
+        if refusal is not None:
+            return refusal
+        covered = stream not in self._covered and self._streams.find(stream, user) is not None
         if not covered and not self._admission.lend():
             return unavailable("node_full")
+        return self._count(user, stream, covered=covered)
+
+    def begin(self, user: str, stream: str) -> Callable[[], None]:
+        """Count the request with which a stream begins here. Returns what is called once when it is over."""
+        return self._count(user, stream, covered=True)
+
+    def _count(self, user: str, stream: str, *, covered: bool) -> Callable[[], None]:
+        request = object()
         if covered:
-            self._streams.add(stream)
+            self._covered[stream] = request
         self._of_user[user] += 1
+        self._changed(1)
 
         def over() -> None:
+            self._changed(-1)
             self._of_user[user] -= 1
             if not self._of_user[user]:
                 del self._of_user[user]
-            if covered:
-                self._streams.discard(stream)
+            if self._covered.get(stream) is request:
+                del self._covered[stream]
             else:
                 self._admission.give_back()
 
         return over
+
+    def _uncover(self, stream: str) -> None:
+        """Its place is about to be given back."""
+        if self._covered.pop(stream, None) is not None:
+            self._admission.keep()

@@ -18,6 +18,7 @@ from gateway.web.new_connection import NewConnection
 from gateway.web.one_request import OneRequest
 from gateway.web.openings import Make, Serving
 from gateway.web.polling import PollSocket
+from gateway.web.requests_under_way import RequestsUnderWay
 from gateway.web.socket import Left
 from gateway.web.stream_addresses import Wanted, wait_of, wanted
 from gateway.web.stream_answers import NOT_KEPT, Answers, Cors, refusal_of
@@ -48,6 +49,10 @@ class StreamOpening:
     def refusal(self, refusal: Refusal) -> Refusal:
         """An answer that a page of another origin can read."""
         return replace(refusal, fields={**refusal.fields, **self.cors.fields(self.head)})
+
+    def denial(self, _user: str) -> Refusal | None:
+        """Only the places of a user bound its streams: each is one connection."""
+        return None
 
     def reject(self, new: NewConnection, why: Closing) -> None:
         """Answer with a status: an ``EventSource`` that is answered so does not come back."""
@@ -80,6 +85,11 @@ class PollOpening(StreamOpening):
     wait: float
     answers: Answers
     clocks: Clocks
+    under_way: RequestsUnderWay
+
+    def denial(self, user: str) -> Refusal | None:
+        """Its connection lasts until its answer is taken, which may be long after its place is given back."""
+        return self.under_way.refusal(user)
 
     def begin(self, new: NewConnection, make: Make, left: Left) -> None:
         """Begin a connection that lasts over several requests, of which this is the first."""
@@ -89,8 +99,14 @@ class PollOpening(StreamOpening):
         stream.polls = socket
         session = StreamSession(serving.lifetimes, streams, stream, left)
         socket.serve(streams, stream, session)
+        leave = self.under_way.begin(stream.connection.user, stream.name)
+
+        def gone() -> None:
+            leave()
+            socket.forget(waiting.answer)
+
+        waiting = Waiting(self.answers.to(self.head), gone)
         session.begin(b"")
-        waiting = Waiting(self.answers.to(self.head), lambda: socket.forget(waiting.answer))
         waiting.begin(new)
         socket.poll(wanted.told, self.wait, waiting.answer)
 
@@ -108,10 +124,11 @@ class StreamOpenings:
         serving: Serving,
         answers: Answers,
         clocks: Clocks,
+        polls: RequestsUnderWay,
         max_subscriptions: int,
     ) -> None:
         self._parts = answers.cors, streams, serving
-        self._for_polls = answers, clocks
+        self._for_polls = answers, clocks, polls
         self._most = max_subscriptions
 
     def plain(self, head: Head) -> StreamOpening:

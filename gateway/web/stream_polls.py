@@ -7,7 +7,6 @@ from collections.abc import Callable
 from gateway.core.access import Identity
 from gateway.core.handshake import Refusal
 from gateway.node.ports import StreamRequest
-from gateway.node.stats import Stats
 from gateway.node.tasks import Tasks
 from gateway.web.handshake import Handshakes
 from gateway.web.new_connection import NewConnection
@@ -27,14 +26,12 @@ class StreamPolls:
         under_way: RequestsUnderWay,
         refusals: RefusedConnections,
         tasks: Tasks,
-        stats: Stats,
     ) -> None:
         self._handshakes = handshakes
         self._routing = routing
         self._under_way = under_way
         self._refusals = refusals
         self._tasks = tasks
-        self._stats = stats
         self._waiting: set[Waiting] = set()
         self._closed = False
 
@@ -48,12 +45,10 @@ class StreamPolls:
         self, new: NewConnection, opening: PollOpening, identity: Identity, request: StreamRequest
     ) -> None:
         """Serve one."""
-        here = self._routing.is_here(request.stream)
-        entered = self._under_way.enter(identity.user, request.stream, here=here)
+        entered = self._under_way.enter(identity.user, request.stream)
         if isinstance(entered, Refusal):
             self._refusals.refuse(new, opening.refusal(entered))
             return
-        self._stats.polls_under_way += 1
         new.known()
         self._tasks.spawn(self._take_up(new, opening, identity, request, entered), "poll")
 
@@ -77,7 +72,6 @@ class StreamPolls:
 
         def over() -> None:
             self._waiting.discard(waiting)
-            self._stats.polls_under_way -= 1
             leave()
 
         def gone() -> None:

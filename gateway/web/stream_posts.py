@@ -64,8 +64,7 @@ class StreamPosts:
         self, new: NewConnection, opening: StreamOpening, identity: Identity, name: str
     ) -> None:
         """Read one that :meth:`refusal` has let pass, and answer it."""
-        here = self._routing.streams.find(name, identity.user) is not None
-        entered = self._under_way.enter(identity.user, name, here=here)
+        entered = self._under_way.enter(identity.user, name)
         if isinstance(entered, Refusal):
             self._refusals.refuse(new, opening.refusal(entered))
             return

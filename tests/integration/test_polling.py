@@ -13,11 +13,12 @@ import pytest
 from gateway.backplane import place_checks, stream_calls
 from gateway.node import life_checks
 from gateway.web import polling
+from gateway.web.admission import Room
 from publisher import AsyncPublisher
 from tests.integration.conftest import StartNode
 from tests.integration.test_delivery import confirmed
 from tests.support.client import connected
-from tests.support.event_stream import Answer, address, ask, event_stream, say
+from tests.support.event_stream import Answer, address, ask, event_stream, request, say
 from tests.support.nodes import Node
 from tests.support.tokens import make_token
 from tests.support.waiting import until
@@ -439,6 +440,7 @@ async def test_a_user_has_so_many_polls_under_way_on_a_node(
     lines = [
         await waiting_poll(polled, poll=name_in(each), since=since_in(each)) for each in pages[:2]
     ]
+    await until(lambda: polled.gateway.stats.polls_under_way == 2)
     assert "gateway_polls_under_way 2.0" in (await polled.get("/metrics"))[1]
     more = {"poll": name_in(pages[2]), "since": since_in(pages[2])}
     answer = await ask(polled.url, address("/poll", TOKEN, wait="0", **more))
@@ -731,6 +733,31 @@ async def test_polls_of_a_client_that_is_here_hold_room_but_for_one(start_node: 
         each.close()
     await until(lambda: not node.gateway.stats.polls_under_way)
     assert await poll(node.url, wait=0, **more) == []
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["first", "begun anew"])
+async def test_an_answer_that_is_not_taken_holds_room_also_when_its_place_is_given_back(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch, *, anew: bool
+) -> None:
+    node = await start_node(max_connections=1)
+    entrance = node.gateway.entrance
+    under_way = entrance.client_port._streams._polls._under_way
+    unknown = {"poll": f"{entrance.streams.tag}{'0' * 32}"} if anew else {}
+    other = address("/sse", make_token("v"))
+    # It reads all, and does not close its side behind it.
+    reader, line, _ = await request(node.url, address("/poll", TOKEN, wait="0", **unknown))
+    name = name_in(json.loads(await reader.read()))
+    assert node.gateway.stats.polls_under_way == 1
+    assert (await ask(node.url, address(f"/poll/{name}", TOKEN), "DELETE")).status == 202
+    await until(lambda: not node.gateway.hub.connections)
+    assert (await ask(node.url, other)).json["error"]["code"] == "node_full"
+    monkeypatch.setattr(under_way._admission, "_room", Room(2, 5))
+    monkeypatch.setattr(under_way, "_most", 1)
+    assert (await ask(node.url, address("/poll", TOKEN, wait="0", **unknown))).status == 429
+    line.close()
+    await until(lambda: not (under_way._of_user or under_way._admission._present))
+    assert not (under_way._covered or node.gateway.stats.polls_under_way)
+    await poll(node.url, wait=0, **unknown)
 
 
 async def test_a_revoked_user_hears_it_and_comes_in_no_more(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -73,12 +74,31 @@ async def test_who_takes_nothing_of_an_answer_is_not_waited_for(
         await asyncio.wait_for(gone.wait(), 10)
 
 
-@pytest.mark.parametrize("seconds", [0.01, None], ids=["taken", "left"])
-async def test_under_tls_too_it_is_only_cut_where_the_client_takes_nothing_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float | None
+async def test_an_answer_that_is_taken_too_slowly_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_request, "_TAKE_SECONDS", 0.1)
+    monkeypatch.setattr(one_request, "_SLOWEST", 10 * LENGTH)
+    loop = asyncio.get_running_loop()
+    gone, came = asyncio.Event(), 0
+    async with an_answer(gone) as line:
+        with contextlib.suppress(ConnectionError):
+            while data := await loop.sock_recv(line, LENGTH // 100):
+                came += len(data)
+                await asyncio.sleep(0.02)
+        await asyncio.wait_for(gone.wait(), 10)
+    assert came < LENGTH
+
+
+@pytest.mark.parametrize(
+    ("seconds", "slowest"),
+    [(0.01, one_request._SLOWEST), (0.01, 100 * LONG), (None, one_request._SLOWEST)],
+    ids=["taken", "taken too slowly", "left"],
+)
+async def test_under_tls_too_it_is_only_cut_where_the_client_takes_nothing_of_it_or_too_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float | None, slowest: int
 ) -> None:
     monkeypatch.setattr(one_request, "_TAKE_SECONDS", 0.4)
     monkeypatch.setattr(one_request, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(one_request, "_SLOWEST", slowest)
     loop = asyncio.get_running_loop()
     authority, gone = Authority(tmp_path), asyncio.Event()
     own = authority.sign("localhost")
@@ -99,10 +119,17 @@ async def test_under_tls_too_it_is_only_cut_where_the_client_takes_nothing_of_it
     )
     request.begin(b"")
     request.answer(b"x" * LONG)
+    came = 0
     if seconds is None:
         await asyncio.wait_for(gone.wait(), 10)
+    elif slowest > LONG:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(LONG // 100):
+                came += len(data)
+                await asyncio.sleep(seconds)
+        assert came < LONG
+        await asyncio.wait_for(gone.wait(), 10)
     else:
-        came = 0
         while came < LONG and (data := await reader.read(LONG // 20)):
             came += len(data)
             await asyncio.sleep(seconds)
