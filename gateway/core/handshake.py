@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha1
 from typing import Final, NamedTuple
 
@@ -36,6 +36,10 @@ class Refusal:
     message: str
     fields: Mapping[str, str] = field(default_factory=dict)
     cause: str = ""
+
+    def also(self, fields: Mapping[str, str]) -> Refusal:
+        """The same answer with more fields."""
+        return replace(self, fields={**self.fields, **fields})
 
     @property
     def body(self) -> bytes:

@@ -6,8 +6,11 @@ A request is read strictly. What two readers could understand differently is mal
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+from urllib.parse import parse_qsl
 
 MAX_HEAD_BYTES: Final = 16_384
 _MAX_LINE_BYTES: Final = 8_190
@@ -87,7 +90,8 @@ class Malformed(Exception):
         self.cause = cause
 
 
-class Head(NamedTuple):
+@dataclass(frozen=True)
+class Head:
     """A request without its body. ``fields`` holds the lines of each field by its name in lower case."""
 
     method: str
@@ -100,6 +104,16 @@ class Head(NamedTuple):
         """A field's value: several lines are one list (RFC 9110 §5.3)."""
         lines = self.fields.get(name)
         return None if lines is None else ", ".join(lines)
+
+    @property
+    def parameter_count(self) -> int:
+        """How many parameters its query has, which are not decoded for that: a query can hold thousands, and they are dear."""
+        return self.query.count("&") + 1 if self.query else 0
+
+    @cached_property
+    def parameters(self) -> Sequence[tuple[str, str]]:
+        """The parameters of its query, in their order; decoded once."""
+        return parse_qsl(self.query, keep_blank_values=True)
 
     @property
     def announces_body(self) -> bool:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qsl
 
 from gateway.core.access import ChannelPass, Identity, TokenRejected, Use, identify, read_pass
 from gateway.core.handshake import subprotocols
@@ -31,8 +30,8 @@ Told = TypeVar("Told", Identity, ChannelPass)
 
 
 def query_parameters(head: Head) -> Mapping[str, str]:
-    """The parameters of a request's query; the first of each name."""
-    return dict(reversed(parse_qsl(head.query)))
+    """The parameters of a request's query that are not empty; the first of each name."""
+    return {name: value for name, value in reversed(head.parameters) if value}
 
 
 def find_token(head: Head, parameters: Mapping[str, str], cookie: str | None = None) -> str | None:

@@ -146,7 +146,7 @@ class ClientPort:
             # Only a client that wants a WebSocket sends a key.
             cause = "other_path" if "sec-websocket-key" in head.fields else ""
             self._refusals.refuse(connection, NOT_FOUND, cause)
-        else:
+        elif not self._handshakes.is_overlong(connection, head):
             # It counts as long as it lasts, for it shows no token.
             connection.pass_on(self._pages.protocol(partial(self.leave, connection)))
 
@@ -194,7 +194,7 @@ class ClientPort:
         self._refusals.note(reason, connection.address)
         self._unauthenticated.leave(connection)
         if refusal is not None and connection.asked:
-            connection.dismiss(refusal.answer)
+            connection.dismiss(refusal)
         else:
             connection.drop()
 

@@ -40,6 +40,8 @@ _READ_LIMIT_FACTOR: Final = 16
 Known = Callable[[Identity], None]
 """What is done for whoever has shown a valid token."""
 
+_MORE_PARAMETERS: Final = 20
+"""So many a query may have beside its channels, for ours and for those that proxies and analytics add."""
 _FOREIGN_ORIGIN: Final = Refusal(403, "origin_not_allowed", "this origin may not connect")
 
 
@@ -107,6 +109,8 @@ class Handshakes:
         if isinstance(agreement, Refusal):
             self._refusals.refuse(new, agreement)
             return
+        if self.is_overlong(new, head):
+            return
         encoding = frames.encoding(agreement.window_bits, wants_batches(query_parameters(head)))
         self.open(new, WebSocketOpening(head, agreement, encoding, self.serving))
 
@@ -130,7 +134,7 @@ class Handshakes:
 
     def _turned_away(self, new: NewConnection, opening: Opening) -> bool:
         """Whether it was refused before the upgrade, so that a load balancer can try another node."""
-        return self.is_foreign(new, opening.head) or self._not_welcome(new, opening)
+        return self.is_foreign(new, opening.head) or self._not_welcome(new)
 
     def is_foreign(self, new: NewConnection, head: Head) -> bool:
         """Whether it was refused since a page has asked that may not."""
@@ -138,18 +142,28 @@ class Handshakes:
         if self._limits.allowed_origins.allow(origin):
             return False
         self._refusals.note("origin", new.address, origin=origin or "")
-        new.refuse(_FOREIGN_ORIGIN.answer)
+        new.refuse(_FOREIGN_ORIGIN)
         return True
 
-    def _not_welcome(self, new: NewConnection, opening: Opening) -> bool:
+    def is_overlong(self, new: NewConnection, head: Head) -> bool:
+        """Whether it was refused since its query has more parameters than any that can be served: nobody has shown a token for the
+        time that it takes to decode them.
+        """
+        channels = self._limits.max_subscriptions
+        if head.parameter_count <= channels + _MORE_PARAMETERS:
+            return False
+        names_too_many = head.query.count("channel=") > channels
+        code = "too_many_subscriptions" if names_too_many else "bad_request"
+        message = f"a query has at most {channels} channels and {_MORE_PARAMETERS} other parameters"
+        self._refusals.refuse(new, Refusal(400, code, message, cause="parameters"))
+        return True
+
+    def _not_welcome(self, new: NewConnection) -> bool:
         """Whether it was refused since nobody is let in at the moment."""
         reason = self._admission.refusal()
         if reason is not None:
-            self._refuse(new, opening, unavailable(reason))
+            self._refusals.refuse(new, unavailable(reason))
         return reason is not None
-
-    def _refuse(self, new: NewConnection, opening: Opening, refusal: Refusal) -> None:
-        self._refusals.refuse(new, opening.refusal(refusal))
 
     # -- before or after the upgrade ----------------------------------------------------------
 
@@ -212,16 +226,16 @@ class Handshakes:
             if not new.waits:
                 new.drop()
             elif isinstance(judged, Refusal):
-                self._refuse(new, opening, judged)
+                self._refusals.refuse(new, judged)
             elif isinstance(judged, Closing):
                 self._reject(new, opening, judged, user=user)
             elif not self._admission.open:  # the drain has begun meanwhile
-                self._refuse(new, opening, unavailable("not_ready"))
+                self._refusals.refuse(new, unavailable("not_ready"))
             else:
                 self._begin(new, opening, identity, claim.connection, judged)
                 begun = True
         except Unavailable:
-            self._refuse(new, opening, unavailable("redis_unavailable"))
+            self._refusals.refuse(new, unavailable("redis_unavailable"))
         except asyncio.CancelledError:  # the node stops
             new.drop()
             raise

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Final, Protocol, cast
 
 from gateway.core import frames
 from gateway.core.frames import Boundaries
+from gateway.core.handshake import Refusal
 from gateway.core.http import Head, Malformed, read_head
 from gateway.core.proxy_protocol import read_proxy_header
 from gateway.web import tcp, tls
@@ -66,7 +67,8 @@ class NewConnection(asyncio.Protocol):
     """Reads one request. Then the connection gets another protocol, or ends.
 
     ``peer`` is the address at its other end, ``address`` the client's, and ``block`` what it counts for; each is
-    ``None`` while it is not known. ``expects_proxy_header``: a proxy's header comes before the request.
+    ``None`` while it is not known. ``expects_proxy_header``: a proxy's header comes before the request. ``refusal_fields``: what
+    is added to whatever it is refused with, so that whoever has asked can read that.
     """
 
     __slots__ = (
@@ -85,6 +87,7 @@ class NewConnection(asyncio.Protocol):
         "block",
         "expects_proxy_header",
         "peer",
+        "refusal_fields",
     )
     _transport: asyncio.Transport
 
@@ -103,6 +106,7 @@ class NewConnection(asyncio.Protocol):
         self.address: str | None = None
         self.block: str | None = None
         self.expects_proxy_header = False
+        self.refusal_fields: Mapping[str, str] = {}
 
     # -- from the transport (asyncio.Protocol) ------------------------------------------------
 
@@ -222,15 +226,19 @@ class NewConnection(asyncio.Protocol):
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
-    def dismiss(self, answer: bytes) -> None:
-        """Send an answer in HTTP and end it at once: it may hold nothing meanwhile."""
+    def dismiss(self, refusal: Refusal) -> None:
+        """Refuse it in HTTP and end it at once: it may hold nothing meanwhile."""
         self._stage = _Stage.LEAVING
         self._set_deadline(_LINGER_SECONDS, self.drop)  # the end of TLS takes an answer
-        self._transport.write(answer)
+        self._transport.write(refusal.also(self.refusal_fields).answer)
         self._transport.close()
 
-    def refuse(self, answer: bytes) -> None:
-        """Send an answer in HTTP and leave; the client has a moment to read it."""
+    def refuse(self, refusal: Refusal) -> None:
+        """Refuse it in HTTP and leave; the client has a moment to read that."""
+        self.answer(refusal.also(self.refusal_fields).answer)
+
+    def answer(self, answer: bytes) -> None:
+        """Send an answer in HTTP and leave, as with a refusal."""
         if not self.gone:
             head, end, _body = answer.partition(b"\r\n\r\n")
             self._begin_leaving(head + end if self._head_only else answer)

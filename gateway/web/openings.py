@@ -33,9 +33,6 @@ class Opening(Protocol):
     def cookie_counts(self) -> bool:
         """Whether a cookie that came along may hold the token: it is known which page has asked."""
 
-    def refusal(self, refusal: Refusal) -> Refusal:
-        """An answer in HTTP, as whoever has asked can read it."""
-
     def denial(self, user: str) -> Refusal | None:
         """Why the user may begin no more of this kind for now, whatever places it has; ``None`` where it may."""
 
@@ -70,10 +67,6 @@ class WebSocketOpening:
     def cookie_counts(self) -> bool:
         """A browser sends its cookies along whatever page connects, so only the origin tells who it is that asks."""
         return "origin" in self.head.fields
-
-    def refusal(self, refusal: Refusal) -> Refusal:
-        """An answer in HTTP, as it is."""
-        return refusal
 
     def denial(self, _user: str) -> Refusal | None:
         """Only the places of a user bound these."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import replace
 from typing import Final
 
 from gateway.core import closing
@@ -136,7 +135,7 @@ class RefusedConnections:
             seconds = self._failures.wait(connection.block)
             if seconds:
                 again = {"Retry-After": str(math.ceil(seconds))}
-                self.refuse(connection, replace(_TOO_MANY_FAILURES, fields=again), cause)
+                self.refuse(connection, _TOO_MANY_FAILURES.also(again), cause)
                 return False
             self._failures.note(connection.block)
         self.note(reason, connection.address, cause, **details)
@@ -145,4 +144,4 @@ class RefusedConnections:
     def refuse(self, connection: NewConnection, refusal: Refusal, cause: str = "") -> None:
         """Answer one in HTTP, and end its connection."""
         self.note(refusal.code, connection.address, cause or refusal.cause)
-        connection.refuse(refusal.answer)
+        connection.refuse(refusal)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl
 
 from gateway.core import positions
 from gateway.core.handshake import Refusal
@@ -53,7 +52,7 @@ def wanted(head: Head, most: int, since: str) -> Wanted:
     Raises:
         BadAddress: it names too many channels, or what is none.
     """
-    parameters = parse_qsl(head.query, keep_blank_values=True)
+    parameters = head.parameters
     names = list(dict.fromkeys(value for name, value in parameters if name == "channel"))
     if len(names) > most:
         raise BadAddress("too_many_subscriptions", f"at most {most} channels can be subscribed to")
@@ -72,7 +71,7 @@ def wait_of(head: Head) -> float:
     Raises:
         BadAddress: for none that it may.
     """
-    told = dict(reversed(parse_qsl(head.query, keep_blank_values=True))).get("wait")
+    told = dict(reversed(head.parameters)).get("wait")
     if told is None:
         return _WAIT
     if not _SECONDS.fullmatch(told) or float(told) > _LONGEST_WAIT:

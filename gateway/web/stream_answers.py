@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
@@ -85,7 +85,7 @@ class Answers:
         def answer(status: int, body: bytes) -> bytes:
             if status >= 400:
                 refusal = _REFUSALS.get(status) or _REFUSALS[UNAVAILABLE]
-                return replace(refusal, fields={**refusal.fields, **fields}).answer
+                return refusal.also(fields).answer
             more = {**http.PRECAUTIONS, **NOT_KEPT, **fields, "Connection": "close"}
             if body:
                 more["Content-Type"] = "application/json; charset=utf-8"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.core import http
@@ -46,17 +46,13 @@ class StreamOpening:
         """A page's own requests name no origin where they only read. What a browser says of who asks no page can make up."""
         return self.head.get("sec-fetch-site") == "same-origin"
 
-    def refusal(self, refusal: Refusal) -> Refusal:
-        """An answer that a page of another origin can read."""
-        return replace(refusal, fields={**refusal.fields, **self.cors.fields(self.head)})
-
     def denial(self, _user: str) -> Refusal | None:
         """Only the places of a user bound its streams: each is one connection."""
         return None
 
     def reject(self, new: NewConnection, why: Closing) -> None:
         """Answer with a status: an ``EventSource`` that is answered so does not come back."""
-        new.refuse(self.refusal(refusal_of(why)).answer)
+        new.refuse(refusal_of(why))
 
     def begin(self, new: NewConnection, make: Make, left: Left) -> None:
         """Answer with the beginning of a stream."""

@@ -47,7 +47,7 @@ class StreamPolls:
         """Serve one."""
         entered = self._under_way.enter(identity.user, request.stream)
         if isinstance(entered, Refusal):
-            self._refusals.refuse(new, opening.refusal(entered))
+            self._refusals.refuse(new, entered)
             return
         new.known()
         self._tasks.spawn(self._take_up(new, opening, identity, request, entered), "poll")

@@ -66,7 +66,7 @@ class StreamPosts:
         """Read one that :meth:`refusal` has let pass, and answer it."""
         entered = self._under_way.enter(identity.user, name)
         if isinstance(entered, Refusal):
-            self._refusals.refuse(new, opening.refusal(entered))
+            self._refusals.refuse(new, entered)
             return
         new.known()
         leaves = opening.head.method == "DELETE"

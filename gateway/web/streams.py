@@ -79,16 +79,19 @@ class StreamRequests:
         if self._handshakes.is_foreign(new, head):
             return
         opening = self._openings.plain(head)
+        new.refusal_fields = opening.cors.fields(head)
+        if self._handshakes.is_overlong(new, head):
+            return
         name = self._name(head.path)
         methods = ("GET",) if name is None else ("POST", "DELETE")
         if head.method == "OPTIONS":
-            self._allow(new, opening, ", ".join(methods))
+            self._allow(new, ", ".join(methods))
         elif head.method not in methods:
-            self._refuse(new, opening, _wrong_method(", ".join(methods)))
+            self._refusals.refuse(new, _wrong_method(", ".join(methods)))
         elif name is not None:
             self._say(new, opening, name)
         elif head.announces_body:
-            self._refuse(new, opening, NO_BODY)
+            self._refusals.refuse(new, NO_BODY)
         else:
             self._get(new, opening)
 
@@ -100,7 +103,7 @@ class StreamRequests:
                 return
             opening = self._openings.poll(head)
         except BadAddress as error:
-            self._refuse(new, plain, error.refusal)
+            self._refusals.refuse(new, error.refusal)
             return
         name = query_parameters(head).get("poll", "")
         if tag_in(name):
@@ -119,7 +122,7 @@ class StreamRequests:
     def _say(self, new: NewConnection, opening: StreamOpening, name: str) -> None:
         refusal = self._posts.refusal(opening.head)
         if refusal is not None:
-            self._refuse(new, opening, refusal)
+            self._refusals.refuse(new, refusal)
         else:
             self._identify(new, opening, lambda known: self._posts.begin(new, opening, known, name))
 
@@ -130,23 +133,20 @@ class StreamRequests:
             if self._quota.take(identity.user, self._clock()):
                 then(identity)
             else:
-                self._refuse(new, opening, TOO_MANY)
+                self._refusals.refuse(new, TOO_MANY)
 
         self._handshakes.identify(new, opening, known)
 
-    def _allow(self, new: NewConnection, opening: StreamOpening, methods: str) -> None:
+    def _allow(self, new: NewConnection, methods: str) -> None:
         """Say what may be asked here; a browser asks for a page of another origin."""
         allowed = {"Allow": f"{methods}, OPTIONS", "Access-Control-Allow-Methods": methods}
         fields = {
             "Connection": "close",
             **allowed,
             **_PREFLIGHT,
-            **opening.cors.fields(opening.head),
+            **new.refusal_fields,
         }
-        new.refuse(http.response(204, fields))
-
-    def _refuse(self, new: NewConnection, opening: StreamOpening, refusal: Refusal) -> None:
-        self._refusals.refuse(new, opening.refusal(refusal))
+        new.answer(http.response(204, fields))
 
 
 def _wrong_method(methods: str) -> Refusal:

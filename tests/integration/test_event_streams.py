@@ -6,21 +6,26 @@ import asyncio
 import contextlib
 import ssl
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
+from gateway.core import http
 from gateway.node import streams
+from gateway.settings import Settings
 from publisher import AsyncPublisher
 from tests.integration.conftest import StartNode
 from tests.integration.test_delivery import confirmed
 from tests.support.client import connected
 from tests.support.event_stream import address, ask, event_stream, say
 from tests.support.nodes import Node
+from tests.support.requests import answer_to, handshake, line
 from tests.support.tokens import make_token
 from tests.support.waiting import until
 
 CHANNEL = "notifications/u"
 OTHER = "run-results/s1"
+TOKEN = make_token("u")
 
 
 async def test_a_stream_begins_like_a_websocket_and_goes_on_live(
@@ -233,6 +238,52 @@ async def test_who_is_not_let_in_is_told_in_http(start_node: StartNode) -> None:
         answer = await ask(node.url, target, method)
         assert (answer.status, answer.fields["allow"]) == (405, allowed)
         assert bool(answer.body) == (method != "HEAD")
+
+
+async def test_pages_can_read_why_strangers_are_refused(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await start_node(failed_authentications_per_minute=1, unauthenticated_per_address=1)
+    page = {"Origin": "https://app.example.org"}
+    for path in ("/sse", "/poll", "/poll"):
+        answer = await ask(node.url, address(path, "x"), **page)
+        assert answer.fields["access-control-allow-origin"] == page["Origin"], answer
+    assert (answer.status, answer.json["error"]["code"]) == (429, "too_many_failures")
+    monkeypatch.setattr(node.gateway.entrance.handshakes, "open", lambda *_: None)
+    waiting = asyncio.create_task(ask(node.url, address("/sse", TOKEN), **page))
+    await until(lambda: any(each.asked for each in node.new_connections))
+    async with line(node.url):
+        answer = await waiting
+    assert (answer.status, answer.json["error"]["code"]) == (429, "too_many_connections")
+    assert answer.fields["access-control-allow-origin"] == page["Origin"]
+
+
+async def test_a_query_is_decoded_once_and_one_of_too_many_parameters_never(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has shown no token yet costs little."""
+    decoded: list[str] = []
+
+    def decode(query: str, **how: bool) -> list[tuple[str, str]]:
+        decoded.append(query)
+        return parse_qsl(query, **how)
+
+    monkeypatch.setattr(http, "parse_qsl", decode)
+    url, most = node.url, Settings.model_fields["max_subscriptions"].default + 20
+    for path in ("/sse", "/poll"):
+        assert (await ask(url, address(path, "x", ["news/1"]))).status == 401
+    odd = "&".join(f"odd{n}=%26" for n in range(most - 1))
+    assert (await answer_to(url, handshake(f"{TOKEN}&{odd}"))).status == 101
+    assert len(decoded) == 3
+    many = "&".join(["a=%41"] * (most + 1))
+    for method, path in (("GET", "/sse"), ("GET", "/poll"), ("DELETE", f"/poll/{40 * '0'}")):
+        answer = await ask(url, f"{path}?{many}", method, Origin="https://app.example.org")
+        assert (answer.status, answer.json["error"]["code"]) == (400, "bad_request")
+        assert answer.fields["access-control-allow-origin"]
+    for path in ("/ws", "/client.js"):
+        told = await answer_to(url, handshake(f"{TOKEN}&{many}", path=path))
+        assert (told.status, told.code) == (400, "bad_request")
+    assert len(decoded) == 3
 
 
 async def test_a_page_of_an_allowed_origin_may_ask_before(start_node: StartNode) -> None:
