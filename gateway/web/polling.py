@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ LEFT_SECONDS: Final = SILENT_SECONDS
 """So long it keeps it where its connection has ended while a request waited: a page that was left does not come back."""
 _JOINING_SECONDS: Final = 2.0
 """So long its first request waits for its channels, so that it is answered with what was missed in them."""
+APART_SECONDS: Final = 0.3
+"""So far apart the answers to a client are at least, but for one that is full: in a busy channel each would hold one message, and
+five clients of a user would soon have asked more often than a user may.
+"""
 _CONGESTED_BYTES: Final = 64 * 1024
 """An answer ends with what passes this: a slow line could not bear all that may wait, and would get on no further."""
 _NOTHING: Final = b"[]"
@@ -72,6 +77,8 @@ class PollSocket:
         self._marks: Mapping[str, int] = {}
         self._answer: Answering | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._answered_at = -math.inf
+        self._gathers = False
         self._is_first = True
         self._closing = False
         self._session: StreamSession | None = None
@@ -93,7 +100,7 @@ class PollSocket:
         self.untaken += len(data)
         if self._waiting_bytes > _CONGESTED_BYTES:
             self._part()
-        if self._answer is not None and not self._unproven and not self._joins:
+        if self._answer is not None and not (self._unproven or self._joins or self._gathers_more):
             self._give()
         elif self.congested and self._session is not None:
             self._session.congested()
@@ -166,10 +173,8 @@ class PollSocket:
             self._repeat(wait)
         elif self._joins:
             self._set_timer(max(wait, _JOINING_SECONDS), self._give_up)
-        elif self._due:
-            self._give()
         else:
-            self._set_timer(wait, self._give_up)
+            self._gather(wait)
         return True
 
     @property
@@ -180,6 +185,22 @@ class PollSocket:
     @property
     def _due(self) -> bool:
         return bool(self._parts or self._waiting)
+
+    @property
+    def _gathers_more(self) -> bool:
+        """Whether what is due waits for more, since the client was answered a moment ago."""
+        return self._gathers and not self._parts
+
+    def _gather(self, wait: float) -> None:
+        """Answer with what there is, or comes within ``wait`` seconds, and not right behind the last answer unless this one is full."""
+        seconds = min(wait, self._answered_at + APART_SECONDS - self._clock())
+        self._gathers = seconds > 0
+        if self._gathers_more:
+            self._set_timer(seconds, self._gather, wait - seconds)
+        elif self._due:
+            self._give()
+        else:
+            self._set_timer(wait, self._give_up)
 
     def _repeat(self, wait: float) -> None:
         """Answer once more what was answered, as soon as the client's budget bears that; with nothing where it has to wait for longer."""
@@ -211,6 +232,7 @@ class PollSocket:
         answer, self._answer = self._answer, None
         assert answer is not None
         self._is_first = False
+        self._answered_at = self._clock()
         self._hold()
         # An answer that was lost comes again as it was: were what has come since added, it would grow without a bound.
         if self._unproven:
@@ -265,10 +287,10 @@ class PollSocket:
         self._polled_at = self._clock()
         self._set_timer(HOLD_SECONDS if seconds is None else seconds, self._over)
 
-    def _set_timer(self, seconds: float, then: Callable[[], None]) -> None:
+    def _set_timer(self, seconds: float, then: Callable[..., None], *given: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(seconds, then)
+        self._timer = asyncio.get_running_loop().call_later(seconds, then, *given)
 
     def _over(self) -> None:
         self._closing = True

@@ -95,16 +95,23 @@ async def test_the_documented_loop_polls(
     redis_url: str, prefix: str, browser: Browser, page_url: str, user: str
 ) -> None:
     channel = f"notifications/{user}"
-    async with (
-        AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher,
-        gateway_process(redis_url, prefix, allowed_origins=page_url) as gateway,
-    ):
-        page = await run(browser, page_url, POLLING, gateway.url, user)
-        for number in range(3):
+    async with AsyncPublisher.from_url(redis_url, prefix=prefix) as publisher:
+
+        async def shows(number: int) -> None:
+            """What is published is shown next."""
             await publisher.publish(channel, number)
 
-            async def has(count: int = number) -> bool:
-                return bool(await shown(page) == list(range(count + 1)))
+            async def has() -> bool:
+                return bool(await shown(page) == list(range(number + 1)))
 
             await until(has)
+
+        async with gateway_process(redis_url, prefix, allowed_origins=page_url) as gateway:
+            page = await run(browser, page_url, POLLING, gateway.url, user)
+            for number in range(3):
+                await shows(number)
+            await gateway.terminate()
+        # While nobody answers the loop goes on.
+        async with gateway_process(redis_url, prefix, port=gateway.port, allowed_origins=page_url):
+            await shows(3)
         await page.close()

@@ -84,6 +84,33 @@ async def test_the_first_poll_brings_what_was_missed_and_the_next_what_comes(
     assert await poll(node.url, CHANNEL, wait=0, poll=name_in(first), since=since_in(second)) == []
 
 
+async def test_in_a_busy_channel_messages_share_an_answer_and_one_that_is_full_comes_at_once(
+    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "APART_SECONDS", 30.0)
+    stats = node.gateway.stats
+    messages = await poll(node.url, CHANNEL)
+    name = name_in(messages)
+
+    async def next_poll(wait: float, *published: str) -> list[Any]:
+        """The data of a poll during which this is published, one after the other has come."""
+        nonlocal messages
+        since = since_in(messages)
+        asking = asyncio.create_task(poll(node.url, CHANNEL, wait=wait, poll=name, since=since))
+        await until(lambda: stats.polls_under_way or asking.done())
+        for each in published:
+            before = stats.messages_delivered
+            await publisher.publish(CHANNEL, each)
+            await until(lambda: stats.messages_delivered > before)  # noqa: B023 - at once
+        messages = await asking or messages
+        return data_in(messages)
+
+    assert await next_poll(1, "a", "b") == ["a", "b"]
+    await publisher.publish(CHANNEL, "c")
+    assert await next_poll(0) == ["c"]
+    assert await next_poll(20, "x" * 50_000, "y" * 50_000) == ["x" * 50_000, "y" * 50_000]
+
+
 async def test_an_answer_that_was_lost_comes_again(node: Node, publisher: AsyncPublisher) -> None:
     first = await poll(node.url, CHANNEL)
     name, since = name_in(first), since_in(first)
