@@ -112,6 +112,7 @@ class Entrance:
             delivery.confirmation,
             settings.all_namespaces,
             shared.node_id,
+            settings.high_water_bytes,
             CLOCK,
             random.random,
         )

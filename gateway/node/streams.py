@@ -6,9 +6,11 @@ the name of their stream (``web/streams.py``); and they show what they have rece
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import orjson
@@ -32,6 +34,8 @@ its position, and that shows it."""
 
 _LOOKS: Final = 20
 """How often all streams are looked through in that time."""
+_SHARES: Final = 20
+"""In so many turns of the event loop they are: all at once, with their subscriptions, would hold up everybody."""
 
 RESUME: Final = Closing(CloseCode.NORMAL, "resume")
 """The end of such a stream. Clients see nothing of it but when to come back."""
@@ -41,10 +45,11 @@ REVOKED: Final = 401
 NOT_FOUND: Final = 404
 REPLACED: Final = 409
 TOO_MANY: Final = 413
+UNREAD: Final = 429
 FAILED: Final = 500
 UNAVAILABLE: Final = 503
 """How requests for streams are answered, as in HTTP: what was said is taken, or nothing comes of it, since the token is revoked, the user has no such stream, the
-client has polled once more or says too many messages at once, the node has failed, Redis does not answer."""
+client has polled once more, says too many messages at once or does not read their answers, the node has failed, Redis does not answer."""
 
 MOST_SAID: Final = 256
 """Messages that a client may say at once. They are served in one turn of the event loop."""
@@ -85,6 +90,7 @@ class Streams:
 
     Args:
         node_id: of this node.
+        high_water: bytes that may wait for a client that does not read.
         random: a number from 0 to 1, so that streams that began together do not end together.
     """
 
@@ -95,6 +101,7 @@ class Streams:
         confirmation: Confirmation,
         namespaces: Mapping[str, Namespace],
         node_id: str,
+        high_water: int,
         clock: Clock,
         random: Callable[[], float],
     ) -> None:
@@ -103,10 +110,14 @@ class Streams:
         self._confirmation = confirmation
         self._namespaces = namespaces
         self.tag = tag_of(node_id)
+        self._high_water = high_water
         self._clock = clock
         self._random = random
         self._streams: dict[str, Stream] = {}
         self._look_at = clock()
+        # Those of this look that are still to be looked at, and how many of them in a turn.
+        self._unseen: Iterator[str] = iter(())
+        self._share = 1
         self._told_of_leaving: list[Callable[[str], None]] = []
 
     # -- beginning and end --------------------------------------------------------------------
@@ -209,6 +220,9 @@ class Streams:
         status of that of the request.
         """
         connection = stream.connection
+        # A WebSocket is not read from meanwhile: each answer would come on top of what waits.
+        if connection.socket.untaken > self._high_water:
+            return UNREAD
         messages = _array(said)
         if messages is None:
             self._requests.text(connection, said)
@@ -238,10 +252,13 @@ class Streams:
     def tick(self) -> None:
         """End streams whose clients have to show what they have received; to be called several times a second."""
         now = self._clock()
-        if now < self._look_at:
-            return
-        self._look_at = now + PROOF_SECONDS / _LOOKS
-        for stream in list(self._streams.values()):
+        names = list(islice(self._unseen, self._share))
+        if not names and now >= self._look_at:
+            self._look_at = now + PROOF_SECONDS / _LOOKS
+            self._share = math.ceil(len(self._streams) / _SHARES)
+            self._unseen = iter(list(self._streams))
+            names = list(islice(self._unseen, self._share))
+        for stream in filter(None, map(self._streams.get, names)):
             if not _is_unproven(stream.connection):
                 stream.unproven_until = None
             elif stream.unproven_until is None:

@@ -12,7 +12,7 @@ from gateway.core import closing, http
 from gateway.core.closing import Closing
 from gateway.core.handshake import Refusal
 from gateway.core.http import Head
-from gateway.node.streams import MOST_SAID, TOO_MANY, UNAVAILABLE
+from gateway.node.streams import MOST_SAID, TOO_MANY, UNAVAILABLE, UNREAD
 from gateway.web.admission import unavailable
 from gateway.web.shared_gzip import SharedGzip
 
@@ -62,6 +62,7 @@ _REFUSALS: Final = {
         Refusal(404, "not_found", "this user has no such stream or polls; begin anew"),
         Refusal(409, "poll_replaced", "you have polled once more before this was answered"),
         Refusal(TOO_MANY, "too_many_messages", f"at most {MOST_SAID} messages at once"),
+        Refusal(UNREAD, "answers_unread", "first read what waits for you", _LIMIT_RETRY),
         Refusal(500, "internal_error", "the gateway has failed; try again"),
         unavailable("redis_unavailable"),
     )

@@ -195,6 +195,27 @@ async def test_a_stream_whose_last_messages_were_taken_out_is_not_ended_again_an
         assert await stream.data(1) == ["live"]
 
 
+async def test_streams_are_looked_through_in_several_turns(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_node = node.gateway.entrance.streams
+    looked: list[str] = []
+    monkeypatch.setattr(streams, "_SHARES", 2)
+    monkeypatch.setattr(streams, "_is_unproven", lambda each: looked.append(each.id))
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(4):
+            await stack.enter_async_context(event_stream(node.url, make_token("u")))
+        monkeypatch.setattr(of_node, "_unseen", iter(()))
+        monkeypatch.setattr(of_node, "_look_at", 0.0)
+        looked.clear()
+        of_node.tick()
+        assert len(looked) == 2
+        of_node.tick()
+        assert len(set(looked)) == 4
+        of_node.tick()
+        assert len(looked) == 4  # until it is time again
+
+
 async def test_a_user_has_five_connections_however_they_are_made(node: Node) -> None:
     token = make_token("u")
     async with contextlib.AsyncExitStack() as stack:

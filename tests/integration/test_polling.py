@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
+import socket
 import time
 from typing import Any
 
@@ -651,6 +653,42 @@ async def test_a_defect_is_answered_and_told(
         answer = await say(nodes[there].url, stream.name, {"type": "heartbeat"}, TOKEN)
     assert (answer.status, answer.json["error"]["code"]) == (500, "internal_error")
     assert "stream_request_failed" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["sse", "poll"])
+async def test_nothing_is_heard_of_a_client_that_does_not_read_the_answers(
+    start_node: StartNode, kind: str
+) -> None:
+    generous = {"client_messages_per_second": 100_000, "client_message_burst": 100_000}
+    here, there = [await start_node(high_water_bytes=50_000, **generous) for _ in range(2)]
+    loop = asyncio.get_running_loop()
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        line.setblocking(False)
+        host, port = here.url.removeprefix("ws://").split(":")
+        await loop.sock_connect(line, (host, int(port)))
+        target = address(f"/{kind}", TOKEN, wait="0")
+        await loop.sock_sendall(line, f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        told = b""
+        while not (found := re.search(r'"(?:stream|poll)":"(\w+)".*\}', told.decode())):
+            told += await loop.sock_recv(line, 4_096)
+        name = found[1]
+        stream = here.gateway.entrance.streams._streams[name].connection.socket
+        answers = []
+        while not answers or (answers[-1].status == 202 and len(answers) < 20):
+            answers.append(await say(there.url, name, [0] * 256, TOKEN, f"/{kind}"))
+        assert (answers[-1].status, answers[-1].json["error"]["code"]) == (429, "answers_unread")
+        assert answers[-1].fields["retry-after"]
+        # It was heard until so much waited, and what it was answered then is all that comes on top.
+        assert len(answers) > 1
+        assert 50_000 < stream.untaken < 150_000
+        since = since_in(json.loads(told.partition(b"\r\n\r\n")[2])) if kind == "poll" else ""
+        while stream.untaken:
+            if kind == "sse":
+                await loop.sock_recv(line, 65_536)
+            else:
+                since = since_in(await poll(here.url, wait=0, poll=name, since=since))
+        assert (await say(there.url, name, [0], TOKEN, f"/{kind}")).status == 202
 
 
 async def test_what_is_said_has_to_be_json_of_a_bounded_length(node: Node) -> None:
