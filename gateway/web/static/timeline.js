@@ -3,6 +3,7 @@
 import { cut, element, tag, time } from './elements.js';
 import { steps, summary } from './lives.js';
 
+const PREVIEW_CHARACTERS = 200;
 const SHOWN_CHARACTERS = 4000;
 const MOST_STEPS = 60;
 const WIDTH = 1000;
@@ -32,6 +33,7 @@ export function lifeEntry(life, receipts) {
   const outcome = element('p', { class: 'outcome' });
   const picture = svg('svg', { viewBox: `0 0 ${WIDTH} 24`, preserveAspectRatio: 'none', 'aria-hidden': 'true' });
   const list = element('ol', { class: 'steps' });
+  const preview = element('p', { class: 'preview' });
   const payload = element('pre', { class: 'raw', tabindex: '0', 'aria-label': 'Data' }, '…');
   const asked = element('button', { type: 'button', class: 'quiet' }, 'Who has confirmed it?');
   asked.addEventListener('click', () => receipts(life.id, asked));
@@ -39,6 +41,7 @@ export function lifeEntry(life, receipts) {
     'li',
     { class: 'entry life', 'data-id': life.id },
     element('div', { class: 'entry-head' }, element('strong', {}, `Message ${life.id}`), time(life.id / 1000)),
+    preview,
     outcome,
     picture,
     element('details', {}, element('summary', {}, 'Steps and data'), list, payload, asked),
@@ -51,7 +54,10 @@ export function lifeEntry(life, receipts) {
     list.replaceChildren(...found.slice(0, MOST_STEPS).map((step) => stepEntry(step, life.id)));
     if (found.length > MOST_STEPS) list.append(element('li', {}, `… and ${found.length - MOST_STEPS} more`));
     drawPicture(picture, found);
-    if (life.data) payload.textContent = cut(JSON.stringify(life.data.value, null, 2), SHOWN_CHARACTERS);
+    if (life.data) {
+      preview.textContent = JSON.stringify(life.data.value).slice(0, PREVIEW_CHARACTERS);
+      payload.textContent = cut(JSON.stringify(life.data.value, null, 2), SHOWN_CHARACTERS);
+    }
     life.changed = false;
   };
   draw();

@@ -83,7 +83,11 @@ export function channelView(channel, { signal, state, failed }) {
   const list = element('ol', { id: 'lives', class: 'lives' });
   const events = happenings('What happens in this channel', 'channel-events');
   const body = element('tbody', { role: 'rowgroup' });
-  const count = element('p', { class: 'hint', id: 'count' }, '');
+  const subscriptions = table('Subscriptions', ['User', 'Connection', 'State', 'Sent up to', 'Confirmed up to'], body);
+  const count = element('span', {}, '');
+  const toList = element('button', { type: 'button', class: 'quiet' }, 'Show them');
+  toList.hidden = true;
+  toList.addEventListener('click', () => subscriptions.scrollIntoView());
   const draw = batched(() => drawLives(lives, entries, list, (id, button) => showReceipts(channel, id, button)));
   const readNew = reader(channel, lives, draw, signal);
 
@@ -93,6 +97,7 @@ export function channelView(channel, { signal, state, failed }) {
     async () => {
       const told = await ask(`subscriptions/${pathOf(channel)}`, { signal });
       const where = told.nodes.map((each) => `${each.subscriptions} at ${each.node}`).join(', ');
+      toList.hidden = told.count === 0;
       count.textContent = told.count === 0 ? 'Nobody is subscribed just now.' : `${told.count} subscribed: ${where}.`;
       fill(body, told.subscriptions, (each) => each.connection, (each) => [
         head(link('user', each.user)),
@@ -121,7 +126,7 @@ export function channelView(channel, { signal, state, failed }) {
     { 'aria-labelledby': 'channel-title' },
     element('p', { class: 'above' }, element('a', { href: '#/channels' }, '← All channels')),
     element('h2', { id: 'channel-title', class: 'title name' }, channel),
-    count,
+    element('p', { class: 'hint', id: 'count' }, count, toList),
     element(
       'div',
       { class: 'columns' },
@@ -129,7 +134,7 @@ export function channelView(channel, { signal, state, failed }) {
         'div',
         {},
         element('h3', {}, 'Messages of the last ten minutes'),
-        element('p', { class: 'empty', id: 'no-lives' }, 'None yet. What is published now appears here, and what becomes of it.'),
+        element('p', { class: 'empty', id: 'no-lives' }, 'None in the last ten minutes. What is published now appears here, and what becomes of it.'),
         list,
       ),
       element(
@@ -139,7 +144,7 @@ export function channelView(channel, { signal, state, failed }) {
         element('section', { class: 'card' }, element('h3', {}, 'What happens'), events.log),
       ),
     ),
-    table('Subscriptions', ['User', 'Connection', 'State', 'Sent up to', 'Confirmed up to'], body),
+    subscriptions,
   );
 }
 
