@@ -8,6 +8,7 @@ import os
 import struct
 import time
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import cycle
 from operator import xor
@@ -76,19 +77,11 @@ class Line(Receiving[End]):
         self, opcode: int, payload: bytes, *, last: bool = True, masked: bool = True
     ) -> None:
         """Send a frame, right or wrong."""
-        size, flag = len(payload), 0x80 if masked else 0
-        head = bytes([(0x80 if last else 0) | opcode])
-        if size < 126:
-            head += bytes([flag | size])
-        elif size < 65_536:
-            head += struct.pack("!BH", flag | 126, size)
-        else:
-            head += struct.pack("!BQ", flag | 127, size)
-        if masked:
-            mask = os.urandom(4)
-            payload = bytes(map(xor, payload, cycle(mask)))
-            head += mask
-        self.opening.writer.write(head + payload)
+        self.opening.writer.write(_framed(opcode, payload, last, masked))
+
+    def send_together(self, payloads: Iterable[bytes]) -> None:
+        """Send text frames in one write."""
+        self.opening.writer.write(b"".join(_framed(TEXT, each, True, True) for each in payloads))
 
     async def close(self) -> None:
         """Close as a client does; what comes of it is in ``ended``."""
@@ -207,3 +200,19 @@ class Line(Receiving[End]):
             self.ended.set_result(End(code, payload[2:].decode(errors="replace")))
             with contextlib.suppress(OSError):
                 self.send_frame(CLOSE, payload[:2])
+
+
+def _framed(opcode: int, payload: bytes, last: bool, masked: bool) -> bytes:
+    """A frame as a client sends it, right or wrong (RFC 6455 §5.2)."""
+    size, flag = len(payload), 0x80 if masked else 0
+    head = bytes([(0x80 if last else 0) | opcode])
+    if size < 126:
+        head += bytes([flag | size])
+    elif size < 65_536:
+        head += struct.pack("!BH", flag | 126, size)
+    else:
+        head += struct.pack("!BQ", flag | 127, size)
+    if not masked:
+        return head + payload
+    mask = os.urandom(4)
+    return head + mask + bytes(map(xor, payload, cycle(mask)))

@@ -198,14 +198,21 @@ async def burst(stage: Stage) -> None:
 
 @check("S-702", "mistake after mistake ends a connection with flood")
 async def flood(stage: Stage) -> None:
-    """At most 500 of them, after which the budget is a larger one than the default's."""
+    """At most 500 of them, after which the budget is a larger one than the default's.
+
+    Each write is answered before the next: a proxy that passes on the end of a connection may reset it
+    where its client still sends, and the client hears no code then.
+    """
     line = await stage.connect()
-    for _ in range(500):
-        line.send_frame(TEXT, b"{}")
     try:
-        end = await line.end()
+        for _ in range(20):
+            line.send_together([b"{}"] * 25)
+            for _ in range(25):
+                await line.next("error")
     except Failed:
-        raise Skipped("500 mistakes are borne: the budget is larger here") from None
+        end = await line.end()
+    else:
+        raise Skipped("500 mistakes are borne: the budget is larger here")
     expect((end.code, end.reason) == (1008, "flood"), f"it ends with {end}")
 
 

@@ -65,11 +65,14 @@ async def test_a_reader_that_is_slow_for_long_costs_bounded_memory_and_gets_ever
         before = most = node.process.resident_bytes
         line.down.bytes_per_second = LINE_BYTES_PER_SECOND
         until_then = time.monotonic() + SLOW_SECONDS
-        while time.monotonic() < until_then:
+
+        def behind() -> int:
+            return len(list(arrivals(quick.device, BUSY))) - len(list(arrivals(slow.device, BUSY)))
+
+        # On a busy machine fewer are published in this time than the room holds.
+        while time.monotonic() < until_then or behind() * MESSAGE_BYTES <= 2 * ROOM_BYTES:
             await asyncio.sleep(0.2)
             most = max(most, node.process.resident_bytes)
-        behind = len(list(arrivals(quick.device, BUSY))) - len(list(arrivals(slow.device, BUSY)))
-        assert behind * MESSAGE_BYTES > 2 * ROOM_BYTES
         assert most - before < ROOM_BYTES
         line.down.bytes_per_second = None
         trace = await w.finish()

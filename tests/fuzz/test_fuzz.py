@@ -24,7 +24,11 @@ START: Final = 11
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in TARGETS]
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.long, pytest.mark.timeout(240)] * (name in SLOW))
+        for name in TARGETS
+    ],
 )
 def test_whatever_comes_is_read_or_refused(name: str) -> None:
     target = TARGETS[name]()
