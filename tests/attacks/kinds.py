@@ -203,6 +203,8 @@ KINDS = (
     Kind(streamers.words_for_other_streams),
     # The same without a WebSocket. For each that begins a page of the log is read, of which one answer takes a part.
     Kind(streamers.polls_begun_and_left, memory_mib=64, drawn_mib=128, variant=True),
+    # Twenty answers of one user are kept, and no more.
+    Kind(streamers.answers_to_polls_untaken, memory_mib=32, variant=True),
     Kind(streamers.bodies_that_never_come),
     # -- the HTTP API (callers.py) --
     # Each of ten may hold a body or a line of 2 MiB: 20 MiB beside what others may take.

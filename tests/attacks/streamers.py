@@ -94,6 +94,25 @@ async def polls_begun_and_left(target: Target) -> None:
     await _end_all(target)
 
 
+async def answers_to_polls_untaken(target: Target) -> None:
+    """Whoever gives the place back while the answer is on its way has a connection beside all places."""
+    token = target.token(_user(0), [_CHANNEL])
+    asked = _get(address("/poll", token, [_CHANNEL], since="0", wait="0"))
+    for _ in range(target.size.messages // 20):
+        await target.publisher.publish(_CHANNEL, "m" * 60_000)
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def once(_number: int) -> None:
+            line = await stack.enter_async_context(target.line(asked, reads=False))
+            for name in _POLL.findall(await line.until(b'"}')):
+                left = address(f"/poll/{name.decode()}", token)
+                async with target.line(request(f"DELETE {left} HTTP/1.1", "Host: x")) as leaving:
+                    await leaving.head()
+
+        await target.for_some_time(once, target.size.clients)
+    await _end_all(target)
+
+
 async def _end_all(target: Target) -> None:
     """What polls keeps its place for a while."""
     for number in range(target.size.clients):
