@@ -113,6 +113,13 @@ async def test_a_gateway_keeps_to_all_of_it_and_nothing_is_left_behind(
         assert await publisher.connections(user) == []
 
 
+async def test_what_nothing_was_seen_of_has_not_passed(
+    deployed: Node, publisher: AsyncPublisher
+) -> None:
+    results = await run(deployment(deployed.url, publisher), only={"S-112", "S-806"})
+    assert [each.result for each in results] == ["skipped", "skipped"]
+
+
 # -- what is broken for each --------------------------------------------------------------------------
 
 
