@@ -171,7 +171,8 @@ async def _look_at_redis(
         async with connected(topology, seconds) as redis:
             infos, silent = await _infos(redis)
             if topology.cluster is None:
-                for why in silent.values():
+                for address, why in silent.items():
+                    why.name(address)
                     raise why
             warnings += of_all({each: _doubts(info) for each, info in infos.items()})
             if topology.cluster is not None:
@@ -185,7 +186,8 @@ async def _look_at_redis(
             elif not old:
                 errors += await _try_out(settings, topology, redis, warnings)
     except Unavailable as error:
-        errors.append(f"Redis: {_explained_opening(error.reason, topology.servers)}")
+        named = "" if error.server in error.reason else f"{error.server}: "
+        errors.append(f"Redis: {named}{_explained_opening(error.reason, topology.servers)}")
         return {"reachable": False}
     found: dict[str, Any] = {"reachable": bool(infos), "version": _versions(infos.values())}
     if topology.cluster is not None:

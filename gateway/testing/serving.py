@@ -35,6 +35,10 @@ _DEFAULTS: Final[dict[str, Any]] = {
 }
 
 
+_READY_SECONDS: Final = 10.0
+"""If a gateway takes no connections by then, it is looked whether there is a Redis for it."""
+
+
 class _Running:
     """A gateway that takes connections, until it is told to end."""
 
@@ -46,12 +50,24 @@ class _Running:
         self._task = asyncio.create_task(running, name="the gateway")
 
     async def ready(self) -> int:
-        """The clients' port. Raises as :func:`gateway.serve.run_node` does."""
+        """The clients' port. Raises as :func:`gateway.serve.run_node` does, and where Redis cannot be used."""
         both: set[asyncio.Future[Any]] = {self._task, self._ready}
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(
+            both, timeout=_READY_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not done:
+            await self._look_for_redis()
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if not self._ready.done():
             await self._task
         return self._ready.result().public[1]
+
+    async def _look_for_redis(self) -> None:
+        from gateway.check import check  # noqa: PLC0415 - not for who needs none
+
+        found = await check(self.settings)
+        if not found["ok"]:
+            raise UsageError("; ".join(found["errors"]))
 
     async def end(self) -> None:
         """End it."""
@@ -113,7 +129,7 @@ class Server:
         try:
             port = await self._running.ready()
         except BaseException:
-            self._running = None
+            await self.end()
             raise
         secret, url = settings.jwt_secret, settings.redis_url
         assert url is not None

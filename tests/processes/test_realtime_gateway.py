@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,24 @@ def test_settings_that_are_wrong_are_named_and_others_then_serve(redis_url: str)
         assert gateway.token("ann", channels=["run-results/s"]).count(".") == 2
         with Publisher.from_url(redis_url, prefix=gateway.prefix) as publisher:
             assert len(publisher.nodes()) == 1
+
+
+async def test_what_is_no_redis_is_named_before_long_and_without_a_password() -> None:
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with Host() as host:
+            began = time.monotonic()
+            url = f"redis://u:hidden@127.0.0.1:{port}"
+            refused = await asyncio.to_thread(host.serve, {"redis_url": url})
+            assert time.monotonic() - began < 30
+    assert isinstance(refused, CannotServe)
+    assert f"Redis: 127.0.0.1:{port}: " in str(refused)
+    assert "hidden" not in str(refused)
 
 
 async def test_a_host_that_has_died_says_so() -> None:
