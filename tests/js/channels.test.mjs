@@ -14,20 +14,21 @@ function channels() {
   const sent = [];
   const heard = [];
   const emitted = [];
+  const positions = new Positions();
   const each = new Channels(
     (message) => sent.push(message),
     (type, { code }) => type === 'error' && emitted.push(code),
-    new Positions(),
+    positions,
   );
-  const subscribe = (name, options) => {
+  const subscribe = (name, { callback = (data) => heard.push([name, data]), ...options } = {}) => {
     const onError = ({ code }) => heard.push([name, code]);
-    return each.subscribe(CHANNEL, (data) => heard.push([name, data]), { onError, ...options });
+    return each.subscribe(CHANNEL, callback, { onError, ...options });
   };
   const says = (message) => each.hear({ channel: CHANNEL, ...message });
   const data = (id) => says({ type: 'run-results', data: id, id });
   each.opened();
   leave = () => each.lost();
-  return { channels: each, subscribe, says, data, sent, emitted, taken: (from = heard) => from.splice(0) };
+  return { channels: each, positions, subscribe, says, data, sent, emitted, taken: (from = heard) => from.splice(0) };
 }
 
 test('a bad channel token is the trouble of who has shown it', async () => {
@@ -182,4 +183,90 @@ test('who has left is told nothing more', async () => {
   says({ type: 'error', code: 'messages_lost' });
   data(1);
   assert.deepEqual([told, taken()], [[], [['stays', 1], ['first', 1]]]);
+});
+
+test('what has come before the gateway has heard of an unsubscribe is asked for by who comes back', () => {
+  const { subscribe, says, data, sent, taken } = channels();
+  const unsubscribe = () => subscribe('a')();
+  unsubscribe();
+  unsubscribe();
+  subscribe('b');
+  assert.deepEqual(sent.map(({ type }) => type), ['subscribe', 'unsubscribe'], 'where it is to begin is not known yet');
+  says({ type: 'subscribed', position: 4 });
+  data(5);
+  says({ type: 'unsubscribed' });
+  assert.deepEqual(sent.slice(2), [{ type: 'subscribe', channel: CHANNEL, since: 4 }]);
+  says({ type: 'subscribed', recovered: true, position: 4 });
+  data(5);
+  assert.deepEqual(taken(), [['b', 5]]);
+});
+
+test('also long afterwards, and not from further back than where it had been before', () => {
+  const { subscribe, says, data, sent } = channels();
+  const leaves = (ids) => {
+    const leave = subscribe('a');
+    says({ type: 'subscribed', position: 4 });
+    ids.forEach(data);
+    leave();
+    says({ type: 'unsubscribed' });
+  };
+  leaves([]);
+  leaves([5, 6]);
+  subscribe('a')();
+  says({ type: 'subscribed', recovered: true, position: 6 });
+  says({ type: 'unsubscribed' });
+  subscribe('a');
+  assert.deepEqual(sent.filter(({ type }) => type === 'subscribe').map(({ since }) => since), [undefined, 4, 6, 6]);
+});
+
+for (const [what, leaves] of [['stays', false], ['leaves at once', true]]) {
+  test(`who comes while the first one waits for the answer gets the same, also where that one ${what}`, () => {
+    const { channels: each, subscribe, says, data, sent, taken } = channels();
+    const leave = subscribe('a');
+    subscribe('b');
+    if (leaves) leave();
+    says({ type: 'subscribed', position: 4 });
+    each.hear({ channel: CHANNEL, type: 'run-results', data: 5, id: 5 });
+    data(6);
+    assert.deepEqual(taken(), leaves ? [['b', 5], ['b', 6]] : [['a', 5], ['b', 5], ['a', 6], ['b', 6]]);
+    assert.equal(sent.length, 1);
+    each.lost();
+    sent.length = 0;
+    each.opened();
+    assert.equal(sent[0].since, 6);
+  });
+}
+
+test('who has come meanwhile and has a position, or a token to show, asks with that', () => {
+  for (const [options, asked] of [[{ since: 0 }, { since: 0 }], [{ token: 'text' }, { token: 'text', since: 4 }]]) {
+    const { subscribe, says, sent } = channels();
+    subscribe('a');
+    subscribe('b', options);
+    says({ type: 'subscribed', position: 4 });
+    assert.deepEqual(sent.slice(1), [{ type: 'subscribe', channel: CHANNEL, ...asked }]);
+  }
+});
+
+test('what one that leaves has not processed keeps the position of the others no longer, nor what is acknowledged', async () => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  const { positions, subscribe, says, data, sent } = channels();
+  subscribe('fast', { ack: true, since: 0 });
+  const leave = subscribe('slow', { ack: true, since: 0, callback: () => new Promise(() => {}) });
+  says({ type: 'subscribed', recovered: true, position: 0 });
+  data(1);
+  assert.equal(positions.get(CHANNEL), 0);
+  await setImmediate();
+  leave();
+  assert.equal(positions.get(CHANNEL), 1);
+  mock.timers.tick(1_000);
+  assert.deepEqual(sent.at(-1), { type: 'ack', channel: CHANNEL, id: 1 });
+  mock.timers.reset();
+});
+
+test('a position as a store gives it: none, or a text', () => {
+  for (const [since, asked] of [[null], [''], [undefined], ['7', 7], [0, 0]]) {
+    const { subscribe, sent } = channels();
+    subscribe('a', { since });
+    assert.equal(sent[0].since, asked);
+  }
 });

@@ -33,9 +33,9 @@ function tried({ module, Socket = true } = {}) {
       this.closed = true;
     }
   };
-  const open = choosing(Socket ? OwnSocket : undefined, module ?? OwnFallback);
+  const open = choosing('ws://gateway', Socket ? OwnSocket : undefined, module ?? OwnFallback);
   const fail = () => sockets.at(-1).onclose({ code: 1006, reason: '' });
-  return { open: () => open('ws://gateway', 'token'), fail, sockets, others, made };
+  return { open: () => open('token'), fail, sockets, others, made };
 }
 
 const CONNECTED = '{"type":"connected"}';
@@ -109,6 +109,40 @@ test('a WebSocket that is closed with a code works', async () => {
     sockets.at(-1).onclose({ code: 1013, reason: '' });
   }
   assert.deepEqual([sockets.length, others.length], [3, 0]);
+});
+
+for (const [seconds, expected] of [[9, [2, 1]], [11, [3, 0]]]) {
+  test(`WebSockets that are let through and cut after ${seconds} seconds ${expected[1] ? 'fail, too' : 'work'}`, async () => {
+    const { open, fail, sockets, others } = tried();
+    for (let i = 0; i < 2; i++) {
+      await open();
+      sockets.at(-1).onmessage({ data: CONNECTED });
+      mock.timers.tick(seconds * 1_000);
+      sockets.at(-1).onmessage({ data: '{"type":"heartbeat"}' });
+      fail();
+    }
+    await open();
+    assert.deepEqual([sockets.length, others.length], expected);
+  });
+}
+
+test('a WebSocket that was let through is taken once more, until it is cut again', async () => {
+  const { open, fail, sockets, others, made } = tried();
+  for (let i = 0; i < 2; i++) {
+    await open();
+    fail();
+  }
+  await open();
+  made.told();
+  const beside = made.openSocket('ws://gateway', 'token');
+  sockets.at(-1).onmessage({ data: CONNECTED });
+  beside.close();
+  await open();
+  assert.deepEqual([sockets.length, others.length], [4, 1]);
+  sockets.at(-1).onmessage({ data: CONNECTED });
+  fail();
+  await open();
+  assert.deepEqual([sockets.length, others.length], [4, 2]);
 });
 
 /** An attempt whose WebSocket is not answered within eight seconds, so that HTTP is tried beside it. */

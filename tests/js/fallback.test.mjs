@@ -400,6 +400,55 @@ for (const [what, answer] of Object.entries({
   });
 }
 
+test('a WebSocket that is let through and cut soon is not taken', async () => {
+  const client = await streaming();
+  online();
+  client.sockets[0].onmessage(JSON.stringify(CONNECTED));
+  await pass(9_000);
+  client.sockets[0].onclose({ code: 1006, reason: '' });
+  client.says(data(1));
+  await until(() => client.ids().length);
+  assert.deepEqual(client.ends, []);
+});
+
+for (const first of ['connected', 'error']) {
+  test(`a WebSocket is taken when it has lasted, or at once where there is no place as long as this one is held: ${first}`, async () => {
+    const client = await streaming();
+    online();
+    client.sockets[0].onmessage(JSON.stringify({ type: first, code: first === 'error' ? 'connection_limit' : undefined }));
+    if (first === 'connected') await pass(10_500);
+    await until(() => client.ends.length);
+    assert.equal(client.ends[0].reason, 'websocket_found');
+  });
+}
+
+test('where a proxy gathers streams none is opened again, in the next page neither, until the network is another one', async (t) => {
+  const stored = new Map();
+  globalThis.sessionStorage = {
+    getItem: (key) => stored.get(key) ?? null,
+    setItem: (key, value) => stored.set(key, value),
+    removeItem: (key) => stored.delete(key),
+  };
+  t.after(() => delete globalThis.sessionStorage);
+  const gathered = () => ({ 'GET /sse': () => {}, 'GET /poll': polls([CONNECTED]) });
+  const first = await connected(gathered());
+  await until(() => first.heard.length);
+  assert.equal(stored.get('realtime-http'), 'poll');
+  first.line.close();
+  first.http.stop();
+  const next = await connected(gathered());
+  await until(() => next.heard.length);
+  for (let i = 0; i < 2; i++) {
+    await until(() => next.sockets.length > i);
+    next.sockets[i].onclose({ code: 1006, reason: '' });
+  }
+  assert.equal(next.http.of('GET', '/sse').length, 0);
+  await pass(1);
+  online();
+  next.sockets[2].onclose({ code: 1006, reason: '' });
+  await until(() => next.http.of('GET', '/sse').length === 1);
+});
+
 test('a WebSocket whose first word is a refusal is left, and the stream stays', async () => {
   const client = await streaming();
   online();

@@ -158,3 +158,27 @@ test('a tab that comes later is told where it begins', () => {
   says({ type: 'subscribed' });
   assert.deepEqual(told, [[['a'], 4], [['b'], 4], [['a', 'b'], undefined], [['c'], 5]]);
 });
+
+test('what was sent when all who wanted it had left is asked for by who wants it next', () => {
+  const { sent, says, wants, data, taken } = hub();
+  const since = () => sent.filter(({ type }) => type === 'subscribe').at(-1).since;
+  wants('a', 'subscribe');
+  wants('b', 'subscribe');
+  wants('a', 'unsubscribe');
+  says({ type: 'subscribed', position: 4 });
+  assert.equal(since(), 4, 'the next one waits already');
+  wants('b', 'unsubscribe');
+  data(5);
+  says({ type: 'subscribed', recovered: true, position: 4 });
+  assert.deepEqual(sent.at(-1), { type: 'unsubscribe', channel: CHANNEL });
+  data(5);
+  says({ type: 'unsubscribed' });
+  wants('b', 'subscribe');
+  assert.equal(since(), 4, 'it comes later');
+  taken();
+  says({ type: 'subscribed', recovered: true, position: 4 });
+  data(5);
+  wants('a', 'subscribe');
+  assert.equal(since(), undefined, 'somebody has heard it');
+  assert.deepEqual(taken(), [['b', 'subscribed'], ['b', 5]]);
+});

@@ -191,3 +191,59 @@ test('a token function without an end is given up, and what fails each attempt i
   refuse('node_full');
   assert.deepEqual(refused, ['connection_limit', ...Array(5).fill('node_full')], 'an open line and each new trouble are told of');
 });
+
+/** A line whose `transports` tell what was sent; `says(message)` is of the last one. */
+function made(t, options) {
+  const transports = [];
+  const open = () => {
+    transports.push({ sent: [], send(text) { this.sent.push(JSON.parse(text)); }, close() {} });
+    return transports.at(-1);
+  };
+  const line = new Line(open, options, { state() {}, open() {}, message() {} });
+  t.after(() => line.close({ reason: 'closed' }));
+  const says = (message) => transports.at(-1).onmessage(JSON.stringify(message));
+  line.connect();
+  return { line, transports, says };
+}
+
+test('a clock that is set back by an hour delays neither the next attempt nor the watchdog by that', async (t) => {
+  mock.timers.setTime(10_000_000);
+  const { line, transports, says } = made(t, {});
+  await turns();
+  mock.method(Math, 'random', () => 1);
+  transports[0].onclose({ code: 1006, reason: '' });
+  const clock = Date.now;
+  mock.method(Date, 'now', () => clock() - 3_600_000);
+  line.wake();
+  mock.timers.tick(1_000);
+  await turns();
+  assert.equal(transports.length, 2);
+  says({ type: 'connected' });
+  mock.method(Date, 'now', () => clock() - 7_200_000);
+  for (let i = 0; i < 2; i++) mock.timers.tick(25_000);
+  assert.deepEqual(transports[1].sent, [{ type: 'heartbeat' }]);
+});
+
+test('a watchdog that is never to ask sets no timers', async (t) => {
+  const { says } = made(t, { watchdog: Infinity });
+  await turns();
+  const timers = mock.method(globalThis, 'setTimeout');
+  says({ type: 'connected' });
+  mock.timers.tick(60_000);
+  assert.ok(timers.mock.calls.every(({ arguments: [, ms] }) => ms < 2 ** 31));
+  assert.equal(timers.mock.callCount(), 1);
+});
+
+test('the token that the gateway has is not sent again: the function is asked again until it has another', async (t) => {
+  const tokens = ['old', 'old', 'old', 'new'];
+  const { transports, says } = made(t, { token: async () => tokens.shift() });
+  await turns();
+  says({ type: 'connected' });
+  says({ type: 'token_expiring' });
+  for (let i = 0; i < 3; i++) {
+    await turns();
+    mock.timers.tick(30_000);
+  }
+  await turns();
+  assert.deepEqual(transports[0].sent.filter(({ type }) => type === 'refresh'), [{ type: 'refresh', token: 'new' }]);
+});

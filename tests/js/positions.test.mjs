@@ -47,7 +47,7 @@ test('a store that never answers is not waited for for ever, and what it says th
   await setImmediate();
   t.mock.timers.tick(15_000);
   await loaded;
-  assert.equal(String(reported.mock.calls.at(-1).arguments[0]), 'Error: token or storage: no answer');
+  assert.equal(String(reported.mock.calls.at(-1).arguments[0]), 'Error: token, storage: no answer');
   each.set('c/1', 7);
   answer([['c/1', 3]]);
   await setImmediate();

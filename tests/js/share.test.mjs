@@ -82,6 +82,20 @@ test('a question of another tab that nobody answers ends the line of all', async
   assert.deepEqual(air.said.at(-1), { gone: ends[0] });
 });
 
+for (const hidden of [false, true]) {
+  test(`a line that is silent for long is watched by the page of the leader, unless it is hidden: ${hidden}`, async (t) => {
+    const { air, ends, connected } = await leader(t);
+    globalThis.document = { hidden };
+    t.after(() => delete globalThis.document);
+    connected();
+    air.onmessage({ data: { join: 'b' } });
+    t.mock.timers.tick(25_000);
+    air.onmessage({ data: { ask: { type: 'heartbeat' }, from: 'b' } });
+    t.mock.timers.tick(10_000);
+    assert.deepEqual(ends, hidden ? [{ code: 1006, reason: 'no_answer' }] : []);
+  });
+}
+
 test('tabs of another version are not spoken with', async (t) => {
   const { air } = await leader(t);
   assert.match(air.name, /^realtime \d+ \["ws:\/\/gateway",/);

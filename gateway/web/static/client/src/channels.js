@@ -15,10 +15,10 @@ const OLD_TOKEN = ['expired', 'token_expired', 'token_not_yet_valid'];
 /** The channels of a client, each with one subscription at the gateway and any number of subscribers here. */
 export class Channels {
   #channels = new Map();
-  #leaving = new Map(); // unsubscribes without an answer: what comes until then is nobody's
+  #leaving = new Set(); // until the gateway has said so: what comes meanwhile is nobody's, and no question is asked
   #acks = new Map();
   #acking;
-  #open = false;
+  #open;
   #send;
   #emit;
   #positions;
@@ -31,7 +31,7 @@ export class Channels {
 
   /** Returns a function that leaves the channel; given `true` the message that is being processed counts as done. */
   subscribe(name, callback, options) {
-    const channel = this.#channels.get(name) ?? { name, subscribers: new Set(), wanting: new Set(), live: false, refusals: 0 };
+    const channel = this.#channels.get(name) ?? { name, subscribers: new Set(), wanting: new Set(), refusals: 0 };
     this.#channels.set(name, channel);
     const subscriber = new Subscription(callback, options, {
       processed: () => this.#moved(channel),
@@ -42,15 +42,7 @@ export class Channels {
       },
     });
     channel.subscribers.add(subscriber);
-    const goesOn = channel.live && options.since === undefined;
-    if (goesOn) subscriber.begin(channel.last);
-    // A text that the gateway has not seen may open the channel for longer.
-    if (goesOn && (typeof options.token !== 'string' || options.token === channel.token)) {
-      subscriber.live = true;
-      Promise.resolve().then(() => subscriber.tell('onSubscribed'));
-    } else {
-      this.#want(channel, [subscriber]);
-    }
+    this.#want(channel, [subscriber]);
     return (done) => this.#leave(channel, subscriber, done);
   }
 
@@ -92,17 +84,16 @@ export class Channels {
 
   hear(message) {
     const { type, channel: name } = message;
-    if (this.#leaving.has(name)) {
-      if (type === 'unsubscribed' && !message.reason) {
-        const left = this.#leaving.get(name) - 1;
-        if (left) this.#leaving.set(name, left);
-        else this.#leaving.delete(name);
-      }
-      return;
-    }
     const channel = this.#channels.get(name);
-    if (!channel) return;
-    if ('data' in message) this.#deliver(channel, message);
+    if (this.#leaving.has(name)) {
+      // What comes behind it counts as received: who comes back asks for it again.
+      if (type === 'subscribed') this.#positions.set(name, this.#positions.get(name) ?? message.position);
+      if (type === 'unsubscribed' && !message.reason) {
+        this.#leaving.delete(name);
+        if (channel) this.#want(channel, []);
+      }
+    } else if (!channel) return;
+    else if ('data' in message) this.#deliver(channel, message);
     else if (type === 'subscribed') this.#subscribed(channel, message);
     else if (type === 'granted') this.#want(channel, channel.subscribers);
     else if (type === 'unsubscribed') this.#ended(channel, message.reason);
@@ -128,8 +119,8 @@ export class Channels {
       each.live = true;
       each.tell('onSubscribed');
     }
+    this.#want(channel, channel.wanting);
     this.#store(channel);
-    this.#want(channel, []);
   }
 
   #gap(channel, subscribers) {
@@ -144,7 +135,7 @@ export class Channels {
   #ended(channel, code) {
     channel.live = false;
     const heard = [...channel.subscribers].filter((each) => !channel.asking?.includes(each));
-    this.#refused(channel, heard, { code, message: 'it has ended' });
+    this.#refused(channel, heard, { code, message: 'ended' });
   }
 
   #failed(channel, error) {
@@ -175,12 +166,23 @@ export class Channels {
 
   /** Ask for a channel on behalf of these. One question at a time: the gateway would answer two of them as one. */
   #want(channel, subscribers) {
-    for (const each of subscribers) channel.wanting.add(each);
-    if (this.#open && !channel.asking) this.#ask(channel);
+    for (const each of subscribers) {
+      // Without a position it goes on where the channel is.
+      const goesOn = channel.live && !each.live && each.last === undefined;
+      if (goesOn) each.begin(channel.last);
+      // A text that the gateway has not seen may open the channel for longer.
+      if (goesOn && (typeof each.options.token !== 'string' || each.options.token === channel.token)) {
+        each.live = true;
+        Promise.resolve().then(() => each.tell('onSubscribed'));
+      } else {
+        channel.wanting.add(each);
+      }
+    }
+    if (this.#open && !channel.asking && !this.#leaving.has(channel.name)) this.#ask(channel);
   }
 
   async #ask(channel) {
-    const asking = [...channel.wanting].filter((each) => !each.live && channel.subscribers.has(each));
+    const asking = [...channel.subscribers].filter((each) => !each.live && channel.wanting.has(each));
     channel.wanting.clear();
     if (!asking.length) return;
     channel.asking = asking;
@@ -192,17 +194,15 @@ export class Channels {
         message.token = typeof token === 'function' ? await within(token()) : token;
       } catch (error) {
         report(error);
-        if (asking === channel.asking) this.#failed(channel, { code: 'token_unavailable', message: 'no channel token' });
+        if (asking === channel.asking) this.#failed(channel, { code: 'token_unavailable', message: 'no token' });
         return;
       }
       if (asking !== channel.asking) return; // another connection has begun, or nobody wants it any more
     }
     // Who has no position and shares the question with one that has gets all from there on.
-    for (const each of asking) {
-      if (each.last === undefined) each.begin(this.#positions.get(channel.name));
-    }
-    const known = asking.map((each) => each.last).filter((id) => id !== undefined);
-    if (known.length) message.since = Math.min(...known);
+    for (const each of asking) each.last ?? each.begin(this.#positions.get(channel.name));
+    // Behind the first of those that are known.
+    for (const { last } of asking) if (!(last >= message.since)) message.since = last ?? message.since;
     this.#send(message);
   }
 
@@ -221,11 +221,12 @@ export class Channels {
   #leave(channel, subscriber, done) {
     subscriber.stop(done);
     subscriber.options = {}; // none of its functions is called any more
-    if (!channel.subscribers.delete(subscriber) || channel.subscribers.size) return;
+    if (!channel.subscribers.delete(subscriber)) return;
+    if (channel.subscribers.size) return this.#moved(channel);
     this.#end(channel);
     this.#channels.delete(channel.name);
-    if (!this.#open) return;
-    this.#leaving.set(channel.name, (this.#leaving.get(channel.name) ?? 0) + 1);
+    if (!this.#open || this.#leaving.has(channel.name)) return;
+    this.#leaving.add(channel.name);
     this.#send({ type: 'unsubscribe', channel: channel.name });
   }
 
@@ -233,16 +234,18 @@ export class Channels {
 
   #moved(channel) {
     const acking = [...channel.subscribers].filter((each) => each.options.ack);
-    if (this.#open && acking.length && acking.every((each) => each.done !== undefined)) {
-      this.#acks.set(channel.name, Math.min(...acking.map((each) => each.done)));
+    const done = Math.min(...acking.map((each) => each.done)); // NaN where one of them has done nothing yet
+    if (this.#open && done < Infinity) {
+      this.#acks.set(channel.name, done);
       this.#acking ??= setTimeout(() => this.sendAcks(), Math.max(ACK_MS, (1_000 * this.#acks.size) / ACKS_PER_SECOND));
     }
     this.#store(channel);
   }
 
   #store(channel) {
-    const positions = [...channel.subscribers].map((each) => each.reached);
-    if (!positions.includes(undefined)) this.#positions.set(channel.name, Math.min(...positions));
+    // NaN where one of them has no position.
+    const reached = Math.min(...[...channel.subscribers].map((each) => each.reached));
+    if (reached < Infinity) this.#positions.set(channel.name, reached);
   }
 
   /** Tell the gateway what has been processed. */

@@ -10,13 +10,7 @@ const Plain = class {
     this.#listeners[type]?.delete(listener);
   }
   dispatchEvent(event) {
-    for (const each of this.#listeners[event.type] ?? []) {
-      try {
-        each(event);
-      } catch (error) {
-        report(error);
-      }
-    }
+    for (const each of this.#listeners[event.type] ?? []) new Promise(() => each(event)).catch(report);
   }
 };
 

@@ -1,15 +1,17 @@
-import { FAILED } from './over-http.js';
+import { bounded, FAILED } from './over-http.js';
 import { Polls } from './polls.js';
 import { Race } from './race.js';
 import { canStream, Stream } from './stream.js';
 
 const PATIENCE_MS = 8_000; // a proxy that gathers an answer until it ends lets nothing of a stream through
 const TRIED_MS = 20_000;
-const LASTS_MS = 10_000; // a proxy may end streams soon
+const LASTS_MS = 10_000; // a proxy may end streams, and WebSockets, soon
 const SOON_MS = 2_000; // where HTTP gets through it may have been the network that was away, and not WebSockets that are blocked
 const AGAIN_MS = 60_000;
 const LONGEST_AGAIN_MS = 900_000;
 const GOING_AWAY = 1001;
+const STORED = 'realtime-http';
+const GATHERS = 'poll';
 
 /**
  * What speaks the protocol over HTTP where WebSockets do not get through: over an event stream, or where that does not either,
@@ -22,6 +24,7 @@ export class Fallback {
   #openSocket;
   #told;
   #streams = canStream();
+  #gathers = false; // a proxy holds streams back, and may not end them where they are left: each would keep a place
   #again = SOON_MS;
   #lookAt = 0;
   #refusedUntil = 0;
@@ -33,6 +36,12 @@ export class Fallback {
   constructor(openSocket, told) {
     this.#openSocket = openSocket;
     this.#told = told;
+    if (remembered() === GATHERS) this.#leaveStreams();
+  }
+
+  #leaveStreams() {
+    this.#streams = false;
+    this.#gathers = true;
   }
 
   /** A WebSocket that nobody answers becomes the first of both that is heard: of itself, and of what is opened now. */
@@ -52,19 +61,20 @@ export class Fallback {
 
   /** A WebSocket was heard. */
   found() {
-    remember(false);
+    remember();
   }
 
   open(url, token) {
     const race = new Race();
     // The browser may have told of another network: the gateway is the same.
-    const left = this.#refusedUntil - Date.now();
+    const left = bounded(this.#refusedUntil - Date.now()); // a clock may be set back
     if (left > 0) {
       this.#told();
       race.later(0, () => race.end({ ...FAILED, retryAfter: left }));
       return race;
     }
     let answered;
+    let gathers = false;
     let poll = () => {
       poll = () => {};
       race.add(new Polls(session));
@@ -79,11 +89,15 @@ export class Fallback {
         this.#refusedUntil = Date.now() + retryAfter;
         this.#told();
         if (!isOpen) return;
-        remember(true);
-        if (way instanceof Polls) this.#streams = false;
+        if (way instanceof Polls) {
+          if (gathers) this.#leaveStreams();
+          this.#streams = false;
+        }
+        remember(this.#gathers ? GATHERS : 'yes');
         stopLooking = this.#look(url, session, race);
       },
       ended: (way) => {
+        gathers = false;
         if (way === answered) stopLooking(); // and not one that is left since another was heard first
         if (way.cut) this.#streams = false;
         if (!answered) poll();
@@ -91,7 +105,10 @@ export class Fallback {
     };
     if (this.#streams) {
       race.add(new Stream(session));
-      race.later(PATIENCE_MS, () => poll());
+      race.later(PATIENCE_MS, () => {
+        gathers = true;
+        poll();
+      });
     } else {
       poll();
     }
@@ -103,31 +120,32 @@ export class Fallback {
     let timer;
     let trying;
     let over = false;
-    const again = () => (timer = setTimeout(look, this.#lookAt - Date.now()));
-    const tried = async (open, lasts) => {
+    const again = () => (timer = setTimeout(look, Math.min(this.#lookAt - Date.now(), LONGEST_AGAIN_MS)));
+    const tried = async (open) => {
       session.tried = true;
-      trying = new Trial(open, lasts);
+      trying = new Trial(open);
       const works = await trying.works;
       trying = undefined;
       if (!over) session.tried = false;
       return works && !over;
     };
-    const look = async () => {
+    const look = async (event) => {
+      if (event) this.#gathers = false; // it is another network
       if (trying) return;
       clearTimeout(timer);
-      if (this.#openSocket && (await tried(() => this.#openSocket(url, session.token), 0))) {
+      if (this.#openSocket && (await tried(() => this.#openSocket(url, session.token)))) {
         this.#again = SOON_MS;
         this.#lookAt = Date.now() + SOON_MS;
-        remember(false);
+        remember();
         return race.end({ code: GOING_AWAY, reason: 'websocket_found' });
       }
       if (over) return;
       this.#again = Math.min(Math.max(2 * this.#again, AGAIN_MS), LONGEST_AGAIN_MS);
       this.#lookAt = Date.now() + this.#again;
       const beside = { ...session, answered() {}, ended() {} };
-      if (!this.#streams && canStream() && (await tried(() => new Stream(beside), LASTS_MS))) {
-        this.#streams = true;
-        return race.end({ code: GOING_AWAY, reason: 'stream_found' });
+      if (!this.#streams && !this.#gathers && canStream()) {
+        this.#streams = await tried(() => new Stream(beside));
+        if (this.#streams) return race.end({ code: GOING_AWAY, reason: 'stream_found' });
       }
       if (!over) again();
     };
@@ -143,9 +161,9 @@ export class Fallback {
   }
 }
 
-/** `works`: whether a gateway lets the client in over a transport, which is left when that is known. */
+/** `works`: whether a gateway lets the client in over a transport, and for more than a moment. It is left when that is known. */
 class Trial {
-  constructor(open, lasts) {
+  constructor(open) {
     this.works = new Promise((resolve) => (this.resolve = resolve));
     this.timer = setTimeout(() => this.end(false), TRIED_MS);
     try {
@@ -155,9 +173,11 @@ class Trial {
     }
     this.way.onmessage = (text) => {
       this.way.onmessage = () => {};
-      if (!isWelcome(text)) return this.end(false);
+      const { type, code } = parsed(text);
+      // Who is refused for the places, one of which this client gives up, is let in then.
+      if (type !== 'connected') return this.end(code === 'connection_limit');
       clearTimeout(this.timer);
-      this.timer = setTimeout(() => this.end(true), lasts);
+      this.timer = setTimeout(() => this.end(true), LASTS_MS);
     };
     this.way.onclose = () => this.end(false);
   }
@@ -171,22 +191,28 @@ class Trial {
   }
 }
 
-/** Who is refused for anything but the places, one of which this client gives up, is refused there too. */
-function isWelcome(text) {
+function parsed(text) {
   try {
-    const { type, code } = JSON.parse(text);
-    return type === 'connected' || code === 'connection_limit';
+    return JSON.parse(text) ?? {};
   } catch {
-    return false;
+    return {};
   }
 }
 
-/** The pages that this tab opens next need not find out again. */
-function remember(isNeeded) {
+/** The pages that this tab opens next need not find out again that HTTP is needed. */
+function remember(how) {
   try {
-    if (isNeeded) sessionStorage.setItem('realtime-http', 'yes');
-    else sessionStorage.removeItem('realtime-http');
+    if (how) sessionStorage.setItem(STORED, how);
+    else sessionStorage.removeItem(STORED);
   } catch {
     // The browser keeps nothing.
+  }
+}
+
+function remembered() {
+  try {
+    return sessionStorage.getItem(STORED);
+  } catch {
+    return undefined;
   }
 }

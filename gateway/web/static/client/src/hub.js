@@ -3,6 +3,8 @@
  *
  * The gateway sees one subscription to each channel, and one question about it at a time. A tab hears a channel from the answer
  * to its own question on. A replay for one tab reaches the others too: what they have had already they leave out by themselves.
+ *
+ * What the gateway has sent counts as received. Where all who wanted it have left by then, the next one who wants it asks for it again.
  */
 export class Hub {
   #send;
@@ -10,6 +12,7 @@ export class Hub {
   #own; // the tab that holds the connection
   #tabs = new Set();
   #channels = new Map();
+  #unheard = new Map(); // behind which message of a channel nobody has heard what came
   #connected;
 
   constructor(send, tell, own) {
@@ -75,8 +78,10 @@ export class Hub {
     if (code) {
       // Messages are lost; what follows may have lower ids.
       channel.last = undefined;
+      this.#unheard.delete(channel.name);
       for (const each of channel.live.keys()) channel.live.set(each, undefined);
     }
+    if (!channel.live.size && !this.#unheard.has(channel.name)) this.#unheard.set(channel.name, channel.last);
     if (id > (channel.last ?? 0)) channel.last = id;
     this.#tell(
       [...channel.live].filter(([, floor]) => !(id <= floor)).map(([each]) => each),
@@ -90,6 +95,7 @@ export class Hub {
     if (channel.pending === 'subscribe') {
       channel.pending = undefined;
       if (channel.asker !== undefined) {
+        if (channel.since <= this.#unheard.get(channel.name)) this.#unheard.delete(channel.name);
         channel.live.set(channel.asker, channel.floor);
         // A tab that comes later begins here, and goes on from here when it has heard nothing yet.
         this.#tell([channel.asker], JSON.stringify({ position: channel.floor, ...message }));
@@ -136,8 +142,11 @@ export class Hub {
       channel.pending = 'subscribe';
       channel.asker = question.id;
       // A tab without a position hears what is new, also where another one has old messages sent again.
-      channel.floor = channel.open && question.message.since === undefined ? channel.last : undefined;
-      this.#send(question.message);
+      // What nobody hears comes behind this answer, or has come.
+      const unheard = this.#unheard.get(channel.name) ?? (channel.open && !channel.live.size ? channel.last : undefined);
+      channel.since = question.message.since ?? unheard;
+      channel.floor = channel.open && channel.since === undefined ? channel.last : undefined;
+      this.#send({ ...question.message, since: channel.since });
     } else if (channel.live.size) {
       return;
     } else if (channel.open) {

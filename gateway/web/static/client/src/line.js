@@ -10,6 +10,7 @@ const STEADY_MS = 60_000; // what came over a connection before says little of i
 const LATE_MS = 5_000; // a timer that comes so much too late has slept
 const AGAIN_MS = 30_000;
 const JUST_MS = 1_000;
+const LONGEST_MS = 1e9; // a timer of more than 2^31 comes at once
 
 /**
  * A connection that is made again whenever it is lost, until that is hopeless.
@@ -25,28 +26,24 @@ export class Line {
   #reconnecting;
   #on;
   #transport;
+  #shown; // the token that the gateway has
   #renewing;
   #timer; // for the one thing that is waited for: an answer, silence, or the next attempt
-  #attempt = 0; // counts them, so that what comes late of an earlier one is known
   #begun = 0;
   #heard;
   #silent; // an answer is waited for, and nothing has been heard since
   #trouble; // of the attempt before
   #patience = 1; // grows with each wait in vain: a large message on a slow line is silent until it is complete
   state = 'waiting';
+  attempt = 0; // which connection this is: what belongs to another one is over
 
   constructor(open, { token, watchdog = 25_000, backoff }, on) {
     this.#open = open;
     this.#token = token;
-    this.#quiet = Math.max(watchdog, JUST_MS);
+    this.#quiet = Math.min(Math.max(watchdog, JUST_MS), LONGEST_MS);
     this.#renews = typeof token === 'function';
     this.#reconnecting = new Reconnecting(backoff, token === undefined || this.#renews);
     this.#on = on;
-  }
-
-  /** Which connection this is: what belongs to another one is over. */
-  get attempt() {
-    return this.#attempt;
   }
 
   async connect() {
@@ -54,22 +51,21 @@ export class Line {
     this.#begun = Date.now();
     this.#become('connecting');
     let reason = this.#renews ? 'token_unavailable' : 'token_invalid';
-    let transport;
     try {
       const token = await this.#fresh();
-      if (attempt !== this.#attempt) return;
+      if (attempt !== this.attempt) return;
+      this.#shown = token;
       reason = 'connection_failed';
-      this.#after(OPEN_MS, () => this.#lost({ code: 1006, reason: 'no_answer' }));
-      transport = await this.#open(token);
+      this.#after(OPEN_MS, () => this.#lost({ reason: 'no_answer' }));
+      const transport = await this.#open(token);
+      if (attempt !== this.attempt) return transport.close();
+      this.#transport = transport;
+      transport.onmessage = (text) => this.#hear(text);
+      transport.onclose = (end) => this.#lost(end);
     } catch (error) {
       if (this.#isNew(String(error))) report(error);
-      if (attempt === this.#attempt) this.#lost({ code: 1006, reason });
-      return;
+      if (attempt === this.attempt) this.#lost({ reason });
     }
-    if (attempt !== this.#attempt) return void transport.close();
-    this.#transport = transport;
-    transport.onmessage = (text) => this.#hear(text);
-    transport.onclose = (end) => this.#lost(end);
   }
 
   /** Send a message; without a connection it is nobody's. */
@@ -79,7 +75,7 @@ export class Line {
 
   /** The device, the page or the network is back: what is waited for comes now, or never. */
   wake() {
-    const age = Date.now() - this.#begun;
+    const age = Math.max(Date.now() - this.#begun, 0); // a clock may be set back
     if (this.state === 'open') {
       if (!this.#silent) this.#ask(AWAKE_ANSWER_MS);
     } else if (this.state === 'waiting') {
@@ -107,13 +103,11 @@ export class Line {
     this.#heard = Date.now();
     this.#silent = false;
     if (this.#heard - this.#begun > STEADY_MS) this.#patience = 1;
-    let messages = [];
     try {
-      messages = [JSON.parse(text)].flat();
+      for (const message of [JSON.parse(text)].flat()) this.#take(message);
     } catch (error) {
       report(error);
     }
-    for (const message of messages) this.#take(message);
   }
 
   #take(message) {
@@ -125,7 +119,7 @@ export class Line {
       this.#on.open(message.userId);
       this.#become('open'); // who hears of it may leave this connection
     } else if (message.type === 'token_expiring') {
-      this.#renew(this.#attempt);
+      this.#renew(this.attempt);
     } else if (this.state === 'open' || this.#isNew(message.code)) {
       this.#on.message(message);
     }
@@ -136,7 +130,7 @@ export class Line {
     return this.#trouble !== (this.#trouble = trouble);
   }
 
-  #lost({ code, reason, retryAfter }) {
+  #lost({ code = 1006, reason, retryAfter }) {
     this.#drop();
     const pause = this.#reconnecting.pause(code, reason, Date.now(), retryAfter);
     if (pause === undefined) return this.close({ reason: reason || 'protocol_error', code });
@@ -154,7 +148,7 @@ export class Line {
       transport.onmessage = transport.onclose = undefined;
       transport.close();
     }
-    return ++this.#attempt;
+    return ++this.attempt;
   }
 
   #become(state, detail) {
@@ -165,7 +159,7 @@ export class Line {
   // -- the token ------------------------------------------------------------------------------------
 
   async #fresh() {
-    const given = typeof this.#token === 'function' ? await within(this.#token()) : this.#token;
+    const given = this.#renews ? await within(this.#token()) : this.#token;
     if (given === undefined && !this.#renews) return given; // there is a cookie
     const token = typeof given === 'string' && given.trim();
     // The class would name it in its error. It stands in no log.
@@ -174,21 +168,20 @@ export class Line {
   }
 
   async #renew(attempt) {
-    try {
-      const token = await this.#fresh();
-      if (attempt === this.#attempt) this.send({ type: 'refresh', token });
-    } catch (error) {
-      report(error);
-      if (attempt === this.#attempt) this.#renewing = setTimeout(() => this.#renew(attempt), AGAIN_MS * Math.random());
-    }
+    const token = await this.#fresh().catch(report);
+    if (attempt !== this.attempt) return;
+    // A function that has no other yet is asked again.
+    if (token && token !== this.#shown) this.send({ type: 'refresh', token: (this.#shown = token) });
+    else this.#renewing = setTimeout(() => this.#renew(attempt), AGAIN_MS * Math.random());
   }
 
   // -- the watchdog -----------------------------------------------------------------------------------
 
   #watch() {
+    this.#heard = Math.min(this.#heard, Date.now());
     this.#after(this.#heard + this.#quiet - Date.now(), (late) => {
       if (late) this.#ask(AWAKE_ANSWER_MS);
-      else if (Date.now() - this.#heard < this.#quiet) this.#watch();
+      else if (this.#heard + this.#quiet > Date.now()) this.#watch();
       else this.#ask(ANSWER_MS * this.#patience);
     });
   }
@@ -202,7 +195,7 @@ export class Line {
       // What came while it slept is read only now. But the timers of a hidden page are always late.
       if (late && !asked) return this.#ask(AWAKE_ANSWER_MS, true);
       this.#patience = Math.min(2 * this.#patience, MOST_PATIENCE);
-      this.#lost({ code: 1006, reason: 'no_answer' });
+      this.#lost({ reason: 'no_answer' });
     });
   }
 

@@ -28,8 +28,8 @@ export class Realtime extends Target {
   constructor(url, options = {}) {
     super();
     const address = addressOf(url);
-    const open = choosing(options.WebSocket ?? globalThis.WebSocket, options.fallback ?? true);
-    this.#line = new Line(sharing(options.share, address, (token) => open(address, token)), options, {
+    const open = choosing(address, options.WebSocket ?? globalThis.WebSocket, options.fallback ?? true);
+    this.#line = new Line(sharing(options.share, address, open), options, {
       state: (state, detail) => this.#become(state, detail),
       open: (user) => this.#opened(user),
       message: (message) => this.#hear(message),
@@ -91,7 +91,7 @@ export class Realtime extends Target {
 
   #become(state, detail) {
     if (state !== 'open') this.#channels.lost();
-    this.#ended = state === 'closed' && { code: detail.reason, message: `closed: ${detail.reason}` };
+    this.#ended = state === 'closed' && { code: detail.reason, message: detail.reason };
     this.#emit('state', { state, ...detail });
     if (this.#ended) this.#channels.ended(this.#ended);
   }
@@ -144,10 +144,7 @@ function sharing(wanted, address, open) {
   if (!wanted) return open;
   const load = async () => (typeof wanted === 'function' ? wanted : (await import('./client/share.js')).share);
   const loading = load().catch(report); // then each tab has its own
-  return async (token) => {
-    const share = await loading;
-    return share ? share(address, token, open) : open(token);
-  };
+  return async (token) => (await loading)?.(address, token, open) ?? open(token);
 }
 
 /** The store for positions: its name, or the function of client/storage.js itself where nothing may be loaded on demand. */
@@ -162,6 +159,6 @@ function addressOf(url) {
   // Not each platform has all of URL.
   const address = /^\w+:/.test(url) || !here ? String(url) : new URL(url, here).href;
   const found = address.replace(/^http/i, 'ws');
-  if (!/^wss?:\/\//i.test(found)) throw new TypeError('url: no ws:// or http://');
+  if (!/^wss?:/i.test(found)) throw new TypeError('url: no ws: or http:');
   return found;
 }

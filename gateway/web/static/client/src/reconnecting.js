@@ -14,7 +14,7 @@ export class Reconnecting {
   #max;
   #attempts = 0;
   #openedAt;
-  #invalidBefore = false;
+  #before; // why the attempt before has ended
 
   constructor({ min = 1_000, max = 30_000 } = {}, renews = true) {
     this.#min = min;
@@ -25,22 +25,22 @@ export class Reconnecting {
   /** The gateway has let the client in. */
   opened(now) {
     this.#openedAt = now;
-    this.#invalidBefore = false;
+    this.#before = undefined;
   }
 
   /** Milliseconds to wait before the next attempt, `retryAfter` at least; `undefined` where none is of any use. */
   pause(code, reason, now, retryAfter = 0) {
     // The login may have changed its keys a moment ago: after a token that was invalid one new one is tried.
     const isHopeless = OLD_TOKEN.includes(reason)
-      ? !this.renews || (reason === 'token_invalid' && this.#invalidBefore)
+      ? !this.renews || (reason === 'token_invalid' && reason === this.#before)
       : HOPELESS.includes(code) || HOPELESS.includes(reason);
     if (isHopeless) return undefined;
-    this.#invalidBefore = reason === 'token_invalid';
+    this.#before = reason;
     const lived = now - (this.#openedAt ?? now);
     this.#openedAt = undefined;
     if (lived > LASTED_MS) this.#attempts = 0;
     const first = { leader_left: TAKE_OVER_MS, websocket_found: 0 }[reason] ?? (code === 1001 ? DRAIN_MS : Math.max(this.#min, 1));
     const times = code === 1001 && lived > SETTLED_MS ? 0 : this.#attempts++;
-    return retryAfter + Math.random() * Math.min(first * 2 ** times, this.#max);
+    return retryAfter + Math.random() * Math.min(first * 2 ** times, reason === 'leader_left' ? DRAIN_MS : this.#max);
   }
 }

@@ -8,7 +8,7 @@ const ASK_MS = 500;
 const TRIES = 3; // two WebSockets, and what there is in their place
 const AGAIN_MS = 1_000;
 const ANSWER_MS = 10_000;
-const QUIET_MS = 20_000; // a line that has been silent for longer is watched by the leader's own client
+const QUIET_MS = 20_000; // a line that has been silent for longer is watched by the leader's own client; but a hidden page's timers are late
 const SILENT_MS = 1_200; // a leader that says nothing for so long is frozen, or its page hangs
 const LATE_MS = 2_000; // who asks so late has slept, and does not judge; nor does a tab that nobody sees
 
@@ -201,7 +201,7 @@ class Member {
 
   /** Another tab asks whether anybody is there. If nothing comes it would only come back to this line. */
   #doubt() {
-    if (Date.now() - this.#heard > QUIET_MS) return;
+    if (Date.now() - this.#heard > QUIET_MS && !globalThis.document?.hidden) return;
     this.#doubting ??= setTimeout(() => this.#fail({ code: 1006, reason: 'no_answer' }), ANSWER_MS);
   }
 

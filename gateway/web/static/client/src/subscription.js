@@ -27,9 +27,9 @@ export class Subscription {
     this.begin(options.since);
   }
 
-  /** Begin behind this message, or without a position. */
+  /** Begin behind this message, or without a position, which a store may give as `null` or '', and another one as text. */
   begin(since) {
-    this.last = this.done = since;
+    this.last = this.done = /\d/.test(since) ? +since : undefined;
   }
 
   /** Where to go on when a page is loaded again. */
@@ -89,8 +89,7 @@ export class Subscription {
     }
     this.last = id ?? this.last;
     if (!this.inTurn) return void this.#call(this.#callback, data, message);
-    this.#waiting.push({ id, call: () => this.#callback(data, message) });
-    if (this.#waiting.length === 1) this.#work();
+    if (this.#waiting.push({ id, call: () => this.#callback(data, message) }) === 1) this.#work();
   }
 
   async #work() {
@@ -115,7 +114,8 @@ export class Subscription {
     }
   }
 
-  #finished({ id } = {}) {
+  #finished(message) {
+    const id = message?.id;
     if (id === undefined || this.#failed) return;
     this.done = id;
     this.#on.processed();
