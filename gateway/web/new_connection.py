@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import Enum, auto
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 from gateway.core import frames
 from gateway.core.frames import Boundaries
@@ -16,6 +16,7 @@ from gateway.core.handshake import Refusal
 from gateway.core.http import Head, Malformed, read_head
 from gateway.core.proxy_protocol import read_proxy_header
 from gateway.web import tcp, tls
+from gateway.web.transport_owner import TransportOwner
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class _Stage(Enum):
     OVER = auto()
 
 
-class NewConnection(asyncio.Protocol):
+class NewConnection(TransportOwner):
     """Reads one request. Then the connection gets another protocol, or ends.
 
     ``peer`` is the address at its other end, ``address`` the client's, and ``block`` what it counts for; each is
@@ -73,7 +74,6 @@ class NewConnection(asyncio.Protocol):
 
     __slots__ = (
         "_boundaries",
-        "_deadline",
         "_discarded",
         "_entrance",
         "_head_end",
@@ -82,16 +82,15 @@ class NewConnection(asyncio.Protocol):
         "_seen",
         "_socket",
         "_stage",
-        "_transport",
         "address",
         "block",
         "expects_proxy_header",
         "peer",
         "refusal_fields",
     )
-    _transport: asyncio.Transport
 
     def __init__(self, entrance: Entrance, accepted: socket.socket) -> None:
+        super().__init__()
         self._entrance = entrance
         self._socket = accepted
         self._stage = _Stage.BEGINNING
@@ -101,7 +100,6 @@ class NewConnection(asyncio.Protocol):
         self._head_only = False
         self._discarded = 0
         self._boundaries: Boundaries | None = None
-        self._deadline: asyncio.TimerHandle | None = None
         self.peer: str | None = None
         self.address: str | None = None
         self.block: str | None = None
@@ -112,7 +110,7 @@ class NewConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The transport is there; under TLS both sides have agreed."""
-        self._transport = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
         if self._stage is _Stage.OVER:
             self._transport.abort()
             return
@@ -169,15 +167,6 @@ class NewConnection(asyncio.Protocol):
     def _overdue(self) -> None:
         self._entrance.overdue(self)
         self.drop()
-
-    def _set_deadline(self, seconds: float, then: Callable[[], None]) -> None:
-        self._cancel_deadline()
-        self._deadline = asyncio.get_running_loop().call_later(seconds, then)
-
-    def _cancel_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
 
     # -- what becomes of it -------------------------------------------------------------------
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final
 
 from gateway.web import tcp
+from gateway.web.transport_owner import TransportOwner
 
 _BODY_SECONDS: Final = 10.0
 """How long a client may take to send the body of its request."""
@@ -24,7 +25,7 @@ _MOST_BEHIND: Final = 64 * 1024
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class OneRequest(asyncio.Protocol):
+class OneRequest(TransportOwner):
     """Reads a body of so many bytes, and answers once.
 
     Args:
@@ -33,31 +34,21 @@ class OneRequest(asyncio.Protocol):
         gone: called once when the connection is over.
     """
 
-    __slots__ = (
-        "_answered",
-        "_deadline",
-        "_expects",
-        "_gone",
-        "_late_at",
-        "_received",
-        "_transport",
-        "_whole",
-    )
-    _transport: asyncio.Transport
+    __slots__ = ("_answered", "_expects", "_gone", "_late_at", "_received", "_whole")
 
     def __init__(
         self, expects: int, whole: Callable[[bytes], None], gone: Callable[[], None]
     ) -> None:
+        super().__init__()
         self._expects = expects
         self._whole: Callable[[bytes], None] | None = whole
         self._gone = gone
         self._received = b""
         self._answered = False
-        self._deadline: asyncio.TimerHandle | None = None
 
     def begin(self, early: bytes) -> None:
         """Read on behind what has come with the request."""
-        self._later(_BODY_SECONDS, self._transport.abort)
+        self._set_deadline(_BODY_SECONDS, self._transport.abort)
         self.data_received(early)
 
     def invite(self) -> None:
@@ -79,7 +70,7 @@ class OneRequest(asyncio.Protocol):
             return
         else:
             self._transport.close()
-        self._later(_TAKE_SECONDS, self._look, self._taken)
+        self._set_deadline(_TAKE_SECONDS, self._look, self._taken)
 
     @property
     def over(self) -> bool:
@@ -97,7 +88,7 @@ class OneRequest(asyncio.Protocol):
         if taken == before or _now() >= self._late_at:
             self._transport.abort()
         else:
-            self._later(_TAKE_SECONDS, self._look, taken)
+            self._set_deadline(_TAKE_SECONDS, self._look, taken)
 
     def _look_soon(self, before: int, whole: int, quiet: float = 0.0) -> None:
         """End TLS when the ``whole`` answer was taken, which nobody tells; ``quiet``: seconds without anything that was."""
@@ -108,23 +99,9 @@ class OneRequest(asyncio.Protocol):
         elif quiet >= _TAKE_SECONDS or _now() >= self._late_at:
             self._transport.abort()
         else:
-            self._later(_LOOK_SECONDS, self._look_soon, taken, whole, quiet + _LOOK_SECONDS)
-
-    def _later(self, seconds: float, then: Callable[..., None], *given: float) -> None:
-        """Do this then, in the place of what was to be done."""
-        self._cancel_deadline()
-        self._deadline = asyncio.get_running_loop().call_later(seconds, then, *given)
-
-    def _cancel_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+            self._set_deadline(_LOOK_SECONDS, self._look_soon, taken, whole, quiet + _LOOK_SECONDS)
 
     # -- from the transport (asyncio.Protocol) ------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The connection is ours from now on."""
-        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         """A part of the body has come, or what nobody has asked for."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 from gateway.web import tcp
+from gateway.web.transport_owner import TransportOwner
 
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 """How long a client may take to answer a close frame, and to take what was written before it."""
@@ -29,7 +30,7 @@ class Writer(Protocol):
         """The transport is gone."""
 
 
-class Outgoing(asyncio.Protocol):
+class Outgoing(TransportOwner):
     """Writes to a client, and knows what it has taken: that part of ``ports.Socket`` which is the same for all.
 
     Args:
@@ -39,19 +40,17 @@ class Outgoing(asyncio.Protocol):
 
     __slots__ = (
         "_closing",
-        "_deadline",
         "_direct",
         "_drained",
         "_high_water",
         "_paused",
         "_piled",
         "_plain",
-        "_transport",
         "_unproven",
     )
-    _transport: asyncio.Transport
 
     def __init__(self, high_water: int, plain: socket.socket | None) -> None:
+        super().__init__()
         self._plain = plain
         # The same, while nothing waits in the transport and no end was written: only then is the order kept.
         self._direct: socket.socket | None = None
@@ -60,7 +59,6 @@ class Outgoing(asyncio.Protocol):
         self._closing = False
         self._piled = 0
         self._unproven = False
-        self._deadline: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
 
     # -- writing ------------------------------------------------------------------------------
@@ -155,8 +153,7 @@ class Outgoing(asyncio.Protocol):
 
     def _give_up_later(self) -> None:
         """A client that is gone takes nothing more: what still waits for it would wait for ever."""
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(CLOSE_TIMEOUT_SECONDS, self._transport.abort)
+        self._set_deadline(CLOSE_TIMEOUT_SECONDS, self._transport.abort)
 
     def _leave(self) -> None:
         """Send nothing more, and leave when the client does."""
@@ -168,9 +165,7 @@ class Outgoing(asyncio.Protocol):
         self._linger(CLOSE_TIMEOUT_SECONDS)
 
     def _linger(self, left: float) -> None:
-        self._cancel_deadline()
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(LINGER_SECONDS, self._lingered, left - LINGER_SECONDS)
+        self._set_deadline(LINGER_SECONDS, self._lingered, left - LINGER_SECONDS)
 
     def _lingered(self, left: float) -> None:
         # Where not all was read of it, a reset follows, and the system sends nothing more: not the close frame either.
@@ -179,16 +174,7 @@ class Outgoing(asyncio.Protocol):
         else:
             self._transport.abort()
 
-    def _cancel_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
     # -- from the transport (asyncio.Protocol) ------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The connection is ours from now on."""
-        self._transport = cast(asyncio.Transport, transport)
 
     def resume_writing(self) -> None:
         """The client has taken most of it."""
