@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.node.ports import Answering, StreamRequest
-from gateway.node.streams import FAILED, NOT_FOUND, UNAVAILABLE, Streams, tag_in, tag_of
+from gateway.node.streams import (
+    FAILED,
+    NO_MESSAGES,
+    NOT_FOUND,
+    UNAVAILABLE,
+    Streams,
+    tag_in,
+    tag_of,
+)
 from gateway.node.tasks import Tasks
 from publisher.contract import control
 from publisher.contract.calls import Call
@@ -29,8 +37,8 @@ _LOOK_SECONDS: Final = 1.0
 _MARGIN_SECONDS: Final = 5.0
 """By so much an answer to a poll may be later than the poll waits."""
 
-WAITS: Final = 102
-_NO_MESSAGES: Final = b"[]"
+_WAITS: Final = 102
+"""The status by which a node says that a poll waits there (see :class:`ClientAnswer`)."""
 
 
 @dataclass(slots=True)
@@ -90,16 +98,7 @@ class StreamCalls:
             return False
         loop = asyncio.get_running_loop()
         asked = _Asked(tag, next(self._numbers), answer, loop.create_future())
-        command = ClientRequest(
-            request.stream,
-            request.user,
-            self._node,
-            asked.number,
-            request.messages.decode(errors="replace"),
-            request.wait,
-            request.since,
-            request.leaves,
-        )
+        command = _command(request, self._node, asked.number)
         self._asked[asked.number] = self._by_answer[answer] = asked
         asked.timer = loop.call_later(_HEARD_SECONDS, self._not_heard, asked)
         try:
@@ -154,7 +153,7 @@ class StreamCalls:
         if not self._give_up(asked):
             return
         if asked.heard.done():
-            asked.answer(200, _NO_MESSAGES)
+            asked.answer(200, NO_MESSAGES)
         else:
             asked.heard.set_result(None)
 
@@ -199,7 +198,7 @@ class StreamCalls:
             return
         if not asked.heard.done():
             asked.heard.set_result(told.status != NOT_FOUND)
-        if told.status != WAITS:
+        if told.status != _WAITS:
             self._pop(told.number)
             if told.status != NOT_FOUND:
                 asked.answer(told.status, told.body.encode())
@@ -218,20 +217,12 @@ class StreamCalls:
 
     def _gone(self, asker: str, number: int) -> None:
         """Nobody waits for this answer."""
-        waiting = self._waiting.get((asker, number))
+        waiting = self._waiting.pop((asker, number), None)
         if waiting is not None:
             self._streams.forget(*waiting)
-            self._waiting.pop((asker, number), None)
 
     def _serve(self, command: ClientRequest) -> None:
-        request = StreamRequest(
-            command.stream,
-            command.user,
-            command.message.encode(),
-            command.wait,
-            command.since,
-            command.leaves,
-        )
+        request = _request(command)
         name = command.asker, command.number
         self._waiting[name] = request, (answer := self._answering(command))
         try:
@@ -243,7 +234,7 @@ class StreamCalls:
         if not is_there:
             answer(NOT_FOUND, b"")
         elif name in self._waiting:
-            self._send(command.asker, ClientAnswer(command.number, WAITS))
+            self._send(command.asker, ClientAnswer(command.number, _WAITS))
             self._look()
 
     def _answering(self, command: ClientRequest) -> Answering:
@@ -265,3 +256,27 @@ class StreamCalls:
         # Nobody would be told that it was not: the other node gives up by itself.
         with contextlib.suppress(Unavailable):
             await self._pipeline.call(call)
+
+
+def _command(request: StreamRequest, asker: str, number: int) -> ClientRequest:
+    return ClientRequest(
+        request.stream,
+        request.user,
+        asker,
+        number,
+        request.messages.decode(errors="replace"),
+        request.wait,
+        request.since,
+        request.leaves,
+    )
+
+
+def _request(command: ClientRequest) -> StreamRequest:
+    return StreamRequest(
+        command.stream,
+        command.user,
+        command.message.encode(),
+        command.wait,
+        command.since,
+        command.leaves,
+    )

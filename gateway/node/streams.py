@@ -51,6 +51,9 @@ UNAVAILABLE: Final = 503
 """How requests for streams are answered, as in HTTP: what was said is taken, or nothing comes of it, since the token is revoked, the user has no such stream, the
 client has polled once more, says too many messages at once or does not read their answers, the node has failed, Redis does not answer."""
 
+NO_MESSAGES: Final = b"[]"
+"""What a poll is answered with for which there is nothing."""
+
 MOST_SAID: Final = 256
 """Messages that a client may say at once. They are served in one turn of the event loop."""
 
@@ -200,7 +203,7 @@ class Streams:
         elif self._requests.arrived(stream.connection, budget.MESSAGE):
             return stream.polls.poll(request.since, request.wait, answer)
         else:
-            answer(200, b"[]")
+            answer(200, NO_MESSAGES)
         return True
 
     def forget(self, request: StreamRequest, answer: Answering) -> None:

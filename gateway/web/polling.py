@@ -15,7 +15,7 @@ from gateway.core.encodings import Encoding
 from gateway.core.events import POLLED
 from gateway.node.life_checks import SILENT_SECONDS
 from gateway.node.ports import Answering
-from gateway.node.streams import REPLACED, Stream, Streams
+from gateway.node.streams import NO_MESSAGES, REPLACED, Stream, Streams
 from gateway.web.event_stream import StreamSession
 
 HOLD_SECONDS: Final = 30.0
@@ -30,7 +30,6 @@ five clients of a user would soon have asked more often than a user may.
 """
 _CONGESTED_BYTES: Final = 64 * 1024
 """An answer ends with what passes this: a slow line could not bear all that may wait, and would get on no further."""
-_NOTHING: Final = b"[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +165,7 @@ class PollSocket:
             self._begun = self._ended
         self._streams.settle(self._stream)
         if self._closing:
-            answer(200, _NOTHING)
+            answer(200, NO_MESSAGES)
             return True
         self._answer = answer
         if self._unproven:
@@ -240,7 +239,7 @@ class PollSocket:
         elif self._due:
             self._take()
         if not self._unproven:
-            answer(200, _NOTHING)
+            answer(200, NO_MESSAGES)
             return
         end = protocol.heartbeat(int(self._wall_clock() * 1000), self._ended)
         answer(200, b"[%b%b]" % (self._unproven, end))
@@ -279,7 +278,7 @@ class PollSocket:
         """Answer the request that waits, if one does, with no messages."""
         answer, self._answer = self._answer, None
         if answer is not None:
-            answer(status, _NOTHING)
+            answer(status, NO_MESSAGES)
 
     # -- the end ------------------------------------------------------------------------------
 

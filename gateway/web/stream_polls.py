@@ -7,6 +7,7 @@ from collections.abc import Callable
 from gateway.core.access import Identity
 from gateway.core.handshake import Refusal
 from gateway.node.ports import StreamRequest
+from gateway.node.streams import NO_MESSAGES
 from gateway.node.tasks import Tasks
 from gateway.web.handshake import Handshakes
 from gateway.web.new_connection import NewConnection
@@ -39,7 +40,7 @@ class StreamPolls:
         """Let nobody wait any more: the next poll goes to another node."""
         self._closed = True
         for waiting in list(self._waiting):
-            waiting.answer(200, b"[]")
+            waiting.answer(200, NO_MESSAGES)
 
     def begin(
         self, new: NewConnection, opening: PollOpening, identity: Identity, request: StreamRequest
@@ -95,7 +96,7 @@ class StreamPolls:
             for each in early:
                 waiting.answer(*each)
             if self._closed:
-                waiting.answer(200, b"[]")
+                waiting.answer(200, NO_MESSAGES)
         else:
             over()
             self._handshakes.open(new, opening)
