@@ -11,9 +11,9 @@ import orjson
 
 from gateway.conformance.confirmed import awaits_confirmation
 from gateway.conformance.delivery import IDLE_SECONDS, TRICKY
-from gateway.conformance.messages import AT_ONCE_SECONDS
+from gateway.conformance.messages import small_ones
 from gateway.conformance.opening import Answer
-from gateway.conformance.over_http import GATHERED, EventStream, Query, fields_of
+from gateway.conformance.over_http import GATHERED, EventStream, Query, whole
 from gateway.conformance.stage import Stage, check
 from gateway.conformance.verdicts import Failed, Skipped, expect
 
@@ -31,29 +31,35 @@ def named(*channels: str) -> Query:
     return [("channel", each) for each in channels]
 
 
-async def begin(
-    stage: Stage, query: Query, headers: Mapping[str, str] | None = None
-) -> EventStream:
-    """Ask for a stream, which must be one."""
-    given = stage.shown() | dict(headers or {})
+async def _asked(stage: Stage, query: Query = (), last_id: str = "") -> EventStream | Answer:
+    """Ask for a stream; the whole answer where it is none."""
+    given = stage.shown() | ({"Last-Event-ID": last_id} if last_id else {})
     answer = await stage.http.begin("GET", _SSE, query=query, headers=given)
-    head = Answer(answer.status, fields_of(answer), b"")
-    stream = EventStream(head, answer, stage.deployment.patience)
+    if answer.status != 200:
+        return await whole(answer)
+    stream = EventStream(answer, stage.deployment.patience)
     stage.keep(stream)
+    return stream
+
+
+async def begin(stage: Stage, query: Query, last_id: str = "") -> EventStream:
+    """Ask for a stream, which must be one."""
+    stream = await _asked(stage, query, last_id)
+    if isinstance(stream, Answer):
+        raise Failed(f"GET /sse is answered with {stream.told()}: does a proxy pass on this path?")
+    kind = stream.fields.get("content-type", "")
     expect(
-        head.status == 200 and head.fields.get("content-type", "").startswith(_KIND),
-        f"GET /sse is answered with {head.told()} {head.fields.get('content-type', '')}: "
-        "does a proxy pass on this path?",
+        kind.startswith(_KIND),
+        f"GET /sse is answered with the type {kind!r}: does a proxy pass on this path?",
     )
-    coding = head.fields.get("content-encoding", "identity")
+    coding = stream.fields.get("content-encoding", "identity")
     expect(coding == "identity", f"a stream is compressed with {coding}, unasked: by a proxy")
     return stream
 
 
 async def opened(stage: Stage, *channels: str, query: Query = (), last_id: str = "") -> EventStream:
     """A stream of these channels behind ``connected``; without any, of the user's own."""
-    headers = {"Last-Event-ID": last_id} if last_id else None
-    stream = await begin(stage, [*named(*(channels or (stage.own,))), *query], headers)
+    stream = await begin(stage, [*named(*(channels or (stage.own,))), *query], last_id)
     try:
         await stream.next("connected")
     except Failed:
@@ -88,6 +94,12 @@ def is_refusal(answer: Answer, status: int, code: str) -> None:
     )
 
 
+def is_not_kept(fields: Mapping[str, str]) -> None:
+    """See that whoever is between is told to keep nothing of an answer."""
+    kept = fields.get("cache-control", "")
+    expect("no-store" in kept, f"Cache-Control is {kept!r}: a proxy has removed no-store")
+
+
 @check("S-901", "a bad token is refused with 401 and its code, a name that is no channel with 400")
 async def refused(stage: Stage) -> None:
     """At both paths."""
@@ -112,19 +124,12 @@ async def refused(stage: Stage) -> None:
 async def places(stage: Stage) -> None:
     """A WebSocket, and up to ten streams."""
     line = await stage.connect()
-    streams: list[EventStream] = []
     for _ in range(10):
-        answer = await stage.http.begin("GET", _SSE, headers=stage.shown())
-        head = Answer(answer.status, fields_of(answer), b"")
-        if head.status != 200:
-            head.body = await answer.read()
-            answer.close()
-            is_refusal(head, 429, "connection_limit")
-            expect("retry-after" in head.fields, "the answer has no Retry-After")
+        stream = await _asked(stage)
+        if isinstance(stream, Answer):
+            is_refusal(stream, 429, "connection_limit")
+            expect("retry-after" in stream.fields, "the answer has no Retry-After")
             return
-        stream = EventStream(head, answer, stage.deployment.patience)
-        stage.keep(stream)
-        streams.append(stream)
         await stream.next("connected")
         if line.ended.done():
             end = await line.end()
@@ -166,8 +171,7 @@ async def pages(stage: Stage) -> None:
 async def beginning(stage: Stage) -> None:
     """With the name of the stream."""
     stream = await begin(stage, named(stage.own))
-    kept = stream.head.fields.get("cache-control", "")
-    expect("no-store" in kept, f"Cache-Control is {kept!r}: a proxy has removed no-store")
+    is_not_kept(stream.fields)
     message = await stream.receive()
     expect(message["type"] == "connected", f"the first message is {message}")
     expect(message.get("userId") == stage.user, f"connected names {message.get('userId')}")
@@ -193,17 +197,10 @@ async def events(stage: Stage) -> None:
 
 @check("S-913", "an event is passed on as soon as it is due")
 async def at_once(stage: Stage) -> None:
-    """Five small ones, each published when the one before has come."""
+    """Five small ones."""
     stream = await listening(stage)
-    for number in range(5):
-        id_ = await stage.publish({"number": number})
-        try:
-            message = await stream.next("notifications", seconds=AT_ONCE_SECONDS)
-        except Failed:
-            raise Failed(
-                f"event {number + 1} of 5 is not there after {AT_ONCE_SECONDS:g} s: {GATHERED}"
-            ) from None
-        expect(message.get("id") == id_, "another message came")
+    async for _ in small_ones(stage, stream, GATHERED):
+        pass
 
 
 @check("S-914", "the id of an event is where its client stands")

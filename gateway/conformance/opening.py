@@ -6,7 +6,7 @@ import asyncio
 import base64
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha1
 from typing import Any, Final
@@ -70,9 +70,18 @@ class Asked:
     version: str = "13"
 
 
+def joined(lines: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The lines of a head as fields: in lower case, several of one name joined."""
+    fields: dict[str, str] = {}
+    for given, value in lines:
+        name = given.lower()
+        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    return fields
+
+
 @dataclass(slots=True)
 class Answer:
-    """An answer in HTTP. Fields are in lower case; several lines of one are joined."""
+    """An answer in HTTP, with its fields as :func:`joined` has them."""
 
     status: int
     fields: Mapping[str, str]
@@ -148,11 +157,8 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     protocol, _, rest = first.partition(" ")
     if not protocol.startswith("HTTP/") or not rest[:3].isdigit():
         raise Failed("the handshake has no answer in HTTP")
-    fields: dict[str, str] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        name, value = name.lower(), value.strip()
-        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    parts = (line.partition(":") for line in lines)
+    fields = joined((name, value.strip()) for name, _, value in parts)
     status = int(rest[:3])
     body = b"" if status == 101 else await _body(reader, fields)
     return Opening(status, fields, body, protocol, reader, writer)

@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from gateway.conformance.opening import SECONDS, Address, Answer
+from gateway.conformance.opening import SECONDS, Address, Answer, joined
 from gateway.conformance.receiving import Receiving
 from gateway.conformance.verdicts import Failed
 
@@ -83,37 +83,33 @@ class Http:
             ) from None
 
     async def ask(self, method: str, path: str, **asked: Any) -> Answer:
-        """Ask, and read the whole answer; see :meth:`begin`.
-
-        Raises:
-            Failed: there is none, or it is cut.
-        """
-        answer = await self.begin(method, path, **asked)
-        try:
-            body = await asyncio.wait_for(answer.read(), SECONDS)
-        except TimeoutError:
-            raise Failed(f"the answer to {method} {path} does not end") from None
-        except aiohttp.ClientError:
-            raise Failed(f"the answer to {method} {path} is cut: by a proxy?") from None
-        finally:
-            answer.close()
-        return Answer(answer.status, fields_of(answer), body)
+        """Ask, and read the whole answer; see :meth:`begin`, and :func:`whole`."""
+        return await whole(await self.begin(method, path, **asked))
 
 
-def fields_of(answer: aiohttp.ClientResponse) -> dict[str, str]:
-    """The fields of an answer, as :class:`Answer` has them."""
-    fields: dict[str, str] = {}
-    for given, value in answer.headers.items():
-        name = given.lower()
-        fields[name] = f"{fields[name]}, {value}" if name in fields else value
-    return fields
+async def whole(answer: aiohttp.ClientResponse) -> Answer:
+    """Read what is behind the head of an answer.
+
+    Raises:
+        Failed: it is cut, or does not end.
+    """
+    asked = f"{answer.method} {answer.url.path}"
+    try:
+        body = await asyncio.wait_for(answer.read(), SECONDS)
+    except TimeoutError:
+        raise Failed(f"the answer to {asked} does not end") from None
+    except aiohttp.ClientError:
+        raise Failed(f"the answer to {asked} is cut: by a proxy?") from None
+    finally:
+        answer.close()
+    return Answer(answer.status, joined(answer.headers.items()), body)
 
 
 class EventStream(Receiving[str]):
     """An event stream from the head of its answer on.
 
     Attributes:
-        head: status and fields; of an answer that is no stream the body too.
+        fields: of the answer, in lower case.
         name: by which it is reached, once it is told.
         last_id: with which an ``EventSource`` would come back.
         named: the events that had an ``id:``, each with its message.
@@ -122,9 +118,9 @@ class EventStream(Receiving[str]):
         broken: what no stream of this protocol has.
     """
 
-    def __init__(self, head: Answer, answer: aiohttp.ClientResponse, patience: float) -> None:
+    def __init__(self, answer: aiohttp.ClientResponse, patience: float) -> None:
         super().__init__(patience)
-        self.head = head
+        self.fields = joined(answer.headers.items())
         self.name = ""
         self.last_id = ""
         self.named: list[tuple[str, dict[str, Any]]] = []
