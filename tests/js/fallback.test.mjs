@@ -204,6 +204,17 @@ test('a gateway that refuses for some seconds is not asked before, whatever happ
   await until(() => client.http.asked.length === 2);
 });
 
+test('a clock that is set back by an hour keeps it away for five minutes at most', async (t) => {
+  const client = await connected({ 'GET /sse': REFUSED(503, 'node_full', 15) });
+  await until(() => client.ends.length);
+  const clock = Date.now;
+  t.after(() => (Date.now = clock));
+  Date.now = () => clock() - 3_600_000;
+  client.open();
+  await until(() => client.ends.length === 2);
+  assert.equal(client.ends[1].retryAfter, 300_000);
+});
+
 test('a poll that is refused for some seconds is made again after them', async () => {
   const client = await polling([CONNECTED], REFUSED(429, 'too_many_requests', 6), [data(1)]);
   await until(() => client.http.of('GET', '/poll').length === 2);
