@@ -56,7 +56,7 @@ def quick_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(polls, "_HELD_SECONDS", 1.0)
     monkeypatch.setattr(streams, "PROOF_SECONDS", 2.0)
     monkeypatch.setattr(messages_, "_RESTART_SECONDS", 1.0)
-    monkeypatch.setattr(slow_readers, "_STALL_SECONDS", 2.5)
+    monkeypatch.setattr(slow_readers, "_STALL_SECONDS", 4.5)
     monkeypatch.setattr(slow_readers, "_BATCHES", 30)
     monkeypatch.setattr(heartbeats, "_STREAM_INTERVAL", 1.0)
 
@@ -72,7 +72,7 @@ async def deployed(start_node: StartNode, quick_times: None) -> Node:
         jwt_leeway_seconds=0.0,
         ping_interval_seconds=0.8,
         pong_timeout_seconds=0.8,
-        stall_seconds=1.0,
+        stall_seconds=2.0,
         high_water_bytes=65_536,
         allowed_origins=["https://example.com"],
         namespaces=own,
