@@ -162,10 +162,14 @@ class Admission:
         self._present += 1
 
     def give_back(self) -> None:
-        """Give back what ``lend`` or ``keep`` has taken."""
+        """Give back the room on the node that ``lend``, ``keep`` or ``enter`` has taken."""
         self._present -= 1
 
     def leave(self, user: str, connection: str) -> None:
         """Give back what ``enter`` has taken."""
-        self._present -= 1
+        self.give_back()
+        self.give_back_place(user, connection)
+
+    def give_back_place(self, user: str, connection: str) -> None:
+        """Give back the user's place only; ``give_back`` follows when the connection is over."""
         self._places.give_back(user, connection)

@@ -17,7 +17,7 @@ from gateway.node.lifetimes import Lifetimes
 from gateway.node.streams import RESUME, Stream, Streams
 from gateway.web import tcp
 from gateway.web.outgoing import Outgoing, Writer
-from gateway.web.socket import Left
+from gateway.web.socket import Leaving
 
 log = logging.getLogger(__name__)
 
@@ -140,13 +140,15 @@ class EventSocket(Outgoing):
 class StreamSession:
     """Sees to it that the end of a stream is noticed."""
 
-    __slots__ = ("_left", "_lifetimes", "_stream", "_streams")
+    __slots__ = ("_leaving", "_lifetimes", "_stream", "_streams")
 
-    def __init__(self, lifetimes: Lifetimes, streams: Streams, stream: Stream, left: Left) -> None:
+    def __init__(
+        self, lifetimes: Lifetimes, streams: Streams, stream: Stream, leaving: Leaving
+    ) -> None:
         self._lifetimes = lifetimes
         self._streams = streams
         self._stream = stream
-        self._left = left
+        self._leaving = leaving
 
     @property
     def connection(self) -> Connection:
@@ -171,6 +173,7 @@ class StreamSession:
         """The client is gone."""
         self._streams.leave(self._stream)
         try:
-            self._left(self.connection, _CLOSED_BY_CLIENT)
+            self._leaving.left(self.connection, _CLOSED_BY_CLIENT)
         except Exception:
             log.exception("departure_failed connection=%s", self.connection.id)
+        self._leaving.gone()

@@ -29,6 +29,7 @@ from gateway.web.new_connection import NewConnection
 from gateway.web.openings import Opening, Serving, WebSocketOpening
 from gateway.web.reading import Turns
 from gateway.web.refused_connections import RefusedConnections
+from gateway.web.socket import Leaving
 from publisher.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class Handshakes:
             limits.max_message_bytes * _READ_LIMIT_FACTOR,
         )
         self._user_budgets = UserBudgets(limits.user_budget, clock)
+        self._leaving = Leaving(self._left, admission.give_back)
 
     async def aclose(self) -> None:
         """End the handshakes that are under way."""
@@ -287,16 +289,16 @@ class Handshakes:
             )
             return connection
 
-        opening.begin(new, make, self._left)
+        opening.begin(new, make, self._leaving)
         self._timings.phase(self._timings.handshake, "start", since)
 
     def _left(self, connection: Connection, code: int | None) -> None:
-        """A client has closed, or is gone."""
+        """A client has closed, or is gone. It holds room until its connection is over: it may not have taken all."""
         try:
             self._lifetimes.end(connection, code)
         finally:
             self._user_budgets.leave(connection.user, connection.budget)
-            self._admission.leave(connection.user, connection.id)
+            self._admission.give_back_place(connection.user, connection.id)
         log.debug(
             "connection_closed connection=%s user=%r code=%s", connection.id, connection.user, code
         )

@@ -16,7 +16,7 @@ from gateway.node.ports import Socket
 from gateway.node.requests import Requests
 from gateway.web.new_connection import NewConnection
 from gateway.web.reading import Turns
-from gateway.web.socket import ClientSocket, Left, Session
+from gateway.web.socket import ClientSocket, Leaving, Session
 
 Make = Callable[[Socket], Connection]
 """Makes the connection of a socket, and counts it."""
@@ -39,7 +39,7 @@ class Opening(Protocol):
     def reject(self, new: NewConnection, why: Closing) -> None:
         """Tell a client why it is not let in, in the way in which it can hear it."""
 
-    def begin(self, new: NewConnection, make: Make, left: Left) -> None:
+    def begin(self, new: NewConnection, make: Make, leaving: Leaving) -> None:
         """Answer the request, and let the connection be served."""
 
 
@@ -77,11 +77,11 @@ class WebSocketOpening:
         error = b"" if why.error is None else frames.text(why.error)
         new.reject(self.agreement.answer + error + frames.close(why))
 
-    def begin(self, new: NewConnection, make: Make, left: Left) -> None:
+    def begin(self, new: NewConnection, make: Make, leaving: Leaving) -> None:
         """Upgrade the connection, and let a session serve it."""
         serving = self.serving
         socket = ClientSocket(self.encoding, serving.high_water, serving.turns, new.plain_socket)
         connection = make(socket)
         early = new.hand_over(socket)
-        session = Session(serving.lifetimes, serving.requests, connection, socket, left)
+        session = Session(serving.lifetimes, serving.requests, connection, socket, leaving)
         session.begin(serving.read_limit, self.agreement.answer, early)

@@ -14,7 +14,7 @@ CLOSE_TIMEOUT_SECONDS: Final = 5.0
 """How long a client may take to answer a close frame, and to take what was written before it."""
 
 LINGER_SECONDS: Final = 1.0
-"""How long a client that has taken all may take to close its side. No limit counts it any more, but it holds a file."""
+"""How long a client that has taken all may take to close its side. Its user has the place back, and the node not yet the room."""
 
 _LONE_PING: Final = 3
 """Bytes of a ping of the heartbeat, the only frame that small. An idle client is written nothing else."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.core import closing, frames
@@ -19,8 +20,18 @@ from gateway.web.reading import Reading, Reason, Turns
 
 log = logging.getLogger(__name__)
 
-Left = Callable[[Connection, int | None], None]
-"""Told once that a client has left, and its close code; ``None`` when it is just gone."""
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Whom to tell that a client leaves, once each.
+
+    Attributes:
+        left: that it has left, and its close code; ``None`` when it is just gone.
+        gone: that its connection is over, and holds nothing any more.
+    """
+
+    left: Callable[[Connection, int | None], None]
+    gone: Callable[[], None]
 
 
 class SocketListener(Listener, Writer, Protocol):
@@ -134,7 +145,7 @@ class ClientSocket(Outgoing):
 class Session:
     """Hands on what a client says, and sees to it that its end is noticed once."""
 
-    __slots__ = ("_connection", "_left", "_lifetimes", "_requests", "_socket")
+    __slots__ = ("_connection", "_has_left", "_leaving", "_lifetimes", "_requests", "_socket")
 
     def __init__(
         self,
@@ -142,13 +153,14 @@ class Session:
         requests: Requests,
         connection: Connection,
         socket: ClientSocket,
-        left: Left,
+        leaving: Leaving,
     ) -> None:
         self._lifetimes = lifetimes
         self._requests = requests
         self._connection = connection
         self._socket = socket
-        self._left: Left | None = left
+        self._leaving = leaving
+        self._has_left = False
 
     def begin(self, max_message_bytes: int, answer: bytes, early: bytes) -> None:
         """Answer the client's request, greet the client, and serve what it has said ``early`` and will say."""
@@ -200,13 +212,14 @@ class Session:
     def lost(self) -> None:
         """The client is gone."""
         self._end(None, closing.NORMAL)
+        self._leaving.gone()
 
     def _end(self, code: int | None, reason: Closing) -> None:
-        left, self._left = self._left, None
-        if left is None:
+        if self._has_left:
             return
+        self._has_left = True
         try:
-            left(self._connection, code)
+            self._leaving.left(self._connection, code)
         except Exception:
             log.exception("departure_failed connection=%s", self._connection.id)
         self._socket.finish(reason)

@@ -19,7 +19,7 @@ from gateway.web.one_request import OneRequest
 from gateway.web.openings import Make, Serving
 from gateway.web.polling import PollSocket
 from gateway.web.requests_under_way import RequestsUnderWay
-from gateway.web.socket import Left
+from gateway.web.socket import Leaving
 from gateway.web.stream_addresses import Wanted, wait_of, wanted
 from gateway.web.stream_answers import NOT_KEPT, Answers, Cors, refusal_of
 
@@ -54,7 +54,7 @@ class StreamOpening:
         """Answer with a status: an ``EventSource`` that is answered so does not come back."""
         new.refuse(refusal_of(why))
 
-    def begin(self, new: NewConnection, make: Make, left: Left) -> None:
+    def begin(self, new: NewConnection, make: Make, leaving: Leaving) -> None:
         """Answer with the beginning of a stream."""
         serving, wanted, streams = self.serving, self.wanted, self.streams
         encoding = WITH_IDS if len(wanted.channels) == 1 else WITHOUT_IDS
@@ -67,7 +67,7 @@ class StreamOpening:
         )
         connection = make(socket)
         stream = streams.enter(connection, wanted.channels, wanted.since)
-        session = StreamSession(serving.lifetimes, streams, stream, left)
+        session = StreamSession(serving.lifetimes, streams, stream, leaving)
         socket.serve(session)
         new.hand_over(socket)
         fields = {**_STREAM_FIELDS, **self.cors.fields(self.head)}
@@ -87,13 +87,13 @@ class PollOpening(StreamOpening):
         """Its connection lasts until its answer is taken, which may be long after its place is given back."""
         return self.under_way.refusal(user)
 
-    def begin(self, new: NewConnection, make: Make, left: Left) -> None:
+    def begin(self, new: NewConnection, make: Make, leaving: Leaving) -> None:
         """Begin a connection that lasts over several requests, of which this is the first."""
         serving, wanted, streams = self.serving, self.wanted, self.streams
         socket = PollSocket(serving.high_water, wanted.told, *self.clocks)
         stream = streams.enter(make(socket), wanted.channels, wanted.since)
         stream.polls = socket
-        session = StreamSession(serving.lifetimes, streams, stream, left)
+        session = StreamSession(serving.lifetimes, streams, stream, leaving)
         socket.serve(streams, stream, session)
         leave = self.under_way.begin(stream.connection.user, stream.name)
 

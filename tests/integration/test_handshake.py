@@ -23,7 +23,7 @@ from tests.integration.conftest import StartNode
 from tests.support.client import connected, opened
 from tests.support.client_frames import TEXT, client_frame
 from tests.support.nodes import Node
-from tests.support.raw import handshake_request
+from tests.support.raw import CLOSE, handshake_request, raw_client
 from tests.support.tokens import SECRET, make_token
 from tests.support.waiting import until
 
@@ -246,9 +246,32 @@ async def test_a_full_node_answers_503_with_retry_after(start_node: StartNode) -
         assert refused.value.status == 503
         assert refused.value.headers is not None
         assert int(refused.value.headers["Retry-After"]) > 0
-    await until(lambda: not node.gateway.hub.connections)
+    await until(lambda: room_taken(node) == 0)
     async with connected(node.url, make_token("v")):
         pass
+
+
+def room_taken(node: Node) -> int:
+    """How many connections the node counts."""
+    return node.gateway.entrance.client_port._handshakes._admission._present
+
+
+async def test_who_has_left_holds_room_until_its_connection_is_over(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may not have taken what was written. The user has the place back all the same."""
+    monkeypatch.setattr("gateway.web.outgoing.LINGER_SECONDS", 300.0)
+    node = await start_node(max_connections=2, max_connections_per_user=1)
+    async with raw_client(node.url, make_token("u")) as client:
+        client.writer.write(client_frame(CLOSE, b"\x03\xe8"))
+        await client.next(CLOSE)
+        assert not node.gateway.hub.connections
+        async with connected(node.url, make_token("u")):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                async with opened(node.url, make_token("v")):
+                    pass
+            assert refused.value.status == 503
+    await until(lambda: room_taken(node) == 0)
 
 
 async def test_a_crowd_that_is_read_in_one_turn_does_not_slip_past_the_limit(
