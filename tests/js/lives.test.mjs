@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Lives, summary } from '../../gateway/web/static/lives.js';
+import { Lives, steps, summary } from '../../gateway/web/static/lives.js';
 
 /** Messages 1 to 3 of a channel, of which the page has seen the last two written to one connection. */
 function channel() {
@@ -24,4 +24,10 @@ test('a client that comes back with what it has confirms what was sent to nobody
   confirm({ connection: 'n/1', after: 1, up_to: 2 });
   confirm({ connection: 'n/2', up_to: 3 });
   assert.deepEqual(counts(), [0, 1, 1]);
+});
+
+test('a message is published before anything else, also where the clock of a node is a little behind', () => {
+  const lives = new Lives();
+  lives.note({ kind: 'written', node: 'n', message: 9, received: 7, at: 10, receivers: 1 });
+  assert.deepEqual(steps(lives.of(9)).map((each) => each.kind), ['published', 'received', 'written']);
 });

@@ -64,21 +64,22 @@ function awaits({ written, replayed, confirmed }, user) {
 
 /** The steps of a life in their order: `{at, kind, …}`. */
 export function steps(life) {
-  const found = [{ at: life.id, kind: 'published' }];
+  const found = [];
   for (const [node, { received, at, receivers }] of life.written) {
     found.push({ at: received, kind: 'received', node }, { at, kind: 'written', node, receivers });
   }
   for (const { at, connection, user } of life.replayed) found.push({ at, kind: 'replayed', connection, user });
   for (const { at, connection, user } of life.confirmed.values()) found.push({ at, kind: 'confirmed', connection, user });
-  return found.sort((one, other) => one.at - other.at);
+  // A node knows the time of Redis from asking: what it tells may seem to be a little before the publish.
+  return [{ at: life.id, kind: 'published' }, ...found.sort((one, other) => one.at - other.at)];
 }
 
-/** To how many connections a message went, how many have confirmed it, and the milliseconds that this took. */
+/** To how many connections a message went, how many have confirmed it, and the microseconds that this took. */
 export function summary(life) {
   const written = [...life.written.values()];
   const devices = new Set([...life.confirmed.keys(), ...life.replayed.map((each) => each.connection)]);
   const receivers = Math.max(written.reduce((sum, each) => sum + each.receivers, 0), devices.size);
-  const last = (moments) => (moments.length > 0 ? Math.max(0, (Math.max(...moments) - life.id) / 1000) : undefined);
+  const last = (moments) => (moments.length > 0 ? Math.max(0, Math.max(...moments) - life.id) : undefined);
   return {
     receivers,
     confirmed: life.confirmed.size,
