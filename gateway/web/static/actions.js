@@ -1,7 +1,7 @@
 // What changes something: publishing, granting, disconnecting. Whether the key may is for the gateway to say.
 
 import { ask } from './api.js';
-import { element } from './elements.js';
+import { element, input } from './elements.js';
 
 /** A line that says what has become of an action. */
 function outcome() {
@@ -26,10 +26,6 @@ let fields = 0;
 function field(label, control) {
   control.id = `field-${(fields += 1)}`;
   return [element('label', { for: control.id }, label), control];
-}
-
-function input(attributes) {
-  return element('input', { autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false', ...attributes });
 }
 
 /** A form that publishes; in a channel, or in one that is to be named. */

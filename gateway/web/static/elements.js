@@ -8,6 +8,28 @@ export function element(name, attributes, ...children) {
   return made;
 }
 
+/** An element of a picture. */
+export function svg(name, attributes, ...children) {
+  const made = document.createElementNS('http://www.w3.org/2000/svg', name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+/** A field for what is no sentence. */
+export function input(attributes) {
+  return element('input', { autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false', ...attributes });
+}
+
+/** Make these the children of `parent`. What is open or focused stays: only what is new is put in, and what is old taken out. */
+export function arrange(parent, children) {
+  const kept = new Set(children);
+  for (const child of [...parent.children]) if (!kept.has(child)) child.remove();
+  children.forEach((child, index) => {
+    if (parent.children[index] !== child) parent.insertBefore(child, parent.children[index] ?? null);
+  });
+}
+
 const clock = new Intl.DateTimeFormat(undefined, {
   hour: '2-digit',
   minute: '2-digit',

@@ -17,24 +17,3 @@ export async function poll(every, signal, look, failed) {
     });
   }
 }
-
-/** Put rows into a table's body, and keep those that are there: focus and selection stay. `keyOf` names each, `cellsOf` gives its cells. */
-export function fill(body, found, keyOf, cellsOf) {
-  const known = new Map([...body.children].map((row) => [row.dataset.key, row]));
-  const rows = found.map((each) => {
-    const name = keyOf(each);
-    const row = known.get(name) ?? document.createElement('tr');
-    row.dataset.key = name;
-    row.setAttribute('role', 'row');
-    const cells = cellsOf(each);
-    const text = JSON.stringify(cells.map((cell) => cell.outerHTML));
-    if (row.dataset.text !== text) {
-      row.dataset.text = text;
-      row.replaceChildren(...cells);
-    }
-    return row;
-  });
-  if (rows.length !== body.children.length || rows.some((row, index) => body.children[index] !== row)) {
-    body.replaceChildren(...rows);
-  }
-}

@@ -1,6 +1,6 @@
 // The life of a message as it is shown: a line of what is known, a picture of it, and its steps.
 
-import { cut, element, tag, time } from './elements.js';
+import { cut, element, svg, tag, time } from './elements.js';
 import { steps, summary } from './lives.js';
 
 const PREVIEW_CHARACTERS = 200;
@@ -16,12 +16,12 @@ const WORDS = {
   confirmed: ({ connection, user }) => `confirmed by ${user} on ${connection}`,
 };
 
-export function connections(count) {
+function connections(count) {
   return count === 1 ? '1 connection' : `${count.toLocaleString()} connections`;
 }
 
 /** A duration, of microseconds. */
-export function lasted(microseconds) {
+function lasted(microseconds) {
   const ms = microseconds / 1000;
   if (ms >= 10_000) return `${(ms / 1000).toFixed(0)} s`;
   if (ms >= 1000) return `${(ms / 1000).toFixed(2)} s`;
@@ -67,12 +67,12 @@ export function lifeEntry(life, receipts) {
 function words({ receivers, confirmed, replayed, written, complete }) {
   const unseen = replayed ? 'replayed' : 'published before this page looked';
   if (written === undefined && confirmed === 0) return [tag('retained'), ` ${unseen}`];
-  const sent = written === undefined ? unseen : `written to ${connections(receivers)} after ${lasted(written * 1000)}`;
+  const sent = written === undefined ? unseen : `written to ${connections(receivers)} after ${lasted(written)}`;
   if (receivers === 0) return [tag('nobody there', 'late'), ' kept for those who come'];
   const all = confirmed >= receivers;
   return [
     tag(`confirmed by ${confirmed} of ${receivers}`, all ? 'good' : 'late'),
-    ` ${sent}${complete === undefined ? '' : `, confirmed after ${lasted(complete * 1000)}`}`,
+    ` ${sent}${complete === undefined ? '' : `, confirmed after ${lasted(complete)}`}`,
   ];
 }
 
@@ -95,10 +95,4 @@ function drawPicture(picture, found) {
     return svg('line', { x1: x, x2: x, y1: 4, y2: 20, class: step.kind });
   });
   picture.replaceChildren(svg('line', { x1: 8, x2: WIDTH - 8, y1: 12, y2: 12, class: 'axis' }), ...dots);
-}
-
-function svg(name, attributes) {
-  const made = document.createElementNS('http://www.w3.org/2000/svg', name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
 }

@@ -2,20 +2,20 @@
 
 import { ask, pathOf, watch } from './api.js';
 import { publishForm } from './actions.js';
-import { batched, element, tag, time } from './elements.js';
+import { arrange, batched, element, input, tag, time } from './elements.js';
 import { happenings } from './happenings.js';
 import { Lives } from './lives.js';
-import { fill, poll } from './polling.js';
+import { poll } from './polling.js';
+import { cell, fill, head, table, tableBody } from './tables.js';
 import { lifeEntry } from './timeline.js';
-import { cell, head, table } from './view_nodes.js';
 
 const SHOWN = 50;
 const RECENT_US = 600e6;
-const HISTORY_MS = 1000; // how often data of new messages is read
+const HISTORY_MS = 250; // how often data of new messages is read
 
 export function channelsView(_subject, { signal, state, failed }) {
-  const body = element('tbody', { role: 'rowgroup' });
-  const start = element('input', { id: 'start', placeholder: 'run-results/session-123', autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false' });
+  const body = tableBody();
+  const start = input({ id: 'start', placeholder: 'run-results/session-123' });
   const form = element(
     'form',
     { id: 'channels-form', class: 'card' },
@@ -82,7 +82,7 @@ export function channelView(channel, { signal, state, failed }) {
   const entries = new Map();
   const list = element('ol', { id: 'lives', class: 'lives' });
   const events = happenings('What happens in this channel', 'channel-events');
-  const body = element('tbody', { role: 'rowgroup' });
+  const body = tableBody();
   const subscriptions = table('Subscriptions', ['User', 'Connection', 'State', 'Sent up to', 'Confirmed up to'], body);
   const count = element('span', {}, '');
   const toList = element('button', { type: 'button', class: 'quiet' }, 'Show them');
@@ -158,14 +158,7 @@ function drawLives(lives, entries, list, receipts) {
     else if (life.changed) row.draw();
     return row.entry;
   });
-  if (rows.length !== list.children.length || rows.some((row, index) => list.children[index] !== row)) {
-    // What is open or focused stays in its place: only what is new is put in, and what is old taken out.
-    const kept = new Set(rows);
-    for (const row of [...list.children]) if (!kept.has(row)) row.remove();
-    rows.forEach((row, index) => {
-      if (list.children[index] !== row) list.insertBefore(row, list.children[index] ?? null);
-    });
-  }
+  arrange(list, rows);
 }
 
 /** Reads what the log has of messages that were written, now and then however many come. */
@@ -189,7 +182,7 @@ function reader(channel, lives, draw, signal) {
   return () => {
     if (waits) return;
     waits = true;
-    setTimeout(read, HISTORY_MS / 4);
+    setTimeout(read, HISTORY_MS);
   };
 }
 

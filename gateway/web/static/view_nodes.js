@@ -1,8 +1,9 @@
 // All nodes, and what goes through them.
 
 import { ask } from './api.js';
-import { element, tag } from './elements.js';
-import { fill, poll } from './polling.js';
+import { element, svg, tag } from './elements.js';
+import { poll } from './polling.js';
+import { cell, fill, head, table, tableBody } from './tables.js';
 
 const KEPT = 60;
 const GONE_MS = 30_000; // for so long a node that has gone is still shown
@@ -18,9 +19,9 @@ const number = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
 
 export function nodesView(_subject, { signal, state, failed }) {
   const figures = FIGURES.map(([name, title]) => figure(name, title));
-  const body = element('tbody', { role: 'rowgroup' });
+  const body = tableBody();
   const gone = new Map(); // name → when it was seen last
-  let before = new Map();
+  let before = new Set();
   const view = element(
     'section',
     { 'aria-labelledby': 'nodes-title' },
@@ -35,9 +36,9 @@ export function nodesView(_subject, { signal, state, failed }) {
       const { nodes } = await ask('nodes', { signal });
       const now = Date.now();
       const there = new Set(nodes.map((each) => each.name));
-      for (const name of before.keys()) if (!there.has(name)) gone.set(name, now);
+      for (const name of before) if (!there.has(name)) gone.set(name, now);
       for (const [name, since] of gone) if (there.has(name) || now - since > GONE_MS) gone.delete(name);
-      before = new Map(nodes.map((each) => [each.name, each]));
+      before = there;
       const reports = nodes.map((each) => each.report).filter(Boolean);
       for (const each of figures) each.add(reports.reduce((sum, report) => sum + report[each.name], 0));
       const lost = [...gone.keys()].map((name) => ({ name, gone: true }));
@@ -74,12 +75,8 @@ function condition({ draining, ready }) {
 
 function figure(name, title) {
   const value = element('strong', {}, '–');
-  const line = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
-  line.setAttribute('viewBox', `0 0 ${KEPT - 1} 20`);
-  line.setAttribute('preserveAspectRatio', 'none');
-  line.setAttribute('aria-hidden', 'true');
-  const path = document.createElementNS(line.namespaceURI, 'polyline');
-  line.append(path);
+  const path = svg('polyline', {});
+  const line = svg('svg', { viewBox: `0 0 ${KEPT - 1} 20`, preserveAspectRatio: 'none', 'aria-hidden': 'true' }, path);
   const seen = [];
   return {
     name,
@@ -93,29 +90,4 @@ function figure(name, title) {
       path.setAttribute('points', seen.map((each, index) => `${first + index},${19 - (each / most) * 18}`).join(' '));
     },
   };
-}
-
-// -- tables, as all views have them -----------------------------------------------------------
-
-/** A table whose rows become cards where there is no room for columns. */
-export function table(title, columns, body) {
-  return element(
-    'div',
-    { class: 'card table', role: 'region', 'aria-label': title, tabindex: '0' },
-    element(
-      'table',
-      { role: 'table' }, // Safari forgets what a table is where its style is another
-      element('caption', {}, title),
-      element('thead', { role: 'rowgroup' }, element('tr', { role: 'row' }, ...columns.map((each) => element('th', { scope: 'col', role: 'columnheader' }, each)))),
-      body,
-    ),
-  );
-}
-
-export function head(content) {
-  return element('th', { scope: 'row', role: 'rowheader' }, content);
-}
-
-export function cell(title, content) {
-  return element('td', { 'data-title': title, role: 'cell' }, content);
 }

@@ -2,24 +2,24 @@
 
 import { ask, watch } from './api.js';
 import { disconnectButton } from './actions.js';
-import { element, tag } from './elements.js';
+import { arrange, element, input, tag } from './elements.js';
 import { happenings } from './happenings.js';
 import { poll } from './polling.js';
-import { head, table } from './view_nodes.js';
+import { head, table, tableBody } from './tables.js';
 import { link, standing, tellMissing } from './view_channels.js';
 
 export function usersView(_subject, { state }) {
   state('connected', 'Connected');
-  const input = element('input', { id: 'user', placeholder: 'user-123', autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false', required: '' });
+  const user = input({ id: 'user', placeholder: 'user-123', required: '' });
   const form = element(
     'form',
     { id: 'user-form', class: 'card narrow' },
     element('label', { for: 'user' }, 'The user’s id, as tokens have it'),
-    element('div', { class: 'row' }, input, element('button', { class: 'primary' }, 'Look')),
+    element('div', { class: 'row' }, user, element('button', { class: 'primary' }, 'Look')),
   );
   form.addEventListener('submit', (event) => {
     event.preventDefault();
-    location.hash = `#/user/${encodeURIComponent(input.value.trim())}`;
+    location.hash = `#/user/${encodeURIComponent(user.value.trim())}`;
   });
   return element('section', { 'aria-labelledby': 'users-title' }, element('h2', { id: 'users-title', class: 'title' }, 'Users'), form);
 }
@@ -34,19 +34,12 @@ export function userView(user, { signal, state, failed }) {
     const { connections, missing } = await ask(`users/${encodeURIComponent(user)}`, { signal });
     none.hidden = connections.length > 0;
     const there = new Set(connections.map((each) => each.connection));
-    for (const [name, card] of known) {
-      if (!there.has(name)) {
-        card.element.remove();
-        known.delete(name);
-      }
-    }
+    for (const name of known.keys()) if (!there.has(name)) known.delete(name);
     for (const each of connections) {
-      if (!known.has(each.connection)) {
-        known.set(each.connection, connectionCard(user, each.connection));
-        cards.append(known.get(each.connection).element);
-      }
+      if (!known.has(each.connection)) known.set(each.connection, connectionCard(user, each.connection));
       known.get(each.connection).draw(each);
     }
+    arrange(cards, [...known.values()].map((card) => card.element));
     tellMissing(state, missing);
   };
   poll(2000, signal, look, failed);
@@ -76,7 +69,7 @@ export function userView(user, { signal, state, failed }) {
 
 function connectionCard(user, name) {
   const facts = element('p', { class: 'hint' });
-  const body = element('tbody', { role: 'rowgroup' });
+  const body = tableBody();
   const card = element(
     'section',
     { class: 'card connection', 'data-connection': name, 'aria-label': `Connection ${name}` },
