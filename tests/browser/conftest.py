@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from publisher import AsyncPublisher
 from tests.browser.backend import Backend
 from tests.browser.chromium import Browser
 from tests.browser.documentation import make_module
@@ -58,6 +59,18 @@ def user() -> str:
 @pytest.fixture
 def session() -> str:
     return f"session-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def channel(session: str) -> str:
+    return f"run-results/{session}"
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def publisher(redis_url: str, shared_prefix: str) -> AsyncIterator[AsyncPublisher]:
+    """To the gateway that most tests share."""
+    async with AsyncPublisher.from_url(redis_url, prefix=shared_prefix) as publisher:
+        yield publisher
 
 
 # -- programs of tests/js ---------------------------------------------------------------------

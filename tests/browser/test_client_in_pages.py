@@ -60,17 +60,6 @@ addEventListener('message', ({ data: { token, channel }, source }) => {
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def publisher(redis_url: str, shared_prefix: str) -> AsyncIterator[AsyncPublisher]:
-    async with AsyncPublisher.from_url(redis_url, prefix=shared_prefix) as publisher:
-        yield publisher
-
-
-@pytest.fixture
-def channel(session: str) -> str:
-    return f"run-results/{session}"
-
-
-@pytest_asyncio.fixture(loop_scope="session")
 async def visit(
     js: Path, browser: Browser, gateway: GatewayProcess, user: str, channel: str
 ) -> AsyncIterator[Visit]:
@@ -147,14 +136,26 @@ async def places(publisher: AsyncPublisher, user: str) -> int:
     return len(await publisher.connections(user))
 
 
+async def held(publisher: AsyncPublisher, user: str, count: int) -> None:
+    """Wait until the user holds so many places."""
+
+    async def so_many() -> bool:
+        return await places(publisher, user) == count
+
+    await until(so_many)
+
+
+async def received_elsewhere(visit: Visit) -> None:
+    """Let another device of the user have what was published, so that the gateway would not send it by itself."""
+    other = await visit()
+    await other.wait("[data-event=data]")
+    await close(other)
+
+
 async def go_elsewhere(page: Page, publisher: AsyncPublisher, user: str, url: str) -> None:
     """Leave the page, and wait for its farewell: the browser shows the next page before."""
     await page.do("go", url=url)
-
-    async def nobody() -> bool:
-        return await places(publisher, user) == 0
-
-    await until(nobody)
+    await held(publisher, user, 0)
 
 
 # -- positions --------------------------------------------------------------------------------
@@ -169,11 +170,8 @@ async def test_a_page_that_is_loaded_again_misses_nothing_and_repeats_nothing(
     await heard(page, "old")
     address = await page.evaluate("location.href")
     await go_elsewhere(page, publisher, user, "about:blank")
-    # Another device of the user has this one, so the gateway would not send it by itself.
     await publisher.publish(channel, "missed")
-    other = await visit()
-    await other.wait("[data-event=data]")
-    await close(other)
+    await received_elsewhere(visit)
     await page.do("go", url=address)
     await heard(page, "missed")
     await publisher.publish(channel, "live")
@@ -197,10 +195,7 @@ async def test_what_was_being_written_when_a_page_is_left_is_kept(
     address = await page.evaluate("location.href")
     await go_elsewhere(page, publisher, user, "about:blank")
     await publisher.publish(channel, "missed")
-    # Another device of the user has both, so the gateway would not send them by itself.
-    other = await visit()
-    await other.wait("[data-event=data]")
-    await close(other)
+    await received_elsewhere(visit)
     await page.do("go", url=address)
     await heard(page, "missed")
 
@@ -335,11 +330,7 @@ async def test_when_the_tab_with_the_connection_goes_the_next_one_has_it_soon(
     if way == "hang":
         await heard(first, "first", "before", "meanwhile", "after")
         assert await sockets(others) == 1
-
-        async def one() -> bool:
-            return await places(publisher, user) == 1
-
-        await until(one)
+        await held(publisher, user, 1)
 
 
 async def test_when_the_connection_is_lost_one_tab_makes_it_again_for_all(
@@ -358,11 +349,7 @@ async def test_when_the_connection_is_lost_one_tab_makes_it_again_for_all(
     for tab in tabs:
         await heard(tab, "before", "meanwhile")
         assert await happened(tab, "gap") == []
-
-    async def one() -> bool:
-        return await places(publisher, user) == 1
-
-    await until(one)
+    await held(publisher, user, 1)
 
 
 async def test_a_channel_that_only_a_dead_tab_has_heard_is_left(

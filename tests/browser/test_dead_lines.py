@@ -87,8 +87,7 @@ async def test_a_dead_line_is_noticed_before_its_socket_says_that_it_is_closed(
     await backend.notify(user, title="before", message="…")
     await page.wait(happened("notification"), 1)
     for link in proxy.links:
-        link.up.freeze()
-        link.down.freeze()
+        link.freeze()
     await backend.notify(user, title="meanwhile", message="…")
     await page.wait(happened("connected"), 2)
     await page.wait(happened("notification"), 2)

@@ -12,7 +12,7 @@ from gateway.web.client_files import FOLDER
 from publisher import AsyncPublisher
 from tests.browser.conftest import Start
 from tests.browser.node_program import NodeProgram
-from tests.browser.test_javascript_client import data, opened, publisher, state
+from tests.browser.test_javascript_client import data, opened, state
 from tests.support.haproxy import haproxy_before
 from tests.support.http_only_proxy import HttpOnlyProxy
 from tests.support.nginx import Nginx
@@ -21,8 +21,6 @@ from tests.support.programs import require_program
 from tests.support.redis_server import free_port
 from tests.support.tokens import make_token
 from tests.support.waiting import until
-
-__all__ = ["publisher"]  # a fixture
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -25,19 +26,16 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-RUNS = "run-results"
 Begin = Callable[..., Awaitable[NodeProgram]]
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def publisher(redis_url: str, shared_prefix: str) -> AsyncIterator[AsyncPublisher]:
-    async with AsyncPublisher.from_url(redis_url, prefix=shared_prefix) as publisher:
-        yield publisher
-
-
-@pytest.fixture
-def channel(session: str) -> str:
-    return f"{RUNS}/{session}"
+async def proxy(gateway: GatewayProcess) -> AsyncIterator[Proxy]:
+    """A line to the gateway."""
+    proxy = Proxy(gateway.port)
+    await proxy.start()
+    async with contextlib.aclosing(proxy):
+        yield proxy
 
 
 @pytest.fixture
@@ -45,7 +43,7 @@ def begin(programs: Start, gateway: GatewayProcess, user: str) -> Begin:
     """``await begin(tokens=…, url=…, …)``: the client, with the options that follow."""
 
     async def begin(*tokens: str, url: str = gateway.url, options: str = "{}") -> NodeProgram:
-        given = ",".join(tokens or (make_token(user, [f"{RUNS}/*"]),))
+        given = ",".join(tokens or (make_token(user, ["run-results/*"]),))
         return await programs("client.mjs", str(FOLDER / "client.js"), url, given, options)
 
     return begin
@@ -163,10 +161,8 @@ async def test_a_callback_that_throws_keeps_nobody_from_hearing(
 
 
 async def test_what_a_callback_has_not_processed_is_not_acknowledged_and_comes_again(
-    begin: Begin, gateway: GatewayProcess, publisher: AsyncPublisher, channel: str
+    begin: Begin, proxy: Proxy, publisher: AsyncPublisher, channel: str
 ) -> None:
-    proxy = Proxy(gateway.port)
-    await proxy.start()
     client = await begin(url=f"ws://127.0.0.1:{proxy.port}", options='{"backoff": {"max": 100}}')
     await client.tell("subscribe", channel=channel, ack=True)
     await live(client)
@@ -177,7 +173,6 @@ async def test_what_a_callback_has_not_processed_is_not_acknowledged_and_comes_a
         link.cut()
     await opened(client)
     assert await data(client, 2) == ["fail", "behind"]
-    await proxy.aclose()
 
 
 async def test_acknowledgements_are_sent(
@@ -356,10 +351,8 @@ async def test_after_what_is_hopeless_it_does_not_come_back_by_itself(
 
 
 async def test_a_line_that_goes_silent_is_left(
-    begin: Begin, gateway: GatewayProcess, publisher: AsyncPublisher, channel: str
+    begin: Begin, proxy: Proxy, publisher: AsyncPublisher, channel: str
 ) -> None:
-    proxy = Proxy(gateway.port)
-    await proxy.start()
     client = await begin(
         url=f"ws://127.0.0.1:{proxy.port}", options='{"backoff": {"max": 100}, "watchdog": 60000}'
     )
@@ -368,31 +361,26 @@ async def test_a_line_that_goes_silent_is_left(
     await publisher.publish(channel, "before")
     assert await data(client, 1) == ["before"]
     for link in proxy.links:
-        link.up.freeze()
-        link.down.freeze()
+        link.freeze()
     await publisher.publish(channel, "meanwhile")
     begun = time.monotonic()
     await client.tell("wake")
     assert (await state(client, "waiting"))["reason"] == "no_answer"
     assert 2.9 < time.monotonic() - begun < 5
     assert await data(client, 1) == ["meanwhile"]
-    await proxy.aclose()
 
 
 @pytest.mark.long
 async def test_after_a_sleep_it_asks_at_once_whether_the_line_is_alive(
-    begin: Begin, gateway: GatewayProcess, publisher: AsyncPublisher, channel: str
+    begin: Begin, proxy: Proxy, publisher: AsyncPublisher, channel: str
 ) -> None:
-    proxy = Proxy(gateway.port)
-    await proxy.start()
     client = await begin(
         url=f"ws://127.0.0.1:{proxy.port}", options='{"backoff": {"max": 100}, "watchdog": 1000}'
     )
     await client.tell("subscribe", channel=channel)
     await live(client)
     for link in proxy.links:
-        link.up.freeze()
-        link.down.freeze()
+        link.freeze()
     client.signal(signal.SIGSTOP)
     await publisher.publish(channel, "meanwhile")
     # A timer that is five seconds late has slept.
@@ -402,4 +390,3 @@ async def test_after_a_sleep_it_asks_at_once_whether_the_line_is_alive(
     assert (await state(client, "waiting"))["reason"] == "no_answer"
     assert time.monotonic() - begun < 5  # awake it would have waited for ten
     assert await data(client, 1) == ["meanwhile"]
-    await proxy.aclose()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from publisher import AsyncPublisher
-from tests.browser.chromium import Browser
+from tests.browser.chromium import Browser, Page
 from tests.support.processes import GatewayProcess
 from tests.support.tokens import make_token
 
@@ -28,9 +28,6 @@ LINES_OF_CODE = 60
 
 def shown(name: str) -> list[str]:
     return re.findall(rf"<!-- tested: {re.escape(name)} -->\n```\w+\n(.*?)```", PAGE, re.DOTALL)
-
-
-Visit = Callable[[str], Any]
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -68,27 +65,44 @@ async def serve(gateway: GatewayProcess, user: str) -> AsyncIterator[Callable[..
         yield serve
 
 
-def backend(name: str, redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What the page has for a backend."""
+@pytest.fixture
+def scope_of(
+    redis_url: str, shared_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """``scope_of("pusher")`` is what the page has for a backend that came from there."""
     monkeypatch.setenv("PUBLISHER_REDIS_URL", redis_url)
-    monkeypatch.setenv("PUBLISHER_REDIS_PREFIX", prefix)
+    monkeypatch.setenv("PUBLISHER_REDIS_PREFIX", shared_prefix)
     scope: dict[str, Any] = {}
-    (program,) = shown(f"{name} backend")
-    exec(compile(program, "migration.md", "exec"), scope)
-    return scope
+
+    def scope_of(name: str) -> dict[str, Any]:
+        (program,) = shown(f"{name} backend")
+        exec(compile(program, "migration.md", "exec"), scope)
+        return scope
+
+    yield scope_of
+    scope["publisher"].close()
+
+
+def program_of(name: str) -> str:
+    """The shim, which has to be small, and a use of it."""
+    (shim,), (use,) = shown(f"{name} shim"), shown(f"{name} use")
+    assert len(shim.splitlines()) < LINES_OF_CODE
+    return f"{shim}{use}"
+
+
+async def has_shown(page: Page, count: int) -> None:
+    """Wait until the page has shown so many orders."""
+    enough = f"shown.length >= {count}"
+    await page.evaluate(f"new Promise((done) => setInterval(() => {enough} && done(), 10))")
 
 
 async def test_code_for_socket_io_goes_on(
     browser: Browser,
     serve: Callable[..., str],
     user: str,
-    redis_url: str,
-    shared_prefix: str,
-    monkeypatch: pytest.MonkeyPatch,
+    scope_of: Callable[[str], dict[str, Any]],
 ) -> None:
-    (shim,), (use,) = shown("socket.io shim"), shown("socket.io use")
-    assert len(shim.splitlines()) < LINES_OF_CODE
-    scope = backend("socket.io", redis_url, shared_prefix, monkeypatch)
+    program, scope = program_of("socket.io"), scope_of("socket.io")
     # Before anybody is there: Socket.IO would have lost it.
     scope["emit"](f"notifications/{user}", "paid", {"order": 7})
     said = (
@@ -96,11 +110,11 @@ async def test_code_for_socket_io_goes_on(
         "const other = () => said.push('other');\nsocket.on('paid', other).off('paid', other);\n"
         "Object.assign(window, { socket, said });\n"
     )
-    page = await browser.visit(serve(f"{shim}{use}{said}", []))
-    await page.evaluate("new Promise((done) => setInterval(() => shown.length && done(), 10))")
+    page = await browser.visit(serve(f"{program}{said}", []))
+    await has_shown(page, 1)
     scope["emit"](f"notifications/{user}", "shipped", {"order": 7})
     scope["emit"](f"notifications/{user}", "paid", {"order": 8})
-    await page.evaluate("new Promise((done) => setInterval(() => shown.length > 1 && done(), 10))")
+    await has_shown(page, 2)
     assert await page.evaluate("shown") == [{"order": 7}, {"order": 8}]
     assert await page.evaluate("socket.connected") is True
     refused = "(() => { try { socket.emit('x'); } catch (error) { return error.message; } })()"
@@ -109,31 +123,26 @@ async def test_code_for_socket_io_goes_on(
     assert await page.evaluate("said") == ["connect", "disconnect"]
     assert await page.evaluate("socket.connected") is False
     await page.close()
-    scope["publisher"].close()
 
 
 async def test_code_for_pusher_goes_on(
     browser: Browser,
     serve: Callable[..., str],
     user: str,
-    redis_url: str,
-    shared_prefix: str,
-    monkeypatch: pytest.MonkeyPatch,
+    scope_of: Callable[[str], dict[str, Any]],
 ) -> None:
-    (shim,), (use,) = shown("pusher shim"), shown("pusher use")
-    assert len(shim.splitlines()) < LINES_OF_CODE
-    scope = backend("pusher", redis_url, shared_prefix, monkeypatch)
+    program, scope = program_of("pusher"), scope_of("pusher")
     channel = f"private-notifications-{user}"
     scope["trigger"](channel, "paid", {"order": 7})
     said = (
         "const said = [];\npusher.connection.bind('state_change', ({ current }) => said.push(current));\n"
         f"const again = pusher.subscribe('{channel}');\nObject.assign(window, {{ pusher, said, again }});\n"
     )
-    page = await browser.visit(serve(f"{shim}{use}{said}", []))
-    await page.evaluate("new Promise((done) => setInterval(() => shown.length && done(), 10))")
+    page = await browser.visit(serve(f"{program}{said}", []))
+    await has_shown(page, 1)
     scope["trigger"](channel, "shipped", {"order": 7})
     scope["trigger"](channel, "paid", {"order": 8})
-    await page.evaluate("new Promise((done) => setInterval(() => shown.length > 1 && done(), 10))")
+    await has_shown(page, 2)
     assert await page.evaluate("shown") == [{"order": 7}, {"order": 8}]
     assert (await page.evaluate("said"))[-1] == "connected"
     assert await page.evaluate("again.name") == channel
@@ -141,7 +150,6 @@ async def test_code_for_pusher_goes_on(
     await page.evaluate("pusher.disconnect()")
     assert (await page.evaluate("said"))[-1] == "disconnected"
     await page.close()
-    scope["publisher"].close()
 
 
 async def test_what_comes_after_a_move_runs(
@@ -157,6 +165,6 @@ async def test_what_comes_after_a_move_runs(
         for channel in (f"notifications/{user}", f"run-results/{user}"):
             await publisher.publish(channel, {"order": 9})
         page = await browser.visit(serve(script, [f"run-results/{user}"]))
-        await page.evaluate("new Promise((done) => setInterval(() => shown.length && done(), 10))")
+        await has_shown(page, 1)
         assert await page.evaluate("shown[0]") == {"order": 9}
         await page.close()

@@ -12,11 +12,9 @@ from gateway.web.client_files import FOLDER
 from publisher import AsyncPublisher
 from tests.browser.conftest import Start
 from tests.browser.node_program import NodeProgram
-from tests.browser.test_javascript_client import data, live, opened, publisher, state
+from tests.browser.test_javascript_client import data, live, opened, state
 from tests.support.processes import GatewayProcess
 from tests.support.tokens import make_token
-
-__all__ = ["publisher"]  # a fixture
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -100,10 +100,14 @@ class Link:
         _reset(self._client)
         _reset(self._server)
 
-    def vanish(self) -> None:
-        """Break the line so that the server does not learn of it, as when a phone loses its network."""
+    def freeze(self) -> None:
+        """Let nothing through any more, as on a line that is dead: neither side learns of it."""
         self.up.freeze()
         self.down.freeze()
+
+    def vanish(self) -> None:
+        """Break the line so that the server does not learn of it, as when a phone loses its network."""
+        self.freeze()
         _reset(self._client)
 
 
