@@ -21,7 +21,7 @@ export function input(attributes) {
   return element('input', { autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false', ...attributes });
 }
 
-/** Make these the children of `parent`. What is open or focused stays: only what is new is put in, and what is old taken out. */
+/** Make these the children of `parent`. What need not move keeps its focus and selection: only what is new, or comes earlier now, is put in. */
 export function arrange(parent, children) {
   const kept = new Set(children);
   for (const child of [...parent.children]) if (!kept.has(child)) child.remove();
