@@ -49,6 +49,7 @@ from gateway.web.stream_posts import StreamPosts
 from gateway.web.stream_routing import StreamRouting
 from gateway.web.streams import StreamRequests
 from gateway.web.tls import Files, ServerTls
+from gateway.web.user_quota import UserQuota
 from gateway.web.wasted_tls import WastedTls
 
 
@@ -167,7 +168,8 @@ class Entrance:
         self, shared: Shared, access: Access, under_way: Callable[..., RequestsUnderWay]
     ) -> StreamRequests:
         settings, stats, tasks = shared.settings, shared.stats, shared.tasks
-        routing = StreamRouting(self.streams, self.stream_calls, access.revocations)
+        quota = UserQuota(settings.max_connections_per_user, "requests", CLOCK)
+        routing = StreamRouting(self.streams, self.stream_calls, access.revocations, quota)
         answers = Answers(
             Cors(credentials=_lists_origins(settings)),
             settings.compression_threshold_bytes if settings.compression else math.inf,
@@ -188,7 +190,7 @@ class Entrance:
                 routing, answers, under_way(), self.refused, tasks, settings.max_message_bytes
             ),
             self.refused,
-            CLOCK,
+            quota,
         )
 
 

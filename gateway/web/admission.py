@@ -11,26 +11,16 @@ from aiohttp import hdrs
 from gateway.core import closing
 from gateway.core.closing import Closing
 from gateway.core.handshake import Refusal
-from gateway.core.rate_limit import Quota
 from gateway.node.ports import Claim, Denied, Places
 from gateway.node.revocations import Revocations
 from gateway.node.timings import Timings
 from gateway.web.handshake_queue import HandshakeQueue
+from gateway.web.user_quota import UserQuota
 
 _RETRY_AFTER: Final[Mapping[str, str]] = {hdrs.RETRY_AFTER: "2"}
 """Seconds after which whoever was refused for lack of room may try again."""
 
 _NODE_FULL: Final = "node_full"
-
-TOO_MANY: Final = Refusal(
-    429, "too_many_requests", "too many requests of this user", {"Retry-After": "5"}
-)
-
-_ATTEMPTS_FOR_A_PLACE: Final = 40
-_PERIOD_SECONDS: Final = 10.0
-_USERS: Final = 10_000
-"""So many attempts are taken in a period for each connection that a user may have, and of so many users: who is let in may
-ask for all that is kept, and a place that is given back is free again at once."""
 
 _GIVEN_UP: Final = 5
 """So many of a user's attempts whose clients are gone may be under way besides: each ends within half a second."""
@@ -74,8 +64,8 @@ class Admission:
         self._room = room
         self._present = 0
         self._asking: dict[str, list[Callable[[], bool]]] = {}
-        most = _ATTEMPTS_FOR_A_PLACE * room.per_user
-        self._attempts = Quota(most, _PERIOD_SECONDS, timings.clock(), _USERS)
+        # Who is let in may ask for all that is kept, and a place that is given back is free again at once.
+        self._begun = UserQuota(room.per_user, "connections", timings.clock)
 
     @property
     def open(self) -> bool:
@@ -108,8 +98,9 @@ class Admission:
         # Again: what is read in one turn of the event loop has passed the first look together.
         if self._full:
             return unavailable(_NODE_FULL)
-        if not self._attempts.take(claim.user, self.timings.clock()):
-            return TOO_MANY
+        refusal = self._begun.refusal(claim.user)
+        if refusal is not None:
+            return refusal
         # No more of them could succeed, and each holds room on the node until Redis has answered. At the limit it
         # holds it until the nodes with the user's places have answered: seconds, where a client there is dead.
         user, most = claim.user, self._room.per_user
@@ -135,7 +126,9 @@ class Admission:
             asking.remove(waits)
             if not asking:
                 del self._asking[user]
-            if not isinstance(entry, int):
+            if isinstance(entry, int):
+                self._begun.count(user)
+            else:
                 self.leave(user, claim.connection)
         return entry
 

@@ -228,7 +228,7 @@ class Handshakes:
             if not new.waits:
                 new.drop()
             elif isinstance(judged, Refusal):
-                self._refusals.refuse(new, judged)
+                self._refusals.refuse(new, judged, user=user)
             elif isinstance(judged, Closing):
                 self._reject(new, opening, judged, user=user)
             elif not self._admission.open:  # the drain has begun meanwhile

@@ -141,7 +141,9 @@ class RefusedConnections:
         self.note(reason, connection.address, cause, **details)
         return True
 
-    def refuse(self, connection: NewConnection, refusal: Refusal, cause: str = "") -> None:
-        """Answer one in HTTP, and end its connection."""
-        self.note(refusal.code, connection.address, cause or refusal.cause)
+    def refuse(
+        self, connection: NewConnection, refusal: Refusal, cause: str = "", **details: str
+    ) -> None:
+        """Answer one in HTTP, and end its connection; as ``note`` has it."""
+        self.note(refusal.code, connection.address, cause or refusal.cause, **details)
         connection.refuse(refusal)

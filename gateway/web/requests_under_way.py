@@ -8,11 +8,13 @@ from typing import Final
 
 from gateway.core.handshake import Refusal
 from gateway.node.streams import Streams
-from gateway.web.admission import TOO_MANY, Admission, unavailable
+from gateway.web.admission import Admission, unavailable
+from gateway.web.user_quota import too_many
 
 _FOR_A_PLACE: Final = 4
 """So many may be under way for each place that a user has. One waits; of those before it a client on a bad line may not have
 taken the answers yet."""
+_RETRY_SECONDS: Final = 5.0
 
 
 class RequestsUnderWay:
@@ -44,7 +46,8 @@ class RequestsUnderWay:
 
     def refusal(self, user: str) -> Refusal | None:
         """Why there may be no more of a user; ``None`` where there may be."""
-        return TOO_MANY if self._of_user[user] >= self._most else None
+        enough = self._of_user[user] >= self._most
+        return too_many("under_way", _RETRY_SECONDS) if enough else None
 
     def enter(self, user: str, stream: str) -> Callable[[], None] | Refusal:
         """Count a request of ``user`` to a ``stream``, here or elsewhere. Returns what is called once when it is over; or why it may not

@@ -9,6 +9,7 @@ from gateway.core.access import Identity
 from gateway.node.ports import Answering, OtherNodes, StreamRequest
 from gateway.node.revocations import Revocations
 from gateway.node.streams import FAILED, REVOKED, UNAVAILABLE, Streams, tag_in
+from gateway.web.user_quota import UserQuota
 from publisher.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ class StreamRouting:
     streams: Streams
     others: OtherNodes
     revocations: Revocations
+    quota: UserQuota
 
     def is_here(self, name: str) -> bool:
         """Whether a stream of this name is on this node, if there is one."""
@@ -57,6 +59,7 @@ class StreamRouting:
         if not (is_its_own or await self.revocations.admits_now(*shown)):
             answer(REVOKED, b"")
             return True
+        self.quota.count(identity.user)
         return (
             self.streams.serve(request, answer) if here else await self.others.ask(request, answer)
         )

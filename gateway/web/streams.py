@@ -9,10 +9,8 @@ from gateway.core import http
 from gateway.core.access import Identity
 from gateway.core.handshake import Refusal
 from gateway.core.http import Head
-from gateway.core.rate_limit import Quota
-from gateway.node.ports import Clock, StreamRequest
+from gateway.node.ports import StreamRequest
 from gateway.node.streams import tag_in
-from gateway.web.admission import TOO_MANY
 from gateway.web.auth import query_parameters
 from gateway.web.handshake import Handshakes
 from gateway.web.new_connection import NewConnection
@@ -21,13 +19,10 @@ from gateway.web.stream_addresses import BadAddress
 from gateway.web.stream_openings import PollOpening, StreamOpening, StreamOpenings
 from gateway.web.stream_polls import StreamPolls
 from gateway.web.stream_posts import NO_BODY, StreamPosts
+from gateway.web.user_quota import UserQuota
 
 _SSE: Final = "/sse"
 _POLL: Final = "/poll"
-_REQUESTS: Final = 200
-_PERIOD_SECONDS: Final = 10.0
-_USERS: Final = 10_000
-"""So many requests of a user are taken in a period: each may have to be carried to another node."""
 _PREFLIGHT: Final = {
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID",
     "Access-Control-Max-Age": "7200",
@@ -39,6 +34,7 @@ class StreamRequests:
 
     Args:
         base: what stands before the paths.
+        quota: how many requests of a user are taken, since each may have to be carried to another node.
     """
 
     def __init__(
@@ -49,7 +45,7 @@ class StreamRequests:
         polls: StreamPolls,
         posts: StreamPosts,
         refusals: RefusedConnections,
-        clock: Clock,
+        quota: UserQuota,
     ) -> None:
         self._sse_path = base + _SSE
         self._poll_path = base + _POLL
@@ -58,8 +54,7 @@ class StreamRequests:
         self._polls = polls
         self._posts = posts
         self._refusals = refusals
-        self._clock = clock
-        self._quota = Quota(_REQUESTS, _PERIOD_SECONDS, clock(), _USERS)
+        self._quota = quota
 
     def close(self) -> None:
         """Let nobody wait any more: the next poll goes to another node."""
@@ -130,10 +125,11 @@ class StreamRequests:
         self, new: NewConnection, opening: StreamOpening, then: Callable[[Identity], None]
     ) -> None:
         def known(identity: Identity) -> None:
-            if self._quota.take(identity.user, self._clock()):
+            refusal = self._quota.refusal(identity.user)
+            if refusal is None:
                 then(identity)
             else:
-                self._refusals.refuse(new, TOO_MANY)
+                self._refusals.refuse(new, refusal, user=identity.user)
 
         self._handshakes.identify(new, opening, known)
 

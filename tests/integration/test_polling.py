@@ -728,8 +728,8 @@ async def test_who_waits_to_be_asked_for_a_body_is_asked(node: Node) -> None:
 
 
 async def test_a_flood_of_requests_is_refused(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    requests = node.gateway.entrance.client_port._streams
-    monkeypatch.setattr(requests._quota, "_most", 3)
+    quota = node.gateway.entrance.client_port._streams._quota._quota
+    monkeypatch.setattr(quota, "_most", 3)
     async with event_stream(node.url, TOKEN) as stream:
         answers = [
             (await say(node.url, stream.name, {"type": "heartbeat"}, TOKEN)).status
