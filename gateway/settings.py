@@ -196,7 +196,8 @@ class Settings(BaseSettings):
     )
 
     max_connections_per_user: PositiveInt = Field(
-        5, description="Connections that a user may hold, counted over all nodes"
+        5,
+        description="Connections that a user may hold, counted over all nodes. With it grow the bounds, on a node, of how many it may begin in ten seconds and of its polls and POSTs",
     )
     connection_limit_policy: Literal["refuse", "replace_oldest"] = Field(
         "refuse",
@@ -233,7 +234,7 @@ class Settings(BaseSettings):
     )
     high_water_bytes: PositiveInt = Field(
         1_048_576,
-        description="A client for which more than this waits unsent leaves live delivery and catches up from the log",
+        description="A client for which more than this waits unsent leaves live delivery and catches up from the log. What it says is not read meanwhile; by POST only acks are taken. Below about 320 KiB (327,680) a replay alone can exceed it",
     )
     coalesce_seconds: float = Field(
         0.002,

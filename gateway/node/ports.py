@@ -34,6 +34,10 @@ class Socket(Protocol):
         """Whether the client is there as far as anybody can tell without a pong; ``False`` where its pong tells."""
 
     @property
+    def waiting(self) -> int:
+        """Bytes that were written and still wait in the node."""
+
+    @property
     def untaken(self) -> int:
         """Bytes that were written and that the client has not taken yet."""
 

@@ -15,12 +15,13 @@ from typing import Final
 
 import orjson
 
-from gateway.core import budget, closing, events, positions
+from gateway.core import budget, closing, events, positions, protocol
 from gateway.core.access import keeps_log
 from gateway.core.closing import CloseCode, Closing
 from gateway.core.events import WITH_IDS, WITHOUT_IDS
 from gateway.core.positions import Position
-from gateway.core.protocol import Subscribe
+from gateway.core.protocol import Ack, BadRequest, Subscribe
+from gateway.core.timing import EXPIRY_STEP
 from gateway.node.confirmation import Confirmation
 from gateway.node.connection import Connection
 from gateway.node.hub import Hub
@@ -34,8 +35,8 @@ its position, and that shows it."""
 
 _LOOKS: Final = 20
 """How often all streams are looked through in that time."""
-_SHARES: Final = 20
-"""In so many turns of the event loop they are: all at once, with their subscriptions, would hold up everybody."""
+_SHARES: Final = round(PROOF_SECONDS / _LOOKS / EXPIRY_STEP)
+"""In so many sweeps they are: all at once, with their subscriptions, would hold up everybody."""
 
 RESUME: Final = Closing(CloseCode.NORMAL, "resume")
 """The end of such a stream. Clients see nothing of it but when to come back."""
@@ -224,7 +225,7 @@ class Streams:
         """
         connection = stream.connection
         # A WebSocket is not read from meanwhile: each answer would come on top of what waits.
-        if connection.socket.untaken > self._high_water:
+        if connection.socket.waiting > self._high_water and not _are_acks(said):
             return UNREAD
         messages = _array(said)
         if messages is None:
@@ -285,6 +286,17 @@ def _array(said: bytes) -> list[object] | None:
     except orjson.JSONDecodeError:
         return None
     return found if isinstance(found, list) else None
+
+
+def _are_acks(said: bytes) -> bool:
+    """Whether all that is said are acks without a mistake: these alone are not answered."""
+    messages = _array(said)
+    try:
+        if messages is None:
+            return isinstance(protocol.parse(said), Ack)
+        return all(isinstance(protocol.read(each), Ack) for each in messages)
+    except BadRequest:
+        return False
 
 
 def _position(stream: Stream, name: str) -> Position:

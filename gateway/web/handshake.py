@@ -111,7 +111,7 @@ class Handshakes:
         if isinstance(agreement, Refusal):
             self._refusals.refuse(new, agreement)
             return
-        if self.is_overlong(new, head):
+        if self.is_foreign(new, head) or self.is_overlong(new, head):
             return
         encoding = frames.encoding(agreement.window_bits, wants_batches(query_parameters(head)))
         self.open(new, WebSocketOpening(head, agreement, encoding, self.serving))
@@ -154,7 +154,7 @@ class Handshakes:
         channels = self._limits.max_subscriptions
         if head.parameter_count <= channels + _MORE_PARAMETERS:
             return False
-        names_too_many = head.query.count("channel=") > channels
+        names_too_many = f"&{head.query}".count("&channel=") > channels
         code = "too_many_subscriptions" if names_too_many else "bad_request"
         message = f"a query has at most {channels} channels and {_MORE_PARAMETERS} other parameters"
         self._refusals.refuse(new, Refusal(400, code, message, cause="parameters"))

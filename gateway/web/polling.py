@@ -106,6 +106,11 @@ class PollSocket:
         return self.untaken <= self._high_water
 
     @property
+    def waiting(self) -> int:
+        """Bytes that wait for the next requests: all that is untaken waits in the node."""
+        return self.untaken
+
+    @property
     def quiet(self) -> float:
         """Seconds since the last request; 0 while one waits."""
         return 0.0 if self._answer is not None else self._clock() - self._polled_at

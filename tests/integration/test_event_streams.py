@@ -250,6 +250,8 @@ async def test_who_is_not_let_in_is_told_in_http(start_node: StartNode) -> None:
         node.url, address("/sse", make_token("u"), [f"news/{n}" for n in range(300)])
     )
     assert (answer.status, answer.json["error"]["code"]) == (400, "too_many_subscriptions")
+    answer = await ask(node.url, "/sse?" + "&".join(["xchannel="] * 300))
+    assert (answer.status, answer.json["error"]["code"]) == (400, "bad_request")
     for method, target, allowed in (
         ("DELETE", "/sse", "GET, OPTIONS"),
         ("HEAD", "/sse", "GET, OPTIONS"),
