@@ -94,6 +94,11 @@ async def test_in_a_busy_channel_messages_share_an_answer_and_one_that_is_full_c
     messages = await poll(node.url, CHANNEL)
     name = name_in(messages)
 
+    async def publish(each: str) -> None:
+        before = stats.messages_delivered
+        await publisher.publish(CHANNEL, each)
+        await until(lambda: stats.messages_delivered > before)
+
     async def next_poll(wait: float, *published: str) -> list[Any]:
         """The data of a poll during which this is published, one after the other has come."""
         nonlocal messages
@@ -101,14 +106,12 @@ async def test_in_a_busy_channel_messages_share_an_answer_and_one_that_is_full_c
         asking = asyncio.create_task(poll(node.url, CHANNEL, wait=wait, poll=name, since=since))
         await until(lambda: stats.polls_under_way or asking.done())
         for each in published:
-            before = stats.messages_delivered
-            await publisher.publish(CHANNEL, each)
-            await until(lambda: stats.messages_delivered > before)  # noqa: B023 - at once
+            await publish(each)
         messages = await asking or messages
         return data_in(messages)
 
     assert await next_poll(1, "a", "b") == ["a", "b"]
-    await publisher.publish(CHANNEL, "c")
+    await publish("c")
     assert await next_poll(0) == ["c"]
     assert await next_poll(20, "x" * 50_000, "y" * 50_000) == ["x" * 50_000, "y" * 50_000]
 
