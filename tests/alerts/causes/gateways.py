@@ -180,7 +180,8 @@ def _of_version(stage: Stage, version: str) -> dict[str, str]:
         f"Metadata-Version: 2.1\nName: realtime-gateway\nVersion: {version}\n"
     )
     paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)]
-    return {"PYTHONPATH": os.pathsep.join(paths)}
+    # Else a checkout in which it is installed says what it is, where the tests are started in it.
+    return {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
 
 
 @causing("EventLoopLags", "a core that is not there for four fifths of the time", speed=15)
