@@ -7,7 +7,7 @@ import { build } from 'esbuild';
 
 // Names that are seen within the core alone, and may be short there: it has to be small.
 const OWN_NAMES = [
-  'asking', 'attempt', 'begin', 'call', 'drained', 'ended', 'hear', 'inTurn', 'last', 'live', 'lose', 'lost', 'opened', 'options', 'pause',
+  'asking', 'attempt', 'begin', 'call', 'drained', 'ended', 'hear', 'inTurn', 'last', 'live', 'lose', 'lost', 'missed', 'opened', 'options', 'pause',
   'processed', 'reached', 'refusals', 'renews', 'reset', 'resume', 'sendAcks', 'shown', 'stop', 'subscribers', 'take', 'tell', 'timer', 'wanting',
 ];
 

@@ -9,7 +9,7 @@ const CHANNEL = 'run-results/1';
 let leave = () => {};
 afterEach(() => leave()); // with its timers
 
-/** Channels of an open connection; `sent` to the gateway, `heard` as [subscriber, data or error code], `emitted` codes of errors. */
+/** Channels of an open connection; `sent` to the gateway, `heard` as [subscriber, data or error code], `emitted` codes of errors, or `gap`. */
 function channels() {
   const sent = [];
   const heard = [];
@@ -17,7 +17,7 @@ function channels() {
   const positions = new Positions();
   const each = new Channels(
     (message) => sent.push(message),
-    (type, { code }) => type === 'error' && emitted.push(code),
+    (type, { code = type }) => emitted.push(code),
     positions,
   );
   const subscribe = (name, { callback = (data) => heard.push([name, data]), ...options } = {}) => {
@@ -219,6 +219,16 @@ test('also long afterwards, and not from further back than where it had been bef
   assert.deepEqual(sent.filter(({ type }) => type === 'subscribe').map(({ since }) => since), [undefined, 4, 6, 6]);
 });
 
+test('who had a position of its own and leaves at once leaves none to the next one', () => {
+  const { subscribe, says, data, sent } = channels();
+  subscribe('all', { since: 0 })();
+  subscribe('new');
+  says({ type: 'subscribed', recovered: true, position: 0 });
+  data(1);
+  says({ type: 'unsubscribed' });
+  assert.deepEqual([sent.length, sent[2].since], [3, undefined]);
+});
+
 for (const [what, leaves] of [['stays', false], ['leaves at once', true]]) {
   test(`who comes while the first one waits for the answer gets the same, also where that one ${what}`, () => {
     const { channels: each, subscribe, says, data, sent, taken } = channels();
@@ -264,9 +274,64 @@ test('what one that leaves has not processed keeps the position of the others no
 });
 
 test('a position as a store gives it: none, or a text', () => {
-  for (const [since, asked] of [[null], [''], [undefined], ['7', 7], [0, 0]]) {
+  for (const [since, asked] of [[null], [''], [undefined], ['msg-5'], ['7', 7], [0, 0]]) {
     const { subscribe, sent } = channels();
     subscribe('a', { since });
     assert.equal(sent[0].since, asked);
   }
+});
+
+test('where others have a channel asked for again meanwhile, what did not fit is no loss', async () => {
+  const { subscribe, says, data, emitted, taken } = channels();
+  const settle = [];
+  subscribe('slow', { inTurn: true, limit: 3, since: 0, callback: () => new Promise((done) => settle.push(done)) });
+  says({ type: 'subscribed', recovered: true, position: 0 });
+  for (const id of [1, 2, 3, 4]) data(id);
+  const settles = async (ids) => {
+    for (const _ of ids) {
+      settle.shift()();
+      await setImmediate();
+    }
+  };
+  await settles([1, 2]);
+  says({ type: 'granted' });
+  says({ type: 'subscribed', recovered: true, position: 3 });
+  data(4);
+  await settles([3, 4]);
+  assert.deepEqual([emitted, taken(), settle], [[], [], []]);
+});
+
+test('a function that is slow to give an old channel token is asked again after a pause, and that is told', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'Date'] });
+  const { subscribe, says, taken } = channels();
+  let asked = 0;
+  const token = () => new Promise((given) => setTimeout(given, 6_000, `old ${++asked}`));
+  subscribe('a', { token });
+  t.mock.timers.tick(6_000);
+  await setImmediate();
+  says({ type: 'error', code: 'token_expired' });
+  assert.deepEqual([asked, taken()], [1, [['a', 'token_expired']]]);
+});
+
+test('what nobody has processed is not acknowledged where nothing is subscribed', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const { subscribe, says, sent } = channels();
+  subscribe('stays', { ack: true, since: 5 });
+  const leave = subscribe('leaves', { ack: true, since: 5 });
+  says({ type: 'error', code: 'forbidden' });
+  leave();
+  t.mock.timers.tick(1_000);
+  assert.ok(sent.every(({ type }) => type === 'subscribe'));
+});
+
+test('a channel token as text that was refused is shown again by who comes with it', () => {
+  const { subscribe, says, data, taken } = channels();
+  subscribe('a');
+  says({ type: 'subscribed', position: 4 });
+  for (const name of ['b', 'c']) {
+    subscribe(name, { token: 'bad' });
+    says({ type: 'error', code: 'token_invalid' });
+  }
+  data(5);
+  assert.deepEqual(taken(), [['b', 'token_invalid'], ['c', 'token_invalid'], ['a', 5]]);
 });

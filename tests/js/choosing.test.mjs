@@ -235,6 +235,18 @@ test('where a WebSocket is heard all the same, the next page tries one first', a
   assert.deepEqual([sockets.length, others.length, stored.size], [1, 1, 0]);
 });
 
+test('a WebSocket beside that is heard may be cut: until it lasts the next page goes over HTTP', async (t) => {
+  const forgotten = [];
+  globalThis.sessionStorage = { 'realtime-http': 'poll', getItem: () => 'poll', removeItem: (key) => forgotten.push(key) };
+  t.after(() => delete globalThis.sessionStorage);
+  const { open, sockets, made } = tried();
+  await open();
+  made.told();
+  made.openSocket('ws://gateway', 'token');
+  sockets[0].onmessage({ data: CONNECTED });
+  assert.deepEqual(forgotten, []);
+});
+
 test('where there are no WebSockets at all it is HTTP', async () => {
   const { open, others, made } = tried({ Socket: false });
   await open();

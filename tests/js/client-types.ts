@@ -1,6 +1,6 @@
 // A program that uses the JavaScript client with all of its types. `tsc` checks it, and nobody runs it.
 
-import { Realtime, RealtimeError, type Message, type Share, type Transport } from '../../gateway/web/static/client/client.js';
+import { Realtime, RealtimeError, type Message, type Share, type Storage, type Transport } from '../../gateway/web/static/client/client.js';
 import { share } from '../../gateway/web/static/client/client/share.js';
 import { session } from '../../gateway/web/static/client/client/storage.js';
 import { Fallback } from '../../gateway/web/static/client/client/fallback.js';
@@ -24,6 +24,8 @@ const alone: Share = async (_url, token, openDirectly) => {
   return line;
 };
 new Realtime('wss://example.com', { share: alone });
+const saved: Parameters<ReturnType<Storage>['save']> = [new Map()];
+show(`${saved[1] ?? 'some time'}`);
 // @ts-expect-error - there is no such storage
 new Realtime('wss://example.com', { storage: 'cookies' });
 

@@ -367,6 +367,18 @@ test('places that cannot be given back keep nobody waiting', async () => {
   assert.deepEqual(client.ends, [{ code: 1001, reason: 'poll_ended' }]);
 });
 
+test('what is said while places are given back changes nothing', async () => {
+  const gone = REFUSED(404, 'not_found');
+  const client = await connected({ 'GET /sse': PORTAL, 'GET /poll': polls([CONNECTED], [CONNECTED]), 'POST /poll': gone, 'DELETE /poll': () => {} });
+  await until(() => client.http.of('DELETE', '/poll').length === 2);
+  client.line.send('{"type":"heartbeat"}');
+  await until(() => client.said().length);
+  await pass(1_000);
+  assert.deepEqual(client.http.of('DELETE', '/poll').map(({ gone }) => gone), [false, false]);
+  await until(() => client.ends.length);
+  assert.deepEqual(client.ends, [{ code: 1001, reason: 'poll_ended' }]);
+});
+
 for (const [what, said, end] of [
   ['has said when to come back', 'retry: 700\n\n', { code: 1001, reason: 'stream_ended', retryAfter: 700 }],
   ['has said nothing', '', { code: 1006, reason: '' }],
@@ -384,6 +396,12 @@ for (const [what, said, end] of [
     response.end(said);
     await until(() => client.ends.length);
     assert.deepEqual(client.ends, [end]);
+    const { retryAfter = 0 } = end;
+    if (!retryAfter) return;
+    // The page was shown meanwhile.
+    client.open();
+    await until(() => client.ends.length === 2);
+    assert.deepEqual([client.ends[1], client.http.asked.length], [{ code: 1006, reason: '', retryAfter }, 1]);
   });
 }
 
@@ -433,6 +451,21 @@ for (const first of ['connected', 'error']) {
   });
 }
 
+test('where places are what is missing and WebSockets are cut, one is tried less and less often', async () => {
+  const client = await streaming();
+  const pauses = [];
+  for (let i = 0; i < 4; i++) {
+    const begun = Date.now();
+    await until(() => client.sockets.length > i);
+    pauses.push((Date.now() - begun) / 1_000);
+    client.sockets[i].onmessage('{"type":"error","code":"connection_limit"}');
+    await until(() => client.ends.length > i);
+    client.open();
+    await until(() => client.heard.length === i + 2);
+  }
+  assert.deepEqual(pauses.map(Math.round), [2, 60, 120, 240]);
+});
+
 test('where a proxy gathers streams none is opened again, in the next page neither, until the network is another one', async (t) => {
   const stored = new Map();
   globalThis.sessionStorage = {
@@ -458,6 +491,12 @@ test('where a proxy gathers streams none is opened again, in the next page neith
   online();
   next.sockets[2].onclose({ code: 1006, reason: '' });
   await until(() => next.http.of('GET', '/sse').length === 1);
+  // It is the same one: nothing is heard.
+  for (let i = 3; i < 6; i++) {
+    await until(() => next.sockets.length > i);
+    next.sockets[i].onclose({ code: 1006, reason: '' });
+  }
+  assert.deepEqual([next.http.of('GET', '/sse').length, stored.get('realtime-http')], [1, 'poll']);
 });
 
 test('a WebSocket whose first word is a refusal is left, and the stream stays', async () => {

@@ -182,3 +182,27 @@ test('what was sent when all who wanted it had left is asked for by who wants it
   assert.equal(since(), undefined, 'somebody has heard it');
   assert.deepEqual(taken(), [['b', 'subscribed'], ['b', 5]]);
 });
+
+test('behind a loss, too', () => {
+  const { sent, says, wants, data } = hub();
+  wants('a', 'subscribe');
+  says({ type: 'subscribed', position: 90 });
+  wants('a', 'unsubscribe');
+  says({ type: 'error', code: 'messages_lost' });
+  data(2);
+  data(3);
+  wants('b', 'subscribe');
+  says({ type: 'unsubscribed' });
+  assert.equal(sent.at(-1).since, 1);
+});
+
+test('a tab that has asked without a position is not answered as one that had one', () => {
+  const recovered = [];
+  const each = new Hub(() => {}, (_, text) => recovered.push(JSON.parse(text).recovered), 'a');
+  each.join('a');
+  for (const [since, answer] of [[undefined, true], [undefined, false], [4, true]]) {
+    each.ask('a', { type: 'subscribe', channel: CHANNEL, since });
+    each.hear(JSON.stringify({ type: 'subscribed', channel: CHANNEL, position: 4, recovered: answer }));
+  }
+  assert.deepEqual(recovered, [undefined, false, true]);
+});

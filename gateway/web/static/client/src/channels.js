@@ -35,11 +35,8 @@ export class Channels {
     this.#channels.set(name, channel);
     const subscriber = new Subscription(callback, options, {
       processed: () => this.#moved(channel),
-      drained: (goesOn) => {
-        if (!channel.subscribers.has(subscriber)) return;
-        if (goesOn) this.#gap(channel, [subscriber]);
-        else this.#want(channel, [subscriber]);
-      },
+      drained: () => this.#want(channel, [subscriber]),
+      missed: () => this.#gap(channel, [subscriber]),
     });
     channel.subscribers.add(subscriber);
     this.#want(channel, [subscriber]);
@@ -86,18 +83,19 @@ export class Channels {
     const { type, channel: name } = message;
     const channel = this.#channels.get(name);
     if (this.#leaving.has(name)) {
-      // What comes behind it counts as received: who comes back asks for it again.
-      if (type === 'subscribed') this.#positions.set(name, this.#positions.get(name) ?? message.position);
+      // What comes behind it counts as received: who comes back asks for it again. One that came with a position said where it begins itself.
+      if (type === 'subscribed') message.recovered ?? this.#positions.set(name, this.#positions.get(name) ?? message.position);
       if (type === 'unsubscribed' && !message.reason) {
         this.#leaving.delete(name);
         if (channel) this.#want(channel, []);
       }
-    } else if (!channel) return;
-    else if ('data' in message) this.#deliver(channel, message);
-    else if (type === 'subscribed') this.#subscribed(channel, message);
-    else if (type === 'granted') this.#want(channel, channel.subscribers);
-    else if (type === 'unsubscribed') this.#ended(channel, message.reason);
-    else if (type === 'error') this.#failed(channel, message);
+    } else if (channel) {
+      if ('data' in message) this.#deliver(channel, message);
+      else if (type === 'subscribed') this.#subscribed(channel, message);
+      else if (type === 'granted') this.#want(channel, channel.subscribers);
+      else if (type === 'unsubscribed') this.#ended(channel, message.reason);
+      else if (type === 'error') this.#failed(channel, message);
+    }
   }
 
   #deliver(channel, message) {
@@ -143,9 +141,10 @@ export class Channels {
     const asked = channel.asking;
     if (!asked || error.code === 'not_subscribed') return this.#emit('error', error); // answers something else
     // What was there before goes on. The token was of one of them: the others ask with their own.
-    channel.asking = undefined;
-    this.#refused(channel, asked.filter((each) => each.options.token === channel.token), error);
-    this.#want(channel, asked.filter((each) => each.options.token !== channel.token));
+    const { token } = channel;
+    channel.asking = channel.token = undefined;
+    this.#refused(channel, asked.filter((each) => each.options.token === token), error);
+    this.#want(channel, asked.filter((each) => each.options.token !== token));
   }
 
   /** These cannot hear the channel, or not any more. */
@@ -189,7 +188,6 @@ export class Channels {
     const message = { type: 'subscribe', channel: channel.name };
     const token = (channel.token = asking.find((each) => each.options.token)?.options.token);
     if (token) {
-      channel.shown = Date.now();
       try {
         message.token = typeof token === 'function' ? await within(token()) : token;
       } catch (error) {
@@ -198,6 +196,7 @@ export class Channels {
         return;
       }
       if (asking !== channel.asking) return; // another connection has begun, or nobody wants it any more
+      channel.shown = Date.now();
     }
     // Who has no position and shares the question with one that has gets all from there on.
     for (const each of asking) each.last ?? each.begin(this.#positions.get(channel.name));
@@ -233,9 +232,9 @@ export class Channels {
   // -- positions ------------------------------------------------------------------------------------
 
   #moved(channel) {
-    const acking = [...channel.subscribers].filter((each) => each.options.ack);
-    const done = Math.min(...acking.map((each) => each.done)); // NaN where one of them has done nothing yet
-    if (this.#open && done < Infinity) {
+    // NaN where one of them has done nothing yet.
+    const done = Math.min(...[...channel.subscribers].filter((each) => each.options.ack).map((each) => each.done));
+    if (channel.live && done < Infinity) {
       this.#acks.set(channel.name, done);
       this.#acking ??= setTimeout(() => this.sendAcks(), Math.max(ACK_MS, (1_000 * this.#acks.size) / ACKS_PER_SECOND));
     }

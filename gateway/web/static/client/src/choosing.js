@@ -27,7 +27,7 @@ export function choosing(url, Socket, fallback) {
         heard = true;
         begun += ms;
         failed &&= TRIES - 1;
-        other?.found?.(); // while a deploy is under way it may be of another version
+        settled && other?.found?.(); // of a trial that is not known yet; while a deploy is under way it may be of another version
       } else if (heard && ms >= LASTS_MS) {
         failed = 0;
         // What the client leaves soon (the page is hidden, the network is another one) says nothing.

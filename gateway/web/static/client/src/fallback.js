@@ -98,7 +98,11 @@ export class Fallback {
       },
       ended: (way) => {
         gathers = false;
-        if (way === answered) stopLooking(); // and not one that is left since another was heard first
+        if (way === answered) {
+          // And not one that is left since another was heard first.
+          stopLooking();
+          if (way.retry) this.#refusedUntil = Date.now() + way.retry;
+        }
         if (way.cut) this.#streams = false;
         if (!answered) poll();
       },
@@ -127,25 +131,29 @@ export class Fallback {
       const works = await trying.works;
       trying = undefined;
       if (!over) session.tried = false;
-      return works && !over;
+      return !over && works;
     };
     const look = async (event) => {
       if (event) this.#gathers = false; // it is another network
       if (trying) return;
       clearTimeout(timer);
-      if (this.#openSocket && (await tried(() => this.#openSocket(url, session.token)))) {
-        this.#again = SOON_MS;
-        this.#lookAt = Date.now() + SOON_MS;
+      const works = this.#openSocket && (await tried(() => this.#openSocket(url, session.token)));
+      if (over) return;
+      this.#again = works === true ? SOON_MS : Math.min(Math.max(2 * this.#again, AGAIN_MS), LONGEST_AGAIN_MS);
+      this.#lookAt = Date.now() + this.#again;
+      if (works) {
         remember();
         return race.end({ code: GOING_AWAY, reason: 'websocket_found' });
       }
-      if (over) return;
-      this.#again = Math.min(Math.max(2 * this.#again, AGAIN_MS), LONGEST_AGAIN_MS);
-      this.#lookAt = Date.now() + this.#again;
       const beside = { ...session, answered() {}, ended() {} };
       if (!this.#streams && !this.#gathers && canStream()) {
-        this.#streams = await tried(() => new Stream(beside));
-        if (this.#streams) return race.end({ code: GOING_AWAY, reason: 'stream_found' });
+        const streams = await tried(() => new Stream(beside));
+        this.#streams = !!streams;
+        if (streams) return race.end({ code: GOING_AWAY, reason: 'stream_found' });
+        if (streams === undefined) {
+          this.#leaveStreams();
+          remember(GATHERS);
+        }
       }
       if (!over) again();
     };
@@ -161,11 +169,14 @@ export class Fallback {
   }
 }
 
-/** `works`: whether a gateway lets the client in over a transport, and for more than a moment. It is left when that is known. */
+/**
+ * `works`: whether a gateway lets the client in over a transport, and for more than a moment; a code where that is not known until
+ * this client comes, and `undefined` where nothing is heard. It is left when that is known.
+ */
 class Trial {
   constructor(open) {
     this.works = new Promise((resolve) => (this.resolve = resolve));
-    this.timer = setTimeout(() => this.end(false), TRIED_MS);
+    this.timer = setTimeout(() => this.end(), TRIED_MS);
     try {
       this.way = open();
     } catch {
@@ -175,7 +186,7 @@ class Trial {
       this.way.onmessage = () => {};
       const { type, code } = parsed(text);
       // Who is refused for the places, one of which this client gives up, is let in then.
-      if (type !== 'connected') return this.end(code === 'connection_limit');
+      if (type !== 'connected') return this.end(code === 'connection_limit' && code);
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.end(true), LASTS_MS);
     };

@@ -81,7 +81,7 @@ export class Hub {
       this.#unheard.delete(channel.name);
       for (const each of channel.live.keys()) channel.live.set(each, undefined);
     }
-    if (!channel.live.size && !this.#unheard.has(channel.name)) this.#unheard.set(channel.name, channel.last);
+    if (!channel.live.size) this.#unheard.set(channel.name, this.#unheard.get(channel.name) ?? channel.last ?? (id && id - 1));
     if (id > (channel.last ?? 0)) channel.last = id;
     this.#tell(
       [...channel.live].filter(([, floor]) => !(id <= floor)).map(([each]) => each),
@@ -98,7 +98,9 @@ export class Hub {
         if (channel.since <= this.#unheard.get(channel.name)) this.#unheard.delete(channel.name);
         channel.live.set(channel.asker, channel.floor);
         // A tab that comes later begins here, and goes on from here when it has heard nothing yet.
-        this.#tell([channel.asker], JSON.stringify({ position: channel.floor, ...message }));
+        const answer = { position: channel.floor, ...message };
+        if (channel.own === undefined) answer.recovered &&= undefined; // the position was not its own
+        this.#tell([channel.asker], JSON.stringify(answer));
       }
     }
     this.#go(channel);
@@ -144,7 +146,8 @@ export class Hub {
       // A tab without a position hears what is new, also where another one has old messages sent again.
       // What nobody hears comes behind this answer, or has come.
       const unheard = this.#unheard.get(channel.name) ?? (channel.open && !channel.live.size ? channel.last : undefined);
-      channel.since = question.message.since ?? unheard;
+      channel.own = question.message.since;
+      channel.since = channel.own ?? unheard;
       channel.floor = channel.open && channel.since === undefined ? channel.last : undefined;
       this.#send({ ...question.message, since: channel.since });
     } else if (channel.live.size) {

@@ -46,7 +46,7 @@ export class OverHttp {
 
   send(text) {
     this.#outbox.push(text);
-    this.#saying ??= this.#say().catch(() => this.end(FAILED));
+    this.#saying ??= this.#say().catch(() => this.over || this.end(FAILED));
   }
 
   close() {
@@ -68,10 +68,12 @@ export class OverHttp {
     else onclose?.(this.#why ? { ...end, code: POLICY, reason: this.#why } : end);
   }
 
-  /** Free places that a gateway would keep for a while. */
-  giveBack(names) {
-    const given = names.map((name) => this.ask(`${this.path}/${name}`, { method: 'DELETE' }).catch(() => {}));
-    return Promise.race([Promise.all(given), this.pause(FAREWELL_MS)]);
+  /** End when places are free that a gateway would keep for a while. What is said meanwhile is nobody's. */
+  async giveBack(names, end) {
+    this.#leave();
+    const given = names.map((name) => this.ask(`${this.path}/${name}`, { method: 'DELETE', keepalive: true }).catch(() => {}));
+    await Promise.race([Promise.all(given), this.pause(FAREWELL_MS)]);
+    this.end(end);
   }
 
   #leave() {

@@ -38,8 +38,7 @@ export class Polls extends OverHttp {
       const connected = messages.find(({ type }) => type === 'connected');
       // The place was lost; what was subscribed to is too. The client comes back, and needs neither the old one nor this.
       if (connected && this.#place) {
-        await this.giveBack([this.#place, connected.poll]);
-        return { code: GOING_AWAY, reason: 'poll_ended' };
+        return this.giveBack([this.#place, connected.poll], { code: GOING_AWAY, reason: 'poll_ended' });
       }
       this.#place ??= connected.poll;
       for (const each of messages) {

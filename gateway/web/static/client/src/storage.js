@@ -50,13 +50,20 @@ export function indexeddb(url) {
       const [own, waiting] = [key, unwritten]; // they may be those of another user when the database has answered
       for (const [channel, id] of changes) waiting.set(channel, id);
       if (!waiting.size) return;
-      const backup = read(() => localStorage, own);
-      const positions = new Map([...backup, ...waiting]);
-      if (isLeaving) write(() => localStorage, own, [...positions].filter(([, id]) => id !== undefined).slice(-MOST_CHANNELS));
+      const stored = read(() => localStorage, own);
+      // What is forgotten is so there at once: what follows may have lower ids.
+      const backup = stored.filter(([channel]) => !changes.has(channel) || changes.get(channel) !== undefined);
+      const written = new Map(waiting);
+      const positions = new Map(waiting);
+      // A tab that was left may have been further.
+      for (const [channel, id] of backup) if (!waiting.has(channel) || waiting.get(channel) < id) positions.set(channel, id);
+      if (isLeaving || backup.length < stored.length) {
+        write(() => localStorage, own, [...positions].filter(([, id]) => id !== undefined).slice(-MOST_CHANNELS));
+      }
       const db = await opening;
       if (!db || !(await put(db, own, positions))) return;
-      for (const [channel, id] of positions) if (waiting.get(channel) === id) waiting.delete(channel);
-      if (!isLeaving && backup.length) write(() => localStorage, own, undefined);
+      for (const [channel, id] of written) if (waiting.get(channel) === id) waiting.delete(channel);
+      if (!isLeaving && stored.length) write(() => localStorage, own, undefined);
     },
   };
 }

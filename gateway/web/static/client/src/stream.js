@@ -10,7 +10,7 @@ export class Stream extends OverHttp {
   path = '/sse';
   cut = false; // ended so soon that the next one would, too
   #isOpen = false;
-  #retry; // when to come back, as the gateway has said at the end
+  retry; // when to come back, as the gateway has said at the end
 
   async run() {
     const answer = await this.ask(this.path);
@@ -20,9 +20,9 @@ export class Stream extends OverHttp {
     try {
       await this.#read(answer.body.getReader());
     } finally {
-      this.cut = this.#retry === undefined && Date.now() - begun < SHORT_MS;
+      this.cut = this.retry === undefined && Date.now() - begun < SHORT_MS;
     }
-    return this.cut ? FAILED : { code: GOING_AWAY, reason: 'stream_ended', retryAfter: this.#retry };
+    return this.cut ? FAILED : { code: GOING_AWAY, reason: 'stream_ended', retryAfter: this.retry };
   }
 
   async #read(reader) {
@@ -40,7 +40,7 @@ export class Stream extends OverHttp {
   #take(event) {
     // What is said at the beginning is for an `EventSource`, whose pauses never grow.
     const [, retry] = /^retry: ?(\d+)$/m.exec(event) ?? [];
-    if (retry && this.#isOpen) this.#retry = bounded(retry);
+    if (retry && this.#isOpen) this.retry = bounded(retry);
     const data = event.split('\n').filter((line) => line.startsWith('data:'));
     if (!data.length) return this.alive();
     this.#isOpen = true;

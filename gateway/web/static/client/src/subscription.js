@@ -11,13 +11,16 @@ export class Subscription {
   #on;
   #waiting = [];
   #limit;
-  #left = false; // something did not fit
+  #left; // what to call when all that waits is done, since something did not fit
   #failed = false;
   live = false;
   last; // the id of the last message that was taken
   done; // up to which none is unfinished
 
-  /** `on.processed()`: it has moved; `on.drained(goesOn)`: all that waited is done, and something did not fit. */
+  /**
+   * `on.processed()`: it has moved. All that waited is done, and something did not fit: `on.drained()` where that is to be asked
+   * for again, `on.missed()` where it is lost.
+   */
   constructor(callback, options, on) {
     this.#callback = callback;
     this.#on = on;
@@ -27,9 +30,9 @@ export class Subscription {
     this.begin(options.since);
   }
 
-  /** Begin behind this message, or without a position, which a store may give as `null` or '', and another one as text. */
+  /** Begin behind this message, also one that a store gives as text, or without a position, which may be `null`, '', or what is no id. */
   begin(since) {
-    this.last = this.done = /\d/.test(since) ? +since : undefined;
+    this.last = this.done = /^\d+$/.test(since) ? +since : undefined;
   }
 
   /** Where to go on when a page is loaded again. */
@@ -44,16 +47,16 @@ export class Subscription {
     this.#waiting = [];
   }
 
-  /** A connection begins: returns what to ask for. */
+  /** A connection begins. */
   resume() {
-    this.live = this.#left = false;
+    this.live = false;
+    this.#left = undefined;
     // What failed comes again, and what was behind it.
     if (this.#failed && this.done !== undefined) {
       this.#waiting = [];
       this.last = this.done;
     }
     this.#failed = false;
-    return this.last;
   }
 
   /** Messages are lost; what follows may have lower ids. */
@@ -83,8 +86,8 @@ export class Subscription {
     const { id, data } = message;
     if (!this.live || id <= this.last) return;
     if (this.#waiting.length >= this.#limit) {
-      this.#left = true;
       this.live = id === undefined; // without a log there is nothing to go back to
+      this.#left = this.live ? this.#on.missed : this.#on.drained;
       return;
     }
     this.last = id ?? this.last;
@@ -108,10 +111,8 @@ export class Subscription {
       waiting.shift();
       this.#finished(current);
     }
-    if (this.#left) {
-      this.#left = false;
-      this.#on.drained(this.live);
-    }
+    this.#left?.();
+    this.#left = undefined;
   }
 
   #finished(message) {
