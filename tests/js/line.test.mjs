@@ -51,6 +51,33 @@ test('an answer that comes just after the line was made again does not make it i
   line.close({ reason: 'closed' });
 });
 
+test('a line that was dead makes nobody patient where what was missed came at once, and one that is slow does', async () => {
+  let transport;
+  const line = new Line(() => (transport = { send() {}, close() {} }), {}, { state() {}, open() {}, message() {} });
+  const says = (message) => transport.onmessage(JSON.stringify(message));
+  const leaves = () => {
+    let seconds = 0;
+    for (; line.state === 'open'; seconds++) mock.timers.tick(1_000);
+    mock.timers.tick(1);
+    return seconds;
+  };
+  const connects = async () => {
+    await turns();
+    says({ type: 'connected' });
+  };
+  line.connect();
+  await connects();
+  assert.equal(leaves(), 35);
+  await connects();
+  says({ type: 'news', channel: 'news/1', data: 1, id: 1 });
+  assert.equal(leaves(), 35, 'each change of the network is noticed as soon as the first');
+  await connects();
+  mock.timers.tick(30_000);
+  says({ type: 'news', channel: 'news/1', data: 'large', id: 2 });
+  assert.equal(leaves(), 45, 'a message that took 30 s stands for a slow line');
+  line.close({ reason: 'closed' });
+});
+
 test('a line on which messages come for a minute is a good one, and who looks waits three seconds on any', async () => {
   let transport;
   const open = () => (transport = { send() {}, close() {} });

@@ -100,11 +100,15 @@ export class Line {
   // -- what comes ---------------------------------------------------------------------------------
 
   #hear(text) {
+    const waited = this.#silent;
     this.#heard = Date.now();
     this.#silent = false;
     if (this.#heard - this.#begun > STEADY_MS) this.#patience = 1;
     try {
-      for (const message of [JSON.parse(text)].flat()) this.#take(message);
+      for (const message of [JSON.parse(text)].flat()) {
+        if (message.id && !waited) this.#patience = 1; // what was missed comes without a long silence: the line was dead, and is not slow
+        this.#take(message);
+      }
     } catch (error) {
       report(error);
     }
