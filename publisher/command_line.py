@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 FAILED: Final = 1
 """It could not be done."""
@@ -27,13 +27,24 @@ SIGNAL_BASE: Final = 128
 _INTERRUPTED: Final = SIGNAL_BASE + signal.SIGINT
 _OUTPUT_CLOSED: Final = SIGNAL_BASE + 13  # SIGPIPE, which Windows has no name for
 
+_UNKNOWN: Final = "unrecognized arguments: "
+
 
 class Parser(argparse.ArgumentParser):
     """A parser, also of the commands below it, that tells a mistake in one line and where more is to be read."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # Else ``--token`` would be taken for ``--token-file``, and a new option might break what somebody has shortened.
+        super().__init__(*args, **{**options, "allow_abbrev": False})
+
     def error(self, message: str) -> NoReturn:
         """Tell a mistake and end."""
         command = self.prog.partition(" ")[0]
+        before, unknown, values = message.partition(_UNKNOWN)
+        if unknown:
+            # What comes behind an option may be a secret.
+            options = [each.partition("=")[0] for each in values.split() if each.startswith("-")]
+            message = before + unknown + " ".join(options or values.split())
         told = " ".join(message.split())  # one line, whatever it quotes
         self.exit(WRONG, f"{command}: {told} (see {self.prog} --help)\n")
 

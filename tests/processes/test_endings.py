@@ -99,7 +99,20 @@ async def test_commands_that_go_on_and_on_end_too(redis_url: str, prefix: str, l
             ("gateway", "token", "--user"),
             "argument --user: expected one argument (see gateway token --help)",
         ),
-        (("gateway", "plan", "--a\nb"), "unrecognized arguments: --a b (see gateway --help)"),
+        (("gateway", "plan", "--a\nb"), "unrecognized arguments: --a (see gateway --help)"),
+        (
+            (
+                "gateway",
+                "tail",
+                "--url",
+                "ws://a",
+                "--token",
+                "a.secret",
+                "--token=b.secret",
+                "x/1",
+            ),
+            "unrecognized arguments: --token --token (see gateway --help)",
+        ),
         (
             ("publisher", "history"),
             "the following arguments are required: CHANNEL (see publisher history --help)",
