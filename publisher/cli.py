@@ -21,7 +21,7 @@ from publisher import run_command as execution
 from publisher.cli_access import Command, Everybody, add_channel, add_user, grantee, moment
 from publisher.cli_output import complain, print_result
 from publisher.client import Publisher
-from publisher.command_line import EPILOG, FAILED, WRONG, Parser, ended
+from publisher.command_line import EPILOG, FAILED, WRONG, Parser, ended, unrecognized
 from publisher.contract.channels import parse_channel
 from publisher.contract.keys import DEFAULT_PREFIX
 from publisher.contract.sealing import KeyRing
@@ -62,7 +62,7 @@ def _parsed(arguments: Sequence[str] | None, defaults: argparse.Namespace) -> ar
     parser = _parser()
     options, unknown = parser.parse_known_args(arguments, defaults)
     if unknown:
-        told = f"unrecognized arguments: {' '.join(unknown)}"
+        told = unrecognized(unknown)
         if options.command is _run:
             told += f"; put -- before the command: publisher run … -- {options.program[0]} …"
         parser.error(told)

@@ -6,7 +6,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 FAILED: Final = 1
@@ -27,8 +27,6 @@ SIGNAL_BASE: Final = 128
 _INTERRUPTED: Final = SIGNAL_BASE + signal.SIGINT
 _OUTPUT_CLOSED: Final = SIGNAL_BASE + 13  # SIGPIPE, which Windows has no name for
 
-_UNKNOWN: Final = "unrecognized arguments: "
-
 
 class Parser(argparse.ArgumentParser):
     """A parser, also of the commands below it, that tells a mistake in one line and where more is to be read."""
@@ -37,16 +35,26 @@ class Parser(argparse.ArgumentParser):
         # Else ``--token`` would be taken for ``--token-file``, and a new option might break what somebody has shortened.
         super().__init__(*args, **{**options, "allow_abbrev": False})
 
+    def parse_args(  # type: ignore[override] # argparse's has overloads for other kinds of namespaces
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Read a command line, of which nothing may be unknown."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(unrecognized(unknown))
+        return options
+
     def error(self, message: str) -> NoReturn:
         """Tell a mistake and end."""
         command = self.prog.partition(" ")[0]
-        before, unknown, values = message.partition(_UNKNOWN)
-        if unknown:
-            # What comes behind an option may be a secret.
-            options = [each.partition("=")[0] for each in values.split() if each.startswith("-")]
-            message = before + unknown + " ".join(options or values.split())
         told = " ".join(message.split())  # one line, whatever it quotes
         self.exit(WRONG, f"{command}: {told} (see {self.prog} --help)\n")
+
+
+def unrecognized(unknown: Sequence[str]) -> str:
+    """What is told of arguments that nobody knows. What stands behind an option may be a secret, and is not repeated."""
+    options = [each.partition("=")[0] for each in unknown if each.startswith("-")]
+    return f"unrecognized arguments: {' '.join(options or unknown)}"
 
 
 def ended(command: Callable[[], int]) -> int:

@@ -146,9 +146,13 @@ class Exchange(web.RequestHandler):
             log.debug("request_malformed error=%s", type(exc).__name__)
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the answer is sent already")
-        answer = refuse(_FAILED if status == 500 else MALFORMED)
+        answer = self.refuse(_FAILED if status == 500 else MALFORMED)
         answer.force_close()
         return answer
+
+    def refuse(self, refusal: Refusal) -> web.Response:
+        """The answer to a request that is malformed, or that failed."""
+        return refuse(refusal)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -157,7 +161,7 @@ class Exchange(web.RequestHandler):
         self._small_parts = 0
         # aiohttp refuses in plain text, and sends back what it did not expect in `Expect`.
         if isinstance(resp, web.HTTPException):
-            resp = refuse(_refusal(resp))
+            resp = self.refuse(_refusal(resp))
         # Else aiohttp would tell everybody its version, and Python's.
         resp.headers.setdefault(hdrs.SERVER, "gateway")
         for name, value in PRECAUTIONS.items():

@@ -153,6 +153,7 @@ async def _sending(
             await process.wait()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_a_hostile_receiver_holds_up_nobody_else(
     redis_url: str, prefix: str, tmp_path: Path

@@ -112,6 +112,7 @@ async def test_a_websocket_is_taken_as_soon_as_one_gets_through(
     await hears(client, publisher, channel, 3)
 
 
+@pytest.mark.long
 async def test_where_only_the_network_was_away_a_websocket_is_taken_soon(
     begin: Begin, proxy: HttpOnlyProxy
 ) -> None:

@@ -53,7 +53,7 @@ async def is_no_wider_than(page: Page, width: int) -> None:
     assert found["width"] <= width
 
 
-@pytest.mark.parametrize("width", [320, 390])
+@pytest.mark.parametrize("width", [320, pytest.param(390, marks=pytest.mark.long)])
 async def test_nothing_sticks_out_of_a_narrow_window(
     width: int, gateway: GatewayProcess, browser: Browser, backend: Backend, user: str, session: str
 ) -> None:

@@ -99,7 +99,7 @@ async def test_commands_that_go_on_and_on_end_too(redis_url: str, prefix: str, l
             ("gateway", "token", "--user"),
             "argument --user: expected one argument (see gateway token --help)",
         ),
-        (("gateway", "plan", "--a\nb"), "unrecognized arguments: --a (see gateway --help)"),
+        (("gateway", "plan", "--a\nb"), "unrecognized arguments: --a b (see gateway --help)"),
         (
             (
                 "gateway",

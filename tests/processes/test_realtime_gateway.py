@@ -160,6 +160,7 @@ def test_settings_that_are_wrong_are_named_and_others_then_serve(redis_url: str)
             assert len(publisher.nodes()) == 1
 
 
+@pytest.mark.long  # it waits for the ten seconds
 async def test_what_is_no_redis_is_named_before_long_and_without_a_password() -> None:
     async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
