@@ -123,7 +123,9 @@ class Handshakes:
         self._authenticate(new, opening, then)
 
     def open(self, new: NewConnection, opening: Opening) -> None:
-        """Let a client in and hand its connection over, or tell it why not; soon, if Redis has to be asked."""
+        """Let a client in whose page may ask (:meth:`is_foreign`) and hand its connection over, or tell it why not; soon, if Redis has to
+        be asked.
+        """
         since = self._timings.clock()
 
         def known(identity: Identity) -> None:
@@ -131,12 +133,8 @@ class Handshakes:
             self._timings.phase(self._timings.handshake, "token", since)
             self._under_way.spawn(self._admit(new, opening, identity), "handshake")
 
-        if not self._turned_away(new, opening):
+        if not self._not_welcome(new):
             self._authenticate(new, opening, known)
-
-    def _turned_away(self, new: NewConnection, opening: Opening) -> bool:
-        """Whether it was refused before the upgrade, so that a load balancer can try another node."""
-        return self.is_foreign(new, opening.head) or self._not_welcome(new)
 
     def is_foreign(self, new: NewConnection, head: Head) -> bool:
         """Whether it was refused since a page has asked that may not."""
@@ -161,7 +159,7 @@ class Handshakes:
         return True
 
     def _not_welcome(self, new: NewConnection) -> bool:
-        """Whether it was refused since nobody is let in at the moment."""
+        """Whether it was refused since nobody is let in at the moment: before the upgrade, so that a load balancer can try another node."""
         reason = self._admission.refusal()
         if reason is not None:
             self._refusals.refuse(new, unavailable(reason))

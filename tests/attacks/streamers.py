@@ -85,10 +85,7 @@ async def polls_begun_and_left(target: Target) -> None:
         token = tokens[number]
         async with target.line(_get(address("/poll", token, [_CHANNEL], since="0"))) as line:
             told = await line.until(b'"}]')
-        for name in _POLL.findall(told):
-            left = address(f"/poll/{name.decode()}", token)
-            async with target.line(request(f"DELETE {left} HTTP/1.1", "Host: x")) as line:
-                await line.head()
+        await _give_back(target, token, told)
 
     await target.for_some_time(once, target.size.clients)
     await _end_all(target)
@@ -104,13 +101,18 @@ async def answers_to_polls_untaken(target: Target) -> None:
 
         async def once(_number: int) -> None:
             line = await stack.enter_async_context(target.line(asked, reads=False))
-            for name in _POLL.findall(await line.until(b'"}')):
-                left = address(f"/poll/{name.decode()}", token)
-                async with target.line(request(f"DELETE {left} HTTP/1.1", "Host: x")) as leaving:
-                    await leaving.head()
+            await _give_back(target, token, await line.until(b'"}'))
 
         await target.for_some_time(once, target.size.clients)
     await _end_all(target)
+
+
+async def _give_back(target: Target, token: str, told: bytes) -> None:
+    """Give back the place of the poll that was answered so."""
+    for name in _POLL.findall(told):
+        left = address(f"/poll/{name.decode()}", token)
+        async with target.line(request(f"DELETE {left} HTTP/1.1", "Host: x")) as line:
+            await line.head()
 
 
 async def _end_all(target: Target) -> None:

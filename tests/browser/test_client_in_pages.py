@@ -158,6 +158,18 @@ async def go_elsewhere(page: Page, publisher: AsyncPublisher, user: str, url: st
     await held(publisher, user, 0)
 
 
+async def miss_one(
+    page: Page, visit: Visit, publisher: AsyncPublisher, user: str, channel: str
+) -> None:
+    """Leave the page, let another device receive what comes meanwhile, and see that the page has it when it is loaded again."""
+    address = await page.evaluate("location.href")
+    await go_elsewhere(page, publisher, user, "about:blank")
+    await publisher.publish(channel, "missed")
+    await received_elsewhere(visit)
+    await page.do("go", url=address)
+    await heard(page, "missed")
+
+
 # -- positions --------------------------------------------------------------------------------
 
 
@@ -168,12 +180,7 @@ async def test_a_page_that_is_loaded_again_misses_nothing_and_repeats_nothing(
     await publisher.publish(channel, "old")
     page = await visit(storage=storage)
     await heard(page, "old")
-    address = await page.evaluate("location.href")
-    await go_elsewhere(page, publisher, user, "about:blank")
-    await publisher.publish(channel, "missed")
-    await received_elsewhere(visit)
-    await page.do("go", url=address)
-    await heard(page, "missed")
+    await miss_one(page, visit, publisher, user, channel)
     await publisher.publish(channel, "live")
     await heard(page, "missed", "live")
     assert await happened(page, "gap") == []
@@ -192,12 +199,7 @@ async def test_what_was_being_written_when_a_page_is_left_is_kept(
     await publisher.publish(channel, "old")
     await heard(page, "old")
     await page.wait("[data-event=writing]")
-    address = await page.evaluate("location.href")
-    await go_elsewhere(page, publisher, user, "about:blank")
-    await publisher.publish(channel, "missed")
-    await received_elsewhere(visit)
-    await page.do("go", url=address)
-    await heard(page, "missed")
+    await miss_one(page, visit, publisher, user, channel)
 
 
 @pytest.mark.parametrize("storage", ["session", "indexeddb"])

@@ -38,6 +38,16 @@ function tried({ module, Socket = true } = {}) {
   return { open: () => open('token'), fail, sockets, others, made };
 }
 
+/** Two WebSockets fail, and something is heard over HTTP. */
+async function goOverHttp({ open, fail, made }) {
+  for (let i = 0; i < 2; i++) {
+    await open();
+    fail();
+  }
+  await open();
+  made.told();
+}
+
 const CONNECTED = '{"type":"connected"}';
 
 test('where the module for HTTP cannot be loaded WebSockets are tried all the same', async () => {
@@ -76,12 +86,7 @@ test('where HTTP is of no use either the two are tried in turn', async () => {
 
 test('after a WebSocket was found the next attempt is one, too', async () => {
   const { open, fail, sockets, others, made } = tried();
-  for (let i = 0; i < 2; i++) {
-    await open();
-    fail();
-  }
-  await open();
-  made.told();
+  await goOverHttp({ open, fail, made });
   made.openSocket('ws://gateway', 'token');
   sockets.at(-1).onmessage({ data: CONNECTED });
   await open();
@@ -128,12 +133,7 @@ for (const [seconds, expected] of [[9, [2, 1]], [11, [3, 0]]]) {
 
 test('a WebSocket that was let through is taken once more, until it is cut again', async () => {
   const { open, fail, sockets, others, made } = tried();
-  for (let i = 0; i < 2; i++) {
-    await open();
-    fail();
-  }
-  await open();
-  made.told();
+  await goOverHttp({ open, fail, made });
   const beside = made.openSocket('ws://gateway', 'token');
   sockets.at(-1).onmessage({ data: CONNECTED });
   beside.close();

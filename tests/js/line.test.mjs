@@ -16,6 +16,24 @@ afterEach(() => {
   mock.restoreAll();
 });
 
+/** A line on which the gateway `says` something, and `leaves` are the seconds until the client has left it and tries again. */
+function scripted() {
+  let transport;
+  const line = new Line(() => (transport = { send() {}, close() {} }), {}, { state() {}, open() {}, message() {} });
+  const says = (message) => transport.onmessage(JSON.stringify(message));
+  const leaves = () => {
+    let seconds = 0;
+    for (; line.state === 'open'; seconds++) mock.timers.tick(1_000);
+    mock.timers.tick(1);
+    return seconds;
+  };
+  const connects = async () => {
+    await turns();
+    says({ type: 'connected' });
+  };
+  return { line, says, leaves, connects };
+}
+
 test('an answer that comes just after the line was made again does not make it impatient', async () => {
   const transports = [];
   const open = () => {
@@ -52,19 +70,7 @@ test('an answer that comes just after the line was made again does not make it i
 });
 
 test('a line that was dead makes nobody patient where what was missed came at once, and one that is slow does', async () => {
-  let transport;
-  const line = new Line(() => (transport = { send() {}, close() {} }), {}, { state() {}, open() {}, message() {} });
-  const says = (message) => transport.onmessage(JSON.stringify(message));
-  const leaves = () => {
-    let seconds = 0;
-    for (; line.state === 'open'; seconds++) mock.timers.tick(1_000);
-    mock.timers.tick(1);
-    return seconds;
-  };
-  const connects = async () => {
-    await turns();
-    says({ type: 'connected' });
-  };
+  const { line, says, leaves, connects } = scripted();
   line.connect();
   await connects();
   assert.equal(leaves(), 35);
@@ -79,21 +85,7 @@ test('a line that was dead makes nobody patient where what was missed came at on
 });
 
 test('a line on which messages come for a minute is a good one, and who looks waits three seconds on any', async () => {
-  let transport;
-  const open = () => (transport = { send() {}, close() {} });
-  const line = new Line(open, {}, { state() {}, open() {}, message() {} });
-  const says = (message) => transport.onmessage(JSON.stringify(message));
-  /** Seconds until it has left. */
-  const leaves = () => {
-    let seconds = 0;
-    for (; line.state === 'open'; seconds++) mock.timers.tick(1_000);
-    mock.timers.tick(1);
-    return seconds;
-  };
-  const connects = async () => {
-    await turns();
-    says({ type: 'connected' });
-  };
+  const { line, says, leaves, connects } = scripted();
   line.connect();
   await connects();
   leaves();
