@@ -24,8 +24,8 @@ const alone: Share = async (_url, token, openDirectly) => {
   return line;
 };
 new Realtime('wss://example.com', { share: alone });
-const saved: Parameters<ReturnType<Storage>['save']> = [new Map()];
-show(`${saved[1] ?? 'some time'}`);
+const save: ReturnType<Storage>['save'] = (changes) => changes.forEach((id, channel) => show(`${channel}: ${id ?? 'forgotten'}`));
+new Realtime('wss://example.com', { storage: () => ({ load: () => [], save }) });
 // @ts-expect-error - there is no such storage
 new Realtime('wss://example.com', { storage: 'cookies' });
 

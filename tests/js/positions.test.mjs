@@ -26,9 +26,8 @@ for (const [name, load, save] of [
     reported.mock.resetCalls();
     const each = new Positions(Promise.resolve({ load, save }));
     await each.load('user');
-    each.set('c/1', 5);
-    each.save(true);
-    each.set('c/1', undefined); // saves at once
+    each.set('c/1', 5); // saves at once
+    each.set('c/1', undefined); // and so does this
     each.set('c/1', 6);
     each.save();
     await setImmediate();
@@ -64,4 +63,23 @@ test('what is stored for the user before counts for nobody else, however late it
   answers.ann([['c/2', 3]]);
   await Promise.all(loaded);
   assert.deepEqual([each.get('c/1'), each.get('c/2')], [7, undefined]);
+});
+
+test('what has changed is saved at once, and what follows soon a little later, together', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const saved = [];
+  const each = new Positions(Promise.resolve({ load: () => [], save: (changes) => saved.push([...changes].flat()) }));
+  await each.load('user');
+  const steps = [
+    [() => each.set('c/1', 1), ['c/1', 1]],
+    [() => [each.set('c/1', 2), each.set('c/2', 3), each.set('c/1', 4)], undefined],
+    [() => t.mock.timers.tick(199), undefined],
+    [() => t.mock.timers.tick(1), ['c/1', 4, 'c/2', 3]],
+    [() => t.mock.timers.tick(1_000), undefined],
+    [() => each.set('c/2', 5), ['c/2', 5]],
+  ];
+  for (const [step, expected] of steps) {
+    step();
+    assert.deepEqual(saved.shift(), expected);
+  }
 });

@@ -54,11 +54,8 @@ export interface WebSocketLike {
 /** Keeps positions: made for a URL, told of the user with each connection. */
 export type Storage = (url: string) => {
   load(user: string): Iterable<[string, number]> | Promise<Iterable<[string, number]>>;
-  /**
-   * `undefined` forgets a channel. `isLeaving` is given when the page is left, so that what takes its time may not come to its end:
-   * then `changes` may be empty, for a store that has some to write still.
-   */
-  save(changes: Map<string, number | undefined>, isLeaving?: boolean): unknown;
+  /** `undefined` forgets a channel. The page may be left at any time: what takes its time may not come to its end. */
+  save(changes: Map<string, number | undefined>): unknown;
 };
 
 /** One way to connect: each text is the JSON of a message, or of an array of them. */

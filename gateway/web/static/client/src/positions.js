@@ -11,7 +11,7 @@ export class Positions {
   #store;
   #timer;
 
-  /** `opening`: a promise of a store with `load(user)` and `save(changes, isLeaving)`, or of nothing. */
+  /** `opening`: a promise of a store with `load(user)` and `save(changes)`, or of nothing. */
   constructor(opening) {
     this.#opening = opening;
   }
@@ -26,8 +26,8 @@ export class Positions {
     this.#known.set(channel, id);
     if (!this.#store) return;
     this.#changed.set(channel, id);
-    if (id === undefined) this.save(); // a store keeps the greater of two
-    else this.#timer ??= setTimeout(() => this.save(), SAVE_MS);
+    // A browser may end a page without a word. And a store keeps the greater of two, so what is forgotten cannot wait.
+    if (!this.#timer || id === undefined) this.save();
   }
 
   /** Begin with what was stored for a user. */
@@ -45,13 +45,13 @@ export class Positions {
   }
 
   /** A store that does not keep them is nobody else's trouble. */
-  async save(isLeaving) {
+  async save() {
     clearTimeout(this.#timer);
-    this.#timer = undefined;
     const changed = this.#changed;
+    this.#timer = changed.size && setTimeout(() => this.save(), SAVE_MS);
     this.#changed = new Map();
     try {
-      if (changed.size || isLeaving) await this.#store?.save(changed, isLeaving);
+      if (changed.size) await this.#store?.save(changed);
     } catch (error) {
       report(error);
     }

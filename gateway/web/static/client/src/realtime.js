@@ -132,7 +132,7 @@ export class Realtime extends Target {
     // A page that may come back from the back/forward cache keeps no connection there, and no place.
     on(globalThis, 'pagehide', () => {
       this.#channels.sendAcks();
-      this.#positions.save(true);
+      this.#positions.save();
       this.#line.pause('page_hidden');
     });
     on(globalThis, 'pageshow', ({ persisted }) => persisted && this.state !== 'closed' && this.connect());

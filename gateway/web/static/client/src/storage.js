@@ -20,52 +20,52 @@ export function session(url) {
     save(changes) {
       const positions = stored(); // another client of this page has its own
       for (const [channel, id] of changes) {
-        positions.delete(channel);
-        if (id !== undefined) positions.set(channel, id);
+        positions.delete(channel); // the latest stand at the end
+        positions.set(channel, id);
       }
-      const latest = [...positions].slice(-MOST_CHANNELS);
-      write(() => sessionStorage, key, latest);
+      write(() => sessionStorage, key, positions);
     },
   };
 }
 
-/** For this browser: IndexedDB, shared by all its tabs and workers. What one of them has received counts for those that come later. */
+/**
+ * For this browser: IndexedDB, shared by all its tabs and workers. What one of them has received counts for those that come later.
+ * A browser gives up what is being written when a page is left, so pages put it into `localStorage` first.
+ */
 export function indexeddb(url) {
   let key;
-  let unwritten; // a browser gives up what is being written when a page is left
+  let unwritten;
   const opening = open();
   return {
     async load(user) {
       const own = (key = `realtime ${url} ${user}`);
       unwritten = new Map();
       const db = await opening;
-      const stored = new Map(db ? await all(db, own) : []);
-      // What a page wrote while it was left.
-      for (const [channel, id] of read(() => localStorage, own)) {
-        if (!(stored.get(channel) > id)) stored.set(channel, id);
-      }
-      return stored;
+      return further(db ? await all(db, own) : [], read(() => localStorage, own));
     },
-    async save(changes, isLeaving) {
+    async save(changes) {
       const [own, waiting] = [key, unwritten]; // they may be those of another user when the database has answered
       for (const [channel, id] of changes) waiting.set(channel, id);
-      if (!waiting.size) return;
-      const stored = read(() => localStorage, own);
       // What is forgotten is so there at once: what follows may have lower ids.
-      const backup = stored.filter(([channel]) => !changes.has(channel) || changes.get(channel) !== undefined);
+      const ofOthers = read(() => localStorage, own).filter(([channel]) => !waiting.has(channel) || waiting.get(channel) !== undefined);
+      const positions = further(waiting, ofOthers);
+      write(() => localStorage, own, positions);
       const written = new Map(waiting);
-      const positions = new Map(waiting);
-      // A tab that was left may have been further.
-      for (const [channel, id] of backup) if (!waiting.has(channel) || waiting.get(channel) < id) positions.set(channel, id);
-      if (isLeaving || backup.length < stored.length) {
-        write(() => localStorage, own, [...positions].filter(([, id]) => id !== undefined).slice(-MOST_CHANNELS));
-      }
       const db = await opening;
       if (!db || !(await put(db, own, positions))) return;
       for (const [channel, id] of written) if (waiting.get(channel) === id) waiting.delete(channel);
-      if (!isLeaving && stored.length) write(() => localStorage, own, undefined);
+      // What came there meanwhile stays until it is in the database, too.
+      const rest = read(() => localStorage, own).filter(([channel, id]) => !(positions.get(channel) >= id));
+      write(() => localStorage, own, rest);
     },
   };
+}
+
+/** For each channel the greater id. */
+function further(some, others) {
+  const found = new Map(some);
+  for (const [channel, id] of others) if (!(found.get(channel) >= id)) found.set(channel, id);
+  return found;
 }
 
 // -- IndexedDB ------------------------------------------------------------------------------------
@@ -144,9 +144,10 @@ function read(area, key) {
   }
 }
 
-function write(area, key, entries) {
+function write(area, key, positions) {
+  const latest = [...positions].filter(([, id]) => id !== undefined).slice(-MOST_CHANNELS);
   try {
-    if (entries) area().setItem(key, JSON.stringify(entries));
+    if (latest.length) area().setItem(key, JSON.stringify(latest));
     else area().removeItem(key);
   } catch {
     // full, or refused
