@@ -55,6 +55,33 @@ BUSY_DATABASE = """\
   };
 })()"""
 """Whoever wants to write waits until the page is left."""
+LEFT_WHILE_FORGETTING = """\
+(async () => {
+  const { indexeddb } = await import(`${new URLSearchParams(location.search).get('gateway')}/client/storage.js`);
+  const open = async () => {
+    const store = indexeddb('ws://gateway');
+    const positions = await store.load('ann');
+    return { save: (id) => store.save(new Map([['c/1', id]])), position: positions.get('c/1') };
+  };
+  const { save } = await open();
+  await save(90);
+  const { transaction } = IDBDatabase.prototype;
+  IDBDatabase.prototype.transaction = function (...given) {
+    const begun = transaction.apply(this, given);
+    begun.abort();
+    return begun;
+  };
+  for (const id of [undefined, 3]) await save(id);
+  IDBDatabase.prototype.transaction = transaction;
+  const found = [];
+  for (const id of [4, 2]) {
+    const next = await open();
+    found.push(next.position);
+    await next.save(id);
+  }
+  return [...found, (await open()).position, Object.keys(localStorage).filter((key) => key.endsWith(' ann'))];
+})()"""
+"""A transaction that is given up is what a page leaves behind."""
 HANGS = "const end = Date.now() + 4000; while (Date.now() < end);"
 
 
@@ -229,6 +256,13 @@ async def test_what_was_being_written_when_a_page_is_left_is_kept(
     await page.wait("[data-event=writing]")
     await kept(page, "localStorage", old)
     await miss_one(page, visit, publisher, user, channel)
+
+
+async def test_behind_lost_messages_lower_ids_count_also_where_the_page_is_left_meanwhile(
+    visit: Visit,
+) -> None:
+    page = await visit()
+    assert await page.evaluate(LEFT_WHILE_FORGETTING) == [3, 4, 4, []]
 
 
 @pytest.mark.parametrize("storage", ["session", "indexeddb"])

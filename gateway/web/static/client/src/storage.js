@@ -21,76 +21,74 @@ export function session(url) {
       const positions = stored(); // another client of this page has its own
       for (const [channel, id] of changes) {
         positions.delete(channel); // the latest stand at the end
-        positions.set(channel, id);
+        if (id !== undefined) positions.set(channel, id);
       }
-      write(() => sessionStorage, key, positions);
+      write(() => sessionStorage, key, [...positions]);
     },
   };
 }
 
 /**
  * For this browser: IndexedDB, shared by all its tabs and workers. What one of them has received counts for those that come later.
- * A browser gives up what is being written when a page is left, so pages put it into `localStorage` first.
+ *
+ * A browser gives up what is being written when a page is left. So pages write it into `localStorage` first, as `[channel, id, anew]`:
+ * an `id` of `null` forgets the channel, and behind that, `anew`, lower ids count. Each save brings all that stands there into the
+ * database, also what is of other tabs.
  */
 export function indexeddb(url) {
   let key;
-  let unwritten;
   const opening = open();
   return {
     async load(user) {
       const own = (key = `realtime ${url} ${user}`);
-      unwritten = new Map();
       const db = await opening;
-      return further(db ? await all(db, own) : [], read(() => localStorage, own));
+      const found = new Map(db ? await all(db, own) : []);
+      for (const [channel, id, anew] of read(() => localStorage, own)) {
+        if (id === null) found.delete(channel);
+        else if (anew || !(found.get(channel) >= id)) found.set(channel, id);
+      }
+      return found;
     },
     async save(changes) {
-      const [own, waiting] = [key, unwritten]; // they may be those of another user when the database has answered
-      for (const [channel, id] of changes) waiting.set(channel, id);
-      // What is forgotten is so there at once: what follows may have lower ids.
-      const ofOthers = read(() => localStorage, own).filter(([channel]) => !waiting.has(channel) || waiting.get(channel) !== undefined);
-      const positions = further(waiting, ofOthers);
-      write(() => localStorage, own, positions);
-      const written = new Map(waiting);
+      const own = key; // it may be that of another user when the database has answered
+      const waiting = new Map(read(() => localStorage, own).map((entry) => [entry[0], entry]));
+      for (const [channel, id] of changes) {
+        const [, reached, anew] = waiting.get(channel) ?? [];
+        waiting.delete(channel);
+        // Another tab may be further.
+        waiting.set(channel, id === undefined ? [channel, null, true] : [channel, reached > id ? reached : id, !!anew]);
+      }
+      const entries = [...waiting.values()];
+      write(() => localStorage, own, entries);
       const db = await opening;
-      if (!db || !(await put(db, own, positions))) return;
-      for (const [channel, id] of written) if (waiting.get(channel) === id) waiting.delete(channel);
+      if (!db || !(await put(db, own, entries))) return;
+      const written = new Set(entries.map(String));
       // What came there meanwhile stays until it is in the database, too.
-      const rest = read(() => localStorage, own).filter(([channel, id]) => !(positions.get(channel) >= id));
+      const rest = read(() => localStorage, own).filter((entry) => !written.has(String(entry)));
       write(() => localStorage, own, rest);
     },
   };
 }
 
-/** For each channel the greater id. */
-function further(some, others) {
-  const found = new Map(some);
-  for (const [channel, id] of others) if (!(found.get(channel) >= id)) found.set(channel, id);
-  return found;
-}
-
 // -- IndexedDB ------------------------------------------------------------------------------------
 
 function open() {
-  return new Promise((resolve) => {
-    setTimeout(resolve, ANSWER_MS);
-    try {
-      const request = indexedDB.open('realtime-gateway', 1);
-      request.onupgradeneeded = () => request.result.createObjectStore('positions');
-      request.onerror = () => resolve();
-      request.onsuccess = () => {
-        const db = request.result;
-        db.onversionchange = () => db.close();
-        resolve(db);
-      };
-    } catch {
-      resolve();
-    }
+  return inTime((done) => {
+    const request = indexedDB.open('realtime-gateway', 1);
+    request.onupgradeneeded = () => request.result.createObjectStore('positions');
+    request.onerror = () => done();
+    request.onsuccess = () => {
+      const db = request.result;
+      db.onversionchange = () => db.close();
+      done(db);
+    };
   });
 }
 
 /** The positions under a key; those that are too old to be of use are removed. */
-function all(db, key) {
-  return transaction(db, [], (store, found) => {
+async function all(db, key) {
+  const found = [];
+  const done = await transaction(db, (store) => {
     const range = IDBKeyRange.bound([key], [key, []]);
     store.openCursor(range).onsuccess = ({ target: { result: cursor } }) => {
       if (!cursor) return;
@@ -100,37 +98,45 @@ function all(db, key) {
       cursor.continue();
     };
   });
+  return done ? found : [];
 }
 
-function put(db, key, changes) {
-  return transaction(db, true, (store) => {
-    for (const [channel, id] of changes) {
+function put(db, key, entries) {
+  return transaction(db, (store) => {
+    for (const [channel, id, anew] of entries) {
       const name = [key, channel];
-      if (id === undefined) {
-        store.delete(name);
-      } else {
-        // Another tab may be further.
-        store.get(name).onsuccess = ({ target: { result } }) => {
-          if (!(result?.id > id)) store.put({ id, at: Date.now() }, name);
-        };
-      }
+      const keep = () => store.put({ id, at: Date.now() }, name);
+      if (id === null) store.delete(name);
+      else if (anew) keep();
+      else store.get(name).onsuccess = ({ target: { result } }) => result?.id > id || keep();
     }
   });
 }
 
-/** `result` when it is done; where it fails nothing, and the positions are older than they could be. */
-function transaction(db, result, work) {
+/** Whether it is done; where it fails the positions are older than they could be. */
+function transaction(db, work) {
+  return inTime((done) => {
+    const begun = db.transaction('positions', 'readwrite');
+    begun.oncomplete = () => done(true);
+    begun.onabort = begun.onerror = () => done();
+    work(begun.objectStore('positions'));
+  });
+}
+
+/** What `work` gives to its argument; nothing where it throws, or where the browser does not answer. */
+function inTime(work) {
   return new Promise((resolve) => {
-    setTimeout(resolve, ANSWER_MS);
+    const timer = setTimeout(resolve, ANSWER_MS);
+    const done = (result) => {
+      clearTimeout(timer);
+      resolve(result);
+    };
     try {
-      const begun = db.transaction('positions', 'readwrite');
-      begun.oncomplete = () => resolve(result);
-      begun.onabort = begun.onerror = () => resolve();
-      work(begun.objectStore('positions'), result);
+      work(done);
     } catch {
-      resolve();
+      done();
     }
-  }).then((found) => found ?? (result === true ? false : []));
+  });
 }
 
 // -- web storage ----------------------------------------------------------------------------------
@@ -138,18 +144,22 @@ function transaction(db, result, work) {
 /** `area` is a function, since a browser may refuse to show the thing itself. */
 function read(area, key) {
   try {
-    return JSON.parse(area().getItem(key)).filter(([, id]) => id !== undefined);
+    return JSON.parse(area().getItem(key)).filter(Array.isArray);
   } catch {
     return [];
   }
 }
 
-function write(area, key, positions) {
-  const latest = [...positions].filter(([, id]) => id !== undefined).slice(-MOST_CHANNELS);
+function write(area, key, entries) {
+  const latest = entries.slice(-MOST_CHANNELS);
   try {
-    if (latest.length) area().setItem(key, JSON.stringify(latest));
-    else area().removeItem(key);
+    if (latest.length) return area().setItem(key, JSON.stringify(latest));
   } catch {
-    // full, or refused
+    // It is full: better nothing than what is wrong by now.
+  }
+  try {
+    area().removeItem(key);
+  } catch {
+    // refused
   }
 }
