@@ -10,12 +10,16 @@ from tests.attacks.report import line
 from tests.attacks.target import SMALL
 from tests.support.programs import RequireProgram
 
+SLOW = ("messages unread", "tls and no request")
+
 
 @pytest.mark.parametrize(
     "kind",
     [
-        # Neighbours in the list knock at the same doors.
-        pytest.param(kind, marks=[pytest.mark.long] * (number % 2), id=kind.name)
+        # Neighbours in the list knock at the same doors, and some take their time.
+        pytest.param(
+            kind, marks=[pytest.mark.long] * (number % 2 or kind.name in SLOW), id=kind.name
+        )
         for number, kind in enumerate(kind for kind in KINDS if not kind.variant)
     ],
 )

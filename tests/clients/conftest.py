@@ -18,7 +18,14 @@ Start = Callable[..., Awaitable[ClientProgram]]
 UntilConfirmed = Callable[[str, int], Awaitable[None]]
 
 
-@pytest.fixture(scope="module", params=CLIENTS, ids=lambda client: client.name)
+@pytest.fixture(
+    scope="module",
+    params=[
+        # Nobody waits at a second place until a program is built.
+        pytest.param(client, id=client.name, marks=pytest.mark.xdist_group(client.name))
+        for client in CLIENTS
+    ],
+)
 def client(request: pytest.FixtureRequest) -> RealClient:
     """Each of the clients."""
     chosen: RealClient = request.param

@@ -212,6 +212,7 @@ async def test_internal_endpoints_cannot_be_reached(balanced, gateways):
         assert [line["gateway"] for line in logged] == [""] * len(paths)
 
 
+@pytest.mark.long
 async def test_a_living_client_on_a_slow_line_stays_although_nginx_takes_what_is_sent_to_it(
     balanced, redis_url, prefix, publisher
 ):
@@ -404,7 +405,7 @@ def test_its_limits_bear_what_a_gateway_bears_of_one_address():
 # -- gateways that go -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["terminate", "kill"])
+@pytest.mark.parametrize("way", [pytest.param("terminate", marks=pytest.mark.long), "kill"])
 async def test_when_a_gateway_goes_its_clients_find_the_other_and_miss_nothing(
     way, balanced, gateways, publisher
 ):

@@ -114,6 +114,7 @@ def told_of_losses(trace: Trace) -> set[str]:
     }
 
 
+@pytest.mark.long
 async def test_a_redis_that_hangs_is_noticed_and_nothing_is_lost(world: StartWorld) -> None:
     async with world() as w:
         async with w.outage():
@@ -126,6 +127,7 @@ async def test_a_redis_that_hangs_is_noticed_and_nothing_is_lost(world: StartWor
         await judge(w)
 
 
+@pytest.mark.long
 async def test_a_redis_that_is_away_for_longer_than_the_nodes_leases_costs_no_place(
     world: StartWorld,
 ) -> None:
@@ -165,6 +167,7 @@ async def test_a_node_that_redis_refuses_catches_up_while_others_go_on(world: St
         await judge(w)
 
 
+@pytest.mark.long
 async def test_a_slow_way_to_redis_keeps_order(world: StartWorld) -> None:
     async with world() as w:
         slow = w.nodes[0].redis
@@ -175,6 +178,7 @@ async def test_a_slow_way_to_redis_keeps_order(world: StartWorld) -> None:
         await judge(w)
 
 
+@pytest.mark.long
 async def test_replies_to_publishers_that_are_cut_off_duplicate_nothing(world: StartWorld) -> None:
     async with world() as w:
         for _ in range(10):
@@ -217,6 +221,7 @@ async def test_a_pubsub_connection_over_redis_output_limit_costs_nothing(
         await judge(w)
 
 
+@pytest.mark.long
 async def test_a_pubsub_connection_that_goes_silent_is_made_anew(world: StartWorld) -> None:
     async with world() as w:
         silent, other = w.nodes

@@ -115,7 +115,9 @@ async def test_a_redis_that_hangs_while_the_node_connects_to_it(
         await held_out(client, server.port)
 
 
-@pytest.mark.parametrize("limit", ["maxmemory", "min-replicas-to-write"])
+@pytest.mark.parametrize(
+    "limit", ["maxmemory", pytest.param("min-replicas-to-write", marks=pytest.mark.long)]
+)
 async def test_a_redis_that_refuses_writes(
     server: RedisServer, admin: redis.asyncio.Redis, limit: str
 ) -> None:

@@ -10,7 +10,7 @@ from tests.packaging import matrix
 from tests.support.programs import cannot_run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # other modules come in between
 def package() -> Iterator[matrix.Built]:
     try:
         with matrix.built() as package:

@@ -346,7 +346,7 @@ MISTAKES = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # other modules come in between
 def ends() -> dict[str, tuple[int, str]]:
     """How each of the mistakes ends."""
     commands = [(arguments, environment) for arguments, environment, _ in MISTAKES.values()]

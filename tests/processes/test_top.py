@@ -98,7 +98,9 @@ async def test_it_waits_for_a_redis_that_is_not_there_yet(server: RedisServer, p
         await shown.shows("0 gateways")
 
 
-@pytest.mark.parametrize("variables", [{}, {"COLUMNS": "80", "LINES": "24"}])
+@pytest.mark.parametrize(
+    "variables", [{}, pytest.param({"COLUMNS": "80", "LINES": "24"}, marks=pytest.mark.long)]
+)
 async def test_a_narrow_terminal_has_the_columns_that_fit(
     redis_url: str, prefix: str, variables: dict[str, str]
 ) -> None:

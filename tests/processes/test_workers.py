@@ -158,7 +158,13 @@ async def test_a_worker_that_is_told_to_end_drains_and_is_replaced(
         assert await node.terminate() == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        *(pytest.param(each, marks=pytest.mark.long) for each in (signal.SIGINT, signal.SIGHUP)),
+    ],
+)
 async def test_a_signal_lets_all_workers_drain(
     redis_url: str, prefix: str, number: signal.Signals
 ) -> None:
@@ -175,7 +181,7 @@ async def test_a_signal_lets_all_workers_drain(
         assert await publisher.connections("u0") == []
 
 
-@pytest.mark.parametrize("supervisor_first", [True, False])
+@pytest.mark.parametrize("supervisor_first", [True, pytest.param(False, marks=pytest.mark.long)])
 async def test_a_signal_that_reaches_all_processes_counts_once(
     redis_url: str, prefix: str, supervisor_first: bool
 ) -> None:
@@ -257,8 +263,10 @@ def settings(redis_url: str, prefix: str, **others: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("others", [1, 2])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("workers", "others"),
+    [(1, 1), (2, 2), *(pytest.param(*each, marks=pytest.mark.long) for each in ((1, 2), (2, 1)))],
+)
 async def test_a_port_in_use_is_one_clear_error(
     redis_url: str, prefix: str, workers: int, others: int
 ) -> None:
