@@ -37,8 +37,13 @@ PARTS: Final = Path(__file__).parent
 CHINESE: Final = ".zh-CN"
 _INDEX: Final = "docs/README.md"
 _WORDS: Final = {
-    "en": {"search": "Search", "other": "简体中文", "pages": "Pages"},
-    "zh-CN": {"search": "搜索", "other": "English", "pages": "文档"},
+    "en": {
+        "home": "Realtime gateway",
+        "search": "Search",
+        "other": "简体中文",
+        "pages": "Pages",
+    },
+    "zh-CN": {"home": "实时网关", "search": "搜索", "other": "English", "pages": "文档"},
 }
 
 
@@ -202,8 +207,9 @@ def _whole(page: Page, pages: dict[str, Page], template: Template) -> str:
         language=page.language,
         title=html.escape(page.title),
         up=up,
-        home=f"{up}/{'index.html' if page.language == 'en' else f'index{CHINESE}.html'}",
+        start=f"{up}/{'index.html' if page.language == 'en' else f'index{CHINESE}.html'}",
         switch=switch,
+        home=words["home"],
         search=words["search"],
         pages=words["pages"],
         navigation=_navigation(page, pages),

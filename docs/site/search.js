@@ -60,6 +60,11 @@ document.addEventListener('keydown', (event) => {
   if (event.key === 'Escape') found.hidden = true;
 });
 
+// What an English page calls a place, the Chinese one calls it too.
+document.querySelector('header [hreflang]')?.addEventListener('click', ({ currentTarget }) => {
+  currentTarget.hash = location.hash;
+});
+
 // The menu is a column where there is room, and can be opened elsewhere.
 const narrow = matchMedia('(max-width: 50rem)');
 const fold = () => (document.querySelector('nav details').open = !narrow.matches);

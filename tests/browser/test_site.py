@@ -45,3 +45,7 @@ async def test_a_page_on_a_phone_and_the_search(browser: Browser, site: str) -> 
     await page.wait("#rolling-deploys")
     assert await page.complaints() == []
     await page.close()
+    page = await browser.visit(f"{site}/docs/errors.html#token_expired", width=1000, height=640)
+    await page.click("header [hreflang='zh-CN']")
+    await page.wait("html[lang='zh-CN'] #token_expired:target")
+    await page.close()

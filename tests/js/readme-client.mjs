@@ -8,6 +8,8 @@ import { obey, report } from './tap.mjs';
 const [module, address, token, sessionId] = process.argv.slice(2);
 const { start } = await import(pathToFileURL(module));
 
+console.error = (code) => report('error', { code });
+
 start({
   address,
   token,
