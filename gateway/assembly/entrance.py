@@ -190,7 +190,7 @@ class Entrance:
                 routing, answers, under_way(), self.refused, tasks, settings.max_message_bytes
             ),
             self.refused,
-            quota,
+            routing,
         )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from gateway.backplane.place_checks import CHECK_SECONDS, PlaceChecks
 from gateway.backplane.place_releases import CALLS_AT_ONCE, Releases, gather_calls
@@ -33,6 +33,13 @@ _RETAKING_SECONDS: Final = 0.25
 """A lost place is waited for no longer than this: the node is not ready meanwhile."""
 _AGAIN_SECONDS: Final = 0.5
 """While a user's places are looked through one is asked for so often: one may be given back for any reason."""
+
+
+Wanted: TypeAlias = Callable[[], Awaitable[bool]]
+
+
+async def _always() -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +106,11 @@ class Places:
 
     # -- taking -------------------------------------------------------------------------------
 
-    async def acquire(self, claim: Claim, waits: Callable[[], bool] = lambda: True) -> Entry:
+    async def acquire(self, claim: Claim, wanted: Wanted = _always) -> Entry:
         """Take a place for a connection; ``FULL`` when the user holds all they may, after five seconds at most.
 
-        While one has to be waited for, ``waits`` is asked whether the client still does.
+        Before one is waited for, or another connection gives way, ``wanted`` is asked whether the client still waits and may
+        have it.
 
         Raises:
             Unavailable: Redis did not answer, or not with an answer.
@@ -110,7 +118,7 @@ class Places:
         user, connection = claim.user, claim.connection
         self._taking.add(connection)
         try:
-            entry = await self._take_surely(claim, waits)
+            entry = await self._take_surely(claim, wanted)
         except BaseException:
             # Redis may take the place all the same, now or when it wakes up.
             self.releases.release(user, connection)
@@ -121,7 +129,7 @@ class Places:
             self._held[connection] = Held(user, entry)
         return entry
 
-    async def _take_surely(self, claim: Claim, waits: Callable[[], bool]) -> Entry:
+    async def _take_surely(self, claim: Claim, wanted: Wanted) -> Entry:
         """Take a place, from the server that has the places by then.
 
         A primary that hung while another one took over may still answer. What it gives is lost, and the renewal that
@@ -129,29 +137,29 @@ class Places:
         """
         while True:
             in_question = self._in_question
-            entry = await self._take(claim, CHECK_SECONDS, waits)
+            entry = await self._take(claim, CHECK_SECONDS, wanted)
             if in_question == self._in_question:
                 return entry
 
     async def _take(
-        self, claim: Claim, patience: float, waits: Callable[[], bool], *, again: bool = False
+        self, claim: Claim, patience: float, wanted: Wanted, *, again: bool = False
     ) -> Entry:
         """Take a place, if need be one that is given back within ``patience`` seconds."""
-        entry, holders = await self._try(claim, again)
-        if entry is not Denied.FULL:
+        entry, holders = await self._try(claim, wanted, again)
+        if entry is not Denied.FULL or not await wanted():
             return entry
         check = self.checks.of(claim.user, holders[::2])
         over = False
         while entry is Denied.FULL and not over:
             await check.wait(min(_AGAIN_SECONDS, patience))
-            if not waits():
+            if not await wanted():
                 break
             patience -= _AGAIN_SECONDS
             over = check.over or patience <= 0
-            entry, _ = await self._try(claim, again)
+            entry, _ = await self._try(claim, wanted, again)
         return entry
 
-    async def _try(self, claim: Claim, again: bool) -> tuple[Entry, list[bytes]]:
+    async def _try(self, claim: Claim, wanted: Wanted, again: bool) -> tuple[Entry, list[bytes]]:
         """Take a place, if need be one that nobody holds any more; with who holds them all, if they are held.
 
         A node may count as dead a moment later only. It answers no check, so each try looks again.
@@ -164,7 +172,7 @@ class Places:
         if gone:
             log.info("places_dropped user=%r count=%d", claim.user, len(gone) // 2)
         # A dead node's place goes before a living one, and who was here before takes nobody's.
-        replace = self._table.replacements is not None and not again
+        replace = self._table.replacements is not None and not again and await wanted()
         if gone or replace:
             call = self._table.take(claim, gone, again=again, replace=replace)
             entry, holders = self._table.entry(await self._pipeline.call(call))
@@ -323,10 +331,12 @@ class Places:
         if connection is None or connection not in self._held:
             return
         claim = Claim(user, connection)
+
+        async def wanted() -> bool:
+            return connection in self._held
+
         try:
-            entry = await self._take(
-                claim, _RETAKING_SECONDS, lambda: connection in self._held, again=True
-            )
+            entry = await self._take(claim, _RETAKING_SECONDS, wanted, again=True)
         finally:
             self._release_left(user, [connection])
         if isinstance(entry, Denied) and connection in self._held:

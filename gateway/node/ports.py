@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -199,8 +199,8 @@ Entry: TypeAlias = int | Denied
 class Places(Protocol):
     """The places that users' connections hold, counted over all nodes."""
 
-    async def acquire(self, claim: Claim, waits: Callable[[], bool]) -> Entry:
-        """Take a place; ``FULL`` also when the client ``waits`` no more.
+    async def acquire(self, claim: Claim, wanted: Callable[[], Awaitable[bool]]) -> Entry:
+        """Take a place; ``FULL`` also when it is not ``wanted`` any more. Nobody gives way to a claim that is not.
 
         Raises:
             publisher.errors.Unavailable: Redis did not answer, or answered with an error.

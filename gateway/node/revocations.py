@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
 
 from gateway.core import closing
 from gateway.core.chunks import chunks
@@ -21,6 +20,7 @@ from gateway.core.log_limit import FirstTimes
 from gateway.core.timing import Backoff
 from gateway.node.by_name import ByName
 from gateway.node.connection import Connection, Subscription
+from gateway.node.heard_lately import Ending, HeardLately
 from gateway.node.hub import Hub
 from gateway.node.ports import Claim, Clock, HeldPlaces, RevokedTokens
 from gateway.node.tasks import Retry, Sleep
@@ -30,8 +30,6 @@ from publisher.errors import Rejected, Unavailable
 
 log = logging.getLogger(__name__)
 
-Ending: TypeAlias = Disconnect | TokenRevoked | TokensRevoked | PlaceReplaced
-
 _KINDS: Final[dict[type[Ending], str]] = {
     Disconnect: "disconnect",
     TokenRevoked: "token",
@@ -39,8 +37,6 @@ _KINDS: Final[dict[type[Ending], str]] = {
     PlaceReplaced: "replaced",
 }
 
-_REMEMBERED_SECONDS: Final = 30.0
-_MOST_REMEMBERED: Final = 10_000
 _RECHECK_SECONDS: Final = 300.0
 """So often all are asked about without a reason: the bus of a cluster may lose a command."""
 _SURELY_BEFORE_SECONDS: Final = 10.0
@@ -74,7 +70,7 @@ class Revocations:
         self._node = node
         self._places = places
         self._clock = clock
-        self._lately = _Lately(clock)
+        self._lately = HeardLately(clock)
         self._retry = Retry(jitter)
         self._jitter = jitter
         self._sleep = Sleep()
@@ -223,6 +219,16 @@ class Revocations:
         before, revoked = await self._tokens.look_up(user, digest)
         if revoked or (before is not None and _is_older(issued_at, before)):
             return False
+        return self.admits_still(mark, user, issued_at, token_id)
+
+    def admits_still(
+        self, mark: int, user: str, issued_at: float | None, token_id: str | None
+    ) -> bool:
+        """Whether no command has revoked a token since ``mark``.
+
+        Raises:
+            Unavailable: nobody knows any more.
+        """
         heard = self._lately.since(mark, user, token_id)
         return not any(_revokes(command, issued_at) for command in heard)
 
@@ -336,62 +342,3 @@ def _revokes(command: Ending, issued_at: float | None) -> bool:
     if isinstance(command, TokensRevoked):
         return _is_older(issued_at, command.before)
     return isinstance(command, TokenRevoked)
-
-
-_About: TypeAlias = tuple[str, str | None]
-"""Whom a command is about: what kind of name, and the name. A user's may be whatever the login has signed."""
-
-
-def _about(command: Ending) -> _About:
-    if isinstance(command, TokenRevoked):
-        return "token", command.digest
-    return "user", command.user
-
-
-class _Lately:
-    """The commands that were heard lately, by whom they are about."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._commands: dict[_About, list[tuple[int, Ending]]] = {}
-        self._order: deque[tuple[float, _About]] = deque()
-        self.heard = 0
-        self._forgotten = 0
-
-    def add(self, command: Ending) -> None:
-        """Remember a command, and forget what is older or too much."""
-        now = self._clock()
-        name = _about(command)
-        self._order.append((now + _REMEMBERED_SECONDS, name))
-        self._commands.setdefault(name, []).append((self.heard, command))
-        self.heard += 1
-        while self._order[0][0] <= now or len(self._order) > _MOST_REMEMBERED:
-            _, oldest = self._order.popleft()
-            self._forgotten += 1
-            of_the_same = self._commands[oldest]
-            del of_the_same[0]
-            if not of_the_same:
-                del self._commands[oldest]
-
-    def forget(self) -> None:
-        """Forget all: one that was not heard stood between them."""
-        self._commands.clear()
-        self._order.clear()
-        self.heard += 1
-        self._forgotten = self.heard
-
-    def since(self, mark: int, user: str, token_id: str | None) -> Iterator[Ending]:
-        """What was heard since ``mark`` about a user, or about a token.
-
-        Raises:
-            Unavailable: some of it is forgotten.
-        """
-        if mark == self.heard:
-            return
-        if mark < self._forgotten:
-            reason = "what has been heard since is not known any more"
-            raise Unavailable(reason, maybe_sent=False)
-        for name in (("user", user), ("token", token_id and digest_of(token_id))):
-            for number, command in self._commands.get(name, ()):
-                if number >= mark:
-                    yield command

@@ -9,6 +9,7 @@ from typing import Final
 from aiohttp import hdrs
 
 from gateway.core import closing
+from gateway.core.access import Identity
 from gateway.core.closing import Closing
 from gateway.core.handshake import Refusal
 from gateway.node.ports import Claim, Denied, Places
@@ -136,12 +137,25 @@ class Admission:
         mark = self._revocations.mark
         # In one write with the question for the place.
         revoked = self._revocations.ask(claim.token_id)
-        entry = await self._places.acquire(claim, waits)
+
+        async def wanted() -> bool:
+            return waits() and not (revoked is not None and await revoked)
+
+        entry = await self._places.acquire(claim, wanted)
         if entry is Denied.REVOKED or (revoked is not None and await revoked):
             return closing.TOKEN_REVOKED
         if isinstance(entry, Denied):
             return closing.CONNECTION_LIMIT
         return self._revocations.ends(claim, entry, mark) or entry
+
+    async def admits(self, identity: Identity) -> bool:
+        """Whether a token is not revoked with which something is asked of a connection that has begun.
+
+        Raises:
+            Unavailable: Redis did not answer.
+        """
+        shown = identity.user, identity.issued_at, identity.token_id
+        return await self._revocations.admits_now(*shown)
 
     def lend(self) -> bool:
         """Take room on the node for somebody whose place is on another one; ``give_back`` follows. ``False`` where it is full."""

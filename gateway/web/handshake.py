@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from gateway.core import closing, frames
@@ -29,6 +30,7 @@ from gateway.web.new_connection import NewConnection
 from gateway.web.openings import Opening, Serving, WebSocketOpening
 from gateway.web.reading import Turns
 from gateway.web.refused_connections import RefusedConnections
+from gateway.web.revoked_lately import RevokedLately
 from gateway.web.socket import Leaving
 from publisher.errors import Unavailable
 
@@ -91,6 +93,7 @@ class Handshakes:
         # Unique within a node, whose own id is unique in the cluster.
         self._ids = itertools.count(1)
         self._under_way = Tasks()
+        self._revoked = RevokedLately(clock)
         self.serving = Serving(
             lifetimes,
             requests,
@@ -122,6 +125,15 @@ class Handshakes:
         """
         self._authenticate(new, opening, then)
 
+    def ask_about(
+        self, new: NewConnection, opening: Opening, identity: Identity, then: Known
+    ) -> None:
+        """Ask Redis whether the token is revoked that :meth:`identify` has judged; ``then`` serves whose is not. Until that is known
+        its client counts as one that has shown none.
+        """
+        work = partial(self._ask_about, new, opening, identity, then)
+        self._spawn(new, work, "ask about a token")
+
     def open(self, new: NewConnection, opening: Opening) -> None:
         """Let a client in whose page may ask (:meth:`is_foreign`) and hand its connection over, or tell it why not; soon, if Redis has to
         be asked.
@@ -131,7 +143,7 @@ class Handshakes:
         def known(identity: Identity) -> None:
             new.known()
             self._timings.phase(self._timings.handshake, "token", since)
-            self._under_way.spawn(self._admit(new, opening, identity), "handshake")
+            self._spawn(new, partial(self._admit, new, opening, identity), "handshake")
 
         if not self._not_welcome(new):
             self._authenticate(new, opening, known)
@@ -174,12 +186,17 @@ class Handshakes:
             identity = self._identify(new, opening)
         except TokenRejected as rejected:
             if isinstance(rejected, KeyUnknown) and not learned:
-                self._under_way.spawn(self._learn(new, opening, then, rejected), "learn a key")
+                work = partial(self._learn, new, opening, then, rejected)
+                self._spawn(new, work, "learn a key")
                 return
             why = closing.REJECTED_TOKEN[rejected.code]
             self._reject(new, opening, why, cause=str(rejected))
             return
-        if identity is not None:
+        if identity is None:
+            return
+        if self._revoked.has(identity):
+            self._reject(new, opening, closing.TOKEN_REVOKED, user=identity.user)
+        else:
             then(identity)
 
     def _identify(self, new: NewConnection, opening: Opening) -> Identity | None:
@@ -201,12 +218,36 @@ class Handshakes:
         self, new: NewConnection, opening: Opening, then: Known, unknown: KeyUnknown
     ) -> None:
         """Judge a token again when its key may be known. Until then its client counts as one that has shown none."""
+        await unknown.learn()
+        if new.waits:
+            self._authenticate(new, opening, then, learned=True)
+        else:
+            new.drop()
+
+    async def _ask_about(
+        self, new: NewConnection, opening: Opening, identity: Identity, then: Known
+    ) -> None:
+        admitted = await self._admission.admits(identity)
+        if not admitted:
+            self._revoked.note(identity)
+        if new.gone:
+            return
+        if admitted:
+            then(identity)
+        else:
+            self._reject(new, opening, closing.TOKEN_REVOKED, user=identity.user)
+
+    # -- asking Redis -------------------------------------------------------------------------
+
+    def _spawn(self, new: NewConnection, work: Callable[[], Awaitable[None]], name: str) -> None:
+        self._under_way.spawn(self._see_to(new, work), name)
+
+    async def _see_to(self, new: NewConnection, work: Callable[[], Awaitable[None]]) -> None:
+        """Do what a client waits for. Whatever fails, it is answered or its connection ends."""
         try:
-            await unknown.learn()
-            if new.waits:
-                self._authenticate(new, opening, then, learned=True)
-            else:
-                new.drop()
+            await work()
+        except Unavailable:
+            self._refusals.refuse(new, unavailable("redis_unavailable"))
         except asyncio.CancelledError:  # the node stops
             new.drop()
             raise
@@ -222,6 +263,8 @@ class Handshakes:
         begun = False
         try:
             entry = opening.denial(user) or await self._admission.enter(claim, lambda: new.waits)
+            if entry is closing.TOKEN_REVOKED:
+                self._revoked.note(identity)
             judged = self._unless_over(identity, entry)
             if not new.waits:
                 new.drop()
@@ -234,14 +277,6 @@ class Handshakes:
             else:
                 self._begin(new, opening, identity, claim.connection, judged)
                 begun = True
-        except Unavailable:
-            self._refusals.refuse(new, unavailable("redis_unavailable"))
-        except asyncio.CancelledError:  # the node stops
-            new.drop()
-            raise
-        except Exception:
-            log.exception("handshake_failed")
-            new.drop()
         finally:
             if isinstance(entry, int) and not begun:
                 self._admission.leave(user, claim.connection)

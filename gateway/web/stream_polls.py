@@ -45,19 +45,21 @@ class StreamPolls:
     def begin(
         self, new: NewConnection, opening: PollOpening, identity: Identity, request: StreamRequest
     ) -> None:
-        """Serve one."""
+        """Serve one whose token is good."""
         entered = self._under_way.enter(identity.user, request.stream)
         if isinstance(entered, Refusal):
             self._refusals.refuse(new, entered)
             return
         new.known()
-        self._tasks.spawn(self._take_up(new, opening, identity, request, entered), "poll")
+        mark = self._routing.mark
+        self._tasks.spawn(self._take_up(new, opening, identity, mark, request, entered), "poll")
 
     async def _take_up(
         self,
         new: NewConnection,
         opening: PollOpening,
         identity: Identity,
+        mark: int,
         request: StreamRequest,
         leave: Callable[[], None],
     ) -> None:
@@ -81,7 +83,7 @@ class StreamPolls:
 
         waiting = Waiting(opening.answers.to(opening.head), gone)
         try:
-            found = await self._routing.route(identity, request, answer)
+            found = await self._routing.route(identity, mark, request, answer)
         except BaseException:  # the node stops
             over()
             new.drop()

@@ -63,7 +63,7 @@ class StreamPosts:
     def begin(
         self, new: NewConnection, opening: StreamOpening, identity: Identity, name: str
     ) -> None:
-        """Read one that :meth:`refusal` has let pass, and answer it."""
+        """Read one that :meth:`refusal` has let pass, and whose token is good, and answer it."""
         entered = self._under_way.enter(identity.user, name)
         if isinstance(entered, Refusal):
             self._refusals.refuse(new, entered)
@@ -72,13 +72,14 @@ class StreamPosts:
         leaves = opening.head.method == "DELETE"
         length = 0 if leaves else _length(opening.head) or 0
         render = self._answers.to(opening.head)
+        mark = self._routing.mark
 
         def whole(body: bytes) -> None:
             request = StreamRequest(name, identity.user, body, leaves=leaves)
             self._tasks.spawn(say(request), "say something to a stream")
 
         async def say(request: StreamRequest) -> None:
-            if not await self._routing.route(identity, request, answer):
+            if not await self._routing.route(identity, mark, request, answer):
                 answer(NOT_FOUND, b"")
 
         def answer(status: int, body: bytes) -> None:

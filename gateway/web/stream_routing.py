@@ -19,8 +19,10 @@ log = logging.getLogger(__name__)
 class StreamRouting:
     """What takes requests to their streams.
 
-    A request counts only with a token that is good now. With its own token a stream has ended by now if that is revoked; about any
-    other Redis is asked.
+    A request counts only with a token that is good when it has come whole. With its own token (``is_own``) a stream has ended by now
+    if that is revoked. About any other Redis was asked when the request began, and what was heard since counts (``mark``).
+
+    ``quota``: how many requests of a user are taken, since each may have to be carried to another node.
     """
 
     streams: Streams
@@ -32,16 +34,29 @@ class StreamRouting:
         """Whether a stream of this name is on this node, if there is one."""
         return tag_in(name) == self.streams.tag
 
-    async def route(self, identity: Identity, request: StreamRequest, answer: Answering) -> bool:
+    def is_own(self, identity: Identity, name: str) -> bool:
+        """Whether a stream of this name is here that has the token which has shown this."""
+        stream = self.streams.find(name, identity.user) if self.is_here(name) else None
+        return stream is not None and stream.connection.identity == identity
+
+    @property
+    def mark(self) -> int:
+        """This moment among the commands that revoke tokens."""
+        return self.revocations.mark
+
+    async def route(
+        self, identity: Identity, mark: int, request: StreamRequest, answer: Answering
+    ) -> bool:
         """Hand a request to its stream; ``False``, and no answer, where the user has none of that name. Whatever fails is answered.
 
         Args:
             identity: whom the token speaks for that has come with the request.
+            mark: when that token was known to be good.
             request: of the same user.
             answer: answers it.
         """
         try:
-            return await self._route(identity, request, answer)
+            return await self._route(identity, mark, request, answer)
         except Unavailable:
             answer(UNAVAILABLE, b"")
         except Exception:
@@ -49,20 +64,16 @@ class StreamRouting:
             answer(FAILED, b"")
         return True
 
-    async def _route(self, identity: Identity, request: StreamRequest, answer: Answering) -> bool:
-        here = self.is_here(request.stream)
-        stream = self.streams.find(request.stream, request.user) if here else None
-        if here and stream is None:
-            return False
-        is_its_own = stream is not None and stream.connection.identity == identity
+    async def _route(
+        self, identity: Identity, mark: int, request: StreamRequest, answer: Answering
+    ) -> bool:
         shown = identity.user, identity.issued_at, identity.token_id
-        if not (is_its_own or await self.revocations.admits_now(*shown)):
+        if not self.revocations.admits_still(mark, *shown):
             answer(REVOKED, b"")
             return True
-        self.quota.count(identity.user)
-        return (
-            self.streams.serve(request, answer) if here else await self.others.ask(request, answer)
-        )
+        if self.is_here(request.stream):
+            return self.streams.serve(request, answer)
+        return await self.others.ask(request, answer)
 
     def forget(self, request: StreamRequest, answer: Answering) -> None:
         """Whoever has polled, and waits for this answer, has gone."""

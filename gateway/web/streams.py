@@ -19,7 +19,7 @@ from gateway.web.stream_addresses import BadAddress
 from gateway.web.stream_openings import PollOpening, StreamOpening, StreamOpenings
 from gateway.web.stream_polls import StreamPolls
 from gateway.web.stream_posts import NO_BODY, StreamPosts
-from gateway.web.user_quota import UserQuota
+from gateway.web.stream_routing import StreamRouting
 
 _SSE: Final = "/sse"
 _POLL: Final = "/poll"
@@ -34,7 +34,6 @@ class StreamRequests:
 
     Args:
         base: what stands before the paths.
-        quota: how many requests of a user are taken, since each may have to be carried to another node.
     """
 
     def __init__(
@@ -45,7 +44,7 @@ class StreamRequests:
         polls: StreamPolls,
         posts: StreamPosts,
         refusals: RefusedConnections,
-        quota: UserQuota,
+        routing: StreamRouting,
     ) -> None:
         self._sse_path = base + _SSE
         self._poll_path = base + _POLL
@@ -54,7 +53,8 @@ class StreamRequests:
         self._polls = polls
         self._posts = posts
         self._refusals = refusals
-        self._quota = quota
+        self._routing = routing
+        self._quota = routing.quota
 
     def close(self) -> None:
         """Let nobody wait any more: the next poll goes to another node."""
@@ -112,24 +112,38 @@ class StreamRequests:
             request = StreamRequest(name, user, b"", opening.wait, since)
             self._polls.begin(new, opening, identity, request)
 
-        self._identify(new, opening, known)
+        self._identify(new, opening, name, known)
 
     def _say(self, new: NewConnection, opening: StreamOpening, name: str) -> None:
         refusal = self._posts.refusal(opening.head)
         if refusal is not None:
             self._refusals.refuse(new, refusal)
         else:
-            self._identify(new, opening, lambda known: self._posts.begin(new, opening, known, name))
+            self._identify(
+                new, opening, name, lambda known: self._posts.begin(new, opening, known, name)
+            )
 
     def _identify(
-        self, new: NewConnection, opening: StreamOpening, then: Callable[[Identity], None]
+        self,
+        new: NewConnection,
+        opening: StreamOpening,
+        name: str,
+        then: Callable[[Identity], None],
     ) -> None:
+        """Let ``then`` serve who asks something of a stream with a good token. Before that it takes nothing from its user."""
+
         def known(identity: Identity) -> None:
             refusal = self._quota.refusal(identity.user)
-            if refusal is None:
-                then(identity)
-            else:
+            if refusal is not None:
                 self._refusals.refuse(new, refusal, user=identity.user)
+            elif self._routing.is_own(identity, name):
+                good(identity)
+            else:
+                self._handshakes.ask_about(new, opening, identity, good)
+
+        def good(identity: Identity) -> None:
+            self._quota.count(identity.user)
+            then(identity)
 
         self._handshakes.identify(new, opening, known)
 

@@ -24,7 +24,7 @@ def too_many(cause: str, seconds: float) -> Refusal:
 
 class UserQuota:
     """Counts what is done for a user. Who asks is looked at before, and counted when it is known that the token is good:
-    whoever has a token that was revoked takes nothing from its user.
+    one that was revoked spends nothing of its user's.
 
     Args:
         places: how many connections a user may have.

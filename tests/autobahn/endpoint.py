@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from gateway.core import closing, frames
@@ -40,7 +40,7 @@ class Anybody:
     def verify(self, token: str) -> Identity:
         return Identity(token)
 
-    async def acquire(self, claim: Claim, waits: Callable[[], bool]) -> int:
+    async def acquire(self, claim: Claim, wanted: Callable[[], Awaitable[bool]]) -> int:
         return 1
 
     mark = 0

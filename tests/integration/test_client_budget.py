@@ -543,23 +543,3 @@ async def test_a_user_begins_so_many_connections_in_a_while_however_they_are_mad
         assert 1 <= int(answer.fields["retry-after"]) <= 10
     async with connected(node.url, make_token("v")):
         pass
-
-
-async def test_who_has_a_revoked_token_takes_nothing_from_its_user(
-    node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    entrance = node.gateway.entrance
-    monkeypatch.setattr(entrance.handshakes._admission._begun._quota, "_most", 2)
-    monkeypatch.setattr(entrance.client_port._streams._quota._quota, "_most", 2)
-    token, stolen = make_token("u"), make_token("u", jti="stolen")
-    first = await ask(node.url, address("/poll", token, [CHANNEL], wait="0"))
-    begun = first.json[0]["poll"]
-    await publisher.revoke_token("stolen", time.time() + 600)
-    for _ in range(5):
-        assert (await ask(node.url, address("/sse", stolen, [CHANNEL]))).status == 401
-        again = await ask(node.url, address("/poll", stolen, poll=begun, wait="0"))
-        assert again.status == 401
-    async with connected(node.url, token):
-        pass
-    again = await ask(node.url, address("/poll", token, poll=begun, wait="0"))
-    assert again.status == 200

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -190,9 +190,9 @@ def asking(node: Node, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
     acquire = node.gateway.redis.places.acquire
 
-    async def noted(claim: Claim, waits: Callable[[], bool]) -> Entry:
+    async def noted(claim: Claim, wanted: Callable[[], Awaitable[bool]]) -> Entry:
         asked.append(claim.user)
-        return await acquire(claim, waits)
+        return await acquire(claim, wanted)
 
     monkeypatch.setattr(node.gateway.redis.places, "acquire", noted)
     return asked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -24,7 +24,7 @@ class Places:
     def __init__(self) -> None:
         self.go = asyncio.Event()
 
-    async def acquire(self, claim: Claim, waits: Callable[[], bool]) -> Entry:
+    async def acquire(self, claim: Claim, wanted: Callable[[], Awaitable[bool]]) -> Entry:
         await self.go.wait()
         return Denied.FULL
 

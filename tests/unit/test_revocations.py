@@ -10,7 +10,7 @@ import pytest
 
 from gateway.core import closing
 from gateway.core.access import Identity
-from gateway.node import revocations as module
+from gateway.node import heard_lately as module
 from gateway.node.connection import Connection
 from gateway.node.ports import Claim
 from gateway.node.revocations import Ending, Revocations
