@@ -12,6 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, InvalidURI
 from websockets.uri import parse_uri
 
+from gateway.client.errors import NOTHING, Told
 from gateway.client.reconnecting import End
 
 _OPEN_SECONDS: Final = 20.0
@@ -73,11 +74,11 @@ def end_of(error: Exception) -> End:
         case InvalidStatus():
             return _end_of_refusal(error)
         case ssl.SSLCertVerificationError():
-            return End(reason="certificate_not_trusted", message=str(error), for_good=True)
+            return End(reason="certificate_not_trusted", told=Told(str(error)), for_good=True)
         case InvalidProxy():
-            return End(reason="proxy_invalid", message=str(error), for_good=True)
+            return End(reason="proxy_invalid", told=Told(str(error)), for_good=True)
         case _:
-            return End(reason="connection_failed", message=str(error) or type(error).__name__)
+            return End(reason="connection_failed", told=Told(str(error) or type(error).__name__))
 
 
 def _end_of_connection(error: ConnectionClosed) -> End:
@@ -89,16 +90,16 @@ def _end_of_connection(error: ConnectionClosed) -> End:
 
 def _end_of_refusal(error: InvalidStatus) -> End:
     response = error.response
-    reason, message = "", ""
+    reason, told = "", NOTHING
     try:
         match orjson.loads(response.body or b"{}"):
-            case {"error": {"code": str(reason), "message": str(message)}}:
-                pass
+            case {"error": {"code": str(reason), "message": str()} as body}:
+                told = Told.of(body)
     except orjson.JSONDecodeError:
         pass  # a proxy's page
     return End(
         reason=reason,
-        message=message or response.reason_phrase,
+        told=told if told.message else Told(response.reason_phrase),
         status=response.status_code,
         by_gateway=bool(reason),  # others have no code of ours in their answers
         retry_after=_seconds(response.headers.get("Retry-After", "")),

@@ -8,18 +8,21 @@ import random
 import ssl
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from websockets.exceptions import WebSocketException
 
 from gateway.client.connecting import check_url, connected, end_of
-from gateway.client.errors import ReceiverError
+from gateway.client.errors import NOTHING, ReceiverError, Told
 from gateway.client.reconnecting import End, Reconnecting
 from gateway.client.session import Patience, Session, Silent
 from gateway.client.subscription import Access, Subscription
-from gateway.client.tokens import Token, fresh
+from gateway.client.tokens import NoToken, Token, checked, fresh
 
 log = logging.getLogger(__name__)
+
+_POLICY_VIOLATION: Final = 1008
+"""As a gateway closes where it was shown no token (docs/protocol.md, "Close codes")."""
 
 
 class Receiver:
@@ -39,7 +42,7 @@ class Receiver:
         tls: for ``wss://``: whom to trust, if not those whom the system trusts.
 
     Raises:
-        ValueError: the URL is none of a WebSocket.
+        ValueError: the URL is none of a WebSocket, or there is no token.
     """
 
     def __init__(
@@ -52,6 +55,8 @@ class Receiver:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         check_url(url)
+        if not callable(token):
+            checked(token)
         self._url = url
         self._token = token
         self._ack = ack
@@ -148,9 +153,10 @@ class Receiver:
                 end = await self._connect()
                 pause = self._reconnecting.pause(end, loop.time())
                 log.info(
-                    "receiver_disconnected code=%d reason=%r pause_seconds=%.1f",
+                    "receiver_disconnected code=%d reason=%r told=%r pause_seconds=%.1f",
                     end.status or end.code,
                     end.reason,
+                    str(end.told),
                     pause,
                 )
                 await asyncio.sleep(pause)
@@ -170,9 +176,11 @@ class Receiver:
         """Be connected once, and return how that has ended."""
         try:
             token = await self._fresh_token()
+        except NoToken as error:
+            return End(_POLICY_VIOLATION, "token_missing", Told(str(error)))
         except Exception as error:  # noqa: BLE001 - whatever keeps a login from answering may pass
             log.warning("token_unavailable error=%r", error)
-            return End(reason="token_unavailable", message=str(error))
+            return End(reason="token_unavailable", told=Told(str(error)))
         session = None
         try:
             async with connected(self._url, token, self._tls) as socket:
@@ -184,7 +192,7 @@ class Receiver:
             return End(reason="no_answer")
         except (WebSocketException, OSError, EOFError) as error:
             end = end_of(error)
-            if session is not None and not end.message:
+            if session is not None and end.told == NOTHING:
                 return End(end.code, end.reason, session.error)
             return end
         finally:

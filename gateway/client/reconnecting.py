@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.client.errors import ConnectionEnded
+from gateway.client.errors import NOTHING, ConnectionEnded, Told
 
 LONGEST_SECONDS: Final = 30.0
 """The longest pause before an attempt."""
@@ -35,7 +35,7 @@ class End:
 
     code: int = _NO_CLOSE_FRAME
     reason: str = ""
-    message: str = ""
+    told: Told = NOTHING
     status: int | None = None
     retry_after: float = 0.0
     for_good: bool = False
@@ -71,7 +71,7 @@ class Reconnecting:
             ConnectionEnded: no attempt is of any use.
         """
         if self._is_hopeless(end):
-            raise ConnectionEnded(end.status or end.code, end.reason, end.message)
+            raise ConnectionEnded(end.status or end.code, end.reason, end.told)
         self._invalid_before = end.reason == "token_invalid"
         if self._since is not None and now - self._since > _LASTED_SECONDS:
             self._attempts = 0

@@ -15,9 +15,9 @@ from typing import Any, Final
 import orjson
 from websockets.asyncio.client import ClientConnection
 
-from gateway.client.errors import SubscriptionEnded
+from gateway.client.errors import NOTHING, SubscriptionEnded, Told
 from gateway.client.subscription import Message, Subscription
-from gateway.client.tokens import Token, fresh, renewed_in
+from gateway.client.tokens import NoToken, Token, fresh, renewed_in
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class Session:
         # When each channel is subscribed to again, and since when its token has been shown.
         self._later: dict[str, asyncio.TimerHandle] = {}
         self._shown: dict[str, float] = {}
-        self.error = ""
+        self.error = NOTHING
         """The last error message that named no channel: why the connection ends, if it does."""
 
     # -- what the receiver wants ----------------------------------------------------------------
@@ -189,7 +189,7 @@ class Session:
             case {"type": kind, "channel": str(channel)}:
                 await self._hear_of_channel(kind, channel, message)
             case {"type": "error"}:
-                self.error = str(message.get("message", ""))
+                self.error = Told.of(message)
 
     async def _hear_of_channel(self, kind: str, channel: str, message: dict[str, Any]) -> None:
         if self._leaving[channel]:
@@ -210,9 +210,9 @@ class Session:
                 self._forget(channel)
                 self.subscribe(subscription)
             case "unsubscribed":
-                self._ended(subscription, str(message.get("reason", "")), "")
+                self._ended(subscription, str(message.get("reason", "")))
             case "error":
-                self._failed(subscription, str(message.get("code")), message)
+                self._failed(subscription, str(message.get("code")), Told.of(message))
             case _ if "data" in message:
                 await subscription.put(
                     Message(channel, message["data"], message["timestamp"], message.get("id"), kind)
@@ -223,18 +223,23 @@ class Session:
         if kind == "subscribed":
             self.unsubscribe(channel)
 
-    def _failed(self, subscription: Subscription, code: str, message: dict[str, Any]) -> None:
+    def _failed(self, subscription: Subscription, code: str, told: Told) -> None:
         if code == "messages_lost":
             self._acks.pop(subscription.channel, None)
             subscription.lose()
         elif subscription.channel in self._live:
             # A new token is refused; the subscription goes on by the one before (docs/protocol.md, "Channel tokens").
-            log.warning("channel_token_refused channel=%r code=%s", subscription.channel, code)
+            log.warning(
+                "channel_token_refused channel=%r code=%s told=%r",
+                subscription.channel,
+                code,
+                str(told),
+            )
             self._subscribe_soon(subscription)
         else:
-            self._ended(subscription, code, str(message.get("message", "")))
+            self._ended(subscription, code, told)
 
-    def _ended(self, subscription: Subscription, code: str, message: str) -> None:
+    def _ended(self, subscription: Subscription, code: str, told: Told = NOTHING) -> None:
         channel = subscription.channel
         self._forget(channel)
         if code in _PASSING:
@@ -245,7 +250,7 @@ class Session:
             self._subscribe_in(_ASKED_AGAIN_SECONDS, subscription)
         else:
             del self._subscriptions[channel]
-            subscription.end(SubscriptionEnded(channel, code, message))
+            subscription.end(SubscriptionEnded(channel, code, told))
 
     def _has_newer_token(self, subscription: Subscription) -> bool:
         shown = self._shown.get(subscription.channel, -math.inf)
@@ -274,6 +279,10 @@ class Session:
     async def _ask_with(self, subscription: Subscription, source: Token) -> None:
         try:
             token = await fresh(source)
+        except NoToken as error:
+            if not subscription.ended:
+                self._failed(subscription, "token_missing", Told(str(error)))
+            return
         except Exception as error:  # noqa: BLE001 - whatever keeps a login from answering may pass
             log.warning("token_unavailable channel=%r error=%r", subscription.channel, error)
             self._subscribe_soon(subscription)

@@ -17,12 +17,36 @@ _BEFORE_SECONDS: Final = 60.0
 """So long before its end a token is renewed; of one that lasts less than twice as long, when half of that has passed."""
 
 
+class NoToken(ValueError):
+    """What was given in the place of a token is none. It is not told, since it may be a secret all the same."""
+
+
+def checked(given: object) -> str:
+    """What was given as a token, if it can be one.
+
+    Raises:
+        NoToken: it cannot.
+    """
+    if isinstance(given, str) and given.strip():
+        return given
+    what = "is empty" if isinstance(given, str) else f"is {_kind(given)}, not a str"
+    raise NoToken(f"there is no token: what was given {what}")
+
+
 async def fresh(token: Token) -> str:
-    """A token to show now."""
+    """A token to show now.
+
+    Raises:
+        NoToken: the function has returned none.
+    """
     if not callable(token):
         return token
     given = token()
-    return await given if inspect.isawaitable(given) else given
+    return checked(await given if inspect.isawaitable(given) else given)
+
+
+def _kind(given: object) -> str:
+    return "None" if given is None else f"of type {type(given).__name__}"
 
 
 def renewed_in(token: str, now: float) -> float | None:

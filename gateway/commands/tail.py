@@ -62,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
     if isinstance(failure, BrokenPipeError):
         raise failure
     if failure is not None:
-        complain(str(failure))
+        complain(_as_text(failure))
     return 0 if failure is None else 1
 
 
@@ -84,6 +84,11 @@ def _tell_of_lost_connections() -> None:
     handler.setFormatter(logging.Formatter("gateway: %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
+
+
+def _as_text(failure: Exception) -> str:
+    help_ = failure.help if isinstance(failure, ReceiverError) else None
+    return f"{failure}" + (f" ({help_})" if help_ else "")
 
 
 class _Tail:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import time
 from typing import Any
 
@@ -26,6 +27,7 @@ from publisher import AsyncPublisher
 from publisher.contract.channels import Retention
 from tests.integration.conftest import StartNode
 from tests.support.nodes import Node
+from tests.support.redis_server import free_port
 from tests.support.scripted_gateway import scripted_gateway
 from tests.support.served import served
 from tests.support.tokens import make_token
@@ -131,6 +133,51 @@ async def test_a_client_that_is_not_let_in_is_told_why(node: Node) -> None:
     async with Receiver(f"{node.url}/nowhere", token=make_token("u")) as receiver:
         with pytest.raises(ConnectionEnded, match=r"not_found.*404"):
             await taken(aiter(receiver.subscribe(CHANNEL)), 1)
+
+
+async def test_what_the_gateway_says_about_how_to_mend_it_is_passed_on(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "gateway.client")
+    letter: Any = "x"
+    async with Receiver(node.url, token=make_token("u")) as receiver:
+        with pytest.raises(SubscriptionEnded, match=r"Invalid channel name: a channel is ") as none:
+            await receiver.subscribe("nope").subscribed()
+        assert (none.value.detail or "").startswith("a channel is ")
+        assert none.value.help == "docs/errors.md#invalid_channel"
+        with pytest.raises(SubscriptionEnded, match=r"format: 'since' ") as wrong:
+            await receiver.subscribe(CHANNEL, since=letter).subscribed()
+        assert wrong.value.code == "invalid_message"
+    tokens = ["nonsense", "nonsense"]
+    async with Receiver(node.url, token=tokens.pop) as receiver:
+        with pytest.raises(ConnectionEnded, match=r"failed: get a new token") as ended:
+            await receiver.subscribe(CHANNEL).subscribed()
+    assert ended.value.detail == "get a new token"
+    assert ended.value.help == "docs/errors.md#token_invalid"
+    assert "told='Authentication failed: get a new token'" in caplog.text
+    async with Receiver(f"{node.url}/nowhere", token=make_token("u")) as receiver:
+        with pytest.raises(ConnectionEnded) as nowhere:
+            await receiver.subscribe(CHANNEL).subscribed()
+    assert nowhere.value.help == "docs/errors.md#not_found"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [(None, "None, not a str"), (b"t", "type bytes"), (" ", "empty")]
+)
+async def test_without_a_token_nobody_is_asked(given: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=f"there is no token.*{told}"):
+        Receiver("ws://127.0.0.1:1", token=given)
+    async with Receiver("ws://127.0.0.1:1", token=lambda: given) as receiver:
+        with pytest.raises(ConnectionEnded, match=f"there is no token.*{told}") as ended:
+            await asyncio.wait_for(receiver.subscribe(CHANNEL).subscribed(), PATIENCE)
+    assert (ended.value.code, ended.value.reason) == (1008, "token_missing")
+
+
+async def test_why_an_attempt_has_failed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gateway.client")
+    async with Receiver(f"ws://127.0.0.1:{free_port()}", token=make_token("u")):
+        await until(lambda: "receiver_disconnected" in caplog.text)
+    assert "reason='connection_failed' told=\"[Errno 111] " in caplog.text
 
 
 async def test_a_login_is_asked_for_one_more_token(node: Node, publisher: AsyncPublisher) -> None:

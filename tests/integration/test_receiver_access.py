@@ -197,6 +197,14 @@ async def test_one_that_says_nothing_of_its_end_and_cannot_be_renewed_ends_the_s
         assert ended.value.code == "expired"
 
 
+async def test_a_source_that_gives_no_token_ends_the_subscription(node: Node) -> None:
+    nothing: Any = None
+    async with Receiver(node.url, token=make_token("ann")) as receiver:
+        with pytest.raises(SubscriptionEnded, match="there is no token") as ended:
+            await receiver.subscribe(CHANNEL, token=lambda: nothing).subscribed()
+        assert ended.value.code == "token_missing"
+
+
 async def test_a_source_that_fails_is_asked_again_and_a_wrong_token_is_the_end(
     node: Node, publisher: AsyncPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -64,7 +65,7 @@ async def test_it_shows_messages_over_a_restart_until_it_is_interrupted(
     ):
         assert shown.stderr is not None
         first = (await asyncio.wait_for(shown.stderr.readline(), 20)).decode()
-        assert "reason='connection_failed'" in first  # no gateway is there yet
+        assert "reason='connection_failed' told=\"[Errno 111]" in first  # no gateway is there yet
         for number in range(2):
             await publisher.publish(CHANNEL, {"n": number})
             async with gateway_process(redis_url, prefix, port=port, drain_seconds=0) as node:
@@ -110,11 +111,13 @@ async def test_what_cannot_be_shown_is_one_sentence_and_a_status(
         for channel, token, told in (
             (CHANNEL, "nonsense", "token_invalid (1008): Authentication failed"),
             ("run-results/s", make_token("u"), "run-results/s: forbidden: Not allowed"),
+            ("nope", make_token("u"), "nope: invalid_channel: Invalid channel name: a channel is "),
         ):
             async with tail("--url", node.url, channel, token=token) as shown:
                 code, err = await ending(shown)
                 assert code == 1
                 assert err.startswith(f"gateway: {told}")
+                assert re.search(r" \(docs/errors\.md#\w+\)\n$", err)
                 assert err.count("\n") == 1
 
 
