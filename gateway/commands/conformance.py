@@ -18,6 +18,7 @@ from gateway.commands.output import Commands, complain, say
 from gateway.commands.token import SIGNING
 from gateway.conformance.backend import ApiError, Backend, ByRedis, by_api
 from gateway.conformance.opening import Address, address_of
+from gateway.conformance.preconditions import Missing, look
 from gateway.conformance.stage import REQUIREMENTS, Deployment
 from gateway.conformance.suite import Result, run
 from gateway.conformance.tokens import Signer
@@ -31,7 +32,8 @@ _DESCRIPTION: Final = (
     "Check a running deployment, through all its proxies, against each MUST of the protocol that binds the server "
     "(docs/conformance.md). Messages are published through Redis, or with --api by the HTTP API; the tokens need the deployment's secret. "
     "Each check has a user of its own, whose name begins with conformance-, and erases it. "
-    "Exit codes: 0 nothing has failed, 1 something has, or the deployment cannot be reached, 2 a mistake in the command."
+    "Exit codes: 0 nothing has failed, 1 something has, or Redis or the API cannot be used, 2 a mistake in the command: nobody is at the "
+    "URL, the token is refused, or another Redis is given than the gateway's; then nothing was checked."
 )
 _OF_DEPLOYMENT: Final = {
     "compression": "whether the deployment offers compression (default: it does)",
@@ -87,7 +89,7 @@ def _run(options: argparse.Namespace) -> int:
     try:
         address = address_of(options.url)
         results = serve.run(_check(options, settings, address))
-    except (ValueError, InvalidInput) as error:
+    except (ValueError, InvalidInput, Missing) as error:
         raise UsageError(str(error)) from None
     except ApiError as error:
         complain(str(error))
@@ -110,6 +112,7 @@ async def _check(options: argparse.Namespace, settings: Settings, address: Addre
             compresses=settings.compression,
             origins=settings.allowed_origins or (),
         )
+        await look(deployment)
         return await run(deployment, slow=options.slow, only=options.only)
 
 

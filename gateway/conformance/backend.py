@@ -17,7 +17,12 @@ _SECONDS: Final = 20.0
 
 
 class Backend(Protocol):
-    """The calls that checks need. Each raises :class:`Skipped` where this way may not do it."""
+    """The calls that checks need. Each raises :class:`Skipped` where this way may not do it.
+
+    ``advice`` says what to look at where the gateway does not hear what is published.
+    """
+
+    advice: str
 
     async def publish(self, channel: str, data: Any) -> int:
         """Publish; returns the message's id."""
@@ -43,6 +48,8 @@ class Backend(Protocol):
 
 class ByRedis:
     """As a backend with the publisher does it."""
+
+    advice = "GATEWAY_REDIS_URL and GATEWAY_REDIS_PREFIX must be those of the gateways (gateway top lists the nodes of a Redis)"
 
     def __init__(self, publisher: AsyncPublisher) -> None:
         self._publisher = publisher
@@ -82,6 +89,8 @@ class ApiError(Exception):
 
 class ByApi:
     """As a backend in another language does it (docs/http-api.md)."""
+
+    advice = "--api must be the URL of the same deployment's API"
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session

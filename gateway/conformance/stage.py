@@ -120,6 +120,10 @@ class Stage:
         if token is not None and opening.error.get("code") == "too_many_failures":
             raise Skipped("too many bad tokens came from this address: try again in a minute")
         expect(opening.status == 101, f"the handshake is answered with {opening.told()}")
+        return self.take(opening, deaf=deaf)
+
+    def take(self, opening: Opening, *, deaf: bool = False) -> Line:
+        """The WebSocket of a handshake that was answered with 101; it ends with the check."""
         line = Line(opening, patience=self.deployment.patience, deaf=deaf)
         self._open.append(line)
         self.deployment.visitors.lines.append(line)

@@ -86,14 +86,15 @@ async def test_what_is_wrong_with_the_command_is_said(tmp_path: Path) -> None:
         assert err.count("\n") == 1
 
 
-async def test_where_nothing_is_everything_fails_and_where_redis_is_not_nothing_is_said(
+async def test_where_nobody_is_one_sentence_says_so_and_where_redis_is_not(
     redis_url: str, prefix: str
 ) -> None:
     known = {"GATEWAY_REDIS_PREFIX": prefix, "GATEWAY_JWT_SECRET": SECRET}
-    given = ("conformance", "--url", f"ws://127.0.0.1:{free_port()}", "--only", "S-103")
+    given = ("conformance", "--url", f"ws://127.0.0.1:{free_port()}")
     code, out, err = await run(*given, GATEWAY_REDIS_URL=redis_url, **known)
-    assert (code, err) == (1, "")
-    assert "no connection" in out
+    assert (code, out) == (2, "")
+    assert err.startswith("gateway: --url: nobody is at 127.0.0.1:")
+    assert err.count("\n") == 1
     code, out, err = await run(
         *given, GATEWAY_REDIS_URL=f"redis://127.0.0.1:{free_port()}", **known
     )
