@@ -125,20 +125,34 @@ def advice(variables: Mapping[str, str]) -> list[str]:
     return unknown_variables.advice(variables, Settings.model_fields)
 
 
+def mistakes(error: ValidationError, *, variables: bool) -> list[str]:
+    """A line for each setting that is wrong, with an example of a right one; never its value, which may be a secret.
+
+    Args:
+        error: of reading them.
+        variables: whether the settings may have come from the environment: then they are told by that name, too.
+    """
+    problems = error.errors(include_input=False, include_url=False)
+    return [_mistake(problem, variables) for problem in problems]
+
+
 def _explain(error: ValidationError) -> str:
-    """One line for each setting that is wrong, with an example of a right one; never its value, which may be a secret."""
-    lines = []
-    for problem in error.errors(include_input=False, include_url=False):
-        name = ".".join(map(str, problem["loc"]))
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{name}: there is no such setting")
-        else:
-            told = _in_plain_words(problem)
-            shown = f"; for example {example(name)}" if name in Settings.model_fields else ""
-            lines.append(f"{name} (GATEWAY_{name.upper()}): {told}{shown}")
-    # Often the variable that was meant.
-    lines += advice(os.environ)
+    # The advice is often about the variable that was meant.
+    lines = [*mistakes(error, variables=True), *advice(os.environ)]
     return "invalid settings\n  " + "\n  ".join(lines)
+
+
+def _mistake(problem: ErrorDetails, variables: bool) -> str:
+    name = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        near = unknown_variables.did_you_mean(name, Settings.model_fields)
+        return f"{name}: there is no such setting{near}"
+    shown = ""
+    if name in Settings.model_fields:
+        right = example(name)
+        shown = f"; for example {right if variables else right.partition('=')[2]}"
+    told = f"{name} (GATEWAY_{name.upper()})" if variables else name
+    return f"{told}: {_in_plain_words(problem)}{shown}"
 
 
 def _in_plain_words(problem: ErrorDetails) -> str:

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from typing import Final
 
 _PREFIX: Final = "GATEWAY_"
 _NOT_SETTINGS: Final = frozenset({"GATEWAY_CONFIG", "GATEWAY_TOKEN"})
+
+_NEAR: Final = 0.7
+"""How alike two names are of which one may be a slip of the other, from 0 to 1 (difflib): PROT and PORT are 0.75."""
 
 _LINK: Final = re.compile(
     r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
@@ -30,6 +34,21 @@ def is_service_link(name: str, value: str | None) -> bool:
     return _LINK.fullmatch(name.removeprefix(_PREFIX)) is not None
 
 
+def did_you_mean(name: str, settings: Collection[str], prefix: str = "") -> str:
+    """What follows where there is no such setting: the one that was perhaps meant, behind a prefix; empty where none is near.
+
+    Args:
+        name: what was given, in any case, with or without ``GATEWAY_``.
+        settings: the names of the settings.
+        prefix: ``GATEWAY_`` to name the variable.
+    """
+    bare = name.lower().removeprefix(_PREFIX.lower())
+    near = get_close_matches(bare, settings, n=1, cutoff=_NEAR)
+    if not near:
+        return ""
+    return f"; did you mean {prefix + near[0].upper() if prefix else near[0]}?"
+
+
 def advice(environment: Mapping[str, str], settings: Collection[str]) -> list[str]:
     """A sentence for each variable that begins like a setting's and is none, and one for all Service links.
 
@@ -41,7 +60,10 @@ def advice(environment: Mapping[str, str], settings: Collection[str]) -> list[st
     ours = sorted(name for name in environment if name.startswith(_PREFIX))
     links = [name for name in ours if is_service_link(name, environment[name])]
     unknown = [name for name in ours if name not in known | _NOT_SETTINGS and name not in links]
-    found = [f"{name} is set, but there is no such setting" for name in unknown]
+    found = [
+        f"{name} is set, but there is no such setting{did_you_mean(name, settings, _PREFIX)}"
+        for name in unknown
+    ]
     if links:
         # Those that would have been settings first.
         links.sort(key=lambda name: name not in known)

@@ -20,6 +20,7 @@ from gateway import logs, serve
 from gateway.app import Addresses
 from gateway.development.login import make_token
 from gateway.development.redis_server import EmbeddedRedis, EmbeddedRedisError
+from gateway.options import mistakes
 from gateway.settings import Settings, UsageError
 
 _DEFAULTS: Final[dict[str, Any]] = {
@@ -34,6 +35,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "log_level": "warning",
 }
 
+_NAMES: Final = "names are those of docs/configuration.md in lower case, without GATEWAY_"
 
 _READY_SECONDS: Final = 10.0
 """If a gateway takes no connections by then, it is looked whether there is a Redis for it."""
@@ -108,8 +110,8 @@ class Server:
         except (EmbeddedRedisError, UsageError) as error:
             return {"error": str(error)}
         except ValidationError as error:
-            found = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-            return {"error": f"realtime_gateway_settings: {'; '.join(found)}"}
+            found = "\n  ".join(mistakes(error, variables=False))
+            return {"error": f"realtime_gateway_settings ({_NAMES}):\n  {found}"}
         except Exception as error:  # noqa: BLE001 - whatever a test meets, the next one has its gateway
             traceback.print_exc()
             return {"error": f"{type(error).__name__}: {error}"}

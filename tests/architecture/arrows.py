@@ -54,7 +54,7 @@ _LAYERS: Final[dict[str, frozenset[str]]] = {
         # A client, which knows of a gateway what the protocol says.
         "gateway.client": "",
         # A deployment and its backends, for other people's tests.
-        "gateway.testing": "publisher gateway.check gateway.logs gateway.settings gateway.app gateway.serve gateway.development",
+        "gateway.testing": "publisher gateway.check gateway.logs gateway.settings gateway.options gateway.app gateway.serve gateway.development",
         # Users and a backend, for whom a deployment is what both see of it from outside.
         "gateway.load_generator": "publisher gateway.client",
         # A client and a backend, who know of a deployment what the protocol's page says.

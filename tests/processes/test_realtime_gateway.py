@@ -143,8 +143,16 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 def test_settings_that_are_wrong_are_named_and_others_then_serve(redis_url: str) -> None:
     with Host() as host:
         for wrong, said in (
-            ({"prot": 1}, "prot: Extra inputs"),
-            ({"max_connections": "many"}, "max_connections: Input should be"),
+            ({"prot": 1}, "prot: there is no such setting; did you mean port?"),
+            (
+                {"GATEWAY_MAX_SUBSCRIPTIONS": 1},
+                "without GATEWAY_):\n  GATEWAY_MAX_SUBSCRIPTIONS: there is no such setting; did you mean max_subscriptions?",
+            ),
+            (
+                {"max_connections": "many"},
+                "  max_connections: must be an integer; for example 20000",
+            ),
+            ({"max_subscriptions": 0}, "must be greater than 0; for example 100"),
             ({"redis_url": "http://x"}, "invalid Redis URL"),
         ):
             refused = host.serve({"redis_url": redis_url, **wrong})

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.cli import parser
 from gateway.options import advice, load_settings
-from gateway.settings import Settings
+from gateway.settings import Settings, UsageError
 
 HINT = "enableServiceLinks: false"
 
@@ -81,9 +81,22 @@ def test_a_port_of_our_own_is_a_setting_beside_service_links(load) -> None:
     assert "GATEWAY_PORT and" not in line
 
 
-def test_a_misspelt_setting_is_told_as_ever() -> None:
-    found = advice({"GATEWAY_PROT": "3001", "GATEWAY_PORTS": "x", "GATEWAY_CONFIG": "", "PORT": ""})
+def test_a_misspelt_key_of_the_file_is_told_with_its_neighbour(load, tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text("max_connection = 5\nquux = 1\n")
+    with pytest.raises(UsageError) as wrong:
+        load({"GATEWAY_CONFIG": str(config)})
+    lines = str(wrong.value).splitlines()[1:]
+    assert "  max_connection: there is no such setting; did you mean max_connections?" in lines
+    assert "  quux: there is no such setting" in lines
+
+
+def test_a_misspelt_setting_is_told_with_its_neighbour() -> None:
+    wrong = ("GATEWAY_PROT", "GATEWAY_PORTS", "GATEWAY_MAX_SUBSCRIPTION", "GATEWAY_QUUX")
+    found = advice(dict.fromkeys((*wrong, "GATEWAY_CONFIG", "PORT"), "3001"))
     assert found == [
-        "GATEWAY_PORTS is set, but there is no such setting",
-        "GATEWAY_PROT is set, but there is no such setting",
+        "GATEWAY_MAX_SUBSCRIPTION is set, but there is no such setting; did you mean GATEWAY_MAX_SUBSCRIPTIONS?",
+        "GATEWAY_PORTS is set, but there is no such setting; did you mean GATEWAY_PORT?",
+        "GATEWAY_PROT is set, but there is no such setting; did you mean GATEWAY_PORT?",
+        "GATEWAY_QUUX is set, but there is no such setting",
     ]
