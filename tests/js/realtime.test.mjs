@@ -211,3 +211,18 @@ test('clients of one page and user keep their positions side by side', () => {
   }
   delete globalThis.sessionStorage;
 });
+
+test('a storage that there is not is reported by the name of the option, and positions are in memory', async () => {
+  // What is loaded on demand lies beside what is built.
+  const { Realtime: Built } = await import('../../gateway/web/static/client/client.js');
+  const told = new Promise((resolve) => reported.mock.mockImplementationOnce(resolve));
+  const gateway = mockRealtime();
+  const rt = new Built(gateway.url, { ...gateway.options, storage: 'indexedb' });
+  leave = () => rt.close();
+  assert.match((await told).message, /^storage: 'indexedb' is none of 'memory', 'session', 'indexeddb', and no function$/);
+  gateway.publish(CHANNEL, 1);
+  for await (const { data } of rt.channel(CHANNEL)) {
+    assert.equal(data, 1);
+    break;
+  }
+});

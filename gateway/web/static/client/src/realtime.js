@@ -150,7 +150,7 @@ function sharing(wanted, address, open) {
 /** The store for positions: its name, or the function of client/storage.js itself where nothing may be loaded on demand. */
 async function storeOf(storage, address) {
   if (!storage || storage === 'memory') return undefined;
-  const open = typeof storage === 'function' ? storage : (await import('./client/storage.js'))[storage];
+  const open = typeof storage === 'function' ? storage : (await import('./client/storage.js')).named(storage);
   return open(address);
 }
 

@@ -70,6 +70,13 @@ export function indexeddb(url) {
   };
 }
 
+/** The function above that the option `storage` names. */
+export function named(name) {
+  if (name === 'session') return session;
+  if (name === 'indexeddb') return indexeddb;
+  throw new TypeError(`storage: '${name}' is none of 'memory', 'session', 'indexeddb', and no function`);
+}
+
 // -- IndexedDB ------------------------------------------------------------------------------------
 
 function open() {
