@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Final
 
 from gateway.settings import Settings
@@ -28,7 +29,7 @@ _WITHOUT_DEFAULT: Final = {
     "jwt_cookie": "__Host-token",
     "allowed_origins": "https://app.example.com",
     "trusted_proxies": "10.0.0.0/8",
-    "namespaces": '{"rooms": {"owner": "anyone"}}',
+    "namespaces": '{"rooms": {"owner": "grant"}}',
     "encryption_keys": "@/etc/gateway/encryption-keys",
     "max_unauthenticated": "1000",
     "user_messages_per_second": "500",
@@ -40,9 +41,9 @@ _WITHOUT_DEFAULT: Final = {
 
 
 def example(name: str) -> str:
-    """As a variable of the environment: the default, or what a deployment might have where there is none."""
+    """As a shell takes it, a variable of the environment: the default, or what a deployment might have where there is none."""
     value = _WITHOUT_DEFAULT.get(name)
     if value is None:
         default = Settings.model_fields[name].default
         value = str(default).lower() if isinstance(default, bool) else f"{default}"
-    return f"GATEWAY_{name.upper()}={value.removesuffix('.0')}"
+    return f"GATEWAY_{name.upper()}={quote(value.removesuffix('.0'))}"

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any, Final, NoReturn
 
 FAILED: Final = 1
@@ -35,6 +36,15 @@ class Parser(argparse.ArgumentParser):
         # Else ``--token`` would be taken for ``--token-file``, and a new option might break what somebody has shortened.
         super().__init__(*args, **{**options, "allow_abbrev": False})
 
+        self._given: Sequence[str] = ()
+
+    def parse_known_args(  # type: ignore[override] # as below
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Read a command line; returns also what is unknown in it."""
+        self._given = sys.argv[1:] if args is None else args
+        return super().parse_known_args(args, namespace)
+
     def parse_args(  # type: ignore[override] # argparse's has overloads for other kinds of namespaces
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
@@ -47,8 +57,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Tell a mistake and end."""
         command = self.prog.partition(" ")[0]
+        misspelt = self._misspelt() if "are required: " in message else []
+        if misspelt:  # perhaps what is required
+            message += f"; {unrecognized(misspelt)}"
         told = " ".join(message.split())  # one line, whatever it quotes
         self.exit(WRONG, f"{command}: {told} (see {self.prog} --help)\n")
+
+    def _misspelt(self) -> list[str]:
+        """Options that are given and that this command does not have. With a space in it, it is a value."""
+        known = self._option_string_actions
+        before = takewhile("--".__ne__, self._given)
+        options = [each.partition("=")[0] for each in before if each.startswith("--")]
+        return [each for each in options if each not in known and " " not in each]
 
 
 def unrecognized(unknown: Sequence[str]) -> str:

@@ -136,7 +136,7 @@ class ClientPort:
         connection.address = client.address
         connection.block = block_of(client.address) if client.address and client.counts else None
         self._count(connection)
-        if head.path in self._surroundings.paths:
+        if head.path in self._surroundings.paths and not self._opens_a_page(head):
             self._handshakes.begin(connection, head)
         elif self._streams is not None and self._streams.serves(head.path):
             self._streams.requested(connection, head)
@@ -149,6 +149,16 @@ class ClientPort:
         elif not self._handshakes.is_overlong(connection, head):
             # It counts as long as it lasts, for it shows no token.
             connection.pass_on(self._pages.protocol(partial(self.leave, connection)))
+
+    def _opens_a_page(self, head: Head) -> bool:
+        """Whether a browser's address bar asks where WebSockets are served, and a page is served there too."""
+        return (
+            self._pages is not None
+            and head.path in self._pages.paths
+            and "text/html" in (head.get("accept") or "")
+            # Only a client that wants a WebSocket sends a key; some browsers accept HTML even then.
+            and "sec-websocket-key" not in head.fields
+        )
 
     def malformed(self, connection: NewConnection, cause: str) -> None:
         """What came is no request."""

@@ -349,8 +349,15 @@ def _add_health_pages(app: web.Application, base: str, ready: Callable[[], bool]
 
 
 def _add_test_page(app: web.Application, base: str, told: DevelopmentPage) -> None:
-    """Serve the page at ``/dev`` below ``base``, and its files below that."""
+    """Serve the page at ``/dev`` below ``base``, and its files below that; and lead there who opens ``base`` in a browser."""
     page = base + TEST_PAGE
+
+    async def lead_there(_request: web.Request) -> web.Response:
+        return web.Response(status=302, headers={hdrs.LOCATION: page})
+
+    # What a browser asks there that wants a page. Where the test page is not served it is refused, as everything but WebSockets is.
+    for address in {base or "/", f"{base}/"}:
+        app.router.add_get(address, lead_there)
     app.router.add_get(page, page_file("index.html"))
     for file in static_files():
         app.router.add_get(f"{page}/{file.name}", page_file(file.name))

@@ -114,6 +114,7 @@ async def test_a_channel_that_is_refused_is_heard_when_it_is_granted(
     await client.tell("subscribe", channel=channel)
     error = (await client.event("error"))["error"]
     assert (error["code"], error["channel"]) == ("forbidden", channel)
+    assert error["help"] == "docs/errors.md#forbidden"
     assert "message" in error
     await backend.grant(channel)
     await live(client)
@@ -133,3 +134,13 @@ async def test_a_loop_hears_a_channel_too(begin: Begin, user: str) -> None:
         await backend.publish(channel, number)
     assert await data(backend.client, 2) == [0, 1]
     await backend.client.event("loop-end")
+
+
+async def test_a_name_that_is_none_is_refused(begin: Begin) -> None:
+    client = (await begin()).client
+    for name in ("bad name", "a b/1", "run-results/", "run-results/\t", "run-results/" + "é" * 122):
+        await client.tell("subscribe", channel=name)
+        error = (await client.event("error"))["error"]
+        assert (error["code"], error["channel"]) == ("invalid_channel", name)
+        assert error["help"] == "docs/errors.md#invalid_channel"
+        assert "<namespace>/<id>" in error["detail"]

@@ -79,6 +79,7 @@ async def test_what_it_prints_works_and_a_restart_keeps_the_queue(tmp_path: Path
         async with aiohttp.ClientSession() as session, session.get(page[0]) as answer:
             assert answer.status == 200
             assert "<title>" in await answer.text()
+        await opened_in_a_browser(page[0].removesuffix("dev"), page[0])
         await publish(tmp_path, "publish", "run-results/demo", "1")
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 20) == 0
@@ -90,6 +91,18 @@ async def test_what_it_prints_works_and_a_restart_keeps_the_queue(tmp_path: Path
             await client.subscribe("run-results/demo", since=0)
             assert await client.data(1) == [1]
     assert not (tmp_path / ".gateway" / "redis.url").exists()
+
+
+async def opened_in_a_browser(address: str, page: str) -> None:
+    """The address of the WebSocket leads a browser to the test page, and everybody else is told to speak WebSocket."""
+    html = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    async with aiohttp.ClientSession() as session:
+        async with session.get(address, headers=html) as answer:
+            assert (answer.status, str(answer.url)) == (200, page)
+        async with session.get(address) as answer:
+            assert answer.status == 426
+        async with session.ws_connect(address, headers=html) as socket:
+            assert (await socket.receive_json())["code"] == "token_missing"
 
 
 async def test_nothing_is_left_running(tmp_path: Path) -> None:
@@ -178,6 +191,7 @@ async def test_the_page_and_the_websocket_are_below_the_path(tmp_path: Path) -> 
         async with aiohttp.ClientSession() as session:
             async with session.get(page[0]) as answer:
                 files = re.findall(r'(?:src|href)="(.*?)"', await answer.text())
+            await opened_in_a_browser(page[0].removesuffix("/dev"), page[0])
             assert len(files) == 4
             for file in (*files, "dev/connection.js", "dev/entries.js", "dev/surroundings.json"):
                 async with session.get(page[0].removesuffix("dev") + file) as answer:

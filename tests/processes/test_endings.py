@@ -114,6 +114,10 @@ async def test_commands_that_go_on_and_on_end_too(redis_url: str, prefix: str, l
             "unrecognized arguments: --token --token (see gateway --help)",
         ),
         (
+            ("publisher", "notify", "u", "--titel", "a secret", "--message=--b c", "--acton=d"),
+            "the following arguments are required: --title; unrecognized arguments: --titel --acton (see publisher notify --help)",
+        ),
+        (
             ("publisher", "history"),
             "the following arguments are required: CHANNEL (see publisher history --help)",
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from typing import Any
 
 import pytest
@@ -46,7 +47,8 @@ def test_the_setting_what_is_wrong_and_an_example_are_told(
 
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_each_example_is_a_value_that_is_taken(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    variable, _, value = example(name).partition("=")
+    (word,) = shlex.split(example(name))  # pasted into a shell
+    variable, _, value = word.partition("=")
     assert variable == f"GATEWAY_{name.upper()}"
     assert value not in {"", "None", "[]", "{}"}
     if value.startswith("@"):

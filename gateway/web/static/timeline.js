@@ -16,6 +16,14 @@ const WORDS = {
   confirmed: ({ connection, user }) => `confirmed by ${user} on ${connection}`,
 };
 
+const COLOURS = { published: 'published', received: 'received by a gateway', written: 'written or replayed', confirmed: 'confirmed' };
+
+/** What the colours of the pictures stand for. */
+export function legend() {
+  const kinds = Object.entries(COLOURS).map(([kind, words]) => element('span', { 'data-kind': kind }, element('span', {}, words)));
+  return element('p', { class: 'hint colours' }, ...kinds);
+}
+
 function connections(count) {
   return count === 1 ? '1 connection' : `${count.toLocaleString()} connections`;
 }

@@ -7,7 +7,7 @@ import { happenings } from './happenings.js';
 import { Lives } from './lives.js';
 import { poll } from './polling.js';
 import { cell, fill, head, table, tableBody } from './tables.js';
-import { lifeEntry } from './timeline.js';
+import { legend, lifeEntry } from './timeline.js';
 
 const SHOWN = 50;
 const RECENT_US = 600e6;
@@ -126,7 +126,7 @@ export function channelView(channel, { signal, state, failed }) {
     { 'aria-labelledby': 'channel-title' },
     element('p', { class: 'above' }, element('a', { href: '#/channels' }, '← All channels')),
     element('h2', { id: 'channel-title', class: 'title name' }, channel),
-    element('p', { class: 'hint', id: 'count' }, count, toList),
+    element('p', { class: 'hint', id: 'count' }, count, ' ', toList),
     element(
       'div',
       { class: 'columns' },
@@ -134,6 +134,7 @@ export function channelView(channel, { signal, state, failed }) {
         'div',
         {},
         element('h3', {}, 'Messages of the last ten minutes'),
+        legend(),
         element('p', { class: 'empty', id: 'no-lives' }, 'None in the last ten minutes. What is published now appears here, and what becomes of it.'),
         list,
       ),

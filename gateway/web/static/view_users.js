@@ -2,7 +2,7 @@
 
 import { ask, watch } from './api.js';
 import { disconnectButton } from './actions.js';
-import { arrange, element, input, tag } from './elements.js';
+import { arrange, element, input, tag, time } from './elements.js';
 import { happenings } from './happenings.js';
 import { poll } from './polling.js';
 import { head, table, tableBody } from './tables.js';
@@ -82,9 +82,10 @@ function connectionCard(user, name) {
     element: card,
     draw(told) {
       if (before === (before = JSON.stringify(told))) return;
-      const since = new Date(told.connected_at).toLocaleString();
       facts.replaceChildren(
-        `Since ${since}. ${told.untaken_bytes > 0 ? `${told.untaken_bytes.toLocaleString()} bytes wait to be taken. ` : ''}`,
+        'Since ',
+        time(told.connected_at),
+        `. ${told.untaken_bytes > 0 ? `${told.untaken_bytes.toLocaleString()} bytes wait to be taken. ` : ''}`,
         ...(told.behind ? [tag('too slow for live delivery', 'late')] : []),
         ...(told.count > told.subscriptions.length ? [`${told.count} subscriptions, of which the first are shown.`] : []),
       );

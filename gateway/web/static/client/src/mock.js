@@ -10,6 +10,11 @@ const CLOSING = 2;
 const CLOSED = 3;
 const TURNS = 20; // of microtasks: a real socket opens when all who made it listen; timers may be those of a test
 
+const NAME = /^[\w.:@-]+\/[^\p{Cc}\p{Cs}]+$/u;
+const MOST_BYTES = 255;
+
+const isName = (name) => NAME.test(name) && new TextEncoder().encode(name).length <= MOST_BYTES;
+
 class Channel {
   log = [];
   had = 0; // up to which id the user has messages
@@ -42,6 +47,10 @@ class MockSocket {
   /** Have the client hear something: never while it speaks. */
   say(message) {
     queueMicrotask(() => this.readyState !== CLOSED && this.onmessage?.({ data: JSON.stringify(message) }));
+  }
+
+  refuse(code, message, channel, detail) {
+    this.say({ type: 'error', code, message, help: `docs/errors.md#${code}`, detail, channel });
   }
 
   send(text) {
@@ -117,9 +126,8 @@ class MockGateway {
   /** Let the messages of a channel be gone, and who hears it be told. */
   lose(channel) {
     this.#channel(channel).log.length = 0;
-    const message = 'Messages were lost';
     for (const socket of this.connections) {
-      if (socket.channels.has(channel)) socket.say({ type: 'error', code: 'messages_lost', message, channel });
+      if (socket.channels.has(channel)) socket.refuse('messages_lost', 'Messages were lost', channel);
     }
   }
 
@@ -156,12 +164,9 @@ class MockGateway {
   }
 
   #subscribe(socket, name, since) {
+    if (!isName(name)) return socket.refuse('invalid_channel', 'Invalid channel name', name, 'a channel is <namespace>/<id>');
     const channel = this.#channel(name);
-    if (channel.forbidden) {
-      const message = 'Not allowed to subscribe to this channel';
-      socket.say({ type: 'error', code: 'forbidden', message, channel: name });
-      return;
-    }
+    if (channel.forbidden) return socket.refuse('forbidden', 'Not allowed to subscribe to this channel', name);
     const isNew = !socket.channels.has(name);
     socket.channels.add(name);
     const [first] = channel.log;
