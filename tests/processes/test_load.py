@@ -117,7 +117,7 @@ async def test_what_cannot_be_done_is_told(redis_url: str, prefix: str) -> None:
     async with gateway_process(redis_url, prefix, jwt_secret=f"another one than {SECRET}") as node:
         code, out, err = await load(node.url, redis_url, prefix)
         assert (code, out) == (1, "")
-        assert err == "gateway: token_invalid (1008): Authentication failed\n"
+        assert err == "gateway: token_invalid (1008): Authentication failed: get a new token\n"
         nobody = f"redis://127.0.0.1:{free_port()}"
         code, out, err = await load(node.url, nobody, prefix)
         assert (code, out) == (1, "")
