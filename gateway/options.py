@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import CliApp, CliSettingsSource
 
 from gateway import unknown_variables
-from gateway.setting_examples import example
+from gateway.setting_examples import example, example_value
 from gateway.settings import SECRETS, Settings, UsageError
 from publisher.contract.redis_url import holds_password
 from publisher.contract.secret_values import names_file
@@ -149,8 +149,7 @@ def _mistake(problem: ErrorDetails, variables: bool) -> str:
         return f"{name}: there is no such setting{near}"
     shown = ""
     if name in Settings.model_fields:
-        right = example(name)
-        shown = f"; for example {right if variables else right.partition('=')[2]}"
+        shown = f"; for example {example(name) if variables else example_value(name)}"
     told = f"{name} (GATEWAY_{name.upper()})" if variables else name
     return f"{told}: {_in_plain_words(problem)}{shown}"
 

@@ -41,9 +41,14 @@ _WITHOUT_DEFAULT: Final = {
 
 
 def example(name: str) -> str:
-    """As a shell takes it, a variable of the environment: the default, or what a deployment might have where there is none."""
+    """As a shell takes it, a variable of the environment with such a value."""
+    return f"GATEWAY_{name.upper()}={quote(example_value(name))}"
+
+
+def example_value(name: str) -> str:
+    """The default, or what a deployment might have where there is none."""
     value = _WITHOUT_DEFAULT.get(name)
     if value is None:
         default = Settings.model_fields[name].default
         value = str(default).lower() if isinstance(default, bool) else f"{default}"
-    return f"GATEWAY_{name.upper()}={quote(value.removesuffix('.0'))}"
+    return value.removesuffix(".0")

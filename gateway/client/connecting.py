@@ -9,7 +9,13 @@ from typing import Any, Final
 
 import orjson
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, InvalidURI
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHeader,
+    InvalidProxy,
+    InvalidStatus,
+    InvalidURI,
+)
 from websockets.uri import parse_uri
 
 from gateway.client.errors import NOTHING, Told
@@ -76,7 +82,12 @@ def end_of(error: Exception) -> End:
         case ssl.SSLCertVerificationError():
             return End(reason="certificate_not_trusted", told=Told(str(error)), for_good=True)
         case InvalidProxy():
-            return End(reason="proxy_invalid", told=Told(str(error)), for_good=True)
+            # Its text has the URL, which may have a password.
+            told = Told(f"the proxy of the environment is not valid: {error.msg}")
+            return End(reason="proxy_invalid", told=told, for_good=True)
+        case InvalidHeader():
+            # Its text has the value, which may be the token.
+            return End(reason="connection_failed", told=Told(f"invalid header {error.name}"))
         case _:
             return End(reason="connection_failed", told=Told(str(error) or type(error).__name__))
 

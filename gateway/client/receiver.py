@@ -55,10 +55,8 @@ class Receiver:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         check_url(url)
-        if not callable(token):
-            checked(token)
         self._url = url
-        self._token = token
+        self._token = token if callable(token) else checked(token)
         self._ack = ack
         self._on_gap = on_gap if on_gap is not None else _log_gap
         self._tls = tls

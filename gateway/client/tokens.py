@@ -22,14 +22,19 @@ class NoToken(ValueError):
 
 
 def checked(given: object) -> str:
-    """What was given as a token, if it can be one.
+    """What was given as a token, if it can be one, without the space around it that a file may have.
 
     Raises:
         NoToken: it cannot.
     """
-    if isinstance(given, str) and given.strip():
-        return given
-    what = "is empty" if isinstance(given, str) else f"is {_kind(given)}, not a str"
+    if not isinstance(given, str):
+        what = f"is {_kind(given)}, not a str"
+    elif not (token := given.strip()):
+        what = "is empty"
+    elif " " in token or not (token.isascii() and token.isprintable()):
+        what = "has characters that no token has"
+    else:
+        return token
     raise NoToken(f"there is no token: what was given {what}")
 
 
@@ -37,11 +42,9 @@ async def fresh(token: Token) -> str:
     """A token to show now.
 
     Raises:
-        NoToken: the function has returned none.
+        NoToken: there is none.
     """
-    if not callable(token):
-        return token
-    given = token()
+    given = token() if callable(token) else token
     return checked(await given if inspect.isawaitable(given) else given)
 
 

@@ -141,7 +141,7 @@ def _signer(options: argparse.Namespace, settings: Settings) -> Signer:
 
 def _text_of(file: Path, option: str) -> str:
     try:
-        return file.read_text("utf-8").strip()
+        return file.read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{option} {file}: {error}") from None
 

@@ -72,7 +72,7 @@ def _token(file: Path | None) -> str | Callable[[], str]:
             file.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"--token-file {file}: {error}") from None
-        return lambda: file.read_text("utf-8").strip()
+        return lambda: file.read_text("utf-8-sig").strip()
     if token := os.environ.get(_TOKEN):
         return token.strip()
     raise ValueError(f"give the user's token: --token-file FILE, or {_TOKEN}")

@@ -136,13 +136,19 @@ class Admission:
     async def _ask(self, claim: Claim, waits: Callable[[], bool]) -> int | Closing:
         mark = self._revocations.mark
         # In one write with the question for the place.
-        revoked = self._revocations.ask(claim.token_id)
+        asked = self._revocations.ask(claim.token_id)
+
+        async def revoked() -> bool:
+            if asked is not None and await asked:
+                return True
+            shown = claim.user, claim.issued_at, claim.token_id
+            return not self._revocations.admits_still(mark, *shown)
 
         async def wanted() -> bool:
-            return waits() and not (revoked is not None and await revoked)
+            return waits() and not await revoked()
 
         entry = await self._places.acquire(claim, wanted)
-        if entry is Denied.REVOKED or (revoked is not None and await revoked):
+        if entry is Denied.REVOKED or await revoked():
             return closing.TOKEN_REVOKED
         if isinstance(entry, Denied):
             return closing.CONNECTION_LIMIT

@@ -16,7 +16,7 @@ from gateway.conformance.preconditions import Missing, look
 from gateway.conformance.stage import Deployment
 from gateway.conformance.tokens import Signer
 from publisher import AsyncPublisher
-from tests.support.meddling_proxy import Meddling, meddling_proxy
+from tests.support.meddling_proxy import Meddling, meddling_proxy, messages
 from tests.support.nodes import Node
 from tests.support.redis_server import free_port
 from tests.support.served import served
@@ -85,8 +85,9 @@ async def test_what_is_published_must_arrive(whole: Deployment, redis_url: str) 
     [
         Meddling(request=lambda head: re.sub(rb"(?im)^Authorization:.*\r\n", b"", head)),
         Meddling(request=lambda head: PAGE if b"Upgrade" in head else head),
+        messages(lambda message: [message | {"id": 1}]),
     ],
-    ids=["that removes tokens", "that lets no WebSocket through"],
+    ids=["that removes tokens", "that lets no WebSocket through", "that changes ids"],
 )
 async def test_what_a_proxy_does_wrong_is_left_to_the_checks(
     whole: Deployment, node: Node, meddling: Meddling

@@ -162,7 +162,16 @@ async def test_what_the_gateway_says_about_how_to_mend_it_is_passed_on(
 
 
 @pytest.mark.parametrize(
-    ("given", "told"), [(None, "None, not a str"), (b"t", "type bytes"), (" ", "empty")]
+    ("given", "told"),
+    [
+        (None, "None, not a str"),
+        (b"t", "type bytes"),
+        (" ", "empty"),
+        *(
+            (each, "has characters that no token has$")
+            for each in ("a.b…", "\ufeffa.b", "a b", "a\nb")
+        ),
+    ],
 )
 async def test_without_a_token_nobody_is_asked(given: Any, told: str) -> None:
     with pytest.raises(ValueError, match=f"there is no token.*{told}"):
@@ -173,6 +182,12 @@ async def test_without_a_token_nobody_is_asked(given: Any, told: str) -> None:
     assert (ended.value.code, ended.value.reason) == (1008, "token_missing")
 
 
+@pytest.mark.parametrize("around", [str, lambda token: lambda: token])
+async def test_space_around_a_token_is_left_out(node: Node, around: Any) -> None:
+    async with Receiver(node.url, token=around(f" {make_token('u')}\n")) as receiver:
+        await receiver.subscribe(CHANNEL).subscribed()
+
+
 async def test_why_an_attempt_has_failed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "gateway.client")
     async with Receiver(f"ws://127.0.0.1:{free_port()}", token=make_token("u")):
@@ -181,7 +196,7 @@ async def test_why_an_attempt_has_failed_is_logged(caplog: pytest.LogCaptureFixt
 
 
 async def test_a_login_is_asked_for_one_more_token(node: Node, publisher: AsyncPublisher) -> None:
-    tokens = ["of the keys before", make_token("u")]
+    tokens = ["of-the-keys-before", make_token("u")]
     async with Receiver(node.url, token=lambda: tokens.pop(0)) as receiver:
         await publisher.publish(CHANNEL, 1)
         assert (await taken(aiter(receiver.subscribe(CHANNEL)), 1))[0].data == 1

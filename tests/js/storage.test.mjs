@@ -56,3 +56,15 @@ test('where there is no room what is wrong by now is not kept either', async (t)
   save('c/1', 3);
   assert.equal(await stored('c/1'), undefined);
 });
+
+test('where there is little room the channels that were heard last are kept', async (t) => {
+  const { save } = await tab();
+  save('c/1', 1);
+  save('c/2', 2);
+  t.mock.method(localStorage, 'setItem', (key, text) => {
+    if (text.length > 40) throw new DOMException('full', 'QuotaExceededError');
+    kept.set(key, text);
+  });
+  save('c/3', 3);
+  assert.deepEqual(await Promise.all(['c/1', 'c/2', 'c/3'].map(stored)), [undefined, 2, 3]);
+});

@@ -153,6 +153,7 @@ def test_settings_that_are_wrong_are_named_and_others_then_serve(redis_url: str)
                 "  max_connections: must be an integer; for example 20000",
             ),
             ({"max_subscriptions": 0}, "must be greater than 0; for example 100"),
+            ({"namespaces": "x"}, '; for example {"rooms": {"owner": "grant"}}'),
             ({"redis_url": "http://x"}, "invalid Redis URL"),
         ):
             refused = host.serve({"redis_url": redis_url, **wrong})

@@ -13,6 +13,7 @@ from gateway.core.handshake import Refusal
 from gateway.node.ports import Claim, Denied, Entry
 from gateway.web.admission import Admission, Room
 from gateway.web.handshake_queue import HandshakeQueue
+from publisher.contract.control import TokensRevoked
 from tests.unit.fakes import Node
 
 PER_USER = 3
@@ -49,6 +50,31 @@ async def test_no_user_holds_the_room_of_a_node_with_attempts(waits: bool, most:
     assert await asyncio.gather(*attempts) == [closing.CONNECTION_LIMIT] * 50
     assert admission._present == 0
     assert not admission._asking
+
+
+async def test_nobody_gives_way_to_a_token_that_is_revoked_while_it_waits() -> None:
+    wanted_again: list[bool] = []
+
+    class Full(Places):
+        async def acquire(self, claim: Claim, wanted: Callable[[], Awaitable[bool]]) -> Entry:
+            assert await wanted()
+            entry = await super().acquire(claim, wanted)
+            wanted_again.append(await wanted())
+            return entry
+
+    places = Full()
+    node = Node()
+    revocations = node.revocations()
+    queue = HandshakeQueue(1e9, lambda: True, node.stats, time.monotonic)
+    room = Room(1_000, PER_USER)
+    admission = Admission(places, revocations, lambda: True, room, queue, node.stats.timings)
+    claim = Claim("u", "1", issued_at=time.time() - 60)
+    attempt = asyncio.create_task(admission.enter(claim, lambda: True))
+    await asyncio.sleep(0)
+    revocations.hear(TokensRevoked("u", time.time()))
+    places.go.set()
+    assert await attempt is closing.TOKEN_REVOKED
+    assert wanted_again == [False]
 
 
 async def test_those_who_come_in_the_same_turn_find_no_more_room_than_there_is() -> None:

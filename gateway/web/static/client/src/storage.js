@@ -160,12 +160,15 @@ function read(area, key) {
 function write(area, key, entries) {
   const latest = entries.slice(-MOST_CHANNELS);
   try {
-    if (latest.length) return area().setItem(key, JSON.stringify(latest));
-  } catch {
-    // It is full: better nothing than what is wrong by now.
-  }
-  try {
-    area().removeItem(key);
+    const storage = area();
+    while (latest.length) {
+      try {
+        return storage.setItem(key, JSON.stringify(latest));
+      } catch {
+        latest.splice(0, latest.length / 8 + 1); // it is full: the latest are kept
+      }
+    }
+    storage.removeItem(key); // better nothing than what is wrong by now
   } catch {
     // refused
   }
