@@ -48,6 +48,9 @@ class Anybody:
     def ask(self, token_id: str | None) -> None:
         return None
 
+    def admits_still(self, mark: int, *shown: object) -> bool:
+        return True
+
     def ends(self, claim: Claim, entered_at: int, mark: int) -> None:
         return None
 
