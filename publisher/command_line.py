@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
 
         self._given: Sequence[str] = ()
 
-    def parse_known_args(  # type: ignore[override] # as below
+    def parse_known_args(  # type: ignore[override] # argparse's has overloads, too
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """Read a command line; returns also what is unknown in it."""

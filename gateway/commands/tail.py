@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -68,13 +69,14 @@ def _run(options: argparse.Namespace) -> int:
 
 def _token(file: Path | None) -> str | Callable[[], str]:
     if file is not None:
+        read = partial(file.read_text, "utf-8-sig")
         try:
-            file.read_text("utf-8")
+            read()
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"--token-file {file}: {error}") from None
-        return lambda: file.read_text("utf-8-sig").strip()
+        return read
     if token := os.environ.get(_TOKEN):
-        return token.strip()
+        return token
     raise ValueError(f"give the user's token: --token-file FILE, or {_TOKEN}")
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.conformance.line import Line
 from gateway.conformance.opening import SECONDS, Address, Opening
-from gateway.conformance.stage import Deployment, Stage, Visitors
+from gateway.conformance.stage import TOO_MANY_FAILURES, Deployment, Stage, Visitors
 from gateway.conformance.verdicts import Failed, Skipped
 
 _CLOCK: Final = "the clock of this machine and the gateway's differ"
@@ -24,7 +24,7 @@ _TOKEN_REFUSED: Final = {
     "token_key_unknown": "the gateways know no such key: give --jwt-secret-file or GATEWAY_JWT_SECRET one that they have",
     "token_expired": _CLOCK,
     "token_not_yet_valid": _CLOCK,
-    "too_many_failures": "too many bad tokens came from this address: try again in a minute",
+    "too_many_failures": TOO_MANY_FAILURES,
 }
 """What to do, by the code of the refusal. Others, such as a token that a proxy has removed, are for the checks to find."""
 

@@ -18,6 +18,7 @@ from gateway.conformance.verdicts import Failed, Skipped, expect
 from publisher import PublisherError
 
 OFFER: Final = "permessage-deflate; client_max_window_bits"
+TOO_MANY_FAILURES: Final = "too many bad tokens came from this address: try again in a minute"
 
 
 @dataclass(slots=True)
@@ -118,7 +119,7 @@ class Stage:
         """Open a WebSocket; whether it is let in shows later."""
         opening = await self.ask(token, **asked)
         if token is not None and opening.error.get("code") == "too_many_failures":
-            raise Skipped("too many bad tokens came from this address: try again in a minute")
+            raise Skipped(TOO_MANY_FAILURES)
         expect(opening.status == 101, f"the handshake is answered with {opening.told()}")
         return self.take(opening, deaf=deaf)
 
